@@ -1,0 +1,42 @@
+"""Controlled questions about deep networks: one YAML file in, trained networks, measurements and a report out.
+
+    import fathomlab
+    results = fathomlab.run("configs/config_exp1_2.yaml", "experiment.seeds=5", quick=True)
+    results.table()
+
+Importing the package loads neither torch nor any other large library.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fathomlab.api import Results, Runs, build_model, load, run
+    from fathomlab.api import open_runs as open
+    from fathomlab.base.problems import ConfigError, UserError
+
+_PLACES = {
+    "load": ("fathomlab.api", "load"),
+    "run": ("fathomlab.api", "run"),
+    "open": ("fathomlab.api", "open_runs"),
+    "build_model": ("fathomlab.api", "build_model"),
+    "Results": ("fathomlab.api", "Results"),
+    "Runs": ("fathomlab.api", "Runs"),
+    "ConfigError": ("fathomlab.base.problems", "ConfigError"),
+    "UserError": ("fathomlab.base.problems", "UserError"),
+}
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'fathomlab' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted([*_PLACES, "__version__"])

@@ -1,0 +1,1 @@
+"""What the records say: intervals, contrasts, verdicts. Free of torch."""

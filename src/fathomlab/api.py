@@ -1,0 +1,200 @@
+"""The Python side of the commands: the same files, store and messages, without their exit statuses."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fathomlab.analysis.verdicts import verdicts
+from fathomlab.base.problems import ConfigError, Problem
+from fathomlab.plan import Plan
+from fathomlab.report.page import write_index, write_report
+from fathomlab.run.experiment import Summary, experiment_name, run_experiment
+from fathomlab.run.progress import Mode, showing
+from fathomlab.run.resolve import architecture, build_part, prepare
+from fathomlab.store.reading import Store, TrialRecord
+
+if TYPE_CHECKING:
+    from fathomlab.models.network import Module
+
+Source = str | os.PathLike[str] | Mapping[str, Any]
+
+
+def default_runs() -> Path:
+    """The store: `FATHOMLAB_RUNS`, or `runs` in the working folder."""
+    return Path(os.environ.get("FATHOMLAB_RUNS") or "runs")
+
+
+def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = False) -> Plan:
+    """Read and check an experiment and plan its trials; nothing is trained.
+
+    Args:
+        source: A path to an experiment file, or a mapping of the same format.
+        overrides: `key.path=value`, one or several.
+        quick: Lay the file's `quick` section over the rest.
+
+    Raises:
+        ConfigError: Every problem at once.
+        UserError: The file cannot be read.
+    """
+    return prepare(source, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+
+
+def run(
+    source: Source | Plan,
+    *overrides: str,
+    runs: str | os.PathLike[str] | None = None,
+    quick: bool = False,
+    device: str = "auto",
+    workers: str | int = "auto",
+    progress: Mode = "auto",
+) -> "Results":
+    """Train what the experiment needs and the store does not have, and write its report.
+
+    Raises:
+        ConfigError: Every problem of the experiment at once, before any training.
+        UserError: The store cannot be written, or the data are not here.
+        KeyboardInterrupt: Stopped; finished trials stay.
+    """
+    plan = source if isinstance(source, Plan) else load(source, overrides, quick)
+    root = Path(runs) if runs is not None else default_runs()
+    with showing(progress, trial_labels(plan)) as emit:
+        summary = run_experiment(plan, root, device, workers, emit)
+    report = write_reports(root, summary.experiment)
+    return Results(Store(root), plan, summary, report)
+
+
+def write_reports(root: Path, experiment: str) -> Path:
+    """Write an experiment's report and the index over all experiments; returns the report's path."""
+    store = Store(root)
+    record = store.experiment(experiment)
+    path = write_report(store, experiment, verdicts(store, record))
+    write_index(store)
+    return path
+
+
+def trial_labels(plan: Plan) -> dict[str, str]:
+    """Trial hash -> condition and seed in words."""
+    return {
+        trial.hash: f"{condition.label} seed={trial.seed}" for condition in plan.conditions for trial in condition.trials
+    }
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished run: iterate over its trials, or take them as columns."""
+
+    store: Store
+    plan: Plan
+    summary: Summary
+    report: Path
+
+    def __iter__(self) -> Iterator[TrialRecord]:
+        """The trials' records in the plan's order."""
+        return (self.store.trial(trial.hash) for condition in self.plan.conditions for trial in condition.trials)
+
+    def table(self) -> dict[str, list[Any]]:
+        """Plain columns, one row a trial: experiment, condition, role, factors, seed, status, metrics."""
+        return _columns(self.store, [experiment_name(self.plan)])
+
+    def to_pandas(self) -> Any:
+        """The table as a pandas frame.
+
+        Raises:
+            ImportError: pandas is not installed; the message says how to install it.
+        """
+        return _frame("pandas", self.table())
+
+    def to_polars(self) -> Any:
+        """The table as a polars frame.
+
+        Raises:
+            ImportError: polars is not installed; the message says how to install it.
+        """
+        return _frame("polars", self.table())
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A store opened for reading."""
+
+    store: Store
+
+    @property
+    def experiments(self) -> list[str]:
+        """Names of the experiments."""
+        return [record.name for record in self.store.experiments()]
+
+    def trial(self, prefix: str) -> TrialRecord:
+        """One trial by the first digits of its hash.
+
+        Raises:
+            UserError: None or several begin so.
+        """
+        return self.store.trial(self.store.find(prefix))
+
+    def __iter__(self) -> Iterator[TrialRecord]:
+        """Every trial's record."""
+        return (self.store.trial(trial) for trial in self.store.trials())
+
+    def table(self, *experiments: str) -> dict[str, list[Any]]:
+        """Plain columns over the named experiments, all where none is named."""
+        return _columns(self.store, experiments or self.experiments)
+
+    def to_pandas(self, *experiments: str) -> Any:
+        """The table as a pandas frame; raises ImportError where pandas is not installed."""
+        return _frame("pandas", self.table(*experiments))
+
+    def to_polars(self, *experiments: str) -> Any:
+        """The table as a polars frame; raises ImportError where polars is not installed."""
+        return _frame("polars", self.table(*experiments))
+
+
+def open_runs(runs: str | os.PathLike[str] | None = None) -> Runs:
+    """Open a store, by default that of `FATHOMLAB_RUNS` or `runs`."""
+    return Runs(Store(Path(runs) if runs is not None else default_runs()))
+
+
+def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
+    """A torch module that maps a batch of images to logits, with the initial values of `seed`.
+
+    Args:
+        model: `{"type": ..., "params": ...}` as in an experiment file. The images are those of the model's own default
+            data set (28 x 28 for an MLP of 784 inputs, 3 x 32 x 32 for a CNN).
+
+    Raises:
+        ConfigError: Every problem of the options at once.
+    """
+    from fathomlab.models.network import Module
+
+    problems: list[Problem] = []
+    part = build_part(model, problems)
+    if part is None:
+        raise ConfigError("the model", problems)
+    if hasattr(part, "input_size"):
+        return Module(part.normal_form().build((1, 1, part.input_size)), seed)
+    return Module(architecture({**model, "params": model.get("params") or {}}, part.data), seed)
+
+
+def _columns(store: Store, names: Sequence[str]) -> dict[str, list[Any]]:
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        for condition in store.experiment(name).conditions:
+            for seed, trial in condition.trials:
+                record = store.trial(trial)
+                about = {"experiment": name, "condition": condition.label, "role": condition.role, "seed": seed}
+                fate = {"trial": trial, "status": record.status, "parameters": record.parameters}
+                rows.append({**about, **condition.factors, **fate, "seconds": record.seconds, **record.metrics})
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return {key: [row.get(key) for row in rows] for key in keys}
+
+
+def _frame(library: str, table: Mapping[str, Any]) -> Any:
+    import importlib
+
+    try:
+        module = importlib.import_module(library)
+    except ImportError:
+        raise ImportError(f"{library} is not installed; install it with: pip install {library}") from None
+    return module.DataFrame(table)

@@ -1,0 +1,223 @@
+"""Strict options: plain values from a file become frozen dataclasses, and every mistake is named at once.
+
+A part (model, data set, optimiser, probe) and a section of the experiment file are the same kind of thing: a frozen
+dataclass whose fields are its options. The types it may use: bool, int, float, str, `Literal`, `tuple[T, ...]`,
+`dict[str, object]`, another such dataclass, `T | None`, and `Annotated[T, Bound(...)]` or `Annotated[str, OneOf(...)]`.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from fathomlab.base.problems import Problem, shown, suggestion
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The interval in which a number must lie; None leaves a side open."""
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def complaint(self, value: float) -> str:
+        """What is wrong with `value`, or `""`."""
+        checks: tuple[tuple[float | None, Callable[[float], bool], str], ...] = (
+            (self.least, lambda limit: value < limit, "at least"),
+            (self.above, lambda limit: value <= limit, "above"),
+            (self.most, lambda limit: value > limit, "at most"),
+            (self.below, lambda limit: value >= limit, "below"),
+        )
+        for limit, broken, words in checks:
+            if limit is not None and broken(limit):
+                return f"should be {words} {limit:g} (got {shown(value)})."
+        return ""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A closed list of names for a string option."""
+
+    what: str
+    names: tuple[str, ...]
+
+    def complaint(self, value: str) -> str:
+        """What is wrong with `value`, or `""`."""
+        if value in self.names:
+            return ""
+        near = suggestion(value, self.names)
+        return f"not a supported {self.what} (got {shown(value)}).{near} Supported: {', '.join(self.names)}."
+
+
+class Ambiguous(str):
+    """A scalar that YAML 1.1 and 1.2 read differently (`no`, `010`, `12:30`); never silently either."""
+
+    __slots__ = ("remedy",)
+    remedy: str
+
+    def __new__(cls, text: str, remedy: str) -> "Ambiguous":
+        """Keep `text` as it was written, and the spelling that is clear."""
+        made = super().__new__(cls, text)
+        made.remedy = remedy
+        return made
+
+
+Positive = Annotated[float, Bound(above=0)]
+NonNegative = Annotated[float, Bound(least=0)]
+Fraction = Annotated[float, Bound(least=0, below=1)]
+Count = Annotated[int, Bound(least=1)]
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+MISSING = object()
+
+
+def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    """`value` as the type `hint` says, or `MISSING` after adding to `problems`.
+
+    A list becomes a tuple, a whole number becomes a float where a float is asked for, and `1e-3`, which YAML 1.1 leaves a
+    string, becomes a number where the schema asks for one. Nothing else is converted.
+    """
+    complaint = ""
+    if isinstance(value, Ambiguous):
+        problems.append(Problem(path, f"YAML versions read this differently (got {value}). Write {value.remedy}."))
+        return MISSING
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *rules = get_args(hint)
+        value = check(base, value, path, problems)
+        if value is not MISSING and value is not None:
+            complaint = next((text for rule in rules if (text := rule.complaint(value))), "")
+    elif origin in (Union, types.UnionType):
+        return _check_union(get_args(hint), value, path, problems)
+    elif origin is tuple:
+        return _check_list(get_args(hint)[0], value, path, problems)
+    elif origin is Literal:
+        if not isinstance(value, str) or value not in get_args(hint):
+            names = tuple(str(name) for name in get_args(hint))
+            near = suggestion(value, names) if isinstance(value, str) else ""
+            complaint = f"should be one of {', '.join(names)} (got {shown(value)}).{near}"
+    elif origin is dict or hint is dict:
+        if not isinstance(value, Mapping):
+            complaint = f"should be a section with keys of its own (got {shown(value)})."
+    elif dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return check_options(hint, value, path, problems)
+    else:
+        value, complaint = _check_scalar(hint, value)
+    if complaint:
+        problems.append(Problem(path, complaint))
+        return MISSING
+    return value
+
+
+def check_options(part: type, options: Any, path: str, problems: list[Problem]) -> Any:
+    """An instance of the dataclass `part` from a mapping, or `MISSING` after adding every mistake to `problems`."""
+    if options is None:
+        options = {}
+    if not isinstance(options, Mapping):
+        problems.append(Problem(path, f"should be a section with keys of its own (got {shown(options)})."))
+        return MISSING
+    hints = _hints(part)
+    fields = {field.name: field for field in dataclasses.fields(part)}
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for key, value in options.items():
+        if key not in fields:
+            problems.append(Problem(_join(path, key), unknown_key(key, tuple(fields))))
+            continue
+        values[key] = check(hints[key], value, _join(path, key), problems)
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in options and not any(key not in fields for key in options):
+            problems.append(Problem(path, f"the key '{name}' is missing."))
+    if len(problems) > before:
+        return MISSING
+    made = part(**values)
+    complaints = getattr(made, "complaints", None)
+    if complaints is not None:
+        problems.extend(Problem(_join(path, key), text) for key, text in complaints())
+    return made if len(problems) == before else MISSING
+
+
+def unknown_key(key: object, known: Sequence[str]) -> str:
+    """The message for a key that nothing reads, with the nearest known one or the whole list."""
+    near = suggestion(str(key), known)
+    return f"unknown key.{near}" if near else f"unknown key. Known here: {', '.join(sorted(known))}."
+
+
+def plain(part: Any) -> Any:
+    """The options of a part as plain JSON values: the inverse of `check_options`, defaults filled in."""
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        return {field.name: plain(getattr(part, field.name)) for field in dataclasses.fields(part)}
+    if isinstance(part, tuple | list):
+        return [plain(item) for item in part]
+    if isinstance(part, Mapping):
+        return {str(key): plain(item) for key, item in part.items()}
+    return part
+
+
+@lru_cache(maxsize=None)
+def _hints(part: type) -> dict[str, Any]:
+    return typing.get_type_hints(part, include_extras=True)
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _check_union(hints: tuple[Any, ...], value: Any, path: str, problems: list[Problem]) -> Any:
+    if value is None and type(None) in hints:
+        return None
+    choices = [hint for hint in hints if hint is not type(None)]
+    attempts: list[list[Problem]] = []
+    for hint in choices:
+        attempt: list[Problem] = []
+        result = check(hint, value, path, attempt)
+        if not attempt:
+            return result
+        attempts.append(attempt)
+    is_list = isinstance(value, list | tuple)
+    fitting = [
+        attempt for hint, attempt in zip(choices, attempts, strict=True) if (get_origin(hint) is tuple) == is_list
+    ]
+    problems.extend((fitting or attempts)[0])
+    return MISSING
+
+
+def _check_list(item: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    if not isinstance(value, list | tuple):
+        problems.append(Problem(path, f"should be a list (got {shown(value)})."))
+        return MISSING
+    made = [check(item, entry, f"{path}[{place}]", problems) for place, entry in enumerate(value)]
+    return MISSING if any(entry is MISSING for entry in made) else tuple(made)
+
+
+def _check_scalar(hint: Any, value: Any) -> tuple[Any, str]:
+    if hint is bool:
+        return value, "" if isinstance(value, bool) else f"should be true or false (got {shown(value)})."
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return value, f"should be a whole number (got {shown(value)})."
+        return value, "" if abs(value) < 2**53 else f"should be below 2^53 (got {shown(value)})."
+    if hint is float:
+        if isinstance(value, str) and EXPONENT.fullmatch(value):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value, f"should be a number (got {shown(value)})."
+        return _finite(value)
+    if hint is str:
+        return value, "" if isinstance(value, str) else f"should be a text (got {shown(value)})."
+    assert hint in (object, Any), f"options may not have the type {hint!r}"
+    return value, ""
+
+
+def _finite(value: int | float) -> tuple[Any, str]:
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return value, f"should be below 2^53 (got {shown(value)})."
+    return float(value), "" if math.isfinite(value) else f"should be a finite number (got {shown(value)})."

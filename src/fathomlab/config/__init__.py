@@ -1,0 +1,1 @@
+"""Reads experiment files: the schema of every section, positions for messages, overrides."""

@@ -1,0 +1,185 @@
+"""The sections of an experiment file, with the seed's keys, meanings and defaults.
+
+Sections that name a part (`model.type`, `training.optimizer`) hold the name and its raw options; the layer that owns the
+table checks them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from fathomlab.base.catalogue import Bound, Count, Fraction, Positive
+
+Epochs = Annotated[int, Bound(least=1, most=100_000)]
+Metric = Literal[
+    "test/accuracy",
+    "test/loss",
+    "val/accuracy",
+    "val/loss",
+    "train/accuracy",
+    "train/loss",
+    "best/test/accuracy",
+    "best/val/accuracy",
+]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """`data`: which images, how they are split, batched and augmented.
+
+    Attributes:
+        name: Data set; MNIST for an MLP and CIFAR-10 for a CNN where it is not given.
+        batch_size: Images a training step; the last batch of an epoch may be smaller and is kept.
+        validation_split: Share of the training images held out [per cent], stratified by class.
+        num_workers: Accepted for the seed's files; the data live on the device, so it does nothing.
+        augment: Any of `flip`, `crop`.
+        limit: Use only so many training images (a stratified sample, the same for every seed).
+        params: Options of the data set itself.
+    """
+
+    name: str | None = None
+    batch_size: Annotated[int, Bound(least=1, most=1_000_000)] = 128
+    validation_split: Annotated[float, Bound(above=0, most=90)] = 20.0
+    num_workers: Annotated[int, Bound(least=0)] = 0
+    augment: tuple[str, ...] = ()
+    limit: Annotated[int, Bound(least=2)] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """`model`, `teacher_model`, `student_model`: a name from the table of models and its options."""
+
+    type: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """`training`, `training_teacher`, `training_student`: names as torch spells them.
+
+    Attributes:
+        epochs: Passes over the training images.
+        criterion: Loss on the labels.
+        optimizer: Optimiser; `optimizer_params` are its options beside the learning rate.
+        lr: Learning rate at the start.
+        scheduler: Learning-rate schedule or none; `scheduler_params` are its options.
+        precision: Number format of the matrix products; parameters and statistics stay in fp32 (fp64 with fp64).
+        label_smoothing: Share of the label spread evenly over the classes.
+        gradient_clip: Largest norm of the whole gradient, or none.
+    """
+
+    epochs: Epochs
+    criterion: str = "CrossEntropyLoss"
+    optimizer: str = "Adam"
+    lr: Positive = 0.001
+    scheduler: str | None = None
+    optimizer_params: dict[str, Any] = field(default_factory=dict)
+    scheduler_params: dict[str, Any] = field(default_factory=dict)
+    precision: Literal["fp32", "bf16", "auto", "fp64"] = "fp32"
+    label_smoothing: Fraction = 0.0
+    gradient_clip: Positive | None = None
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """`distillation`: (1 - alpha) cross-entropy + alpha T^2 KL(teacher || student).
+
+    Attributes:
+        temperature: T, softens both networks' outputs.
+        alpha: Weight of the teacher.
+    """
+
+    temperature: Annotated[float, Bound(above=0, most=1e6)] = 3.0
+    alpha: Annotated[float, Bound(least=0, most=1)] = 0.7
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor with a condition: it varies only where all keys of `when` have the given levels."""
+
+    levels: tuple[Any, ...]
+    when: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """`experiment`: what varies, how often it is repeated, what is measured.
+
+    Attributes:
+        title: Heading of the report.
+        question: What the experiment asks, one or two sentences.
+        depths: Levels of the model's depth; without `factors` crossed with residual false and true, as the seed runs it.
+        widths: Levels of the model's width.
+        factors: Dotted key -> list of levels, or `{levels, when}`.
+        seeds: How many replicates (seed, seed + 1, ...), or their list.
+        analyze_gradients: Measure gradient norms per layer at initialisation, after step 1 and after each epoch.
+        headline: Which weights the answer is about: those of the last epoch, or the best on validation.
+    """
+
+    title: str = ""
+    question: str = ""
+    depths: tuple[int | tuple[int, ...], ...] | None = None
+    widths: tuple[Count, ...] | None = None
+    factors: dict[str, Any] = field(default_factory=dict)
+    seeds: Annotated[int, Bound(least=1, most=100_000)] | tuple[Annotated[int, Bound(least=0)], ...] = 1
+    analyze_gradients: bool = False
+    headline: Literal["last", "best"] = "last"
+
+
+@dataclass(frozen=True)
+class LoggingOptions:
+    """`logging`: kept with the experiment for exporters; it changes nothing in training."""
+
+    project_name: str = ""
+    log_gradients: bool = False
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A contrast with an expected direction and a smallest effect that matters.
+
+    Attributes:
+        name: The claim in one sentence.
+        factor: Dotted key of the factor that the contrast compares, or `role` for distillation.
+        levels: The two levels; the effect is the metric at the first minus the metric at the second.
+        expect: Sign of the effect that the claim asserts.
+        matters: Smallest effect that matters, in the metric's unit.
+        at: Levels of other factors at which the contrast is taken; the rest is averaged within each seed.
+        metric: What is compared.
+    """
+
+    name: str
+    factor: str
+    levels: tuple[Any, ...]
+    expect: Literal["greater", "less", "equal"]
+    matters: Annotated[float, Bound(least=0)] = 0.0
+    at: dict[str, Any] = field(default_factory=dict)
+    metric: Metric = "test/accuracy"
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """Two levels make a contrast; equality needs an effect that matters."""
+        found = []
+        if len(self.levels) != 2:
+            found.append(("levels", f"should be two levels, the effect is first minus second (got {len(self.levels)})."))
+        if self.expect == "equal" and self.matters == 0:
+            found.append(("matters", "should be above 0 where no difference is claimed (got 0)."))
+        return found
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """The whole document."""
+
+    seed: Annotated[int, Bound(least=0)] = 0
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelChoice | None = None
+    training: TrainingOptions | None = None
+    teacher_model: ModelChoice | None = None
+    student_model: ModelChoice | None = None
+    training_teacher: TrainingOptions | None = None
+    training_student: TrainingOptions | None = None
+    distillation: DistillationOptions | None = None
+    experiment: ExperimentOptions = field(default_factory=ExperimentOptions)
+    logging: LoggingOptions = field(default_factory=LoggingOptions)
+    claims: tuple[Claim, ...] = ()
+    quick: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,175 @@
+"""YAML as plain data with positions: no aliases, tags, merge keys or duplicate keys; ambiguous scalars are refused by use."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from fathomlab.base.catalogue import Ambiguous
+from fathomlab.base.problems import ConfigError, Problem
+
+LARGEST_BYTES = 2**20
+DEEPEST = 40
+INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "~": None, "": None, "Null": None}
+SURPRISES = (
+    (re.compile(r"(?i)yes|on|y"), "true, or quote it"),
+    (re.compile(r"(?i)no|off|n"), "false, or quote it"),
+    (re.compile(r"(?i)true|false|null"), "it in lower case, or quote it"),
+    (re.compile(r"[-+]?0[0-9_]+"), "it without leading zeros, or quote it"),
+    (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+"), "a decimal number, or quote it"),
+    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?"), "the number without underscores, or quote it"),
+    (re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"), "a plain number, or quote it"),
+    (re.compile(r"\d{4}-\d\d?-\d\d?([Tt ].*)?"), "it in quotes"),
+    (re.compile(r"(?i)[-+]?\.?inf|\.?nan|[-+]?infinity"), "a finite number"),
+    (re.compile(r"[-+]?[0-9]{19,}"), "a smaller number"),
+)
+
+
+@dataclass
+class Document:
+    """A document as plain data, and where each dotted key stands."""
+
+    source: str
+    data: dict[str, Any]
+    places: dict[str, str] = field(default_factory=dict)
+
+    def place(self, path: str) -> str:
+        """Where `path`, or the nearest key above it, stands; `""` for what no file or override wrote."""
+        while path:
+            if path in self.places:
+                return self.places[path]
+            cut = max(path.rfind("."), path.rfind("["))
+            path = path[:cut] if cut > 0 else ""
+        return ""
+
+
+def read_yaml(text: str | bytes, source: str) -> Document:
+    """Parse an experiment file.
+
+    Raises:
+        ConfigError: The text is not one mapping of plain data; every problem that can be told at once.
+    """
+    problems: list[Problem] = []
+    node = _compose(text, source)
+    document = Document(source, {})
+    if node is None:
+        raise ConfigError(source, [Problem("", "the file is empty. Write the experiment's sections, such as `model:`.")])
+    data = _construct(node, "", document, problems, 0)
+    if not isinstance(data, dict) and not problems:
+        problems.append(Problem("", "should be sections with keys, such as `model:` and `training:`."))
+    if problems:
+        raise ConfigError(source, problems)
+    document.data = data
+    return document
+
+
+def read_value(text: str, place: str) -> Any:
+    """One value as an override writes it, in YAML's flow form.
+
+    Raises:
+        ConfigError: It is not plain YAML.
+    """
+    problems: list[Problem] = []
+    node = _compose(text, place)
+    value = None if node is None else _construct(node, "", Document(place, {}), problems, 0)
+    if problems:
+        raise ConfigError(place, problems)
+    return value
+
+
+def scalar(text: str) -> Any:
+    """A plain scalar as YAML 1.2 reads it; what YAML 1.1 reads otherwise stays `Ambiguous`."""
+    if text in WORDS:
+        return WORDS[text]
+    if INTEGER.fullmatch(text):
+        return int(text)
+    if DECIMAL.fullmatch(text):
+        return float(text)
+    for pattern, remedy in SURPRISES:
+        if pattern.fullmatch(text):
+            return Ambiguous(text, remedy)
+    return text
+
+
+def _compose(text: str | bytes, source: str) -> yaml.Node | None:
+    if len(text) > LARGEST_BYTES:
+        raise ConfigError(source, [Problem("", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")])
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        _refuse_aliases(decoded, source)
+        nodes = list(yaml.compose_all(decoded, Loader=yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        raise ConfigError(source, [Problem("", f"is not UTF-8 text (byte {error.start}).")]) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}" if mark else ""
+        said = " ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(source, [Problem("", f"is not YAML: {said}.", place)]) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        said = "it nests too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(source, [Problem("", f"is not YAML: {said}.")]) from None
+    if len(nodes) > 1:
+        line = nodes[1].start_mark.line + 1
+        raise ConfigError(source, [Problem("", "holds several documents; one experiment is one.", f"{source}:{line}")])
+    return nodes[0] if nodes else None
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        place = f"{source}:{event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise ConfigError(source, [Problem("", "uses an anchor or alias (& or *); write the value out.", place)])
+        if depth > DEEPEST:
+            raise ConfigError(source, [Problem("", f"nests deeper than {DEEPEST} levels.", place)])
+
+
+def _construct(node: yaml.Node, path: str, document: Document, problems: list[Problem], depth: int) -> Any:
+    line = f"{document.source}:{node.start_mark.line + 1}"
+    if path:
+        document.places.setdefault(path, line)
+    if node.tag and not node.tag.startswith("tag:yaml.org,2002:") or (node.tag or "").rsplit(":", 1)[-1] in (
+        "binary",
+        "set",
+        "omap",
+        "pairs",
+    ):
+        problems.append(Problem(path, f"has the tag {node.tag}; only plain values are read.", line))
+        return None
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _construct(item, f"{path}[{place}]", document, problems, depth + 1) for place, item in enumerate(node.value)
+        ]
+    if isinstance(node, yaml.MappingNode):
+        return _construct_mapping(node, path, document, problems, depth)
+    assert isinstance(node, yaml.ScalarNode)
+    if any(ord(letter) in range(0xD800, 0xE000) for letter in node.value):
+        problems.append(Problem(path, "holds half of a surrogate pair, which no text may.", line))
+        return None
+    return scalar(node.value) if node.style is None else node.value
+
+
+def _construct_mapping(
+    node: yaml.MappingNode, path: str, document: Document, problems: list[Problem], depth: int
+) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = f"{document.source}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode) or (key_node.style is None and key_node.value == "<<"):
+            problems.append(Problem(path, "has a key that is not a plain name.", line))
+            continue
+        key = key_node.value
+        inner = f"{path}.{key}" if path else key
+        if key in made:
+            first = document.places.get(inner, "above")
+            problems.append(Problem(inner, f"stands twice; the first is at {first}. Remove one.", line))
+            continue
+        document.places[inner] = line
+        made[key] = _construct(value_node, inner, document, problems, depth + 1)
+    return made

@@ -1,0 +1,65 @@
+"""A data set on the device: uint8 images, labels, and the split of each replica."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fathomlab.base.shapes import Images, Indices, RawImages
+from fathomlab.data.split import limited, stratified_split
+from fathomlab.data.table import Facts, Split
+from fathomlab.engine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Images and labels of a data set on one device.
+
+    Attributes:
+        images: Training images, uint8 (n, c, h, w); normalised when a batch is taken.
+        labels: Their classes, (n,).
+        test_images: Likewise.
+        test_labels: Likewise.
+        mean: Per channel on the scale of 0 to 255, (c, 1, 1).
+        scale: One over the standard deviation, likewise.
+    """
+
+    images: RawImages
+    labels: Tensor
+    test_images: RawImages
+    test_labels: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def normalised(self, images: Tensor) -> Images:
+        """(images / 255 - mean) / deviation, in the format of `mean`."""
+        return (images.to(self.mean.dtype) - self.mean) * self.scale
+
+
+def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtype) -> Pictures:
+    """Put a data set on `device`, to be normalised in `dtype`."""
+    mean = torch.tensor(facts.mean, dtype=torch.float64).view(-1, 1, 1) * 255
+    scale = 1 / (torch.tensor(facts.std, dtype=torch.float64).view(-1, 1, 1) * 255)
+    return Pictures(
+        torch.from_numpy(split.train_images).to(device),
+        torch.from_numpy(split.train_labels).to(device),
+        torch.from_numpy(split.test_images).to(device),
+        torch.from_numpy(split.test_labels).to(device),
+        mean.to(device, dtype),
+        scale.to(device, dtype),
+    )
+
+
+def splits(recipes: Sequence[Recipe], labels: np.ndarray, device: torch.device) -> tuple[Indices, Indices]:
+    """Training and validation indices of each replica, (k, n) each, from (seed, "split") alone."""
+    parts = []
+    for recipe in recipes:
+        within = np.arange(len(labels)) if recipe.limit is None else limited(labels, recipe.limit, recipe.seed)
+        train, validation = stratified_split(labels[within], recipe.validation_split, recipe.seed)
+        parts.append((within[train], within[validation]))
+    return (
+        torch.from_numpy(np.stack([train for train, _ in parts])).to(device),
+        torch.from_numpy(np.stack([validation for _, validation in parts])).to(device),
+    )

@@ -1,0 +1,234 @@
+"""Optimisers by their torch names, on stacked tensors: the learning rate and weight decay may differ between replicas.
+
+One formula a class, equal to torch.optim's. Where a pack shares its hyper-parameters, torch's fused kernels do the same in
+one pass over memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from fathomlab.base.catalogue import Fraction, NonNegative
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Tensors = Sequence["Tensor"]
+Slots = dict[str, list["Tensor"]]
+
+
+@dataclass
+class Rates:
+    """What changes from step to step, or from replica to replica.
+
+    Attributes:
+        lr: Learning rate; (k,) where it differs between the replicas.
+        weight_decay: Likewise.
+        momentum: First-moment decay that a schedule cycles, or None for the optimiser's own.
+    """
+
+    lr: "float | Tensor"
+    weight_decay: "float | Tensor"
+    momentum: float | None = None
+
+    def shared(self) -> bool:
+        """Whether all replicas have the same."""
+        return isinstance(self.lr, float) and isinstance(self.weight_decay, float)
+
+
+def _per(value: "float | Tensor", like: "Tensor") -> "float | Tensor":
+    """A value a replica, shaped to act on a stacked tensor."""
+    return value if isinstance(value, float) else value.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))
+
+
+def _zeros(values: Tensors) -> "list[Tensor]":
+    return [value.new_zeros(value.shape) for value in values]
+
+
+@final
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum, as torch.optim.SGD."""
+
+    momentum: Fraction = 0.0
+    dampening: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+    nesterov: bool = False
+
+    tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """Nesterov needs momentum and no dampening."""
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            return [("nesterov", "needs momentum above 0 and dampening 0.")]
+        return []
+
+    def slots(self, values: Tensors) -> Slots:
+        """The momentum, where there is one."""
+        return {"momentum": _zeros(values)} if self.momentum else {}
+
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+        """Move `values` in place; `step` counts from 1."""
+        momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
+        for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
+            gradient = gradient + _per(rates.weight_decay, value) * value
+            if self.momentum:
+                buffer = slots["momentum"][place]
+                buffer.mul_(momentum).add_(gradient, alpha=1.0 if step == 1 else 1 - self.dampening)
+                gradient = gradient + momentum * buffer if self.nesterov else buffer
+            value.sub_(_per(rates.lr, value) * gradient)
+
+
+@final
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, 2015) with L2 weight decay, as torch.optim.Adam."""
+
+    betas: tuple[Fraction, ...] = (0.9, 0.999)
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    amsgrad: bool = False
+
+    tiny: ClassVar[dict[str, object]] = {}
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """Two betas."""
+        return _two_betas(self.betas)
+
+    def slots(self, values: Tensors) -> Slots:
+        """First and second moments, and the largest second moment with amsgrad."""
+        return _moments(values, self.amsgrad)
+
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+        """Move `values` in place; `step` counts from 1."""
+        _adam(self, values, gradients, slots, step, rates, decoupled=False)
+
+
+@final
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
+
+    betas: tuple[Fraction, ...] = (0.9, 0.999)
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.01
+    amsgrad: bool = False
+
+    tiny: ClassVar[dict[str, object]] = {}
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """Two betas."""
+        return _two_betas(self.betas)
+
+    def slots(self, values: Tensors) -> Slots:
+        """First and second moments, and the largest second moment with amsgrad."""
+        return _moments(values, self.amsgrad)
+
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+        """Move `values` in place; `step` counts from 1."""
+        _adam(self, values, gradients, slots, step, rates, decoupled=True)
+
+
+@final
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop (Hinton's lecture 6e), as torch.optim.RMSprop."""
+
+    alpha: Fraction = 0.99
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    momentum: Fraction = 0.0
+    centered: bool = False
+
+    tiny: ClassVar[dict[str, object]] = {"momentum": 0.5}
+
+    def slots(self, values: Tensors) -> Slots:
+        """The mean square, the mean where centred, the momentum where there is one."""
+        made = {"square": _zeros(values)}
+        if self.centered:
+            made["mean"] = _zeros(values)
+        if self.momentum:
+            made["momentum"] = _zeros(values)
+        return made
+
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+        """Move `values` in place; `step` counts from 1."""
+        momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
+        for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
+            gradient = gradient + _per(rates.weight_decay, value) * value
+            square = slots["square"][place].mul_(self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
+            if self.centered:
+                mean = slots["mean"][place].lerp_(gradient, 1 - self.alpha)
+                square = square - mean**2
+            gradient = gradient / (square.sqrt() + self.eps)
+            if self.momentum:
+                gradient = slots["momentum"][place].mul_(momentum).add_(gradient)
+            value.sub_(_per(rates.lr, value) * gradient)
+
+
+OPTIMISERS: dict[str, type[Any]] = {part.__name__: part for part in (Adam, AdamW, RMSprop, SGD)}
+OTHERS = "Adadelta Adafactor Adagrad Adamax ASGD LBFGS Muon NAdam RAdam Rprop SparseAdam".split()
+
+
+def _two_betas(betas: tuple[float, ...]) -> list[tuple[str, str]]:
+    return [] if len(betas) == 2 else [("betas", f"should be two numbers (got {list(betas)}).")]
+
+
+def _moments(values: Tensors, amsgrad: bool) -> Slots:
+    made = {"first": _zeros(values), "second": _zeros(values)}
+    return made | {"largest": _zeros(values)} if amsgrad else made
+
+
+def _adam(
+    part: Adam | AdamW, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates, decoupled: bool
+) -> None:
+    beta1, beta2 = part.betas
+    beta1 = beta1 if rates.momentum is None else rates.momentum
+    if rates.shared():
+        _fused_adam(part, values, gradients, slots, step, rates, (beta1, beta2), decoupled)
+        return
+    correction1, correction2 = 1 - beta1**step, (1 - beta2**step) ** 0.5
+    for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
+        lr, decay = _per(rates.lr, value), _per(rates.weight_decay, value)
+        if decoupled:
+            value.mul_(1 - lr * decay)
+        else:
+            gradient = gradient + decay * value
+        first = slots["first"][place].lerp_(gradient, 1 - beta1)
+        second = slots["second"][place].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        if part.amsgrad:
+            largest = slots["largest"][place]
+            largest.copy_(largest.maximum(second))
+            second = largest
+        value.sub_((lr / correction1) * first / (second.sqrt() / correction2 + part.eps))
+
+
+def _fused_adam(
+    part: Adam | AdamW,
+    values: Tensors,
+    gradients: Tensors,
+    slots: Slots,
+    step: int,
+    rates: Rates,
+    betas: tuple[float, float],
+    decoupled: bool,
+) -> None:
+    import torch
+
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    count = torch.tensor(float(step), device=values[0].device)
+    kernel(
+        values,
+        gradients,
+        slots["first"],
+        slots["second"],
+        slots.get("largest", []),
+        [count] * len(values),
+        lr=rates.lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=rates.weight_decay,
+        eps=part.eps,
+        amsgrad=part.amsgrad,
+        maximize=False,
+    )

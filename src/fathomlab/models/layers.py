@@ -1,0 +1,330 @@
+"""What a network is made of, as values: shapes, counts and order, without a tensor.
+
+An `Architecture` is a tuple of these layers. `network.py` runs it as one tensor program with a replica axis; the planner
+reads parameters and costs from it without loading torch. Parameter names come from the layers' names alone, so that two
+networks that share a layer share its initial values for the same seed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learnt tensor: its name, its shape for one replica and how it is filled.
+
+    Attributes:
+        fill: `weight` (by the architecture's initialisation), `bias`, or a constant as text.
+        kind: weight, bias, gamma or beta.
+    """
+
+    name: str
+    shape: Shape
+    fill: str | float
+    kind: str
+
+    @property
+    def numel(self) -> int:
+        """Numbers in the tensor."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """y = x W^T + b on features, W of shape (outputs, inputs)."""
+
+    name: str
+    inputs: int
+    outputs: int
+    last: bool = False
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Weight and bias."""
+        return (
+            Parameter(f"{self.name}.weight", (self.outputs, self.inputs), "weight", "weight"),
+            Parameter(f"{self.name}.bias", (self.outputs,), "bias", "bias"),
+        )
+
+    def shape(self, shape: Shape) -> Shape:
+        """(d,) to (outputs,)."""
+        assert shape == (self.inputs,), (self.name, shape)
+        return (self.outputs,)
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates for one example."""
+        return self.inputs * self.outputs
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """Square convolution without bias, padding kernel // 2."""
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The kernel, (outputs, inputs, kernel, kernel)."""
+        return (Parameter(f"{self.name}.weight", (self.outputs, self.inputs, self.kernel, self.kernel), "weight", "weight"),)
+
+    def shape(self, shape: Shape) -> Shape:
+        """(c, h, w) to (outputs, h', w')."""
+        channels, height, width = shape
+        assert channels == self.inputs, (self.name, shape)
+        return (self.outputs, _strided(height, self.kernel, self.stride), _strided(width, self.kernel, self.stride))
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates for one example."""
+        _, height, width = self.shape(shape)
+        return self.inputs * self.outputs * self.kernel**2 * height * width
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Batch normalisation per feature or channel.
+
+    Normalises with the biased batch variance; the running variance takes the unbiased one, as torch does.
+
+    Attributes:
+        eps: Added to the variance; may differ between the replicas of a pack.
+        gamma: Initial scale.
+        beta: Initial shift.
+    """
+
+    name: str
+    features: int
+    eps: float = 1e-5
+    gamma: float = 1.0
+    beta: float = 0.0
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Scale (gamma) and shift (beta)."""
+        return (
+            Parameter(f"{self.name}.weight", (self.features,), self.gamma, "gamma"),
+            Parameter(f"{self.name}.bias", (self.features,), self.beta, "beta"),
+        )
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        assert shape[0] == self.features, (self.name, shape)
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """None that count beside the products."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A layer without parameters: an activation by its torch name, `Flatten`, `MaxPool` (3x3, stride 2) or `MeanPool` (all)."""
+
+    kind: str
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """None."""
+        return ()
+
+    def shape(self, shape: Shape) -> Shape:
+        """The shape after pooling or flattening."""
+        if self.kind == "Flatten":
+            return (prod(shape),)
+        if self.kind == "MaxPool":
+            return (shape[0], _strided(shape[1], 3, 2), _strided(shape[2], 3, 2))
+        return (shape[0],) if self.kind == "MeanPool" else shape
+
+    def macs(self, shape: Shape) -> int:
+        """None that count beside the products."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Sets a share `rate` of the features to 0 in training and scales the rest; `rate` may differ within a pack."""
+
+    place: int
+    rate: float
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """None."""
+        return ()
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """None."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A named point: the output of a layer or block, where the activation gradient is measured."""
+
+    name: str
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """None."""
+        return ()
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """None."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Residual:
+    """branch(x) + shortcut(x) where `on`, branch(x) alone where not.
+
+    An empty shortcut is the identity. With `on` False the shortcut and its parameters do not exist, and nothing else
+    changes; with an identity shortcut `on` may therefore differ within a pack.
+    """
+
+    branch: "Layers"
+    shortcut: "Layers" = ()
+    on: bool = True
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of the branch, then those of the shortcut."""
+        inner = (*self.branch, *(self.shortcut if self.on else ()))
+        return tuple(parameter for layer in inner for parameter in layer.parameters())
+
+    def shape(self, shape: Shape) -> Shape:
+        """The branch's output shape; the shortcut's must agree."""
+        made = shape_after(self.branch, shape)
+        assert not self.on or shape_after(self.shortcut, shape) == made
+        return made
+
+    def macs(self, shape: Shape) -> int:
+        """Those of the branch and, where it is on, of the shortcut."""
+        return macs(self.branch, shape) + (macs(self.shortcut, shape) if self.on else 0)
+
+
+Layer = Linear | Conv2d | BatchNorm | Plain | Dropout | Tap | Residual
+Layers = tuple[Layer, ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as a value.
+
+    Attributes:
+        layers: In the order of the data.
+        shape: Shape of one image, (c, h, w).
+        classes: Outputs.
+        init: How weights and biases are filled; a name that `initial.py` knows.
+    """
+
+    layers: Layers
+    shape: Shape
+    classes: int
+    init: str
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All learnt tensors, in the order of the network."""
+        return tuple(parameter for layer in self.layers for parameter in layer.parameters())
+
+    @property
+    def numel(self) -> int:
+        """Learnt numbers of one replica."""
+        return sum(parameter.numel for parameter in self.parameters())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass of one image."""
+        return macs(self.layers, self.shape)
+
+    @property
+    def activations(self) -> int:
+        """Numbers that the layers put out for one image: what training keeps in memory, to a factor."""
+        return _activations(self.layers, self.shape)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the points where activation gradients are measured, in the network's order."""
+        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Tap))
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers with a weight matrix or kernel, in the network's order, shortcuts included."""
+        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Linear | Conv2d))
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether there is a convolution."""
+        return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
+
+
+def signature(architecture: Architecture) -> Architecture:
+    """What the trials of one pack must have in common: everything but initial values and options that may differ.
+
+    Dropout rates, batch-norm eps and, around identity shortcuts, `residual` itself may differ.
+    """
+    return replace(architecture, layers=_common(architecture.layers), init="")
+
+
+def walk(layers: Layers) -> Iterator[Layer]:
+    """Every layer in the network's order, the inside of residual blocks included."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from walk(layer.branch)
+            if layer.on:
+                yield from walk(layer.shortcut)
+        else:
+            yield layer
+
+
+def shape_after(layers: Layers, shape: Shape) -> Shape:
+    """The shape of one example after `layers`."""
+    for layer in layers:
+        shape = layer.shape(shape)
+    return shape
+
+
+def macs(layers: Layers, shape: Shape) -> int:
+    """Multiply-accumulates of `layers` for one example."""
+    total = 0
+    for layer in layers:
+        total += layer.macs(shape)
+        shape = layer.shape(shape)
+    return total
+
+
+def _activations(layers: Layers, shape: Shape) -> int:
+    total = 0
+    for layer in layers:
+        if isinstance(layer, Residual):
+            total += _activations(layer.branch, shape) + (_activations(layer.shortcut, shape) if layer.on else 0)
+        shape = layer.shape(shape)
+        total += 0 if isinstance(layer, Tap) else prod(shape)
+    return total
+
+
+def _strided(size: int, kernel: int, stride: int) -> int:
+    return (size + 2 * (kernel // 2) - kernel) // stride + 1
+
+
+def _common(layers: Layers) -> Layers:
+    made: list[Layer] = []
+    for layer in layers:
+        match layer:
+            case Residual():
+                on = layer.on if layer.shortcut else True
+                layer = Residual(_common(layer.branch), _common(layer.shortcut), on)
+            case Dropout():
+                layer = replace(layer, rate=0.5 if layer.rate else 0.0)
+            case BatchNorm():
+                layer = replace(layer, eps=0.0, gamma=1.0, beta=0.0)
+            case _:
+                pass
+        made.append(layer)
+    return tuple(made)

@@ -1,0 +1,279 @@
+"""Runs architectures as one tensor program in which every layer carries the replica axis.
+
+Dense features have the layout (k, n, d), feature maps (n, k * c, h, w): batched products and grouped convolutions are then
+single calls, and batch normalisation of maps is per replica without further work. A single net is a pack of one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fathomlab.base.noise import mix, uniform
+from fathomlab.base.shapes import Images, Logits
+from fathomlab.models.layers import (
+    Architecture,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Layer,
+    Layers,
+    Linear,
+    Plain,
+    Residual,
+    Tap,
+    signature,
+)
+
+Mode = Literal["train", "measure", "eval"]
+Values = Mapping[str, Tensor]
+MOMENTUM = 0.1
+ACTIVATE = {
+    "ReLU": F.relu,
+    "LeakyReLU": F.leaky_relu,
+    "ELU": F.elu,
+    "GELU": F.gelu,
+    "SiLU": F.silu,
+    "Tanh": torch.tanh,
+    "Sigmoid": torch.sigmoid,
+}
+
+
+class Network:
+    """The tensor program of a pack.
+
+    Modes: `train` uses batch statistics, moves the running ones and drops out; `measure` uses batch statistics and changes
+    nothing; `eval` uses the running statistics.
+    """
+
+    def __init__(self, architectures: Sequence[Architecture], device: torch.device | str = "cpu"):
+        """Join the architectures of a pack, one a replica.
+
+        Raises:
+            ValueError: Their signatures differ, so they cannot be one program.
+        """
+        if len({signature(architecture) for architecture in architectures}) != 1:
+            raise ValueError("the architectures of a pack must have one signature")
+        self.architecture = architectures[0]
+        self.replicas = len(architectures)
+        self._varying: dict[str, Tensor] = {}
+        columns = [tuple(_options(architecture.layers)) for architecture in architectures]
+        for rows in zip(*columns, strict=True):
+            name, values = rows[0][0], [value for _, value in rows]
+            if len(set(values)) > 1:
+                self._varying[name] = torch.tensor(values, device=device)
+
+    def buffers(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
+        """Fresh running statistics, mean 0 and variance 1, each (k, features)."""
+        made = {}
+        for name, features in _norms(self.architecture.layers):
+            made[f"{name}.running_mean"] = torch.zeros(self.replicas, features, dtype=dtype, device=device)
+            made[f"{name}.running_var"] = torch.ones(self.replicas, features, dtype=dtype, device=device)
+        return made
+
+    def __call__(
+        self,
+        values: Values,
+        buffers: Values,
+        images: Images,
+        mode: Mode,
+        keys: Tensor | None = None,
+        taps: list[Tensor] | None = None,
+    ) -> Logits:
+        """Logits of a batch for each replica.
+
+        Args:
+            values: Learnt tensors by name, each (k, *shape).
+            buffers: Running statistics by name; moved in place in mode `train` only.
+            images: Normalised images, (k, n, c, h, w).
+            mode: Which statistics are used, and whether dropout acts.
+            keys: One random key for each replica and step, (k,) int64; needed where there is dropout in mode `train`.
+            taps: Filled with the tensor at every tap, in the network's order.
+        """
+        x: Tensor = images
+        if self.architecture.convolutional:
+            x = _to_maps(images)
+        run = _Run(values, buffers, mode, keys, taps, self.replicas, self._varying)
+        x = run.layers(self.architecture.layers, x, "")
+        return x
+
+
+class _Run:
+    """One forward pass: what the layers read besides their input."""
+
+    def __init__(
+        self,
+        values: Values,
+        buffers: Values,
+        mode: Mode,
+        keys: Tensor | None,
+        taps: list[Tensor] | None,
+        replicas: int,
+        varying: Values,
+    ):
+        self.values, self.buffers, self.mode, self.keys, self.taps = values, buffers, mode, keys, taps
+        self.replicas, self.varying = replicas, varying
+
+    def layers(self, layers: Layers, x: Tensor, place: str) -> Tensor:
+        """Run `layers` in their order."""
+        for number, layer in enumerate(layers):
+            x = self.layer(layer, x, f"{place}{number}.")
+        return x
+
+    def layer(self, layer: Layer, x: Tensor, place: str) -> Tensor:
+        """Run one layer; `place` names it among the options that vary."""
+        match layer:
+            case Linear():
+                return self._linear(layer, x)
+            case Conv2d():
+                weight = self.values[f"{layer.name}.weight"].flatten(0, 1)
+                return F.conv2d(x, weight, None, layer.stride, layer.kernel // 2, 1, self.replicas)
+            case BatchNorm():
+                return self._norm(layer, x, self.varying.get(place))
+            case Residual():
+                return self._residual(layer, x, place)
+            case Dropout():
+                return self._dropout(layer, x, self.varying.get(place))
+            case Tap():
+                if self.taps is not None:
+                    self.taps.append(x)
+                return x
+            case Plain("Flatten"):
+                return x.flatten(2)
+            case Plain("MaxPool"):
+                return F.max_pool2d(x, 3, 2, 1)
+            case Plain("MeanPool"):
+                return x.mean((2, 3)).unflatten(1, (self.replicas, -1)).transpose(0, 1)
+        return ACTIVATE[layer.kind](x)
+
+    def _linear(self, layer: Linear, x: Tensor) -> Tensor:
+        weight, bias = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
+        if self.replicas == 1:
+            return F.linear(x[0], weight[0], bias[0]).unsqueeze(0)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    def _residual(self, layer: Residual, x: Tensor, place: str) -> Tensor:
+        branch = self.layers(layer.branch, x, f"{place}b")
+        on = self.varying.get(place)
+        if on is None and not layer.on:
+            return branch
+        total = branch + self.layers(layer.shortcut, x, f"{place}s")
+        return total if on is None else torch.where(_along(on, x, self.replicas), total, branch)
+
+    def _dropout(self, layer: Dropout, x: Tensor, rates: Tensor | None) -> Tensor:
+        if self.mode != "train" or (rates is None and layer.rate == 0):
+            return x
+        assert self.keys is not None, "dropout needs keys"
+        rate = layer.rate if rates is None else rates.to(x.dtype).view(-1, 1, 1)
+        cells = torch.arange(x[0].numel(), device=x.device).view(1, *x.shape[1:])
+        keep = uniform(mix(mix(self.keys, layer.place).view(-1, 1, 1), cells)) >= rate
+        return x * keep / (1 - rate)
+
+    def _norm(self, layer: BatchNorm, x: Tensor, eps: Tensor | None) -> Tensor:
+        gamma, beta = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
+        mean, var = self.buffers[f"{layer.name}.running_mean"], self.buffers[f"{layer.name}.running_var"]
+        if x.dim() == 4 and eps is None:
+            batch = self.mode != "eval"
+            running = (mean.view(-1), var.view(-1)) if self.mode != "measure" else (None, None)
+            return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), batch, MOMENTUM, layer.eps)
+        axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
+        if self.mode == "eval":
+            centre, spread = mean.view(shape), var.view(shape)
+        else:
+            spread, centre = torch.var_mean(x, axes, correction=0, keepdim=True)
+            if self.mode == "train":
+                self._move(mean, var, centre, spread, x.numel() // spread.numel())
+        if eps is not None:
+            added = eps.to(x.dtype).repeat_interleave(layer.features).view(1, -1, 1, 1) if x.dim() == 4 else eps.view(-1, 1, 1)
+        else:
+            added = layer.eps
+        scale = gamma.view(shape) * torch.rsqrt(spread + added)
+        return (x - centre) * scale + beta.view(shape)
+
+    @torch.no_grad()
+    def _move(self, mean: Tensor, var: Tensor, centre: Tensor, spread: Tensor, count: int) -> None:
+        """The running statistics; the running variance takes the unbiased batch variance."""
+        mean.lerp_(centre.detach().view_as(mean).to(mean.dtype), MOMENTUM)
+        unbiased = spread.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
+        var.lerp_(unbiased, MOMENTUM)
+
+
+class Module(torch.nn.Module):
+    """One network as an ordinary torch module: images (n, c, h, w) or (n, pixels) to logits (n, classes)."""
+
+    def __init__(self, architecture: Architecture, seed: int = 0):
+        """Fill the parameters with the initial values of `seed`."""
+        super().__init__()
+        from fathomlab.models.initial import initial_values
+
+        self.architecture = architecture
+        self._network = Network([architecture])
+        self._names = [parameter.name for parameter in architecture.parameters()]
+        for name, value in initial_values(architecture, seed).items():
+            self.register_parameter(name.replace(".", "/"), torch.nn.Parameter(value.float()))
+        for name, value in self._network.buffers(torch.float32, "cpu").items():
+            self.register_buffer(name.replace(".", "/"), value[0])
+
+    def load(self, values: Values) -> None:
+        """Take parameters and running statistics by name, each without the replica axis."""
+        with torch.no_grad():
+            for name, value in values.items():
+                self.get_tensor(name).copy_(value)
+
+    def get_tensor(self, name: str) -> Tensor:
+        """The parameter or running statistic called `name`."""
+        return getattr(self, name.replace(".", "/"))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, (n, classes); batch statistics in training mode, running ones in evaluation mode."""
+        values = {name: self.get_tensor(name).unsqueeze(0) for name in self._names}
+        buffers = {}
+        for layer, _ in _norms(self.architecture.layers):
+            for kind in ("running_mean", "running_var"):
+                buffers[f"{layer}.{kind}"] = self.get_tensor(f"{layer}.{kind}").unsqueeze(0)
+        shaped = images.reshape(1, len(images), *self.architecture.shape)
+        keys = torch.randint(2**62, (1,)) if self.training else None
+        return self._network(values, buffers, shaped, "train" if self.training else "eval", keys)[0]
+
+
+def _to_maps(images: Images) -> Tensor:
+    if images.shape[0] == 1:
+        return images[0]
+    return images.transpose(0, 1).flatten(1, 2)
+
+
+def _along(per_replica: Tensor, x: Tensor, replicas: int) -> Tensor:
+    """A value a replica, shaped to act on features (k, n, d) or maps (n, k * c, h, w)."""
+    if x.dim() == 3:
+        return per_replica.view(-1, 1, 1)
+    return per_replica.repeat_interleave(x.shape[1] // replicas).view(1, -1, 1, 1)
+
+
+def _options(layers: Layers, place: str = "") -> list[tuple[str, float | bool]]:
+    """The options that may differ within a pack, by the place of their layer."""
+    found: list[tuple[str, float | bool]] = []
+    for number, layer in enumerate(layers):
+        here = f"{place}{number}."
+        match layer:
+            case Residual():
+                found.append((here, layer.on))
+                found += _options(layer.branch, f"{here}b") + _options(layer.shortcut, f"{here}s")
+            case Dropout():
+                found.append((here, layer.rate))
+            case BatchNorm():
+                found.append((here, layer.eps))
+            case _:
+                pass
+    return found
+
+
+def _norms(layers: Layers) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for layer in layers:
+        if isinstance(layer, BatchNorm):
+            found.append((layer.name, layer.features))
+        elif isinstance(layer, Residual):
+            found += _norms(layer.branch) + (_norms(layer.shortcut) if layer.on else [])
+    return found

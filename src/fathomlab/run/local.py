@@ -1,0 +1,141 @@
+"""Runs packs on this machine: in this process, or in workers that keep torch loaded between packs."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import Queue
+from typing import IO, Any, cast
+
+from fathomlab.plan import Trial
+from fathomlab.run import provenance
+from fathomlab.run.resolve import recipe
+from fathomlab.store.writing import TrialFolder
+
+Emit = Callable[[Mapping[str, Any]], None]
+Event = tuple[int, Mapping[str, Any]]
+
+
+def run_packs(packs: Sequence[Sequence[Trial]], root: Path, device: str, workers: int, emit: Emit) -> None:
+    """Train every pack, students after their teachers; `emit` is called in this thread with each event.
+
+    Args:
+        packs: Trials of one signature each.
+        root: The store.
+        device: auto, cpu or cuda.
+        workers: Processes; with 1 the packs are trained in this process.
+    """
+    if workers == 1 or len(packs) == 1:
+        from fathomlab.run.pack import train_pack
+        from fathomlab.run.settings import computing
+
+        with computing():
+            for pack in packs:
+                train_pack(pack, root, device, emit)
+        return
+    with _workers(min(workers, len(packs))) as (processes, events):
+        _serve(list(packs), root, device, processes, events, emit)
+
+
+def _serve(
+    waiting: list[Sequence[Trial]],
+    root: Path,
+    device: str,
+    processes: "dict[int, subprocess.Popen[str]]",
+    events: "Queue[Event]",
+    emit: Emit,
+) -> None:
+    unfinished = {trial.hash for pack in waiting for trial in pack}
+    idle, busy = list(processes), dict[int, Sequence[Trial]]()
+    while waiting or busy:
+        for pack in list(waiting):
+            needed = {trial.teacher.hash for trial in pack if trial.teacher}
+            if not idle or needed & unfinished:
+                continue
+            waiting.remove(pack)
+            worker = idle.pop()
+            busy[worker] = pack
+            _send(processes[worker], {"trials": [trial.text for trial in pack], "root": str(root), "device": device})
+        worker, event = events.get()
+        if event["event"] == "finished":
+            unfinished.discard(event["trial"])
+        if event["event"] in ("idle", "died"):
+            pack = busy.pop(worker, ())
+            lost = [trial for trial in pack if trial.hash in unfinished]
+            for trial in lost:
+                _lost(trial, root, str(event.get("cause", "the worker ended early")), emit)
+            unfinished -= {trial.hash for trial in pack}
+            if event["event"] == "idle":
+                idle.append(worker)
+            elif waiting:
+                processes[worker] = _start(worker, events)
+                idle.append(worker)
+        else:
+            emit(event)
+
+
+def _lost(trial: Trial, root: Path, cause: str, emit: Emit) -> None:
+    """Record a trial whose worker died."""
+    facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
+    folder = TrialFolder(root, trial.hash, trial.content)
+    folder.write("provenance.json", provenance.machine())
+    folder.finish("failed", cause, {}, facts)
+    emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})
+
+
+@contextlib.contextmanager
+def _workers(count: int) -> "Iterator[tuple[dict[int, subprocess.Popen[str]], Queue[Event]]]":
+    events: Queue[Event] = Queue()
+    processes = {number: _start(number, events) for number in range(count)}
+    try:
+        yield processes, events
+    finally:
+        for process in processes.values():
+            with contextlib.suppress(OSError):
+                cast(IO[str], process.stdin).close()
+        for process in processes.values():
+            try:
+                process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _start(number: int, events: "Queue[Event]") -> "subprocess.Popen[str]":
+    """One worker process; freed memory stays with it, since handing it back and forth costs system time."""
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "MALLOC_TRIM_THRESHOLD_": str(2**32),
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fathomlab.run.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=settings | dict(os.environ),
+    )
+    threading.Thread(target=_listen, args=(number, process, events), daemon=True).start()
+    return process
+
+
+def _listen(number: int, process: "subprocess.Popen[str]", events: "Queue[Event]") -> None:
+    for line in cast(IO[str], process.stdout):
+        events.put((number, json.loads(line)))
+    code = process.wait()
+    cause = f"the worker was ended by signal {-code}" if code < 0 else f"the worker ended with status {code}"
+    events.put((number, {"event": "died", "cause": cause}))
+
+
+def _send(process: "subprocess.Popen[str]", order: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        pipe = cast(IO[str], process.stdin)
+        pipe.write(json.dumps(order) + "\n")
+        pipe.flush()

@@ -1,0 +1,163 @@
+"""Shows how a run goes: a live table on a terminal, plain lines elsewhere, JSON lines on request. Always on stderr."""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any, Literal
+
+Mode = Literal["auto", "rich", "plain", "json", "off"]
+MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json", "off")
+PLAIN_EVERY = 30.0
+SPARKS = "▁▂▃▄▅▆▇█"  # noqa: RUF001
+
+
+@dataclass
+class Tally:
+    """What the events so far add up to.
+
+    Attributes:
+        labels: Trial hash -> condition and seed in words.
+        running: Trial hash -> (epoch, validation accuracy per epoch).
+    """
+
+    labels: Mapping[str, str]
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    epochs: int = 0
+    workers: int = 1
+    started: float = field(default_factory=time.monotonic)
+    running: dict[str, list[float]] = field(default_factory=dict)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Add one event."""
+        kind = event["event"]
+        if kind == "planned":
+            self.total, self.workers = event["trials"] - event["cached"], event["workers"]
+        elif kind == "started":
+            self.epochs = event["epochs"]
+            for trial in event["trials"]:
+                self.running[trial] = []
+        elif kind == "epoch":
+            value = event["val/accuracy"]
+            self.running.setdefault(event["trial"], []).append(value if math.isfinite(value) else 0.0)
+        elif kind == "finished":
+            self.running.pop(event["trial"], None)
+            self.done += 1
+            self.failed += event["status"] != "finished"
+
+    def eta(self) -> str:
+        """Time left, judged by the trials done; blank while there are none."""
+        if not self.done:
+            return ""
+        return duration((time.monotonic() - self.started) / self.done * (self.total - self.done))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 8 s, 6 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def showing(mode: Mode, labels: Mapping[str, str], stream: IO[str] | None = None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A function that takes the events of a run and shows them on `stream`."""
+    out = stream or sys.stderr
+    tally = Tally(labels)
+    if mode == "auto":
+        mode = "rich" if _lively(out) else "plain"
+    if mode == "rich":
+        with _live(tally, out) as take:
+            yield take
+        return
+
+    said = [time.monotonic()]
+
+    def take_plainly(event: Mapping[str, Any]) -> None:
+        tally.take(event)
+        text = json.dumps(_plain(event)) if mode == "json" else _line(tally, event, said)
+        if text and mode != "off":
+            _print(out, text)
+
+    yield take_plainly
+
+
+def _lively(out: IO[str]) -> bool:
+    import os
+
+    return out.isatty() and os.environ.get("TERM") != "dumb" and os.environ.get("CI") != "true"
+
+
+def _plain(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in event.items()}
+
+
+def _print(out: IO[str], text: str) -> None:
+    """Print a line; a reader that has gone away does not stop a run."""
+    try:
+        print(text, file=out, flush=True)
+    except (BrokenPipeError, ValueError, OSError):
+        return
+
+
+def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
+    kind = event["event"]
+    if kind == "planned":
+        workers = "1 worker" if tally.workers == 1 else f"{tally.workers} workers"
+        packs = "1 pack" if event["packs"] == 1 else f"{event['packs']} packs"
+        return f"{event['trials']} trials, {event['cached']} cached, {tally.total} to run in {packs} on {workers}"
+    if kind == "finished":
+        said[0] = time.monotonic()
+        words = f"trial {tally.done}/{tally.total} {tally.labels.get(event['trial'], event['trial'][:12])}"
+        accuracy = (event.get("metrics") or {}).get("test/accuracy")
+        fate = f"test accuracy {accuracy:.4f}" if accuracy is not None else f"{event['status']}: {event['cause']}"
+        left = f", {tally.eta()} left" if tally.done < tally.total else ""
+        return f"{words}: {fate} ({event['seconds']:.1f} s){left}"
+    if kind == "epoch" and time.monotonic() - said[0] > PLAIN_EVERY:
+        said[0] = time.monotonic()
+        label = tally.labels.get(event["trial"], event["trial"][:12])
+        return f"running {label}: epoch {event['epoch']}/{tally.epochs}, validation accuracy {event['val/accuracy']:.4f}"
+    return ""
+
+
+@contextmanager
+def _live(tally: Tally, out: IO[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(file=out)
+    with Live(console=console, refresh_per_second=8, get_renderable=lambda: _table(tally), transient=True):
+
+        def take(event: Mapping[str, Any]) -> None:
+            tally.take(event)
+            text = _line(tally, event, [time.monotonic()])
+            if event["event"] != "epoch" and text:
+                console.print(text, markup=False, highlight=False)
+
+        yield take
+
+
+def _table(tally: Tally) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{tally.done}/{tally.total} trials"
+    title += f", {tally.failed} failed" if tally.failed else ""
+    title += f", {tally.eta()} left" if tally.eta() else ""
+    table = Table(title=title, title_justify="left", box=None, show_header=False, expand=False)
+    shown = list(tally.running.items())[:12]
+    for trial, accuracies in shown:
+        last = f"{accuracies[-1]:.4f}" if accuracies else ""
+        table.add_row(Text(tally.labels.get(trial, trial[:12])), f"{len(accuracies)}/{tally.epochs}", _spark(accuracies), last)
+    if len(tally.running) > len(shown):
+        table.add_row(f"and {len(tally.running) - len(shown)} more", "", "", "")
+    return table
+
+
+def _spark(values: list[float]) -> str:
+    return "".join(SPARKS[min(7, int(8 * max(0.0, value)))] for value in values[-24:])

@@ -1,0 +1,58 @@
+"""Where a trial's numbers come from: versions, hardware, commit."""
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+
+def machine() -> dict[str, Any]:
+    """What is true of every trial that this process trains."""
+    return {"versions": versions(), "hardware": hardware(), "git": commit()}
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    found = {"python": platform.python_version()}
+    for name in ("fathomlab", "torch", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+@lru_cache(maxsize=1)
+def hardware() -> dict[str, Any]:
+    """The processor's name and the cores that this process may use."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    except OSError:
+        pass
+    return {"cpu": cpu, "cores": cores(), "gpu": None}
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def commit() -> dict[str, Any]:
+    """The commit of the working folder and whether files differ from it; nulls where it is no repository."""
+    try:
+        head = _git("rev-parse", "HEAD")
+        return {"commit": head or None, "dirty": bool(head and _git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": False}
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""

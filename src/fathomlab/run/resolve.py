@@ -1,0 +1,243 @@
+"""Turns the names in an experiment file into checked parts, and a trial's content into its recipe. No torch."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from fathomlab.base.catalogue import OneOf, check_options, plain
+from fathomlab.base.identity import canonical_json
+from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.config.load import load
+from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, ModelChoice, TrainingOptions
+from fathomlab.data import DATASETS, canonical_name
+from fathomlab.data.table import AUGMENTATIONS, Facts
+from fathomlab.engine import optim, schedules
+from fathomlab.engine.recipe import Recipe, Teaching
+from fathomlab.losses import CRITERIA
+from fathomlab.models import MODELS
+from fathomlab.models.layers import Architecture
+from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
+
+NO_SCHEDULE = ("none", "None")
+
+
+def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
+    """Read an experiment, check every part of every trial, and plan it.
+
+    Raises:
+        ConfigError: All problems at once.
+        UserError: The file cannot be read.
+    """
+    return expand(load(source, overrides, quick, _check_parts), Parts())
+
+
+class Parts:
+    """The tables of all layers, as the plan asks for them."""
+
+    def axes(self, model: str) -> tuple[str, str] | None:
+        """The option names of a model's depth and width."""
+        part = MODELS.get(model)
+        return (part.depth_key, part.width_key) if part else None
+
+    def content(
+        self, data: Mapping[str, Any], role: Role, problems: list[Problem], notices: dict[str, None]
+    ) -> tuple[dict[str, Any], int] | None:
+        """The resolved content of a trial but for its seed, and its depth."""
+        before = len(problems)
+        main = {"supervised": "model", "teacher": "teacher_model"}.get(role, "student_model")
+        training = {"supervised": "training", "teacher": "training_teacher"}.get(role, "training_student")
+        images = _data(data.get("data"), _model_data(data.get(main)), problems, notices)
+        model = _model(data.get(main), main, images, problems, notices)
+        made: dict[str, Any] = {
+            "format": FORMAT,
+            "data": images and images[0],
+            "model": model and model[0],
+            "training": _training(data.get(training), training, problems),
+            "probes": _probes(data.get("experiment"), problems),
+        }
+        if role == "distilled":
+            teacher = _model(data.get("teacher_model"), "teacher_model", images, problems, notices)
+            schooling = _training(data.get("training_teacher"), "training_teacher", problems)
+            made["teacher"] = {"model": teacher and teacher[0], "training": schooling}
+            made["distillation"] = plain(
+                check_options(DistillationOptions, data.get("distillation"), "distillation", problems)
+            )
+        if images and made["training"] and images[0]["batch_size"] > images[1].train_examples:
+            text = f"should be at most {images[1].train_examples}, the training images (got {images[0]['batch_size']})."
+            problems.append(Problem("data.batch_size", text))
+        return None if len(problems) > before or model is None else (made, model[1])
+
+
+@lru_cache(maxsize=4096)
+def recipe(trial: Trial) -> Recipe:
+    """How a planned trial is trained; its content has been checked before."""
+    content = trial.content
+    data, training = content["data"], content["training"]
+    teaching = None
+    if "teacher" in content:
+        distillation = content["distillation"]
+        teacher = architecture(content["teacher"]["model"], data["name"])
+        teaching = Teaching(distillation["alpha"], distillation["temperature"], teacher)
+    schedule = training["scheduler"]
+    return Recipe(
+        seed=content["seed"],
+        architecture=architecture(content["model"], data["name"]),
+        optimiser=_make(optim.OPTIMISERS[training["optimizer"]], training["optimizer_params"]),
+        schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"]) if schedule else schedules.Constant(),
+        epochs=training["epochs"],
+        batch_size=data["batch_size"],
+        lr=training["lr"],
+        precision=training["precision"],
+        label_smoothing=training["label_smoothing"],
+        gradient_clip=training["gradient_clip"],
+        augment=tuple(data["augment"]),
+        validation_split=data["validation_split"],
+        limit=data["limit"],
+        data=canonical_json({"name": data["name"], "params": data["params"]}),
+        teaching=teaching,
+    )
+
+
+def architecture(model: Mapping[str, Any], data: str) -> Architecture:
+    """The network of resolved model options for images of a data set."""
+    facts = DATASETS[data].facts
+    return _make(MODELS[model["type"]], model["params"]).build((facts.channels, facts.height, facts.width))
+
+
+def build_part(model: Mapping[str, Any], problems: list[Problem]) -> Any:
+    """A model's options from `{"type": ..., "params": ...}`, or None after adding to `problems`."""
+    choice = check_options(ModelChoice, model, "", problems)
+    if not isinstance(choice, ModelChoice):
+        return None
+    complaint = OneOf("model", tuple(MODELS)).complaint(choice.type)
+    if complaint:
+        problems.append(Problem("type", complaint))
+        return None
+    part = check_options(MODELS[choice.type], choice.params, "params", problems)
+    return part if isinstance(part, MODELS[choice.type]) else None
+
+
+def _check_parts(data: Mapping[str, Any], problems: list[Problem]) -> None:
+    """What is wrong with the parts that any section names, each section by itself."""
+    for name in ("training", "training_teacher", "training_student"):
+        if data.get(name) is not None:
+            _training(data[name], name, problems)
+    for name in ("model", "teacher_model", "student_model"):
+        if data.get(name) is not None:
+            _model(data[name], name, None, problems, {})
+    _data(data.get("data"), "mnist", problems, {})
+
+
+def _make(part: type[Any], options: Mapping[str, Any]) -> Any:
+    problems: list[Problem] = []
+    made = check_options(part, options, "", problems)
+    assert not problems, problems
+    return made
+
+
+def _model_data(choice: Any) -> str:
+    part = MODELS.get(choice.get("type")) if isinstance(choice, Mapping) and isinstance(choice.get("type"), str) else None
+    return part.data if part else "mnist"
+
+
+def _data(
+    options: Any, default: str, problems: list[Problem], notices: dict[str, None]
+) -> tuple[dict[str, Any], Facts] | None:
+    made = check_options(DataOptions, options, "data", problems)
+    if not isinstance(made, DataOptions):
+        return None
+    name = default if made.name is None else canonical_name(made.name)
+    if name is None:
+        near = suggestion(str(made.name), tuple(DATASETS))
+        text = f"not a data set (got {shown(made.name)}).{near} Supported: {', '.join(DATASETS)}."
+        problems.append(Problem("data.name", text))
+        return None
+    params = check_options(DATASETS[name], made.params, "data.params", problems)
+    for place, augmentation in enumerate(made.augment):
+        complaint = OneOf("augmentation", AUGMENTATIONS).complaint(augmentation)
+        if complaint:
+            problems.append(Problem(f"data.augment[{place}]", complaint))
+    facts = DATASETS[name].facts
+    if made.limit is not None and made.limit > facts.train_examples:
+        text = f"should be at most {facts.train_examples}, the training images of {name} (got {made.limit})."
+        problems.append(Problem("data.limit", text))
+    if not isinstance(params, DATASETS[name]):
+        return None
+    if made.num_workers:
+        notices.setdefault("data.num_workers is accepted and does nothing: the data live on the device.")
+    resolved = plain(made) | {"name": name, "params": plain(params)}
+    del resolved["num_workers"]
+    resolved["augment"] = [word for word in AUGMENTATIONS if word in made.augment]
+    return resolved, facts
+
+
+def _model(
+    options: Any,
+    path: str,
+    images: tuple[dict[str, Any], Facts] | None,
+    problems: list[Problem],
+    notices: dict[str, None],
+) -> tuple[dict[str, Any], int] | None:
+    found: list[Problem] = []
+    part = build_part(options, found)
+    problems.extend(Problem(f"{path}.{problem.path}" if problem.path else path, problem.message) for problem in found)
+    if part is None:
+        return None
+    if images is not None:
+        facts = images[1]
+        complaints = part.complaints_for((facts.channels, facts.height, facts.width), facts.classes)
+        problems.extend(Problem(f"{path}.params.{key}", text) for key, text in complaints)
+    normal = part.normal_form()
+    if normal != part:
+        notices.setdefault(
+            f"{path}.params.zero_init_residual is ignored where residual is false: it would leave every block dead."
+        )
+    return {"type": options["type"], "params": plain(normal)}, normal.depth
+
+
+def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any] | None:
+    made = check_options(TrainingOptions, options, path, problems)
+    if not isinstance(made, TrainingOptions):
+        return None
+    before = len(problems)
+    complaint = _torch_name("criterion", made.criterion, CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "KLDivLoss"))
+    if complaint:
+        problems.append(Problem(f"{path}.criterion", complaint))
+    optimiser = None
+    complaint = _torch_name("optimizer", made.optimizer, tuple(optim.OPTIMISERS), optim.OTHERS)
+    if complaint:
+        problems.append(Problem(f"{path}.optimizer", complaint))
+    else:
+        part = optim.OPTIMISERS[made.optimizer]
+        optimiser = check_options(part, made.optimizer_params, f"{path}.optimizer_params", problems)
+    scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
+    schedule = schedules.Constant()
+    if scheduler is not None:
+        complaint = _torch_name("scheduler", scheduler, (*schedules.SCHEDULES, "none"), schedules.OTHERS)
+        if complaint:
+            problems.append(Problem(f"{path}.scheduler", complaint))
+        else:
+            part = schedules.SCHEDULES[scheduler]
+            schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
+    elif made.scheduler_params:
+        problems.append(Problem(f"{path}.scheduler_params", "has no scheduler to go to. Set scheduler, or remove it."))
+    if len(problems) > before:
+        return None
+    parts = {"scheduler": scheduler, "optimizer_params": plain(optimiser), "scheduler_params": plain(schedule)}
+    return plain(made) | parts
+
+
+def _torch_name(what: str, name: str, supported: Sequence[str], others: Sequence[str]) -> str:
+    if name in supported:
+        return ""
+    listed = f"Supported: {', '.join(supported)}."
+    if name in others:
+        return f"not a supported {what} (got {shown(name)}). {listed}"
+    article = "an" if what[0] in "aeiou" else "a"
+    near = suggestion(name, supported)
+    return f"not {article} {what} of torch (got {shown(name)}).{near or ' ' + listed}"
+
+
+def _probes(options: Any, problems: list[Problem]) -> list[str]:
+    made = check_options(ExperimentOptions, options, "experiment", problems)
+    return ["gradients"] if isinstance(made, ExperimentOptions) and made.analyze_gradients else []

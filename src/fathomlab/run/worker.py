@@ -1,0 +1,33 @@
+"""A worker process: takes packs as JSON lines on standard input, reports events as JSON lines on standard output."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Serve packs until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    from fathomlab.plan import Trial
+    from fathomlab.run.pack import train_pack
+    from fathomlab.run.settings import computing
+
+    def emit(event: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(event) + "\n")
+        answers.flush()
+
+    with computing():
+        for line in sys.stdin:
+            order = json.loads(line)
+            train_pack([Trial(text) for text in order["trials"]], Path(order["root"]), order["device"], emit)
+            emit({"event": "idle"})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What experiments leave behind: trial folders, records, checkpoints."""

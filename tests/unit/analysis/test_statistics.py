@@ -1,0 +1,93 @@
+"""Intervals against closed forms and published tables."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval, t_quantile, wilson_interval
+
+
+def test_two_values_have_the_cauchy_quantile():
+    """With one degree of freedom t(p) = tan(pi (p - 1/2)), and the half width is t |a - b| / 2."""
+    found = mean_interval([1.0, 4.0])
+    half = math.tan(math.pi * 0.475) * 1.5
+    assert found.mean == 2.5
+    assert found.n == 2
+    assert found.low == pytest.approx(2.5 - half, rel=1e-9)
+    assert found.high == pytest.approx(2.5 + half, rel=1e-9)
+
+
+@pytest.mark.parametrize("probability", [0.9, 0.975, 0.995])
+def test_three_values_have_the_closed_quantile(probability: float):
+    """With two degrees of freedom t(p) = (2p - 1) / sqrt(2 p (1 - p))."""
+    closed = (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
+    assert t_quantile(probability, 2) == pytest.approx(closed, rel=1e-9)
+
+
+@pytest.mark.parametrize(("freedom", "printed"), [(4, 2.776), (5, 2.571), (9, 2.262), (29, 2.045)])
+def test_quantiles_agree_with_the_printed_table(freedom: int, printed: float):
+    """The 97.5 % column that every textbook prints."""
+    assert t_quantile(0.975, freedom) == pytest.approx(printed, abs=5e-4)
+
+
+def test_one_value_allows_no_interval():
+    """A single seed has a mean and nothing else."""
+    assert paired_interval([0.7]) == Interval(0.7, None, None, 1)
+
+
+def test_equal_differences_have_an_interval_of_no_width():
+    """Without spread the interval is the mean."""
+    assert paired_interval([0.25] * 5) == Interval(0.25, 0.25, 0.25, 5)
+
+
+def test_a_higher_level_is_wider():
+    """99 % holds 95 %."""
+    narrow, wide = (paired_interval([1.0, 2.0, 4.0, 3.0], level) for level in (0.95, 0.99))
+    assert narrow.low is not None and wide.low is not None
+    assert wide.low < narrow.low
+
+
+def test_wilson_agrees_with_its_formula():
+    """8 of 10: the score interval that Newcombe's formula gives by hand."""
+    z = 1.959963984540054
+    found = wilson_interval(8, 10)
+    half = z * math.sqrt(0.8 * 0.2 / 10 + z * z / 400)
+    assert found.mean == 0.8
+    assert found.low == pytest.approx((0.8 + z * z / 20 - half) / (1 + z * z / 10), rel=1e-12)
+    assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+
+
+def test_wilson_of_no_success_begins_at_zero_and_ends_at_its_closed_form():
+    """k = 0: from 0 to z^2 / (n + z^2); k = n is its mirror image."""
+    z = 1.959963984540054
+    found, mirrored = wilson_interval(0, 5), wilson_interval(5, 5)
+    assert found.low == 0
+    assert found.high == pytest.approx(z * z / (5 + z * z), rel=1e-12)
+    assert mirrored.low == pytest.approx(1 - z * z / (5 + z * z), rel=1e-12)
+    assert mirrored.high == 1
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
+def test_impossible_levels_are_refused(level: float):
+    """A level is a fraction."""
+    with pytest.raises(ValueError, match="level"):
+        mean_interval([1.0, 2.0], level)
+    with pytest.raises(ValueError, match="level"):
+        wilson_interval(1, 2, level)
+
+
+def test_impossible_counts_are_refused():
+    """No value, no trial, more successes than trials."""
+    with pytest.raises(ValueError, match="at least one value"):
+        mean_interval([])
+    for successes, n in ((0, 0), (3, 2), (-1, 2)):
+        with pytest.raises(ValueError, match="successes"):
+            wilson_interval(successes, n)
+
+
+def test_importing_it_does_not_import_scipy():
+    """Commands that print no interval must not pay for scipy."""
+    code = "import sys, fathomlab.analysis.statistics; sys.exit('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,102 @@
+"""Hostile archives: nothing is written outside, and nothing but the listed members."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from fathomlab.base.problems import UserError
+from fathomlab.data import archive
+from fathomlab.data.archive import extract
+from fathomlab.data.table import Pin
+
+CONTENT = b"pixels" * 100
+PIN = Pin("a.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+MEMBERS = (("set/a.bin", PIN),)
+
+
+def member(name: str, data: bytes = CONTENT, kind: bytes = tarfile.REGTYPE, target: str = "") -> tuple:
+    """A member of a tar file, with its contents."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, len(data) if kind == tarfile.REGTYPE else 0
+    return info, data
+
+
+def packed(path: Path, *members: tuple) -> Path:
+    """A tar.gz file with these members."""
+    with tarfile.open(path, "w:gz") as tar:
+        for info, data in members:
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    """Everything below the folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_the_listed_member_is_written(tmp_path: Path) -> None:
+    """Under its own name; the others are not read."""
+    made = packed(tmp_path / "x.tar.gz", member("set/readme", b"text"), member("set/a.bin"))
+    assert extract(made, MEMBERS, tmp_path / "out") == [tmp_path / "out" / "a.bin"]
+    assert files(tmp_path / "out") == ["a.bin"]
+    assert (tmp_path / "out" / "a.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "../../evil", "/tmp/evil-fathomlab", "set/../../evil", "..", "C:\\evil", "set/a.bin/../../x"]
+)
+def test_names_that_lead_outside_are_never_written(tmp_path: Path, name: str) -> None:
+    """They are no listed members, so nobody looks at them."""
+    made = packed(tmp_path / "x.tar.gz", member(name, b"evil"), member("set/a.bin"))
+    before = files(tmp_path)
+    extract(made, MEMBERS, tmp_path / "out")
+    assert files(tmp_path) == sorted([*before, "out", "out/a.bin"])
+    assert not Path("/tmp/evil-fathomlab").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param([member("set/a.bin", kind=tarfile.SYMTYPE, target="/etc/passwd")], id="symlink"),
+        pytest.param([member("set/a.bin", kind=tarfile.LNKTYPE, target="set/b")], id="hardlink"),
+        pytest.param([member("set/a.bin", kind=tarfile.CHRTYPE)], id="device"),
+        pytest.param([member("set/a.bin", kind=tarfile.FIFOTYPE)], id="fifo"),
+        pytest.param([member("set/a.bin", kind=tarfile.DIRTYPE)], id="folder"),
+        pytest.param([member("set/a.bin"), member("set/a.bin")], id="twice"),
+        pytest.param([member("set/a.bin", CONTENT + b"0")], id="longer"),
+        pytest.param([member("set/a.bin", CONTENT[:-1])], id="shorter"),
+        pytest.param([member("set/b.bin")], id="missing"),
+        pytest.param([member(f"n{place}", b"") for place in range(101)] + [member("set/a.bin")], id="crowd"),
+    ],
+)
+def test_wrong_members_are_refused_before_anything_is_written(tmp_path: Path, bad: list) -> None:
+    """With the archive's name."""
+    made = packed(tmp_path / "x.tar.gz", *bad)
+    with pytest.raises(UserError, match=r"x\.tar\.gz"):
+        extract(made, MEMBERS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bombs_and_damage_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member beyond the cap, a cut file, no archive at all."""
+    monkeypatch.setattr(archive, "LARGEST_MEMBER", 10**6)
+    bomb = packed(tmp_path / "x.tar.gz", member("zeros", bytes(10**6 + 1)), member("set/a.bin"))
+    cut = packed(tmp_path / "y.tar.gz", member("set/a.bin"))
+    cut.write_bytes(cut.read_bytes()[:-60])
+    none = tmp_path / "z.tar.gz"
+    none.write_bytes(b"<html>not found</html>")
+    for path in (bomb, cut, none):
+        with pytest.raises(UserError, match=path.name):
+            extract(path, MEMBERS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_bytes_in_a_right_archive_are_vouched_for(tmp_path: Path) -> None:
+    """The archive's hash was right, so its members are checked from then on by the sums written beside them."""
+    other = CONTENT[::-1]
+    made = packed(tmp_path / "x.tar.gz", member("set/a.bin", other))
+    extract(made, MEMBERS, tmp_path / "out")
+    assert (tmp_path / "out" / "SHA256SUMS").read_text() == f"{hashlib.sha256(other).hexdigest()}  a.bin\n"

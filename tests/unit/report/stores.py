@@ -1,0 +1,245 @@
+"""Synthetic stores on disk in the format of the contract, without any training."""
+
+import hashlib
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+MARKUP = (
+    '<script>alert(1)</script> <!--<script> "><img src=x onerror=alert(2)> ]]> \u2028 & {{ 7*7 }} javascript:alert(3)'
+)
+CNN_LEVELS = ([1, 1, 1, 1], [2, 2, 2, 2], [3, 4, 6, 3], [5, 6, 8, 5])
+
+
+def digest(*parts: Any) -> str:
+    """A hash of 64 digits that depends on the parts alone."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def lines(items: list[dict[str, Any]]) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(item) + "\n" for item in items)
+
+
+def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accuracy: float, **also: Any) -> str:
+    """One trial whose last test accuracy is `accuracy`; `also`: epochs, status, cause, parameters, layers, best."""
+    trial = digest(name, factors, seed, also.get("role"))
+    folder = root / "trials" / trial
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(trial)
+    epochs, status = also.get("epochs", 6), also.get("status", "finished")
+    content = {"seed": seed, "factors": factors, "training": {"lr": 0.001}}
+    (folder / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": content}))
+    curve = [accuracy * (1 - 0.6 * math.exp(-3 * (e + 1) / epochs)) + draw.gauss(0, 0.004) for e in range(epochs)]
+    rows = [
+        {
+            "epoch": e + 1,
+            "step": 375 * (e + 1),
+            "lr": 0.001,
+            "train/loss": round(0.05 + 2.3 * (1 - value) ** 1.5, 6),
+            "train/accuracy": min(1.0, value + 0.006),
+            "val/loss": round(0.08 + 2.3 * (1 - value) ** 1.4, 6),
+            "val/accuracy": value,
+            "seconds": 1.25,
+        }
+        for e, value in enumerate(curve)
+    ]
+    if status == "diverged":
+        rows[-1].update({"train/loss": None, "val/loss": None})
+    (folder / "metrics.jsonl").write_text(lines(rows))
+    if "layers" in also:
+        (folder / "gradients.jsonl").write_text(lines(snapshots(also["layers"], also["slope"], epochs, draw)))
+    metrics = {key: rows[-1][key] for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")}
+    best = also.get("best", accuracy + 0.001)
+    metrics |= {"test/loss": 0.1, "test/accuracy": accuracy, "best/epoch": max(1, epochs - 1)}
+    metrics |= {"best/val/accuracy": max(curve), "best/test/loss": 0.1, "best/test/accuracy": best}
+    result = {
+        "format": 1,
+        "trial": trial,
+        "status": status,
+        "cause": also.get("cause"),
+        "parameters": also.get("parameters", 118282),
+        "epochs": epochs,
+        "steps": 375 * epochs,
+        "seconds": 1.25 * epochs,
+        "metrics": metrics if status == "finished" else {},
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "provenance.json").write_text(json.dumps(provenance(also.get("data", "mnist"))))
+    return trial
+
+
+def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> list[dict[str, Any]]:
+    """Gradient norms that shrink by 10**slope a layer towards the input, less so as training goes on."""
+    names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1)), "output"]
+    points = names[:-1]
+    found: list[dict[str, Any]] = []
+    for place in range(epochs + 2):
+        step = place if place < 2 else 375 * (place - 1)
+        fade = slope * math.exp(-place / 4)
+        norms = [10 ** (fade * (len(names) - i) + draw.gauss(0, 0.05)) for i in range(len(names))]
+        weight: list[float | None] = list(norms)
+        if place == epochs + 1 and layers == 40:
+            weight[3] = None
+        found.append({"step": step, "epoch": max(0, place - 1), "layers": names, "weight": weight})
+        found[-1] |= {"points": points, "activation": [norm / 30 for norm in norms[:-1]]}
+    return found
+
+
+def provenance(data: str) -> dict[str, Any]:
+    """A provenance record, with one file that is not the published one for CIFAR-10."""
+    copies = ["train.bin"] if data == "cifar10" else []
+    notes = ["read from an imported folder"] if copies else []
+    return {
+        "versions": {"fathomlab": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.1"},
+        "hardware": {"cpu": "AMD EPYC 9555", "cores": 2, "gpu": None},
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "git": {"commit": "c0ffee" + "0" * 34, "dirty": True},
+        "data": {
+            "name": data,
+            "files": {name: digest(data, name) for name in ("train.bin", "test.bin")},
+            "unofficial": copies,
+            "notes": notes,
+        },
+        "pack": {"size": 4, "place": 1},
+        "started": "2026-11-22T10:00:00+00:00",
+    }
+
+
+def condition(label: str, factors: dict[str, Any], depth: int | None, trials: Any, role: str = "supervised") -> Any:
+    """A condition of experiment.json."""
+    pairs = [{"seed": seed, "trial": trial} for seed, trial in trials]
+    return {"label": label, "role": role, "factors": factors, "depth": depth, "trials": pairs}
+
+
+def write_experiment(root: Path, name: str, title: str, conditions: list[Any], **also: Any) -> None:
+    """An experiment's folder around conditions."""
+    folder = root / "experiments" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    yaml = also.pop(
+        "yaml",
+        f"# Question: what does the factor of {name} do, and how sure is it?\nseed: 42\ndata:\n  batch_size: 128\n",
+    )
+    about = {
+        "format": 1,
+        "name": name,
+        "title": title,
+        "source": f"config_exp{name}.yaml",
+        "yaml": yaml,
+        "overrides": ["experiment.seeds=5"],
+        "quick": False,
+        "resolved": {"seed": 42, "data": {"batch_size": 128, "name": "mnist"}, "training": {"epochs": 6, "lr": 0.001}},
+        "factors": list(conditions[0]["factors"]),
+        "headline": "last",
+        "seeds": [42, 43, 44, 45, 46],
+        "logging": {"project_name": "LAB1-CNN"},
+        "conditions": conditions,
+        "claims": [],
+        "claims_hash": digest(name, "claims"),
+        "created": "2026-11-22T10:00:00+00:00",
+        "seconds": 321.5,
+        "verdicts": [],
+    }
+    (folder / "experiment.json").write_text(json.dumps(about | also))
+
+
+def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:
+    """1.1: width x depth, plain, 9 conditions."""
+    made: list[Any] = []
+    for width in (32, 64, 128):
+        for depth in (10, 20, 40):
+            factors = {"model.params.layers_dim": width, "model.params.hidden_layers_num": depth}
+            trials: list[Any] = []
+            for seed in range(42, 42 + seeds):
+                level = 0.975 + width / 12800 - (depth / 40) ** 3 * 0.25
+                accuracy = round(level + random.Random(digest(factors, seed)).gauss(0, 0.002 * depth / 10), 4)
+                trials.append((seed, write_trial(root, "1_1", factors, seed, accuracy, epochs=epochs)))
+            made.append(condition(f"layers_dim={width} hidden_layers_num={depth}", factors, depth, trials))
+    write_experiment(root, "1_1", "MLP on MNIST: width against depth", made, seeds=list(range(42, 42 + seeds)))
+
+
+def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKUP, **also: Any) -> None:
+    """1.2: depth x residual with gradients; one trial diverged, one failed."""
+    made: list[Any] = []
+    for depth in (5, 10, 20, 40):
+        for residual in (False, True):
+            factors = {"model.params.hidden_layers_num": depth, "model.params.residual": residual}
+            trials: list[Any] = []
+            for seed in range(42, 42 + seeds):
+                level = 0.965 if residual else {5: 0.962, 10: 0.955, 20: 0.75, 40: 0.1135}[depth]
+                accuracy = round(level + random.Random(digest(factors, seed)).gauss(0, 0.003), 4)
+                options: dict[str, Any] = {"layers": depth, "slope": 0.04 if residual else -0.39, "epochs": epochs}
+                if (depth, residual, seed) == (40, True, 43):
+                    options |= {"status": "diverged", "cause": "loss is not finite at step 812"}
+                if (depth, residual, seed) == (20, False, 44):
+                    options |= {"status": "failed", "cause": cause}
+                trials.append((seed, write_trial(root, "1_2", factors, seed, accuracy, **options)))
+            label = f"hidden_layers_num={depth} residual={str(residual).lower()}"
+            made.append(condition(label, factors, depth, trials))
+    title = also.pop("title", "MLP with and without residual connections")
+    write_experiment(root, also.pop("name", "1_2"), title, made, seeds=list(range(42, 42 + seeds)), **also)
+
+
+def write_blocks(root: Path, seeds: int = 1, epochs: int = 1) -> None:
+    """1.3: CNN depth x residual, one seed and one epoch, as the first file has it."""
+    made: list[Any] = []
+    for layers in CNN_LEVELS:
+        for residual in (False, True):
+            factors = {"model.params.layers": layers, "model.params.residual": residual}
+            trials: list[Any] = []
+            for seed in range(42, 42 + seeds):
+                accuracy = round(0.58 - (0 if residual else sum(layers) / 100) + seed % 7 / 500, 4)
+                options = {"epochs": epochs, "data": "cifar10", "parameters": 1_000_000 * sum(layers)}
+                trials.append((seed, write_trial(root, "1_3", factors, seed, accuracy, **options)))
+            label = f"layers={'-'.join(map(str, layers))} residual={str(residual).lower()}"
+            made.append(condition(label, factors, 2 * sum(layers), trials))
+    write_experiment(root, "1_3", "CNN with and without residual connections on CIFAR-10", made, seeds=[42])
+
+
+def write_distillation(root: Path, seeds: int = 5, epochs: int = 20) -> None:
+    """2.2: teacher, baseline student, distilled students at three alphas."""
+    made: list[Any] = []
+    kinds: list[tuple[str, str, dict[str, Any], float, int]] = [
+        ("teacher", "teacher", {}, 0.782, 21_282_122),
+        ("baseline", "baseline", {}, 0.741, 4_729_418),
+        *(
+            (f"alpha={alpha}", "distilled", {"distillation.alpha": alpha}, 0.741 + gain, 4_729_418)
+            for alpha, gain in ((0.7, 0.024), (0.8, 0.032), (0.9, 0.028))
+        ),
+    ]
+    for label, role, factors, level, parameters in kinds:
+        trials: list[Any] = []
+        for seed in range(seeds):
+            accuracy = round(level + random.Random(digest(role, factors, seed)).gauss(0, 0.002), 4)
+            options = {"epochs": 2 * epochs if role == "teacher" else epochs, "parameters": parameters, "role": role}
+            trials.append((seed, write_trial(root, "2_2", factors, seed, accuracy, data="cifar10", **options)))
+        made.append(condition(label, factors, None, trials, role))
+    about: dict[str, Any] = {"factors": ["distillation.alpha"], "verdicts": verdicts(), "seeds": list(range(seeds))}
+    write_experiment(root, "2_2", "Knowledge distillation on CIFAR-10", made, **about)
+
+
+def verdicts() -> list[dict[str, Any]]:
+    """Three verdicts, one of each kind."""
+    numbers = {"effect": 3.18, "low": 2.81, "high": 3.55, "n": 5, "exploratory": False}
+    return [
+        {"name": "gain", "sentence": "Distillation gains at least 1 point at alpha 0.8.", "verdict": "supported"}
+        | numbers,
+        {"name": "alpha", "sentence": "Alpha 0.9 is better than 0.7.", "verdict": "undecided"}
+        | numbers
+        | {"effect": 0.41, "low": -0.2, "high": 1.02},
+        {"name": "late", "sentence": "The student beats its teacher.", "verdict": "refuted"}
+        | numbers
+        | {"effect": -1.0, "low": -1.4, "high": -0.6, "exploratory": True},
+    ]
+
+
+def write_all(root: Path) -> None:
+    """The four experiments."""
+    write_widths(root)
+    write_depths(root)
+    write_blocks(root)
+    write_distillation(root)

@@ -1,0 +1,331 @@
+"""The page: self-contained, equal bytes, safe against markup, and its numbers are those of the records."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import unquote
+
+import pytest
+
+from fathomlab.base.problems import UserError
+from fathomlab.report.page import question, write_index, write_report
+from fathomlab.store.reading import Store
+
+EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")
+VOID = {"meta", "br", "img", "hr", "input", "link"}
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    "<!--<script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg onload=alert(1)>",
+    "]]>",
+    "\u2028\u2029",
+    "</pre></code></style></title><iframe>",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt;",
+)
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, comments, and the tables under `id`s of figures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.comments = 0
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_comment(self, data: str) -> None:
+        self.comments += 1
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def elements(text: str) -> Elements:
+    """A page, parsed."""
+    parser = Elements()
+    parser.feed(text)
+    parser.close()
+    return parser
+
+
+def page(store: Store, name: str) -> str:
+    """The text of a written page."""
+    return (store.root / "experiments" / name / "report.html").read_text()
+
+
+def tables(text: str) -> dict[str, list[dict[str, str]]]:
+    """The tables of a page by name, as their CSV has them."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for tag, attributes in elements(text).tags:
+        if tag == "a" and "download" in attributes:
+            address = attributes["href"] or ""
+            assert address.startswith("data:text/csv;charset=utf-8,")
+            content = unquote(address.split(",", 1)[1])
+            found[(attributes["download"] or "").removesuffix(".csv")] = list(csv.DictReader(io.StringIO(content)))
+    return found
+
+
+def results(store: Store, name: str) -> dict[str, dict[int, dict[str, float]]]:
+    """Label to seed to metrics of finished trials, straight from the files."""
+    about = json.loads((store.root / "experiments" / name / "experiment.json").read_text())
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for condition in about["conditions"]:
+        group = found.setdefault(condition["label"], {})
+        for pair in condition["trials"]:
+            result = json.loads((store.root / "trials" / pair["trial"] / "result.json").read_text())
+            if result["status"] == "finished":
+                group[pair["seed"]] = result["metrics"]
+    return found
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_page_is_small_and_loads_nothing(written: Store, name: str):
+    """No script, no address outside the page, a policy that forbids it anyway."""
+    text = page(written, name)
+    assert len(text.encode()) < 500_000
+    parsed = elements(text)
+    kinds = {tag for tag, _ in parsed.tags}
+    assert not kinds & {"script", "link", "iframe", "object", "embed", "img", "form", "base"}
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in parsed.tags
+    for tag, attributes in parsed.tags:
+        assert not [key for key in attributes if key.startswith("on") or key == "src"], (tag, attributes)
+        address = attributes.get("href") or "#"
+        assert re.match(r"#|data:(text/csv|image/png)|\.\./\.\./index\.html$", address), (tag, address)
+    assert not re.search(r"https?:|url\((?!#)|@import", text)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_references_and_ids_agree(written: Store, name: str):
+    """Each id once; each reference to an id that exists; each chart named for those who cannot see it."""
+    parsed = elements(page(written, name))
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in parsed.tags:
+        address = attributes.get("href") or ""
+        assert not address.startswith("#") or address[1:] in ids, address
+        assert set((attributes.get("aria-labelledby") or "").split()) <= set(ids)
+        found = re.search(r"url\(#([^)]+)\)", " ".join(value or "" for value in attributes.values()))
+        assert found is None or found[1] in ids
+        if tag == "svg" and "aria-hidden" not in attributes:
+            assert attributes["role"] == "img"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_headings_are_in_order_and_landmarks_exist(written: Store, name: str):
+    """One h1, no level skipped; header, nav, main, footer once each."""
+    parsed = elements(page(written, name))
+    levels = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    for landmark in ("header", "nav", "main", "footer"):
+        assert sum(tag == landmark for tag, _ in parsed.tags) == 1
+
+
+def test_equal_records_give_equal_bytes(written: Store):
+    """A second writing in this process, and one in a process of its own, change nothing."""
+    for name in EXPERIMENTS:
+        before = page(written, name)
+        write_report(written, name)
+        assert page(written, name) == before
+    code = (
+        "import sys, pathlib\nfrom fathomlab.report.page import write_report\nfrom fathomlab.store.reading import Store\n"
+        "write_report(Store(pathlib.Path(sys.argv[1])), '1_2')\nsys.exit('torch' in sys.modules)"
+    )
+    before = page(written, "1_2")
+    assert subprocess.run([sys.executable, "-c", code, str(written.root)], check=False).returncode == 0
+    assert page(written, "1_2") == before
+
+
+def test_seventy_two_trials_take_less_than_four_seconds(written: Store):
+    """The largest of the four; the best of two."""
+    times: list[float] = []
+    for _ in range(2):
+        start = time.perf_counter()
+        write_report(written, "1_1")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 4
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_markup_in_records_stays_text(stores: ModuleType, tmp_path: Path, payload: str):
+    """A hostile text in every field adds no element, no attribute and no comment to the page of a harmless one."""
+
+    def skeleton(text: str) -> tuple[list[tuple[str, list[str]]], int]:
+        root = tmp_path / str(len(list(tmp_path.iterdir())))
+        yaml = f"# Question: {text}?\nname: {text}\n"
+        claim = {"name": text, "sentence": text, "verdict": "supported", "effect": 1.0, "low": 0.5, "high": 1.5, "n": 5}
+        about = {"title": text, "yaml": yaml, "overrides": [text], "source": text, "created": text, "verdicts": [claim]}
+        stores.write_depths(root, seeds=3, epochs=2, cause=text, resolved={"key": text}, claims_hash=text, **about)
+        spoil(root, text)
+        store = Store(root)
+        written = [write_report(store, "1_2").read_text(), write_index(store).read_text()]
+        found = [elements(item) for item in written]
+        assert text.strip() in found[0].text or text.strip() == ""
+        return [(tag, sorted(keys)) for item in found for tag, keys in item.tags], sum(item.comments for item in found)
+
+    assert skeleton(payload) == skeleton("x" * 3)
+
+
+def spoil(root: Path, text: str) -> None:
+    """Put a text into labels, factors, layers and provenance."""
+    file = root / "experiments" / "1_2" / "experiment.json"
+    about = json.loads(file.read_text())
+    for place, condition in enumerate(about["conditions"]):
+        condition["label"] = f"{text}{place}"
+        condition["factors"][f"model.{text}"] = text
+    file.write_text(json.dumps(about))
+    for folder in (root / "trials").iterdir():
+        lines = [json.loads(line) for line in (folder / "gradients.jsonl").read_text().splitlines()]
+        for line in lines:
+            line["layers"] = [f"{text}{place}" for place in range(len(line["layers"]))]
+        (folder / "gradients.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        about = json.loads((folder / "provenance.json").read_text())
+        about["versions"][text] = text
+        about["data"] = {"name": text, "files": {text: text}, "unofficial": [text], "notes": [text]}
+        (folder / "provenance.json").write_text(json.dumps(about))
+
+
+def test_accuracies_in_the_table_are_those_of_the_records(written: Store):
+    """Each seed's accuracy, the mean and n of every condition of 1.2."""
+    rows = {row["condition"]: row for row in tables(page(written, "1_2"))["accuracy-1"]}
+    found = results(written, "1_2")
+    assert len(rows) == len(found) == 8
+    for label, seeds in found.items():
+        depth, residual = re.findall(r"=(\w+)", label)
+        row = rows[f"{'residual' if residual == 'true' else 'plain'}, depth {depth}"]
+        values = [100 * metrics["test/accuracy"] for metrics in seeds.values()]
+        assert row["mean [%]"] == f"{sum(values) / len(values):.2f}"
+        assert row["n"] == str(len(values))
+        assert [row[f"seed {seed}"] for seed in seeds] == [f"{value:.2f}" for value in values]
+
+
+def test_the_answer_is_the_paired_interval(written: Store):
+    """Depth 10: mean and 95 % interval by hand, from the files, with t(0.975, 4) = 2.776."""
+    found = results(written, "1_2")
+    plain, residual = (found[f"hidden_layers_num=10 residual={word}"] for word in ("false", "true"))
+    values = [100 * (residual[seed]["test/accuracy"] - plain[seed]["test/accuracy"]) for seed in plain]
+    mean = sum(values) / 5
+    half = 2.7764451 * (sum((value - mean) ** 2 for value in values) / 4 / 5) ** 0.5
+    text = elements(page(written, "1_2")).text.replace("\u00a0", " ").replace("\u2212", "-")
+    expected = f"Depth 10: residual minus plain is {mean:+.2f} points (95 % interval {mean - half:+.2f} to"
+    assert f"{expected} {mean + half:+.2f}, n = 5 seeds)." in text
+    assert "n = 4 seeds). 1 pair without a result left out." in text
+
+
+def test_the_distillation_table_has_gains_and_reductions(written: Store):
+    """77.8 % fewer parameters, and the gain by hand."""
+    rows = {row["network"]: row for row in tables(page(written, "2_2"))["distillation"]}
+    found = results(written, "2_2")
+    assert list(rows) == ["teacher", "baseline student", *(f"distilled, alpha {alpha}" for alpha in (0.7, 0.8, 0.9))]
+    assert rows["teacher"]["fewer than teacher [%]"] == ""
+    assert rows["distilled, alpha 0.8"]["fewer than teacher [%]"] == "77.8"
+    assert rows["distilled, alpha 0.8"]["parameters"] == "4729418"
+    base = found["baseline"]
+    gains = [100 * (found["alpha=0.8"][seed]["test/accuracy"] - base[seed]["test/accuracy"]) for seed in base]
+    assert rows["distilled, alpha 0.8"]["gain over baseline [points]"] == f"{sum(gains) / 5:.2f}"
+
+
+def test_gradients_and_curves_in_the_tables_are_those_of_the_records(written: Store, stores: ModuleType):
+    """One cell of a heat map and one point of a curve, averaged by hand."""
+    shown = tables(page(written, "1_2"))
+    factors = {"model.params.hidden_layers_num": 5, "model.params.residual": False}
+    folders = [written.root / "trials" / stores.digest("1_2", factors, seed, None) for seed in range(42, 47)]
+    curves = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in folders]
+    mean = sum(100 * curve[2]["val/accuracy"] for curve in curves) / 5
+    assert shown["val-accuracy-1"][2]["depth 5: mean"] == f"{mean:.2f}"
+    lines = [json.loads((folder / "gradients.jsonl").read_text().splitlines()[1]) for folder in folders]
+    norms = [line["weight"][2] for line in lines]
+    row = next(row for row in shown["weight-gradients-1"] if row["layer"] == "hidden.2")
+    product = 1.0
+    for norm in norms:
+        product *= norm
+    assert float(row["step 1"]) == pytest.approx(len(str(1)) * __import__("math").log10(product) / 5, abs=0.006)
+
+
+def test_failures_unofficial_data_and_reads_are_prominent(written: Store):
+    """Before the first figure: which trials have no result and why; which data are copies."""
+    first, second = (elements(page(written, name)).text.replace("\u00a0", " ") for name in ("1_2", "1_3"))
+    assert "2 trials without a result" in first
+    assert first.index("loss is not finite at step 812") < first.index("Learning curves [") if "curves [" in first else 1
+    assert first.index("loss is not finite at step 812") < first.index("Accuracy on the test set")
+    assert second.index("Data that are not the published files") < second.index("Accuracy on the test set")
+    assert "one seed allows no interval" in second
+    assert "38 trials measured with the weights of the last epoch" in first
+
+
+def test_verdicts_come_first(written: Store, stores: ModuleType):
+    """As cards, before the computed answer; those passed win over those recorded."""
+    text = elements(page(written, "2_2")).text
+    assert text.index("Distillation gains at least 1 point") < text.index("What does distillation gain?")
+    assert "exploratory" in text
+    try:
+        passed = [{"name": "a", "sentence": "A claim passed in.", "verdict": "refuted"}]
+        path = write_report(written, "2_2", passed)
+        assert "A claim passed in." in path.read_text()
+        assert "Distillation gains at least" not in path.read_text()
+    finally:
+        write_report(written, "2_2")
+
+
+def test_the_index_links_every_report(written: Store):
+    """Relative links to files that exist, in a page as strict as the others."""
+    text = (written.root / "index.html").read_text()
+    links = [keys["href"] or "" for tag, keys in elements(text).tags if tag == "a" and "#" not in (keys["href"] or "")]
+    assert links == [f"experiments/{name}/report.html" for name in EXPERIMENTS]
+    assert all((written.root / link).is_file() for link in links)
+    assert "<script" not in text
+
+
+def test_damaged_and_empty_records_still_give_pages(stores: ModuleType, tmp_path: Path):
+    """A trial without its files, a trial that waits, an experiment that is no JSON, and one without conditions."""
+    stores.write_blocks(tmp_path, seeds=2, epochs=3)
+    store = Store(tmp_path)
+    first, second = (pairs.trials[0][1] for pairs in store.experiment("1_3").conditions[:2])
+    (tmp_path / "trials" / first / "trial.json").write_text("")
+    for file in (tmp_path / "trials" / second).iterdir():
+        file.unlink()
+    (tmp_path / "trials" / second).rmdir()
+    for name, text in (("broken", "{"), ("bare", "{}")):
+        (tmp_path / "experiments" / name).mkdir()
+        (tmp_path / "experiments" / name / "experiment.json").write_text(text)
+    for name in ("1_3", "broken", "bare"):
+        write_report(store, name)
+    text = elements(page(store, "1_3")).text
+    assert "trial.json is empty" in text
+    assert "1 not done yet" in text
+    assert "experiment.json is not valid JSON" in elements(page(store, "broken")).text
+    assert "experiment.json is not valid JSON" in elements(write_index(store).read_text()).text
+
+
+def test_an_unknown_experiment_is_the_users_mistake(written: Store):
+    """With the near name."""
+    with pytest.raises(UserError, match="Did you mean '1_2'"):
+        write_report(written, "1-2")
+
+
+@pytest.mark.parametrize(
+    ("yaml", "expected"),
+    [
+        ("# What?\nseed: 1\n", "What?"),
+        ("\n# Cost: little\n# Question: Why?\nseed: 1\n# Question: no\n", "Why?"),
+        ("seed: 1\n# late\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_question_stands_in_the_leading_comment(yaml: str, expected: str):
+    """A line `Question:` wins over the first line."""
+    assert question(yaml) == expected
