@@ -10,9 +10,14 @@ Importing the package loads neither torch nor any other large library.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fathomlab.api import Results, Runs, build_model, load, run
-    from fathomlab.api import open_runs as open
-    from fathomlab.base.problems import ConfigError, UserError
+    from fathomlab.api import Results as Results
+    from fathomlab.api import Runs as Runs
+    from fathomlab.api import build_model as build_model
+    from fathomlab.api import load as load
+    from fathomlab.api import open_runs as open  # noqa: F401
+    from fathomlab.api import run as run
+    from fathomlab.base.problems import ConfigError as ConfigError
+    from fathomlab.base.problems import UserError as UserError
 
 _PLACES = {
     "load": ("fathomlab.api", "load"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fathomlab.analysis.tables import columns
 from fathomlab.analysis.verdicts import verdicts
 from fathomlab.base.problems import ConfigError, Problem
 from fathomlab.plan import Plan
@@ -77,7 +78,9 @@ def write_reports(root: Path, experiment: str) -> Path:
 def trial_labels(plan: Plan) -> dict[str, str]:
     """Trial hash -> condition and seed in words."""
     return {
-        trial.hash: f"{condition.label} seed={trial.seed}" for condition in plan.conditions for trial in condition.trials
+        trial.hash: f"{condition.label} seed={trial.seed}"
+        for condition in plan.conditions
+        for trial in condition.trials
     }
 
 
@@ -96,7 +99,7 @@ class Results:
 
     def table(self) -> dict[str, list[Any]]:
         """Plain columns, one row a trial: experiment, condition, role, factors, seed, status, metrics."""
-        return _columns(self.store, [experiment_name(self.plan)])
+        return columns(self.store, [experiment_name(self.plan)])
 
     def to_pandas(self) -> Any:
         """The table as a pandas frame.
@@ -140,7 +143,7 @@ class Runs:
 
     def table(self, *experiments: str) -> dict[str, list[Any]]:
         """Plain columns over the named experiments, all where none is named."""
-        return _columns(self.store, experiments or self.experiments)
+        return columns(self.store, experiments or self.experiments)
 
     def to_pandas(self, *experiments: str) -> Any:
         """The table as a pandas frame; raises ImportError where pandas is not installed."""
@@ -175,19 +178,6 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     if hasattr(part, "input_size"):
         return Module(part.normal_form().build((1, 1, part.input_size)), seed)
     return Module(architecture({**model, "params": model.get("params") or {}}, part.data), seed)
-
-
-def _columns(store: Store, names: Sequence[str]) -> dict[str, list[Any]]:
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        for condition in store.experiment(name).conditions:
-            for seed, trial in condition.trials:
-                record = store.trial(trial)
-                about = {"experiment": name, "condition": condition.label, "role": condition.role, "seed": seed}
-                fate = {"trial": trial, "status": record.status, "parameters": record.parameters}
-                rows.append({**about, **condition.factors, **fate, "seconds": record.seconds, **record.metrics})
-    keys = list(dict.fromkeys(key for row in rows for key in row))
-    return {key: [row.get(key) for row in rows] for key in keys}
 
 
 def _frame(library: str, table: Mapping[str, Any]) -> Any:

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
 from fathomlab.base.problems import UserError, suggestion
+from fathomlab.store.reading import Store
 
 app = typer.Typer(
     name="fathomlab",
@@ -38,7 +40,6 @@ def plan(
     from fathomlab import api
     from fathomlab.run import cost
     from fathomlab.run.experiment import experiment_name, form_packs, unfinished, worker_count
-    from fathomlab.store.reading import Store
 
     planned = api.load(find_file(file), overrides or [], quick)
     store = Store(runs or api.default_runs())
@@ -122,7 +123,6 @@ def report(
     """Write the reports again from the store, and the index page."""
     from fathomlab import api
     from fathomlab.report.page import write_index
-    from fathomlab.store.reading import Store
 
     root = runs or api.default_runs()
     store = Store(root)
@@ -140,7 +140,9 @@ def report(
 @app.command("list")
 def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     """List every trial of the store."""
-    rows = _rows(runs)
+    from fathomlab import api
+
+    rows = trial_rows(Store(runs or api.default_runs()))
     if as_json:
         _print_json(rows)
         return
@@ -160,11 +162,10 @@ def show(
 ) -> None:
     """Show one trial: options, every curve, gradients, provenance."""
     from fathomlab import api
-    from fathomlab.store.reading import Store
 
     store = Store(runs or api.default_runs())
     record = store.trial(store.find(trial))
-    row = _row(record, _experiments(store))
+    row = trial_row(record, experiments_of(store))
     whole = row | {
         "cause": record.cause,
         "seconds": record.seconds,
@@ -195,7 +196,9 @@ def data_list(as_json: Json = False) -> None:
 
 
 @data_app.command("download")
-def data_download(name: Annotated[str, typer.Argument(help="A data set, as the list shows it.")], as_json: Json = False) -> None:
+def data_download(
+    name: Annotated[str, typer.Argument(help="A data set, as the list shows it.")], as_json: Json = False
+) -> None:
     """Fetch a data set, check every file, and put it into the data folder."""
     from fathomlab import data
 
@@ -207,7 +210,9 @@ def data_download(name: Annotated[str, typer.Argument(help="A data set, as the l
 
 
 @data_app.command("import")
-def data_import(folder: Annotated[Path, typer.Argument(help="What torchvision or Keras has left.")], as_json: Json = False) -> None:
+def data_import(
+    folder: Annotated[Path, typer.Argument(help="What torchvision or Keras has left.")], as_json: Json = False
+) -> None:
     """Take data sets over from a folder, after checking every file; nothing in it is executed."""
     from fathomlab import data
 
@@ -245,13 +250,13 @@ def main(arguments: list[str] | None = None) -> None:
 def laboratory(arguments: list[str] | None = None) -> int:
     """The seed's command: `main.py --experiment 1_1 [--device D] [key=value ...]`; all options of `run` are taken."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for place, word in enumerate(given):
-        if word == "--experiment" and place + 1 < len(given):
-            name = given[place + 1]
-            return _guarded(lambda: app(["run", name, *given[:place], *given[place + 2 :]], standalone_mode=False))
-        if word.startswith("--experiment="):
-            rest = given[:place] + given[place + 1 :]
-            return _guarded(lambda: app(["run", word.partition("=")[2], *rest], standalone_mode=False))
+    place = next((place for place, word in enumerate(given) if word.split("=")[0] == "--experiment"), None)
+    if place is not None:
+        _, equals, name = given[place].partition("=")
+        rest = given[place + 1 :] if equals else given[place + 2 :]
+        name = name if equals else "".join(given[place + 1 : place + 2])
+        words = ["run", name, *given[:place], *rest]
+        return _guarded(lambda: app(words, standalone_mode=False))
     if given in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0
@@ -279,47 +284,6 @@ def _guarded(command: Callable[[], Any]) -> int:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
-
-
-def _rows(runs: Path | None) -> list[dict[str, Any]]:
-    from fathomlab import api
-    from fathomlab.store.reading import Store
-
-    store = Store(runs or api.default_runs())
-    experiments = _experiments(store)
-    return [_row(store.trial(trial), experiments) for trial in store.trials()]
-
-
-def _experiments(store: Any) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for record in store.experiments():
-        for condition in record.conditions:
-            for _, trial in condition.trials:
-                found.setdefault(trial, []).append(record.name)
-    return found
-
-
-def _row(record: Any, experiments: dict[str, list[str]]) -> dict[str, Any]:
-    inside = experiments.get(record.trial, [])
-    return {
-        "trial": record.trial,
-        "experiment": inside[0] if inside else None,
-        "experiments": inside,
-        "status": record.status,
-        "seed": record.content.get("seed"),
-        "config": _dotted(record.content),
-        "parameters": record.parameters,
-        "metrics": dict(record.metrics),
-    }
-
-
-def _dotted(value: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {path: value}
-    made: dict[str, Any] = {}
-    for key, inner in value.items():
-        made |= _dotted(inner, f"{path}.{key}" if path else key)
-    return made
 
 
 def _count(number: int, noun: str) -> str:

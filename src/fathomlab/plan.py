@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from fathomlab.base.identity import canonical_json, content_hash
+from fathomlab.base.labels import level_text, short_names
 from fathomlab.base.problems import ConfigError, Problem, suggestion
 from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, set_path
 from fathomlab.config.schema import ExperimentFile, Factor
@@ -145,7 +146,7 @@ def expand(loaded: Loaded, resolver: Resolver) -> Plan:
             checked = {key: get_path(content, _in_content(role, key), level) for key, level in relevant.items()}
             found.setdefault(canonical_json(content), (role, checked, content, depth))
     raise_located(document, problems)
-    names = _short_names(list(factors))
+    names = short_names(list(factors))
     conditions = []
     for role, levels, content, depth in found.values():
         trials = tuple(Trial(canonical_json(content | {"seed": seed})) for seed in seeds)
@@ -155,7 +156,9 @@ def expand(loaded: Loaded, resolver: Resolver) -> Plan:
     return Plan(loaded, tuple(conditions), seeds, varying, tuple(notices))
 
 
-def packs(trials: Sequence[Trial], signature: Callable[[Trial], object], most: Callable[[Trial], int]) -> list[list[Trial]]:
+def packs(
+    trials: Sequence[Trial], signature: Callable[[Trial], object], most: Callable[[Trial], int]
+) -> list[list[Trial]]:
     """Group trials that can be one tensor program, in the order given; `most` bounds the replicas of a pack."""
     groups: dict[object, list[Trial]] = {}
     for trial in trials:
@@ -173,7 +176,9 @@ def _roles(file: ExperimentFile, loaded: Loaded) -> tuple[Role, ...]:
     distilling = any(getattr(file, name) is not None for name in sections)
     problems = []
     if distilling and file.model is not None:
-        problems.append(Problem("model", "cannot stand beside teacher_model and student_model. Remove one or the other."))
+        problems.append(
+            Problem("model", "cannot stand beside teacher_model and student_model. Remove one or the other.")
+        )
     wanted = sections[:-1] if distilling else ("model", "training")
     problems += [Problem("", f"the section '{name}' is missing.") for name in wanted if getattr(file, name) is None]
     raise_located(loaded.document, problems)
@@ -275,27 +280,6 @@ def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> P
     return problem
 
 
-def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest ending of each dotted key that no other key shares."""
-    names = {}
-    for key in keys:
-        parts = key.split(".")
-        endings = (".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
-        names[key] = next(
-            ending for ending in endings if sum(other == ending or other.endswith(f".{ending}") for other in keys) <= 1
-        )
-    return names
-
-
 def _label(role: Role, levels: Mapping[str, Any], names: Mapping[str, str]) -> str:
     parts = [f"{names[key]}={level_text(level)}" for key, level in levels.items()]
     return " ".join(([] if role == "supervised" else [role]) + parts) or "the network as given"
-
-
-def level_text(level: Any) -> str:
-    """A level as labels and tables print it: 1-1-1-1 for a list of numbers, true and false as in the file."""
-    if isinstance(level, bool) or level is None:
-        return str(level).lower() if level is not None else "none"
-    if isinstance(level, list | tuple):
-        return "-".join(level_text(item) for item in level)
-    return f"{level:g}" if isinstance(level, float) else str(level)

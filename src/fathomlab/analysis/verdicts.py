@@ -114,10 +114,15 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
     n = len(found)
     if n < 2:
         effect = found[0] if found else None
-        said = "no seed has both levels yet" if not found else f"one seed shows {_amount(claim, found[0])} and allows no interval"
+        said = (
+            "no seed has both levels yet"
+            if not found
+            else f"one seed shows {_amount(claim, found[0])} and allows no interval"
+        )
         return Verdict(claim.name, f"Undecided: {said}.", "undecided", effect, None, None, n)
     interval = mean_interval(found)
-    assert interval.low is not None and interval.high is not None
+    assert interval.low is not None
+    assert interval.high is not None
     error = stdev(found) / math.sqrt(n)
     half = t_quantile(1 - level, n - 1) * error
     low, high = interval.mean - half, interval.mean + half
@@ -128,7 +133,9 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
     )
     if verdict == "undecided":
         said += _missing(claim, interval.mean, stdev(found), n)
-    return Verdict(claim.name, f"{verdict.capitalize()}: {said}.", verdict, interval.mean, interval.low, interval.high, n)
+    return Verdict(
+        claim.name, f"{verdict.capitalize()}: {said}.", verdict, interval.mean, interval.low, interval.high, n
+    )
 
 
 def _decide(claim: Claim, mean: float, low: float, high: float, narrow: float) -> str:
@@ -153,7 +160,11 @@ def _missing(claim: Claim, mean: float, deviation: float, n: int) -> str:
         return "; no number of seeds decides an effect of exactly the size that matters"
     needed = math.ceil(((t_quantile(0.975, n - 1) + POWER_QUANTILE) * deviation / distance) ** 2)
     more = max(needed - n, 1)
-    return f"; about {more} more {'seed' if more == 1 else 'seeds'} would decide" if more <= 1000 else "; over 1,000 seeds would be needed"
+    return (
+        f"; about {more} more {'seed' if more == 1 else 'seeds'} would decide"
+        if more <= 1000
+        else "; over 1,000 seeds would be needed"
+    )
 
 
 def _amount(claim: Claim, value: float) -> str:

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fathomlab.base.problems import Problem, shown, suggestion
@@ -22,14 +22,14 @@ from fathomlab.base.problems import Problem, shown, suggestion
 class Bound:
     """The interval in which a number must lie; None leaves a side open."""
 
-    least: float | None = None
-    most: float | None = None
-    above: float | None = None
-    below: float | None = None
+    least: int | float | None = None
+    most: int | float | None = None
+    above: int | float | None = None
+    below: int | float | None = None
 
-    def complaint(self, value: float) -> str:
+    def complaint(self, value: int | float) -> str:
         """What is wrong with `value`, or `""`."""
-        checks: tuple[tuple[float | None, Callable[[float], bool], str], ...] = (
+        checks: tuple[tuple[int | float | None, Callable[[int | float], bool], str], ...] = (
             (self.least, lambda limit: value < limit, "at least"),
             (self.above, lambda limit: value <= limit, "above"),
             (self.most, lambda limit: value > limit, "at most"),
@@ -83,33 +83,24 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     A list becomes a tuple, a whole number becomes a float where a float is asked for, and `1e-3`, which YAML 1.1 leaves a
     string, becomes a number where the schema asks for one. Nothing else is converted.
     """
-    complaint = ""
     if isinstance(value, Ambiguous):
         problems.append(Problem(path, f"YAML versions read this differently (got {value}). Write {value.remedy}."))
         return MISSING
     origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _check_union(get_args(hint), value, path, problems)
+    if origin is tuple:
+        return _check_list(get_args(hint)[0], value, path, problems)
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        return check_options(hint, value, path, problems)
     if origin is Annotated:
         base, *rules = get_args(hint)
         value = check(base, value, path, problems)
-        if value is not MISSING and value is not None:
-            complaint = next((text for rule in rules if (text := rule.complaint(value))), "")
-    elif origin in (Union, types.UnionType):
-        return _check_union(get_args(hint), value, path, problems)
-    elif origin is tuple:
-        return _check_list(get_args(hint)[0], value, path, problems)
-    elif origin is Literal:
-        if not isinstance(value, str) or value not in get_args(hint):
-            names = tuple(str(name) for name in get_args(hint))
-            near = suggestion(value, names) if isinstance(value, str) else ""
-            complaint = f"should be one of {', '.join(names)} (got {shown(value)}).{near}"
-    elif origin is dict or hint is dict:
-        if not isinstance(value, Mapping):
-            complaint = f"should be a section with keys of its own (got {shown(value)})."
-    elif dataclasses.is_dataclass(hint):
-        assert isinstance(hint, type)
-        return check_options(hint, value, path, problems)
+        skip = value is MISSING or value is None
+        complaint = "" if skip else next((text for rule in rules if (text := rule.complaint(value))), "")
     else:
-        value, complaint = _check_scalar(hint, value)
+        value, complaint = _check_plain(hint, value)
     if complaint:
         problems.append(Problem(path, complaint))
         return MISSING
@@ -162,7 +153,7 @@ def plain(part: Any) -> Any:
     return part
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hints(part: type) -> dict[str, Any]:
     return typing.get_type_hints(part, include_extras=True)
 
@@ -196,6 +187,19 @@ def _check_list(item: Any, value: Any, path: str, problems: list[Problem]) -> An
         return MISSING
     made = [check(item, entry, f"{path}[{place}]", problems) for place, entry in enumerate(value)]
     return MISSING if any(entry is MISSING for entry in made) else tuple(made)
+
+
+def _check_plain(hint: Any, value: Any) -> tuple[Any, str]:
+    if get_origin(hint) is dict:
+        fits = isinstance(value, Mapping)
+        return value, "" if fits else f"should be a section with keys of its own (got {shown(value)})."
+    if get_origin(hint) is Literal:
+        names = tuple(str(name) for name in get_args(hint))
+        if isinstance(value, str) and value in names:
+            return value, ""
+        near = suggestion(value, names) if isinstance(value, str) else ""
+        return value, f"should be one of {', '.join(names)} (got {shown(value)}).{near}"
+    return _check_scalar(hint, value)
 
 
 def _check_scalar(hint: Any, value: Any) -> tuple[Any, str]:

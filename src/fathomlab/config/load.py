@@ -64,11 +64,11 @@ def load(
             raise UserError(f"{document.source}: has no `quick` section, so --quick cannot be used with it.")
         _check_keys(overlay, "quick", problems)
         _merge(document.data, overlay, "", document)
-    run: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     for number, text_of in enumerate(overrides, start=1):
-        _override(document, text_of, f"override {number}", run, problems)
+        _override(document, text_of, f"override {number}", asked, problems)
     file = check_options(ExperimentFile, document.data, "", problems)
-    run = _check_run(run, problems)
+    run = _check_run(asked, problems)
     if problems:
         check_parts(document.data, problems)
     raise_located(document, problems)
@@ -222,7 +222,9 @@ def _override_value(text: str, place: str) -> tuple[Any, bool]:
         if not 0 <= last - first <= 100_000:
             raise ConfigError(place, [Problem("", f"the range should go up by at most 100,000 (got {text}).")])
         return list(range(first, last + 1)), True
-    if "," in text and not text.strip().startswith(("[", "{", '"', "'")) or text.strip().startswith("[") and "],[" in text:
+    if ("," in text and not text.strip().startswith(("[", "{", '"', "'"))) or (
+        text.strip().startswith("[") and "],[" in text
+    ):
         flat = read_value(f"[{text}]", place)
         if isinstance(flat, list) and len(flat) > 1:
             return flat, True

@@ -160,7 +160,9 @@ class Claim:
         """Two levels make a contrast; equality needs an effect that matters."""
         found = []
         if len(self.levels) != 2:
-            found.append(("levels", f"should be two levels, the effect is first minus second (got {len(self.levels)})."))
+            found.append(
+                ("levels", f"should be two levels, the effect is first minus second (got {len(self.levels)}).")
+            )
         if self.expect == "equal" and self.matters == 0:
             found.append(("matters", "should be above 0 where no difference is claimed (got 0)."))
         return found

@@ -56,7 +56,9 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     node = _compose(text, source)
     document = Document(source, {})
     if node is None:
-        raise ConfigError(source, [Problem("", "the file is empty. Write the experiment's sections, such as `model:`.")])
+        raise ConfigError(
+            source, [Problem("", "the file is empty. Write the experiment's sections, such as `model:`.")]
+        )
     data = _construct(node, "", document, problems, 0)
     if not isinstance(data, dict) and not problems:
         problems.append(Problem("", "should be sections with keys, such as `model:` and `training:`."))
@@ -96,7 +98,9 @@ def scalar(text: str) -> Any:
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     if len(text) > LARGEST_BYTES:
-        raise ConfigError(source, [Problem("", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")])
+        raise ConfigError(
+            source, [Problem("", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")]
+        )
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         _refuse_aliases(decoded, source)
@@ -134,7 +138,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
     line = f"{document.source}:{node.start_mark.line + 1}"
     if path:
         document.places.setdefault(path, line)
-    if node.tag and not node.tag.startswith("tag:yaml.org,2002:") or (node.tag or "").rsplit(":", 1)[-1] in (
+    if (node.tag and not node.tag.startswith("tag:yaml.org,2002:")) or (node.tag or "").rsplit(":", 1)[-1] in (
         "binary",
         "set",
         "omap",

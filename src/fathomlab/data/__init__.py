@@ -104,7 +104,7 @@ def _known(name: str) -> str:
     return known
 
 
-def _row(name: str, part: type[DataSet], root: Path) -> dict[str, Any]:
+def _row(name: str, part: type[Any], root: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "title": part.facts.title}
     if part.layout is None:
         return row | {"present": True, "folder": "", "bytes": 0, "state": "built in", "remedy": ""}

@@ -72,7 +72,9 @@ def _offsets(bits: Int64[Tensor, "k n"]) -> tuple[Int64[Tensor, "k n"], Int64[Te
     return ((bits >> 32) & half) * places >> 32, (bits & half) * places >> 32
 
 
-def _picked(images: Pack, rows: Int64[Tensor, "k n h2"], columns: Int64[Tensor, "k n w2"]) -> Pack:
+def _picked(
+    images: Pack, rows: Int64[Tensor, "k n h2"], columns: Int64[Tensor, "k n w2"]
+) -> Shaped[Tensor, "k n c h2 w2"]:
     """Of each image the given rows and columns: one gather."""
     replicas, examples, channels, _, width = images.shape
     places = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)

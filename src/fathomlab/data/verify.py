@@ -88,10 +88,9 @@ def unofficial_notes(title: str, files: Sequence[str]) -> tuple[str, ...]:
     """The sentence that provenance and report carry for an unofficial copy; none where all files are as published."""
     if not files:
         return ()
-    return (
-        f"{title}: {', '.join(files)} is an unofficial copy: its SHA-256 is not the published one, but a "
-        f"{SUMS} vouches for it.",
-    )
+    names = ", ".join(files)
+    text = f"{title}: {names} is an unofficial copy: its SHA-256 is not the published one, but a {SUMS} vouches for it."
+    return (text,)
 
 
 def _refusal(path: Path, pin: Pin, sha256: str, size: int, name: str) -> str:

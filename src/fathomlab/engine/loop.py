@@ -119,7 +119,9 @@ class Training:
             images = augment(images, self._seeds, epoch, index, self.common.augment)
         return self.data.normalised(images)
 
-    def forward(self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None) -> Logits:
+    def forward(
+        self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None
+    ) -> Logits:
         """Logits in the trial's precision, returned in the storage format."""
         with products(self.common.precision, self.device):
             logits = self.state.network(self.state.values, self.state.buffers, images, mode, keys, taps)
@@ -135,7 +137,7 @@ class Training:
 
     def _column(self, numbers: Sequence[float]) -> float | Tensor:
         value = shared(numbers, self.device)
-        return value if isinstance(value, float) else value.to(storage(self.common.precision)).unsqueeze(1)
+        return value.to(storage(self.common.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
 
     @torch.no_grad()
     def _taught(self, index: Indices, views: Tensor | None) -> Tensor:
@@ -221,7 +223,9 @@ def _step(training: Training, index: Indices, epoch: int, place: int, keys: Tens
         state.step += 1
         lr, momentum = _rates(training, epoch, place)
         plain = [state.values[name].detach() for name in names]
-        common.optimiser.update(plain, gradients, state.slots, state.step, rates(training.recipes, lr, momentum, training.device))
+        common.optimiser.update(
+            plain, gradients, state.slots, state.step, rates(training.recipes, lr, momentum, training.device)
+        )
         bad = ~torch.isfinite(loss) & (state.bad_step == 0)
         state.bad_step.masked_fill_(bad, state.step)
         sums[0] += losses.double().sum(1)

@@ -38,7 +38,9 @@ class Rates:
 
 def _per(value: "float | Tensor", like: "Tensor") -> "float | Tensor":
     """A value a replica, shaped to act on a stacked tensor."""
-    return value if isinstance(value, float) else value.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))
+    if isinstance(value, int | float):
+        return value
+    return value.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))
 
 
 def _zeros(values: Tensors) -> "list[Tensor]":
@@ -167,7 +169,19 @@ class RMSprop:
 
 
 OPTIMISERS: dict[str, type[Any]] = {part.__name__: part for part in (Adam, AdamW, RMSprop, SGD)}
-OTHERS = "Adadelta Adafactor Adagrad Adamax ASGD LBFGS Muon NAdam RAdam Rprop SparseAdam".split()
+OTHERS = [
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adamax",
+    "ASGD",
+    "LBFGS",
+    "Muon",
+    "NAdam",
+    "RAdam",
+    "Rprop",
+    "SparseAdam",
+]
 
 
 def _two_betas(betas: tuple[float, ...]) -> list[tuple[str, str]]:
@@ -215,11 +229,13 @@ def _fused_adam(
 ) -> None:
     import torch
 
-    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+    assert isinstance(rates.lr, float)
+    assert isinstance(rates.weight_decay, float)
+    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
     count = torch.tensor(float(step), device=values[0].device)
     kernel(
-        values,
-        gradients,
+        list(values),
+        [gradient.contiguous() for gradient in gradients],  # the kernel walks memory and reads no strides
         slots["first"],
         slots["second"],
         slots.get("largest", []),

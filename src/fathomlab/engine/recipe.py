@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fathomlab.models.layers import Architecture, signature
+from fathomlab.models.architecture import Architecture, signature
 
 
 @dataclass(frozen=True)

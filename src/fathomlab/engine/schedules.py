@@ -148,7 +148,11 @@ class OneCycleLR:
         for end, (a, b) in phases:
             if now <= end or end == phases[-1][0]:
                 share = (now - start) / (end - start) if end != start else 1.0
-                return b + (a - b) / 2 * (1 + math.cos(math.pi * share)) if self.anneal_strategy == "cos" else (b - a) * share + a
+                return (
+                    b + (a - b) / 2 * (1 + math.cos(math.pi * share))
+                    if self.anneal_strategy == "cos"
+                    else (b - a) * share + a
+                )
             start = end
         raise AssertionError("the last phase has no end")
 
@@ -192,7 +196,15 @@ SCHEDULES: dict[str, type[Any]] = {
     part.__name__: part
     for part in (CosineAnnealingLR, StepLR, MultiStepLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau)
 }
-OTHERS = (
-    "LambdaLR MultiplicativeLR ConstantLR LinearLR PolynomialLR CosineAnnealingWarmRestarts CyclicLR ChainedScheduler "
-    "SequentialLR SWALR"
-).split()
+OTHERS = [
+    "LambdaLR",
+    "MultiplicativeLR",
+    "ConstantLR",
+    "LinearLR",
+    "PolynomialLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ChainedScheduler",
+    "SequentialLR",
+    "SWALR",
+]

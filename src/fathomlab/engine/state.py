@@ -99,7 +99,11 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
 def shared(numbers: Sequence[float], device: torch.device) -> float | Tensor:
     """One float where all replicas have the same number, else a float64 tensor (k,)."""
     first = float(numbers[0])
-    return first if all(number == first for number in numbers) else torch.tensor(numbers, dtype=torch.float64, device=device)
+    return (
+        first
+        if all(number == first for number in numbers)
+        else torch.tensor(numbers, dtype=torch.float64, device=device)
+    )
 
 
 def rates(recipes: Sequence[Recipe], lr: Sequence[float], momentum: float | None, device: torch.device) -> Rates:

@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from fathomlab.models.layers import Architecture, Shape
+from fathomlab.models.architecture import Architecture
+from fathomlab.models.layers import Shape
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 

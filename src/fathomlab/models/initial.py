@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.identity import stream
-from fathomlab.models.layers import Architecture, Parameter
+from fathomlab.models.architecture import Architecture
+from fathomlab.models.layers import Parameter
 
 INITIALISATIONS = ("torch", "he", "he_fan_out")
 

@@ -5,7 +5,8 @@ from math import prod
 from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound, Fraction, OneOf
-from fathomlab.models.layers import Architecture, BatchNorm, Dropout, Layer, Linear, Plain, Residual, Shape, Tap
+from fathomlab.models.architecture import Architecture
+from fathomlab.models.layers import BatchNorm, Dropout, Layer, Linear, Plain, Residual, Shape, Tap
 
 ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid")
 Width = Annotated[int, Bound(least=1, most=65_536)]
@@ -85,5 +86,3 @@ class MLP:
             Plain(self.activation),
             Dropout(place, self.dropout),
         )
-
-

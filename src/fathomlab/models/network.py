@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fathomlab.base.noise import mix, uniform
 from fathomlab.base.shapes import Images, Logits
+from fathomlab.models.architecture import Architecture, signature
 from fathomlab.models.layers import (
-    Architecture,
     BatchNorm,
     Conv2d,
     Dropout,
@@ -24,7 +24,6 @@ from fathomlab.models.layers import (
     Plain,
     Residual,
     Tap,
-    signature,
 )
 
 Mode = Literal["train", "measure", "eval"]
@@ -140,13 +139,17 @@ class _Run:
                 if self.taps is not None:
                     self.taps.append(x)
                 return x
-            case Plain("Flatten"):
-                return x.flatten(2)
-            case Plain("MaxPool"):
-                return F.max_pool2d(x, 3, 2, 1)
-            case Plain("MeanPool"):
-                return x.mean((2, 3)).unflatten(1, (self.replicas, -1)).transpose(0, 1)
-        return ACTIVATE[layer.kind](x)
+            case Plain():
+                return self._plain(layer.kind, x)
+
+    def _plain(self, kind: str, x: Tensor) -> Tensor:
+        if kind == "Flatten":
+            return x.flatten(2)
+        if kind == "MaxPool":
+            return F.max_pool2d(x, 3, 2, 1)
+        if kind == "MeanPool":
+            return x.mean((2, 3)).unflatten(1, (self.replicas, -1)).transpose(0, 1)
+        return ACTIVATE[kind](x)
 
     def _linear(self, layer: Linear, x: Tensor) -> Tensor:
         weight, bias = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
@@ -186,7 +189,11 @@ class _Run:
             if self.mode == "train":
                 self._move(mean, var, centre, spread, x.numel() // spread.numel())
         if eps is not None:
-            added = eps.to(x.dtype).repeat_interleave(layer.features).view(1, -1, 1, 1) if x.dim() == 4 else eps.view(-1, 1, 1)
+            added = (
+                eps.to(x.dtype).repeat_interleave(layer.features).view(1, -1, 1, 1)
+                if x.dim() == 4
+                else eps.view(-1, 1, 1)
+            )
         else:
             added = layer.eps
         scale = gamma.view(shape) * torch.rsqrt(spread + added)
@@ -239,9 +246,8 @@ class Module(torch.nn.Module):
 
 
 def _to_maps(images: Images) -> Tensor:
-    if images.shape[0] == 1:
-        return images[0]
-    return images.transpose(0, 1).flatten(1, 2)
+    maps = images[0] if images.shape[0] == 1 else images.transpose(0, 1).flatten(1, 2)
+    return maps.contiguous(memory_format=torch.channels_last)
 
 
 def _along(per_replica: Tensor, x: Tensor, replicas: int) -> Tensor:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound
-from fathomlab.models.layers import Architecture, BatchNorm, Conv2d, Layer, Linear, Plain, Residual, Shape, Tap
+from fathomlab.models.architecture import Architecture
+from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Linear, Plain, Residual, Shape, Tap
 
 Blocks = Annotated[int, Bound(least=1, most=200)]
 STAGES = 4
@@ -70,7 +71,11 @@ class CNN:
 
     def build(self, shape: Shape) -> Architecture:
         """The network for images of `shape` (c, h, w)."""
-        layers: list[Layer] = [Conv2d("stem", shape[0], self.width, 3), BatchNorm("stem.norm", self.width), Plain("ReLU")]
+        layers: list[Layer] = [
+            Conv2d("stem", shape[0], self.width, 3),
+            BatchNorm("stem.norm", self.width),
+            Plain("ReLU"),
+        ]
         layers += [Tap("stem")] + ([Plain("MaxPool")] if self.stem == "pool" else [])
         channels = self.width
         for stage, blocks in enumerate(self.layers):

@@ -33,7 +33,9 @@ def pack_limit(trial: Trial) -> int:
     the activations of a batch.
     """
     own = recipe(trial)
-    widest = max((parameter.shape[0] for parameter in own.architecture.parameters() if len(parameter.shape) == 4), default=0)
+    widest = max(
+        (parameter.shape[0] for parameter in own.architecture.parameters() if len(parameter.shape) == 4), default=0
+    )
     if widest >= WIDEST_CONVOLUTION:
         return 1
     size = 4 * (6 * own.architecture.numel + 3 * own.architecture.activations * own.batch_size)

@@ -141,7 +141,10 @@ def _record(plan: Plan) -> dict[str, Any]:
         "factors": list(plan.factors),
         "headline": options.headline,
         "seeds": list(plan.seeds),
-        "logging": {"project_name": loaded.file.logging.project_name, "log_gradients": loaded.file.logging.log_gradients},
+        "logging": {
+            "project_name": loaded.file.logging.project_name,
+            "log_gradients": loaded.file.logging.log_gradients,
+        },
         "conditions": conditions,
         "claims": plan.claims,
         "claims_hash": content_hash(plan.claims),

@@ -112,11 +112,14 @@ class _Pack:
             record = probe.measure(self.training)
             for place, replica in enumerate(self.replicas):
                 if not replica.diverged:
-                    own = {name: row[place].tolist() if isinstance(row, Tensor) else row for name, row in record.items()}
+                    own = {
+                        name: row[place].tolist() if isinstance(row, Tensor) else row for name, row in record.items()
+                    }
                     replica.folder.append("gradients.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
 
     def _epoch(self, snapshot: Snapshot) -> None:
-        assert snapshot.train is not None and snapshot.validation is not None
+        assert snapshot.train is not None
+        assert snapshot.validation is not None
         bad_steps = self.training.state.bad_step.tolist()
         seconds = (time.monotonic() - self.started) / len(self.replicas)
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
@@ -133,7 +136,9 @@ class _Pack:
     def _finish(self) -> None:
         state = self.training.state
         last = evaluate(self.training, state.values, state.buffers, validation=False)
-        best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
+        best = last
+        if not bool((state.best.epoch == state.epoch).all()):
+            best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
         rows = {**_metrics("test", last), **_metrics("best/test", best)}
         for place, replica in enumerate(self.replicas):
             if not replica.diverged:
@@ -147,7 +152,9 @@ class _Pack:
             if replica.diverged:
                 status = "diverged"
                 cause = f"the loss was not finite at step {replica.diverged}"
-                metrics = {name: None if name.startswith(("test/", "best/")) else value for name, value in metrics.items()}
+                metrics = {
+                    name: None if name.startswith(("test/", "best/")) else value for name, value in metrics.items()
+                }
             facts = {
                 "parameters": self.recipes[place].architecture.numel,
                 "epochs": state.epoch,
@@ -155,7 +162,12 @@ class _Pack:
                 "seconds": seconds,
             }
             result = replica.folder.finish(status, cause, metrics, facts)
-            self.emit({"event": "finished", **{key: result[key] for key in ("trial", "status", "cause", "seconds", "metrics")}})
+            self.emit(
+                {
+                    "event": "finished",
+                    **{key: result[key] for key in ("trial", "status", "cause", "seconds", "metrics")},
+                }
+            )
 
     def _save(self, replica: Replica, place: int) -> None:
         state = self.training.state
@@ -209,13 +221,18 @@ def _teachers(
     dtype = storage(recipes[0].precision)
     columns, logits = [], []
     for trial, own in zip(trials, recipes, strict=True):
-        assert trial.teacher is not None and own.teaching is not None
+        assert trial.teacher is not None
+        assert own.teaching is not None
         folder = root / "trials" / trial.teacher.hash
         if not (folder / "checkpoint.safetensors").exists():
-            raise UserError(f"its teacher, trial {trial.teacher.hash[:12]}, has no weights: it failed or was not trained")
+            raise UserError(
+                f"its teacher, trial {trial.teacher.hash[:12]}, has no weights: it failed or was not trained"
+            )
         tensors, _ = load_tensors(folder / "checkpoint.safetensors")
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        logits.append(_teacher_logits(folder, Network([own.teaching.architecture], device), columns[-1], images).to(dtype))
+        logits.append(
+            _teacher_logits(folder, Network([own.teaching.architecture], device), columns[-1], images).to(dtype)
+        )
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
     network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
     return Teachers(torch.stack(logits), network, stacked, stacked)

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 Mode = Literal["auto", "rich", "plain", "json", "off"]
 MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json", "off")
 PLAIN_EVERY = 30.0
-SPARKS = "▁▂▃▄▅▆▇█"  # noqa: RUF001
+SPARKS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass
@@ -65,7 +65,9 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def showing(mode: Mode, labels: Mapping[str, str], stream: IO[str] | None = None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def showing(
+    mode: Mode, labels: Mapping[str, str], stream: IO[str] | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A function that takes the events of a run and shows them on `stream`."""
     out = stream or sys.stderr
     tally = Tally(labels)
@@ -94,7 +96,9 @@ def _lively(out: IO[str]) -> bool:
 
 
 def _plain(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in event.items()}
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in event.items()
+    }
 
 
 def _print(out: IO[str], text: str) -> None:
@@ -121,7 +125,9 @@ def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
     if kind == "epoch" and time.monotonic() - said[0] > PLAIN_EVERY:
         said[0] = time.monotonic()
         label = tally.labels.get(event["trial"], event["trial"][:12])
-        return f"running {label}: epoch {event['epoch']}/{tally.epochs}, validation accuracy {event['val/accuracy']:.4f}"
+        return (
+            f"running {label}: epoch {event['epoch']}/{tally.epochs}, validation accuracy {event['val/accuracy']:.4f}"
+        )
     return ""
 
 
@@ -153,7 +159,9 @@ def _table(tally: Tally) -> Any:
     shown = list(tally.running.items())[:12]
     for trial, accuracies in shown:
         last = f"{accuracies[-1]:.4f}" if accuracies else ""
-        table.add_row(Text(tally.labels.get(trial, trial[:12])), f"{len(accuracies)}/{tally.epochs}", _spark(accuracies), last)
+        table.add_row(
+            Text(tally.labels.get(trial, trial[:12])), f"{len(accuracies)}/{tally.epochs}", _spark(accuracies), last
+        )
     if len(tally.running) > len(shown):
         table.add_row(f"and {len(tally.running) - len(shown)} more", "", "", "")
     return table

@@ -15,7 +15,7 @@ from fathomlab.engine import optim, schedules
 from fathomlab.engine.recipe import Recipe, Teaching
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
-from fathomlab.models.layers import Architecture
+from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
 
 NO_SCHEDULE = ("none", "None")
@@ -83,7 +83,9 @@ def recipe(trial: Trial) -> Recipe:
         seed=content["seed"],
         architecture=architecture(content["model"], data["name"]),
         optimiser=_make(optim.OPTIMISERS[training["optimizer"]], training["optimizer_params"]),
-        schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"]) if schedule else schedules.Constant(),
+        schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"])
+        if schedule
+        else schedules.Constant(),
         epochs=training["epochs"],
         batch_size=data["batch_size"],
         lr=training["lr"],
@@ -136,7 +138,8 @@ def _make(part: type[Any], options: Mapping[str, Any]) -> Any:
 
 
 def _model_data(choice: Any) -> str:
-    part = MODELS.get(choice.get("type")) if isinstance(choice, Mapping) and isinstance(choice.get("type"), str) else None
+    name = choice.get("type") if isinstance(choice, Mapping) else None
+    part = MODELS.get(name) if isinstance(name, str) else None
     return part.data if part else "mnist"
 
 

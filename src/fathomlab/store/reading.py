@@ -155,9 +155,7 @@ class _Faults:
     def mapping(self, name: str, required: bool) -> dict[str, Any] | None:
         text = self.text(name)
         if text is None:
-            if required:
-                self.report(f"{name} is missing")
-            return None
+            return self.report(f"{name} is missing") if required else None
         value = _json(text)
         if not isinstance(value, dict):
             self.report(f"{name} is empty" if not text.strip() else f"{name} is not valid JSON")

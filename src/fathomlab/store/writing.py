@@ -27,7 +27,9 @@ def open_store(root: Path) -> Path:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{root}: results cannot be written there: {reason}. Choose another folder with --runs.") from None
+        raise UserError(
+            f"{root}: results cannot be written there: {reason}. Choose another folder with --runs."
+        ) from None
     return root
 
 
@@ -56,7 +58,14 @@ class TrialFolder:
         self, status: str, cause: str | None, metrics: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Write the result, last of all files; returns it."""
-        result = {"format": FORMAT, "trial": self.trial, "status": status, "cause": cause, **facts, "metrics": dict(metrics)}
+        result = {
+            "format": FORMAT,
+            "trial": self.trial,
+            "status": status,
+            "cause": cause,
+            **facts,
+            "metrics": dict(metrics),
+        }
         self.write("result.json", result)
         return result
 
@@ -65,7 +74,9 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     """Write an experiment's record; returns its folder."""
     folder = root / "experiments" / name
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "experiment.json", json.dumps(finite({"format": FORMAT, "name": name, **record}), indent=1) + "\n")
+    atomic_write(
+        folder / "experiment.json", json.dumps(finite({"format": FORMAT, "name": name, **record}), indent=1) + "\n"
+    )
     return folder
 
 

@@ -45,7 +45,8 @@ def test_equal_differences_have_an_interval_of_no_width():
 def test_a_higher_level_is_wider():
     """99 % holds 95 %."""
     narrow, wide = (paired_interval([1.0, 2.0, 4.0, 3.0], level) for level in (0.95, 0.99))
-    assert narrow.low is not None and wide.low is not None
+    assert narrow.low is not None
+    assert wide.low is not None
     assert wide.low < narrow.low
 
 

@@ -20,7 +20,7 @@ MEMBERS = (("set/a.bin", PIN),)
 def member(name: str, data: bytes = CONTENT, kind: bytes = tarfile.REGTYPE, target: str = "") -> tuple:
     """A member of a tar file, with its contents."""
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = kind, target, len(data) if kind == tarfile.REGTYPE else 0
+    info.type, info.linkname, info.size = kind, target, len(data)
     return info, data
 
 
@@ -28,7 +28,7 @@ def packed(path: Path, *members: tuple) -> Path:
     """A tar.gz file with these members."""
     with tarfile.open(path, "w:gz") as tar:
         for info, data in members:
-            tar.addfile(info, io.BytesIO(data))
+            tar.addfile(info, io.BytesIO(data) if info.isreg() else None)
     return path
 
 

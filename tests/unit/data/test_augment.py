@@ -97,6 +97,12 @@ def test_mix_is_splitmix64() -> None:
         assert [bits % 2**64 for bits in mix(torch.tensor(key), torch.arange(20)).tolist()] == expected
 
 
+def test_mix_takes_plain_counters() -> None:
+    """A whole number is a counter like a tensor of one, however large."""
+    for counter in (*range(50), FLIP, CROP, 2**62):
+        assert torch.equal(mix(torch.tensor([7]), counter), mix(torch.tensor([7]), torch.tensor(counter)))
+
+
 def test_uniform_covers_the_unit_interval_without_its_end() -> None:
     """24 bits, exact in float32."""
     numbers = uniform(mix(torch.tensor(3), torch.arange(100000)))

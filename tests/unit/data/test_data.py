@@ -3,12 +3,13 @@
 import gzip
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fathomlab.base.problems import UserError
-from fathomlab.data import DATASETS, download, idx, load, make, status
+from fathomlab.data import DATASETS, download, idx, load, make, mnist_sample, status
 from fathomlab.data.folder import data_folder
 from fathomlab.data.shapes import Shapes
 from fathomlab.data.verify import vouch
@@ -62,6 +63,13 @@ def test_files_in_another_folder_and_without_gzip(tmp_path: Path) -> None:
     split = load("mnist", folder=tmp_path)
     assert split.unofficial == ()
     assert set(split.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
+
+
+def test_a_damaged_sample_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled file is checked like any other."""
+    monkeypatch.setattr(mnist_sample, "FILE", replace(mnist_sample.FILE, sha256="0" * 64))
+    with pytest.raises(UserError, match=r"mnist_sample\.npz: damaged"):
+        load("mnist-sample")
 
 
 def test_options_reach_the_data_set() -> None:

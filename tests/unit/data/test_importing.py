@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import os
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,19 @@ from fathomlab.data import cifar10, cifar100, idx, import_folder, importing, mni
 from fathomlab.data.rows import encode_rows
 from fathomlab.data.table import Layout, Pin
 from fathomlab.data.verify import vouch
+
+
+class Hostile:
+    """Pickles as a call that makes a file."""
+
+    def __init__(self, canary: Path):
+        """Keep the file."""
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Callable[..., int], tuple[str]]:
+        """What a pickle would run."""
+        return os.system, (f"touch {self.canary}",)
+
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (6, 3072), dtype=np.uint8)
@@ -125,7 +140,7 @@ def test_hostile_sources_are_refused(tmp_path: Path) -> None:
     """Objects in an npz are never unpickled; a pickle that runs code runs none; links are not followed."""
     npz = tmp_path / "a" / "mnist.npz"
     npz.parent.mkdir()
-    np.savez(npz, x_train=np.array([{}], object), y_train=0, x_test=0, y_test=0)
+    np.savez(npz, x_train=np.array([Hostile(tmp_path / "canary")], object), y_train=0, x_test=0, y_test=0)
     with pytest.raises(UserError, match=r"mnist\.npz: not Keras"):
         import_folder(npz.parent, tmp_path / "out")
     batch = tmp_path / "b" / "data_batch_1"

@@ -23,7 +23,7 @@ from fathomlab.data.table import Facts, Layout, Pin, Remote
 
 CONTENT = bytes(range(256)) * 4000
 SHA = hashlib.sha256(CONTENT).hexdigest()
-PIN = Pin("toy.bin", SHA, len(CONTENT), hashlib.md5(CONTENT, usedforsecurity=False).hexdigest())
+PIN = Pin("toy.bin", SHA, len(CONTENT))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -31,6 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     requests: ClassVar[Counter[str]] = Counter()
+    ranges: ClassVar[list[str]] = []
 
     def log_message(self, format: str, *_: object) -> None:
         """Silence."""
@@ -46,6 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind == "slow":
             time.sleep(1.0)
         bodies = {"html": b"<html>log in</html>", "wrong": CONTENT[::-1], "long": CONTENT + b"0", "slow": b""}
+        Handler.ranges.append(self.headers.get("Range", ""))
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
         if start and kind == "good":
             return self.answer(206, CONTENT[start:])
@@ -70,6 +72,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     Handler.requests.clear()
+    Handler.ranges.clear()
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.handle_error = lambda *_: None  # type: ignore[method-assign]
     thread = threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True)
@@ -90,7 +93,9 @@ def fetch(server: str, folder: Path, *kinds: str, stall: float = 5.0) -> None:
 @pytest.mark.parametrize("kind", ["403", "503", "html", "wrong", "long", "short", "slow", "redirect"])
 def test_the_next_mirror_is_tried(server: str, tmp_path: Path, kind: str) -> None:
     """Whatever the first one does; no part is left over."""
+    started = time.monotonic()
     fetch(server, tmp_path, kind, "good", stall=0.3)
+    assert time.monotonic() - started < 0.9
     assert (tmp_path / "toy.bin").read_bytes() == CONTENT
     assert Handler.requests["good"] >= 1
     assert Handler.requests[kind] >= 1
@@ -100,10 +105,20 @@ def test_the_next_mirror_is_tried(server: str, tmp_path: Path, kind: str) -> Non
 def test_all_causes_are_listed(server: str, tmp_path: Path) -> None:
     """A line for each mirror, and nothing in place."""
     with pytest.raises(Refused) as caught:
-        fetch(server, tmp_path, "403", "wrong", "redirect")
-    assert len(caught.value.causes) == 3
-    for part, cause in zip(("403", "wrong content", "redirects to ftp"), caught.value.causes, strict=True):
+        fetch(server, tmp_path, "403", "wrong", "redirect", "long")
+    assert len(caught.value.causes) == 4
+    for part, cause in zip(
+        ("403", "wrong content", "redirects to ftp", "longer than"), caught.value.causes, strict=True
+    ):
         assert part in cause
+    assert not (tmp_path / "toy.bin").exists()
+
+
+def test_a_published_md5_is_checked_too(server: str, tmp_path: Path) -> None:
+    """Where a pin has both, both must be right."""
+    remote = Remote(Pin(PIN.name, PIN.sha256, PIN.size, "0" * 32), (f"{server}/good/toy.bin",))
+    with pytest.raises(Refused, match="wrong content"):
+        download_files([remote], tmp_path, lambda: {PIN.name}, "http")
     assert not (tmp_path / "toy.bin").exists()
 
 
@@ -120,7 +135,7 @@ def test_a_cut_transfer_is_resumed(server: str, tmp_path: Path) -> None:
     (tmp_path / ".toy.bin.part").write_bytes(CONTENT[:700_000])
     fetch(server, tmp_path, "good")
     assert (tmp_path / "toy.bin").read_bytes() == CONTENT
-    assert Handler.requests["good"] == 1
+    assert Handler.ranges == ["bytes=700000-"]
     (tmp_path / "toy.bin").unlink()
     (tmp_path / ".toy.bin.part").write_bytes(b"x" * 700_000)
     fetch(server, tmp_path, "good")

@@ -92,6 +92,12 @@ def test_hostile_pickles_run_nothing(tmp_path: Path) -> None:
         pytest.param(b"\x80\x02cnumpy\ndtype\n}(X\x01\x00\x00\x00aK\x01ub.", id="state of a function"),
         pytest.param(b"\x80\x02cnumpy\nndarray\n)R.", id="array out of nothing"),
         pytest.param(b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x04\x00\x00\x00zlib\x86R.", id="other codec"),
+        pytest.param(
+            b"\x80\x02}X\x01\x00\x00\x00kc_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86Rs.",
+            id="codec inside",
+        ),
+        pytest.param(b"\x80\x02}X\x01\x00\x00\x00kcnumpy\ndtype\n}bs.", id="state inside"),
+        pytest.param(pickle.dumps({b"data": np.zeros((2, 2), np.int8)}), id="signed"),
         pytest.param(b"(" * 100000, id="deep"),
     ],
 )

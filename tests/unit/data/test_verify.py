@@ -91,6 +91,7 @@ def test_a_file_is_hashed_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path = toy / "toy" / "toy.bin"
     digest = hash_of(path, toy)
     assert (toy / REMEMBERED).is_file()
+    assert not (toy / "cache").exists()
     with monkeypatch.context() as patch:
         patch.setattr("hashlib.file_digest", lambda *_: pytest.fail("hashed again"))
         assert hash_of(path, toy) == digest
@@ -134,6 +135,11 @@ def test_idx_files_in_both_spellings() -> None:
     for name, stored in bad:
         with pytest.raises(UserError, match="x"):
             idx.decode(stored, (2, 3, 4), name)
+
+
+def test_gunzip_never_inflates_beyond_what_is_asked() -> None:
+    """A million zeros, ten wanted: eleven come."""
+    assert len(idx.gunzip(gzip.compress(bytes(10**6)), 10, "x.gz")) == 11
 
 
 def test_rows_of_labels_and_planes() -> None:

@@ -14,7 +14,8 @@ from fathomlab.store.reading import Store
 def stores() -> ModuleType:
     """The generator; loaded by path, so that no import mode matters."""
     spec = importlib.util.spec_from_file_location("synthetic_stores", Path(__file__).with_name("stores.py"))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

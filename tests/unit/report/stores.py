@@ -165,7 +165,7 @@ def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:
 def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKUP, **also: Any) -> None:
     """1.2: depth x residual with gradients; one trial diverged, one failed."""
     made: list[Any] = []
-    for depth in (5, 10, 20, 40):
+    for depth in also.pop("depths", (5, 10, 20, 40)):
         for residual in (False, True):
             factors = {"model.params.hidden_layers_num": depth, "model.params.residual": residual}
             trials: list[Any] = []

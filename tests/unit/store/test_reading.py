@@ -99,7 +99,7 @@ def test_damage_is_named_and_isolated(tmp_path: Path, name: str, damage: Callabl
     store = Store(tmp_path)
     found = store.trial(TRIAL)
     assert found.status == "damaged"
-    assert found.cause is not None and name in found.cause
+    assert name in (found.cause or "")
     assert store.trial(other).status == "finished"
     assert store.trials() == [TRIAL, other]
 
@@ -153,7 +153,13 @@ def test_an_experiment_is_read_and_a_misspelt_one_suggested(tmp_path: Path):
     (folder / "experiment.json").write_text(json.dumps(about))
     store = Store(tmp_path)
     found = store.experiment("depth")
-    assert (found.title, found.yaml, found.headline, found.seeds, found.cause) == ("Depth", "seed: 42", "best", (), None)
+    assert (found.title, found.yaml, found.headline, found.seeds, found.cause) == (
+        "Depth",
+        "seed: 42",
+        "best",
+        (),
+        None,
+    )
     assert found.conditions[0].trials == ((42, TRIAL),)
     assert (found.conditions[0].factors, found.conditions[0].depth) == ({"a.b": 1}, 5)
     with pytest.raises(UserError, match="Did you mean 'depth'"):
@@ -169,7 +175,7 @@ def test_a_damaged_experiment_is_listed(tmp_path: Path, text: str | None):
         (folder / "experiment.json").write_text(text)
     found = Store(tmp_path).experiments()
     assert [item.name for item in found] == ["broken"]
-    assert found[0].cause is not None and "experiment.json" in found[0].cause
+    assert "experiment.json" in (found[0].cause or "")
 
 
 def test_an_empty_store_is_no_error(tmp_path: Path):
@@ -182,7 +188,8 @@ def test_a_thousand_trials_are_read_in_a_second(tmp_path: Path):
     """Ten epochs each; the best of three, since the machine has other work."""
     path = Path(__file__).parent.parent / "report" / "stores.py"
     spec = importlib.util.spec_from_file_location("synthetic_stores", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     stores = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(stores)
     for seed in range(1000):

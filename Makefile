@@ -1,0 +1,47 @@
+# make run    a fresh machine: sets up .venv and runs the laboratory in quick form on bundled data
+# make test   the same set-up with the test tools, then the whole suite
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUNS ?= runs
+THREADS := OMP_NUM_THREADS=1
+
+.PHONY: setup setup-test run test test-all check bench clean
+
+setup: .venv/.ready
+
+setup-test: .venv/.ready-test
+
+.venv/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/.ready-test: .venv/.ready requirements-test.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
+	touch $@
+
+run: setup
+	for number in 1_1 1_2 1_3 2_2; do $(BIN)/fathomlab run $$number --quick --runs $(RUNS) || exit $$?; done
+	$(BIN)/fathomlab report --runs $(RUNS)
+
+test: setup-test
+	$(THREADS) $(BIN)/python -m pytest
+
+test-all: setup-test
+	$(THREADS) $(BIN)/python -m pytest -m ""
+
+check: setup-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: setup-test
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""How factors and their levels are called in labels and tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The shortest ending of each dotted key that no other key shares."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        endings = (".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1))
+        names[key] = next(
+            ending for ending in endings if sum(other == ending or other.endswith(f".{ending}") for other in keys) <= 1
+        )
+    return names
+
+
+def level_text(level: Any) -> str:
+    """A level as labels and tables print it: 1-1-1-1 for a list of numbers, true and false as in the file."""
+    if isinstance(level, bool) or level is None:
+        return str(level).lower() if level is not None else "none"
+    if isinstance(level, list | tuple):
+        return "-".join(level_text(item) for item in level)
+    return f"{level:g}" if isinstance(level, float) else str(level)

@@ -1,0 +1,120 @@
+"""A network as a value: its layers, its counts, and what it must share with others to be trained in one pack.
+
+`network.py` runs it as one tensor program with a replica axis; the planner reads parameters and costs from it without
+loading torch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+
+from fathomlab.models.layers import (
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    Layer,
+    Layers,
+    Linear,
+    Parameter,
+    Residual,
+    Shape,
+    Tap,
+    macs,
+)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as a value.
+
+    Attributes:
+        layers: In the order of the data.
+        shape: Shape of one image, (c, h, w).
+        classes: Outputs.
+        init: How weights and biases are filled; a name that `initial.py` knows.
+    """
+
+    layers: Layers
+    shape: Shape
+    classes: int
+    init: str
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All learnt tensors, in the order of the network."""
+        return tuple(parameter for layer in self.layers for parameter in layer.parameters())
+
+    @property
+    def numel(self) -> int:
+        """Learnt numbers of one replica."""
+        return sum(parameter.numel for parameter in self.parameters())
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward pass of one image."""
+        return macs(self.layers, self.shape)
+
+    @property
+    def activations(self) -> int:
+        """Numbers that the layers put out for one image: what training keeps in memory, to a factor."""
+        return _activations(self.layers, self.shape)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Names of the points where activation gradients are measured, in the network's order."""
+        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Tap))
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the layers with a weight matrix or kernel, in the network's order, shortcuts included."""
+        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Linear | Conv2d))
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether there is a convolution."""
+        return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
+
+
+def signature(architecture: Architecture) -> Architecture:
+    """What the trials of one pack must have in common: everything but initial values and options that may differ.
+
+    Dropout rates, batch-norm eps and, around identity shortcuts, `residual` itself may differ.
+    """
+    return replace(architecture, layers=_common(architecture.layers), init="")
+
+
+def walk(layers: Layers) -> Iterator[Layer]:
+    """Every layer in the network's order, the inside of residual blocks included."""
+    for layer in layers:
+        if isinstance(layer, Residual):
+            yield from walk(layer.branch)
+            if layer.on:
+                yield from walk(layer.shortcut)
+        else:
+            yield layer
+
+
+def _activations(layers: Layers, shape: Shape) -> int:
+    total = 0
+    for layer in layers:
+        if isinstance(layer, Residual):
+            total += _activations(layer.branch, shape) + (_activations(layer.shortcut, shape) if layer.on else 0)
+        shape = layer.shape(shape)
+        total += 0 if isinstance(layer, Tap) else prod(shape)
+    return total
+
+
+def _common(layers: Layers) -> Layers:
+    made: list[Layer] = []
+    for layer in layers:
+        match layer:
+            case Residual():
+                on = layer.on if layer.shortcut else True
+                layer = Residual(_common(layer.branch), _common(layer.shortcut), on)
+            case Dropout():
+                layer = replace(layer, rate=0.5 if layer.rate else 0.0)
+            case BatchNorm():
+                layer = replace(layer, eps=0.0, gamma=1.0, beta=0.0)
+            case _:
+                pass
+        made.append(layer)
+    return tuple(made)
