@@ -22,7 +22,6 @@ FLAGS = (
 )
 NAMES = ("1_1", "1_2", "1_3", "2_2", "index")
 SCHEMES = ("light", "dark")
-TOP = "return document.documentElement.getBoundingClientRect().top"
 OVERFLOW = "return [document.documentElement.scrollWidth, window.innerWidth]"
 LUMINANCE = """
 const seen = (text) => {

@@ -108,6 +108,7 @@ def report_html(about: Study, verdicts: Sequence[Mapping[str, Any]] = ()) -> str
         "reads": accounts.test_reads(about),
         "resolved": _yaml(record.resolved),
         "count": count,
+        "grouped": grouped,
     }
     return _environment().get_template("report.html").render(context)
 
@@ -173,7 +174,7 @@ def _yaml(resolved: Mapping[str, Any]) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
@@ -181,5 +182,3 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters["grouped"] = grouped
-    return made

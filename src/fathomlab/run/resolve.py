@@ -19,6 +19,11 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
 
 NO_SCHEDULE = ("none", "None")
+TORCH_NAMES = (
+    ("criterion", CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
+    ("optimizer", tuple(optim.OPTIMISERS), optim.OTHERS),
+    ("scheduler", (*schedules.SCHEDULES, "none"), schedules.OTHERS),
+)
 
 
 def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
@@ -199,29 +204,25 @@ def _model(
 
 
 def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any] | None:
-    made = check_options(TrainingOptions, options, path, problems)
-    if not isinstance(made, TrainingOptions):
-        return None
     before = len(problems)
-    complaint = _torch_name("criterion", made.criterion, CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "KLDivLoss"))
-    if complaint:
-        problems.append(Problem(f"{path}.criterion", complaint))
-    optimiser = None
-    complaint = _torch_name("optimizer", made.optimizer, tuple(optim.OPTIMISERS), optim.OTHERS)
-    if complaint:
-        problems.append(Problem(f"{path}.optimizer", complaint))
-    else:
-        part = optim.OPTIMISERS[made.optimizer]
-        optimiser = check_options(part, made.optimizer_params, f"{path}.optimizer_params", problems)
+    made = check_options(TrainingOptions, options, path, problems)
+    raw = dict(options) if isinstance(options, Mapping) else {}
+    if raw.get("scheduler") in NO_SCHEDULE:
+        raw["scheduler"] = None
+    for what, supported, others in TORCH_NAMES:
+        name = raw.get(what)
+        if isinstance(name, str) and (complaint := _torch_name(what, name, supported, others)):
+            problems.append(Problem(f"{path}.{what}", complaint))
+    if not isinstance(made, TrainingOptions) or len(problems) > before:
+        return None
     scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
-    schedule = schedules.Constant()
+    optimiser = check_options(
+        optim.OPTIMISERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems
+    )
+    schedule: Any = schedules.Constant()
     if scheduler is not None:
-        complaint = _torch_name("scheduler", scheduler, (*schedules.SCHEDULES, "none"), schedules.OTHERS)
-        if complaint:
-            problems.append(Problem(f"{path}.scheduler", complaint))
-        else:
-            part = schedules.SCHEDULES[scheduler]
-            schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
+        part = schedules.SCHEDULES[scheduler]
+        schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
     elif made.scheduler_params:
         problems.append(Problem(f"{path}.scheduler_params", "has no scheduler to go to. Set scheduler, or remove it."))
     if len(problems) > before:

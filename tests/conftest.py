@@ -1,0 +1,43 @@
+"""One thread, deterministic algorithms, and the naive twins and small trainings that several tests share."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).parent
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> None:
+    """One thread and deterministic algorithms; tests that never load torch do not load it here."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture(scope="session")
+def bench() -> ModuleType:
+    """Small trainings: recipes, pictures, packs, teachers."""
+    return _loaded(HERE / "unit" / "engine" / "bench.py")
+
+
+@pytest.fixture(scope="session")
+def twins() -> ModuleType:
+    """The models once more, written with torch.nn."""
+    return _loaded(HERE / "unit" / "models" / "twins.py")
+
+
+def _loaded(path: Path) -> ModuleType:
+    """A module that is shared between test folders, which are no packages."""
+    spec = importlib.util.spec_from_file_location(f"shared_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
