@@ -56,7 +56,7 @@ def splits(recipes: Sequence[Recipe], labels: np.ndarray, device: torch.device) 
     """Training and validation indices of each replica, (k, n) each, from (seed, "split") alone."""
     parts = []
     for recipe in recipes:
-        within = np.arange(len(labels)) if recipe.limit is None else limited(labels, recipe.limit, recipe.seed)
+        within = np.arange(len(labels)) if recipe.limit is None else limited(labels, recipe.limit)
         train, validation = stratified_split(labels[within], recipe.validation_split, recipe.seed)
         parts.append((within[train], within[validation]))
     return (

@@ -5,7 +5,7 @@ single calls, and batch normalisation of maps is per replica without further wor
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -152,10 +152,7 @@ class _Run:
         return ACTIVATE[kind](x)
 
     def _linear(self, layer: Linear, x: Tensor) -> Tensor:
-        weight, bias = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
-        if self.replicas == 1:
-            return F.linear(x[0], weight[0], bias[0]).unsqueeze(0)
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+        return _Affine.apply(x, self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"])
 
     def _residual(self, layer: Residual, x: Tensor, place: str) -> Tensor:
         branch = self.layers(layer.branch, x, f"{place}b")
@@ -182,22 +179,13 @@ class _Run:
             running = (mean.view(-1), var.view(-1)) if self.mode != "measure" else (None, None)
             return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), batch, MOMENTUM, layer.eps)
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
+        added = layer.eps if eps is None else _along(eps.to(x.dtype), x, self.replicas)
         if self.mode == "eval":
-            centre, spread = mean.view(shape), var.view(shape)
-        else:
-            spread, centre = torch.var_mean(x, axes, correction=0, keepdim=True)
-            if self.mode == "train":
-                self._move(mean, var, centre, spread, x.numel() // spread.numel())
-        if eps is not None:
-            added = (
-                eps.to(x.dtype).repeat_interleave(layer.features).view(1, -1, 1, 1)
-                if x.dim() == 4
-                else eps.view(-1, 1, 1)
-            )
-        else:
-            added = layer.eps
-        scale = gamma.view(shape) * torch.rsqrt(spread + added)
-        return (x - centre) * scale + beta.view(shape)
+            return (x - mean.view(shape)) * (gamma.view(shape) * torch.rsqrt(var.view(shape) + added)) + beta.view(shape)
+        made, centre, spread = _Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
+        if self.mode == "train":
+            self._move(mean, var, centre, spread, x.numel() // spread.numel())
+        return made
 
     @torch.no_grad()
     def _move(self, mean: Tensor, var: Tensor, centre: Tensor, spread: Tensor, count: int) -> None:
@@ -205,6 +193,60 @@ class _Run:
         mean.lerp_(centre.detach().view_as(mean).to(mean.dtype), MOMENTUM)
         unbiased = spread.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
         var.lerp_(unbiased, MOMENTUM)
+
+
+class _Affine(torch.autograd.Function):
+    """x W^T + b for each replica: x (k, n, inputs), W (k, outputs, inputs), b (k, outputs).
+
+    torch's own gradient of a transposed weight comes out transposed, and every optimiser step would copy it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        inner = torch.bmm(gradient, weight.to(gradient.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
+        outer = torch.bmm(gradient.transpose(1, 2), x.to(gradient.dtype))
+        return inner, outer.to(weight.dtype), gradient.sum(1).to(weight.dtype)
+
+
+class _Normalised(torch.autograd.Function):
+    """gamma (x - mean) / sqrt(var + eps) + beta over `axes`, with the mean and the biased variance.
+
+    The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times where the chain rule, operation by
+    operation, reads it a dozen times. Three plain passes for the statistics: torch.var_mean takes ten times as long.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float | Tensor, axes: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mean = x.mean(axes, keepdim=True)
+        centred = x - mean
+        var = centred.square().mean(axes, keepdim=True)
+        scale = torch.rsqrt(var + eps)
+        centred.mul_(scale)
+        ctx.save_for_backward(centred, gamma, scale)
+        ctx.axes = axes
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(beta, centred, gamma), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normal, gamma, scale = ctx.saved_tensors
+        gradient = gradients[0]
+        count = normal.numel() // scale.numel()
+        of_beta = gradient.sum(ctx.axes, keepdim=True)
+        of_gamma = (gradient * normal).sum(ctx.axes, keepdim=True)
+        slope = gamma * scale
+        inner = torch.addcmul(slope * of_beta / -count, gradient, slope)
+        inner = torch.addcmul(inner, normal, slope * of_gamma / -count)
+        return inner, of_gamma, of_beta, None, None
 
 
 class Module(torch.nn.Module):

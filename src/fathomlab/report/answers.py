@@ -56,7 +56,10 @@ def _compared(question: str, effects: Sequence[Effect], what: str) -> Answers:
     if not known:
         return Answers(question, "No pair of trials has finished yet.", tuple(cards))
     largest = max(known, key=lambda effect: abs(effect.interval.mean) if effect.interval else 0)
-    return Answers(question, f"{_difference(largest, what).sentence}{_signs(known)}", tuple(cards))
+    sentence = _difference(largest, what).sentence
+    if len(known) > 1:
+        sentence = f"The largest of {len(known)} differences: {sentence[:1].lower()}{sentence[1:]}"
+    return Answers(question, f"{sentence}{_signs(known)}", tuple(cards))
 
 
 def _signs(effects: Sequence[Effect]) -> str:

@@ -94,11 +94,11 @@ def _spec(
     also: tuple[float, ...] = (),
 ) -> dict[str, Any]:
     """Points with mean and interval at numbered places; long labels stand below each other as text of their own."""
-    domain = [-0.5, len(labels) - 0.5]
+    places = [-0.5, len(labels) - 0.5]
     x: dict[str, Any] = {
         "field": "x",
         "type": "quantitative",
-        "scale": {"domain": domain, "nice": False},
+        "scale": {"domain": places, "nice": False},
         "title": axis,
     }
     x["axis"] = {"values": list(range(len(labels))), "labels": False, "titlePadding": 20}
@@ -108,7 +108,9 @@ def _spec(
     near = [end for end in ends if min(values) - room <= end <= max(values) + room] if values else []
     shown = [*values, *near, *also] or [0.0, 1.0]
     margin = 0.05 * (max(shown) - min(shown)) or 1.0
-    scale = {"domain": [min(shown) - margin, max(shown) + margin], "nice": False, "zero": False, "clamp": True}
+    ends = [min(shown) - margin, max(shown) + margin]
+    domain = ends if also else [max(0.0, ends[0]), min(100.0, ends[1])]  # a difference has no bounds, accuracy has
+    scale = {"domain": domain, "nice": False, "zero": False, "clamp": True}
     y = {"field": "v", "type": "quantitative", "scale": scale}
     color = channel(COLOURS, groups)
     shape = channel(SHAPES, groups)

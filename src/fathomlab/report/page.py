@@ -123,7 +123,8 @@ def question(yaml: str) -> str:
             continue
         lines.append(line.strip().lstrip("#").strip())
     asked = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("question:")]
-    return next((line for line in asked + lines if line), "")
+    found = next((line for line in asked + lines if line), "")
+    return found[:1].upper() + found[1:]
 
 
 def _effect_figures(about: Study) -> list[Figure]:

@@ -121,7 +121,11 @@ def test_the_last_scale_of_each_block_starts_at_zero_where_asked() -> None:
         for residual in (True, False):
             made = CNN(block_type=block, width=2, zero_init_residual=True, residual=residual)  # type: ignore[arg-type]
             values = initial_values(made.normal_form().build(CIFAR), 0)
-            zero = {name for name, value in values.items() if name.endswith("norm" + last[-1] + ".weight") and not value.any()}
+            zero = {
+                name
+                for name, value in values.items()
+                if name.endswith("norm" + last[-1] + ".weight") and not value.any()
+            }
             expected = {f"stage{stage}.1.{last}.weight" for stage in range(1, 5)} if residual else set()
             assert zero == expected
     ignored = CNN(residual=False, zero_init_residual=True)

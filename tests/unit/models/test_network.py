@@ -1,5 +1,6 @@
 """The packed network against its naive twin: logits, gradients, running statistics, in float64."""
 
+from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_measuring_is_training_that_leaves_no_trace(options: MLP | CNN) -> None:
 @pytest.mark.parametrize("options", [MLPS[0], MLPS[3], CNNS[1], CNNS[5]], ids=name_of)
 def test_a_built_model_maps_images_to_logits(options: MLP | CNN, twins: ModuleType) -> None:
     """The public module: float32, training and evaluation, running statistics in its state."""
-    params = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    params = {field.name: getattr(options, field.name) for field in fields(options)}
     params |= {"layers": list(options.layers)} if isinstance(options, CNN) else {}
     module = fathomlab.build_model({"type": type(options).__name__, "params": params}, seed=3)
     images = torch.randn(6, *((1, 3, 4) if isinstance(options, MLP) else (3, 32, 32)))
