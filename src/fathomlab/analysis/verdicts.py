@@ -119,7 +119,7 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
             if not found
             else f"one seed shows {_amount(claim, found[0])} and allows no interval"
         )
-        return Verdict(claim.name, f"Undecided: {said}.", "undecided", effect, None, None, n)
+        return Verdict(claim.name, f"{claim.name}: {said}.", "undecided", effect, None, None, n)
     interval = mean_interval(found)
     assert interval.low is not None
     assert interval.high is not None
@@ -134,7 +134,7 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
     if verdict == "undecided":
         said += _missing(claim, interval.mean, stdev(found), n)
     return Verdict(
-        claim.name, f"{verdict.capitalize()}: {said}.", verdict, interval.mean, interval.low, interval.high, n
+        claim.name, f"{claim.name}: {said}.", verdict, interval.mean, interval.low, interval.high, n
     )
 
 

@@ -62,7 +62,8 @@ class Network:
         for rows in zip(*columns, strict=True):
             name, values = rows[0][0], [value for _, value in rows]
             if len(set(values)) > 1:
-                self._varying[name] = torch.tensor(values, device=device)
+                kind = torch.bool if isinstance(values[0], bool) else torch.float64
+                self._varying[name] = torch.tensor(values, device=device, dtype=kind)
 
     def buffers(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
         """Fresh running statistics, mean 0 and variance 1, each (k, features)."""
