@@ -133,9 +133,7 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
     )
     if verdict == "undecided":
         said += _missing(claim, interval.mean, stdev(found), n)
-    return Verdict(
-        claim.name, f"{claim.name}: {said}.", verdict, interval.mean, interval.low, interval.high, n
-    )
+    return Verdict(claim.name, f"{claim.name}: {said}.", verdict, interval.mean, interval.low, interval.high, n)
 
 
 def _decide(claim: Claim, mean: float, low: float, high: float, narrow: float) -> str:

@@ -84,7 +84,9 @@ class MultiStepLR:
     def rate(self, base: float, at: Position, memory: Memory) -> float:
         """The rate of the present epoch."""
         default = (max(1, at.epochs // 2), max(1, 3 * at.epochs // 4))
-        return base * self.gamma ** bisect_right(sorted(default if self.milestones is None else self.milestones), at.epoch)
+        return base * self.gamma ** bisect_right(
+            sorted(default if self.milestones is None else self.milestones), at.epoch
+        )
 
 
 @final

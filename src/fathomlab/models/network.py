@@ -182,7 +182,9 @@ class _Run:
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
         added = layer.eps if eps is None else _along(eps.to(x.dtype), x, self.replicas)
         if self.mode == "eval":
-            return (x - mean.view(shape)) * (gamma.view(shape) * torch.rsqrt(var.view(shape) + added)) + beta.view(shape)
+            return (x - mean.view(shape)) * (gamma.view(shape) * torch.rsqrt(var.view(shape) + added)) + beta.view(
+                shape
+            )
         made, centre, spread = _Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
         if self.mode == "train":
             self._move(mean, var, centre, spread, x.numel() // spread.numel())

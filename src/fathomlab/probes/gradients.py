@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.identity import stream
-from fathomlab.engine.loop import Training
+from fathomlab.engine.training import Training
 
 
 @final
@@ -37,8 +37,9 @@ class Gradients:
         weights = [training.state.values[f"{name}.weight"] for name in names]
         taps: list[Tensor] = []
         with torch.enable_grad():
-            logits = training.forward(training.batch(index, None), "measure", None, taps)
-            loss = training.objective(logits, index).mean(1).sum()
+            images = training.batch(index, None)
+            logits = training.forward(images, "measure", None, taps)
+            loss = training.objective(logits, index, images).mean(1).sum()
             gradients = torch.autograd.grad(loss, [*weights, *taps])
         of_weights = [gradient.flatten(1) for gradient in gradients[: len(weights)]]
         of_outputs = [_by_replica(gradient, len(training.recipes)) for gradient in gradients[len(weights) :]]

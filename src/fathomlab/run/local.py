@@ -127,15 +127,18 @@ def _start(number: int, events: "Queue[Event]") -> "subprocess.Popen[str]":
 
 
 def _listen(number: int, process: "subprocess.Popen[str]", events: "Queue[Event]") -> None:
-    for line in cast(IO[str], process.stdout):
-        events.put((number, json.loads(line)))
+    with cast(IO[str], process.stdout) as answers:
+        for line in answers:
+            events.put((number, json.loads(line)))
     code = process.wait()
+    with contextlib.suppress(OSError):
+        cast(IO[str], process.stdin).close()
     cause = f"the worker was ended by signal {-code}" if code < 0 else f"the worker ended with status {code}"
     events.put((number, {"event": "died", "cause": cause}))
 
 
 def _send(process: "subprocess.Popen[str]", order: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         pipe = cast(IO[str], process.stdin)
         pipe.write(json.dumps(order) + "\n")
         pipe.flush()

@@ -16,9 +16,10 @@ from fathomlab import data as datasets
 from fathomlab.base.problems import UserError
 from fathomlab.data.table import Split
 from fathomlab.engine.images import Pictures, pictures, splits
-from fathomlab.engine.loop import Outcome, Snapshot, Teachers, Training, evaluate, train
+from fathomlab.engine.loop import Snapshot, train
 from fathomlab.engine.precision import storage
 from fathomlab.engine.recipe import Recipe
+from fathomlab.engine.training import Outcome, Teachers, Training, evaluate
 from fathomlab.models.network import Network
 from fathomlab.plan import Trial
 from fathomlab.probes.table import PROBES
@@ -123,6 +124,8 @@ class _Pack:
         bad_steps = self.training.state.bad_step.tolist()
         seconds = (time.monotonic() - self.started) / len(self.replicas)
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
+        if snapshot.objective is not None:
+            rows["train/objective"] = snapshot.objective.tolist()
         for place, replica in enumerate(self.replicas):
             if replica.diverged:
                 continue

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.images import Pictures, splits
-from fathomlab.engine.loop import Snapshot, Teachers, Training, train
+from fathomlab.engine.loop import Snapshot, train
+from fathomlab.engine.training import Teachers, Training
 from fathomlab.engine.optim import SGD
 from fathomlab.engine.recipe import Recipe, Teaching
 from fathomlab.engine.schedules import Constant

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fathomlab.engine.loop import Teachers, train
+from fathomlab.engine.loop import train
+from fathomlab.engine.training import Teachers
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -102,7 +103,9 @@ def test_stored_logits_are_those_of_the_image(bench: ModuleType) -> None:
     rows = torch.sin(torch.arange(2 * 60 * 3, dtype=torch.float64)).view(2, 60, 3) * 4
     pack = bench.training(recipes, replace(teachers, logits=rows), data)
     flat = torch.zeros(2, 48, 3, dtype=torch.float64)
-    order = torch.stack([row[torch.randperm(48, generator=torch.Generator().manual_seed(i))] for i, row in enumerate(pack.train_index)])
+    order = torch.stack(
+        [row[torch.randperm(48, generator=torch.Generator().manual_seed(i))] for i, row in enumerate(pack.train_index)]
+    )
     q = F.log_softmax(rows / TEMPERATURE, -1)
     each = TEMPERATURE**2 * (q.exp() * (q + torch.log(torch.tensor(3.0, dtype=torch.float64)))).sum(-1)
     assert len(torch.unique(each)) == 120

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.loop import Teachers
+from fathomlab.engine.training import Teachers
 from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.schedules import (

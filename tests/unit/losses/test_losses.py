@@ -150,4 +150,6 @@ def test_an_even_guess_costs_the_logarithm_of_the_classes() -> None:
     """Whatever the labels and the smoothing."""
     even = torch.zeros(REPLICAS, EXAMPLES, CLASSES, dtype=torch.float64)
     for smoothing in (0.0, 0.3):
-        torch.testing.assert_close(cross_entropy(even, labels(), smoothing), torch.full_like(even[..., 0], log(CLASSES)))
+        torch.testing.assert_close(
+            cross_entropy(even, labels(), smoothing), torch.full_like(even[..., 0], log(CLASSES))
+        )

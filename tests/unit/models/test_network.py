@@ -52,7 +52,7 @@ def pack(options: MLP | CNN, replicas: int) -> tuple[Network, dict[str, Tensor],
 
 def difference(found: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest number or 1."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1))
+    return float((found - expected).detach().abs().max() / expected.detach().abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize("replicas", [1, 3])

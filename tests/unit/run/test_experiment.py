@@ -213,7 +213,9 @@ def test_the_experiment_s_record_tells_what_was_asked(laboratory: Any, small: di
     ]
     assert record.conditions[1].factors == {"model.params.residual": True}
     trials = [trial.hash for trial in laboratory.plan.trials]
-    assert [pair for condition in record.conditions for pair in condition.trials] == list(zip([2, 3] * 2, trials, strict=True))
+    assert [pair for condition in record.conditions for pair in condition.trials] == list(
+        zip([2, 3] * 2, trials, strict=True)
+    )
     assert record.factors == ("model.params.residual",)
     assert record.seeds == (2, 3)
     assert record.overrides == ("model.params.residual=false,true", "seed=2..3", "training.epochs=1")

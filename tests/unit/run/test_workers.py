@@ -1,13 +1,12 @@
 """Worker processes: the same numbers as in one process, students after teachers, and a death that stays alone."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fathomlab.plan import Trial
 from fathomlab.run import local
 
 
@@ -38,45 +37,27 @@ def test_a_worker_that_is_killed_costs_its_own_trials_alone(
     laboratory: Any, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """The trial is recorded as failed with the signal; the others finish; the next run trains it again."""
-    processes: list[Any] = []
-    start = local._start
-
-    def remember(*arguments: Any) -> Any:
-        processes.append(start(*arguments))
-        return processes[-1]
-
-    monkeypatch.setattr(local, "_start", remember)
+    holders: dict[str, Any] = {}
     killed: list[str] = []
+    send = local._send
+
+    def note(process: Any, order: Any) -> None:
+        holders[Trial(order["trials"][0]).hash] = process
+        send(process, order)
 
     def watch(event: Any) -> None:
         if event["event"] == "started" and not killed:
             killed.append(event["trials"][0])
-            for process in processes:
-                command = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-                assert command.exists()
-            victim = next(process for process in processes if process.pid in writers(killed[0], processes))
-            os.kill(victim.pid, signal.SIGKILL)
-
-    def writers(trial: str, candidates: list[Any]) -> set[int]:
-        """The processes that hold the trial; with one busy worker it is the one that was given this pack."""
-        return {process.pid for process in candidates if given.get(process.pid) == trial}
-
-    given: dict[int, str] = {}
-    send = local._send
-
-    def note(process: Any, order: Any) -> None:
-        from fathomlab.plan import Trial
-
-        given[process.pid] = Trial(order["trials"][0]).hash
-        send(process, order)
+            holders[killed[0]].kill()
 
     monkeypatch.setattr(local, "_send", note)
-    summary = laboratory.run(small, "training.epochs=300", "seed=0..3", "run.pack=1", workers=2, watch=watch)
+    overrides = ("training.epochs=100", "seed=0..3", "run.pack=1")
+    summary = laboratory.run(small, *overrides, workers=2, watch=watch)
     assert (summary.trained, summary.failed) == (4, 1)
     (lost,) = killed
     record = laboratory.store.trial(lost)
     assert (record.status, record.cause) == ("failed", "the worker was ended by signal 9")
     others = [trial.hash for trial in laboratory.plan.trials if trial.hash != lost]
     assert [laboratory.store.trial(trial).status for trial in others] == ["finished"] * 3
-    again = laboratory.run(small, "training.epochs=300", "seed=0..3", "run.pack=1")
+    again = laboratory.run(small, *overrides)
     assert (again.trained, again.cached, again.failed) == (1, 3, 0)

@@ -1,0 +1,179 @@
+"""A pack in training: its recipes, data, state and teachers, and what is computed from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fathomlab.base.identity import stream_seed
+from fathomlab.base.shapes import Indices, Logits, PerExample
+from fathomlab.data.augment import augment
+from fathomlab.engine.images import Pictures
+from fathomlab.engine.precision import products, storage
+from fathomlab.engine.recipe import Recipe
+from fathomlab.engine.schedules import Position
+from fathomlab.engine.state import State, Tensors, initial_state, shared
+from fathomlab.losses.distillation import softened_divergence
+from fathomlab.losses.supervised import cross_entropy
+from fathomlab.models.network import Mode, Network
+
+EVALUATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well each replica does on a set: mean loss [nats] and accuracy (a fraction), float64 (k,) each."""
+
+    loss: Tensor
+    accuracy: Tensor
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """What distilled students learn from.
+
+    Attributes:
+        logits: The teachers' outputs for every training image, (k, n, classes); used where nothing is augmented.
+        network: The teachers themselves; used on the very view that the student sees where there is augmentation.
+        values: Their learnt tensors.
+        buffers: Their running statistics.
+    """
+
+    logits: Tensor
+    network: Network
+    values: Tensors
+    buffers: Tensors
+
+
+class Training:
+    """A pack on its way: what the loop, the probes and the store read."""
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        data: Pictures,
+        train_index: Indices,
+        validation_index: Indices,
+        device: torch.device,
+        teachers: Teachers | None = None,
+    ):
+        """Start from the initial values of each seed. All recipes must have one signature."""
+        assert len({recipe.signature() for recipe in recipes}) == 1, "a pack has one signature"
+        self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
+        self.train_index, self.validation_index = train_index, validation_index
+        self.state: State = initial_state(recipes, device)
+        self.common = recipes[0]
+        self._smoothing = self._column([recipe.label_smoothing for recipe in recipes])
+        if teachers is not None:
+            self._alpha = self._column([recipe.teaching.alpha for recipe in recipes if recipe.teaching])
+            self._temperature = self._column([recipe.teaching.temperature for recipe in recipes if recipe.teaching])
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch, the last smaller one included."""
+        return -(-self.train_index.shape[1] // self.common.batch_size)
+
+    @property
+    def plain(self) -> bool:
+        """Whether the trial's own loss is the plain cross-entropy on its labels."""
+        return self.teachers is None and isinstance(self._smoothing, float) and self._smoothing == 0.0
+
+    def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
+        """The trial's own loss of each example, (k, n).
+
+        Args:
+            logits: Outputs for the images at `index`, (k, n, classes).
+            index: Places in the training set, (k, n).
+            views: The images as the network saw them; needed where they were augmented.
+        """
+        return self.loss(logits, self.data.labels[index], self.taught(index, views))
+
+    def loss(self, logits: Logits, labels: Tensor, taught: Logits | None) -> PerExample:
+        """The trial's own loss of each example, (k, n), from what the images are labelled and the teachers say.
+
+        Args:
+            logits: Outputs, (k, n, classes).
+            labels: Classes, (k, n).
+            taught: The teachers' outputs for the same images, as `taught` gives them.
+        """
+        hard = cross_entropy(logits, labels, self._smoothing)
+        if taught is None:
+            return hard
+        soft = softened_divergence(logits, taught, self._temperature)
+        return (1 - self._alpha) * hard + self._alpha * soft
+
+    @torch.no_grad()
+    def taught(self, index: Indices, views: Tensor | None) -> Logits | None:
+        """The teachers' outputs for the images at `index`, (k, n, classes); None without teachers.
+
+        Stored ones where nothing is augmented; where something is, the teachers see the views that the students see.
+        """
+        teachers = self.teachers
+        if teachers is None:
+            return None
+        if views is None or not self.common.augment:
+            rows = torch.arange(len(index), device=self.device).unsqueeze(1)
+            return teachers.logits[rows, index].to(storage(self.common.precision))
+        with products(self.common.precision, self.device):
+            logits = teachers.network(teachers.values, teachers.buffers, views, "eval")
+        return logits.to(storage(self.common.precision))
+
+    def rates(self, epoch: int, place: int) -> tuple[list[float], float | None]:
+        """Learning rate of each replica at a step, and the momentum that the schedule cycles."""
+        common = self.common
+        at = Position(epoch, place, common.epochs, self.steps_per_epoch)
+        lr = [
+            common.schedule.rate(recipe.lr, at, memory)
+            for recipe, memory in zip(self.recipes, self.state.memories, strict=True)
+        ]
+        return lr, common.schedule.momentum(at) if common.schedule.per_step else None
+
+    def batch(self, index: Indices, epoch: int | None) -> Tensor:
+        """Normalised images at `index`, (k, n, c, h, w); augmented as in `epoch` where the trial augments."""
+        images = self.data.images[index]
+        if epoch is not None and self.common.augment:
+            images = augment(images, self.keys("augment"), epoch, index, self.common.augment)
+        return self.data.normalised(images)
+
+    def forward(
+        self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None
+    ) -> Logits:
+        """Logits in the trial's precision, returned in the storage format."""
+        with products(self.common.precision, self.device):
+            logits = self.state.network(self.state.values, self.state.buffers, images, mode, keys, taps)
+        return logits.to(storage(self.common.precision))
+
+    def keys(self, purpose: str, *keys: int) -> Tensor:
+        """One random key a replica for a purpose, (k,) int64."""
+        numbers = [stream_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
+        return torch.tensor([number - 2**63 for number in numbers], dtype=torch.int64, device=self.device)
+
+    def _column(self, numbers: Sequence[float]) -> float | Tensor:
+        value = shared(numbers, self.device)
+        return value.to(storage(self.common.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
+
+
+@torch.no_grad()
+def evaluate(training: Training, values: Tensors, buffers: Tensors, validation: bool) -> Outcome:
+    """Loss and accuracy of every replica on its validation images, or on the test set.
+
+    Running statistics are used and nothing is changed. The loss is plain cross-entropy, whatever the trial trains on.
+    """
+    data, state = training.data, training.state
+    total = training.validation_index.shape[1] if validation else len(data.test_labels)
+    sums = torch.zeros(2, len(training.recipes), dtype=torch.float64, device=training.device)
+    for start in range(0, total, EVALUATION_BATCH):
+        if validation:
+            index = training.validation_index[:, start : start + EVALUATION_BATCH]
+            images, labels = data.normalised(data.images[index]), data.labels[index]
+        else:
+            rows = slice(start, start + EVALUATION_BATCH)
+            images = data.normalised(data.test_images[rows]).expand(len(training.recipes), -1, -1, -1, -1)
+            labels = data.test_labels[rows].expand(len(training.recipes), -1)
+        with products(training.common.precision, training.device):
+            logits = state.network(values, buffers, images, "eval").to(storage(training.common.precision))
+        sums[0] += cross_entropy(logits, labels).double().sum(1)
+        sums[1] += (logits.argmax(-1) == labels).sum(1)
+    loss, accuracy = sums / total
+    return Outcome(loss, accuracy)

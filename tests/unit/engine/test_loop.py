@@ -1,0 +1,183 @@
+"""The loop: snapshots, evaluation, best weights, divergence, clipping."""
+
+import math
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fathomlab.engine.loop import evaluate, train
+from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
+from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+
+
+def test_snapshots_come_where_they_are_asked_for(bench: ModuleType) -> None:
+    """At the start, after the named steps, and after every epoch; the end of an epoch comes once."""
+    pack = bench.training([bench.recipe(bench.mlp())])
+    found = [(one.epoch, one.step, one.train is not None) for one in train(pack, frozenset({0, 1, 5, 7, 99}))]
+    epochs = [(1, 5, True), (2, 10, True), (3, 15, True), (4, 20, True)]
+    assert found == [(0, 0, False), (0, 1, False), epochs[0], (1, 7, False), *epochs[1:]]
+
+
+def test_asking_for_snapshots_changes_no_bit(bench: ModuleType) -> None:
+    """Training is the same with every snapshot and with none."""
+    recipes = [bench.recipe(bench.mlp(batch_norm=True, dropout=0.3), seed=seed) for seed in (1, 2)]
+    plain, curves = bench.trained(recipes)
+    watched = bench.training(recipes)
+    found = [one for one in train(watched, frozenset(range(21))) if one.train is not None]
+    for place in range(2):
+        bench.assert_same(bench.numbers(watched, found, place), bench.numbers(plain, curves, place))
+
+
+@pytest.mark.parametrize("schedule", [CosineAnnealingLR(), OneCycleLR()], ids=str)
+def test_the_rate_of_a_snapshot_is_that_of_its_last_step(schedule: Any, bench: ModuleType) -> None:
+    """With plain SGD the weights have moved by that rate times the gradient; here: the known rates of the schedule."""
+    pack = bench.training([bench.recipe(bench.mlp(), schedule=schedule)])
+    found = {one.step: one.lr[0] for one in train(pack, frozenset(range(1, 21)))}
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.05)
+    if isinstance(schedule, OneCycleLR):
+        reference: Any = torch.optim.lr_scheduler.OneCycleLR(theirs, 0.05, total_steps=20)
+    else:
+        reference = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 4)
+    for step in range(1, 21):
+        assert found[step] == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-10)
+        theirs.step()
+        if step < 20 and (isinstance(schedule, OneCycleLR) or step % 5 == 0):
+            reference.step()
+
+
+def test_a_plateau_lowers_the_rate_of_the_replica_that_needs_it(bench: ModuleType) -> None:
+    """The memory is each replica's own: one that does not learn falls, one that learns does not."""
+    recipes = [bench.recipe(bench.mlp(), lr=lr, schedule=ReduceLROnPlateau(patience=0)) for lr in (1e-7, 0.05)]
+    _, snapshots = bench.trained(recipes)
+    assert snapshots[-1].lr == pytest.approx((1e-9, 0.05)) or snapshots[-1].lr[0] < 1e-7
+    assert snapshots[-1].lr[1] == 0.05
+
+
+def test_evaluation_is_plain_cross_entropy_and_changes_nothing(bench: ModuleType) -> None:
+    """On validation and on the test set, whatever the trial trains on; a second one has the same bits."""
+    recipes = [bench.recipe(bench.mlp(batch_norm=True, dropout=0.5), seed=s, label_smoothing=0.2) for s in (1, 2)]
+    pack, snapshots = bench.trained(recipes)
+    before = {name: value.clone() for name, value in pack.state.buffers.items()}
+    data, state = pack.data, pack.state
+    for validation in (True, False):
+        first, second = (evaluate(pack, state.values, state.buffers, validation) for _ in range(2))
+        assert torch.equal(first.loss, second.loss)
+        for place in range(2):
+            index = pack.validation_index[place]
+            images = data.normalised(data.images[index] if validation else data.test_images)
+            labels = data.labels[index] if validation else data.test_labels
+            logits = state.network(state.values, state.buffers, images.expand(2, *images.shape), "eval")[place]
+            assert float(first.loss[place]) == pytest.approx(float(F.cross_entropy(logits, labels).detach()), rel=1e-12)
+            assert float(first.accuracy[place]) == float((logits.argmax(-1) == labels).double().mean())
+        if validation:
+            assert torch.equal(first.loss, snapshots[-1].validation.loss)
+    assert all(torch.equal(before[name], value) for name, value in state.buffers.items())
+
+
+def test_evaluation_in_several_batches(bench: ModuleType) -> None:
+    """More images than go through the network at once, the last batch smaller."""
+    data = bench.pictures(bench.FLAT, 1400)
+    pack = bench.training([bench.recipe(bench.mlp(), validation_split=90.0)], None, data)
+    held = pack.validation_index[0]
+    assert len(held) == 1260
+    found = evaluate(pack, pack.state.values, pack.state.buffers, True)
+    images = data.normalised(data.images[held])[None]
+    logits = pack.state.network(pack.state.values, pack.state.buffers, images, "eval")[0]
+    assert float(found.loss) == pytest.approx(float(F.cross_entropy(logits, data.labels[held]).detach()), rel=1e-12)
+    assert float(found.accuracy) == pytest.approx(float((logits.argmax(-1) == data.labels[held]).double().mean()))
+
+
+def test_the_best_weights_are_the_first_that_were_best(bench: ModuleType) -> None:
+    """On validation accuracy, for each replica; the kept tensors are those of that epoch."""
+    recipes = [bench.recipe(bench.mlp(batch_norm=True), seed=seed, epochs=8, lr=0.3) for seed in range(4)]
+    pack = bench.training(recipes)
+    history, accuracies = [], []
+    for snapshot in train(pack, frozenset()):
+        history.append({n: v.detach().clone() for n, v in {**pack.state.values, **pack.state.buffers}.items()})
+        accuracies.append(snapshot.validation.accuracy)
+    best = pack.state.best
+    stacked = torch.stack(accuracies)
+    for place in range(4):
+        expected = stacked[:, place].tolist().index(stacked[:, place].max())
+        assert int(best.epoch[place]) == expected + 1
+        assert float(best.accuracy[place]) == float(stacked[:, place].max())
+        for name, kept in {**best.values, **best.buffers}.items():
+            assert torch.equal(kept[place], history[expected][name][place])
+    assert len(set(best.epoch.tolist())) > 1
+
+
+@pytest.mark.parametrize("optimiser", [SGD(momentum=0.9), Adam(), AdamW(), RMSprop()], ids=str)
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_a_replica_that_diverges_harms_nobody(kind: str, optimiser: Any, bench: ModuleType) -> None:
+    """Neighbours keep every bit, whether the poisoned replica is first, in the middle or last."""
+    architecture = bench.mlp(residual=True) if kind == "mlp" else bench.cnn()
+    for poisoned in range(3):
+        found = []
+        for rate in (1e200 if kind == "cnn" or not isinstance(optimiser, SGD) else 1e20, 1e-3):
+            recipes = [bench.recipe(architecture, seed=s, lr=0.01 + s / 1000, optimiser=optimiser) for s in range(3)]
+            recipes[poisoned] = replace(recipes[poisoned], lr=rate, optimiser=replace(optimiser, weight_decay=1.0))
+            recipes = [replace(own, gradient_clip=100.0) for own in recipes]
+            pack, snapshots = bench.trained(recipes)
+            found.append((pack, snapshots))
+        (sick, curves), (healthy, others) = found
+        assert healthy.state.bad_step.tolist() == [0, 0, 0]
+        assert [step > 0 for step in sick.state.bad_step.tolist()] == [place == poisoned for place in range(3)]
+        assert not math.isfinite(float(curves[-1].train.loss[poisoned]))
+        for place in {0, 1, 2} - {poisoned}:
+            bench.assert_same(bench.numbers(sick, curves, place), bench.numbers(healthy, others, place))
+        best = {**sick.state.best.values, **sick.state.best.buffers}
+        assert all(bool(tensor[poisoned].isfinite().all()) for tensor in best.values())
+
+
+def test_the_step_of_the_first_bad_loss_is_kept(bench: ModuleType) -> None:
+    """Counted from 1; later bad losses do not move it."""
+    recipes = [bench.recipe(bench.mlp(), lr=rate, precision="fp32") for rate in (0.01, 1e30)]
+    pack = bench.training(recipes)
+    steps = [(one.step, pack.state.bad_step.tolist()) for one in train(pack, frozenset(range(21)))]
+    first = next(step for step, bad in steps if bad[1])
+    assert 1 < first < 5
+    assert all(bad == [0, first if step >= first else 0] for step, bad in steps)
+
+
+def test_clipping_is_that_of_torch(bench: ModuleType, twins: ModuleType) -> None:
+    """One step of plain SGD moves by the clipped gradient; small gradients are left as they are."""
+    from fathomlab.models.mlp import MLP
+
+    options = MLP(input_size=12, layers_dim=6, class_num=3, hidden_layers_num=2)
+    for largest in (1e-3, 0.1, 1e4):
+        recipes = [
+            bench.recipe(options.build(bench.FLAT), seed=s, epochs=1, batch_size=48, lr=1.0, gradient_clip=largest)
+            for s in (1, 2)
+        ]
+        pack = bench.training(recipes)
+        made = [twins.twin(options, pack.state.values, place) for place in range(2)]
+        list(train(pack, frozenset()))
+        for place, naive in enumerate(made):
+            index = pack.train_index[place]
+            F.cross_entropy(naive(pack.data.normalised(pack.data.images[index])), pack.data.labels[index]).backward()
+            torch.nn.utils.clip_grad_norm_(naive.parameters(), largest)
+            for name, tensor in twins.tensors(naive).items():
+                moved = (tensor - tensor.grad).detach()
+                torch.testing.assert_close(pack.state.values[name][place].detach(), moved, rtol=1e-10, atol=1e-14)
+
+
+def test_a_last_batch_of_one_image_is_trained(bench: ModuleType) -> None:
+    """An MLP with batch normalisation goes on; its numbers stay finite."""
+    recipe = bench.recipe(bench.mlp(batch_norm=True), batch_size=47)
+    pack, snapshots = bench.trained([recipe])
+    assert pack.state.step == 8
+    assert bool(snapshots[-1].train.loss.isfinite().all())
+    assert all(bool(buffer.isfinite().all()) for buffer in pack.state.buffers.values())
+
+
+def test_a_small_net_learns(bench: ModuleType) -> None:
+    """The pictures are easy: all three classes are told apart, by validation and by test."""
+    for architecture in (bench.mlp(layers_dim=16, batch_norm=True), bench.cnn(width=4)):
+        pack, snapshots = bench.trained([bench.recipe(architecture, epochs=10, optimiser=Adam(), lr=0.01)])
+        assert float(snapshots[-1].validation.accuracy) > 0.9
+        assert float(evaluate(pack, pack.state.values, pack.state.buffers, False).accuracy) > 0.9
+        assert float(snapshots[-1].train.loss) < 0.5 * float(snapshots[0].train.loss)

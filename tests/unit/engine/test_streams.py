@@ -1,0 +1,118 @@
+"""Random streams: what two conditions of one seed share, what two seeds do not, and that no stream knows its pack."""
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fathomlab.engine.images import splits
+from fathomlab.engine.loop import train
+from fathomlab.engine.optim import Adam
+
+
+def orders(bench: ModuleType, recipes: list[Any]) -> Tensor:
+    """The images of every epoch in the order in which training took them, (epochs, k, n)."""
+    pack = bench.training(recipes)
+    batch, taken = pack.batch, []
+
+    def seen(index: Tensor, epoch: int | None) -> Tensor:
+        taken.append(index)
+        return batch(index, epoch)
+
+    pack.batch = seen
+    list(train(pack, frozenset()))
+    assert len(taken) == 20
+    return torch.stack([torch.cat(taken[5 * epoch : 5 * epoch + 5], 1) for epoch in range(4)])
+
+
+def test_each_epoch_is_a_permutation_of_its_own(bench: ModuleType) -> None:
+    """Every training image once an epoch, in another order each time."""
+    recipe = bench.recipe(bench.mlp())
+    found = orders(bench, [recipe])
+    members = bench.training([recipe]).train_index
+    assert torch.equal(found.sort(-1).values, members.sort(-1).values.expand(4, 1, -1))
+    assert len({tuple(order) for order in found[:, 0].tolist()}) == 4
+    assert all(not torch.equal(order, members) for order in found)
+
+
+def test_places_in_the_order_are_even(bench: ModuleType) -> None:
+    """Over 400 epochs every image's mean place is the middle, to five standard errors: no image comes early."""
+    recipe = bench.recipe(bench.mlp(hidden_layers_num=0), batch_size=48, epochs=400)
+    pack = bench.training([recipe])
+    batch, places = pack.batch, []
+
+    def seen(index: Tensor, epoch: int | None) -> Tensor:
+        places.append(index[0].argsort())
+        return batch(index, epoch)
+
+    pack.batch = seen
+    list(train(pack, frozenset()))
+    mean = torch.stack(places).double().mean(0)
+    assert float((mean - 23.5).abs().max()) < 5 * 13.85 / 20
+
+
+def test_conditions_of_a_seed_share_split_and_order(bench: ModuleType) -> None:
+    """Whatever the model, the optimiser, the rate, the augmentation; another seed shares neither."""
+    one = bench.recipe(bench.mlp())
+    found = orders(bench, [one])
+    for other in (
+        replace(one, architecture=bench.mlp(residual=True, layers_dim=9, dropout=0.5)),
+        replace(one, optimiser=Adam(), lr=0.001, label_smoothing=0.1, gradient_clip=1.0),
+        replace(one, augment=("flip", "crop")),
+        replace(one, architecture=bench.cnn()),
+        replace(one, precision="fp32"),
+    ):
+        assert torch.equal(orders(bench, [other]), found)
+    other = replace(one, seed=43)
+    assert not torch.equal(bench.training([other]).validation_index, bench.training([one]).validation_index)
+    assert not torch.equal(orders(bench, [other]), found)
+
+
+def test_streams_do_not_know_the_pack(bench: ModuleType) -> None:
+    """Order, split and initial values of a trial are bit for bit the same alone, first and last in a pack."""
+    recipes = [bench.recipe(bench.mlp(dropout=0.1), seed=seed) for seed in (42, 43, 44)]
+    packed, pack = orders(bench, recipes), bench.training(recipes)
+    turned = orders(bench, recipes[::-1])
+    for place, recipe in enumerate(recipes):
+        alone = bench.training([recipe])
+        assert torch.equal(orders(bench, [recipe])[:, 0], packed[:, place])
+        assert torch.equal(turned[:, 2 - place], packed[:, place])
+        assert torch.equal(alone.validation_index[0], pack.validation_index[place])
+        assert all(torch.equal(value[0], pack.state.values[name][place]) for name, value in alone.state.values.items())
+
+
+def test_order_and_augmentation_have_streams_of_their_own(bench: ModuleType) -> None:
+    """An image's view depends on seed, epoch and image; not on its batch, and not on the batch size."""
+    recipe = bench.recipe(bench.cnn(), augment=("flip", "crop"))
+    pack, other = bench.training([recipe]), bench.training([replace(recipe, batch_size=7)])
+    index = pack.train_index
+    views = pack.batch(index, 1)
+    assert torch.equal(views[:, 5:9], pack.batch(index[:, 5:9], 1))
+    assert torch.equal(views.flip(1), other.batch(index.flip(1), 1))
+    assert not torch.equal(views, pack.batch(index, 2))
+    assert not torch.equal(views, bench.training([replace(recipe, seed=1)]).batch(index, 1))
+    assert torch.equal(pack.batch(index, None)[0], pack.data.normalised(pack.data.images[index[0]]))
+
+
+def test_dropout_masks_change_from_step_to_step(bench: ModuleType) -> None:
+    """With a learning rate of nearly nothing the same batch has another loss in every epoch."""
+    recipe = bench.recipe(bench.mlp(dropout=0.5, layers_dim=40), batch_size=48, lr=1e-14)
+    _, snapshots = bench.trained([recipe, replace(recipe, seed=1)])
+    losses = torch.stack([snapshot.train.loss for snapshot in snapshots])
+    spread = (losses[:, None] - losses[None]).abs() + torch.eye(4)[..., None]
+    assert float(spread.min()) > 1e-6
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2)])
+def test_a_limit_is_the_same_subset_for_every_seed(seeds: tuple[int, ...], bench: ModuleType) -> None:
+    """Seeds split it differently."""
+    recipes = [bench.recipe(bench.mlp(), limit=30, seed=seed) for seed in seeds]
+    train_index, validation_index = splits(recipes, np.arange(90) % 3, bench.CPU)
+    whole = torch.cat([train_index, validation_index], 1).sort(1).values
+    assert torch.equal(whole, whole[:1].expand_as(whole))
+    assert whole.shape[1] == 30
+    assert not torch.equal(validation_index[0], validation_index[1])

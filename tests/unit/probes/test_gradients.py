@@ -1,0 +1,146 @@
+"""The gradient probe: naive autograd gives the same norms, and measuring changes no bit of what follows."""
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fathomlab.engine.loop import train
+from fathomlab.engine.optim import Adam
+from fathomlab.models.mlp import MLP
+from fathomlab.models.resnet import CNN
+from fathomlab.probes.gradients import Gradients
+from fathomlab.probes.table import PROBES
+
+DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
+MODELS = [
+    MLP(**DENSE, hidden_layers_num=12),
+    MLP(**DENSE, hidden_layers_num=3, batch_norm=True, dropout=0.4),
+    MLP(**DENSE, hidden_layers_num=3, batch_norm=True, residual=True),
+    CNN(layers=(1, 2, 1, 1), num_classes=3, width=2),
+    CNN(layers=(1, 1, 1, 1), num_classes=3, width=2, residual=False, block_type="bottleneck"),
+]
+
+
+def pack_of(options: MLP | CNN, bench: ModuleType, **changes: Any) -> Any:
+    """Two replicas that differ in their seed."""
+    architecture = options.build(bench.FLAT if isinstance(options, MLP) else bench.SQUARE)
+    return bench.training([bench.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
+
+
+def measured(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
+    """What the probe says, and the images that it looked at."""
+    batch, taken = pack.batch, []
+
+    def seen(index: Tensor, epoch: int | None) -> Tensor:
+        taken.append(index)
+        return batch(index, epoch)
+
+    pack.batch = seen
+    found = Gradients(examples).measure(pack)
+    pack.batch = batch
+    assert len(taken) == 1
+    return found, taken[0]
+
+
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
+    """Weights and outputs of every layer in the order of the data, batch statistics, no dropout, no augmentation."""
+    pack = pack_of(options, bench, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ())
+    found, index = measured(pack)
+    for place in range(2):
+        dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
+        naive = twins.twin(dry, pack.state.values, place)
+        images = pack.data.normalised(pack.data.images[index[place]])
+        loss = F.cross_entropy(naive(images), pack.data.labels[index[place]], label_smoothing=0.1)
+        weights = {n: part.weight for n, part in naive.parts.items() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)}
+        assert found["layers"] == list(weights)
+        points = ["input" if isinstance(options, MLP) else "stem", *naive.names[isinstance(options, MLP) :]]
+        assert found["points"] == points
+        for kind, tensors in (("weight", list(weights.values())), ("activation", naive.points)):
+            gradients = torch.autograd.grad(loss, tensors, retain_graph=True)
+            norms = torch.stack([gradient.norm() for gradient in gradients])
+            torch.testing.assert_close(found[kind][place], norms, rtol=1e-10, atol=0)
+
+
+def test_the_tenth_layer_follows_the_ninth(bench: ModuleType) -> None:
+    """Twelve hidden layers come in the order of the data, not of their names."""
+    found, _ = measured(pack_of(MODELS[0], bench))
+    assert found["layers"] == ["input", *(f"hidden.{place}" for place in range(1, 13)), "output"]
+    assert found["points"] == found["layers"][:-1]
+    assert found["weight"].shape == (2, 14)
+    assert found["activation"].shape == (2, 13)
+
+
+def test_the_batch_is_fixed_for_each_seed(bench: ModuleType) -> None:
+    """Training images, each once; the same at every snapshot and in every pack, others for another seed."""
+    pack = pack_of(MODELS[1], bench, batch_size=20)
+    (_, first), (_, second) = measured(pack), measured(pack)
+    assert torch.equal(first, second)
+    assert first.shape == (2, 20)
+    alone = bench.training([pack.recipes[1]])
+    assert torch.equal(measured(alone)[1][0], first[1])
+    for place in range(2):
+        assert len(set(first[place].tolist())) == 20
+        assert set(first[place].tolist()) <= set(pack.train_index[place].tolist())
+    assert not torch.equal(first[0], first[1])
+    assert measured(pack, 8)[1].shape == (2, 8)
+
+
+@pytest.mark.parametrize("options", [MODELS[1], MODELS[3]], ids=str)
+def test_measuring_changes_nothing(options: MLP | CNN, bench: ModuleType) -> None:
+    """No bit of weights, statistics, optimiser or curves differs, however often is measured."""
+    augment = ("flip", "crop") if isinstance(options, CNN) else ()
+    plain, watched = (pack_of(options, bench, augment=augment, optimiser=Adam()) for _ in range(2))
+    curves, others = list(train(plain, frozenset())), []
+    for snapshot in train(watched, frozenset(range(21))):
+        before = {name: value.clone() for name, value in {**watched.state.values, **watched.state.buffers}.items()}
+        first, second = (Gradients().measure(watched) for _ in range(2))
+        assert torch.equal(first["weight"], second["weight"])
+        assert torch.equal(first["activation"], second["activation"])
+        now = {**watched.state.values, **watched.state.buffers}
+        assert all(torch.equal(before[name], value) for name, value in now.items())
+        assert all(value.grad is None for value in watched.state.values.values())
+        others += [snapshot] if snapshot.train is not None else []
+    for place in range(2):
+        bench.assert_same(bench.numbers(watched, others, place), bench.numbers(plain, curves, place))
+
+
+def test_students_are_measured_on_their_own_loss(bench: ModuleType) -> None:
+    """A distilled student's gradient holds the teacher's part; a replica's does not depend on its pack."""
+    architecture = bench.mlp()
+    recipes = [bench.recipe(architecture, seed=seed) for seed in (5, 6)]
+    taught = bench.taught(recipes, (0.9, 0.9), (4.0, 4.0))
+    data = bench.pictures(bench.FLAT)
+    pack = bench.training(taught, bench.teachers(taught, data), data)
+    plain, _ = measured(bench.training(recipes, None, data))
+    found, index = measured(pack)
+    assert not torch.allclose(found["weight"], plain["weight"], rtol=0.1)
+    logits = pack.forward(pack.batch(index, None), "measure")
+    loss = pack.objective(logits, index).mean(1).sum()
+    gradient = torch.autograd.grad(loss, pack.state.values["output.weight"])[0]
+    torch.testing.assert_close(found["weight"][:, -1], gradient.flatten(1).norm(dim=1), rtol=1e-12, atol=0)
+
+
+def test_tiny_gradients_do_not_vanish_in_float32(bench: ModuleType) -> None:
+    """Norms are taken in float64: the square of 1e-25 is no zero."""
+    pack = pack_of(MLP(**DENSE, hidden_layers_num=60, residual=False), bench, precision="fp32")
+    with torch.no_grad():
+        for name, value in pack.state.values.items():
+            if name.startswith("hidden"):
+                value.mul_(0.5).abs_()
+    found, _ = measured(pack)
+    assert found["activation"].dtype == torch.float64
+    assert 0 < float(found["activation"][:, 0].max()) < 1e-20
+
+
+def test_every_probe_of_the_table_measures_tiny_things(bench: ModuleType) -> None:
+    """Tensors of a row a replica, and names as many as columns."""
+    for part in PROBES.values():
+        found = part(**part.tiny).measure(pack_of(MODELS[1], bench))
+        for value in found.values():
+            assert isinstance(value, list) or value.shape[0] == 2
