@@ -181,8 +181,14 @@ def test_a_diverged_trial_is_status_1_and_the_rest_is_finished(command: Any):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["plan", "exp.yaml", "training.epoch=3"], "exp.yaml: 1 problem\n  override 1  training.epoch: unknown key. Did you mean 'epochs'?"),
-        (["run", "exp.yaml", "seed=x"], "exp.yaml: 1 problem\n  override 1  seed: should be a whole number (got 'x')."),
+        (
+            ["plan", "exp.yaml", "training.epoch=3"],
+            "exp.yaml: 1 problem\n  override 1  training.epoch: unknown key. Did you mean 'epochs'?",
+        ),
+        (
+            ["run", "exp.yaml", "seed=x"],
+            "exp.yaml: 1 problem\n  override 1  seed: should be a whole number (got 'x').",
+        ),
         (["run", "exp.yaml", "--workers", "no"], "--workers should be auto or a number from 1 (got 'no')."),
         (["run", "exp.yaml", "--device", "tpu"], "--device should be auto, cpu or cuda (got 'tpu')."),
         (
@@ -194,7 +200,7 @@ def test_a_diverged_trial_is_status_1_and_the_rest_is_finished(command: Any):
         (["show", "ab"], "the trial 'ab' is too short: give 4 or more digits."),
         (["show", "abcd"], "no trial begins with 'abcd' in {runs}."),
     ],
-)  # fmt: skip
+)
 def test_a_user_s_mistake_is_one_message_and_status_2(command: Any, folder: Path, words: list[str], said: str):
     """On stderr, with nothing on stdout, and nothing trained."""
     done = command(*words)

@@ -267,6 +267,8 @@ def laboratory(arguments: list[str] | None = None) -> int:
 def _guarded(command: Callable[[], Any]) -> int:
     try:
         status = command()
+        if status == 130:  # what typer makes of Ctrl-C, without a word
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except UserError as error:
         print(error, file=sys.stderr)

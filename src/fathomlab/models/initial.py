@@ -21,14 +21,17 @@ def initial_values(architecture: Architecture, seed: int) -> dict[str, Tensor]:
     Sources:
         torch: U(+-1/sqrt(fan_in)) for weights and biases, the default of torch's Linear and Conv2d.
         he: N(0, 2/fan_in), bias 0 (He et al., 2015, eq. 10).
-        he_fan_out: N(0, 2/fan_out) for kernels (He et al., 2015, eq. 14); linear layers as torch.
+        he_fan_out: N(0, 2/fan_out) (He et al., 2015, eq. 14).
+        The linear layer of a convolutional net is filled as torch fills it, whatever its kernels are.
     """
     fans = {}
     values = {}
     for parameter in architecture.parameters():
         if parameter.kind == "weight":
             fans[parameter.name.removesuffix(".weight")] = prod(parameter.shape[1:])
-        values[parameter.name] = torch.from_numpy(_fill(parameter, architecture.init, seed, fans))
+        kernel = len(parameter.shape) == 4
+        init = architecture.init if kernel or not architecture.convolutional else "torch"
+        values[parameter.name] = torch.from_numpy(_fill(parameter, init, seed, fans))
     return values
 
 
@@ -37,10 +40,9 @@ def _fill(parameter: Parameter, init: str, seed: int, fans: dict[str, int]) -> n
         return np.full(parameter.shape, parameter.fill)
     draws = stream(seed, "initial", parameter.name)
     fan_in = fans[parameter.name.rsplit(".", 1)[0]]
-    kernel = len(parameter.shape) == 4
-    if parameter.fill == "bias":
-        return np.zeros(parameter.shape) if init == "he" else draws.uniform(-1, 1, parameter.shape) / sqrt(fan_in)
-    if init == "torch" or (init == "he_fan_out" and not kernel):
+    if parameter.fill == "bias" and init == "he":
+        return np.zeros(parameter.shape)
+    if init == "torch":
         return draws.uniform(-1, 1, parameter.shape) / sqrt(fan_in)
     fan = prod((parameter.shape[0], *parameter.shape[2:])) if init == "he_fan_out" else fan_in
     return draws.standard_normal(parameter.shape) * sqrt(2 / fan)

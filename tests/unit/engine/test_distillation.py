@@ -185,7 +185,7 @@ def test_training_is_the_naive_loop(
         optimiser.step()
         losses.append(float(loss.detach()))
     snapshots = list(train(pack, frozenset()))
-    assert [float(snapshot.train.loss[0]) for snapshot in snapshots] == pytest.approx(losses, rel=1e-10)
+    assert [float(snapshot.objective[0]) for snapshot in snapshots] == pytest.approx(losses, rel=1e-10)
     found = {name: value[0].detach() for name, value in {**pack.state.values, **pack.state.buffers}.items()}
     bench.assert_near(found, {name: value.detach() for name, value in twins.tensors(student).items()})
     held = data.normalised(data.images[pack.validation_index[0]])

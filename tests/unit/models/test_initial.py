@@ -44,10 +44,7 @@ def test_kernels_follow_the_fan_that_is_named(init: Any, variance: float) -> Non
     assert float(kernel.var()) == pytest.approx(variance, rel=0.03)
 
 
-BUG = pytest.mark.xfail(reason="`he` fills the linear layer too, against the option's description", strict=True)
-
-
-@pytest.mark.parametrize("init", ["he_fan_out", pytest.param("he", marks=BUG), "torch"])
+@pytest.mark.parametrize("init", ["he_fan_out", "he", "torch"])
 def test_the_linear_layer_of_a_cnn_is_torch_default(init: Any) -> None:
     """As the option's description says, whatever fills the kernels."""
     values = initial_values(CNN(init=init, num_classes=100).build(CIFAR), 0)

@@ -1,0 +1,63 @@
+"""Loss curves of 20 steps in float64, kept as text: a change of any stream or formula moves them.
+
+`FATHOMLAB_REWRITE_GOLDEN=1 python -m pytest tests/golden` writes the files anew; the difference is to be reviewed.
+"""
+
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fathomlab.engine.loop import train
+from fathomlab.engine.optim import SGD, Adam
+from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR
+from fathomlab.engine.training import evaluate
+
+HERE = Path(__file__).parent
+REWRITE = "FATHOMLAB_REWRITE_GOLDEN"
+
+
+def recipes(model: str, loss: str, bench: ModuleType) -> list[Any]:
+    """Two replicas that differ in seed, rate and, where there is one, in what they take from the teacher."""
+    if model == "mlp":
+        architecture = bench.mlp(residual=True, batch_norm=True, dropout=0.1)
+        common: dict[str, Any] = {"optimiser": Adam(), "schedule": CosineAnnealingLR(), "label_smoothing": 0.1}
+    else:
+        architecture = bench.cnn(width=3)
+        common = {"optimiser": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
+        common["gradient_clip"] = 2.0
+    made = [bench.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
+    return bench.taught(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made
+
+
+def curve(model: str, loss: str, bench: ModuleType) -> list[str]:
+    """Validation loss of both replicas after each step, training loss after each epoch, 12 significant digits."""
+    plan = recipes(model, loss, bench)
+    data = bench.pictures(plan[0].architecture.shape)
+    pack = bench.training(plan, bench.teachers(plan, data) if loss == "distillation" else None, data)
+    lines = []
+    for snapshot in train(pack, frozenset(range(21))):
+        state = pack.state
+        columns = [evaluate(pack, state.values, state.buffers, validation=True).loss]
+        columns += [snapshot.train.loss] if snapshot.train is not None else []
+        numbers = [f"{number:.11e}" for column in columns for number in column.tolist()]
+        lines.append(" ".join([f"{snapshot.step:2d}", *numbers]))
+    return lines
+
+
+@pytest.mark.parametrize("loss", ["supervised", "distillation"])
+@pytest.mark.parametrize("model", ["mlp", "cnn"])
+def test_the_curve_is_the_golden_one(model: str, loss: str, bench: ModuleType) -> None:
+    """To 1e-9."""
+    path = HERE / f"{model}_{loss}.txt"
+    found = curve(model, loss, bench)
+    if os.environ.get(REWRITE):
+        path.write_text("\n".join(found) + "\n")
+    expected = path.read_text().splitlines()
+    assert len(found) == len(expected) == 21
+    for mine, golden in zip(found, expected, strict=True):
+        assert [float(word) for word in mine.split()] == pytest.approx(
+            [float(word) for word in golden.split()], rel=1e-9, abs=0
+        )

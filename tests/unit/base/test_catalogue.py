@@ -1,0 +1,213 @@
+"""Strict options: what every type takes, and the exact words about what it does not."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from fathomlab.base.catalogue import (
+    MISSING,
+    Ambiguous,
+    Bound,
+    Count,
+    Fraction,
+    NonNegative,
+    OneOf,
+    Positive,
+    check,
+    check_options,
+    plain,
+    unknown_key,
+)
+from fathomlab.base.problems import ConfigError, Problem, UserError, shown, suggestion
+
+ACT = Annotated[str, OneOf("activation", ("ReLU", "GELU"))]
+CHOICE = Literal["basic", "bottleneck"]
+
+
+@dataclass(frozen=True)
+class Inner:
+    """A section."""
+
+    depth: Count = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A section with a needed key, a section inside and a rule over its options."""
+
+    name: str
+    rate: Positive = 0.5
+    inner: Inner = field(default_factory=Inner)
+    sizes: tuple[Count, ...] = (1, 2)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def complaints(self) -> list[tuple[str, str]]:
+        """A rule over two options."""
+        return [("rate", "should be below the depth.")] if self.rate >= self.inner.depth else []
+
+
+def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
+    """The value as checked, and the complaints."""
+    problems: list[Problem] = []
+    return check(hint, value, "k", problems), [str(problem) for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "expected"),
+    [
+        (bool, True, True),
+        (int, 3, 3),
+        (int, -(2**53) + 1, -(2**53) + 1),
+        (float, 3, 3.0),
+        (float, 0.5, 0.5),
+        (float, "1e-3", 0.001),
+        (float, "+2.E5", 2e5),
+        (float, "-.5e1", -5.0),
+        (str, "x", "x"),
+        (str, "1e-3", "1e-3"),
+        (CHOICE, "basic", "basic"),
+        (ACT, "GELU", "GELU"),
+        (Count, 1, 1),
+        (Fraction, 0, 0.0),
+        (Annotated[float, Bound(least=0, most=1)], 1, 1.0),
+        (tuple[int, ...], [1, 2], (1, 2)),
+        (tuple[int, ...], [], ()),
+        (tuple[tuple[int, ...], ...], [[1], [2, 3]], ((1,), (2, 3))),
+        (float | None, None, None),
+        (float | None, 2, 2.0),
+        (int | tuple[int, ...], 4, 4),
+        (int | tuple[int, ...], [4], (4,)),
+        (Positive | None, "1e-2", 0.01),
+        (dict[str, Any], {"a": [1]}, {"a": [1]}),
+        (Inner, {"depth": 3}, Inner(3)),
+        (Inner, None, Inner()),
+        (Any, [1, "x"], [1, "x"]),
+    ],
+)
+def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
+    """Taken as they are, but for lists, whole numbers and exponents where the type asks."""
+    found, complaints = checked(hint, value)
+    assert complaints == []
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "complaint"),
+    [
+        (bool, 1, "k: should be true or false (got 1)."),
+        (bool, "true", "k: should be true or false (got 'true')."),
+        (bool, None, "k: should be true or false (got null)."),
+        (int, True, "k: should be a whole number (got true)."),
+        (int, 1.0, "k: should be a whole number (got 1.0)."),
+        (int, "3", "k: should be a whole number (got '3')."),
+        (int, 2**53, f"k: should be below 2^53 (got {2**53})."),
+        (float, False, "k: should be a number (got false)."),
+        (float, "0.5", "k: should be a number (got '0.5')."),
+        (float, "1e", "k: should be a number (got '1e')."),
+        (float, math.nan, "k: should be a finite number (got nan)."),
+        (float, math.inf, "k: should be a finite number (got inf)."),
+        (float, "1e999", "k: should be a finite number (got inf)."),
+        (float, -(2**53), f"k: should be below 2^53 (got {-(2**53)})."),
+        (str, 3, "k: should be a text (got 3)."),
+        (CHOICE, "basik", "k: should be one of basic, bottleneck (got 'basik'). Did you mean 'basic'?"),
+        (CHOICE, "zzz", "k: should be one of basic, bottleneck (got 'zzz')."),
+        (CHOICE, ["basic"], "k: should be one of basic, bottleneck (got ['basic'])."),
+        (ACT, "relu", "k: not a supported activation (got 'relu'). Did you mean 'ReLU'? Supported: ReLU, GELU."),
+        (ACT, "swish", "k: not a supported activation (got 'swish'). Supported: ReLU, GELU."),
+        (Count, 0, "k: should be at least 1 (got 0)."),
+        (Positive, 0, "k: should be above 0 (got 0.0)."),
+        (NonNegative, -0.5, "k: should be at least 0 (got -0.5)."),
+        (Fraction, 1, "k: should be below 1 (got 1.0)."),
+        (Annotated[int, Bound(most=9)], 10, "k: should be at most 9 (got 10)."),
+        (tuple[int, ...], 3, "k: should be a list (got 3)."),
+        (tuple[int, ...], "12", "k: should be a list (got '12')."),
+        (tuple[Count, ...], [1, 0, 2], "k[1]: should be at least 1 (got 0)."),
+        (float | None, "x", "k: should be a number (got 'x')."),
+        (Positive | None, 0, "k: should be above 0 (got 0.0)."),
+        (int | tuple[int, ...], [1, "x"], "k[1]: should be a whole number (got 'x')."),
+        (int | tuple[int, ...], "x", "k: should be a whole number (got 'x')."),
+        (dict[str, Any], [1], "k: should be a section with keys of its own (got [1])."),
+        (Inner, 3, "k: should be a section with keys of its own (got 3)."),
+        (Inner, {"depht": 3}, "k.depht: unknown key. Did you mean 'depth'?"),
+        (Inner, {"x": 3}, "k.x: unknown key. Known here: depth."),
+        (Inner, {"depth": "3"}, "k.depth: should be a whole number (got '3')."),
+        (int, Ambiguous("010", "10 or '010'"), "k: YAML versions read this differently (got 010). Write 10 or '010'."),
+        (str, Ambiguous("no", "'no' or false"), "k: YAML versions read this differently (got no). Write 'no' or false."),
+    ],
+)
+def test_values_that_do_not_fit(hint: Any, value: Any, complaint: str) -> None:
+    """Place, what is wrong, what was got, and the nearest name."""
+    found, complaints = checked(hint, value)
+    assert found is MISSING
+    assert complaints == [complaint]
+
+
+def test_every_problem_is_named_at_once() -> None:
+    """Unknown keys, wrong values deep inside, all in one go."""
+    problems: list[Problem] = []
+    options = {"nam": "x", "rate": -1, "inner": {"depth": 0}, "sizes": [0, "a"], "extra": 3}
+    assert check_options(Outer, options, "model", problems) is MISSING
+    assert [str(problem) for problem in problems] == [
+        "model.nam: unknown key. Did you mean 'name'?",
+        "model.rate: should be above 0 (got -1.0).",
+        "model.inner.depth: should be at least 1 (got 0).",
+        "model.sizes[0]: should be at least 1 (got 0).",
+        "model.sizes[1]: should be a whole number (got 'a').",
+        "model.extra: should be a section with keys of its own (got 3).",
+    ]
+
+
+def test_a_missing_key_is_named() -> None:
+    """Where no other key can be its misspelling."""
+    problems: list[Problem] = []
+    assert check_options(Outer, {"rate": 0.1}, "model", problems) is MISSING
+    assert problems == [Problem("model", "the key 'name' is missing.")]
+
+
+def test_rules_over_options_come_after_the_options() -> None:
+    """Only once each option is right by itself."""
+    problems: list[Problem] = []
+    assert check_options(Outer, {"name": "x", "rate": 2}, "model", problems) is MISSING
+    assert [str(problem) for problem in problems] == ["model.rate: should be below the depth."]
+    problems.clear()
+    check_options(Outer, {"name": 1, "rate": 2}, "model", problems)
+    assert [str(problem) for problem in problems] == ["model.name: should be a text (got 1)."]
+
+
+def test_earlier_problems_do_not_spoil_what_is_right() -> None:
+    """A section is judged by its own mistakes."""
+    problems = [Problem("elsewhere", "wrong.")]
+    made = check_options(Outer, {"name": "x"}, "model", problems)
+    assert made == Outer("x")
+    assert len(problems) == 1
+
+
+def test_plain_is_the_inverse() -> None:
+    """Defaults are filled in, tuples become lists, and all of it is read back."""
+    made = Outer("x", 0.25, Inner(4), (3,), {"a": (1, 2)})
+    options = plain(made)
+    assert options == {"name": "x", "rate": 0.25, "inner": {"depth": 4}, "sizes": [3], "extra": {"a": [1, 2]}}
+    problems: list[Problem] = []
+    assert plain(check_options(Outer, options, "", problems)) == options
+    assert not problems
+
+
+def test_messages_join_into_one_error() -> None:
+    """Source, number of problems, one line each; a UserError, and so a ValueError."""
+    error = ConfigError("exp.yaml", [Problem("a.b", "is wrong.", "exp.yaml:3"), Problem("", "is empty.")])
+    assert str(error) == "exp.yaml: 2 problems\n  exp.yaml:3  a.b: is wrong.\n  is empty."
+    assert str(ConfigError("x", [Problem("a", "b.")])) == "x: 1 problem\n  a: b."
+    assert isinstance(error, UserError)
+    assert isinstance(error, ValueError)
+
+
+def test_values_are_shown_short() -> None:
+    """As YAML has them, cut where they are long."""
+    assert [shown(value) for value in (True, False, None, 1, "x")] == ["true", "false", "null", "1", "'x'"]
+    assert shown("y" * 100) == "'" + "y" * 56 + "..."
+    assert suggestion("dropuot", ("dropout", "width")) == " Did you mean 'dropout'?"
+    assert suggestion("zzzz", ("dropout", "width")) == ""
+    assert unknown_key(3, ("b", "a")) == "unknown key. Known here: a, b."
