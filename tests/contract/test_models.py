@@ -99,7 +99,9 @@ def test_every_level_changes_the_network(part: Any) -> None:
     base = {"residual": True} if "residual" in names else {}
     for name in names:
         own = {} if name == "residual" else base
-        built = [made(part, **own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name]
+        built = [
+            made(part, **own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name
+        ]
         assert len(set(built)) == len(built), name
 
 

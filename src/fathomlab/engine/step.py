@@ -25,8 +25,8 @@ def step(training: Training, index: Indices, epoch: int, place: int, keys: Tenso
     state, common = training.state, training.common
     images, labels = training.batch(index, epoch), training.data.labels[index]
     taught = training.taught(index, images)
-    logits = training.forward(images, "train", keys)
-    losses = training.loss(logits, labels, taught)
+    whole = index.shape[1] == common.batch_size
+    logits, losses = (_compiled if training.compiled and whole else _forward)(training, images, labels, taught, keys)
     loss = losses.mean(1)
     gradients = list(torch.autograd.grad(loss.sum(), list(state.values.values())))
     with torch.no_grad():
@@ -43,6 +43,23 @@ def step(training: Training, index: Indices, epoch: int, place: int, keys: Tenso
         sums[0] += hard.double().sum(1)
         sums[1] += (logits.argmax(-1) == labels).sum(1)
         sums[2] += losses.double().sum(1)
+
+
+def _forward(
+    training: Training, images: Tensor, labels: Tensor, taught: Tensor | None, keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits and the trial's own loss of each example."""
+    logits = training.forward(images, "train", keys)
+    return logits, training.loss(logits, labels, taught)
+
+
+def _compiled(
+    training: Training, images: Tensor, labels: Tensor, taught: Tensor | None, keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same, compiled once for each shape; its gradient is compiled with it."""
+    if training.program is None:
+        training.program = torch.compile(_forward, dynamic=False)
+    return training.program(training, images, labels, taught, keys)
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:

@@ -1,6 +1,6 @@
 """A pack in training: its recipes, data, state and teachers, and what is computed from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,8 +57,11 @@ class Training:
         validation_index: Indices,
         device: torch.device,
         teachers: Teachers | None = None,
+        compiled: bool = False,
     ):
         """Start from the initial values of each seed. All recipes must have one signature."""
+        self.compiled = compiled
+        self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
         assert len({recipe.signature() for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index

@@ -13,7 +13,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
 from fathomlab.plan import Plan, Trial, packs
 from fathomlab.run import cost, provenance
-from fathomlab.run.local import run_packs
+from fathomlab.run.local import Where, run_packs
 from fathomlab.run.resolve import recipe
 from fathomlab.store.reading import Store
 from fathomlab.store.writing import open_store, write_experiment
@@ -94,7 +94,7 @@ def run_experiment(plan: Plan, runs: Path, device: str, workers: str | int, emit
     count = worker_count(workers, len(groups))
     emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
     if groups:
-        run_packs(groups, runs, device, count, emit)
+        run_packs(groups, Where(runs, device, record["logging"]), count, emit)
     failed = sum(store.trial(trial.hash).status != "finished" for trial in plan.trials)
     seconds = time.monotonic() - started
     if todo:

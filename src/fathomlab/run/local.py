@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from typing import IO, Any, cast
@@ -20,13 +21,21 @@ Emit = Callable[[Mapping[str, Any]], None]
 Event = tuple[int, Mapping[str, Any]]
 
 
-def run_packs(packs: Sequence[Sequence[Trial]], root: Path, device: str, workers: int, emit: Emit) -> None:
+@dataclass(frozen=True)
+class Where:
+    """Where packs are trained and kept: the store, the device (auto, cpu or cuda), and what exporters want to know."""
+
+    root: Path
+    device: str
+    logging: Mapping[str, Any]
+
+
+def run_packs(packs: Sequence[Sequence[Trial]], where: Where, workers: int, emit: Emit) -> None:
     """Train every pack, students after their teachers; `emit` is called in this thread with each event.
 
     Args:
         packs: Trials of one signature each.
-        root: The store.
-        device: auto, cpu or cuda.
+        where: The store and the device.
         workers: Processes; with 1 the packs are trained in this process.
     """
     if workers == 1 or len(packs) == 1:
@@ -35,16 +44,15 @@ def run_packs(packs: Sequence[Sequence[Trial]], root: Path, device: str, workers
 
         with computing():
             for pack in packs:
-                train_pack(pack, root, device, emit)
+                train_pack(pack, where.root, where.device, emit, where.logging)
         return
     with _workers(min(workers, len(packs))) as (processes, events):
-        _serve(list(packs), root, device, processes, events, emit)
+        _serve(list(packs), where, processes, events, emit)
 
 
 def _serve(
     waiting: list[Sequence[Trial]],
-    root: Path,
-    device: str,
+    where: Where,
     processes: "dict[int, subprocess.Popen[str]]",
     events: "Queue[Event]",
     emit: Emit,
@@ -59,7 +67,8 @@ def _serve(
             waiting.remove(pack)
             worker = idle.pop()
             busy[worker] = pack
-            _send(processes[worker], {"trials": [trial.text for trial in pack], "root": str(root), "device": device})
+            order = {"trials": [trial.text for trial in pack], "root": str(where.root)}
+            _send(processes[worker], order | {"device": where.device, "logging": dict(where.logging)})
         worker, event = events.get()
         if event["event"] == "finished":
             unfinished.discard(event["trial"])
@@ -67,7 +76,7 @@ def _serve(
             pack = busy.pop(worker, ())
             lost = [trial for trial in pack if trial.hash in unfinished]
             for trial in lost:
-                _lost(trial, root, str(event.get("cause", "the worker ended early")), emit)
+                _lost(trial, where.root, str(event.get("cause", "the worker ended early")), emit)
             unfinished -= {trial.hash for trial in pack}
             if event["event"] == "idle":
                 idle.append(worker)

@@ -53,19 +53,21 @@ class Replica:
     diverged: int = 0
 
 
-def train_pack(trials: Sequence[Trial], root: Path, device_name: str, emit: Emit) -> None:
+def train_pack(
+    trials: Sequence[Trial], root: Path, device_name: str, emit: Emit, logging: Mapping[str, Any] | None = None
+) -> None:
     """Train trials of one signature as one tensor program.
 
     A pack of several that raises is trained again one by one, so that only the guilty trial fails.
     """
     try:
-        _Pack(trials, root, choose_device(device_name), emit).run()
+        _Pack(trials, root, choose_device(device_name), emit, logging or {}).run()
     except KeyboardInterrupt:
         raise
     except Exception as error:
         if len(trials) > 1:
             for trial in trials:
-                train_pack([trial], root, device_name, emit)
+                train_pack([trial], root, device_name, emit, logging)
             return
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         _fail(trials[0], root, cause, emit)
@@ -83,7 +85,9 @@ def _fail(trial: Trial, root: Path, cause: str, emit: Emit) -> None:
 class _Pack:
     """One pack from its data to its results."""
 
-    def __init__(self, trials: Sequence[Trial], root: Path, device: torch.device, emit: Emit):
+    def __init__(
+        self, trials: Sequence[Trial], root: Path, device: torch.device, emit: Emit, logging: Mapping[str, Any]
+    ):
         self.started = time.monotonic()
         self.root, self.device, self.emit = root, device, emit
         self.recipes = [recipe(trial) for trial in trials]
@@ -92,7 +96,7 @@ class _Pack:
         train_index, validation_index = splits(self.recipes, split.train_labels, device)
         teachers = _teachers(trials, self.recipes, images, root, device) if common.teaching else None
         self.training = Training(self.recipes, images, train_index, validation_index, device, teachers)
-        self.replicas = [Replica(trial, TrialFolder(root, trial.hash, trial.content), {}) for trial in trials]
+        self.replicas = [Replica(trial, TrialFolder(root, trial.hash, trial.content, logging), {}) for trial in trials]
         self.probes = [PROBES[name]() for name in trials[0].content["probes"]]
         self._provenance(split, json.loads(common.data)["name"])
         emit({"event": "started", "trials": [trial.hash for trial in trials], "epochs": common.epochs})

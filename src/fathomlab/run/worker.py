@@ -25,7 +25,8 @@ def main() -> None:
     with computing():
         for line in sys.stdin:
             order = json.loads(line)
-            train_pack([Trial(text) for text in order["trials"]], Path(order["root"]), order["device"], emit)
+            trials = [Trial(text) for text in order["trials"]]
+            train_pack(trials, Path(order["root"]), order["device"], emit, order["logging"])
             emit({"event": "idle"})
 
 

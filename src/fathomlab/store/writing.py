@@ -36,14 +36,17 @@ def open_store(root: Path) -> Path:
 class TrialFolder:
     """The folder of one trial while it is trained."""
 
-    def __init__(self, root: Path, trial: str, content: Mapping[str, Any]):
-        """Begin `trial` anew: what an attempt that did not finish has left is removed."""
+    def __init__(self, root: Path, trial: str, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None):
+        """Begin `trial` anew: what an attempt that did not finish has left is removed.
+
+        `logging` is kept beside the content for exporters; it is no part of what the trial is.
+        """
         self.trial = trial
         self.path = root / "trials" / trial
         if self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
-        self.write("trial.json", {"format": FORMAT, "trial": trial, "content": content})
+        self.write("trial.json", {"format": FORMAT, "trial": trial, "content": content, "logging": logging or {}})
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write one JSON document, whole or not at all."""

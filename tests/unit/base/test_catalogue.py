@@ -135,7 +135,11 @@ def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
         (Inner, {"x": 3}, "k.x: unknown key. Known here: depth."),
         (Inner, {"depth": "3"}, "k.depth: should be a whole number (got '3')."),
         (int, Ambiguous("010", "10 or '010'"), "k: YAML versions read this differently (got 010). Write 10 or '010'."),
-        (str, Ambiguous("no", "'no' or false"), "k: YAML versions read this differently (got no). Write 'no' or false."),
+        (
+            str,
+            Ambiguous("no", "'no' or false"),
+            "k: YAML versions read this differently (got no). Write 'no' or false.",
+        ),
     ],
 )
 def test_values_that_do_not_fit(hint: Any, value: Any, complaint: str) -> None:

@@ -65,7 +65,7 @@ def test_stream_seeds_are_pinned() -> None:
     import hashlib
 
     digest = hashlib.sha256(b'[42,"order",3]').digest()
-    assert stream_seed(42, "order", 3) == int.from_bytes(digest[:8], "big") == 17191806284012590158
+    assert stream_seed(42, "order", 3) == int.from_bytes(digest[:8], "big") == 10068695786079465888
 
 
 def test_stream_seeds_do_not_depend_on_the_process() -> None:

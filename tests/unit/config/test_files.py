@@ -409,7 +409,7 @@ EXPERIMENT = {
     "an ambiguous level": (
         section("experiment", "factors:", "  model.params.residual: [no, true]"),
         [
-            "exp.yaml:7  experiment.factors.model.params.residual.levels[0]: YAML versions read this differently "
+            "exp.yaml:7  experiment.factors.model.params.residual[0]: YAML versions read this differently "
             "(got no). Write false, or quote it."
         ],
     ),
@@ -457,6 +457,13 @@ EXPERIMENT = {
     "a claim of no difference at all": (
         claim(expect="equal"),
         ["exp.yaml:6  claims[0].matters: should be above 0 where no difference is claimed (got 0)."],
+    ),
+    "an ambiguous level of a claim": (
+        claim(at="{batch_norm: no}"),
+        [
+            "exp.yaml:6  claims[0].at.batch_norm: YAML versions read this differently (got no). "
+            "Write false, or quote it."
+        ],
     ),
     "claims in a word": (f"{BASE}claims: a\n", ["exp.yaml:5  claims: should be a list (got 'a')."]),
     "three mistakes, in the order of the file": (

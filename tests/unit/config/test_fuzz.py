@@ -39,6 +39,8 @@ KEYS = [
     "experiment.factors.model",
     "logging",
     "claims",
+    "claims.at",
+    "claims.levels",
     "quick",
     "run.pack",
     "unknown.key",
@@ -79,7 +81,9 @@ values = st.recursive(
     ),
     max_leaves=6,
 )
-quickly = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(
+    max_examples=200, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def plans_or_says(source: Any, overrides: list[str], quick: bool = False) -> None:
@@ -89,7 +93,7 @@ def plans_or_says(source: Any, overrides: list[str], quick: bool = False) -> Non
     except fathomlab.UserError as error:
         assert str(error).strip()  # noqa: PT017
     else:
-        assert all(len(trial.hash) == 64 for trial in plan.trials[:20])
+        assert all(len(identity) == 64 for identity in [plan.hash, *(trial.hash for trial in plan.trials[:20])])
 
 
 @quickly
@@ -102,6 +106,8 @@ def test_any_value_at_any_key_of_a_mapping(key: str, value: Any, quick: bool):
     for name in sections:
         inner = inner.setdefault(name, {})
     inner[last] = value
+    if sections == ["claims"]:
+        data["claims"] = [{"name": "a", "factor": "lr", "levels": [1, 2], "expect": "less"} | data["claims"]]
     plans_or_says(data, [], quick)
 
 
@@ -150,3 +156,7 @@ def test_options_that_are_kept_raw_must_be_plain_too(value: Any):
     """A level of a factor and a claim's level reach the trial's identity, so they are plain values."""
     with pytest.raises(fathomlab.ConfigError):
         fathomlab.load(BASE | {"experiment": {"factors": {"training.lr": [value]}}})
+    claim = {"name": "a", "factor": "lr", "levels": [1, 2], "expect": "less"}
+    for change in ({"levels": [1, value]}, {"at": {"epochs": value}}):
+        with pytest.raises(fathomlab.ConfigError):
+            fathomlab.load(BASE | {"claims": [claim | change]})

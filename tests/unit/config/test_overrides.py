@@ -1,6 +1,7 @@
 """Overrides on the command line: values, lists, ranges, seeds; mistakes named by the number of the override."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,3 +206,11 @@ def test_run_options_are_no_part_of_a_trial():
     plan = fathomlab.load(MAPPING, ["run.pack=2"])
     assert plan.loaded.run["pack"] == 2
     assert plan.trials == fathomlab.load(MAPPING).trials
+
+
+@pytest.mark.parametrize("text", ["experiment:\n", "experiment:\n  factors:\n", "experiment: {}\n"])
+def test_an_empty_section_takes_factors(tmp_path: Path, text: str):
+    """A section that is there and empty does not swallow what is asked for."""
+    path = tmp_path / "exp.yaml"
+    path.write_text(BASE + text)
+    assert fathomlab.load(path, "training.lr=0.1,0.2").factors == {"training.lr": (0.1, 0.2)}

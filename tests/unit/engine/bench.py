@@ -10,12 +10,12 @@ from torch import Tensor
 
 from fathomlab.engine.images import Pictures, splits
 from fathomlab.engine.loop import Snapshot, train
-from fathomlab.engine.training import Teachers, Training
 from fathomlab.engine.optim import SGD
 from fathomlab.engine.recipe import Recipe, Teaching
 from fathomlab.engine.schedules import Constant
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.training import Teachers, Training
 from fathomlab.models.architecture import Architecture
+from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
@@ -120,6 +120,8 @@ def numbers(pack: Training, snapshots: Sequence[Snapshot], place: int) -> dict[s
         assert snapshot.validation is not None
         row = (snapshot.train.loss, snapshot.train.accuracy, snapshot.validation.loss, snapshot.validation.accuracy)
         found[f"curve {snapshot.epoch}"] = torch.stack([column[place] for column in row])
+        own = snapshot.train.loss if snapshot.objective is None else snapshot.objective
+        found[f"objective {snapshot.epoch}"] = own[place]
         found[f"rate {snapshot.epoch}"] = torch.tensor(snapshot.lr[place], dtype=torch.float64)
     return found
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fathomlab.engine.loop import train
-from fathomlab.engine.training import Teachers
 from fathomlab.engine.optim import SGD, Adam
+from fathomlab.engine.training import Teachers
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 
@@ -171,7 +171,7 @@ def test_training_is_the_naive_loop(
     student, teacher = twins.twin(options, pack.state.values), twins.twin(options, teachers.values).eval()
     optimiser = torch.optim.SGD(student.parameters(), lr=recipe.lr, momentum=0.9)
     labels = data.labels[pack.train_index[0]]
-    losses = []
+    losses, hard = [], []
     for epoch in range(recipe.epochs):
         views = pack.batch(pack.train_index, epoch)[0]
         logits = student.train()(views)
@@ -184,7 +184,9 @@ def test_training_is_the_naive_loop(
         assert float(nn.utils.clip_grad_norm_(student.parameters(), 0.5)) > 0.5
         optimiser.step()
         losses.append(float(loss.detach()))
+        hard.append(float(F.cross_entropy(logits.detach(), labels)))
     snapshots = list(train(pack, frozenset()))
+    assert [float(snapshot.train.loss[0]) for snapshot in snapshots] == pytest.approx(hard, rel=1e-10)
     assert [float(snapshot.objective[0]) for snapshot in snapshots] == pytest.approx(losses, rel=1e-10)
     found = {name: value[0].detach() for name, value in {**pack.state.values, **pack.state.buffers}.items()}
     bench.assert_near(found, {name: value.detach() for name, value in twins.tensors(student).items()})

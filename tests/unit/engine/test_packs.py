@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.training import Teachers
 from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.schedules import (
@@ -19,6 +18,7 @@ from fathomlab.engine.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
+from fathomlab.engine.training import Teachers
 
 OPTIMISERS = [
     SGD(momentum=0.9, dampening=0.1),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fathomlab.models.initial import initial_values
 from fathomlab.models.architecture import Architecture
+from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 

@@ -1,0 +1,1 @@
+"""One file a peer: the same network, data, batch, order and optimiser, written as that peer's own documentation says."""

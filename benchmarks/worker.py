@@ -1,0 +1,54 @@
+"""One process of one system: prepares a cell, then trains some steps at each line on standard input and says how long.
+
+python -m benchmarks.worker SYSTEM WIDTH DEPTH REPLICAS THREADS
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+
+SYSTEMS = {
+    "fathomlab": ("benchmarks.peers.own", "prepare"),
+    "fathomlab compiled": ("benchmarks.peers.own", "prepare_compiled"),
+    "plain loop": ("benchmarks.peers.plain", "prepare"),
+    "seed-style loop": ("benchmarks.peers.seed_style", "prepare"),
+    "Lightning": ("benchmarks.peers.lightning_trainer", "prepare"),
+    "JAX vmap": ("benchmarks.peers.jax_vmap", "prepare"),
+}
+
+
+def main() -> None:
+    """Serve until standard input closes."""
+    system, width, depth, replicas, threads = sys.argv[1], *map(int, sys.argv[2:6])
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    if system == "JAX vmap" and threads == 1:
+        with suppress(AttributeError, OSError):
+            os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(sys.argv[6])]})
+    import torch
+
+    from benchmarks.setting import Cell
+
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    module, function = SYSTEMS[system]
+    started = time.perf_counter()
+    go = getattr(importlib.import_module(module), function)(Cell(width, depth), replicas)
+    go(1)
+    first = time.perf_counter() - started
+    go(3)
+    print(json.dumps({"first_seconds": first}), file=answers, flush=True)
+    for line in sys.stdin:
+        steps = int(line)
+        started = time.perf_counter()
+        go(steps)
+        print(json.dumps({"seconds": time.perf_counter() - started, "steps": steps}), file=answers, flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
