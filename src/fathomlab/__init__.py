@@ -7,6 +7,8 @@
 Importing the package loads neither torch nor any other large library.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +32,21 @@ _PLACES = {
     "UserError": ("fathomlab.base.problems", "UserError"),
 }
 __version__ = "0.1.0"
+
+
+class _Package(ModuleType):
+    """Keeps `fathomlab.run` the function once the sub-package of that name, which is in sys.modules, is imported."""
+
+    @property
+    def run(self) -> Any:
+        return __getattr__("run")
+
+    @run.setter
+    def run(self, module: ModuleType) -> None:
+        pass
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -209,7 +209,7 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
     if axes is not None:
         for levels, name, axis in ((options.widths, "widths", axes[1]), (options.depths, "depths", axes[0])):
             key = f"{section}.params.{axis}"
-            if levels is None or document.place(key).startswith("override"):
+            if levels is None or document.places.get(key, "").startswith("override"):
                 continue
             if not levels:
                 problems.append(Problem(f"experiment.{name}", "has no levels (got []). Give at least one."))

@@ -84,7 +84,7 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     string, becomes a number where the schema asks for one. Nothing else is converted.
     """
     if isinstance(value, Ambiguous):
-        problems.append(Problem(path, f"YAML versions read this differently (got {value}). Write {value.remedy}."))
+        problems.append(_ambiguous(value, path))
         return MISSING
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -94,6 +94,8 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return check_options(hint, value, path, problems)
+    if hint in (object, Any) or ((origin is dict or hint is dict) and isinstance(value, Mapping)):
+        return value if _is_raw(value, path, problems) else MISSING
     if origin is Annotated:
         base, *rules = get_args(hint)
         value = check(base, value, path, problems)
@@ -160,6 +162,30 @@ def _hints(part: type) -> dict[str, Any]:
 
 def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
+
+
+def _ambiguous(value: Ambiguous, path: str) -> Problem:
+    got = value if len(value) <= 60 else value[:57] + "..."
+    return Problem(path, f"YAML versions read this differently (got {got}). Write {value.remedy}.")
+
+
+def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
+    """Whether an option that is kept raw is what a file can hold, without ambiguous scalars; adds what is not."""
+    before = len(problems)
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if isinstance(key, str):
+                _is_raw(item, _join(path, key), problems)
+            else:
+                problems.append(Problem(path, f"should have texts as keys (got {shown(key)})."))
+    elif isinstance(value, list | tuple):
+        for place, item in enumerate(value):
+            _is_raw(item, f"{path}[{place}]", problems)
+    elif isinstance(value, Ambiguous):
+        problems.append(_ambiguous(value, path))
+    elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        problems.append(Problem(path, f"should be a plain, finite value (got {shown(value)})."))
+    return len(problems) == before
 
 
 def _check_union(hints: tuple[Any, ...], value: Any, path: str, problems: list[Problem]) -> Any:

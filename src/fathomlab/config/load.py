@@ -63,7 +63,8 @@ def load(
         if not isinstance(overlay, Mapping) or not overlay:
             raise UserError(f"{document.source}: has no `quick` section, so --quick cannot be used with it.")
         _check_keys(overlay, "quick", problems)
-        _merge(document.data, overlay, "", document)
+        known = ExperimentFile.__dataclass_fields__
+        _merge(document.data, {key: value for key, value in overlay.items() if key in known}, "", document)
     asked: dict[str, Any] = {}
     for number, text_of in enumerate(overrides, start=1):
         _override(document, text_of, f"override {number}", asked, problems)
@@ -184,6 +185,7 @@ def _override(document: Document, text: str, place: str, run: dict[str, Any], pr
         problems.extend(Problem(path, problem.message, place) for problem in error.problems)
         return
     if path.startswith("run."):
+        document.places[path] = place
         run[path.removeprefix("run.")] = value
         return
     if path == "seed" and several:
@@ -195,16 +197,35 @@ def _override(document: Document, text: str, place: str, run: dict[str, Any], pr
     elif several and not in_factors:
         in_factors = True
     if in_factors:
-        experiment = document.data.setdefault("experiment", {})
-        if isinstance(experiment, dict):
-            experiment.setdefault("factors", {})[key] = value if isinstance(value, list) else [value]
+        _set_factor(document.data, key, value if isinstance(value, list) else [value])
         document.places[f"experiment.factors.{key}"] = place
         return
     if not in_factors:
         _forget_factor(document, path)
+    _place_sections(document, path, place)
     set_path(document.data, path, value)
     document.places = {known: where for known, where in document.places.items() if not known.startswith(f"{path}[")}
     document.places[path] = place
+
+
+def _place_sections(document: Document, path: str, place: str) -> None:
+    """The sections that an override makes on its way, or puts in the place of a value, stand where it does."""
+    above = path.rpartition(".")[0]
+    while above and not isinstance(get_path(document.data, above), dict):
+        document.places[above] = place
+        above = above.rpartition(".")[0]
+
+
+def _set_factor(data: dict[str, Any], key: str, levels: list[Any]) -> None:
+    """Make a factor; empty sections are made, and what is no section is left for the schema to refuse."""
+    if data.get("experiment") is None:
+        data["experiment"] = {}
+    experiment = data["experiment"]
+    if isinstance(experiment, dict):
+        if experiment.get("factors") is None:
+            experiment["factors"] = {}
+        if isinstance(experiment["factors"], dict):
+            experiment["factors"][key] = levels
 
 
 def _forget_factor(document: Document, path: str) -> None:

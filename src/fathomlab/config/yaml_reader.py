@@ -96,6 +96,17 @@ def scalar(text: str) -> Any:
     return text
 
 
+class _Loader(yaml.SafeLoader):
+    """Remembers on each node the tag that was written, if one was."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        tag = getattr(self.peek_event(), "tag", None)
+        node = super().compose_node(parent, index)
+        if node is not None:
+            setattr(node, "written_tag", tag)  # noqa: B010
+        return node
+
+
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     if len(text) > LARGEST_BYTES:
         raise ConfigError(
@@ -104,7 +115,7 @@ def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         _refuse_aliases(decoded, source)
-        nodes = list(yaml.compose_all(decoded, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(decoded, Loader=_Loader))
     except UnicodeDecodeError as error:
         raise ConfigError(source, [Problem("", f"is not UTF-8 text (byte {error.start}).")]) from None
     except yaml.MarkedYAMLError as error:
@@ -138,13 +149,9 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
     line = f"{document.source}:{node.start_mark.line + 1}"
     if path:
         document.places.setdefault(path, line)
-    if (node.tag and not node.tag.startswith("tag:yaml.org,2002:")) or (node.tag or "").rsplit(":", 1)[-1] in (
-        "binary",
-        "set",
-        "omap",
-        "pairs",
-    ):
-        problems.append(Problem(path, f"has the tag {node.tag}; only plain values are read.", line))
+    tag = getattr(node, "written_tag", None)
+    if tag is not None:
+        problems.append(Problem(path, f"has the tag {tag}; only plain values are read.", line))
         return None
     if isinstance(node, yaml.SequenceNode):
         return [

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathomlab.base.identity import canonical_json, content_hash, finite_or_none, stream, stream_seed
@@ -25,6 +25,7 @@ def test_canonical_json_is_one_spelling() -> None:
     assert canonical_json(value) == '{"a":{"y":-0.0,"z":"\\u00fc"},"b":[1,2.5,0.001,true,null]}'
 
 
+@settings(deadline=None)
 @given(PLAIN)
 def test_canonical_json_is_read_back(value: object) -> None:
     """Nothing is lost, and writing again gives the same text."""

@@ -53,7 +53,7 @@ def test_a_run_leaves_everything_in_the_store(laboratory: Any, small: dict[str, 
     assert record.metrics["best/val/accuracy"] == max(record.curves["val/accuracy"])
     assert all(0 <= record.metrics[name] <= 1 for name in record.metrics if name.endswith("accuracy"))
     assert record.provenance["data"]["name"] == "mnist-sample"
-    assert record.provenance["versions"]["torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    assert record.provenance["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert record.provenance["pack"] == {"size": 1, "place": 0}
     weights, about = load_tensors(record.folder / "checkpoint.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == record.parameters
