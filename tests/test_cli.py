@@ -269,7 +269,7 @@ def test_the_seed_s_command_without_a_name(folder: Path, capsys: pytest.CaptureF
 def test_progress_goes_to_stderr_as_asked(command: Any):
     """Plain lines, JSON lines, or nothing; stdout holds the answer alone."""
     plain = command("run", "exp.yaml", "seed=1", "--workers", "1", "--progress", "plain")
-    assert plain.err.splitlines()[0] == "1 trials, 0 cached, 1 to run in 1 pack on 1 worker"
+    assert plain.err.splitlines()[0] == "1 trial, 0 cached, 1 to run in 1 pack on 1 worker"
     assert len(plain.out.splitlines()) == 2
     lines = command("run", "exp.yaml", "seed=2", "--workers", "1", "--progress", "json", "--json")
     events = [json.loads(line) for line in lines.err.splitlines()]

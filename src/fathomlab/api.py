@@ -17,7 +17,7 @@ from fathomlab.run.resolve import architecture, build_part, prepare
 from fathomlab.store.reading import Store, TrialRecord
 
 if TYPE_CHECKING:
-    from fathomlab.models.network import Module
+    from fathomlab.models.module import Module
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -169,7 +169,7 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     Raises:
         ConfigError: Every problem of the options at once.
     """
-    from fathomlab.models.network import Module
+    from fathomlab.models.module import Module
 
     problems: list[Problem] = []
     part = build_part(model, problems)

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from fathomlab.base.identity import canonical_json, content_hash
-from fathomlab.base.labels import level_text, short_names
-from fathomlab.base.problems import ConfigError, Problem, suggestion
+from fathomlab.base.labels import condition_label, dotted, short_names
+from fathomlab.base.problems import ConfigError, Problem, shown, suggestion
 from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, set_path
 from fathomlab.config.schema import ExperimentFile, Factor
 
@@ -103,7 +103,7 @@ class Plan:
     @property
     def claims(self) -> list[Any]:
         """The declared claims as plain data."""
-        return list(self.loaded.document.data.get("claims") or [])
+        return self.loaded.document.data.get("claims") or []
 
 
 class Resolver(Protocol):
@@ -145,12 +145,14 @@ def expand(loaded: Loaded, resolver: Resolver) -> Plan:
             content, depth = resolved
             checked = {key: get_path(content, _in_content(role, key), level) for key, level in relevant.items()}
             found.setdefault(canonical_json(content), (role, checked, content, depth))
+    keys = {key for _, _, content, _ in found.values() for key in (*dotted(content), "role")}
+    problems += _claim_problems(file, keys | set(factors))
     raise_located(document, problems)
     names = short_names(list(factors))
     conditions = []
     for role, levels, content, depth in found.values():
         trials = tuple(Trial(canonical_json(content | {"seed": seed})) for seed in seeds)
-        conditions.append(Condition(_label(role, levels, names), role, levels, depth, trials))
+        conditions.append(Condition(condition_label(role, levels, names), role, levels, depth, trials))
     conditions.sort(key=lambda condition: roles.index(condition.role))
     varying = {key: factor.levels for key, factor in factors.items()}
     return Plan(loaded, tuple(conditions), seeds, varying, tuple(notices))
@@ -263,6 +265,20 @@ def _reads(role: Role, key: str) -> bool:
     return key.split(".")[0] in ("data", *READS[role])
 
 
+def _claim_problems(file: ExperimentFile, keys: set[str]) -> list[Problem]:
+    """Claims about what no trial has: a mistyped factor would match nothing and stay undecided for ever."""
+    endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
+    problems = []
+    for place, claim in enumerate(file.claims):
+        for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
+            if key not in endings:
+                near = suggestion(key, sorted(endings))
+                problems.append(
+                    Problem(f"claims[{place}].{path}", f"names no option of a trial (got {shown(key)}).{near}")
+                )
+    return problems
+
+
 def _in_content(role: Role, key: str) -> str:
     """Where a trial's content holds the value of a key of the file."""
     section, _, rest = key.partition(".")
@@ -278,8 +294,3 @@ def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> P
         if problem.path == key or problem.path.startswith((f"{key}.", f"{key}[")):
             return Problem(problem.path, problem.message, loaded.document.place(f"experiment.factors.{key}"))
     return problem
-
-
-def _label(role: Role, levels: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    parts = [f"{names[key]}={level_text(level)}" for key, level in levels.items()]
-    return " ".join(([] if role == "supervised" else [role]) + parts) or "the network as given"

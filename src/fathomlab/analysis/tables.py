@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fathomlab.base.labels import dotted
 from fathomlab.store.reading import Store, TrialRecord
 
 
@@ -49,13 +50,3 @@ def columns(store: Store, names: Sequence[str]) -> dict[str, list[Any]]:
                 rows.append({**about, **condition.factors, **fate, "seconds": record.seconds, **record.metrics})
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return {key: [row.get(key) for row in rows] for key in keys}
-
-
-def dotted(value: Any, path: str = "") -> dict[str, Any]:
-    """Nested options by dotted key; an empty section stays as it is."""
-    if not isinstance(value, Mapping) or not value:
-        return {path: value}
-    made: dict[str, Any] = {}
-    for key, inner in value.items():
-        made |= dotted(inner, f"{path}.{key}" if path else str(key))
-    return made

@@ -1,6 +1,6 @@
 """How factors and their levels are called in labels and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -23,3 +23,19 @@ def level_text(level: Any) -> str:
     if isinstance(level, list | tuple):
         return "-".join(level_text(item) for item in level)
     return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def dotted(value: Any, path: str = "") -> dict[str, Any]:
+    """Nested options by dotted key; an empty section stays as it is."""
+    if not isinstance(value, Mapping) or not value:
+        return {path: value}
+    made: dict[str, Any] = {}
+    for key, inner in value.items():
+        made |= dotted(inner, f"{path}.{key}" if path else str(key))
+    return made
+
+
+def condition_label(role: str, levels: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """A condition in words: its role, where it is not the only one, and the level of each factor."""
+    parts = [f"{names[key]}={level_text(level)}" for key, level in levels.items()]
+    return " ".join([role] * (role != "supervised") + parts) or "the network as given"

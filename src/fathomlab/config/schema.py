@@ -75,7 +75,7 @@ class TrainingOptions:
     scheduler: str | None = None
     optimizer_params: dict[str, Any] = field(default_factory=dict)
     scheduler_params: dict[str, Any] = field(default_factory=dict)
-    precision: Literal["fp32", "bf16", "auto", "fp64"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     label_smoothing: Fraction = 0.0
     gradient_clip: Positive | None = None
 

@@ -26,7 +26,7 @@ class Snapshot:
         train: Mean over the epoch that has just ended, while the weights moved; None inside an epoch.
         validation: With the weights as they are now; None inside an epoch.
         lr: Learning rate of the last step, one a replica.
-        objective: Mean of the trial's own loss over the epoch where it is not plain cross-entropy, (k,).
+        objective: Mean of the trial's own loss over the epoch that has just ended, (k,); None inside an epoch.
     """
 
     epoch: int
@@ -64,8 +64,7 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
         finite = torch.where(state.bad_step == 0, validation.accuracy, torch.full_like(validation.accuracy, -1))
         state.best.update(finite, state.epoch, state.values, state.buffers)
         _observe(training, validation)
-        own = None if training.plain else objective
-        yield Snapshot(state.epoch, state.step, Outcome(loss, correct), validation, lr, own)
+        yield Snapshot(state.epoch, state.step, Outcome(loss, correct), validation, lr, objective)
 
 
 def _order(training: Training, epoch: int) -> Indices:

@@ -53,6 +53,11 @@ class Recipe:
     data: str
     teaching: Teaching | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether the trial's own loss is the plain cross-entropy on its labels."""
+        return self.teaching is None and self.label_smoothing == 0
+
     def signature(self) -> "Recipe":
         """The recipe with everything removed that may differ between the trials of one pack.
 

@@ -79,8 +79,8 @@ class Training:
 
     @property
     def plain(self) -> bool:
-        """Whether the trial's own loss is the plain cross-entropy on its labels."""
-        return self.teachers is None and isinstance(self._smoothing, float) and self._smoothing == 0.0
+        """Whether the own loss of every trial is the plain cross-entropy on its labels."""
+        return all(recipe.plain for recipe in self.recipes)
 
     def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
         """The trial's own loss of each example, (k, n).

@@ -5,7 +5,7 @@ single calls, and batch normalisation of maps is per replica without further wor
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 from fathomlab.base.noise import mix, uniform
 from fathomlab.base.shapes import Images, Logits
 from fathomlab.models.architecture import Architecture, signature
+from fathomlab.models.functions import Affine, Normalised
 from fathomlab.models.layers import (
     BatchNorm,
     Conv2d,
@@ -68,7 +69,7 @@ class Network:
     def buffers(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
         """Fresh running statistics, mean 0 and variance 1, each (k, features)."""
         made = {}
-        for name, features in _norms(self.architecture.layers):
+        for name, features in norms(self.architecture.layers):
             made[f"{name}.running_mean"] = torch.zeros(self.replicas, features, dtype=dtype, device=device)
             made[f"{name}.running_var"] = torch.ones(self.replicas, features, dtype=dtype, device=device)
         return made
@@ -153,7 +154,7 @@ class _Run:
         return ACTIVATE[kind](x)
 
     def _linear(self, layer: Linear, x: Tensor) -> Tensor:
-        return _Affine.apply(x, self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"])
+        return Affine.apply(x, self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"])
 
     def _residual(self, layer: Residual, x: Tensor, place: str) -> Tensor:
         branch = self.layers(layer.branch, x, f"{place}b")
@@ -167,16 +168,18 @@ class _Run:
         if self.mode != "train" or (rates is None and layer.rate == 0):
             return x
         assert self.keys is not None, "dropout needs keys"
-        rate = layer.rate if rates is None else rates.to(x.dtype).view(-1, 1, 1)
+        rate = layer.rate if rates is None else rates.float().view(-1, 1, 1)
         cells = torch.arange(x[0].numel(), device=x.device).view(1, *x.shape[1:])
         keep = uniform(mix(mix(self.keys, layer.place).view(-1, 1, 1), cells)) >= rate
-        return x * keep / (1 - rate)
+        return x * keep / (1 - (rate if rates is None else rates.to(x.dtype).view(-1, 1, 1)))
 
     def _norm(self, layer: BatchNorm, x: Tensor, eps: Tensor | None) -> Tensor:
         gamma, beta = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
         mean, var = self.buffers[f"{layer.name}.running_mean"], self.buffers[f"{layer.name}.running_var"]
-        if x.dim() == 4 and eps is None:
-            batch = self.mode != "eval"
+        batch = self.mode != "eval"
+        if (
+            x.dim() == 4 and eps is None and not (batch and x.numel() == x.shape[1])
+        ):  # torch refuses one value a channel
             running = (mean.view(-1), var.view(-1)) if self.mode != "measure" else (None, None)
             return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), batch, MOMENTUM, layer.eps)
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
@@ -185,7 +188,7 @@ class _Run:
             return (x - mean.view(shape)) * (gamma.view(shape) * torch.rsqrt(var.view(shape) + added)) + beta.view(
                 shape
             )
-        made, centre, spread = _Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
+        made, centre, spread = Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
         if self.mode == "train":
             self._move(mean, var, centre, spread, x.numel() // spread.numel())
         return made
@@ -196,98 +199,6 @@ class _Run:
         mean.lerp_(centre.detach().view_as(mean).to(mean.dtype), MOMENTUM)
         unbiased = spread.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
         var.lerp_(unbiased, MOMENTUM)
-
-
-class _Affine(torch.autograd.Function):
-    """x W^T + b for each replica: x (k, n, inputs), W (k, outputs, inputs), b (k, outputs).
-
-    torch's own gradient of a transposed weight comes out transposed, and every optimiser step would copy it.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        (gradient,) = gradients
-        inner = torch.bmm(gradient, weight.to(gradient.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        outer = torch.bmm(gradient.transpose(1, 2), x.to(gradient.dtype))
-        return inner, outer.to(weight.dtype), gradient.sum(1).to(weight.dtype)
-
-
-class _Normalised(torch.autograd.Function):
-    """gamma (x - mean) / sqrt(var + eps) + beta over `axes`, with the mean and the biased variance.
-
-    The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times where the chain rule, operation by
-    operation, reads it a dozen times. Three plain passes for the statistics: torch.var_mean takes ten times as long.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float | Tensor, axes: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = x.mean(axes, keepdim=True)
-        centred = x - mean
-        var = centred.square().mean(axes, keepdim=True)
-        scale = torch.rsqrt(var + eps)
-        centred.mul_(scale)
-        ctx.save_for_backward(centred, gamma, scale)
-        ctx.axes = axes
-        ctx.mark_non_differentiable(mean, var)
-        return torch.addcmul(beta, centred, gamma), mean, var
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        normal, gamma, scale = ctx.saved_tensors
-        gradient = gradients[0]
-        count = normal.numel() // scale.numel()
-        of_beta = gradient.sum(ctx.axes, keepdim=True)
-        of_gamma = (gradient * normal).sum(ctx.axes, keepdim=True)
-        slope = gamma * scale
-        inner = torch.addcmul(slope * of_beta / -count, gradient, slope)
-        inner = torch.addcmul(inner, normal, slope * of_gamma / -count)
-        return inner, of_gamma, of_beta, None, None
-
-
-class Module(torch.nn.Module):
-    """One network as an ordinary torch module: images (n, c, h, w) or (n, pixels) to logits (n, classes)."""
-
-    def __init__(self, architecture: Architecture, seed: int = 0):
-        """Fill the parameters with the initial values of `seed`."""
-        super().__init__()
-        from fathomlab.models.initial import initial_values
-
-        self.architecture = architecture
-        self._network = Network([architecture])
-        self._names = [parameter.name for parameter in architecture.parameters()]
-        for name, value in initial_values(architecture, seed).items():
-            self.register_parameter(name.replace(".", "/"), torch.nn.Parameter(value.float()))
-        for name, value in self._network.buffers(torch.float32, "cpu").items():
-            self.register_buffer(name.replace(".", "/"), value[0])
-
-    def load(self, values: Values) -> None:
-        """Take parameters and running statistics by name, each without the replica axis."""
-        with torch.no_grad():
-            for name, value in values.items():
-                self.get_tensor(name).copy_(value)
-
-    def get_tensor(self, name: str) -> Tensor:
-        """The parameter or running statistic called `name`."""
-        return getattr(self, name.replace(".", "/"))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes); batch statistics in training mode, running ones in evaluation mode."""
-        values = {name: self.get_tensor(name).unsqueeze(0) for name in self._names}
-        buffers = {}
-        for layer, _ in _norms(self.architecture.layers):
-            for kind in ("running_mean", "running_var"):
-                buffers[f"{layer}.{kind}"] = self.get_tensor(f"{layer}.{kind}").unsqueeze(0)
-        shaped = images.reshape(1, len(images), *self.architecture.shape)
-        keys = torch.randint(2**62, (1,)) if self.training else None
-        return self._network(values, buffers, shaped, "train" if self.training else "eval", keys)[0]
 
 
 def _to_maps(images: Images) -> Tensor:
@@ -320,11 +231,12 @@ def _options(layers: Layers, place: str = "") -> list[tuple[str, float | bool]]:
     return found
 
 
-def _norms(layers: Layers) -> list[tuple[str, int]]:
+def norms(layers: Layers) -> list[tuple[str, int]]:
+    """Names and features of the batch normalisations, in the network's order."""
     found: list[tuple[str, int]] = []
     for layer in layers:
         if isinstance(layer, BatchNorm):
             found.append((layer.name, layer.features))
         elif isinstance(layer, Residual):
-            found += _norms(layer.branch) + (_norms(layer.shortcut) if layer.on else [])
+            found += norms(layer.branch) + (norms(layer.shortcut) if layer.on else [])
     return found

@@ -138,7 +138,8 @@ def _start(number: int, events: "Queue[Event]") -> "subprocess.Popen[str]":
 def _listen(number: int, process: "subprocess.Popen[str]", events: "Queue[Event]") -> None:
     with cast(IO[str], process.stdout) as answers:
         for line in answers:
-            events.put((number, json.loads(line)))
+            with contextlib.suppress(json.JSONDecodeError):  # a line torn by the worker's death
+                events.put((number, json.loads(line)))
     code = process.wait()
     with contextlib.suppress(OSError):
         cast(IO[str], process.stdin).close()

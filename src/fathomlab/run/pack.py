@@ -128,12 +128,12 @@ class _Pack:
         bad_steps = self.training.state.bad_step.tolist()
         seconds = (time.monotonic() - self.started) / len(self.replicas)
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
-        if snapshot.objective is not None:
-            rows["train/objective"] = snapshot.objective.tolist()
         for place, replica in enumerate(self.replicas):
             if replica.diverged:
                 continue
             metrics = {name: row[place] for name, row in rows.items()}
+            if snapshot.objective is not None and not self.recipes[place].plain:
+                metrics["train/objective"] = float(snapshot.objective[place])
             record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": snapshot.lr[place], **metrics}
             replica.folder.append("metrics.jsonl", record | {"seconds": seconds})
             replica.diverged = bad_steps[place]

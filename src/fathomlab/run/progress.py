@@ -114,7 +114,8 @@ def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
     if kind == "planned":
         workers = "1 worker" if tally.workers == 1 else f"{tally.workers} workers"
         packs = "1 pack" if event["packs"] == 1 else f"{event['packs']} packs"
-        return f"{event['trials']} trials, {event['cached']} cached, {tally.total} to run in {packs} on {workers}"
+        trials = "1 trial" if event["trials"] == 1 else f"{event['trials']} trials"
+        return f"{trials}, {event['cached']} cached, {tally.total} to run in {packs} on {workers}"
     if kind == "finished":
         said[0] = time.monotonic()
         words = f"trial {tally.done}/{tally.total} {tally.labels.get(event['trial'], event['trial'][:12])}"

@@ -1,0 +1,64 @@
+"""Layers whose gradients are written out, because torch's own would read memory more often."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Affine(torch.autograd.Function):
+    """x W^T + b for each replica: x (k, n, inputs), W (k, outputs, inputs), b (k, outputs).
+
+    torch's own gradient of a transposed weight comes out transposed, and every optimiser step would copy it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The product and the sum."""
+        ctx.save_for_backward(x, weight)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Gradients of x, W and b."""
+        x, weight = ctx.saved_tensors
+        (gradient,) = gradients
+        inner = torch.bmm(gradient, weight.to(gradient.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
+        outer = torch.bmm(gradient.transpose(1, 2), x.to(gradient.dtype))
+        return inner, outer.to(weight.dtype), gradient.sum(1).to(weight.dtype)
+
+
+class Normalised(torch.autograd.Function):
+    """gamma (x - mean) / sqrt(var + eps) + beta over `axes`, with the mean and the biased variance.
+
+    The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times where the chain rule, operation by
+    operation, reads it a dozen times. Three plain passes for the statistics: torch.var_mean takes ten times as long.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float | Tensor, axes: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The normalised batch, its mean and its biased variance."""
+        mean = x.mean(axes, keepdim=True)
+        centred = x - mean
+        var = centred.square().mean(axes, keepdim=True)
+        scale = torch.rsqrt(var + eps)
+        centred.mul_(scale)
+        ctx.save_for_backward(centred, gamma, scale)
+        ctx.axes = axes
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(beta, centred, gamma), mean, var
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x, gamma and beta."""
+        normal, gamma, scale = ctx.saved_tensors
+        gradient = gradients[0]
+        count = normal.numel() // scale.numel()
+        of_beta = gradient.sum(ctx.axes, keepdim=True)
+        of_gamma = (gradient * normal).sum(ctx.axes, keepdim=True)
+        slope = gamma * scale
+        inner = torch.addcmul(slope * of_beta / -count, gradient, slope)
+        inner = torch.addcmul(inner, normal, slope * of_gamma / -count)
+        return inner, of_gamma, of_beta, None, None
