@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fathomlab import data as datasets
 from fathomlab.base.problems import UserError
+from fathomlab.data.split import limited
 from fathomlab.data.table import Split
 from fathomlab.engine.images import Pictures, pictures, splits
 from fathomlab.engine.loop import Snapshot, train
@@ -227,6 +228,9 @@ def _teachers(
     """The teachers of a pack of students, with their logits for every training image, stored beside them."""
     dtype = storage(recipes[0].precision)
     columns, logits = [], []
+    rows = torch.arange(len(images.labels), device=device)
+    if recipes[0].limit is not None:
+        rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
     for trial, own in zip(trials, recipes, strict=True):
         assert trial.teacher is not None
         assert own.teaching is not None
@@ -237,28 +241,33 @@ def _teachers(
             )
         tensors, _ = load_tensors(folder / "checkpoint.safetensors")
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        logits.append(
-            _teacher_logits(folder, Network([own.teaching.architecture], device), columns[-1], images).to(dtype)
-        )
+        network = Network([own.teaching.architecture], device)
+        logits.append(_teacher_logits(folder, network, columns[-1], images, rows).to(dtype))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
     network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
     return Teachers(torch.stack(logits), network, stacked, stacked)
 
 
 @torch.no_grad()
-def _teacher_logits(folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures) -> Tensor:
-    """A teacher's outputs for the un-augmented training images in the order of the data set, (n, classes)."""
+def _teacher_logits(
+    folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures, rows: Tensor
+) -> Tensor:
+    """A teacher's outputs for the un-augmented training images at `rows`, in a table (n, classes) over all of them.
+
+    They are stored beside the teacher with the rows that they belong to, and reused by every later student.
+    """
     path = folder / "logits.safetensors"
     device = images.images.device
+    table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device)
     if path.exists():
         stored, about = load_tensors(path)
-        if about.get("trial") == folder.name and len(stored["logits"]) == len(images.images):
-            return stored["logits"].to(device)
+        if about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu()):
+            table[rows] = stored["logits"].to(device)
+            return table
     single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
-    parts = []
-    for start in range(0, len(images.images), TEACHER_BATCH):
-        batch = images.normalised(images.images[start : start + TEACHER_BATCH]).unsqueeze(0)
-        parts.append(network(single, single, batch, "eval")[0])
-    logits = torch.cat(parts)
-    save_tensors(path, {"logits": logits.float()}, {"trial": folder.name})
-    return logits.float()
+    for start in range(0, len(rows), TEACHER_BATCH):
+        some = rows[start : start + TEACHER_BATCH]
+        batch = images.normalised(images.images[some]).unsqueeze(0)
+        table[some] = network(single, single, batch, "eval")[0].float()
+    save_tensors(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
+    return table
