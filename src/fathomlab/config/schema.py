@@ -63,7 +63,8 @@ class TrainingOptions:
         optimizer: Optimiser; `optimizer_params` are its options beside the learning rate.
         lr: Learning rate at the start.
         scheduler: Learning-rate schedule or none; `scheduler_params` are its options.
-        precision: Number format of the matrix products; parameters and statistics stay in fp32 (fp64 with fp64).
+        precision: Number format of the matrix products; parameters and statistics stay in fp32 (fp64 with fp64). bf16 runs
+            only after a self-test on the network's own shapes; auto takes it where it is right and pays.
         label_smoothing: Share of the label spread evenly over the classes.
         gradient_clip: Largest norm of the whole gradient, or none.
     """
@@ -75,7 +76,7 @@ class TrainingOptions:
     scheduler: str | None = None
     optimizer_params: dict[str, Any] = field(default_factory=dict)
     scheduler_params: dict[str, Any] = field(default_factory=dict)
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    precision: Literal["fp32", "bf16", "auto", "fp64"] = "fp32"
     label_smoothing: Fraction = 0.0
     gradient_clip: Positive | None = None
 

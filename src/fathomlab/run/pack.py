@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from fathomlab.data.split import limited
 from fathomlab.data.table import Split
 from fathomlab.engine.images import Pictures, pictures, splits
 from fathomlab.engine.loop import Snapshot, train
-from fathomlab.engine.precision import storage
+from fathomlab.engine.precision import choose_precision, storage
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Outcome, Teachers, Training, evaluate
 from fathomlab.models.network import Network
@@ -91,7 +91,10 @@ class _Pack:
     ):
         self.started = time.monotonic()
         self.root, self.device, self.emit = root, device, emit
-        self.recipes = [recipe(trial) for trial in trials]
+        planned = [recipe(trial) for trial in trials]
+        asked = planned[0]
+        precision = choose_precision(asked.precision, asked.architecture, asked.batch_size, device)
+        self.recipes = [replace(own, precision=precision) for own in planned]
         common = self.recipes[0]
         split, images = _images(common.data, device.type, storage(common.precision))
         train_index, validation_index = splits(self.recipes, split.train_labels, device)

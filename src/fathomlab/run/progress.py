@@ -144,7 +144,7 @@ def _live(tally: Tally, out: IO[str]) -> Iterator[Callable[[Mapping[str, Any]], 
             tally.take(event)
             text = _line(tally, event, [time.monotonic()])
             if event["event"] != "epoch" and text:
-                console.print(text, markup=False, highlight=False)
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         yield take
 

@@ -246,7 +246,7 @@ SCALARS = {
     ),
     "an unknown precision": (
         training("precision: fp16"),
-        ["exp.yaml:5  training.precision: should be one of fp32, bf16, fp64 (got 'fp16'). Did you mean 'fp64'?"],
+        ["exp.yaml:5  training.precision: should be one of fp32, bf16, auto, fp64 (got 'fp16'). Did you mean 'fp64'?"],
     ),
     "a difficulty of 2": (
         section("data", "name: shapes", "params: {difficulty: 2.0}"),
