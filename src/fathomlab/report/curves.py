@@ -149,7 +149,7 @@ def _spec(lines: list[Line], scale: dict[str, Any], last: int) -> dict[str, Any]
         "title": "epoch",
         "scale": {"domain": [1, last], "nice": False},
     }
-    x["axis"] = {"tickMinStep": 1, "tickCount": 6, "format": "d"}
+    x["axis"] = {"values": epoch_ticks(last), "format": "d"}
     y = {"field": "v", "type": "quantitative", "scale": scale}
     color = channel(COLOURS, len(lines))
     dash = channel(DASHES, len(lines))
@@ -197,6 +197,17 @@ def _only_epoch(lines: list[Line], scale: dict[str, Any]) -> dict[str, Any]:
             {"data": {"values": points}, "mark": point, "encoding": {"x": x, "y": y, "color": color, "shape": shape}},
         ],
     }
+
+
+def epoch_ticks(last: int) -> list[int]:
+    """Whole epochs to mark on an axis from 1 to `last`: all of a few, else the first and round ones, at most eight.
+
+    Example:
+        >>> epoch_ticks(3), epoch_ticks(50)
+        ([1, 2, 3], [1, 10, 20, 30, 40, 50])
+    """
+    step = next(10**power * unit for power in range(9) for unit in (1, 2, 5) if last <= 7 * 10**power * unit)
+    return [1, *range(step if step > 1 else 2, last + 1, step)]
 
 
 def _table(name: str, quantity: Quantity, lines: list[Line]) -> Table:
