@@ -35,7 +35,18 @@ class Pictures:
 
     def normalised(self, images: Tensor) -> Images:
         """(images / 255 - mean) / deviation, in the format of `mean`."""
-        return (images.to(self.mean.dtype) - self.mean) * self.scale
+        return images.to(self.mean.dtype).sub_(self.mean).mul_(self.scale)
+
+    def batch(self, index: Indices) -> Images:
+        """Normalised training images at `index`, (k, n, c, h, w)."""
+        if self.images.device.type != "cpu":
+            return self.normalised(self.images[index])
+        made = torch.empty((*index.shape, *self.images.shape[1:]), dtype=self.mean.dtype)
+        rows = self.images.flatten(1)
+        for own, places in zip(made, index, strict=True):  # one replica's batch stays in the cache from bytes to numbers
+            own.flatten(1).copy_(rows.index_select(0, places))
+            own.sub_(self.mean).mul_(self.scale)
+        return made
 
 
 def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtype) -> Pictures:

@@ -134,9 +134,9 @@ class Training:
 
     def batch(self, index: Indices, epoch: int | None) -> Tensor:
         """Normalised images at `index`, (k, n, c, h, w); augmented as in `epoch` where the trial augments."""
-        images = self.data.images[index]
-        if epoch is not None and self.common.augment:
-            images = augment(images, self.keys("augment"), epoch, index, self.common.augment)
+        if epoch is None or not self.common.augment:
+            return self.data.batch(index)
+        images = augment(self.data.images[index], self.keys("augment"), epoch, index, self.common.augment)
         return self.data.normalised(images)
 
     def forward(
@@ -169,7 +169,7 @@ def evaluate(training: Training, values: Tensors, buffers: Tensors, validation: 
     for start in range(0, total, EVALUATION_BATCH):
         if validation:
             index = training.validation_index[:, start : start + EVALUATION_BATCH]
-            images, labels = data.normalised(data.images[index]), data.labels[index]
+            images, labels = data.batch(index), data.labels[index]
         else:
             rows = slice(start, start + EVALUATION_BATCH)
             images = data.normalised(data.test_images[rows]).expand(len(training.recipes), -1, -1, -1, -1)
