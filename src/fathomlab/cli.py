@@ -40,6 +40,7 @@ def plan(
     from fathomlab import api
     from fathomlab.run import cost
     from fathomlab.run.experiment import experiment_name, form_packs, unfinished, worker_count
+    from fathomlab.run.resolve import recipe
 
     planned = api.load(find_file(file), overrides or [], quick)
     store = Store(runs or api.default_runs())
@@ -54,6 +55,9 @@ def plan(
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
+        "compiled_packs": sum(
+            cost.compiling_pays([recipe(trial) for trial in group], cost.training_images(group[0])) for group in groups
+        ),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
         "factors": {key: list(levels) for key, levels in planned.factors.items()},
@@ -71,7 +75,7 @@ def plan(
     print(
         f"{document['trials']} trials ({_count(document['conditions'], 'condition')} x "
         f"{_count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
-        f"{_count(len(groups), 'pack')}, about {duration(estimate['seconds'])} ({estimate['basis']})"
+        f"{_count(len(groups), 'pack')} ({document['compiled_packs']} compiled), about {duration(estimate['seconds'])} ({estimate['basis']})"
     )
     for condition in planned.conditions:
         print(f"  {condition.label}")

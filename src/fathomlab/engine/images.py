@@ -43,7 +43,9 @@ class Pictures:
             return self.normalised(self.images[index])
         made = torch.empty((*index.shape, *self.images.shape[1:]), dtype=self.mean.dtype)
         rows = self.images.flatten(1)
-        for own, places in zip(made, index, strict=True):  # one replica's batch stays in the cache from bytes to numbers
+        for own, places in zip(
+            made, index, strict=True
+        ):  # one replica's batch stays in the cache from bytes to numbers
             own.flatten(1).copy_(rows.index_select(0, places))
             own.sub_(self.mean).mul_(self.scale)
         return made

@@ -58,6 +58,7 @@ def _compiled(
 ) -> tuple[Tensor, Tensor]:
     """The same, compiled once for each shape; its gradient is compiled with it."""
     if training.program is None:
+        torch.compiler.reset()  # torch compiles one function for a few shapes only; each pack is a shape of its own
         training.program = torch.compile(_forward, dynamic=False)
     return training.program(training, images, labels, taught, keys)
 

@@ -59,7 +59,10 @@ class Training:
         teachers: Teachers | None = None,
         compiled: bool = False,
     ):
-        """Start from the initial values of each seed. All recipes must have one signature."""
+        """Start from the initial values of each seed. All recipes must have one signature.
+
+        `compiled` compiles the forward and backward pass, once for this pack.
+        """
         self.compiled = compiled
         self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
         assert len({recipe.signature() for recipe in recipes}) == 1, "a pack has one signature"

@@ -25,6 +25,7 @@ from fathomlab.models.network import Network
 from fathomlab.plan import Trial
 from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
+from fathomlab.run.cost import compiling_pays
 from fathomlab.run.resolve import recipe
 from fathomlab.store.checkpoints import load_tensors, save_tensors
 from fathomlab.store.writing import TrialFolder
@@ -99,7 +100,8 @@ class _Pack:
         split, images = _images(common.data, device.type, storage(common.precision))
         train_index, validation_index = splits(self.recipes, split.train_labels, device)
         teachers = _teachers(trials, self.recipes, images, root, device) if common.teaching else None
-        self.training = Training(self.recipes, images, train_index, validation_index, device, teachers)
+        compiled = device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
+        self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled)
         self.replicas = [Replica(trial, TrialFolder(root, trial.hash, trial.content, logging), {}) for trial in trials]
         self.probes = [PROBES[name]() for name in trials[0].content["probes"]]
         self._provenance(split, json.loads(common.data)["name"])
@@ -200,6 +202,7 @@ class _Pack:
             "hardware": hardware,
             "device": self.device.type,
             "precision": self.recipes[0].precision,
+            "compiled": self.training.compiled,
             "threads": torch.get_num_threads(),
             "data": {
                 "name": data,
