@@ -75,7 +75,8 @@ def plan(
     print(
         f"{document['trials']} trials ({_count(document['conditions'], 'condition')} x "
         f"{_count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
-        f"{_count(len(groups), 'pack')} ({document['compiled_packs']} compiled), about {duration(estimate['seconds'])} ({estimate['basis']})"
+        f"{_count(len(groups), 'pack')} ({document['compiled_packs']} compiled), "
+        f"about {duration(estimate['seconds'])} ({estimate['basis']})"
     )
     for condition in planned.conditions:
         print(f"  {condition.label}")
