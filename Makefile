@@ -23,6 +23,13 @@ setup-test: .venv/.ready-test
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-test.lock
 	touch $@
 
+.venv-bench/.ready: requirements.lock requirements-bench.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r requirements.lock -r requirements-bench.lock
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
 run: setup
 	for number in 1_1 1_2 1_3 2_2; do $(BIN)/fathomlab run $$number --quick --runs $(RUNS) || exit $$?; done
 	$(BIN)/fathomlab report --runs $(RUNS)
@@ -39,9 +46,9 @@ check: setup-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: setup-test
-	$(BIN)/python -m benchmarks
+bench: setup .venv-bench/.ready
+	.venv-bench/bin/python -m benchmarks
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .venv .venv-bench build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
