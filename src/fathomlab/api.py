@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.analysis.tables import columns
 from fathomlab.analysis.verdicts import verdicts
-from fathomlab.base.problems import ConfigError, Problem
+from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
 from fathomlab.plan import Plan
 from fathomlab.report.page import write_index, write_report
 from fathomlab.run.experiment import Summary, experiment_name, run_experiment
@@ -31,7 +31,7 @@ def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = Fals
     """Read and check an experiment and plan its trials; nothing is trained.
 
     Args:
-        source: A path to an experiment file, or a mapping of the same format.
+        source: A path to an experiment file, the number of one of the laboratory's, or a mapping of the same format.
         overrides: `key.path=value`, one or several.
         quick: Lay the file's `quick` section over the rest.
 
@@ -39,12 +39,29 @@ def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = Fals
         ConfigError: Every problem at once.
         UserError: The file cannot be read.
     """
-    return prepare(source, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    found = source if isinstance(source, Mapping) else find_file(os.fspath(source))
+    return prepare(found, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+
+
+def find_file(name: str) -> Path:
+    """The experiment file that `name` means: a path, or the number of one of the laboratory's files.
+
+    Raises:
+        UserError: There is none.
+    """
+    path = Path(name)
+    folders = [Path("configs"), Path(__file__).parents[2] / "configs"]
+    candidates = [folder / spelling for folder in folders for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
+    found = next((candidate for candidate in (path, *candidates) if candidate.is_file()), None)
+    if found is not None:
+        return found
+    known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})
+    raise UserError(f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.")
 
 
 def run(
     source: Source | Plan,
-    *overrides: str,
+    *overrides: str | Sequence[str],
     runs: str | os.PathLike[str] | None = None,
     quick: bool = False,
     device: str = "auto",
@@ -58,7 +75,8 @@ def run(
         UserError: The store cannot be written, or the data are not here.
         KeyboardInterrupt: Stopped; finished trials stay.
     """
-    plan = source if isinstance(source, Plan) else load(source, overrides, quick)
+    words = [word for given in overrides for word in ([given] if isinstance(given, str) else given)]
+    plan = source if isinstance(source, Plan) else load(source, words, quick)
     root = Path(runs) if runs is not None else default_runs()
     with showing(progress, trial_labels(plan)) as emit:
         summary = run_experiment(plan, root, device, workers, emit)
@@ -70,8 +88,11 @@ def write_reports(root: Path, experiment: str) -> Path:
     """Write an experiment's report and the index over all experiments; returns the report's path."""
     store = Store(root)
     record = store.experiment(experiment)
-    path = write_report(store, experiment, verdicts(store, record))
-    write_index(store)
+    try:
+        path = write_report(store, experiment, verdicts(store, record))
+        write_index(store)
+    except OSError as error:
+        raise UserError(f"{root}: the report cannot be written there: {error.strerror or error}.") from None
     return path
 
 

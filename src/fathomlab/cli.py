@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
-from fathomlab.base.problems import UserError, suggestion
+from fathomlab.base.problems import UserError
 from fathomlab.store.reading import Store
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def plan(
     from fathomlab.run.experiment import experiment_name, form_packs, unfinished, worker_count
     from fathomlab.run.resolve import recipe
 
-    planned = api.load(find_file(file), overrides or [], quick)
+    planned = api.load(file, overrides or [], quick)
     store = Store(runs or api.default_runs())
     todo = unfinished(planned, store)
     groups = form_packs(planned, todo)
@@ -72,11 +72,11 @@ def plan(
         return
     from fathomlab.run.progress import duration
 
+    compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
     print(
-        f"{document['trials']} trials ({_count(document['conditions'], 'condition')} x "
+        f"{_count(document['trials'], 'trial')} ({_count(document['conditions'], 'condition')} x "
         f"{_count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
-        f"{_count(len(groups), 'pack')} ({document['compiled_packs']} compiled), "
-        f"about {duration(estimate['seconds'])} ({estimate['basis']})"
+        f"{_count(len(groups), 'pack')}{compiled}, about {duration(estimate['seconds'])} ({estimate['basis']})"
     )
     for condition in planned.conditions:
         print(f"  {condition.label}")
@@ -101,11 +101,11 @@ def run(
 
     if progress not in MODES:
         raise UserError(f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
-    planned = api.load(find_file(file), overrides or [], quick)
-    for notice in planned.notices:
-        print(f"note: {notice}", file=sys.stderr)
+    planned = api.load(file, overrides or [], quick)
     results = api.run(planned, runs=runs, device=device, workers=workers, progress=progress)
     summary = results.summary
+    for notice in planned.notices:
+        print(f"note: {notice}", file=sys.stderr)
     if as_json:
         _print_json({**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)})
     else:
@@ -154,7 +154,9 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     for row in rows:
         accuracy = row["metrics"].get("test/accuracy")
         shown = f"{accuracy:.4f}" if accuracy is not None else "-"
-        print(f"{row['trial'][:12]}  {row['status']:<9}  seed {row['seed']}  test {shown}  {row['experiment'] or '-'}")
+        print(
+            f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  {row['condition']}  {row['experiment']}"
+        )
     if not rows:
         print("no trials yet")
 
@@ -229,24 +231,6 @@ def data_import(
         print(entry)
 
 
-def find_file(name: str) -> Path:
-    """The experiment file that `name` means: a path, or the number of one of the laboratory's files.
-
-    Raises:
-        UserError: There is none.
-    """
-    path = Path(name)
-    if path.exists():
-        return path
-    folders = [Path("configs"), Path(__file__).parents[2] / "configs"]
-    candidates = [folder / spelling for folder in folders for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
-    found = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if found is not None:
-        return found
-    known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})
-    raise UserError(f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, 1 when trials failed, 2 for a user's mistake, 130 when stopped."""
     sys.exit(_guarded(lambda: app(arguments, standalone_mode=False)))
@@ -256,13 +240,14 @@ def laboratory(arguments: list[str] | None = None) -> int:
     """The seed's command: `main.py --experiment 1_1 [--device D] [key=value ...]`; all options of `run` are taken."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     place = next((place for place, word in enumerate(given) if word.split("=")[0] == "--experiment"), None)
-    if place is not None:
-        _, equals, name = given[place].partition("=")
+    _, equals, name = given[place].partition("=") if place is not None else ("", "", "")
+    if place is not None and not equals:
+        name = "".join(given[place + 1 : place + 2])
+    if place is not None and name:
         rest = given[place + 1 :] if equals else given[place + 2 :]
-        name = name if equals else "".join(given[place + 1 : place + 2])
         words = ["run", name, *given[:place], *rest]
         return _guarded(lambda: app(words, standalone_mode=False))
-    if given in (["--help"], ["-h"]):
+    if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0
     print("--experiment is missing. Example: python main.py --experiment 1_1", file=sys.stderr)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, dotted, short_names
@@ -106,6 +106,7 @@ class Plan:
         return self.loaded.document.data.get("claims") or []
 
 
+@runtime_checkable
 class Resolver(Protocol):
     """What the plan must be told by the layers that own the parts."""
 
@@ -219,7 +220,8 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
             document.places[f"experiment.factors.{key}"] = document.place(f"experiment.{name}")
         residual = f"{section}.params.residual"
         fixed = document.places.get(residual, "").startswith("override")
-        if options.depths is not None and not factors and not fixed:
+        asked = {key for key in factors if document.place(f"experiment.factors.{key}").startswith("override")}
+        if options.depths is not None and not factors.keys() - asked and residual not in factors and not fixed:
             declared[residual] = Factor((False, True))
     for key in factors:
         if not any(_reads(role, key) for role in roles):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fathomlab.base.labels import dotted
-from fathomlab.store.reading import Store, TrialRecord
+from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
 
 
 def trial_rows(store: Store) -> list[dict[str, Any]]:
@@ -13,23 +13,25 @@ def trial_rows(store: Store) -> list[dict[str, Any]]:
     return [trial_row(store.trial(trial), experiments) for trial in store.trials()]
 
 
-def experiments_of(store: Store) -> dict[str, list[str]]:
-    """Trial hash -> names of the experiments that it belongs to."""
-    found: dict[str, list[str]] = {}
+def experiments_of(store: Store) -> dict[str, list[tuple[str, ConditionRecord]]]:
+    """Trial hash -> the experiments that it belongs to, by name, and its condition there."""
+    found: dict[str, list[tuple[str, ConditionRecord]]] = {}
     for record in store.experiments():
         for condition in record.conditions:
             for _, trial in condition.trials:
-                found.setdefault(trial, []).append(record.name)
+                found.setdefault(trial, []).append((record.name, condition))
     return found
 
 
-def trial_row(record: TrialRecord, experiments: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """One trial: hash, experiments, status, seed, options by dotted key, parameters, metrics."""
+def trial_row(record: TrialRecord, experiments: Mapping[str, Sequence[tuple[str, ConditionRecord]]]) -> dict[str, Any]:
+    """One trial: hash, experiments, condition and role in the first of them, status, seed, options, parameters, metrics."""
     inside = list(experiments.get(record.trial, ()))
     return {
         "trial": record.trial,
-        "experiment": inside[0] if inside else None,
-        "experiments": inside,
+        "experiment": inside[0][0] if inside else None,
+        "experiments": [name for name, _ in inside],
+        "condition": inside[0][1].label if inside else None,
+        "role": inside[0][1].role if inside else None,
         "status": record.status,
         "seed": record.content.get("seed"),
         "config": dotted(record.content),

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from fathomlab.analysis.statistics import mean_interval, t_quantile, t_tail
 from fathomlab.base.catalogue import plain
+from fathomlab.base.labels import level_text
 from fathomlab.config.load import check_claims
 from fathomlab.config.schema import Claim
 from fathomlab.store.reading import ConditionRecord, ExperimentRecord, Store
 
 POWER_QUANTILE = 0.84
+ONE_SIDED = 0.025
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,18 @@ def verdicts(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]
     differences = [_differences(store, experiment, claim) for claim in claims]
     levels = _holm([_p_values(claim, found) for claim, found in zip(claims, differences, strict=True)])
     return [
-        asdict(_judge(claim, found, allowed)) for claim, found, allowed in zip(claims, differences, levels, strict=True)
+        asdict(replace(_judge(claim, found, allowed, _absent(experiment, claim)), exploratory=experiment.claims_late))
+        for claim, found, allowed in zip(claims, differences, levels, strict=True)
     ]
+
+
+def _absent(experiment: ExperimentRecord, claim: Claim) -> str:
+    """The level of a claim that no condition of the plan has, in words; `""` where both are there."""
+    for level in claim.levels:
+        if not any(_matches(condition, {claim.factor: level, **claim.at}) for condition in experiment.conditions):
+            where = "".join(f" {key}={level_text(plain(value))}" for key, value in claim.at.items())
+            return f"the plan has no condition with {claim.factor}={level_text(plain(level))}{where}"
+    return ""
 
 
 def _differences(store: Store, experiment: ExperimentRecord, claim: Claim) -> list[float]:
@@ -100,25 +112,23 @@ def _tail(distance: float, error: float, n: int) -> float:
 def _holm(p_values: Sequence[float]) -> list[float]:
     """The one-sided level at which each claim is decided, 2.5 % for one claim: Holm's step-down procedure."""
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    levels = [0.025 / len(p_values)] * len(p_values) if p_values else []
+    levels = [ONE_SIDED / len(p_values)] * len(p_values) if p_values else []
     for rank, place in enumerate(order):
-        levels[place] = 0.025 / (len(p_values) - rank)
+        levels[place] = ONE_SIDED / (len(p_values) - rank)
         if p_values[place] > levels[place]:
             for later in order[rank:]:
-                levels[later] = 0.025 / (len(p_values) - rank)
+                levels[later] = ONE_SIDED / (len(p_values) - rank)
             break
     return levels
 
 
-def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
+def _judge(claim: Claim, found: Sequence[float], level: float, absent: str) -> Verdict:
     n = len(found)
     if n < 2:
         effect = found[0] if found else None
-        said = (
-            "no seed has both levels yet"
-            if not found
-            else f"one seed shows {_amount(claim, found[0])} and allows no interval"
-        )
+        said = absent or "no seed has both levels yet"
+        if found:
+            said = f"one seed shows {_amount(claim, found[0])} and allows no interval"
         return Verdict(claim.name, f"{claim.name}: {said}.", "undecided", effect, None, None, n)
     interval = mean_interval(found)
     assert interval.low is not None
@@ -131,8 +141,10 @@ def _judge(claim: Claim, found: Sequence[float], level: float) -> Verdict:
         f"the difference is {_amount(claim, interval.mean)}, 95 % interval {_amount(claim, interval.low)} to "
         f"{_amount(claim, interval.high)}, {n} paired seeds"
     )
+    if level < ONE_SIDED:
+        said += f"; decided at {100 * (1 - 2 * level):.1f} % (Holm over the claims)"
     if verdict == "undecided":
-        said += _missing(claim, interval.mean, stdev(found), n)
+        said += _missing(claim, interval.mean, stdev(found), n, level)
     return Verdict(claim.name, f"{claim.name}: {said}.", verdict, interval.mean, interval.low, interval.high, n)
 
 
@@ -148,7 +160,7 @@ def _decide(claim: Claim, mean: float, low: float, high: float, narrow: float) -
     return "refuted" if high < claim.matters else "undecided"
 
 
-def _missing(claim: Claim, mean: float, deviation: float, n: int) -> str:
+def _missing(claim: Claim, mean: float, deviation: float, n: int, level: float) -> str:
     """About how many more seeds would decide: ((t + 0.84) sd / |mean - delta|)^2."""
     target = claim.matters if claim.expect != "less" else -claim.matters
     if claim.expect == "equal":
@@ -156,7 +168,7 @@ def _missing(claim: Claim, mean: float, deviation: float, n: int) -> str:
     distance = abs(mean - target)
     if distance == 0:
         return "; no number of seeds decides an effect of exactly the size that matters"
-    needed = math.ceil(((t_quantile(0.975, n - 1) + POWER_QUANTILE) * deviation / distance) ** 2)
+    needed = math.ceil(((t_quantile(1 - level, n - 1) + POWER_QUANTILE) * deviation / distance) ** 2)
     more = max(needed - n, 1)
     return (
         f"; about {more} more {'seed' if more == 1 else 'seeds'} would decide"

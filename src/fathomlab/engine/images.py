@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from fathomlab.base.shapes import Images, Indices, RawImages
@@ -28,12 +29,12 @@ class Pictures:
 
     images: RawImages
     labels: Tensor
-    test_images: RawImages
+    test_images: UInt8[Tensor, "m c h w"]
     test_labels: Tensor
     mean: Tensor
     scale: Tensor
 
-    def normalised(self, images: Tensor) -> Images:
+    def normalised(self, images: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """(images / 255 - mean) / deviation, in the format of `mean`."""
         return images.to(self.mean.dtype).sub_(self.mean).mul_(self.scale)
 
@@ -65,7 +66,9 @@ def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtyp
     )
 
 
-def splits(recipes: Sequence[Recipe], labels: np.ndarray, device: torch.device) -> tuple[Indices, Indices]:
+def splits(
+    recipes: Sequence[Recipe], labels: np.ndarray, device: torch.device
+) -> tuple[Indices, Int[Tensor, "k held_out"]]:
     """Training and validation indices of each replica, (k, n) each, from (seed, "split") alone."""
     parts = []
     for recipe in recipes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from fathomlab.base.identity import stream_seed
@@ -54,7 +55,7 @@ class Training:
         recipes: Sequence[Recipe],
         data: Pictures,
         train_index: Indices,
-        validation_index: Indices,
+        validation_index: Int[Tensor, "k held_out"],
         device: torch.device,
         teachers: Teachers | None = None,
         compiled: bool = False,

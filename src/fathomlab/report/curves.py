@@ -219,6 +219,7 @@ def _table(name: str, quantity: Quantity, lines: list[Line]) -> Table:
         for line in lines:
             mean = line.means.get(epoch)
             values = (mean.mean, mean.low, mean.high) if mean is not None else (None, None, None)
+            values = values if mean is None or mean.n >= 3 else (mean.mean, None, None)  # two seeds say next to nothing
             row += [quantity.text(value) for value in values]
         rows.append(row)
     return table(name, columns, rows)

@@ -10,7 +10,9 @@ from typing import Any
 
 from fathomlab import data as datasets
 from fathomlab.base.identity import content_hash
+from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
+from fathomlab.config.load import set_path
 from fathomlab.plan import Plan, Trial, packs
 from fathomlab.run import cost, provenance
 from fathomlab.run.local import Where, run_packs
@@ -87,7 +89,7 @@ def run_experiment(plan: Plan, runs: Path, device: str, workers: str | int, emit
         if datasets.DATASETS[name].layout is not None:
             datasets.download(name)
     name = experiment_name(plan)
-    record = _record(plan)
+    record = _record(plan) | _history(plan, store, name)
     write_experiment(runs, name, record)
     cached = len(plan.trials) - len(todo)
     groups = form_packs(plan, todo)
@@ -98,7 +100,7 @@ def run_experiment(plan: Plan, runs: Path, device: str, workers: str | int, emit
     failed = sum(store.trial(trial.hash).status != "finished" for trial in plan.trials)
     seconds = time.monotonic() - started
     if todo:
-        write_experiment(runs, name, record | {"seconds": seconds})
+        write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
     return Summary(name, len(plan.trials), len(todo), cached, failed, seconds)
 
 
@@ -137,7 +139,7 @@ def _record(plan: Plan) -> dict[str, Any]:
         "yaml": loaded.text,
         "overrides": list(loaded.overrides),
         "quick": loaded.quick,
-        "resolved": loaded.document.data,
+        "resolved": _resolved(plan),
         "factors": list(plan.factors),
         "headline": options.headline,
         "seeds": list(plan.seeds),
@@ -148,6 +150,35 @@ def _record(plan: Plan) -> dict[str, Any]:
         "conditions": conditions,
         "claims": plan.claims,
         "claims_hash": content_hash(plan.claims),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": 0.0,
     }
+
+
+def _history(plan: Plan, store: Store, name: str) -> dict[str, Any]:
+    """When the experiment was first run, what it has cost, and whether its claims came after a trial's result.
+
+    Claims are late where a trial of the plan was finished before any experiment with the same claims had been written.
+    """
+    records = {record.name: record for record in store.experiments()}
+    known = records.get(name)
+    if known is not None and known.cause is None:
+        return {"created": known.created, "seconds": known.seconds or 0.0, "claims_late": known.claims_late}
+    same = [record for record in records.values() if record.claims_hash == content_hash(plan.claims)]
+    early = any(not record.claims_late for record in same)
+    late = bool(plan.claims) and not early and any(_done(trial, store) for trial in plan.trials)
+    return {"created": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "claims_late": late}
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    """Every option that the trials share, defaults filled in; by role where there are several."""
+    shared: dict[str, dict[str, Any]] = {}
+    for condition in plan.conditions:
+        own = dotted(
+            {key: value for key, value in condition.trials[0].content.items() if key not in ("format", "seed")}
+        )
+        known = shared.setdefault(condition.role, own)
+        shared[condition.role] = {key: value for key, value in known.items() if key in own and own[key] == value}
+    nested: dict[str, Any] = {}
+    for role, options in shared.items():
+        for key, value in options.items():
+            set_path(nested, key if len(shared) == 1 else f"{role}.{key}", value)
+    return nested | {"factors": {key: list(levels) for key, levels in plan.factors.items()}, "seeds": list(plan.seeds)}

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,9 +14,7 @@ from queue import Queue
 from typing import IO, Any, cast
 
 from fathomlab.plan import Trial
-from fathomlab.run import provenance
-from fathomlab.run.resolve import recipe
-from fathomlab.store.writing import TrialFolder
+from fathomlab.run.failure import record_failure
 
 Emit = Callable[[Mapping[str, Any]], None]
 Event = tuple[int, Mapping[str, Any]]
@@ -76,7 +75,9 @@ def _serve(
             pack = busy.pop(worker, ())
             lost = [trial for trial in pack if trial.hash in unfinished]
             for trial in lost:
-                _lost(trial, where.root, str(event.get("cause", "the worker ended early")), emit)
+                record_failure(
+                    trial, where.root, str(event.get("cause", "the worker ended early")), emit, where.logging
+                )
             unfinished -= {trial.hash for trial in pack}
             if event["event"] == "idle":
                 idle.append(worker)
@@ -87,15 +88,6 @@ def _serve(
             emit(event)
 
 
-def _lost(trial: Trial, root: Path, cause: str, emit: Emit) -> None:
-    """Record a trial whose worker died."""
-    facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
-    folder = TrialFolder(root, trial.hash, trial.content)
-    folder.write("provenance.json", provenance.machine())
-    folder.finish("failed", cause, {}, facts)
-    emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})
-
-
 @contextlib.contextmanager
 def _workers(count: int) -> "Iterator[tuple[dict[int, subprocess.Popen[str]], Queue[Event]]]":
     events: Queue[Event] = Queue()
@@ -103,6 +95,7 @@ def _workers(count: int) -> "Iterator[tuple[dict[int, subprocess.Popen[str]], Qu
     try:
         yield processes, events
     finally:
+        previous = _deaf()
         for process in processes.values():
             with contextlib.suppress(OSError):
                 cast(IO[str], process.stdin).close()
@@ -112,6 +105,15 @@ def _workers(count: int) -> "Iterator[tuple[dict[int, subprocess.Popen[str]], Qu
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if previous is not None:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _deaf() -> Any:
+    """Ignore a further Ctrl-C while workers are ended; returns the handler to put back, None outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _start(number: int, events: "Queue[Event]") -> "subprocess.Popen[str]":

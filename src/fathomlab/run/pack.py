@@ -26,6 +26,7 @@ from fathomlab.plan import Trial
 from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
 from fathomlab.run.cost import compiling_pays
+from fathomlab.run.failure import record_failure
 from fathomlab.run.resolve import recipe
 from fathomlab.store.checkpoints import load_tensors, save_tensors
 from fathomlab.store.writing import TrialFolder
@@ -72,16 +73,7 @@ def train_pack(
                 train_pack([trial], root, device_name, emit, logging)
             return
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _fail(trials[0], root, cause, emit)
-
-
-def _fail(trial: Trial, root: Path, cause: str, emit: Emit) -> None:
-    parameters = recipe(trial).architecture.numel
-    folder = TrialFolder(root, trial.hash, trial.content)
-    facts = {"parameters": parameters, "epochs": 0, "steps": 0, "seconds": 0.0}
-    folder.write("provenance.json", provenance.machine())
-    folder.finish("failed", cause, {}, facts)
-    emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})
+        record_failure(trials[0], root, cause, emit, logging)
 
 
 class _Pack:

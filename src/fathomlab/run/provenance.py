@@ -45,7 +45,7 @@ def cores() -> int:
 
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
-    """The commit of the working folder and whether files differ from it; nulls where it is no repository."""
+    """fathomlab's own commit and whether files differ from it; nulls where it does not run from a repository."""
     try:
         head = _git("rev-parse", "HEAD")
         return {"commit": head or None, "dirty": bool(head and _git("status", "--porcelain", "--untracked-files=no"))}
@@ -54,5 +54,6 @@ def commit() -> dict[str, Any]:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=False)
+    here = os.path.dirname(os.path.abspath(__file__))
+    done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -74,6 +74,7 @@ class ExperimentRecord:
     conditions: tuple[ConditionRecord, ...] = ()
     claims: tuple[Any, ...] = ()
     claims_hash: str = ""
+    claims_late: bool = False
     created: str = ""
     seconds: float | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
@@ -245,6 +246,7 @@ def _read_experiment(name: str, folder: Path) -> ExperimentRecord:
         conditions=_each(about.get("conditions"), _condition),
         claims=tuple(_list(about.get("claims"))),
         claims_hash=str(about.get("claims_hash") or ""),
+        claims_late=about.get("claims_late") is True,
         created=str(about.get("created") or ""),
         seconds=_number(about.get("seconds")),
         verdicts=tuple(_mapping(verdict) for verdict in _list(about.get("verdicts"))),
@@ -268,10 +270,9 @@ def _each(value: Any, read: Callable[[Any], T | None]) -> tuple[T, ...]:
 
 
 def _folders(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
-    except OSError:
+    if not folder.is_dir():
         return []
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
 
 
 def _json(text: str) -> Any:

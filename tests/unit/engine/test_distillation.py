@@ -13,6 +13,7 @@ from fathomlab.engine.loop import train
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.engine.training import Teachers
 from fathomlab.models.mlp import MLP
+from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
 
 ALPHA, TEMPERATURE = 0.7, 3.0
@@ -114,10 +115,12 @@ def test_stored_logits_are_those_of_the_image(bench: ModuleType) -> None:
         torch.testing.assert_close(found, each.gather(1, index), rtol=1e-12, atol=1e-14)
 
 
-class Spy:
+class Spy(Network):
     """A network that keeps what it was shown."""
 
-    def __init__(self, network: Any):
+        self.network: Any = network
+        self.seen: list[Tensor] = []
+        self.modes: list[str] = []
         self.network, self.seen, self.modes = network, [], []
 
     def __call__(self, values: Any, buffers: Any, images: Tensor, mode: str, *rest: Any) -> Tensor:

@@ -95,7 +95,7 @@ def test_a_cosine_ends_with_the_training() -> None:
         OneCycleLR(anneal_strategy="linear"),
         OneCycleLR(three_phase=True),
         OneCycleLR(three_phase=True, anneal_strategy="linear", pct_start=0.4),
-        OneCycleLR(pct_start=0.1, div_factor=5, final_div_factor=100, base_momentum=0.6, max_momentum=0.9),
+        OneCycleLR(pct_start=0.1, div_factor=5.0, final_div_factor=100.0, base_momentum=0.6, max_momentum=0.9),
         OneCycleLR(cycle_momentum=False),
     ],
     ids=str,
