@@ -1,12 +1,15 @@
 """Losses on a teacher's outputs (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531)."""
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from fathomlab.base.shapes import Logits, PerExample
 
 
-def softened_divergence(student: Logits, teacher: Logits, temperature: float | Tensor) -> PerExample:
+def softened_divergence(
+    student: Logits, teacher: Float[Tensor, "k n taught"], temperature: float | Tensor
+) -> PerExample:
     """Temperature-scaled divergence of the student from the teacher.
 
     Args:

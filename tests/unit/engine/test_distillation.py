@@ -118,9 +118,7 @@ def test_stored_logits_are_those_of_the_image(bench: ModuleType) -> None:
 class Spy(Network):
     """A network that keeps what it was shown."""
 
-        self.network: Any = network
-        self.seen: list[Tensor] = []
-        self.modes: list[str] = []
+    def __init__(self, network: Any):
         self.network, self.seen, self.modes = network, [], []
 
     def __call__(self, values: Any, buffers: Any, images: Tensor, mode: str, *rest: Any) -> Tensor:
