@@ -53,7 +53,7 @@ def find_file(name: str) -> Path:
     folders = [Path("configs"), Path(__file__).parents[2] / "configs"]
     candidates = [folder / spelling for folder in folders for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
     found = next((candidate for candidate in (path, *candidates) if candidate.is_file()), None)
-    if found is not None or path.suffix or path.parent != Path():
+    if found is not None or path.parent != Path() or "\0" in name:
         return found or path
     known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})
     raise UserError(f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.")
