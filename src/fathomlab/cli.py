@@ -147,6 +147,8 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     """List every trial of the store."""
     from fathomlab import api
 
+    if runs is not None and not runs.is_dir():
+        raise UserError(f"{runs}: is no folder of results.")
     rows = trial_rows(Store(runs or api.default_runs()))
     if as_json:
         _print_json(rows)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -35,8 +34,3 @@ def stream_seed(seed: int, purpose: str, *keys: int | str) -> int:
 def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:
     """A generator of its own for (seed, purpose, keys); Philox, so that streams are independent by construction."""
     return np.random.Generator(np.random.Philox(key=stream_seed(seed, purpose, *keys)))
-
-
-def finite_or_none(value: float) -> float | None:
-    """`value`, or None where JSON has no word for it (NaN, infinity)."""
-    return value if math.isfinite(value) else None

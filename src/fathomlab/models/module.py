@@ -1,5 +1,7 @@
 """One network as an ordinary torch module."""
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,13 @@ class Module(torch.nn.Module):
         for name, value in self._network.buffers(torch.float32, "cpu").items():
             self.register_buffer(name.replace(".", "/"), value[0])
 
+    def extra_repr(self) -> str:
+        """What `print` says of the module."""
+        own = self.architecture
+        return (
+            f"{len(own.weighted)} weighted layers, {own.numel:,} parameters, images {own.shape}, {own.classes} classes"
+        )
+
     def load(self, values: Values) -> None:
         """Take parameters and running statistics by name, each without the replica axis."""
         with torch.no_grad():
@@ -35,12 +44,20 @@ class Module(torch.nn.Module):
         return getattr(self, name.replace(".", "/"))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, (n, classes); batch statistics in training mode, running ones in evaluation mode."""
+        """Logits, (n, classes); batch statistics in training mode, running ones in evaluation mode.
+
+        Raises:
+            ValueError: The images are not floats of the architecture's size.
+        """
         values = {name: self.get_tensor(name).unsqueeze(0) for name in self._names}
         buffers = {}
         for layer, _ in norms(self.architecture.layers):
             for kind in ("running_mean", "running_var"):
                 buffers[f"{layer}.{kind}"] = self.get_tensor(f"{layer}.{kind}").unsqueeze(0)
-        shaped = images.reshape(1, len(images), *self.architecture.shape)
+        size = self.architecture.shape
+        if images[0].numel() != prod(size) or not images.is_floating_point():
+            wanted = "normalised floats of shape (n, " + ", ".join(str(axis) for axis in size) + ")"
+            raise ValueError(f"images should be {wanted} (got {images.dtype}, {tuple(images.shape)})")
+        shaped = images.reshape(1, len(images), *size)
         keys = torch.randint(2**62, (1,)) if self.training and self._drops else None
         return self._network(values, buffers, shaped, "train" if self.training else "eval", keys)[0]
