@@ -316,6 +316,47 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
     assert statuses == {1: "finished", 20000: "running"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel which processes are left")
+def test_workers_end_with_a_run_that_is_killed_and_record_nothing(folder: Path):
+    """SIGKILL to the coordinator alone: no worker goes on, and no trial is called failed by a worker's last breath."""
+    words = [str(ROOT / "main.py"), "--experiment", "exp.yaml", "training.epochs=1,20000", "run.pack=1"]
+    process = subprocess.Popen(
+        [sys.executable, *words, "--workers", "2", "--progress", "json"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"finished"' in line:
+            break
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    ended = time.monotonic() + 10
+    while _group(process.pid) and time.monotonic() < ended:
+        time.sleep(0.05)
+    assert _group(process.pid) == []
+    statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open(folder / "runs")}
+    assert statuses.pop(1) == "finished"
+    assert set(statuses.values()) <= {"running"}
+
+
+def _group(leader: int) -> list[int]:
+    """Processes of a group that are alive."""
+    alive = []
+    for entry in Path("/proc").iterdir():
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else []
+        except OSError:
+            continue
+        if fields and int(fields[2]) == leader and fields[0] != "Z":
+            alive.append(int(entry.name))
+    return alive
+
+
 LIGHT = """
 import sys
 from fathomlab.cli import main
