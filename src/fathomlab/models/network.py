@@ -177,17 +177,15 @@ class _Run:
         gamma, beta = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
         mean, var = self.buffers[f"{layer.name}.running_mean"], self.buffers[f"{layer.name}.running_var"]
         batch = self.mode != "eval"
-        if (
-            x.dim() == 4 and eps is None and not (batch and x.numel() == x.shape[1])
-        ):  # torch refuses one value a channel
+        single = batch and x.numel() == self.replicas * layer.features  # torch refuses one value a channel
+        if x.dim() == 4 and eps is None and not single:
             running = (mean.view(-1), var.view(-1)) if self.mode != "measure" else (None, None)
             return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), batch, MOMENTUM, layer.eps)
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
         added = layer.eps if eps is None else _along(eps.to(x.dtype), x, self.replicas)
         if self.mode == "eval":
-            return (x - mean.view(shape)) * (gamma.view(shape) * torch.rsqrt(var.view(shape) + added)) + beta.view(
-                shape
-            )
+            scale = gamma.view(shape) * torch.rsqrt(var.view(shape) + added)
+            return (x - mean.view(shape)) * scale + beta.view(shape)
         made, centre, spread = Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
         if self.mode == "train":
             self._move(mean, var, centre, spread, x.numel() // spread.numel())
