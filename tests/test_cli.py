@@ -290,8 +290,8 @@ def test_an_error_in_a_process_of_its_own(folder: Path):
         assert said.err.startswith("exp.yaml: 1 problem\n  override 1  lr: unknown key.")
 
 
-def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
-    """The signal of Ctrl-C to the whole group, as a terminal sends it, while the second trial trains."""
+def _training(folder: Path) -> "subprocess.Popen[str]":
+    """A run in a group of its own whose first trial is finished and whose second trains for ever."""
     words = [str(ROOT / "main.py"), "--experiment", "exp.yaml", "training.epochs=1,20000", "run.pack=1"]
     process = subprocess.Popen(
         [sys.executable, *words, "--workers", "2", "--progress", "json"],
@@ -305,6 +305,12 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
     for line in process.stderr:
         if '"finished"' in line:
             break
+    return process
+
+
+def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
+    """The signal of Ctrl-C to the whole group, as a terminal sends it, while the second trial trains."""
+    process = _training(folder)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -319,22 +325,9 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel which processes are left")
 def test_workers_end_with_a_run_that_is_killed_and_record_nothing(folder: Path):
     """SIGKILL to the coordinator alone: no worker goes on, and no trial is called failed by a worker's last breath."""
-    words = [str(ROOT / "main.py"), "--experiment", "exp.yaml", "training.epochs=1,20000", "run.pack=1"]
-    process = subprocess.Popen(
-        [sys.executable, *words, "--workers", "2", "--progress", "json"],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if '"finished"' in line:
-            break
+    process = _training(folder)
     process.kill()
-    process.wait()
-    process.stderr.close()
+    process.communicate(timeout=60)
     ended = time.monotonic() + 10
     while _group(process.pid) and time.monotonic() < ended:
         time.sleep(0.05)

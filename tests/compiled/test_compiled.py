@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from fathomlab.engine.loop import train
 from fathomlab.engine.training import Training
@@ -50,3 +51,23 @@ def test_compiling_is_chosen_where_it_pays(bench: ModuleType, monkeypatch: pytes
     assert not pays(bench.cnn(width=16), 1000, 16)
     monkeypatch.setattr(cost, "_compiler", lambda: False)
     assert not pays(wide, 50, 16)
+
+
+def test_a_compiler_that_fails_costs_speed_alone(bench: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pack goes on eagerly, with the eager numbers, and says that it is not compiled."""
+
+    def broken(*_: Any, **__: Any) -> Any:
+        def fail(*_: Any) -> Any:
+            raise TorchDynamoException("no headers")
+
+        return fail
+
+    recipes = [bench.recipe(bench.mlp(batch_norm=True))]
+    eager = bench.training(recipes)
+    pack = Training(recipes, eager.data, eager.train_index, eager.validation_index, CPU, None, True)
+    monkeypatch.setattr(torch, "compile", broken)
+    for trained in (eager, pack):
+        list(train(trained, frozenset()))
+    assert not pack.compiled
+    for name, value in eager.state.values.items():
+        assert torch.equal(pack.state.values[name], value)

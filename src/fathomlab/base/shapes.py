@@ -9,15 +9,12 @@
 Signatures are written for a pack: every layer carries the replica axis k in front, and a single net is a pack of one.
 """
 
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-Scalar = float | Float[Tensor, ""]
-PerReplica = Float[Tensor, " k"]
 Images = Float[Tensor, "k n c h w"]
 RawImages = UInt8[Tensor, "n c h w"]
 Labels = Int[Tensor, "k n"]
 Logits = Float[Tensor, "k n classes"]
 PerExample = Float[Tensor, "k n"]
 Indices = Int[Tensor, "k n"]
-Mask = Bool[Tensor, "..."]

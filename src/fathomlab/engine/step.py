@@ -58,8 +58,15 @@ def _compiled(
 ) -> tuple[Tensor, Tensor]:
     """The same, compiled once for each shape; its gradient is compiled with it."""
     if training.program is None:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to load, and few packs compile
+
         torch.compiler.reset()  # torch compiles one function for a few shapes only; each pack is a shape of its own
         training.program = torch.compile(_forward, dynamic=False)
+        try:
+            return training.program(training, images, labels, taught, keys)
+        except TorchDynamoException:  # a compiler without its headers, say: slower is better than failed
+            training.compiled = False
+            return _forward(training, images, labels, taught, keys)
     return training.program(training, images, labels, taught, keys)
 
 

@@ -10,8 +10,6 @@ from fathomlab.base.identity import stream
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Parameter
 
-INITIALISATIONS = ("torch", "he", "he_fan_out")
-
 
 def initial_values(architecture: Architecture, seed: int) -> dict[str, Tensor]:
     """Values of every learnt tensor of one replica, float64 on the CPU.

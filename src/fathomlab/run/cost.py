@@ -9,7 +9,7 @@ from typing import Any
 
 from fathomlab.data import DATASETS
 from fathomlab.engine.recipe import Recipe
-from fathomlab.models.architecture import walk
+from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
 from fathomlab.plan import Trial
 from fathomlab.run.resolve import recipe
@@ -57,11 +57,12 @@ def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
 
 def _assumed_rate(trial: Trial) -> float:
     """Operations a second and core: wide convolutions reached 1e11 where this was measured, narrow nets a third of it."""
-    widest = max(
-        (parameter.shape[0] for parameter in recipe(trial).architecture.parameters() if len(parameter.shape) == 4),
-        default=0,
-    )
-    return 1e11 if widest >= 256 else EAGER_RATE
+    return 1e11 if _widest(recipe(trial).architecture) >= 256 else EAGER_RATE
+
+
+def _widest(architecture: Architecture) -> int:
+    """Channels of the widest convolution, 0 without any."""
+    return max((parameter.shape[0] for parameter in architecture.parameters() if len(parameter.shape) == 4), default=0)
 
 
 @cache
@@ -76,10 +77,7 @@ def pack_limit(trial: Trial) -> int:
     the activations of a batch.
     """
     own = recipe(trial)
-    widest = max(
-        (parameter.shape[0] for parameter in own.architecture.parameters() if len(parameter.shape) == 4), default=0
-    )
-    if widest >= WIDEST_CONVOLUTION:
+    if _widest(own.architecture) >= WIDEST_CONVOLUTION:
         return 1
     size = 4 * (6 * own.architecture.numel + 3 * own.architecture.activations * own.batch_size)
     return max(1, min(LARGEST_PACK, PACK_BYTES // size))

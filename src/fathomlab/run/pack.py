@@ -29,6 +29,7 @@ from fathomlab.run.cost import compiling_pays
 from fathomlab.run.failure import record_failure
 from fathomlab.run.resolve import recipe
 from fathomlab.store.checkpoints import load_tensors, save_tensors
+from fathomlab.store.reading import Store
 from fathomlab.store.writing import TrialFolder
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -70,7 +71,8 @@ def train_pack(
     except Exception as error:
         if len(trials) > 1:
             for trial in trials:
-                train_pack([trial], root, device_name, emit, logging)
+                if Store(root).trial(trial.hash).status not in ("finished", "diverged"):
+                    train_pack([trial], root, device_name, emit, logging)
             return
         cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         record_failure(trials[0], root, cause, emit, logging)
@@ -96,7 +98,8 @@ class _Pack:
         self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled)
         self.replicas = [Replica(trial, TrialFolder(root, trial.hash, trial.content, logging), {}) for trial in trials]
         self.probes = [PROBES[name]() for name in trials[0].content["probes"]]
-        self._provenance(split, json.loads(common.data)["name"])
+        self.split, self.said_compiled = split, compiled
+        self._provenance()
         emit({"event": "started", "trials": [trial.hash for trial in trials], "epochs": common.epochs})
 
     def run(self) -> None:
@@ -140,6 +143,8 @@ class _Pack:
 
     def _finish(self) -> None:
         state = self.training.state
+        if self.training.compiled != self.said_compiled:
+            self._provenance()
         last = evaluate(self.training, state.values, state.buffers, validation=False)
         best = last
         if not bool((state.best.epoch == state.epoch).all()):
@@ -185,7 +190,8 @@ class _Pack:
             epoch = int(state.best.epoch[place]) if name == "best" else state.epoch
             save_tensors(replica.folder.path / f"{name}.safetensors", own, about | {"epoch": epoch})
 
-    def _provenance(self, split: Split, data: str) -> None:
+    def _provenance(self) -> None:
+        split = self.split
         hardware = dict(provenance.hardware())
         if self.device.type == "cuda":
             hardware["gpu"] = torch.cuda.get_device_name(self.device)
@@ -197,7 +203,7 @@ class _Pack:
             "compiled": self.training.compiled,
             "threads": torch.get_num_threads(),
             "data": {
-                "name": data,
+                "name": json.loads(self.recipes[0].data)["name"],
                 "files": dict(split.files),
                 "unofficial": list(split.unofficial),
                 "notes": list(split.notes),
