@@ -13,7 +13,7 @@ import pytest
 from fathomlab.engine.loop import train
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR
-from fathomlab.engine.training import evaluate
+from fathomlab.engine.evaluation import evaluate
 
 HERE = Path(__file__).parent
 REWRITE = "FATHOMLAB_REWRITE_GOLDEN"

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fathomlab.base.noise import mix
 from fathomlab.base.shapes import Indices
-from fathomlab.engine.step import SUMS, step
-from fathomlab.engine.training import Outcome, Training, evaluate
+from fathomlab.engine.evaluation import Outcome, evaluate
+from fathomlab.engine.step import step
+from fathomlab.engine.training import Training
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
     """Train to the end, yielding at each step of `snapshots` and after every epoch.
 
     The steps are known beforehand so that everything between two of them may run without a look at the host. A replica whose
-    loss is not finite goes on alone in its place; `state.bad_step` says when it diverged.
+    loss is not finite goes on alone in its place; `state.bad_step` says when it diverged. A state that has been loaded goes
+    on where it stood. Between two steps `training.poll` is called; what it raises leaves a state that can be kept.
     """
     state, common = training.state, training.common
     if state.step == 0 and 0 in snapshots:
@@ -49,22 +51,32 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
     for epoch in range(state.epoch, common.epochs):
         order = _order(training, epoch)
         dropout = training.keys("dropout", epoch)
-        sums = torch.zeros(SUMS, len(training.recipes), dtype=torch.float64, device=training.device)
-        for place in range(training.steps_per_epoch):
+        for place in range(state.step - epoch * training.steps_per_epoch, training.steps_per_epoch):
             index = order[:, place * common.batch_size : (place + 1) * common.batch_size]
-            step(training, index, epoch, place, mix(dropout, place), sums)
+            step(training, index, epoch, place, dropout)
             if state.step in snapshots and place + 1 < training.steps_per_epoch:
                 yield Snapshot(epoch, state.step, None, None, _lr(training, place))
-        lr = _lr(training, training.steps_per_epoch - 1)
-        state.epoch = epoch + 1
-        loss, correct, objective = sums / order.shape[1]
-        validation = evaluate(training, state.values, state.buffers, validation=True)
-        unfinished = ~torch.isfinite(validation.loss) & (state.bad_step == 0)
-        state.bad_step.masked_fill_(unfinished, state.step)
-        finite = torch.where(state.bad_step == 0, validation.accuracy, torch.full_like(validation.accuracy, -1))
-        state.best.update(finite, state.epoch, state.values, state.buffers)
-        _observe(training, validation)
-        yield Snapshot(state.epoch, state.step, Outcome(loss, correct), validation, lr, objective)
+            training.poll()
+        yield _end_epoch(training, order.shape[1])
+
+
+def _end_epoch(training: Training, images: int) -> Snapshot:
+    """Evaluate, keep what is best and what is finite, and begin the next epoch's sums."""
+    state = training.state
+    validation = evaluate(training, state.values, state.buffers, validation=True)
+    lr = _lr(training, training.steps_per_epoch - 1)
+    state.epoch += 1
+    loss, correct, objective = state.sums / images
+    state.sums.zero_()
+    unfinished = ~torch.isfinite(validation.loss) & (state.bad_step == 0)
+    state.bad_step.masked_fill_(unfinished, state.step)
+    finite = state.bad_step == 0
+    state.finite.take(finite, state.epoch, state.values, state.buffers)
+    better = finite & (validation.accuracy > state.best_accuracy)
+    state.best_accuracy.copy_(torch.where(better, validation.accuracy, state.best_accuracy))
+    state.best.take(better, state.epoch, state.values, state.buffers)
+    _observe(training, validation)
+    return Snapshot(state.epoch, state.step, Outcome(loss, correct), validation, lr, objective)
 
 
 def _order(training: Training, epoch: int) -> Indices:

@@ -13,6 +13,8 @@ from fathomlab.base.catalogue import Fraction, NonNegative
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Step = int | Tensor
+
 Tensors = Sequence["Tensor"]
 Slots = dict[str, list["Tensor"]]
 
@@ -25,26 +27,34 @@ class Rates:
         lr: Learning rate; (k,) where it differs between the replicas.
         weight_decay: Likewise.
         momentum: First-moment decay that a schedule cycles, or None for the optimiser's own.
+
+    In a captured step lr and momentum are tensors on the device, which the host fills before each replay.
     """
 
     lr: "float | Tensor"
     weight_decay: "float | Tensor"
-    momentum: float | None = None
+    momentum: "float | Tensor | None" = None
 
-    def shared(self) -> bool:
-        """Whether all replicas have the same."""
-        return isinstance(self.lr, float) and isinstance(self.weight_decay, float)
+    def fused(self) -> bool:
+        """Whether torch's fused kernels can take them: all replicas have the same, and nothing that is cycled is a tensor."""
+        alike = isinstance(self.lr, float | int) or self.lr.dim() == 0
+        return alike and isinstance(self.weight_decay, float) and isinstance(self.momentum, float | None)
 
 
 def _per(value: "float | Tensor", like: "Tensor") -> "float | Tensor":
     """A value a replica, shaped to act on a stacked tensor."""
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) or value.dim() == 0:
         return value
     return value.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))
 
 
 def _zeros(values: Tensors) -> "list[Tensor]":
     return [value.new_zeros(value.shape) for value in values]
+
+
+def _undamped(step: "Step", dampening: float) -> "float | Tensor":
+    """The share of a gradient that enters the momentum: all of the first, as torch has it."""
+    return 1 - dampening * ((step != 1) if isinstance(step, int) else (step != 1).double())
 
 
 @final
@@ -69,14 +79,14 @@ class SGD:
         """The momentum, where there is one."""
         return {"momentum": _zeros(values)} if self.momentum else {}
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
         """Move `values` in place; `step` counts from 1."""
         momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
         for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
             gradient = gradient + _per(rates.weight_decay, value) * value
             if self.momentum:
                 buffer = slots["momentum"][place]
-                buffer.mul_(momentum).add_(gradient, alpha=1.0 if step == 1 else 1 - self.dampening)
+                buffer.mul_(momentum).add_(gradient * _undamped(step, self.dampening) if self.dampening else gradient)
                 gradient = gradient + momentum * buffer if self.nesterov else buffer
             value.sub_(_per(rates.lr, value) * gradient)
 
@@ -101,7 +111,7 @@ class Adam:
         """First and second moments, and the largest second moment with amsgrad."""
         return _moments(values, self.amsgrad)
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
         """Move `values` in place; `step` counts from 1."""
         _adam(self, values, gradients, slots, step, rates, decoupled=False)
 
@@ -126,7 +136,7 @@ class AdamW:
         """First and second moments, and the largest second moment with amsgrad."""
         return _moments(values, self.amsgrad)
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
         """Move `values` in place; `step` counts from 1."""
         _adam(self, values, gradients, slots, step, rates, decoupled=True)
 
@@ -153,7 +163,7 @@ class RMSprop:
             made["momentum"] = _zeros(values)
         return made
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates) -> None:
+    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
         """Move `values` in place; `step` counts from 1."""
         momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
         for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
@@ -194,21 +204,22 @@ def _moments(values: Tensors, amsgrad: bool) -> Slots:
 
 
 def _adam(
-    part: Adam | AdamW, values: Tensors, gradients: Tensors, slots: Slots, step: int, rates: Rates, decoupled: bool
+    part: Adam | AdamW, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates, decoupled: bool
 ) -> None:
     beta1, beta2 = part.betas
     beta1 = beta1 if rates.momentum is None else rates.momentum
-    if rates.shared():
+    if rates.fused():
         _fused_adam(part, values, gradients, slots, step, rates, (beta1, beta2), decoupled)
         return
-    correction1, correction2 = 1 - beta1**step, (1 - beta2**step) ** 0.5
+    count = step if isinstance(step, int) else step.double()
+    correction1, correction2 = 1 - beta1**count, (1 - beta2**count) ** 0.5
     for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
         lr, decay = _per(rates.lr, value), _per(rates.weight_decay, value)
         if decoupled:
             value.mul_(1 - lr * decay)
         else:
             gradient = gradient + decay * value
-        first = slots["first"][place].lerp_(gradient, 1 - beta1)
+        first = slots["first"][place].lerp_(gradient, _like(1 - beta1, gradient))
         second = slots["second"][place].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         if part.amsgrad:
             largest = slots["largest"][place]
@@ -217,22 +228,25 @@ def _adam(
         value.sub_((lr / correction1) * first / (second.sqrt() / correction2 + part.eps))
 
 
+def _like(number: "float | Tensor", like: "Tensor") -> "float | Tensor":
+    """A number in the format that lerp_ asks of a tensor."""
+    return number if isinstance(number, float | int) else number.to(like.dtype)
+
+
 def _fused_adam(
     part: Adam | AdamW,
     values: Tensors,
     gradients: Tensors,
     slots: Slots,
-    step: int,
+    step: "Step",
     rates: Rates,
-    betas: tuple[float, float],
+    betas: "tuple[Any, float]",
     decoupled: bool,
 ) -> None:
     import torch
 
-    assert isinstance(rates.lr, float)
-    assert isinstance(rates.weight_decay, float)
-    kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
-    count = torch.tensor(float(step), device=values[0].device)
+    kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
+    count = torch.tensor(float(step), device=values[0].device) if isinstance(step, int) else step.float()
     kernel(
         list(values),
         [gradient.contiguous() for gradient in gradients],  # the kernel walks memory and reads no strides

@@ -6,40 +6,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fathomlab.engine.optim import Rates
 from fathomlab.engine.precision import storage
 from fathomlab.engine.recipe import Recipe
 from fathomlab.models.initial import initial_values
 from fathomlab.models.network import Network
 
 Tensors = dict[str, Tensor]
+SUMS = 3
 
 
 @dataclass
-class Best:
-    """The weights that were best on validation so far, for each replica.
+class Kept:
+    """Weights set aside, for each replica.
 
     Attributes:
-        accuracy: On validation, (k,); -1 before the first epoch.
-        epoch: When, (k,), counted from 1.
+        epoch: When, (k,), counted from 1; 0 for the initial values.
         values: Learnt tensors then.
         buffers: Running statistics then.
     """
 
-    accuracy: Tensor
     epoch: Tensor
     values: Tensors
     buffers: Tensors
 
     @torch.no_grad()
-    def update(self, accuracy: Tensor, epoch: int, values: Tensors, buffers: Tensors) -> None:
-        """Keep the present weights of the replicas whose validation accuracy is above all before."""
-        better = accuracy > self.accuracy
-        self.accuracy = torch.where(better, accuracy, self.accuracy)
-        self.epoch = torch.where(better, torch.full_like(self.epoch, epoch), self.epoch)
+    def take(self, chosen: Tensor, epoch: int, values: Tensors, buffers: Tensors) -> None:
+        """Set the present weights of the `chosen` replicas (k,) aside instead."""
+        self.epoch.masked_fill_(chosen, epoch)
         for kept, now in ((self.values, values), (self.buffers, buffers)):
             for name, tensor in now.items():
-                mask = better.view(-1, *([1] * (tensor.dim() - 1)))
+                mask = chosen.view(-1, *([1] * (tensor.dim() - 1)))
                 torch.where(mask, tensor, kept[name], out=kept[name])
 
 
@@ -52,11 +48,14 @@ class State:
         values: Learnt tensors by name, each (k, *shape).
         buffers: Running statistics by name, each (k, features).
         slots: Optimiser state by slot, one tensor for each learnt tensor in the order of `values`.
-        epoch: Epochs done.
-        step: Optimiser steps done.
         memories: What the schedule remembers, one a replica.
         bad_step: Step of the first loss that was not finite, (k,); 0 while there is none.
-        best: Best weights on validation.
+        sums: Of the running epoch, float64 (3, k): cross-entropy, correct answers, the trial's own loss.
+        best: Weights that were best on validation so far.
+        best_accuracy: Their validation accuracy, (k,); -1 before the first epoch.
+        finite: Weights at the last epoch's end with a finite loss: what is left of a replica that diverges.
+        epoch: Epochs done.
+        step: Optimiser steps done.
     """
 
     network: Network
@@ -65,7 +64,10 @@ class State:
     slots: dict[str, list[Tensor]]
     memories: list[dict[str, float]]
     bad_step: Tensor
-    best: Best
+    sums: Tensor
+    best: Kept
+    best_accuracy: Tensor
+    finite: Kept
     epoch: int = 0
     step: int = 0
 
@@ -79,21 +81,65 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
     for value in values.values():
         value.requires_grad_(True)
     buffers = network.buffers(dtype, device)
-    best = Best(
-        torch.full((len(recipes),), -1.0, device=device, dtype=torch.float64),
-        torch.zeros(len(recipes), device=device, dtype=torch.int64),
-        {name: value.detach().clone() for name, value in values.items()},
-        {name: value.clone() for name, value in buffers.items()},
-    )
+    zeros = torch.zeros(len(recipes), dtype=torch.int64, device=device)
     return State(
         network,
         values,
         buffers,
         recipes[0].optimiser.slots([value.detach() for value in values.values()]),
         [{} for _ in recipes],
-        torch.zeros(len(recipes), dtype=torch.int64, device=device),
-        best,
+        bad_step=zeros,
+        sums=torch.zeros(SUMS, len(recipes), dtype=torch.float64, device=device),
+        best=_aside(zeros, values, buffers),
+        best_accuracy=torch.full((len(recipes),), -1.0, device=device, dtype=torch.float64),
+        finite=_aside(zeros, values, buffers),
     )
+
+
+def _aside(epoch: Tensor, values: Tensors, buffers: Tensors) -> Kept:
+    copies = ({name: tensor.detach().clone() for name, tensor in group.items()} for group in (values, buffers))
+    return Kept(epoch.clone(), *copies)
+
+
+def replica_tensors(state: State, place: int) -> Tensors:
+    """Everything of one replica that is needed to go on from here, by name, without its replica axis.
+
+    Of a replica that has diverged it is what was last finite: nothing else of it is worth keeping.
+    """
+    tensors = _views(state, place)
+    if not int(state.bad_step[place]):
+        return tensors
+    lost = ("value/", "buffer/", "slot/", "state/sums")
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in tensors.items() if name.startswith(lost)}
+    finite = {name.removeprefix("finite/"): tensor for name, tensor in tensors.items() if name.startswith("finite/")}
+    return tensors | zeros | {name: tensor for name, tensor in finite.items() if name != "epoch"}
+
+
+@torch.no_grad()
+def load_replica(state: State, place: int, tensors: Tensors) -> None:
+    """Put what `replica_tensors` gave into a place of a pack of the same signature, bit for bit.
+
+    Raises:
+        ValueError: The names, shapes or formats are those of another network.
+    """
+    own = _views(state, place)
+    if {name: (tensor.shape, tensor.dtype) for name, tensor in own.items()} != {
+        name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()
+    }:
+        raise ValueError("the checkpoint belongs to another network or optimiser")
+    for name, tensor in own.items():
+        tensor.copy_(tensors[name])
+        if int(tensors["state/bad_step"]) and name.startswith("value/"):
+            tensor.fill_(torch.nan)
+
+
+def _views(state: State, place: int) -> Tensors:
+    groups = {"value": state.values, "buffer": state.buffers}
+    groups |= {f"slot/{slot}": dict(zip(state.values, tensors, strict=True)) for slot, tensors in state.slots.items()}
+    for name, kept in (("best", state.best), ("finite", state.finite)):
+        groups |= {f"{name}/value": kept.values, f"{name}/buffer": kept.buffers, name: {"epoch": kept.epoch}}
+    groups["state"] = {"bad_step": state.bad_step, "best_accuracy": state.best_accuracy, "sums": state.sums.T}
+    return {f"{group}/{name}": tensor.detach()[place] for group, own in groups.items() for name, tensor in own.items()}
 
 
 def shared(numbers: Sequence[float], device: torch.device) -> float | Tensor:
@@ -104,9 +150,3 @@ def shared(numbers: Sequence[float], device: torch.device) -> float | Tensor:
         if all(number == first for number in numbers)
         else torch.tensor(numbers, dtype=torch.float64, device=device)
     )
-
-
-def rates(recipes: Sequence[Recipe], lr: Sequence[float], momentum: float | None, device: torch.device) -> Rates:
-    """The rates of a step from the learning rate of each replica."""
-    decay = [recipe.optimiser.weight_decay for recipe in recipes]
-    return Rates(shared(lr, device), shared(decay, device), momentum)

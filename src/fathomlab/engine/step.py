@@ -3,46 +3,75 @@
 import torch
 from torch import Tensor
 
+from fathomlab.base.noise import mix
 from fathomlab.base.shapes import Indices
-from fathomlab.engine.state import rates
-from fathomlab.engine.training import Training
+from fathomlab.engine.optim import Rates
+from fathomlab.engine.state import shared
+from fathomlab.engine.training import Feed, Training
 from fathomlab.losses.supervised import cross_entropy
 
-SUMS = 3
 
-
-def step(training: Training, index: Indices, epoch: int, place: int, keys: Tensor, sums: Tensor) -> None:
-    """Train on the images at `index`, (k, n).
+def step(training: Training, index: Indices, epoch: int, place: int, dropout: Tensor) -> None:
+    """Train on the images at `index`, (k, n): state and sums of the pack move.
 
     Args:
-        training: The pack; its state is moved.
+        training: The pack.
         index: Places in the training set.
         epoch: Epochs done.
         place: Batches of the present epoch done.
-        keys: Random keys of this step, (k,).
-        sums: Added to in place, float64 (3, k): cross-entropy, correct answers, the trial's own loss.
+        dropout: Random keys of this epoch, (k,).
     """
+    lr, momentum = training.rates(epoch, place)
+    own = Rates(shared(lr, training.device), training.weight_decay, momentum)
+    feed = Feed(index, epoch, mix(dropout, place), own, training.state.step + 1)
+    if training.replay is not None and index.shape[1] == training.common.batch_size:
+        training.replay(feed)
+    else:
+        advance(training, feed)
+    training.state.step += 1
+
+
+def advance(training: Training, feed: Feed) -> None:
+    """What a step does on the device. All that changes from step to step is in `feed`, so a CUDA graph can repeat it."""
+    if training.parts:
+        _apart(training, feed)
+        return
     state, common = training.state, training.common
-    images, labels = training.batch(index, epoch), training.data.labels[index]
-    taught = training.taught(index, images)
-    whole = index.shape[1] == common.batch_size
-    logits, losses = (_compiled if training.compiled and whole else _forward)(training, images, labels, taught, keys)
+    images, labels = training.batch(feed.index, feed.epoch), training.data.labels[feed.index]
+    taught = training.taught(feed.index, images)
+    whole = feed.index.shape[1] == common.batch_size
+    logits, losses = (_compiled if training.compiled and whole else _forward)(
+        training, images, labels, taught, feed.dropout
+    )
     loss = losses.mean(1)
     gradients = list(torch.autograd.grad(loss.sum(), list(state.values.values())))
     with torch.no_grad():
         if common.gradient_clip is not None:
-            _clip(gradients, common.gradient_clip)
-        state.step += 1
-        lr, momentum = training.rates(epoch, place)
+            clip(gradients, common.gradient_clip)
         values = [value.detach() for value in state.values.values()]
-        now = rates(training.recipes, lr, momentum, training.device)
-        common.optimiser.update(values, gradients, state.slots, state.step, now)
+        common.optimiser.update(values, gradients, state.slots, feed.count, feed.rates)
         bad = ~torch.isfinite(loss) & (state.bad_step == 0)
-        state.bad_step.masked_fill_(bad, state.step)
+        state.bad_step.copy_(torch.where(bad, feed.count, state.bad_step))
         hard = losses if training.plain else cross_entropy(logits, labels)
-        sums[0] += hard.double().sum(1)
-        sums[1] += (logits.argmax(-1) == labels).sum(1)
-        sums[2] += losses.double().sum(1)
+        state.sums[0] += hard.double().sum(1)
+        state.sums[1] += (logits.argmax(-1) == labels).sum(1)
+        state.sums[2] += losses.double().sum(1)
+
+
+def _apart(training: Training, feed: Feed) -> None:
+    """Step each replica by itself, on a CUDA device all at once on streams of their own: one alone cannot fill it."""
+    streams = training.streams
+    now = torch.cuda.current_stream(training.device) if streams else None
+    for place, part in enumerate(training.parts):
+        if now is None:
+            advance(part, feed.part(place))
+            continue
+        streams[place].wait_stream(now)
+        with torch.cuda.stream(streams[place]):
+            advance(part, feed.part(place))
+    if now is not None:
+        for stream in streams:
+            now.wait_stream(stream)
 
 
 def _forward(
@@ -70,7 +99,7 @@ def _compiled(
     return training.program(training, images, labels, taught, keys)
 
 
-def _clip(gradients: list[Tensor], largest: float) -> None:
+def clip(gradients: list[Tensor], largest: float) -> None:
     """Scale each replica's gradient to a norm of at most `largest`, as torch's clip_grad_norm_ does for one network."""
     squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)
     scale = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)

@@ -1,16 +1,18 @@
 """A pack in training: its recipes, data, state and teachers, and what is computed from them."""
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from fathomlab.base.identity import stream_seed
-from fathomlab.base.shapes import Indices, Logits, PerExample
+from fathomlab.base.shapes import Images, Indices, Logits, PerExample
 from fathomlab.data.augment import augment
 from fathomlab.engine.images import Pictures
+from fathomlab.engine.optim import Rates
 from fathomlab.engine.precision import products, storage
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.schedules import Position
@@ -18,16 +20,6 @@ from fathomlab.engine.state import State, Tensors, initial_state, shared
 from fathomlab.losses.distillation import softened_divergence
 from fathomlab.losses.supervised import cross_entropy
 from fathomlab.models.network import Mode, Network
-
-EVALUATION_BATCH = 512
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How well each replica does on a set: mean loss [nats] and accuracy (a fraction), float64 (k,) each."""
-
-    loss: Tensor
-    accuracy: Tensor
 
 
 @dataclass(frozen=True)
@@ -46,6 +38,42 @@ class Teachers:
     values: Tensors
     buffers: Tensors
 
+    def part(self, place: int) -> "Teachers":
+        """The teacher of one replica."""
+        network = Network([self.network.architecture], self.logits.device)
+        return Teachers(
+            self.logits[place : place + 1], network, *(_rows(own, place) for own in (self.values, self.buffers))
+        )
+
+
+@dataclass
+class Feed:
+    """What changes from step to step: numbers, or tensors on the device where the step is captured.
+
+    Attributes:
+        index: Places in the training set, (k, n).
+        epoch: Epochs done.
+        dropout: Random keys of this step, (k,).
+        rates: Of the optimiser.
+        count: Steps done, this one included.
+    """
+
+    index: Indices
+    epoch: int | Tensor
+    dropout: Tensor
+    rates: Rates
+    count: int | Tensor
+
+    def part(self, place: int) -> "Feed":
+        """What one replica needs of it."""
+        rows = slice(place, place + 1)
+        lr, decay = (
+            value[rows] if isinstance(value, Tensor) and value.dim() else value
+            for value in (self.rates.lr, self.rates.weight_decay)
+        )
+        own = Rates(lr, decay, self.rates.momentum)
+        return Feed(self.index[rows], self.epoch, self.dropout[rows], own, self.count)
+
 
 class Training:
     """A pack on its way: what the loop, the probes and the store read."""
@@ -59,22 +87,30 @@ class Training:
         device: torch.device,
         teachers: Teachers | None = None,
         compiled: bool = False,
+        apart: bool = False,
     ):
         """Start from the initial values of each seed. All recipes must have one signature.
 
-        `compiled` compiles the forward and backward pass, once for this pack.
+        `compiled` compiles the forward and backward pass, once for this pack. `apart` runs each replica as a network of its
+        own, on a CUDA device all of them at once: grouped wide convolutions are slower than separate ones.
         """
         self.compiled = compiled
         self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
+        self.replay: Callable[[Feed], None] | None = None
+        self.poll: Callable[[], None] = lambda: None
         assert len({recipe.signature() for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
         self.state: State = initial_state(recipes, device)
         self.common = recipes[0]
+        self.weight_decay = shared([recipe.optimiser.weight_decay for recipe in recipes], device)
+        self._views = self.keys("augment")
         self._smoothing = self._column([recipe.label_smoothing for recipe in recipes])
         if teachers is not None:
             self._alpha = self._column([recipe.teaching.alpha for recipe in recipes if recipe.teaching])
             self._temperature = self._column([recipe.teaching.temperature for recipe in recipes if recipe.teaching])
+        self.parts = tuple(self._part(place) for place in range(len(recipes))) if apart and len(recipes) > 1 else ()
+        self.streams = [torch.cuda.Stream(device) for _ in self.parts] if device.type == "cuda" else []
 
     @property
     def steps_per_epoch(self) -> int:
@@ -136,11 +172,11 @@ class Training:
         ]
         return lr, common.schedule.momentum(at) if common.schedule.per_step else None
 
-    def batch(self, index: Indices, epoch: int | None) -> Tensor:
+    def batch(self, index: Indices, epoch: int | Tensor | None) -> Tensor:
         """Normalised images at `index`, (k, n, c, h, w); augmented as in `epoch` where the trial augments."""
         if epoch is None or not self.common.augment:
             return self.data.batch(index)
-        images = augment(self.data.images[index], self.keys("augment"), epoch, index, self.common.augment)
+        images = augment(self.data.images[index], self._views, epoch, index, self.common.augment)
         return self.data.normalised(images)
 
     def forward(
@@ -151,36 +187,54 @@ class Training:
             logits = self.state.network(self.state.values, self.state.buffers, images, mode, keys, taps)
         return logits.to(storage(self.common.precision))
 
+    @torch.no_grad()
+    def predict(self, values: Tensors, buffers: Tensors, images: Images) -> Logits:
+        """Logits with the running statistics, in the storage format; nothing is changed."""
+        with products(self.common.precision, self.device):
+            if not self.parts:
+                logits = self.state.network(values, buffers, images, "eval")
+            else:
+                logits = torch.cat(
+                    [
+                        part.state.network(
+                            _rows(values, place), _rows(buffers, place), images[place : place + 1], "eval"
+                        )
+                        for place, part in enumerate(self.parts)
+                    ]
+                )
+        return logits.to(storage(self.common.precision))
+
     def keys(self, purpose: str, *keys: int) -> Tensor:
         """One random key a replica for a purpose, (k,) int64."""
         numbers = [stream_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
         return torch.tensor([number - 2**63 for number in numbers], dtype=torch.int64, device=self.device)
+
+    def _part(self, place: int) -> "Training":
+        """One replica as a training of its own, on the very memory of the pack."""
+        part, state, rows = copy.copy(self), self.state, slice(place, place + 1)
+        part.recipes, part.common = (self.recipes[place],), self.recipes[place]
+        part.train_index, part.validation_index = self.train_index[rows], self.validation_index[rows]
+        part.teachers = self.teachers and self.teachers.part(place)
+        part.weight_decay = shared([self.recipes[place].optimiser.weight_decay], self.device)
+        part.parts, part._views = (), self._views[rows]
+        for name in ("_smoothing", "_alpha", "_temperature"):
+            value = getattr(self, name, None)
+            setattr(part, name, value[rows] if isinstance(value, Tensor) else value)
+        part.state = replace(
+            state,
+            network=Network([self.recipes[place].architecture], self.device),
+            values={name: value.requires_grad_() for name, value in _rows(state.values, place).items()},
+            buffers=_rows(state.buffers, place),
+            slots={slot: [tensor[rows] for tensor in tensors] for slot, tensors in state.slots.items()},
+            bad_step=state.bad_step[rows],
+            sums=state.sums[:, rows],
+        )
+        return part
 
     def _column(self, numbers: Sequence[float]) -> float | Tensor:
         value = shared(numbers, self.device)
         return value.to(storage(self.common.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
 
 
-@torch.no_grad()
-def evaluate(training: Training, values: Tensors, buffers: Tensors, validation: bool) -> Outcome:
-    """Loss and accuracy of every replica on its validation images, or on the test set.
-
-    Running statistics are used and nothing is changed. The loss is plain cross-entropy, whatever the trial trains on.
-    """
-    data, state = training.data, training.state
-    total = training.validation_index.shape[1] if validation else len(data.test_labels)
-    sums = torch.zeros(2, len(training.recipes), dtype=torch.float64, device=training.device)
-    for start in range(0, total, EVALUATION_BATCH):
-        if validation:
-            index = training.validation_index[:, start : start + EVALUATION_BATCH]
-            images, labels = data.batch(index), data.labels[index]
-        else:
-            rows = slice(start, start + EVALUATION_BATCH)
-            images = data.normalised(data.test_images[rows]).expand(len(training.recipes), -1, -1, -1, -1)
-            labels = data.test_labels[rows].expand(len(training.recipes), -1)
-        with products(training.common.precision, training.device):
-            logits = state.network(values, buffers, images, "eval").to(storage(training.common.precision))
-        sums[0] += cross_entropy(logits, labels).double().sum(1)
-        sums[1] += (logits.argmax(-1) == labels).sum(1)
-    loss, accuracy = sums / total
-    return Outcome(loss, accuracy)
+def _rows(tensors: Tensors, place: int) -> Tensors:
+    return {name: tensor.detach()[place : place + 1] for name, tensor in tensors.items()}
