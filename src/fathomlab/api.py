@@ -1,7 +1,9 @@
 """The Python side of the commands: the same files, store and messages, without their exit statuses."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +13,13 @@ from fathomlab.analysis.verdicts import verdicts
 from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
 from fathomlab.plan import Plan
 from fathomlab.report.page import write_index, write_report
-from fathomlab.run.experiment import Summary, experiment_name, run_experiment
+from fathomlab.run.experiment import How, Summary, experiment_name, run_experiment
 from fathomlab.run.progress import Mode, showing
 from fathomlab.run.resolve import architecture, build_part, prepare
-from fathomlab.store.reading import Store, TrialRecord
+from fathomlab.run.signals import listening
+from fathomlab.store.lock import locked
+from fathomlab.store.reading import Store
+from fathomlab.store.records import TrialRecord
 
 if TYPE_CHECKING:
     from fathomlab.models.module import Module
@@ -43,6 +48,36 @@ def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = Fals
     return prepare(found, [overrides] if isinstance(overrides, str) else list(overrides), quick)
 
 
+def existing_runs(runs: Path | None) -> Path:
+    """The store that `--runs` names.
+
+    Raises:
+        UserError: There is none.
+    """
+    root = runs or default_runs()
+    if not (root / "trials").is_dir():
+        raise UserError(f"{root}: is no store of results. Name one with --runs.")
+    return root
+
+
+@contextmanager
+def upkeep(root: Path) -> Iterator[None]:
+    """Hold a store while it is repaired.
+
+    Raises:
+        UserError: Another process trains into it.
+    """
+    with locked(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
+        yield
+
+
+def rewrite_reports(root: Path) -> list[str]:
+    """Write the report of every experiment that can be read, and the index; returns their paths."""
+    names = [record.name for record in Store(root).experiments() if record.cause is None]
+    written = [str(write_reports(root, name)) for name in names]
+    return [*written, str(write_index(Store(root)))]
+
+
 def find_file(name: str) -> Path:
     """The experiment file that `name` means: a path, or the number of one of the laboratory's files.
 
@@ -67,19 +102,34 @@ def run(
     device: str = "auto",
     workers: str | int = "auto",
     progress: Mode = "auto",
+    wait: bool = False,
+    allow_drift: bool = False,
 ) -> "Results":
     """Train what the experiment needs and the store does not have, and write its report.
+
+    Args:
+        source: As `load` takes it, or a plan.
+        overrides: Likewise.
+        runs: The store.
+        quick: Lay the file's `quick` section over the rest.
+        device: auto, cpu or cuda.
+        workers: Processes, or auto.
+        progress: How to show what happens, on stderr.
+        wait: Wait for another process that trains into the store, instead of refusing.
+        allow_drift: Go on with trials that were begun under another torch, processor, device or code.
 
     Raises:
         ConfigError: Every problem of the experiment at once, before any training.
         UserError: The store cannot be written, or the data are not here.
-        KeyboardInterrupt: Stopped; finished trials stay.
+        KeyboardInterrupt: Stopped by a signal; finished trials and checkpoints stay, and the same call goes on.
     """
     words = [word for given in overrides for word in ([given] if isinstance(given, str) else given)]
     plan = source if isinstance(source, Plan) else load(source, words, quick)
     root = Path(runs) if runs is not None else default_runs()
-    with showing(progress, trial_labels(plan)) as emit:
-        summary = run_experiment(plan, root, device, workers, emit)
+    how = How(device, workers, wait, allow_drift)
+    log = root / "experiments" / experiment_name(plan) / "log.txt"
+    with listening() as stop, showing(progress, trial_labels(plan), log=log) as emit:
+        summary = run_experiment(plan, root, how, emit, stop)
     report = write_reports(root, summary.experiment)
     return Results(Store(root), plan, summary, report)
 

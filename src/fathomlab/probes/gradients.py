@@ -1,14 +1,12 @@
 """Gradient norms per layer, in the network's order."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
-import torch
-from torch import Tensor
+from fathomlab.base.catalogue import Count
 
-from fathomlab.base.identity import stream
-from fathomlab.engine.training import Training
+if TYPE_CHECKING:
+    from fathomlab.engine.training import Training
 
 
 @final
@@ -21,53 +19,35 @@ class Gradients:
 
     Attributes:
         examples: Size of the batch, the trial's batch size where it is smaller.
+        float64: Compute in float64 whatever the trial trains in: float32 loses gradients below 1e-38, and their slope.
     """
 
-    examples: int = 128
+    examples: Count = 128
+    float64: bool = False
 
-    tiny: ClassVar[dict[str, object]] = {"examples": 8}
+    tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
-    def measure(self, training: Training) -> dict[str, Any]:
+    def measure(self, training: "Training") -> dict[str, Any]:
         """Frobenius norms, float64 (k, layers): `weight` for each weight matrix or kernel, `activation` for each layer's output.
 
-        The loss is the mean over the batch, so that an activation gradient is that of one example's share.
+        The loss is the mean over the batch, so that an activation gradient is that of one example's share. `dtype` is the
+        format in which the products were computed.
         """
-        index = self._index(training)
-        names = training.common.architecture.weighted
-        weights = [training.state.values[f"{name}.weight"] for name in names]
-        taps: list[Tensor] = []
+        import torch
+
+        from fathomlab.probes.fixed import FORMATS, by_replica, fixed_batch, in_double, loss, norms
+
+        training = in_double(training) if self.float64 else training
+        architecture, replicas = training.common.architecture, len(training.recipes)
+        weights = [training.state.values[f"{name}.weight"] for name in architecture.weighted]
+        taps: list[torch.Tensor] = []
         with torch.enable_grad():
-            images = training.batch(index, None)
-            logits = training.forward(images, "measure", None, taps)
-            loss = training.objective(logits, index, images).mean(1).sum()
-            gradients = torch.autograd.grad(loss, [*weights, *taps])
-        of_weights = [gradient.flatten(1) for gradient in gradients[: len(weights)]]
-        of_outputs = [_by_replica(gradient, len(training.recipes)) for gradient in gradients[len(weights) :]]
+            total = loss(training, fixed_batch(training, self.examples), taps)
+            gradients = torch.autograd.grad(total, [*weights, *taps])
         return {
-            "layers": list(names),
-            "weight": _norms(of_weights),
-            "points": list(training.common.architecture.taps),
-            "activation": _norms(of_outputs),
+            "dtype": FORMATS[training.common.precision],
+            "layers": list(architecture.weighted),
+            "weight": norms(gradients[: len(weights)]),
+            "points": list(architecture.taps),
+            "activation": norms([by_replica(gradient, replicas) for gradient in gradients[len(weights) :]]),
         }
-
-    def _index(self, training: Training) -> Tensor:
-        rows = training.train_index
-        count = min(self.examples, training.common.batch_size, rows.shape[1])
-        places = [
-            stream(recipe.seed, "probe").choice(rows.shape[1], count, replace=False) for recipe in training.recipes
-        ]
-        return torch.stack(
-            [row[torch.from_numpy(place).to(row.device)] for row, place in zip(rows, places, strict=True)]
-        )
-
-
-def _by_replica(gradient: Tensor, replicas: int) -> Tensor:
-    """Features (k, n, d) or maps (n, k * c, h, w) as one row a replica."""
-    if gradient.dim() == 4:
-        gradient = gradient.unflatten(1, (replicas, -1)).transpose(0, 1)
-    return gradient.flatten(1)
-
-
-def _norms(rows: Sequence[Tensor]) -> Tensor:
-    """Norm of each row in float64, so that squares of tiny gradients do not vanish; one column a tensor."""
-    return torch.stack([row.detach().double().square().sum(1).sqrt() for row in rows], 1)

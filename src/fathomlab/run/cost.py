@@ -12,13 +12,16 @@ from fathomlab.engine.recipe import Recipe
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
 from fathomlab.plan import Trial
+from fathomlab.run import provenance
 from fathomlab.run.resolve import recipe
 
 EAGER_RATE = 3e10
 COMPILED_SAVES = 0.2
-LARGEST_PACK = 16
+LARGEST_PACK = {"cpu": 16, "cuda": 64}
 WIDEST_CONVOLUTION = 32
-PACK_BYTES = 2**31
+NETS_AT_ONCE = 8
+MEMORY_SHARE = 0.5
+CUDA_BYTES = 2**34
 
 
 def training_images(trial: Trial) -> int:
@@ -70,17 +73,29 @@ def _compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "c++", "clang++"))
 
 
-def pack_limit(trial: Trial) -> int:
-    """How many replicas of this trial one program should hold.
+def runs_apart(architecture: Architecture) -> bool:
+    """Whether the replicas of a pack run as networks of their own: wide convolutions are slower grouped than apart."""
+    return _widest(architecture) >= WIDEST_CONVOLUTION
 
-    Wide convolutions are slower grouped than apart; memory holds weights, gradients, two moments, the best weights and
-    the activations of a batch.
+
+def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
+    """How many replicas of this trial one pack should hold.
+
+    Memory holds weights, gradients, two moments, the best and the last finite weights, and the activations of a batch; the
+    workers on a CPU share half of what there is. Wide nets gain nothing in a pack on a CPU; a CUDA device takes several at once.
     """
     own = recipe(trial)
-    if _widest(own.architecture) >= WIDEST_CONVOLUTION:
-        return 1
-    size = 4 * (6 * own.architecture.numel + 3 * own.architecture.activations * own.batch_size)
-    return max(1, min(LARGEST_PACK, PACK_BYTES // size))
+    most = LARGEST_PACK[device]
+    if runs_apart(own.architecture):
+        most = NETS_AT_ONCE if device == "cuda" else 1
+    room = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * provenance.memory() / workers)
+    size = 4 * (7 * own.architecture.numel + 3 * own.architecture.activations * own.batch_size)
+    return max(1, min(most, room // size))
+
+
+def disk_bytes(trial: Trial) -> int:
+    """About what a trial leaves on the disk while it is trained: two states and two sets of weights, and its logs."""
+    return 4 * (2 * 6 + 2) * recipe(trial).architecture.numel + 2**16
 
 
 def rate(finished: Iterable[Mapping[str, Any]]) -> float | None:

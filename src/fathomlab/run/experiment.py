@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab import data as datasets
-from fathomlab.base.identity import content_hash
+from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
 from fathomlab.config.load import set_path
@@ -17,8 +17,11 @@ from fathomlab.plan import Plan, Trial, packs
 from fathomlab.run import cost, provenance
 from fathomlab.run.local import Where, run_packs
 from fathomlab.run.resolve import recipe
+from fathomlab.run.resume import begun_packs, check_drift, newest_step
+from fathomlab.run.signals import Stop
+from fathomlab.store.lock import locked
 from fathomlab.store.reading import Store
-from fathomlab.store.writing import open_store, write_experiment
+from fathomlab.store.writing import check_room, open_store, write_experiment
 
 Emit = Callable[[Mapping[str, Any]], None]
 DONE = ("finished", "diverged")
@@ -56,62 +59,98 @@ def unfinished(plan: Plan, store: Store) -> list[Trial]:
     return [trial for trial in plan.trials if not _done(trial, store)]
 
 
-def worker_count(asked: str | int, packs_to_run: int) -> int:
-    """Worker processes for `--workers`: a number, or `auto` for one a core.
+def worker_count(asked: str | int, packs_to_run: int, device: str = "cpu") -> int:
+    """Worker processes for `--workers`: a number, or `auto` for one a core, one in all on a CUDA device.
 
     Raises:
         UserError: Neither.
     """
     if str(asked) == "auto":
-        return max(1, min(provenance.cores(), packs_to_run))
+        return 1 if device == "cuda" else max(1, min(provenance.cores(), packs_to_run))
     if not str(asked).isdigit() or int(asked) < 1:
         raise UserError(f"--workers should be auto or a number from 1 (got {asked!r}).")
     return int(asked)
 
 
-def run_experiment(plan: Plan, runs: Path, device: str, workers: str | int, emit: Emit) -> Summary:
+@dataclass(frozen=True)
+class How:
+    """How an experiment is to be run, apart from what it is.
+
+    Attributes:
+        device: auto, cpu or cuda.
+        workers: Processes, or auto.
+        wait: Wait for another process that trains into the store, instead of refusing.
+        allow_drift: Go on with trials that were begun under another torch, processor, device or code.
+    """
+
+    device: str = "auto"
+    workers: str | int = "auto"
+    wait: bool = False
+    allow_drift: bool = False
+
+
+def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> Summary:
     """Train what the plan needs and the store does not have.
 
     Raises:
-        UserError: The store cannot be written, the data are not here, or the device is not; nothing is trained then.
+        UserError: The store cannot be written or another process trains into it, the data are not here, the device is not,
+            or a trial was begun in another environment; nothing is trained then.
+        Stopped: `stop` asked for the end; what there is has been kept.
     """
     started = time.monotonic()
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device should be auto, cpu or cuda (got {device!r}).")
-    worker_count(workers, 1)
+    if how.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device should be auto, cpu or cuda (got {how.device!r}).")
+    worker_count(how.workers, 1)
     store = Store(open_store(runs))
-    todo = unfinished(plan, store)
-    if todo and device == "cuda":
-        from fathomlab.run.pack import choose_device
-
-        choose_device(device)
-    for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):
-        if datasets.DATASETS[name].layout is not None:
-            datasets.download(name)
-    name = experiment_name(plan)
-    record = _record(plan) | _history(plan, store, name)
-    write_experiment(runs, name, record)
-    cached = len(plan.trials) - len(todo)
-    groups = form_packs(plan, todo)
-    count = worker_count(workers, len(groups))
-    emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
-    if groups:
-        run_packs(groups, Where(runs, device, record["logging"]), count, emit)
-    failed = sum(store.trial(trial.hash).status != "finished" for trial in plan.trials)
-    seconds = time.monotonic() - started
-    if todo:
-        write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
+    with locked(runs, how.wait, lambda text: emit({"event": "warning", "text": text})) as lock:
+        todo = unfinished(plan, store)
+        name = experiment_name(plan)
+        groups = _prepared(plan, todo, runs, how)
+        record = _record(plan) | _history(plan, store, name)
+        write_experiment(runs, name, record)
+        cached = len(plan.trials) - len(todo)
+        count = worker_count(how.workers, len(groups), provenance.likely_device(how.device))
+        emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
+        if groups:
+            every = plan.loaded.run.get("checkpoint_seconds")
+            run_packs(groups, Where(runs, how.device, record["logging"], every, lock), count, emit, stop)
+        failed = sum(store.trial(trial.hash).status != "finished" for trial in plan.trials)
+        seconds = time.monotonic() - started
+        if todo:
+            write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
     return Summary(name, len(plan.trials), len(todo), cached, failed, seconds)
 
 
-def form_packs(plan: Plan, trials: list[Trial]) -> list[list[Trial]]:
-    """Trials of one signature together, as many as memory and the kind of network allow, or as `run.pack` says."""
+def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[Trial]]:
+    """Whatever must hold before training: device, data, room on the disk, the environment of what was begun; the packs."""
+    device = provenance.likely_device(how.device)
+    if todo and how.device == "cuda":
+        from fathomlab.run.pack import choose_device
+
+        choose_device("cuda")
+    for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):
+        if datasets.DATASETS[name].layout is not None:
+            datasets.download(name)
+    check_room(runs, sum(cost.disk_bytes(trial) for trial in todo))
+    if not how.allow_drift:
+        check_drift(runs, todo, device)
+    return form_packs(plan, todo, runs, device, worker_count(how.workers, len(todo), device))
+
+
+def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers: int) -> list[list[Trial]]:
+    """Trials of one signature together, as many as memory and the kind of network allow, or as `run.pack` says.
+
+    Trials that were interrupted go on in the pack in which they began, so that their bits stay the same.
+    """
     forced = plan.loaded.run.get("pack")
+    begun, fresh = ([], trials) if forced else begun_packs(runs, trials)
 
     def key(trial: Trial) -> object:
-        return recipe(trial).signature(), tuple(trial.content["probes"])
+        return recipe(trial).signature(), canonical_json(trial.content["probes"]), forced and newest_step(runs, trial)
 
-    return packs(trials, key, lambda trial: forced or cost.pack_limit(trial))
+    made = packs(fresh, key, lambda trial: forced or cost.pack_limit(trial, device, workers))
+    order = {trial.hash: place for place, trial in enumerate(trials)}
+    return sorted(begun + made, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
 
 
 def _done(trial: Trial, store: Store) -> bool:

@@ -8,6 +8,7 @@ from fathomlab.plan import Trial
 from fathomlab.run import provenance
 from fathomlab.run.resolve import recipe
 from fathomlab.store.reading import Store
+from fathomlab.store.states import state_steps
 from fathomlab.store.writing import TrialFolder
 
 
@@ -21,7 +22,9 @@ def record_failure(
     """Write a failed result, unless the trial is finished by now, and tell it as an event."""
     if Store(root).trial(trial.hash).status in ("finished", "diverged"):
         return
-    folder = TrialFolder(root, trial.hash, trial.content, logging)
+    folder = TrialFolder(root, trial.hash)
+    if not state_steps(folder.path):  # what it can go on from stays, for the next run
+        folder.begin(trial.content, logging)
     folder.write("provenance.json", provenance.machine())
     facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
     folder.finish("failed", cause, {}, facts)

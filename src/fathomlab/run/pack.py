@@ -1,39 +1,61 @@
 """Trains one pack and keeps everything that it finds in the trials' folders."""
 
+import errno
 import json
-import time
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fathomlab import data as datasets
 from fathomlab.base.problems import UserError
-from fathomlab.data.split import limited
-from fathomlab.data.table import Split
-from fathomlab.engine.images import Pictures, pictures, splits
+from fathomlab.engine.evaluation import Outcome, evaluate, teacher_logits
+from fathomlab.engine.images import splits
 from fathomlab.engine.loop import Snapshot, train
 from fathomlab.engine.precision import choose_precision, storage
-from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.training import Outcome, Teachers, Training, evaluate
-from fathomlab.models.network import Network
+from fathomlab.engine.replay import Replay
+from fathomlab.engine.training import Training
 from fathomlab.plan import Trial
+from fathomlab.probes.outcome import outcome
+from fathomlab.probes.schedule import steps
 from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
-from fathomlab.run.cost import compiling_pays
+from fathomlab.run.cost import compiling_pays, runs_apart
+from fathomlab.run.environment import environment
 from fathomlab.run.failure import record_failure
+from fathomlab.run.inputs import images_of, teachers_of
+from fathomlab.run.keeper import Keeper, Replica
 from fathomlab.run.resolve import recipe
-from fathomlab.store.checkpoints import load_tensors, save_tensors
+from fathomlab.run.signals import Stopped
+from fathomlab.store.checkpoints import save_tensors
 from fathomlab.store.reading import Store
-from fathomlab.store.writing import TrialFolder
 
 Emit = Callable[[Mapping[str, Any]], None]
-TEACHER_BATCH = 512
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a pack is to be trained, apart from what its trials are.
+
+    Attributes:
+        root: The store.
+        device: auto, cpu or cuda.
+        logging: Kept beside each trial for exporters.
+        checkpoint_seconds: Time between two checkpoints; None for 30 s, and epoch ends where that costs next to nothing.
+        stop: Whether to keep what there is and end; asked between two steps.
+    """
+
+    root: Path
+    device: str = "auto"
+    logging: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    checkpoint_seconds: float | None = None
+    stop: Callable[[], int | None] = lambda: None
 
 
 def choose_device(name: str) -> torch.device:
@@ -47,97 +69,120 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-@dataclass
-class Replica:
-    """A trial of the pack while it is trained."""
-
-    trial: Trial
-    folder: TrialFolder
-    metrics: dict[str, Any]
-    diverged: int = 0
-
-
-def train_pack(
-    trials: Sequence[Trial], root: Path, device_name: str, emit: Emit, logging: Mapping[str, Any] | None = None
-) -> None:
-    """Train trials of one signature as one tensor program.
+def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:
+    """Train trials of one signature as one tensor program; those that are finished only keep their places.
 
     A pack of several that raises is trained again one by one, so that only the guilty trial fails.
+
+    Raises:
+        Stopped: `order.stop` asked for it; what there is has been kept.
     """
     try:
-        _Pack(trials, root, choose_device(device_name), emit, logging or {}).run()
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:
-        if len(trials) > 1:
-            for trial in trials:
-                if Store(root).trial(trial.hash).status not in ("finished", "diverged"):
-                    train_pack([trial], root, device_name, emit, logging)
-            return
-        cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        record_failure(trials[0], root, cause, emit, logging)
+        try:
+            _Pack(trials, order, emit).run()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
+            if len(trials) > 1:
+                for trial in trials:
+                    if Store(order.root).trial(trial.hash).status not in ("finished", "diverged"):
+                        train_pack([trial], order, emit)
+                return
+            cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            record_failure(trials[0], order.root, cause, emit, order.logging)
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        free = shutil.disk_usage(order.root).free / 1e6
+        text = f"{order.root}: results cannot be written: {error.strerror} ({free:.1f} MB free)."
+        emit({"event": "warning", "text": f"{text} The trials stay unfinished; the same command goes on."})
 
 
 class _Pack:
     """One pack from its data to its results."""
 
-    def __init__(
-        self, trials: Sequence[Trial], root: Path, device: torch.device, emit: Emit, logging: Mapping[str, Any]
-    ):
-        self.started = time.monotonic()
-        self.root, self.device, self.emit = root, device, emit
+    def __init__(self, trials: Sequence[Trial], order: Order, emit: Emit):
+        device = choose_device(order.device)
+        self.order, self.emit, self.device = order, emit, device
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        self.environment = environment(device.type, gpu)
+        self.keeper = Keeper(trials, order.root, self.environment, order.checkpoint_seconds, emit)
         planned = [recipe(trial) for trial in trials]
-        asked = planned[0]
-        precision = choose_precision(asked.precision, asked.architecture, asked.batch_size, device)
+        asked, begun = planned[0], self.keeper.numeric()
+        precision = (
+            begun[0] if begun else choose_precision(asked.precision, asked.architecture, asked.batch_size, device)
+        )
         self.recipes = [replace(own, precision=precision) for own in planned]
         common = self.recipes[0]
-        split, images = _images(common.data, device.type, storage(common.precision))
-        train_index, validation_index = splits(self.recipes, split.train_labels, device)
-        teachers = _teachers(trials, self.recipes, images, root, device) if common.teaching else None
-        compiled = device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
-        self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled)
-        self.replicas = [Replica(trial, TrialFolder(root, trial.hash, trial.content, logging), {}) for trial in trials]
-        self.probes = [PROBES[name]() for name in trials[0].content["probes"]]
-        self.split, self.said_compiled = split, compiled
+        self.split, images = images_of(common.data, device.type, storage(common.precision))
+        train_index, validation_index = splits(self.recipes, self.split.train_labels, device)
+        teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teaching else None
+        compiled = begun[1] if begun else device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
+        apart = runs_apart(common.architecture)
+        self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled, apart)
+        if device.type == "cuda":
+            self.training.replay = Replay(self.training)
+        self.training.poll = self._poll
+        self.probes = {
+            name: (PROBES[name](**{key: value for key, value in options.items() if key != "at"}), options["at"])
+            for name, options in trials[0].content["probes"].items()
+        }
+        self.keeper.load(self.training, order.logging)
+        self.said_compiled = self.training.compiled
         self._provenance()
-        emit({"event": "started", "trials": [trial.hash for trial in trials], "epochs": common.epochs})
+        emit(
+            {
+                "event": "started",
+                "trials": [replica.trial.hash for _, replica in self.keeper.active],
+                "epochs": common.epochs,
+            }
+        )
 
     def run(self) -> None:
         """Train, measure, test, and write the results."""
-        steps = frozenset({0, 1}) if self.probes else frozenset[int]()
-        for snapshot in train(self.training, steps):
-            self._measure(snapshot)
+        each, epochs = self.training.steps_per_epoch, self.training.common.epochs
+        due = {name: steps(at, each, epochs) for name, (_, at) in self.probes.items()}
+        for snapshot in train(self.training, frozenset[int]().union(*due.values())):
+            for name, (probe, _) in self.probes.items():
+                if snapshot.step in due[name]:
+                    self._measure(name, probe, snapshot)
             if snapshot.validation is not None:
                 self._epoch(snapshot)
-                if all(replica.diverged for replica in self.replicas):
+                if all(replica.done or replica.diverged for replica in self.keeper.replicas):
                     break
+                if self.keeper.due(ends_epoch=True):
+                    self.keeper.save(self.training)
         self._finish()
 
-    def _measure(self, snapshot: Snapshot) -> None:
-        for probe in self.probes:
-            record = probe.measure(self.training)
-            for place, replica in enumerate(self.replicas):
-                if not replica.diverged:
-                    own = {
-                        name: row[place].tolist() if isinstance(row, Tensor) else row for name, row in record.items()
-                    }
-                    replica.folder.append("gradients.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
+    def _poll(self) -> None:
+        """Between two steps, or two batches of an evaluation: keep what there is, where it is time or the end is asked for."""
+        signum = self.order.stop()
+        if signum is not None or self.keeper.due(ends_epoch=False):
+            self.keeper.save(self.training)
+        if signum is not None:
+            raise Stopped(signum)
+
+    def _measure(self, name: str, probe: Any, snapshot: Snapshot) -> None:
+        record = _measured(probe, self.training)
+        for place, replica in self.keeper.active:
+            if not replica.diverged:
+                own = {key: row[place].tolist() if isinstance(row, Tensor) else row for key, row in record.items()}
+                self.keeper.append(replica, f"{name}.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
 
     def _epoch(self, snapshot: Snapshot) -> None:
         assert snapshot.train is not None
         assert snapshot.validation is not None
         bad_steps = self.training.state.bad_step.tolist()
-        seconds = (time.monotonic() - self.started) / len(self.replicas)
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
-        for place, replica in enumerate(self.replicas):
+        for place, replica in self.keeper.active:
             if replica.diverged:
                 continue
-            metrics = {name: row[place] for name, row in rows.items()}
-            if snapshot.objective is not None and not self.recipes[place].plain:
+            replica.diverged = bad_steps[place]
+            metrics = {name: float("nan") if replica.diverged else row[place] for name, row in rows.items()}
+            if snapshot.objective is not None and not self.recipes[place].plain and not replica.diverged:
                 metrics["train/objective"] = float(snapshot.objective[place])
             record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": snapshot.lr[place], **metrics}
-            replica.folder.append("metrics.jsonl", record | {"seconds": seconds})
-            replica.diverged = bad_steps[place]
+            self.keeper.append(replica, "metrics.jsonl", record | {"seconds": self.keeper.seconds})
             replica.metrics.update(metrics)
             self.emit({"event": "epoch", "trial": replica.trial.hash, "epoch": snapshot.epoch, **metrics})
 
@@ -145,59 +190,65 @@ class _Pack:
         state = self.training.state
         if self.training.compiled != self.said_compiled:
             self._provenance()
-        last = evaluate(self.training, state.values, state.buffers, validation=False)
-        best = last
-        if not bool((state.best.epoch == state.epoch).all()):
-            best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
-        rows = {**_metrics("test", last), **_metrics("best/test", best)}
-        for place, replica in enumerate(self.replicas):
-            if not replica.diverged:
-                self._save(replica, place)
-        seconds = (time.monotonic() - self.started) / len(self.replicas)
-        for place, replica in enumerate(self.replicas):
-            metrics = replica.metrics | {name: row[place] for name, row in rows.items()}
+        shown = self._test()
+        best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
+        for place, replica in self.keeper.active:
+            self._save(replica, place)
+        for place, replica in self.keeper.active:
+            metrics = replica.metrics | {name: row[place] for name, row in _metrics("best/test", best).items()}
+            metrics |= {name: row[place] for name, row in shown.items() if "/" in name}
             metrics["best/epoch"] = int(state.best.epoch[place])
-            metrics["best/val/accuracy"] = float(state.best.accuracy[place])
-            status, cause = "finished", None
-            if replica.diverged:
-                status = "diverged"
-                cause = f"the loss was not finite at step {replica.diverged}"
-                metrics = {
-                    name: None if name.startswith(("test/", "best/")) else value for name, value in metrics.items()
-                }
-            facts = {
+            metrics["best/val/accuracy"] = float(state.best_accuracy[place])
+            facts: dict[str, Any] = {
                 "parameters": self.recipes[place].architecture.numel,
                 "epochs": state.epoch,
                 "steps": state.step,
-                "seconds": seconds,
+                "seconds": self.keeper.seconds,
             }
+            status, cause = "finished", None
+            if replica.diverged:
+                status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
+                metrics = {name: None if name.startswith(("test/", "best/")) else own for name, own in metrics.items()}
+            else:
+                facts["outcome"] = {name: row[place] for name, row in shown.items() if "/" not in name}
             result = replica.folder.finish(status, cause, metrics, facts)
-            self.emit(
-                {
-                    "event": "finished",
-                    **{key: result[key] for key in ("trial", "status", "cause", "seconds", "metrics")},
-                }
-            )
+            told = ("trial", "status", "cause", "seconds", "metrics")
+            self.emit({"event": "finished", **{key: result[key] for key in told}})
+        self.keeper.clear()
+
+    def _test(self) -> dict[str, Any]:
+        """What the weights after the last epoch do on the test set, a list over the replicas for each number."""
+        training, state = self.training, self.training.state
+        kept: list[Tensor] = []
+        last = evaluate(training, state.values, state.buffers, validation=False, keep=kept)
+        taught = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
+        found = outcome(torch.cat(kept, 1), training.data.test_labels, taught)
+        for place, replica in self.keeper.active:
+            if not replica.diverged:
+                packed = np.packbits(found["correct"][place].cpu().numpy())
+                replica.folder.write_bytes("correct.bin", packed.tobytes())
+        rows = {name: row.tolist() for name, row in found.items() if isinstance(row, Tensor) and name != "correct"}
+        alone: dict[str, Any] = {"agreement": [None] * len(self.recipes)}
+        examples = [len(training.data.test_labels)] * len(self.recipes)
+        return {**_metrics("test", last), **alone, **rows, "examples": examples}
 
     def _save(self, replica: Replica, place: int) -> None:
+        """The weights after the last epoch, of a replica that diverged those that were last finite; and the best ones."""
         state = self.training.state
-        about = {"trial": replica.trial.hash, "epoch": state.epoch, "step": state.step}
-        for name, tensors in (
-            ("checkpoint", {**state.values, **state.buffers}),
-            ("best", {**state.best.values, **state.best.buffers}),
-        ):
-            own = {key: tensor[place] for key, tensor in tensors.items()}
-            epoch = int(state.best.epoch[place]) if name == "best" else state.epoch
-            save_tensors(replica.folder.path / f"{name}.safetensors", own, about | {"epoch": epoch})
+        last = (state.finite if replica.diverged else None) or state
+        epochs = int(state.finite.epoch[place]) if replica.diverged else state.epoch
+        for name, kept, epoch in (("checkpoint", last, epochs), ("best", state.best, int(state.best.epoch[place]))):
+            own = {key: tensor[place] for key, tensor in {**kept.values, **kept.buffers}.items()}
+            about = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
+            save_tensors(replica.folder.path / f"{name}.safetensors", own, about)
 
     def _provenance(self) -> None:
         split = self.split
-        hardware = dict(provenance.hardware())
-        if self.device.type == "cuda":
-            hardware["gpu"] = torch.cuda.get_device_name(self.device)
+        machine = provenance.machine()
         shared = {
-            **provenance.machine(),
-            "hardware": hardware,
+            **machine,
+            "hardware": {**machine["hardware"], "gpu": self.environment["gpu"]},
+            "environment": self.environment,
             "device": self.device.type,
             "precision": self.recipes[0].precision,
             "compiled": self.training.compiled,
@@ -209,69 +260,24 @@ class _Pack:
                 "notes": list(split.notes),
             },
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed": self.keeper.resumed,
         }
-        for place, replica in enumerate(self.replicas):
-            replica.folder.write("provenance.json", shared | {"pack": {"size": len(self.replicas), "place": place}})
+        members = [replica.trial.hash for replica in self.keeper.replicas]
+        for place, replica in self.keeper.active:
+            pack = {"size": len(members), "place": place, "members": members}
+            replica.folder.write("provenance.json", shared | {"pack": pack})
+
+
+def _measured(probe: Any, training: Training) -> dict[str, Any]:
+    """What a probe finds in each replica; replicas that run apart are measured one by one."""
+    if not training.parts:
+        return probe.measure(training)
+    found = [probe.measure(part) for part in training.parts]
+    return {
+        name: torch.cat([own[name] for own in found]) if isinstance(first, Tensor) else first
+        for name, first in found[0].items()
+    }
 
 
 def _metrics(name: str, outcome: Outcome) -> dict[str, list[float]]:
     return {f"{name}/loss": outcome.loss.tolist(), f"{name}/accuracy": outcome.accuracy.tolist()}
-
-
-@lru_cache(maxsize=2)
-def _images(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictures]:
-    """A data set on the device, kept between packs."""
-    choice = json.loads(data)
-    split = datasets.load(choice["name"], choice["params"])
-    return split, pictures(split, datasets.DATASETS[choice["name"]].facts, torch.device(device), dtype)
-
-
-def _teachers(
-    trials: Sequence[Trial], recipes: Sequence[Recipe], images: Pictures, root: Path, device: torch.device
-) -> Teachers:
-    """The teachers of a pack of students, with their logits for every training image, stored beside them."""
-    dtype = storage(recipes[0].precision)
-    columns, logits = [], []
-    rows = torch.arange(len(images.labels), device=device)
-    if recipes[0].limit is not None:
-        rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
-    for trial, own in zip(trials, recipes, strict=True):
-        assert trial.teacher is not None
-        assert own.teaching is not None
-        folder = root / "trials" / trial.teacher.hash
-        if not (folder / "checkpoint.safetensors").exists():
-            raise UserError(
-                f"its teacher, trial {trial.teacher.hash[:12]}, has no weights: it failed or was not trained"
-            )
-        tensors, _ = load_tensors(folder / "checkpoint.safetensors")
-        columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        network = Network([own.teaching.architecture], device)
-        logits.append(_teacher_logits(folder, network, columns[-1], images, rows).to(dtype))
-    stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
-    network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
-    return Teachers(torch.stack(logits), network, stacked, stacked)
-
-
-@torch.no_grad()
-def _teacher_logits(
-    folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures, rows: Tensor
-) -> Tensor:
-    """A teacher's outputs for the un-augmented training images at `rows`, in a table (n, classes) over all of them.
-
-    They are stored beside the teacher with the rows that they belong to, and reused by every later student.
-    """
-    path = folder / "logits.safetensors"
-    device = images.images.device
-    table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device)
-    if path.exists():
-        stored, about = load_tensors(path)
-        if about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu()):
-            table[rows] = stored["logits"].to(device)
-            return table
-    single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
-    for start in range(0, len(rows), TEACHER_BATCH):
-        some = rows[start : start + TEACHER_BATCH]
-        batch = images.normalised(images.images[some]).unsqueeze(0)
-        table[some] = network(single, single, batch, "eval")[0].float()
-    save_tensors(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
-    return table

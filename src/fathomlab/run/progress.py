@@ -5,9 +5,14 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Mode = Literal["auto", "rich", "plain", "json", "off"]
 MODES: tuple[Mode, ...] = ("auto", "rich", "plain", "json", "off")
@@ -66,27 +71,30 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def showing(
-    mode: Mode, labels: Mapping[str, str], stream: IO[str] | None = None
+    mode: Mode, labels: Mapping[str, str], stream: IO[str] | None = None, log: Path | None = None
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that takes the events of a run and shows them on `stream`."""
+    """A function that takes the events of a run, shows them on `stream`, and adds its plain lines to the file `log`."""
     out = stream or sys.stderr
     tally = Tally(labels)
     if mode == "auto":
         mode = "rich" if _lively(out) else "plain"
-    if mode == "rich":
-        with _live(tally, out) as take:
-            yield take
-        return
-
     said = [time.monotonic()]
+    with _live(tally, out) if mode == "rich" else nullcontext() as console:
 
-    def take_plainly(event: Mapping[str, Any]) -> None:
-        tally.take(event)
-        text = json.dumps(_plain(event)) if mode == "json" else _line(tally, event, said)
-        if text and mode != "off":
-            _print(out, text)
+        def take(event: Mapping[str, Any]) -> None:
+            tally.take(event)
+            text = _line(tally, event, said)
+            if text and log is not None:
+                _keep(log, text)
+            if mode == "json":
+                text = json.dumps(_plain(event))
+            if console is not None:
+                if text and event["event"] != "epoch":
+                    console.print(text, markup=False, highlight=False, soft_wrap=True)
+            elif text and mode != "off":
+                _print(out, text)
 
-    yield take_plainly
+        yield take
 
 
 def _lively(out: IO[str]) -> bool:
@@ -109,6 +117,12 @@ def _print(out: IO[str], text: str) -> None:
         return
 
 
+def _keep(log: Path, text: str) -> None:
+    """Add a line to the log of the experiment; a full disk does not stop a run."""
+    with suppress(OSError), open(log, "a", encoding="utf-8", errors="replace") as file:
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+
 def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
     kind = event["event"]
     if kind == "planned":
@@ -116,6 +130,8 @@ def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
         packs = "1 pack" if event["packs"] == 1 else f"{event['packs']} packs"
         trials = "1 trial" if event["trials"] == 1 else f"{event['trials']} trials"
         return f"{trials}, {event['cached']} cached, {tally.total} to run in {packs} on {workers}"
+    if kind == "warning":
+        return f"note: {event['text']}"
     if kind == "finished":
         said[0] = time.monotonic()
         words = f"trial {tally.done}/{tally.total} {tally.labels.get(event['trial'], event['trial'][:12])}"
@@ -133,20 +149,13 @@ def _line(tally: Tally, event: Mapping[str, Any], said: list[float]) -> str:
 
 
 @contextmanager
-def _live(tally: Tally, out: IO[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _live(tally: Tally, out: IO[str]) -> "Iterator[Console]":
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=out)
     with Live(console=console, refresh_per_second=8, get_renderable=lambda: _table(tally), transient=True):
-
-        def take(event: Mapping[str, Any]) -> None:
-            tally.take(event)
-            text = _line(tally, event, [time.monotonic()])
-            if event["event"] != "epoch" and text:
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-        yield take
+        yield console
 
 
 def _table(tally: Tally) -> Any:

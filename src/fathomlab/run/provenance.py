@@ -1,5 +1,6 @@
 """Where a trial's numbers come from: versions, hardware, commit."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -41,6 +42,25 @@ def hardware() -> dict[str, Any]:
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def memory() -> int:
+    """Bytes that this process may fill: the machine's memory, or less where a control group says so."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
+    limits = [pages]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            limits.append(int(file.read()))
+    return min(limits)
+
+
+def likely_device(name: str) -> str:
+    """The device that `--device` will mean, as far as can be told without loading torch: cpu or cuda."""
+    if name != "auto":
+        return name
+    built = not versions()["torch"].endswith("+cpu")
+    return "cuda" if built and os.path.exists("/dev/nvidiactl") else "cpu"
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,8 @@ from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
+from fathomlab.probes.schedule import DEFAULT, complaints
+from fathomlab.probes.table import PROBES
 
 NO_SCHEDULE = ("none", "None")
 TORCH_NAMES = (
@@ -242,6 +244,33 @@ def _torch_name(what: str, name: str, supported: Sequence[str], others: Sequence
     return f"not {article} {what} of torch (got {shown(name)}).{near or ' ' + listed}"
 
 
-def _probes(options: Any, problems: list[Problem]) -> list[str]:
+def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
+    """Name -> when (`at`) and options of every probe, all filled in."""
     made = check_options(ExperimentOptions, options, "experiment", problems)
-    return ["gradients"] if isinstance(made, ExperimentOptions) and made.analyze_gradients else []
+    if not isinstance(made, ExperimentOptions):
+        return {}
+    asked: dict[str, Any] = (
+        dict(made.probes) if isinstance(made.probes, Mapping) else {name: {} for name in made.probes}
+    )
+    if made.analyze_gradients:
+        asked.setdefault("gradients", {})
+    found = {}
+    for name in sorted(asked):
+        path = f"experiment.probes.{name}"
+        complaint = OneOf("probe", tuple(PROBES)).complaint(name)
+        if complaint:
+            problems.append(Problem("experiment.probes", complaint))
+            continue
+        given = asked[name] if asked[name] is not None else {}
+        if not isinstance(given, Mapping):
+            problems.append(
+                Problem(path, f"should be a mapping of options such as {{at: [init]}} (got {shown(given)}).")
+            )
+            continue
+        at = given.get("at", list(DEFAULT))
+        moments = list(at) if isinstance(at, list | tuple) else [at]
+        problems.extend(Problem(f"{path}.{key}", text) for key, text in complaints(moments))
+        own = {key: value for key, value in given.items() if key != "at"}
+        part = check_options(PROBES[name], own, path, problems)
+        found[name] = {"at": moments} | (plain(part) if isinstance(part, PROBES[name]) else {})
+    return found

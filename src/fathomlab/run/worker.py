@@ -12,14 +12,19 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve packs until standard input closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Serve packs until standard input closes, or a signal asks to keep what there is and end."""
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the driver decides
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, _: asked.append(signum))
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from fathomlab.plan import Trial
-    from fathomlab.run.pack import train_pack
+    from fathomlab.run.pack import Order, train_pack
     from fathomlab.run.settings import computing
+    from fathomlab.run.signals import Stopped
 
     def emit(event: Mapping[str, Any]) -> None:
         try:
@@ -30,9 +35,20 @@ def main() -> None:
 
     with computing():
         for line in sys.stdin:
-            order = json.loads(line)
-            trials = [Trial(text) for text in order["trials"]]
-            train_pack(trials, Path(order["root"]), order["device"], emit, order["logging"])
+            told = json.loads(line)
+            trials = [Trial(text) for text in told["trials"]]
+            order = Order(
+                Path(told["root"]),
+                told["device"],
+                told["logging"],
+                told["checkpoint_seconds"],
+                lambda: asked[0] if asked else None,
+            )
+            try:
+                train_pack(trials, order, emit)
+            except Stopped:
+                emit({"event": "stopped"})
+                os._exit(0)
             emit({"event": "idle"})
 
 

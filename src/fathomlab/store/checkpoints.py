@@ -5,29 +5,57 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import UserError
+from fathomlab.store.sealed import read_sealed, write_sealed
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors by name, with plain facts about them in the header."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic_write(path, save(plain, {"fathomlab": json.dumps(about, sort_keys=True)}))
+    atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors by name, on the CPU, and the facts about them.
 
     Raises:
-        UserError: The file is missing or damaged.
+        UserError: The file is missing or is no safetensors file.
     """
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("fathomlab", "{}"))
-        return load_file(path), about
-    except (OSError, SafetensorError, ValueError) as error:
+        payload = path.read_bytes()
+        size = int.from_bytes(payload[:8], "little")
+        header = json.loads(payload[8 : 8 + size])
+        about = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
+        return load(payload), about
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint: {error.strerror or error}.") from None
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint: {error}.") from None
+
+
+def save_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors that carry their own SHA-256, and read them back.
+
+    Raises:
+        OSError: They could not be written.
+        Damaged: What is on the disk is not what was written.
+    """
+    write_sealed(path, about, save(_plain(tensors)))
+
+
+def load_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors by name, on the CPU, and the facts about them; the SHA-256 is checked before a byte is parsed.
+
+    Raises:
+        Damaged: The file is missing, cut or changed.
+    """
+    about, payload = read_sealed(path)
+    return load(payload), about
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

@@ -1,83 +1,27 @@
 """The store as records: reads trial and experiment folders, free of torch, and isolates whatever is damaged."""
 
+import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError, shown, suggestion
+from fathomlab.probes.columns import COLUMNS
+from fathomlab.store.lock import busy
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+from fathomlab.store.sealed import seal, unsealed_line
 
 HASH = re.compile(r"[0-9a-f]{64}")
 SHORTEST_PREFIX = 4
+NEWEST_FORMAT = 2
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """All that is known of one trial.
-
-    Attributes:
-        trial: The 64 digits of its hash.
-        content: Its resolved options, nested; `{}` if damaged.
-        status: finished, failed, diverged, running (no result yet), waiting (no folder yet) or damaged.
-        cause: Why it did not finish, or which file is damaged; None if all is well.
-        metrics: The numbers of the result; accuracies are fractions, losses nats.
-        curves: Name of a metric to its value at each epoch, None where not finite; "epoch" and "step" among them.
-        gradients: A mapping for each snapshot, in order.
-        provenance: Versions, hardware, commit, data; `{}` while not known.
-    """
-
-    trial: str
-    content: Mapping[str, Any]
-    status: str
-    cause: str | None
-    parameters: int | None
-    metrics: Mapping[str, float | None]
-    curves: Mapping[str, list[float | None]]
-    gradients: list[dict[str, Any]]
-    provenance: Mapping[str, Any]
-    seconds: float | None
-    folder: Path
-
-
-@dataclass(frozen=True)
-class ConditionRecord:
-    """One level of each factor, and its trials as (seed, hash)."""
-
-    label: str
-    role: str
-    factors: Mapping[str, Any]
-    depth: int | None
-    trials: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True)
-class ExperimentRecord:
-    """One experiment as its folder tells it; `cause` names what is damaged, None if nothing."""
-
-    name: str
-    folder: Path
-    cause: str | None = None
-    title: str = ""
-    source: str = ""
-    yaml: str = ""
-    overrides: tuple[str, ...] = ()
-    quick: bool = False
-    resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    factors: tuple[str, ...] = ()
-    headline: str = "last"
-    seeds: tuple[int, ...] = ()
-    logging: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    conditions: tuple[ConditionRecord, ...] = ()
-    claims: tuple[Any, ...] = ()
-    claims_hash: str = ""
-    claims_late: bool = False
-    created: str = ""
-    seconds: float | None = None
-    verdicts: tuple[Mapping[str, Any], ...] = ()
 
 
 class Store:
@@ -86,6 +30,11 @@ class Store:
     def __init__(self, root: Path):
         """Read below `root`, which need not exist."""
         self.root = root
+
+    @cached_property
+    def busy(self) -> bool:
+        """Whether some process was training into this store when it was first asked."""
+        return busy(self.root)
 
     def trials(self) -> list[str]:
         """The hashes of all trial folders, sorted; links and foreign names are left out."""
@@ -113,9 +62,10 @@ class Store:
             return _unread(trial, self.root / "trials", "damaged", f"not the hash of a trial: {shown(trial)}")
         if folder.is_symlink():
             return _unread(trial, folder, "damaged", "the folder of the trial is a link")
-        if not folder.is_dir():
+        if not folder.is_dir() or all(name.startswith(".") for name in os.listdir(folder)):
             return _unread(trial, folder, "waiting", None)
-        return _read_trial(trial, folder)
+        record = _read_trial(trial, folder)
+        return replace(record, status="interrupted") if record.status == "running" and not self.busy else record
 
     def experiments(self) -> list[ExperimentRecord]:
         """All experiments, sorted by name."""
@@ -161,19 +111,44 @@ class _Faults:
         if not isinstance(value, dict):
             self.report(f"{name} is empty" if not text.strip() else f"{name} is not valid JSON")
             return None
-        return cast(dict[str, Any], value)
+        about = cast(dict[str, Any], value)
+        if (_whole(about.get("format")) or 1) > NEWEST_FORMAT:
+            self.report(
+                f"{name} was written by a newer fathomlab (store format {about['format']}; this one reads up to "
+                f"{NEWEST_FORMAT}): upgrade fathomlab"
+            )
+        elif "seal" in about and about["seal"] != _hashed(seal, about):
+            self.report(f"{name} is not what was written (its seal does not fit)")
+        return about
 
-    def lines(self, name: str) -> list[dict[str, Any]]:
-        """The JSON objects of a file of lines; a last line that was torn while being written is dropped."""
+    def lines(self, name: str, sealed: bool) -> list[dict[str, Any]]:
+        """The records of a log; a last line that was torn while being written is dropped.
+
+        `sealed`: each line carries its checksum, as all but the first release have written them.
+        """
         texts = (self.text(name, "replace") or "").split("\n")
         found: list[dict[str, Any]] = []
         for place, text in enumerate(texts, start=1):
-            value = _json(text) if text.strip() else None
+            value = unsealed_line(text) if sealed else _json(text) if text.strip() else None
             if isinstance(value, dict):
                 found.append(cast(dict[str, Any], value))
             elif text.strip() and place < len(texts):
-                self.report(f"{name}, line {place} is not valid JSON")
+                self.report(f"{name}, line {place} is damaged")
         return found
+
+    def verify(self, files: Mapping[str, Any]) -> None:
+        """Compare the small files with the hashes in the result; weights are verified when they are loaded."""
+        for name, about in files.items():
+            if name.endswith((".safetensors", ".bin")) or not isinstance(about, dict):
+                continue
+            path = self.folder / name
+            try:
+                same = hashlib.sha256(path.read_bytes()).hexdigest() == cast(dict[str, Any], about).get("sha256")
+            except OSError:
+                self.report(f"{name} is missing")
+                continue
+            if not same:
+                self.report(f"{name} is not what was written (its SHA-256 differs)")
 
 
 def _read_trial(trial: str, folder: Path) -> TrialRecord:
@@ -181,12 +156,21 @@ def _read_trial(trial: str, folder: Path) -> TrialRecord:
     about = faults.mapping("trial.json", required=True) or {}
     if about and about.get("trial") != trial:
         faults.report("trial.json belongs to another trial")
+    sealed = (_whole(about.get("format")) or 1) > 1
+    if sealed and _hashed(content_hash, _mapping(about.get("content"))) != trial:
+        faults.report("trial.json is not what was written (its content has another hash)")
     result = faults.mapping("result.json", required=False)
     if result is not None and result.get("status") not in ("finished", "failed", "diverged"):
         faults.report("result.json has no known status")
-    epochs = faults.lines("metrics.jsonl")
+    files = _mapping((result or {}).get("files"))
+    faults.verify(files)
+    epochs = faults.lines("metrics.jsonl", sealed)
     names = dict.fromkeys(name for line in epochs for name in line)
-    gradients = [line for line in faults.lines("gradients.jsonl") if _is_snapshot(line, faults)]
+    probes = {
+        path.stem: [line for line in faults.lines(path.name, sealed) if _is_snapshot(path.name, line, faults)]
+        for path in sorted(folder.glob("*.jsonl"))
+        if path.name != "metrics.jsonl"
+    }
     provenance = faults.mapping("provenance.json", required=result is not None) or {}
     result = result or {}
     status, cause = str(result.get("status", "running")), result.get("cause")
@@ -200,10 +184,13 @@ def _read_trial(trial: str, folder: Path) -> TrialRecord:
         parameters=_whole(result.get("parameters")),
         metrics={name: _number(value) for name, value in _mapping(result.get("metrics")).items()},
         curves={name: [_number(line.get(name)) for line in epochs] for name in names},
-        gradients=gradients,
+        gradients=probes.get("gradients", []),
         provenance=provenance,
         seconds=_number(result.get("seconds")),
         folder=folder,
+        probes=probes,
+        outcome=_mapping(result.get("outcome")),
+        files=files,
     )
 
 
@@ -211,16 +198,19 @@ def _unread(trial: str, folder: Path, status: str, cause: str | None) -> TrialRe
     return TrialRecord(trial, {}, status, cause, None, {}, {}, [], {}, None, folder)
 
 
-def _is_snapshot(line: dict[str, Any], faults: _Faults) -> bool:
-    """Whether the lists of a snapshot belong together; numbers that are none become None in place."""
-    for names, norms in (("layers", "weight"), ("points", "activation")):
-        if not isinstance(line.get(names), list) or not isinstance(line.get(norms), list):
-            faults.report(f"gradients.jsonl: a snapshot lacks {names} or {norms}")
+def _is_snapshot(name: str, line: dict[str, Any], faults: _Faults) -> bool:
+    """Whether a snapshot is whole: lists that belong together agree; numbers that are none become None in place."""
+    for numbers, labels in COLUMNS.get(name.removesuffix(".jsonl"), {}).items():
+        if labels is None:
+            line[numbers] = _number(line.get(numbers))
+            continue
+        if not isinstance(line.get(labels), list) or not isinstance(line.get(numbers), list):
+            faults.report(f"{name}: a snapshot lacks {labels} or {numbers}")
             return False
-        line[names] = [str(name) for name in line[names]]
-        line[norms] = [_number(value) for value in line[norms]]
-        if len(line[names]) != len(line[norms]):
-            faults.report(f"gradients.jsonl: {names} and {norms} differ in length")
+        line[labels] = [str(label) for label in line[labels]]
+        line[numbers] = [_number(value) for value in line[numbers]]
+        if len(line[labels]) != len(line[numbers]):
+            faults.report(f"{name}: {labels} and {numbers} differ in length")
             return False
     line["step"], line["epoch"] = _whole(line.get("step")) or 0, _whole(line.get("epoch")) or 0
     return True
@@ -250,6 +240,7 @@ def _read_experiment(name: str, folder: Path) -> ExperimentRecord:
         created=str(about.get("created") or ""),
         seconds=_number(about.get("seconds")),
         verdicts=tuple(_mapping(verdict) for verdict in _list(about.get("verdicts"))),
+        looks=tuple(_mapping(look) for look in _list(about.get("looks"))),
     )
 
 
@@ -273,6 +264,14 @@ def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+
+
+def _hashed(hash_of: Callable[[Any], str], value: Any) -> str | None:
+    """The hash of a parsed value; None where it holds what is never written (1e999, nesting without end)."""
+    try:
+        return hash_of(value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(text: str) -> Any:

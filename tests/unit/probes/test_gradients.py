@@ -1,4 +1,4 @@
-"""The gradient probe: naive autograd gives the same norms, and measuring changes no bit of what follows."""
+"""The gradient probe: naive autograd gives the same norms, in the trial's format or in float64."""
 
 from dataclasses import replace
 from types import ModuleType
@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fathomlab.engine.loop import train
-from fathomlab.engine.optim import Adam
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
+from fathomlab.probes.fixed import fixed_batch
 from fathomlab.probes.gradients import Gradients
-from fathomlab.probes.table import PROBES
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 MODELS = [
@@ -61,7 +59,11 @@ def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType
             n: part.weight for n, part in naive.parts.items() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
         }
         assert found["layers"] == list(weights)
-        points = ["input" if isinstance(options, MLP) else "stem", *naive.names[isinstance(options, MLP) :]]
+        if isinstance(options, MLP):
+            points = ["input", *(f"hidden.{layer + 1}" for layer in range(options.hidden_layers_num))]
+        else:
+            blocks = enumerate(options.layers, start=1)
+            points = ["stem", *(f"stage{stage}.{block + 1}" for stage, count in blocks for block in range(count))]
         assert found["points"] == points
         for kind, tensors in (("weight", list(weights.values())), ("activation", naive.points)):
             gradients = torch.autograd.grad(loss, tensors, retain_graph=True)
@@ -93,25 +95,6 @@ def test_the_batch_is_fixed_for_each_seed(bench: ModuleType) -> None:
     assert measured(pack, 8)[1].shape == (2, 8)
 
 
-@pytest.mark.parametrize("options", [MODELS[1], MODELS[3]], ids=str)
-def test_measuring_changes_nothing(options: MLP | CNN, bench: ModuleType) -> None:
-    """No bit of weights, statistics, optimiser or curves differs, however often is measured."""
-    augment = ("flip", "crop") if isinstance(options, CNN) else ()
-    plain, watched = (pack_of(options, bench, augment=augment, optimiser=Adam()) for _ in range(2))
-    curves, others = list(train(plain, frozenset())), []
-    for snapshot in train(watched, frozenset(range(21))):
-        before = {name: value.clone() for name, value in {**watched.state.values, **watched.state.buffers}.items()}
-        first, second = (Gradients().measure(watched) for _ in range(2))
-        assert torch.equal(first["weight"], second["weight"])
-        assert torch.equal(first["activation"], second["activation"])
-        now = {**watched.state.values, **watched.state.buffers}
-        assert all(torch.equal(before[name], value) for name, value in now.items())
-        assert all(value.grad is None for value in watched.state.values.values())
-        others += [snapshot] if snapshot.train is not None else []
-    for place in range(2):
-        bench.assert_same(bench.numbers(watched, others, place), bench.numbers(plain, curves, place))
-
-
 def test_students_are_measured_on_their_own_loss(bench: ModuleType) -> None:
     """A distilled student's gradient holds the teacher's part; a replica's does not depend on its pack."""
     architecture = bench.mlp()
@@ -136,9 +119,42 @@ def test_tiny_gradients_do_not_vanish_in_float32(bench: ModuleType) -> None:
     assert 0 < float(found["activation"][:, 0].max()) < 1e-20
 
 
-def test_every_probe_of_the_table_measures_tiny_things(bench: ModuleType) -> None:
-    """Tensors of a row a replica, and names as many as columns."""
-    for part in PROBES.values():
-        found = part(**part.tiny).measure(pack_of(MODELS[1], bench))
-        for value in found.values():
-            assert isinstance(value, list) or value.shape[0] == 2
+@pytest.mark.parametrize("options", [MODELS[0], MODELS[2], MODELS[3]], ids=str)
+def test_float64_is_plain_autograd_in_float64(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
+    """A float32 pack's own weights and images, computed in float64 to its last digits; float32 has seven."""
+    pack = pack_of(options, bench, precision="fp32")
+    coarse, fine = Gradients().measure(pack), Gradients(float64=True).measure(pack)
+    assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
+    index = fixed_batch(pack, 128)
+    mean, scale = pack.data.mean.double(), pack.data.scale.double()
+    for place in range(2):
+        naive = twins.twin(options, pack.state.values, place)
+        loss = F.cross_entropy(
+            naive((pack.data.images[index[place]].double() - mean) * scale), pack.data.labels[index[place]]
+        )
+        norms = torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, naive.points)])
+        torch.testing.assert_close(fine["activation"][place], norms, rtol=1e-10, atol=0)
+        torch.testing.assert_close(coarse["activation"][place], norms, rtol=1e-3, atol=0)
+    assert not torch.equal(fine["activation"], coarse["activation"])
+
+
+@pytest.mark.parametrize("augment", [(), ("flip",)], ids=str)
+def test_float64_takes_the_teachers_along(augment: tuple[str, ...], bench: ModuleType) -> None:
+    """A float32 pack of students measured in float64 is the same pack trained in float64, teachers and views included."""
+    architecture = bench.cnn()
+    found = []
+    for precision, dtype in (("fp64", torch.float64), ("fp32", torch.float32)):
+        recipes = [bench.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)]
+        students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
+        data = bench.pictures(bench.SQUARE, dtype=dtype)
+        found.append(Gradients(float64=True).measure(bench.training(students, bench.teachers(students, data), data)))
+    for kind in ("weight", "activation"):
+        torch.testing.assert_close(found[0][kind], found[1][kind], rtol=1e-5, atol=0)
+
+
+def test_float64_keeps_gradients_that_float32_loses(bench: ModuleType) -> None:
+    """Below 1e-38 nothing is left in float32; the slope goes on in float64."""
+    deep = MLP(**DENSE, hidden_layers_num=220, activation="Tanh")
+    coarse, fine = (Gradients(float64=wide).measure(pack_of(deep, bench, precision="fp32")) for wide in (False, True))
+    assert float(coarse["activation"][:, 0].max()) == 0
+    assert 0 < float(fine["activation"][:, 0].min()) < 1e-38

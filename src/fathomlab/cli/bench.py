@@ -1,0 +1,37 @@
+"""bench: how fast this machine is, side by side with peers."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fathomlab.base.problems import UserError
+from fathomlab.cli.options import Json
+
+app = typer.Typer()
+
+
+@app.command()
+def bench(
+    parts: Annotated[
+        list[str] | None, typer.Argument(help="grid, cnn, overheads, growth or startup; all where none is named.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are taken over them.")] = 5,
+    corners: Annotated[bool, typer.Option("--corners", help="Four cells of the grid instead of nine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure fathomlab beside a plain loop, a DataLoader loop, Lightning and JAX (those that are installed)."""
+    root = Path(__file__).parents[3]
+    if not (root / "benchmarks" / "__main__.py").is_file():
+        raise UserError("the benchmarks are not part of the installed package: run this in a clone of the repository.")
+    out = root / "docs" / "results" / "bench.json"
+    words = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *words], cwd=root, stdout=sys.stderr if as_json else None, check=False
+    )
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+    if as_json:
+        print(out.read_text(encoding="utf-8"), end="")

@@ -1,0 +1,96 @@
+"""What a pack learns from: the data set on its device, and teachers with their logits. Kept between packs where it pays."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fathomlab import data as datasets
+from fathomlab.base.problems import UserError
+from fathomlab.data.split import limited
+from fathomlab.data.table import Split
+from fathomlab.engine.images import Pictures, pictures
+from fathomlab.engine.precision import storage
+from fathomlab.engine.recipe import Recipe
+from fathomlab.engine.training import Teachers
+from fathomlab.models.network import Network
+from fathomlab.plan import Trial
+from fathomlab.store.checkpoints import load_sealed, load_tensors, save_sealed
+from fathomlab.store.reading import Store
+from fathomlab.store.sealed import Damaged, file_sha256
+
+TEACHER_BATCH = 512
+
+
+@lru_cache(maxsize=2)
+def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictures]:
+    """A data set on the device, kept between packs."""
+    choice = json.loads(data)
+    split = datasets.load(choice["name"], choice["params"])
+    return split, pictures(split, datasets.DATASETS[choice["name"]].facts, torch.device(device), dtype)
+
+
+def teachers_of(
+    trials: Sequence[Trial], recipes: Sequence[Recipe], images: Pictures, root: Path, device: torch.device
+) -> Teachers:
+    """The teachers of a pack of students, with their logits for every training image, stored beside them."""
+    dtype = storage(recipes[0].precision)
+    columns, logits = [], []
+    rows = torch.arange(len(images.labels), device=device)
+    if recipes[0].limit is not None:
+        rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
+    for trial, own in zip(trials, recipes, strict=True):
+        assert trial.teacher is not None
+        assert own.teaching is not None
+        folder = root / "trials" / trial.teacher.hash
+        tensors = _weights(root, trial.teacher.hash)
+        columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
+        network = Network([own.teaching.architecture], device)
+        logits.append(_teacher_logits(folder, network, columns[-1], images, rows).to(dtype))
+    stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
+    network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
+    return Teachers(torch.stack(logits), network, stacked, stacked)
+
+
+def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
+    """A teacher's weights after its last epoch, verified against its result.
+
+    Raises:
+        UserError: It has none, or they are damaged.
+    """
+    record = Store(root).trial(teacher)
+    path = record.folder / "checkpoint.safetensors"
+    if record.status != "finished" or not path.exists():
+        raise UserError(f"its teacher, trial {teacher[:12]}, has no weights: it is {record.status}")
+    if record.files and record.files.get(path.name, {}).get("sha256") != file_sha256(path):
+        raise UserError(f"{path}: is damaged. Remove the trial's folder; the next run trains it again.")
+    return load_tensors(path)[0]
+
+
+@torch.no_grad()
+def _teacher_logits(
+    folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures, rows: Tensor
+) -> Tensor:
+    """A teacher's outputs for the un-augmented training images at `rows`, in a table (n, classes) over all of them.
+
+    They are stored beside the teacher with the rows that they belong to, and reused by every later student.
+    """
+    path = folder / "logits.sealed"
+    device = images.images.device
+    table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device)
+    with contextlib.suppress(Damaged):  # missing or damaged: computed again
+        stored, about = load_sealed(path)
+        if about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu()):
+            table[rows] = stored["logits"].to(device)
+            return table
+    single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
+    for start in range(0, len(rows), TEACHER_BATCH):
+        some = rows[start : start + TEACHER_BATCH]
+        batch = images.normalised(images.images[some]).unsqueeze(0)
+        table[some] = network(single, single, batch, "eval")[0].float()
+    save_sealed(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
+    return table

@@ -1,0 +1,101 @@
+"""What the store knows of a trial and of an experiment, as values. No torch."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """All that is known of one trial.
+
+    Attributes:
+        trial: The 64 digits of its hash.
+        content: Its resolved options, nested; `{}` if damaged.
+        status: finished, failed, diverged, running (no result yet), interrupted (the same, and nobody trains into this
+            store), waiting (no folder yet) or damaged.
+        cause: Why it did not finish, or which file is damaged; None if all is well.
+        metrics: The numbers of the result; accuracies are fractions, losses nats.
+        curves: Name of a metric to its value at each epoch, None where not finite; "epoch" and "step" among them.
+        gradients: A mapping for each snapshot of the gradient probe, in order.
+        probes: Name of a probe -> a mapping for each snapshot, in order; gradients among them.
+        outcome: What the test set showed beside accuracy: predicted classes, calibration, agreement with a teacher.
+        provenance: Versions, hardware, commit, data; `{}` while not known.
+    """
+
+    trial: str
+    content: Mapping[str, Any]
+    status: str
+    cause: str | None
+    parameters: int | None
+    metrics: Mapping[str, float | None]
+    curves: Mapping[str, list[float | None]]
+    gradients: list[dict[str, Any]]
+    provenance: Mapping[str, Any]
+    seconds: float | None
+    folder: Path
+    probes: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    outcome: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def correct(self) -> "npt.NDArray[np.bool_] | None":
+        """Whether the weights after the last epoch classify each test image right, in the test set's order.
+
+        None where that is not stored, or is not what was stored.
+        """
+        import numpy as np
+
+        about, examples = self.files.get("correct.bin"), self.outcome.get("examples")
+        try:
+            packed = (self.folder / "correct.bin").read_bytes()
+        except OSError:
+            return None
+        if not isinstance(about, dict) or hashlib.sha256(packed).hexdigest() != cast(dict[str, Any], about).get(
+            "sha256"
+        ):
+            return None
+        return np.unpackbits(np.frombuffer(packed, np.uint8), count=int(examples or 0)).astype(bool)
+
+
+@dataclass(frozen=True)
+class ConditionRecord:
+    """One level of each factor, and its trials as (seed, hash)."""
+
+    label: str
+    role: str
+    factors: Mapping[str, Any]
+    depth: int | None
+    trials: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class ExperimentRecord:
+    """One experiment as its folder tells it; `cause` names what is damaged, None if nothing."""
+
+    name: str
+    folder: Path
+    cause: str | None = None
+    title: str = ""
+    source: str = ""
+    yaml: str = ""
+    overrides: tuple[str, ...] = ()
+    quick: bool = False
+    resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    factors: tuple[str, ...] = ()
+    headline: str = "last"
+    seeds: tuple[int, ...] = ()
+    logging: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    conditions: tuple[ConditionRecord, ...] = ()
+    claims: tuple[Any, ...] = ()
+    claims_hash: str = ""
+    claims_late: bool = False
+    created: str = ""
+    seconds: float | None = None
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    looks: tuple[Mapping[str, Any], ...] = ()

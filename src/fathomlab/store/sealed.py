@@ -1,0 +1,102 @@
+"""Text and bytes that carry their own checksum, so that damage is found before anything is believed. No torch."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from fathomlab.base.files import atomic_write
+from fathomlab.base.identity import canonical_json
+from fathomlab.base.problems import UserError
+
+MARK = ', "crc": "'
+
+
+class Damaged(UserError):
+    """A file is not what was written."""
+
+
+def sealed_line(record: Mapping[str, Any]) -> str:
+    """One line of a log: the JSON of `record`, whose last key is the CRC-32 of the text before it."""
+    text = json.dumps(record, allow_nan=False)
+    return f'{text[:-1]}{MARK}{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+def unsealed_line(line: str) -> dict[str, Any] | None:
+    """The record of a line without its checksum; None where the line is torn or changed."""
+    head, mark, tail = line.rstrip("\n").rpartition(MARK)
+    text = head + "}"
+    if not mark or tail != f'{zlib.crc32(text.encode()):08x}"}}':
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+
+
+def whole_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a log up to the first line that is torn or changed; none where there is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return []
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        record = unsealed_line(line)
+        if record is None:
+            break
+        records.append(record)
+    return records
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """SHA-256 of a JSON document without its own `seal`."""
+    return hashlib.sha256(
+        canonical_json({key: document[key] for key in document if key != "seal"}).encode()
+    ).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sealed(path: Path, about: Mapping[str, Any], payload: bytes) -> None:
+    """Write `payload` with facts about it, whole or not at all, and read it back.
+
+    The first line is the SHA-256 of all that follows, the second `about` as JSON, the rest the payload.
+
+    Raises:
+        OSError: It could not be written.
+        Damaged: What is on the disk is not what was written.
+    """
+    rest = json.dumps(about, sort_keys=True).encode() + b"\n" + payload
+    digest = hashlib.sha256(rest).hexdigest()
+    atomic_write(path, digest.encode() + b"\n" + rest)
+    with open(path, "rb") as file:
+        if file.readline().strip() != digest.encode() or hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise Damaged(f"{path}: the disk gives back something else than was written.")
+
+
+def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The facts and the payload of a sealed file; the hash is checked before a byte is parsed.
+
+    Raises:
+        Damaged: The file is missing, cut or changed.
+    """
+    try:
+        digest, _, rest = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise Damaged(f"{path}: cannot be read: {error.strerror or error}.") from None
+    if digest.decode("ascii", "replace") != hashlib.sha256(rest).hexdigest():
+        raise Damaged(f"{path}: is damaged (its SHA-256 is not the one that was written with it).")
+    about, _, payload = rest.partition(b"\n")
+    return json.loads(about), payload

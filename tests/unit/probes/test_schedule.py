@@ -1,0 +1,69 @@
+"""When probes measure: every word, step numbers, and what a wrong entry is told."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fathomlab.probes.schedule import DEFAULT, complaints, steps
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        (["init"], {0}),
+        ([0, 3, 3], {0, 3}),
+        (["epochs"], {5, 10, 15, 20}),
+        (["end"], {20}),
+        (["log"], {1, 2, 4, 8, 16}),
+        (["log", "end", 7], {1, 2, 4, 7, 8, 16, 20}),
+        ([20, 21, 400], {20}),
+        (DEFAULT, {0, 1, 5, 10, 15, 20}),
+        ([], set()),
+    ],
+    ids=str,
+)
+def test_moments_are_steps(at: list[str | int], expected: set[int]) -> None:
+    """Four epochs of five steps."""
+    assert steps(at, 5, 4) == expected
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, {1}), (2, {1, 2}), (7, {1, 2, 4}), (8, {1, 2, 4, 8})])
+def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) -> None:
+    """The last step belongs to them where it is a power of two."""
+    assert steps(["log"], 1, epochs) == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("epoch", ["'epoch'", "Did you mean 'epochs'?"]),
+        ("sometimes", ["'sometimes'", "Allowed: init, epochs, end, log", "number of a step"]),
+        (-1, ["at least 0", "-1"]),
+        (True, ["true", "Allowed: init"]),
+        (1.5, ["1.5", "Allowed: init"]),
+        (None, ["null", "Allowed: init"]),
+        (["init"], ["['init']", "Allowed: init"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_told_what_is_allowed(entry: object, words: list[str]) -> None:
+    """One complaint, with the place of the entry."""
+    ((key, text),) = complaints(["init", entry, 3])
+    assert key == "at[1]"
+    assert all(word in text for word in words), text
+
+
+def test_right_entries_have_no_complaint_and_none_at_all_has() -> None:
+    """All words and numbers; an empty list never measures."""
+    assert complaints([*DEFAULT, "log", "end", 0, 8]) == []
+    ((key, text),) = complaints([])
+    assert key == "at"
+    assert "Allowed: init, epochs" in text
+
+
+@pytest.mark.parametrize("module", ["schedule", "columns", "table"])
+def test_plans_read_options_without_torch(module: str) -> None:
+    """Nor does the package itself load it."""
+    code = f"import sys, fathomlab.probes.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
