@@ -1,15 +1,19 @@
-"""What every system trains: the BN MLP of experiment 1.1, Adam 1e-3, batch 128, 48,000 images of 784 pixels."""
+"""What every system trains: the BN MLP of experiment 1.1, or the convolutional net 1-1-1-1; Adam 1e-3, batch 128."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from fathomlab.base.identity import stream
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.mlp import MLP
+from fathomlab.models.resnet import CNN
 
 BATCH = 128
 IMAGES = 48_000
+COLOUR_IMAGES = 12_800
 RATE = 1e-3
 MEAN, DEVIATION = 0.1307, 0.3081
 
@@ -27,9 +31,23 @@ class Cell:
         """As tables print it."""
         return f"w{self.width} d{self.depth}"
 
+    @property
+    def words(self) -> list[str]:
+        """As a command line names it."""
+        return ["mlp", str(self.width), str(self.depth)]
+
+    @property
+    def data(self) -> str:
+        """The data set whose constants normalise the images."""
+        return "mnist"
+
     def architecture(self) -> Architecture:
         """The network as fathomlab describes it."""
         return MLP(layers_dim=self.width, hidden_layers_num=self.depth, batch_norm=True).build((1, 28, 28))
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training images and labels."""
+        return images()
 
     @property
     def step_flops(self) -> float:
@@ -37,16 +55,62 @@ class Cell:
         return BATCH * (6.0 * self.architecture().macs - 2.0 * 784 * self.width)
 
 
+@dataclass(frozen=True)
+class ConvCell:
+    """1-1-1-1 without shortcuts on images of 3 x 32 x 32, the stem with its max-pool."""
+
+    width: int = 64
+
+    @property
+    def name(self) -> str:
+        """As tables print it."""
+        return f"1-1-1-1 w{self.width}"
+
+    @property
+    def words(self) -> list[str]:
+        """As a command line names it."""
+        return ["cnn", str(self.width)]
+
+    @property
+    def data(self) -> str:
+        """The data set whose constants normalise the images."""
+        return "cifar-10"
+
+    def architecture(self) -> Architecture:
+        """The network as fathomlab describes it."""
+        return CNN(layers=(1, 1, 1, 1), residual=False, width=self.width, stem="pool").build((3, 32, 32))
+
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Random images and labels: no speed depends on what they show."""
+        draws = stream(0, "benchmark")
+        pixels = draws.integers(0, 256, (COLOUR_IMAGES, 3, 32, 32), dtype=np.uint8)
+        return pixels, draws.integers(0, 10, COLOUR_IMAGES)
+
+    @property
+    def step_flops(self) -> float:
+        """Products of one training step, counted directly: 6 x multiply-accumulates, no gradient for the input."""
+        stem = 3 * self.width * 9 * 32 * 32
+        return BATCH * (6.0 * self.architecture().macs - 2.0 * stem)
+
+
+Setting = Cell | ConvCell
+
 GRID = tuple(Cell(width, depth) for width in (32, 64, 128) for depth in (10, 20, 40))
 CORNERS = tuple(cell for cell in GRID if cell.width != 64 and cell.depth != 20)
 
 
-def images() -> tuple[np.ndarray, np.ndarray]:
-    """The bundled MNIST sample, repeated to 48,000 images: uint8 (n, 1, 28, 28) and labels (n,)."""
+def from_words(words: Sequence[str]) -> Setting:
+    """The setting that `words` of a command line name."""
+    kind, *sizes = words
+    return (Cell if kind == "mlp" else ConvCell)(*map(int, sizes))
+
+
+def images(count: int = IMAGES) -> tuple[np.ndarray, np.ndarray]:
+    """The bundled MNIST sample, repeated to `count` images: uint8 (n, 1, 28, 28) and labels (n,)."""
     from fathomlab.data import load
 
     split = load("mnist-sample")
-    places = np.arange(IMAGES) % len(split.train_labels)
+    places = np.arange(count) % len(split.train_labels)
     return split.train_images[places], split.train_labels[places]
 
 

@@ -117,18 +117,20 @@ def test_every_public_name_is_there():
 
 
 def test_the_command_s_verbs_are_these():
-    """And those of `data`."""
+    """And those of `data` and `store`."""
     command = typer.main.get_command(app)
-    assert sorted(command.commands) == ["data", "list", "plan", "report", "run", "show"]  # type: ignore[attr-defined]
+    assert sorted(command.commands) == ["bench", "data", "list", "plan", "report", "run", "show", "store", "verify"]  # type: ignore[attr-defined]
     inner = command.commands["data"].commands  # type: ignore[attr-defined]
     assert sorted(inner) == ["download", "import", "list"]
+    assert sorted(command.commands["store"].commands) == ["check", "prune", "rebuild"]  # type: ignore[attr-defined]
 
 
 def test_every_verb_prints_json():
     """--json is on each of them."""
     command = typer.main.get_command(app)
     verbs = dict(command.commands)  # type: ignore[attr-defined]
-    verbs |= {f"data {name}": verb for name, verb in verbs.pop("data").commands.items()}
+    for group in ("data", "store"):
+        verbs |= {f"{group} {name}": verb for name, verb in verbs.pop(group).commands.items()}
     assert [name for name, verb in verbs.items() if not any("--json" in option.opts for option in verb.params)] == []
 
 

@@ -26,6 +26,7 @@ training:
 experiment:
   title: A tiny experiment
   analyze_gradients: true
+  factors: {model.params.residual: [false, true]}
 quick:
   training: {epochs: 1}
 claims:
@@ -96,7 +97,11 @@ def test_plan_for_people(command: Any):
     said = command("plan", "exp.yaml", "model.params.residual=false,true")
     first, *rest = said.out.splitlines()
     assert first.startswith("2 trials (2 conditions x 1 seed), 0 cached, 2 to run in 1 pack, about ")
-    assert rest == ["  residual=false", "  residual=true"]
+    assert rest == [
+        "  residual=false: 0 cached, 1 to run",
+        "  residual=true: 0 cached, 1 to run",
+        "note: one seed allows no interval, so every claim will stay undecided; six or more are advised.",
+    ]
 
 
 def test_run_list_show_report(command: Any, folder: Path):
@@ -229,7 +234,7 @@ def test_an_unknown_experiment_names_those_that_are(command: Any, name: str, nea
     done = command("plan", name)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"{name}: no such file.")
-    assert "Experiments here: 1_1, 1_2, 1_3, 2_2." in done.err
+    assert "Experiments here: 1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init." in done.err
     assert ("Did you mean '" in done.err) == bool(near)
 
 
@@ -316,10 +321,10 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "stopped; finished trials are kept, the same command goes on"
+    assert err.splitlines()[-1] == "stopped; finished trials and checkpoints are kept, the same command goes on"
     assert "Traceback" not in err
     statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open(folder / "runs")}
-    assert statuses == {1: "finished", 20000: "running"}
+    assert statuses == {1: "finished", 20000: "interrupted"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel which processes are left")
@@ -334,7 +339,7 @@ def test_workers_end_with_a_run_that_is_killed_and_record_nothing(folder: Path):
     assert _group(process.pid) == []
     statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open(folder / "runs")}
     assert statuses.pop(1) == "finished"
-    assert set(statuses.values()) <= {"running"}
+    assert set(statuses.values()) <= {"interrupted"}
 
 
 def _group(leader: int) -> list[int]:

@@ -20,13 +20,22 @@ MORE = {
         "student_model.params.width=1",
         "teacher_model.params.layers=[1,1,1,1]",
     ],
+    "depth_init": ["training.epochs=1", "model.params.layers_dim=8"],
+    "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
 }
-TRIALS = {"config_exp1_1": 4, "config_exp1_2": 8, "config_exp1_3": 4, "config_exp2_2": 5}
+TRIALS = {
+    "config_exp1_1": 4,
+    "config_exp1_2": 8,
+    "config_exp1_3": 4,
+    "config_exp2_2": 5,
+    "depth_init": 24,
+    "batchnorm_depth": 12,
+}
 
 
 def test_every_file_is_run():
     """A new experiment needs a line here."""
-    assert set(TRIALS) <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert set(TRIALS) == {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", TRIALS)
@@ -49,6 +58,6 @@ def test_an_experiment_of_the_laboratory(tmp_path: Path, name: str):
     for claim in file["claims"]:
         assert claim["name"] in page
     gradients = [record.gradients for record in results]
-    assert all(gradients) == (name == "config_exp1_2")
+    assert all(gradients) == (name in {"config_exp1_2", "depth_init", "batchnorm_depth"})
     if name == "config_exp2_2":
         assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]

@@ -4,47 +4,69 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.setting import BATCH, RATE, Cell, images
+from benchmarks.setting import BATCH, RATE, Setting
 from fathomlab.data import DATASETS
 from fathomlab.data.table import Split
 from fathomlab.engine.images import pictures
 from fathomlab.engine.loop import train
 from fathomlab.engine.optim import Adam
+from fathomlab.engine.precision import choose_precision, storage
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.schedules import Constant
-from fathomlab.engine.step import SUMS, step
+from fathomlab.engine.step import step
 from fathomlab.engine.training import Training
 
+CPU = torch.device("cpu")
 
-def _training(cell: Cell, replicas: int, precision: str, compiled: bool = False) -> Training:
-    pixels, labels = images()
+
+def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> Training:
+    pixels, labels = setting.images()
     split = Split(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
+    architecture = setting.architecture()
+    chosen = choose_precision(precision, architecture, BATCH, CPU)
     recipes = [
         Recipe(
-            seed, cell.architecture(), Adam(), Constant(), 1000, BATCH, RATE, precision, 0.0, None, (), 1.0, None, ""
+            seed=seed,
+            architecture=architecture,
+            optimiser=Adam(),
+            schedule=Constant(),
+            epochs=1000,
+            batch_size=BATCH,
+            lr=RATE,
+            precision=chosen,
+            label_smoothing=0.0,
+            gradient_clip=None,
+            augment=(),
+            validation_split=1.0,
+            limit=None,
+            data="",
         )
         for seed in range(replicas)
     ]
-    dtype = torch.float64 if precision == "fp64" else torch.float32
-    data = pictures(split, DATASETS["mnist"].facts, torch.device("cpu"), dtype)
+    data = pictures(split, DATASETS[setting.data].facts, CPU, storage(precision))
     index = torch.arange(len(labels)).expand(replicas, -1)
-    return Training(recipes, data, index, index[:, :BATCH], torch.device("cpu"), compiled=compiled)
+    return Training(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
 
 
-def curve(cell: Cell, seed: int, order: torch.Tensor) -> list[float]:
-    """Losses in float64 on the images of each row of `order`, of the last replica of a pack of seed + 1."""
-    training = _training(cell, seed + 1, "fp64")
+def curve(setting: Setting, seed: int, order: torch.Tensor, precision: str = "fp64") -> list[float]:
+    """Losses on the images of each row of `order`, of the last replica of a pack of seed + 1."""
+    training = _training(setting, seed + 1, precision)
     losses = []
     for place, row in enumerate(order):
-        sums = torch.zeros(SUMS, seed + 1, dtype=torch.float64)
-        step(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"), sums)
-        losses.append(float(sums[0, seed]) / len(row))
+        step(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"))
+        losses.append(float(training.state.sums[0, seed]) / len(row))
+        training.state.sums.zero_()
     return losses
 
 
-def prepare(cell: Cell, replicas: int, compiled: bool = False) -> Callable[[int], None]:
+def curve_bf16(setting: Setting, seed: int, order: torch.Tensor) -> list[float]:
+    """The same with products in bf16."""
+    return curve(setting, seed, order, "bf16")
+
+
+def prepare(setting: Setting, replicas: int, compiled: bool = False, precision: str = "fp32") -> Callable[[int], None]:
     """A function that trains a pack for some steps."""
-    training = _training(cell, replicas, "fp32", compiled)
+    training = _training(setting, replicas, precision, compiled)
     stops = frozenset(range(100_000))
     running = train(training, stops)
     next(running)
@@ -56,6 +78,11 @@ def prepare(cell: Cell, replicas: int, compiled: bool = False) -> Callable[[int]
     return go
 
 
-def prepare_compiled(cell: Cell, replicas: int) -> Callable[[int], None]:
+def prepare_compiled(setting: Setting, replicas: int) -> Callable[[int], None]:
     """The same with the step compiled, as the planner does where it pays back."""
-    return prepare(cell, replicas, compiled=True)
+    return prepare(setting, replicas, compiled=True)
+
+
+def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], None]:
+    """The same with products in bf16, which have passed the product's self-test on the network's own shapes."""
+    return prepare(setting, replicas, precision="bf16")

@@ -32,6 +32,27 @@ def made(part: Any, **changes: Any) -> Any:
     return options
 
 
+CONTEXTS: list[dict[str, Any]] = [
+    {},
+    {"residual": True},
+    {"residual": False},
+    {"layers_dim": 6},
+    {"residual": True, "block": "two_layer", "batch_norm": False},
+]
+
+
+def fitting(part: Any, own: dict[str, Any], **changes: Any) -> Any:
+    """The model with `changes`, beside the first other options that go with them."""
+    known = {field.name for field in fields(part)}
+    for context in [own, *CONTEXTS]:
+        problems: list[Problem] = []
+        if context.keys() <= known:
+            options = check_options(part, {**part.tiny, **context, **changes}, "", problems)
+            if not problems:
+                return options
+    raise AssertionError(f"{changes} goes with nothing")
+
+
 def levels(part: Any) -> list[tuple[str, Any]]:
     """Every option that has named levels, and some numbers for the others."""
     found: list[tuple[str, Any]] = []
@@ -88,8 +109,9 @@ def test_every_level_of_every_option_runs(part: Any) -> None:
     found = levels(part)
     assert len({name for name, _ in found}) >= 3
     for name, level in found:
-        normal = made(part, **{name: level}).normal_form()
+        normal = fitting(part, {}, **{name: level}).normal_form()
         assert normal.normal_form() == normal
+        assert normal.ignored() == []
         assert all(bool(tensor.isfinite().all()) for tensor in stepped(normal.build(part.tiny_shape), 1))
 
 
@@ -100,7 +122,7 @@ def test_every_level_changes_the_network(part: Any) -> None:
     for name in names:
         own = {} if name == "residual" else base
         built = [
-            made(part, **own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name
+            fitting(part, own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name
         ]
         assert len(set(built)) == len(built), name
 

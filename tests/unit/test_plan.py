@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import fathomlab
+from fathomlab.base.problems import ConfigError
 from fathomlab.plan import Plan, packs
 from fathomlab.run.resolve import recipe
 
@@ -241,8 +242,9 @@ def test_the_seed_s_values_reach_the_trials(tmp_path: Path):
     assert content["model"]["params"].items() >= wanted.items()
     wanted = {"epochs": 50, "optimizer": "Adam", "lr": 0.001, "scheduler": "CosineAnnealingLR"}
     assert content["training"].items() >= wanted.items()
-    assert content["probes"] == []
-    assert all(trial.content["probes"] == ["gradients"] for trial in plan_of(SEED["1_2"], tmp_path).trials)
+    assert content["probes"] == {}
+    gradients = {"gradients": {"at": ["init", 1, "epochs"], "examples": 128, "float64": False}}
+    assert all(trial.content["probes"] == gradients for trial in plan_of(SEED["1_2"], tmp_path).trials)
 
 
 def test_the_parameter_counts_of_the_distillation(tmp_path: Path):
@@ -372,9 +374,10 @@ def test_a_hash_is_pinned():
     assert trial.hash == hashlib.sha256(trial.text.encode()).hexdigest()
     assert trial.text == (
         '{"data":{"augment":[],"batch_size":128,"limit":null,"name":"mnist","params":{},"validation_split":20.0},'
-        '"format":1,"model":{"params":{"activation":"ReLU","batch_norm":false,"class_num":10,"dropout":0.0,'
-        '"hidden_layers_num":2,"init":"torch","input_size":784,"layers_dim":128,"residual":false},"type":"MLP"},'
-        '"probes":[],"seed":0,"training":{"criterion":"CrossEntropyLoss","epochs":1,"gradient_clip":null,'
+        '"format":2,"model":{"params":{"activation":"ReLU","batch_norm":false,"batch_norm_beta":0.0,'
+        '"batch_norm_eps":1e-05,"block":"one_layer","class_num":10,"dropout":0.0,'
+        '"hidden_layers_num":2,"init":"torch","input_size":784,"layers_dim":128,"residual":false,"skip_init":"none"},'
+        '"type":"MLP"},"probes":{},"seed":0,"training":{"criterion":"CrossEntropyLoss","epochs":1,"gradient_clip":null,'
         '"label_smoothing":0.0,"lr":0.001,"optimizer":"Adam","optimizer_params":{"amsgrad":false,'
         '"betas":[0.9,0.999],"eps":1e-08,"weight_decay":0.0},"precision":"fp32","scheduler":null,'
         '"scheduler_params":{}}}'
@@ -414,7 +417,8 @@ def test_a_condition_on_a_factor():
 
 def test_equal_conditions_are_one():
     """Two spellings of a level do not train twice."""
-    assert labels(MLP, "training.lr=0.1,0.1") == ["lr=0.1"]
+    with pytest.raises(ConfigError, match="names a level twice; equal levels are one condition"):
+        labels(MLP, "training.lr=0.1,0.1")
     assert labels(MLP, "training.scheduler=none,null") == ["scheduler=none"]
 
 
@@ -477,9 +481,10 @@ def test_a_factor_of_the_student_alone_leaves_one_teacher():
 def test_the_plan_s_identity_is_its_trials_and_claims():
     """A title changes nothing; a seed and a claim do."""
     claims = [{"name": "a", "factor": "residual", "levels": [True, False], "expect": "greater"}]
-    own = fathomlab.load(MLP).hash
-    assert fathomlab.load(MLP, "experiment.title=x").hash == own
-    assert len({own, fathomlab.load(MLP, "seed=1").hash, fathomlab.load(MLP | {"claims": claims}).hash}) == 3
+    both = MLP | {"experiment": {"factors": {"model.params.residual": [False, True]}}}
+    own = fathomlab.load(both).hash
+    assert fathomlab.load(both, "experiment.title=x").hash == own
+    assert len({own, fathomlab.load(both, "seed=1").hash, fathomlab.load(both | {"claims": claims}).hash}) == 3
 
 
 def test_packs_keep_order_and_bounds():

@@ -68,12 +68,16 @@ class Ambiguous(str):
         made.remedy = remedy
         return made
 
+    def __getnewargs__(self) -> tuple[str, str]:
+        """What a copy is made of."""
+        return str(self), self.remedy
+
 
 Positive = Annotated[float, Bound(above=0)]
 NonNegative = Annotated[float, Bound(least=0)]
 Fraction = Annotated[float, Bound(least=0, below=1)]
 Count = Annotated[int, Bound(least=1)]
-EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+EXPONENT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 MISSING = object()
 
 
@@ -85,6 +89,9 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     """
     if isinstance(value, Ambiguous):
         problems.append(_ambiguous(value, path))
+        return MISSING
+    if complaint := too_large(value):
+        problems.append(Problem(path, complaint))
         return MISSING
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -138,6 +145,12 @@ def check_options(part: type, options: Any, path: str, problems: list[Problem]) 
     return made if len(problems) == before else MISSING
 
 
+def too_large(value: Any) -> str:
+    """What is wrong with a whole number of so many digits that Python itself will not print it, or `""`."""
+    huge = isinstance(value, int) and value.bit_length() > 1024
+    return "should be below 2^53 (got a number of more than 300 digits)." if huge else ""
+
+
 def unknown_key(key: object, known: Sequence[str]) -> str:
     """The message for a key that nothing reads, with the nearest known one or the whole list."""
     near = suggestion(str(key), known)
@@ -183,6 +196,8 @@ def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
             _is_raw(item, f"{path}[{place}]", problems)
     elif isinstance(value, Ambiguous):
         problems.append(_ambiguous(value, path))
+    elif complaint := too_large(value):
+        problems.append(Problem(path, complaint))
     elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
         problems.append(Problem(path, f"should be a plain, finite value (got {shown(value)})."))
     return len(problems) == before

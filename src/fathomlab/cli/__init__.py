@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from fathomlab.base.problems import UserError
-from fathomlab.cli import bench, data, experiments, results, store
+from fathomlab.cli import bench, data, experiments, planning, results, store
 
 app = typer.Typer(
     name="fathomlab",
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for part in (experiments.app, results.app, bench.app):
+for part in (planning.app, experiments.app, results.app, bench.app):
     app.registered_commands += part.registered_commands
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")

@@ -1,4 +1,4 @@
-"""plan | run | report: from a question to its page."""
+"""run | verify | report: from a question to its verdicts and its page."""
 
 import sys
 from dataclasses import asdict
@@ -11,60 +11,6 @@ from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
-
-
-@app.command()
-def plan(
-    file: File, overrides: Overrides = None, quick: Quick = False, runs: RunsFolder = None, as_json: Json = False
-) -> None:
-    """Say what an experiment needs: trials, how many are in the store, cost. Trains nothing."""
-    from fathomlab import api
-    from fathomlab.run import cost, provenance
-    from fathomlab.run.experiment import experiment_name, form_packs, unfinished, worker_count
-    from fathomlab.run.resolve import recipe
-
-    planned = api.load(file, overrides or [], quick)
-    store = Store(runs or api.default_runs())
-    todo = unfinished(planned, store)
-    root = runs or api.default_runs()
-    device = provenance.likely_device("auto")
-    groups = form_packs(planned, todo, root, device, worker_count("auto", len(todo), device))
-    like = [trial for trial in planned.trials if trial not in set(todo)]
-    seconds = {trial: store.trial(trial.hash).seconds for trial in like[:50]}
-    measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
-    estimate = cost.estimate(todo, measured, worker_count("auto", len(groups)))
-    document = {
-        "experiment": experiment_name(planned),
-        "trials": len(planned.trials),
-        "cached": len(planned.trials) - len(todo),
-        "packs": len(groups),
-        "compiled_packs": sum(
-            cost.compiling_pays([recipe(trial) for trial in group], cost.training_images(group[0])) for group in groups
-        ),
-        "conditions": len(planned.conditions),
-        "seeds": len(planned.seeds),
-        "factors": {key: list(levels) for key, levels in planned.factors.items()},
-        "labels": [condition.label for condition in planned.conditions],
-        "seed_list": list(planned.seeds),
-        "claims": [claim.name for claim in planned.loaded.file.claims],
-        "notices": list(planned.notices),
-        "estimate": estimate,
-    }
-    if as_json:
-        print_json(document)
-        return
-    from fathomlab.run.progress import duration
-
-    compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
-    print(
-        f"{count(document['trials'], 'trial')} ({count(document['conditions'], 'condition')} x "
-        f"{count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
-        f"{count(len(groups), 'pack')}{compiled}, about {duration(estimate['seconds'])} ({estimate['basis']})"
-    )
-    for condition in planned.conditions:
-        print(f"  {condition.label}")
-    for notice in planned.notices:
-        print(f"note: {notice}")
 
 
 @app.command()
@@ -83,6 +29,10 @@ def run(
         bool,
         typer.Option("--allow-drift", help="Go on with trials begun under another torch, processor, device or code."),
     ] = False,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Add the seeds that undecided claims still need, look by look.")
+    ] = False,
+    budget: Annotated[int, typer.Option(help="Seeds in all that --extend may reach.")] = 30,
     as_json: Json = False,
 ) -> None:
     """Train what the experiment needs and the store does not have, and write its report."""
@@ -93,7 +43,7 @@ def run(
         raise UserError(f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
     planned = api.load(file, overrides or [], quick)
     how: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    results = api.run(planned, runs=runs, progress=progress, **how)
+    results = api.run(planned, runs=runs, progress=progress, extend=budget if extend else None, **how)
     summary = results.summary
     for notice in planned.notices:
         print(f"note: {notice}", file=sys.stderr)
@@ -109,18 +59,47 @@ def run(
 
 
 @app.command()
+def verify(
+    file: File, overrides: Overrides = None, quick: Quick = False, runs: RunsFolder = None, as_json: Json = False
+) -> None:
+    """Print the verdict on each claim from the trials in the store; exit status 0 only if every claim is supported."""
+    from fathomlab import api
+
+    planned = api.load(file, overrides or [], quick)
+    found, missing = api.verify(planned, runs or api.default_runs())
+    if as_json:
+        print_json({"unfinished": missing, "verdicts": found})
+    else:
+        for verdict in found:
+            late = " (exploratory: declared after the first result)" if verdict["exploratory"] else ""
+            print(f"{verdict['verdict']}: {verdict['sentence']}{late}")
+        if missing:
+            print(f"{count(missing, 'trial')} of the plan not finished: fathomlab run {file}")
+    if missing or any(verdict["verdict"] != "supported" for verdict in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     experiment: Annotated[
         str | None, typer.Argument(help="An experiment's name, as the list shows it; all where it is not given.")
     ] = None,
     runs: RunsFolder = None,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare the numbers of two reports: files, or experiments."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the reports again from the store, and the index page."""
+    """Write the reports again from the store, and the index page; or compare two of them."""
     from fathomlab import api
     from fathomlab.report.page import write_index
 
     root = runs or api.default_runs()
+    if diff is not None:
+        rows, said = api.compare(root, *diff)
+        print_json(rows) if as_json else print("\n".join(said))
+        return
     store = Store(root)
     names = [experiment] if experiment else [record.name for record in store.experiments()]
     if not names:

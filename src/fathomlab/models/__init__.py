@@ -27,6 +27,10 @@ class Model(Protocol):
         """What disagrees with the data."""
         ...
 
+    def ignored(self) -> list[tuple[str, str]]:
+        """Options that are set and do nothing here, each with the reason."""
+        ...
+
     def normal_form(self) -> "Model":
         """Options that leave the network as it is are written in one way, so that equal networks are one trial."""
         ...

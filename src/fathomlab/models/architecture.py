@@ -17,6 +17,7 @@ from fathomlab.models.layers import (
     Linear,
     Parameter,
     Residual,
+    Scale,
     Shape,
     Tap,
     macs,
@@ -114,6 +115,10 @@ def _common(layers: Layers) -> Layers:
                 layer = replace(layer, rate=0.5 if layer.rate else 0.0)
             case BatchNorm():
                 layer = replace(layer, eps=0.0, gamma=1.0, beta=0.0)
+            case Linear():
+                layer = replace(layer, gain=None)
+            case Scale():
+                layer = replace(layer, start=1.0)
             case _:
                 pass
         made.append(layer)

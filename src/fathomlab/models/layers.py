@@ -15,14 +15,16 @@ class Parameter:
     """A learnt tensor: its name, its shape for one replica and how it is filled.
 
     Attributes:
-        fill: `weight` (by the architecture's initialisation), `bias`, or a constant as text.
-        kind: weight, bias, gamma or beta.
+        fill: `weight` or `bias` (by the architecture's initialisation), or a constant.
+        kind: weight, bias, gamma, beta or scale.
+        gain: The weights that are drawn are multiplied by it.
     """
 
     name: str
     shape: Shape
     fill: str | float
     kind: str
+    gain: float = 1.0
 
     @property
     def numel(self) -> int:
@@ -32,18 +34,25 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x W^T + b on features, W of shape (outputs, inputs)."""
+    """y = x W^T + b on features, W of shape (outputs, inputs).
+
+    Attributes:
+        gain: None: values are drawn as the architecture's `init` says. A number: the weights are multiplied by it, and the
+            bias starts at 0.
+    """
 
     name: str
     inputs: int
     outputs: int
     last: bool = False
+    gain: float | None = None
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Weight and bias."""
+        gain, bias = (1.0, "bias") if self.gain is None else (self.gain, 0.0)
         return (
-            Parameter(f"{self.name}.weight", (self.outputs, self.inputs), "weight", "weight"),
-            Parameter(f"{self.name}.bias", (self.outputs,), "bias", "bias"),
+            Parameter(f"{self.name}.weight", (self.outputs, self.inputs), "weight", "weight", gain),
+            Parameter(f"{self.name}.bias", (self.outputs,), bias, "bias"),
         )
 
     def shape(self, shape: Shape) -> Shape:
@@ -116,6 +125,48 @@ class BatchNorm:
 
     def macs(self, shape: Shape) -> int:
         """None that count beside the products."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Multiplies everything by one learnt number, which starts at `start`."""
+
+    name: str
+    start: float
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The number, of shape (1,)."""
+        return (Parameter(f"{self.name}.weight", (1,), self.start, "scale"),)
+
+    def shape(self, shape: Shape) -> Shape:
+        """Unchanged."""
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """None that count beside the products."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Every `stride`-th pixel, and channels of zeros behind the others: a shortcut without parameters."""
+
+    inputs: int
+    outputs: int
+    stride: int
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """None."""
+        return ()
+
+    def shape(self, shape: Shape) -> Shape:
+        """(c, h, w) to (outputs, h', w')."""
+        _, height, width = shape
+        return (self.outputs, _strided(height, 1, self.stride), _strided(width, 1, self.stride))
+
+    def macs(self, shape: Shape) -> int:
+        """None."""
         return 0
 
 
@@ -209,7 +260,7 @@ class Residual:
         return macs(self.branch, shape) + (macs(self.shortcut, shape) if self.on else 0)
 
 
-Layer = Linear | Conv2d | BatchNorm | Plain | Dropout | Tap | Residual
+Layer = Linear | Conv2d | BatchNorm | Scale | Pad | Plain | Dropout | Tap | Residual
 Layers = tuple[Layer, ...]
 
 

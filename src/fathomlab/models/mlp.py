@@ -1,15 +1,16 @@
 """Multilayer perceptron of experiments 1.1 and 1.2: input layer, hidden layers of one width, output layer."""
 
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import prod, sqrt
 from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound, Fraction, OneOf
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import BatchNorm, Dropout, Layer, Linear, Plain, Residual, Shape, Tap
+from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, Plain, Residual, Scale, Shape, Tap
 
-ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid")
+ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Identity")
 Width = Annotated[int, Bound(least=1, most=65_536)]
+Eps = Annotated[float, Bound(above=0, most=1e6)]
 
 
 @final
@@ -17,21 +18,31 @@ Width = Annotated[int, Bound(least=1, most=65_536)]
 class MLP:
     """Each layer is Linear, BatchNorm (if on), activation, Dropout.
 
-    `residual` adds the identity around each hidden layer, h + dropout(act(bn(W h + b))), and changes nothing else: same
-    parameters, same initial values. Neither He's block nor pre-activation: the branch is non-negative and nothing follows
-    the addition. With L hidden layers there are L + 2 linear layers.
+    `residual` adds the identity around each block and changes nothing else: same parameters, same initial values. With L
+    hidden layers there are L + 2 linear layers, whatever the block. Without shortcuts all blocks are one network.
 
     Attributes:
         input_size: Numbers in an image; must agree with the data.
         layers_dim: Width n of every hidden layer.
         class_num: Classes; must agree with the data.
         hidden_layers_num: Depth L.
-        residual: Whether the identity is added around each hidden layer.
+        residual: Whether the identity is added around each block.
         activation: By its torch name.
         dropout: Share of the features set to 0 in training.
         batch_norm: Whether each layer but the output normalises over the batch.
-        init: `torch`: uniform on +-1/sqrt(fan_in), torch's default for Linear; `he`: normal with variance 2/fan_in and
-            zero bias (He et al., 2015).
+        init: How weights are drawn: `torch`'s default, `he`, `glorot`, `orthogonal`, `looks_linear` (see `initial.py`). The
+            last needs ReLU, an even width, no batch norm, and no addition inside an activation (`two_layer` with shortcuts).
+        block: `one_layer`: h + dropout(act(bn(W h + b))), non-negative branches that nothing follows; `two_layer`: act(h +
+            bn(W' dropout(act(bn(W h + b))) + b')), He's form (He et al., 2015); `pre_activation`: h + W dropout(act(bn(h))) +
+            b, with a norm and activation before the output and none after the input layer (He et al., 2016).
+        batch_norm_eps: Added to the variance.
+        batch_norm_beta: Initial shift of every normalisation.
+        skip_init: How branches start. `none`: as `init` says. `rezero`: one learnt number multiplies each branch and starts at
+            0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup` (Zhang et al., 2019, for m = 2 layers a
+            branch, B branches): the last linear layer of a branch starts at 0, the weights of the one before are multiplied by
+            B^(-1/(2m-2)), biases of both start at 0, and one learnt number that starts at 1 multiplies the branch. The scalar
+            biases of the paper are contained in those of the linear layers; its zero output layer is left out, as no gradient
+            would pass it before the first step.
     """
 
     input_size: Width = 784
@@ -42,7 +53,11 @@ class MLP:
     activation: Annotated[str, OneOf("activation", ACTIVATIONS)] = "ReLU"
     dropout: Fraction = 0.0
     batch_norm: bool = False
-    init: Literal["torch", "he"] = "torch"
+    init: Literal["torch", "he", "glorot", "orthogonal", "looks_linear"] = "torch"
+    block: Literal["one_layer", "two_layer", "pre_activation"] = "one_layer"
+    batch_norm_eps: Eps = 1e-5
+    batch_norm_beta: Annotated[float, Bound(least=-100, most=100)] = 0.0
+    skip_init: Literal["none", "rezero", "fixup"] = "none"
 
     tiny: ClassVar[dict[str, object]] = {"input_size": 12, "layers_dim": 5, "class_num": 3, "hidden_layers_num": 2}
     tiny_shape: ClassVar[Shape] = (1, 3, 4)
@@ -55,6 +70,31 @@ class MLP:
         """Hidden layers."""
         return self.hidden_layers_num
 
+    def complaints(self) -> list[tuple[str, str]]:
+        """Options that do not go together."""
+        found = []
+        two = self.residual and self.block == "two_layer"
+        if two and self.hidden_layers_num % 2:
+            text = (
+                f"should be even where block is two_layer, two linear layers a branch (got {self.hidden_layers_num})."
+            )
+            found.append(("hidden_layers_num", text))
+        if self.residual and self.skip_init == "fixup":
+            if not two:
+                text = f"needs block: two_layer: with one layer a branch L^(-1/(2m-2)) is undefined (got {self.block})."
+                found.append(("skip_init", f"fixup {text}"))
+            if self.batch_norm:
+                found.append(("skip_init", "fixup takes the place of batch normalisation. Set batch_norm: false."))
+        if self.init == "looks_linear":
+            wrong = [
+                (self.activation != "ReLU", f"activation: ReLU (got {self.activation})"),
+                (self.batch_norm, "batch_norm: false"),
+                (self.layers_dim % 2 == 1, f"an even layers_dim (got {self.layers_dim})"),
+                (two, "another block than two_layer, whose activation follows the addition"),
+            ]
+            found += [("init", f"looks_linear needs {need}.") for bad, need in wrong if bad]
+        return found
+
     def complaints_for(self, shape: Shape, classes: int) -> list[tuple[str, str]]:
         """What disagrees with data of this image shape and number of classes."""
         found = []
@@ -65,24 +105,59 @@ class MLP:
             found.append(("class_num", f"should be {classes}, the data's classes (got {self.class_num})."))
         return found
 
+    def ignored(self) -> list[tuple[str, str]]:
+        """Options that are set and do nothing here, each with the reason."""
+        found = []
+        if not self.residual and self.block != "one_layer":
+            found.append(("block", "is ignored where residual is false: without shortcuts all blocks are one network."))
+        if not self.residual and self.skip_init != "none":
+            found.append(("skip_init", "is ignored where residual is false: there are no branches."))
+        for key in ("batch_norm_eps", "batch_norm_beta"):
+            if not self.batch_norm and getattr(self, key) != getattr(MLP, key):
+                found.append((key, "is ignored where batch_norm is false."))
+        return found
+
     def normal_form(self) -> "MLP":
         """The options with which the same network is written in one way."""
-        return self
+        return replace(self, **{key: getattr(MLP, key) for key, _ in self.ignored()})
 
     def build(self, shape: Shape) -> Architecture:
         """The network for images of `shape` (c, h, w)."""
-        layers: list[Layer] = [Plain("Flatten"), *self._layer("input", self.input_size, 0), Tap("input")]
-        for place in range(1, self.hidden_layers_num + 1):
-            name = f"hidden.{place}"
-            layers += [Residual(self._layer(name, self.layers_dim, place), (), self.residual), Tap(name)]
-        layers.append(Linear("output", self.layers_dim, self.class_num, last=True))
-        return Architecture(tuple(layers), shape, self.class_num, self.init)
+        own = self.normal_form()
+        late = own.block == "pre_activation"
+        layers: list[Layer] = [Plain("Flatten"), Linear("input", own.input_size, own.layers_dim)]
+        layers += [*(() if late else own._activated("input", 0)), Tap("input")]
+        step = 2 if own.block == "two_layer" else 1
+        for place in range(step, own.hidden_layers_num + 1, step):
+            layers += own._block(place)
+        layers += own._activated("output", own.hidden_layers_num) if late else ()
+        layers.append(Linear("output", own.layers_dim, own.class_num, last=True))
+        return Architecture(tuple(layers), shape, own.class_num, own.init)
 
-    def _layer(self, name: str, inputs: int, place: int) -> tuple[Layer, ...]:
-        norm = (BatchNorm(f"{name}.norm", self.layers_dim),) if self.batch_norm else ()
-        return (
-            Linear(name, inputs, self.layers_dim),
-            *norm,
-            Plain(self.activation),
-            Dropout(place, self.dropout),
-        )
+    def _block(self, place: int) -> Layers:
+        name, before = f"hidden.{place}", f"hidden.{place - 1}"
+        after: Layers = ()
+        match self.block:
+            case "one_layer":
+                branch = (self._linear(name), *self._activated(name, place))
+            case "pre_activation":
+                branch = (*self._activated(name, place - 1), self._linear(name))
+            case "two_layer":
+                fixup = self.skip_init == "fixup"
+                gain = 1 / sqrt(self.hidden_layers_num / 2) if fixup else None
+                inner = (self._linear(before, gain), *self._activated(before, place - 1))
+                branch = (*inner, self._linear(name, 0.0 if fixup else None), *self._norm(name))
+                after = (Plain(self.activation), Dropout(place, self.dropout))
+        if self.skip_init != "none":
+            branch = (*branch, Scale(f"{name}.scale", 0.0 if self.skip_init == "rezero" else 1.0))
+        return (Residual(branch, (), self.residual), *after, Tap(name))
+
+    def _linear(self, name: str, gain: float | None = None) -> Linear:
+        return Linear(name, self.layers_dim, self.layers_dim, gain=gain)
+
+    def _norm(self, name: str) -> Layers:
+        norm = BatchNorm(f"{name}.norm", self.layers_dim, self.batch_norm_eps, beta=self.batch_norm_beta)
+        return (norm,) if self.batch_norm else ()
+
+    def _activated(self, name: str, place: int) -> Layers:
+        return (*self._norm(name), Plain(self.activation), Dropout(place, self.dropout))

@@ -22,8 +22,10 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
+    Pad,
     Plain,
     Residual,
+    Scale,
     Tap,
 )
 
@@ -31,6 +33,7 @@ Mode = Literal["train", "measure", "eval"]
 Values = Mapping[str, Tensor]
 MOMENTUM = 0.1
 ACTIVATE = {
+    "Identity": lambda x: x,
     "ReLU": F.relu,
     "LeakyReLU": F.leaky_relu,
     "ELU": F.elu,
@@ -137,12 +140,14 @@ class _Run:
                 return self._residual(layer, x, place)
             case Dropout():
                 return self._dropout(layer, x, self.varying.get(place))
+            case Scale():
+                return x * _along(self.values[f"{layer.name}.weight"], x, self.replicas)
             case Tap():
                 if self.taps is not None:
                     self.taps.append(x)
                 return x
-            case Plain():
-                return self._plain(layer.kind, x)
+            case Plain() | Pad():
+                return self._pad(layer, x) if isinstance(layer, Pad) else self._plain(layer.kind, x)
 
     def _plain(self, kind: str, x: Tensor) -> Tensor:
         if kind == "Flatten":
@@ -155,6 +160,10 @@ class _Run:
 
     def _linear(self, layer: Linear, x: Tensor) -> Tensor:
         return Affine.apply(x, self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"])
+
+    def _pad(self, layer: Pad, x: Tensor) -> Tensor:
+        maps = x[:, :, :: layer.stride, :: layer.stride].unflatten(1, (self.replicas, -1))
+        return F.pad(maps, (0, 0, 0, 0, 0, layer.outputs - layer.inputs)).flatten(1, 2)
 
     def _residual(self, layer: Residual, x: Tensor, place: str) -> Tensor:
         branch = self.layers(layer.branch, x, f"{place}b")

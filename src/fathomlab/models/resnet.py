@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Linear, Plain, Residual, Shape, Tap
+from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Linear, Pad, Plain, Residual, Scale, Shape, Tap
 
 Blocks = Annotated[int, Bound(least=1, most=200)]
 STAGES = 4
@@ -29,8 +29,17 @@ class CNN:
             Ignored without shortcuts, where it would leave every block dead.
         width: Channels of the stem and the first stage.
         stem: `pool`: 3x3 convolution and max-pool; `plain`: no max-pool, four times the cost.
-        init: `he_fan_out`: normal with variance 2/fan_out, as the reference implementation has it; `torch`: torch's
-            default for Conv2d; `he`: variance 2/fan_in. The linear layer is torch's default in each.
+        init: How kernels are drawn: `he_fan_out`, as the reference implementation has it, `torch`'s default for Conv2d, `he`,
+            `glorot`, `orthogonal` (delta-orthogonal), `dirac` (identity kernels, for nets without shortcuts); see
+            `initial.py`. The linear layer is torch's default in each.
+        pre_activation: Blocks of bn-relu-conv-bn-relu-conv, nothing after the addition, bn-relu before the mean (He et al.,
+            2016). The first block takes the stem's activation; before a 1x1 shortcut, which has no norm then, the first
+            bn-relu stands before the split. Without shortcuts this is the same network.
+        shortcut: Where the shape changes: `conv`: 1x1 convolution and norm; `pad`: every second pixel and channels of zeros,
+            without parameters (option A of He et al., 2015).
+        batch_norm_eps: Added to the variance.
+        skip_init: `rezero`: one learnt number multiplies each branch and starts at 0 (ReZero, Bachlechner et al., 2020;
+            SkipInit, De & Smith, 2020); `none`: branches start as `init` says.
     """
 
     block_type: Literal["basic", "bottleneck"] = "basic"
@@ -40,7 +49,11 @@ class CNN:
     zero_init_residual: bool = False
     width: Annotated[int, Bound(least=1, most=4096)] = 64
     stem: Literal["pool", "plain"] = "pool"
-    init: Literal["he_fan_out", "torch", "he"] = "he_fan_out"
+    init: Literal["he_fan_out", "torch", "he", "glorot", "orthogonal", "dirac"] = "he_fan_out"
+    pre_activation: bool = False
+    shortcut: Literal["conv", "pad"] = "conv"
+    batch_norm_eps: Annotated[float, Bound(above=0, most=1e6)] = 1e-5
+    skip_init: Literal["none", "rezero"] = "none"
 
     tiny: ClassVar[dict[str, object]] = {"layers": [1, 1, 1, 1], "num_classes": 3, "width": 4}
     tiny_shape: ClassVar[Shape] = (3, 16, 16)
@@ -54,10 +67,22 @@ class CNN:
         return (2 if self.block_type == "basic" else 3) * sum(self.layers)
 
     def complaints(self) -> list[tuple[str, str]]:
-        """Four stages, no more, no fewer."""
+        """Four stages, no more, no fewer; no block that can never learn."""
+        found = []
         if len(self.layers) != STAGES:
-            return [("layers", f"should be four numbers of blocks, such as [2, 2, 2, 2] (got {list(self.layers)}).")]
-        return []
+            text = f"should be four numbers of blocks, such as [2, 2, 2, 2] (got {list(self.layers)})."
+            found.append(("layers", text))
+        if self.residual and self.init == "dirac":
+            found.append(
+                ("init", "dirac needs residual: false: it is for nets that have identity kernels for shortcuts.")
+            )
+        if self.residual and self.zero_init_residual and self.pre_activation:
+            text = "needs pre_activation: false, blocks that end in a norm. Use skip_init: rezero."
+            found.append(("zero_init_residual", text))
+        if self.residual and self.zero_init_residual and self.skip_init == "rezero":
+            text = "cannot stand beside skip_init: rezero: of two factors that are both 0 neither has a gradient."
+            found.append(("zero_init_residual", text))
+        return found
 
     def complaints_for(self, shape: Shape, classes: int) -> list[tuple[str, str]]:
         """What disagrees with data of this image shape and number of classes."""
@@ -65,49 +90,92 @@ class CNN:
             return [("num_classes", f"should be {classes}, the data's classes (got {self.num_classes}).")]
         return []
 
+    def ignored(self) -> list[tuple[str, str]]:
+        """Options that are set and do nothing here, each with the reason."""
+        if self.residual:
+            return []
+        reasons = {
+            "zero_init_residual": "it would leave every block dead.",
+            "pre_activation": "without shortcuts both orders are one network.",
+            "shortcut": "there are no shortcuts.",
+            "skip_init": "there are no branches.",
+        }
+        changed = [(key, text) for key, text in reasons.items() if getattr(self, key) != getattr(CNN, key)]
+        return [(key, f"is ignored where residual is false: {text}") for key, text in changed]
+
     def normal_form(self) -> "CNN":
         """The options with which the same network is written in one way: without shortcuts nothing starts at 0."""
-        return self if self.residual else replace(self, zero_init_residual=False)
+        return replace(self, **{key: getattr(CNN, key) for key, _ in self.ignored()})
 
     def build(self, shape: Shape) -> Architecture:
         """The network for images of `shape` (c, h, w)."""
+        own = self.normal_form()
         layers: list[Layer] = [
-            Conv2d("stem", shape[0], self.width, 3),
-            BatchNorm("stem.norm", self.width),
-            Plain("ReLU"),
+            Conv2d("stem", shape[0], own.width, 3),
+            *own._activated("stem.norm", own.width),
+            Tap("stem"),
         ]
-        layers += [Tap("stem")] + ([Plain("MaxPool")] if self.stem == "pool" else [])
-        channels = self.width
-        for stage, blocks in enumerate(self.layers):
-            inner = self.width * 2**stage
+        layers += [Plain("MaxPool")] if own.stem == "pool" else []
+        channels = own.width
+        for stage, blocks in enumerate(own.layers):
+            inner = own.width * 2**stage
             for place in range(blocks):
                 name = f"stage{stage + 1}.{place + 1}"
                 stride = 2 if stage > 0 and place == 0 else 1
-                layers += [self._block(name, channels, inner, stride), Plain("ReLU"), Tap(name)]
-                channels = inner * self._expansion
-        layers += [Plain("MeanPool"), Linear("output", channels, self.num_classes, last=True)]
-        return Architecture(tuple(layers), shape, self.num_classes, self.init)
+                block = own._late if own.pre_activation else own._early
+                layers += [*block(name, channels, inner, stride), Tap(name)]
+                channels = inner * own._expansion
+        layers += own._activated("output.norm", channels) if own.pre_activation else ()
+        layers += [Plain("MeanPool"), Linear("output", channels, own.num_classes, last=True)]
+        return Architecture(tuple(layers), shape, own.num_classes, own.init)
 
     @property
     def _expansion(self) -> int:
         return 1 if self.block_type == "basic" else 4
 
-    def _block(self, name: str, inputs: int, inner: int, stride: int) -> Residual:
+    def _early(self, name: str, inputs: int, inner: int, stride: int) -> Layers:
+        """conv-bn-relu-conv-bn, the addition, relu."""
+        convs = self._convs(name, inputs, inner, stride)
+        branch: list[Layer] = []
+        for place, conv in enumerate(convs, start=1):
+            last = place == len(convs)
+            gamma = 0.0 if self.zero_init_residual and last else 1.0
+            branch += [conv, self._norm(f"{name}.norm{place}", conv.outputs, gamma)]
+            branch += [] if last else [Plain("ReLU")]
+        return (self._joined(name, branch, inputs, convs[-1].outputs, stride), Plain("ReLU"))
+
+    def _late(self, name: str, inputs: int, inner: int, stride: int) -> Layers:
+        """bn-relu-conv-bn-relu-conv, the addition; the first bn-relu before the split where the shortcut is a convolution."""
+        convs = self._convs(name, inputs, inner, stride)
+        first = () if name == "stage1.1" else self._activated(f"{name}.norm1", inputs)
+        rest: list[Layer] = [convs[0]]
+        for place, conv in enumerate(convs[1:], start=2):
+            rest += [*self._activated(f"{name}.norm{place}", conv.inputs), conv]
+        projects = self.shortcut == "conv" and (stride != 1 or inputs != convs[-1].outputs)
+        outside, inside = (first, ()) if projects else ((), first)
+        return (*outside, self._joined(name, [*inside, *rest], inputs, convs[-1].outputs, stride))
+
+    def _convs(self, name: str, inputs: int, inner: int, stride: int) -> tuple[Conv2d, ...]:
         outputs = inner * self._expansion
         if self.block_type == "basic":
             shapes = ((inputs, inner, 3, stride), (inner, outputs, 3, 1))
         else:
             shapes = ((inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1))
-        branch: list[Layer] = []
-        for place, (before, after, kernel, step) in enumerate(shapes, start=1):
-            gamma = 0.0 if self.zero_init_residual and self.residual and place == len(shapes) else 1.0
-            branch += [Conv2d(f"{name}.conv{place}", before, after, kernel, step)]
-            branch += [BatchNorm(f"{name}.norm{place}", after, gamma=gamma)]
-            branch += [Plain("ReLU")] if place < len(shapes) else []
-        shortcut: tuple[Layer, ...] = ()
+        return tuple(Conv2d(f"{name}.conv{place}", *shape) for place, shape in enumerate(shapes, start=1))
+
+    def _joined(self, name: str, branch: list[Layer], inputs: int, outputs: int, stride: int) -> Residual:
+        """The branch and what is added to it."""
+        scale = (Scale(f"{name}.scale", 0.0),) if self.skip_init == "rezero" else ()
+        shortcut: Layers = ()
         if stride != 1 or inputs != outputs:
-            shortcut = (
-                Conv2d(f"{name}.shortcut", inputs, outputs, 1, stride),
-                BatchNorm(f"{name}.shortcut.norm", outputs),
-            )
-        return Residual(tuple(branch), shortcut, self.residual)
+            norm = () if self.pre_activation else (self._norm(f"{name}.shortcut.norm", outputs),)
+            shortcut = (Conv2d(f"{name}.shortcut", inputs, outputs, 1, stride), *norm)
+            if self.shortcut == "pad":
+                shortcut = (Pad(inputs, outputs, stride),)
+        return Residual((*branch, *scale), shortcut, self.residual)
+
+    def _norm(self, name: str, features: int, gamma: float = 1.0) -> BatchNorm:
+        return BatchNorm(name, features, self.batch_norm_eps, gamma)
+
+    def _activated(self, name: str, features: int) -> Layers:
+        return (self._norm(name, features), Plain("ReLU"))

@@ -1,5 +1,6 @@
 """Runs an experiment: what is finished is reused, the rest is packed and trained, every fate is recorded."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from fathomlab.run.resume import begun_packs, check_drift, newest_step
 from fathomlab.run.signals import Stop
 from fathomlab.store.lock import locked
 from fathomlab.store.reading import Store
-from fathomlab.store.writing import check_room, open_store, write_experiment
+from fathomlab.store.writing import check_room, open_store, same_record, write_experiment
 
 Emit = Callable[[Mapping[str, Any]], None]
 DONE = ("finished", "diverged")
@@ -81,12 +82,14 @@ class How:
         workers: Processes, or auto.
         wait: Wait for another process that trains into the store, instead of refusing.
         allow_drift: Go on with trials that were begun under another torch, processor, device or code.
+        name: The experiment's folder; by the plan where it is not given.
     """
 
     device: str = "auto"
     workers: str | int = "auto"
     wait: bool = False
     allow_drift: bool = False
+    name: str | None = None
 
 
 def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> Summary:
@@ -103,18 +106,21 @@ def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> 
     worker_count(how.workers, 1)
     store = Store(open_store(runs))
     with locked(runs, how.wait, lambda text: emit({"event": "warning", "text": text})) as lock:
-        todo = unfinished(plan, store)
-        name = experiment_name(plan)
+        known = {trial.hash: store.trial(trial.hash).status for trial in plan.trials}
+        todo = [trial for trial in plan.trials if known[trial.hash] not in DONE]
+        name = how.name or experiment_name(plan)
         groups = _prepared(plan, todo, runs, how)
         record = _record(plan) | _history(plan, store, name)
-        write_experiment(runs, name, record)
+        if todo or not same_record(runs, name, record):
+            write_experiment(runs, name, record)
         cached = len(plan.trials) - len(todo)
         count = worker_count(how.workers, len(groups), provenance.likely_device(how.device))
         emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
         if groups:
             every = plan.loaded.run.get("checkpoint_seconds")
             run_packs(groups, Where(runs, how.device, record["logging"], every, lock), count, emit, stop)
-        failed = sum(store.trial(trial.hash).status != "finished" for trial in plan.trials)
+        known |= {trial.hash: store.trial(trial.hash).status for trial in todo}
+        failed = sum(status != "finished" for status in known.values())
         seconds = time.monotonic() - started
         if todo:
             write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
@@ -151,6 +157,21 @@ def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers
     made = packs(fresh, key, lambda trial: forced or cost.pack_limit(trial, device, workers))
     order = {trial.hash: place for place, trial in enumerate(trials)}
     return sorted(begun + made, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
+
+
+def known_seeds(runs: Path, name: str) -> int:
+    """How many seeds an experiment has been extended to; 0 where it has not."""
+    try:
+        record = Store(runs).experiment(name)
+    except UserError:
+        return 0
+    return len(record.seeds) if record.looks else 0
+
+
+def amend_experiment(runs: Path, name: str, changes: Mapping[str, Any]) -> None:
+    """Replace some entries of an experiment's record."""
+    about = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
+    write_experiment(runs, name, about | changes)
 
 
 def _done(trial: Trial, store: Store) -> bool:
@@ -200,11 +221,17 @@ def _history(plan: Plan, store: Store, name: str) -> dict[str, Any]:
     records = {record.name: record for record in store.experiments()}
     known = records.get(name)
     if known is not None and known.cause is None:
-        return {"created": known.created, "seconds": known.seconds or 0.0, "claims_late": known.claims_late}
+        kept = {"created": known.created, "seconds": known.seconds or 0.0, "claims_late": known.claims_late}
+        return kept | {"looks": list(known.looks)}
     same = [record for record in records.values() if record.claims_hash == content_hash(plan.claims)]
     early = any(not record.claims_late for record in same)
     late = bool(plan.claims) and not early and any(_done(trial, store) for trial in plan.trials)
-    return {"created": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": 0.0, "claims_late": late}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "claims_late": late,
+        "looks": [],
+    }
 
 
 def _resolved(plan: Plan) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Tally:
         """Add one event."""
         kind = event["event"]
         if kind == "planned":
-            self.total, self.workers = event["trials"] - event["cached"], event["workers"]
+            self.total, self.workers, self.done = event["trials"] - event["cached"], event["workers"], 0
         elif kind == "started":
             self.epochs = event["epochs"]
             for trial in event["trials"]:

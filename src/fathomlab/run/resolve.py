@@ -1,6 +1,8 @@
 """Turns the names in an experiment file into checked parts, and a trial's content into its recipe. No torch."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -36,6 +38,14 @@ def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> 
         UserError: The file cannot be read.
     """
     return expand(load(source, overrides, quick, _check_parts), Parts())
+
+
+def with_seeds(plan: Plan, count: int) -> Plan:
+    """The same experiment with `count` seeds, the plan's own first and then the next numbers; the plan where it has as many."""
+    if count <= len(plan.seeds):
+        return plan
+    following = range(max(plan.seeds) + 1, max(plan.seeds) + 1 + count - len(plan.seeds))
+    return expand(plan.loaded, Parts(), (*plan.seeds, *following))
 
 
 class Parts:
@@ -75,10 +85,15 @@ class Parts:
         return None if len(problems) > before or model is None else (made, model[1])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=200_000)
 def recipe(trial: Trial) -> Recipe:
     """How a planned trial is trained; its content has been checked before."""
-    content = trial.content
+    return replace(_seedless(canonical_json({**trial.content, "seed": 0})), seed=trial.seed)
+
+
+@lru_cache(maxsize=4096)
+def _seedless(text: str) -> Recipe:
+    content = json.loads(text)
     data, training = content["data"], content["training"]
     teaching = None
     if "teacher" in content:
@@ -198,10 +213,8 @@ def _model(
         complaints = part.complaints_for((facts.channels, facts.height, facts.width), facts.classes)
         problems.extend(Problem(f"{path}.params.{key}", text) for key, text in complaints)
     normal = part.normal_form()
-    if normal != part:
-        notices.setdefault(
-            f"{path}.params.zero_init_residual is ignored where residual is false: it would leave every block dead."
-        )
+    for key, text in part.ignored():
+        notices.setdefault(f"{path}.params.{key} {text}")
     return {"type": options["type"], "params": plain(normal)}, normal.depth
 
 

@@ -190,6 +190,15 @@ def put_aside(folder: Path) -> Path:
     raise OSError(f"{aside} is full of copies of one trial")
 
 
+def same_record(root: Path, name: str, record: Mapping[str, Any]) -> bool:
+    """Whether an experiment's record is in the store just so."""
+    try:
+        about = json.loads((root / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("seal") == seal(finite({"format": FORMAT, "name": name, **record}))
+
+
 def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     """Write an experiment's record; returns its folder.
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fathomlab.models.architecture import Architecture
+from fathomlab.models.architecture import Architecture, signature
 from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -152,3 +152,99 @@ def test_stages_have_the_known_sizes() -> None:
 def test_products_of_the_seed_nets() -> None:
     """Multiply-accumulates by hand: sum of inputs times outputs."""
     assert mlp(layers_dim=32, hidden_layers_num=10).macs == 784 * 32 + 10 * 32 * 32 + 32 * 10
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_blocks_of_an_mlp_have_the_same_parameters(batch_norm: bool) -> None:
+    """Depth means linear layers, whatever the block; rezero and fixup add one number a branch."""
+    options: dict[str, Any] = {"hidden_layers_num": 10, "residual": True, "batch_norm": batch_norm}
+    numel = mlp(**options).numel
+    for block, branches in (("one_layer", 10), ("two_layer", 5), ("pre_activation", 10)):
+        made = mlp(**options, block=block)
+        assert made.numel == numel
+        assert len(made.weighted) == 12
+        assert len(made.taps) == 1 + branches
+        assert mlp(**options, block=block, skip_init="rezero").numel == numel + branches
+    if not batch_norm:
+        assert mlp(**options, block="two_layer", skip_init="fixup").numel == numel + 5
+
+
+def test_padded_shortcuts_have_no_parameters() -> None:
+    """Option A: the residual net has the plain net's count."""
+    plain = CNN(layers=(2, 2, 2, 2), residual=False).build(CIFAR).numel
+    assert CNN(layers=(2, 2, 2, 2), shortcut="pad").build(CIFAR).numel == plain == 11_000_138
+    assert CNN(layers=(2, 2, 2, 2), skip_init="rezero").build(CIFAR).numel == 11_173_962 + 8
+
+
+def test_pre_activation_moves_norms() -> None:
+    """Of the norms those of the three shortcuts are missing: 2 x (128 + 256 + 512) numbers."""
+    for layers, post in (((1, 1, 1, 1), 4_903_242), ((3, 4, 6, 3), 21_282_122)):
+        made = CNN(layers=layers, pre_activation=True).build(CIFAR)
+        assert made.numel == post - 2 * (128 + 256 + 512)
+        assert made.taps == CNN(layers=layers).build(CIFAR).taps
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "key", "words"),
+    [
+        (MLP, {"residual": True, "block": "two_layer", "hidden_layers_num": 5}, "hidden_layers_num", "should be even"),
+        (MLP, {"residual": True, "skip_init": "fixup"}, "skip_init", "needs block: two_layer"),
+        (
+            MLP,
+            {"residual": True, "skip_init": "fixup", "block": "two_layer", "batch_norm": True},
+            "skip_init",
+            "takes the place of batch normalisation",
+        ),
+        (MLP, {"init": "looks_linear", "activation": "Tanh"}, "init", "needs activation: ReLU (got Tanh)"),
+        (MLP, {"init": "looks_linear", "batch_norm": True}, "init", "needs batch_norm: false"),
+        (MLP, {"init": "looks_linear", "layers_dim": 7}, "init", "needs an even layers_dim (got 7)"),
+        (MLP, {"init": "looks_linear", "residual": True, "block": "two_layer"}, "init", "needs another block"),
+        (CNN, {"init": "dirac"}, "init", "needs residual: false"),
+        (
+            CNN,
+            {"zero_init_residual": True, "pre_activation": True},
+            "zero_init_residual",
+            "needs pre_activation: false",
+        ),
+        (CNN, {"zero_init_residual": True, "skip_init": "rezero"}, "zero_init_residual", "cannot stand beside"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(part: Any, options: dict[str, Any], key: str, words: str) -> None:
+    """One complaint each, about the option to change; without that option there is none."""
+    ((found, text),) = part(**options).complaints()
+    assert found == key
+    assert words in text
+    assert part(**{other: value for other, value in options.items() if other != key}).complaints() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [
+        (MLP(block="two_layer", skip_init="fixup", hidden_layers_num=3), ["block", "skip_init"]),
+        (MLP(batch_norm_eps=1.0, batch_norm_beta=2.0), ["batch_norm_eps", "batch_norm_beta"]),
+        (MLP(batch_norm=True, batch_norm_eps=1.0, residual=True, block="pre_activation"), []),
+        (
+            CNN(residual=False, pre_activation=True, shortcut="pad", skip_init="rezero"),
+            ["pre_activation", "shortcut", "skip_init"],
+        ),
+        (CNN(pre_activation=True, shortcut="pad", skip_init="rezero", batch_norm_eps=1.0), []),
+    ],
+)
+def test_what_is_ignored_is_said_and_makes_no_other_trial(options: MLP | CNN, ignored: list[str]) -> None:
+    """The normal form is the same network without those options."""
+    assert [key for key, _ in options.ignored()] == ignored
+    assert all(text.startswith("is ignored where ") for _, text in options.ignored())
+    assert not options.complaints()
+    assert not options.normal_form().ignored()
+    shape = MNIST if isinstance(options, MLP) else CIFAR
+    assert options.build(shape) == options.normal_form().build(shape)
+
+
+def test_what_differs_at_the_start_alone_is_one_signature() -> None:
+    """Rezero and fixup, betas, eps and initialisations can be trained in one pack; another block or a missing scalar cannot."""
+    options: dict[str, Any] = {"hidden_layers_num": 4, "residual": True, "block": "two_layer"}
+    rezero, fixup = (signature(mlp(**options, skip_init=start)) for start in ("rezero", "fixup"))
+    assert rezero == fixup != signature(mlp(**options))
+    normed: dict[str, Any] = {"batch_norm": True, "batch_norm_eps": 1.0, "batch_norm_beta": 2.0, "init": "orthogonal"}
+    assert signature(mlp(**normed)) == signature(mlp(batch_norm=True))
+    assert signature(mlp(residual=True)) != signature(mlp(residual=True, block="pre_activation"))

@@ -20,6 +20,22 @@ MLPS = [
     MLP(**DENSE, residual=residual, batch_norm=batch_norm) for residual in (False, True) for batch_norm in (False, True)
 ]
 MLPS += [MLP(**DENSE, activation=name, batch_norm=name != "GELU", residual=True) for name in ACTIVATIONS[1:]]
+FOUR: dict[str, Any] = DENSE | {"hidden_layers_num": 4, "residual": True}
+PLAIN: dict[str, Any] = FOUR | {"residual": False}
+WIDE: dict[str, Any] = FOUR | {"layers_dim": 8}
+MLPS += [
+    MLP(**FOUR, block=block, batch_norm=batch_norm, skip_init=skip_init)
+    for block in ("one_layer", "two_layer", "pre_activation")
+    for batch_norm in (False, True)
+    for skip_init in ("none", "rezero")
+]
+MLPS += [
+    MLP(**FOUR, block="two_layer", skip_init="fixup"),
+    MLP(**DENSE, batch_norm=True, batch_norm_eps=0.5, batch_norm_beta=1.5),
+    MLP(**DENSE, init="glorot"),
+    MLP(**DENSE, init="orthogonal"),
+    MLP(**WIDE, init="looks_linear", block="pre_activation"),
+]
 MAPS: dict[str, Any] = {"width": 3, "num_classes": 4}
 CNNS = [
     CNN(**MAPS, layers=(1, 2, 1, 1), block_type=block, residual=residual)
@@ -28,12 +44,31 @@ CNNS = [
 ]
 CNNS += [CNN(**MAPS, stem="plain"), CNN(**MAPS, zero_init_residual=True), CNN(**MAPS, layers=(2, 1, 1, 1), init="he")]
 
+CNNS += [
+    CNN(**MAPS, layers=(1, 2, 1, 1), block_type=block, pre_activation=late, shortcut=shortcut, skip_init=skip_init)
+    for block in ("basic", "bottleneck")
+    for late, shortcut, skip_init in (
+        (True, "conv", "none"),
+        (True, "pad", "rezero"),
+        (False, "pad", "none"),
+        (False, "conv", "rezero"),
+    )
+]
+CNNS += [
+    CNN(**MAPS, batch_norm_eps=0.5),
+    CNN(**MAPS, residual=False, init="dirac"),
+    CNN(**MAPS, init="glorot", block_type="bottleneck"),
+    CNN(**MAPS, init="orthogonal", block_type="bottleneck"),
+]
+
 
 def name_of(options: MLP | CNN) -> str:
     """What makes the case different from the others."""
-    if isinstance(options, MLP):
-        return f"MLP-{options.activation}-residual={options.residual}-norm={options.batch_norm}"
-    return f"CNN-{options.block_type}-{options.layers}-{options.residual}-{options.stem}-{options.zero_init_residual}"
+    changed = [getattr(options, field.name) for field in fields(options)[2:]]
+    usual = [getattr(type(options), field.name) for field in fields(options)[2:]]
+    names = [field.name for field in fields(options)[2:]]
+    told = [f"{name}={value}" for name, value, other in zip(names, changed, usual, strict=True) if value != other]
+    return "-".join([type(options).__name__, str(getattr(options, "block_type", "")), *told])
 
 
 def pack(options: MLP | CNN, replicas: int) -> tuple[Network, dict[str, Tensor], dict[str, Tensor]]:
@@ -122,6 +157,49 @@ def test_architectures_that_differ_are_no_pack() -> None:
         Network([MLP(**DENSE).build((1, 3, 4)), MLP(**DENSE | {"layers_dim": 8}).build((1, 3, 4))])
     with pytest.raises(ValueError, match="one signature"):
         Network([CNN(**MAPS).build((3, 16, 16)), CNN(**MAPS, residual=False).build((3, 16, 16))])
+
+
+@pytest.mark.parametrize(
+    "options", [option for option in MLPS + CNNS if option.normal_form() != option or option.residual], ids=name_of
+)
+def test_packed_is_alone(options: MLP | CNN) -> None:
+    """A replica's logits and gradients do not depend on the others in its pack."""
+    network, values, buffers = pack(options, 3)
+    images = torch.randn(
+        3, 6, *network.architecture.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
+    packed = [network(values, buffers, images, "measure")]
+    packed += torch.autograd.grad(packed[0].square().sum(), list(values.values()))
+    single = Network([network.architecture])
+    for replica in range(3):
+        own = {name: value[replica : replica + 1].detach().requires_grad_() for name, value in values.items()}
+        alone = [single(own, single.buffers(torch.float64, "cpu"), images[replica : replica + 1], "measure")]
+        alone += torch.autograd.grad(alone[0].square().sum(), list(own.values()))
+        assert all(difference(one[replica], other[0]) < TOLERANCE for one, other in zip(packed, alone, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(MLP(**PLAIN, batch_norm=True, block=block) for block in ("two_layer", "pre_activation")),
+        *(CNN(**MAPS, residual=False, pre_activation=True, block_type=block) for block in ("basic", "bottleneck")),
+    ],
+    ids=name_of,
+)
+def test_without_shortcuts_all_blocks_are_one_network(options: MLP | CNN, twins: ModuleType) -> None:
+    """The naive net with its norms where the option puts them computes what the normal form computes."""
+    normal = options.normal_form()
+    assert normal != options
+    assert options.build((1, 3, 4)) == normal.build((1, 3, 4))
+    network = Network([options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))])
+    values = {name: value[None] for name, value in initial_values(network.architecture, 3).items()}
+    images = torch.randn(1, 6, *network.architecture.shape, dtype=torch.float64)
+    weights = {name: value for name, value in values.items() if "norm" not in name}
+    naive = twins.twin(options, weights)
+    assert (
+        difference(network(values, network.buffers(torch.float64, "cpu"), images, "train")[0], naive(images[0]))
+        < TOLERANCE
+    )
 
 
 def test_residual_may_differ_between_the_replicas_of_a_pack(twins: ModuleType) -> None:

@@ -1,0 +1,96 @@
+"""What the measurements of the start need: a store of finished trials, written without training, and the work in process."""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.apart import held
+from fathomlab import api
+from fathomlab.base.files import atomic_write
+from fathomlab.base.identity import stream
+from fathomlab.plan import Trial
+from fathomlab.run.experiment import unfinished
+from fathomlab.run.provenance import machine
+from fathomlab.run.resolve import recipe
+from fathomlab.store.reading import Store
+from fathomlab.store.writing import TrialFolder, open_store
+
+BINS = 15
+IMAGES = 1000
+
+
+def fill(file: str, runs: str) -> int:
+    """Write every trial of an experiment file as if it had been trained; returns how many there are."""
+    planned = api.load(file)
+    root = open_store(Path(runs))
+    for trial in planned.trials:
+        _write(root, trial)
+    return len(planned.trials)
+
+
+def plan(file: str, runs: str) -> float:
+    """Seconds to plan an experiment file: read, check, cross, hash, look into the store."""
+    started = time.perf_counter()
+    planned = api.load(file)
+    assert len(unfinished(planned, Store(Path(runs)))) == len(planned.trials)
+    return time.perf_counter() - started
+
+
+def again(file: str, runs: str) -> float:
+    """Seconds to plan and run an experiment of which everything is finished, without the report."""
+    with ExitStack() as stack:
+        for module, name in held(api.write_reports):
+            stack.enter_context(mock.patch.object(module, name))
+        started = time.perf_counter()
+        summary = api.run(file, runs=runs, device="cpu", progress="off").summary
+    assert summary.trained == 0, summary
+    return time.perf_counter() - started
+
+
+def _write(root: Path, trial: Trial) -> None:
+    """One trial's files with plausible numbers."""
+    draws = stream(trial.seed, "benchmark", trial.hash)
+    folder = TrialFolder(root, trial.hash)
+    folder.begin(trial.content)
+    folder.write(
+        "provenance.json", {**machine(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1}
+    )
+    own = recipe(trial)
+    lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]
+    for line in lines:
+        folder.append("metrics.jsonl", {**line, "seconds": 0.1 * line["epoch"]})
+    for step, epoch in [(0, 0), (1, 0), *((line["step"], line["epoch"]) for line in lines)]:
+        folder.append("gradients.jsonl", {"step": step, "epoch": epoch, **_norms(draws, own.architecture)})
+    atomic_write(folder.path / "correct.bin", np.packbits(draws.random(IMAGES) < 0.9).tobytes())
+    last = {name: value for name, value in lines[-1].items() if "/" in name}
+    test = {"test/loss": 0.3, "test/accuracy": float(draws.uniform(0.85, 0.95))}
+    best = {f"best/{name}": value for name, value in test.items()}
+    metrics = {**last, **test, **best, "best/epoch": own.epochs, "best/val/accuracy": last["val/accuracy"]}
+    facts = {"parameters": own.architecture.numel, "epochs": own.epochs, "steps": lines[-1]["step"], "seconds": 0.5}
+    folder.finish("finished", None, metrics, {**facts, "outcome": _outcome()})
+
+
+def _metrics(draws: np.random.Generator, epoch: int) -> dict[str, Any]:
+    numbers = {f"{part}/accuracy": float(draws.uniform(0.8, 0.95)) for part in ("train", "val")}
+    numbers |= {f"{part}/loss": float(draws.uniform(0.2, 0.5)) for part in ("train", "val")}
+    return {"epoch": epoch, "step": 5 * epoch, "lr": 1e-3, **numbers}
+
+
+def _norms(draws: np.random.Generator, architecture: Any) -> dict[str, Any]:
+    names, points = list(architecture.weighted), list(architecture.taps)
+    return {
+        "layers": names,
+        "weight": draws.uniform(0.01, 1.0, len(names)).tolist(),
+        "points": points,
+        "activation": draws.uniform(0.01, 1.0, len(points)).tolist(),
+    }
+
+
+def _outcome() -> Mapping[str, Any]:
+    bins = [[(place + 0.5) / BINS, (place + 0.4) / BINS, IMAGES // BINS] for place in range(BINS)]
+    return {"predicted": [IMAGES // 10] * 10, "calibration_error": 0.01, "bins": bins, "agreement": None}

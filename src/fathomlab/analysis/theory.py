@@ -1,0 +1,294 @@
+"""What theory predicts of a network at its start: slopes of ln |dLoss/dh_l| over the layers, forward growth, depth limits.
+
+Closed forms for wide MLPs at initialisation, with batch statistics. Notation: n the width, L the depth, l = 0 (input layer) to
+L the layers, h_l their outputs, G_l the norm of dLoss/dh_l over a batch, g = n Var W the gain of a hidden layer's weights. A
+slope is minus the least-squares slope of ln G_l on l [nats a layer]: positive where gradients grow towards the input.
+
+Sources: He et al. (2015) and Hanin & Rolnick (2018) for plain nets; Yang et al. (2019) for batch normalisation; De & Smith
+(2020) for residual nets with it. What else stands here is derived in place.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import erf, exp, log, pi, sqrt
+from typing import Any
+
+from fathomlab.base.catalogue import check_options
+from fathomlab.base.problems import Problem
+from fathomlab.models.mlp import MLP
+
+CENTRED = (pi - 1) / (2 * pi)  # variance of relu(z), z standard normal: 1/2 - 1/(2 pi)
+EXPLOSION = log(pi / (pi - 1)) / 2  # 1/2 / CENTRED a layer, squared
+ACTIVE = {"ReLU": 0.5, "LeakyReLU": (1 + 0.01**2) / 2, "Identity": 1.0}  # E[act'(z)^2]
+# Computed, no closed form: slopes of ReLU + batch norm at small batches (n = 128, L = 20, mean of 10 initialisations).
+SMALL_BATCHES = ((4, 0.499), (8, 0.289), (16, 0.231), (32, 0.210), (64, 0.200), (128, EXPLOSION))
+DEPTH_SCALES = 16
+EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What theory says of one architecture.
+
+    Attributes:
+        slope: Least-squares slope of the profile, [nats a layer], positive where gradients grow towards the input.
+        profile: ln(G_l / G_L) for each tap of the network, the input layer's first.
+        source: The rule in words, with its paper.
+        tolerance: By how much the mean slope over initialisations may differ at this width: logarithms have a mean below the
+            logarithm of the mean by at most 5/(4n) a layer, and corrections of the order of 1/n and 1/batch are left out.
+    """
+
+    slope: float
+    profile: tuple[float, ...]
+    source: str
+    tolerance: float
+
+
+def predicted(model: Mapping[str, Any], batch_size: int) -> Prediction | None:
+    """The prediction for a model given as `{"type", "params"}`, or None where there is none (`unpredicted` says why)."""
+    found = _find(model, batch_size)
+    return None if isinstance(found, str) else found
+
+
+def unpredicted(model: Mapping[str, Any], batch_size: int) -> str:
+    """Why there is no prediction for a model, `""` where there is one."""
+    found = _find(model, batch_size)
+    return found if isinstance(found, str) else ""
+
+
+def depth_scale(slope: float) -> float:
+    """xi = 1/|ln(rate^2)| = 1/(2 |slope|) [layers]: over it, squared gradients change by a factor e; infinite at slope 0.
+
+    Example:
+        >>> round(depth_scale(EXPLOSION), 2), round(depth_scale(log(1 / 6) / 2), 2)
+        (2.61, 0.56)
+    """
+    return 1 / (2 * abs(slope)) if slope else float("inf")
+
+
+def depth_limit(slope: float) -> float:
+    """16 xi [layers], near which batch-normalised nets stop to be trainable (Yang et al., 2019, Fig. 2).
+
+    Example:
+        >>> round(depth_limit(EXPLOSION), 1)
+        41.8
+    """
+    return DEPTH_SCALES * depth_scale(slope)
+
+
+def branch_share(layer: int) -> float:
+    """Centred variance of the branch over that of the skip at hidden layer 1, 2, ... of a residual MLP with batch norm: 1/l.
+
+    Each of the l outputs that the skip sums, the input layer's included, has the branch's variance (De & Smith, 2020).
+    """
+    return 1 / layer
+
+
+def forward_growth(model: Mapping[str, Any]) -> tuple[float, ...] | None:
+    """Predicted rms(h_l) / rms(h_0) for l = 0 to L; None without a closed form (other blocks or activations, large eps)."""
+    own = _options(model)
+    if isinstance(own, str) or own.activation != "ReLU" or own.init == "looks_linear" or own.skip_init != "none":
+        return None
+    if own.block != "one_layer" or (own.batch_norm and not _small_eps(own)):
+        return None
+    steps = range(own.hidden_layers_num + 1)
+    if own.batch_norm:
+        # h_l sums l + 1 outputs relu(z): mean (l + 1)/sqrt(2 pi), centred variance (l + 1) CENTRED, over the 1/2 of the first
+        summed = [step + 1 if own.residual else 1 for step in steps]
+        return tuple(sqrt(2 * (count**2 / (2 * pi) + count * CENTRED)) for count in summed)
+    gain = _gain(own)
+    if own.residual:
+        return tuple(sqrt(q) for q, _ in _drift(gain, own.hidden_layers_num))
+    # z of a layer has variance g q + Var b, and relu halves it; torch's biases have variance 1/(3 fan_in)
+    bias = 1 / 3 if own.init == "torch" else 0.0
+    squares = [(_input_gain(own) + bias / own.input_size) / 2]
+    for _ in range(own.hidden_layers_num):
+        squares.append((gain * squares[-1] + bias / own.layers_dim) / 2)
+    return tuple(sqrt(q / squares[0]) for q in squares)
+
+
+def linear_batch_norm(batch_size: int) -> float:
+    """Slope of a linear net with batch norm: sqrt((B-2)/(B-3)) a layer (Yang et al., 2019); B at least 4."""
+    return log((batch_size - 2) / (batch_size - 3)) / 2
+
+
+def _find(model: Mapping[str, Any], batch_size: int) -> Prediction | str:
+    own = _options(model)
+    if isinstance(own, str):
+        return own
+    if own.hidden_layers_num < 1:
+        return "a slope needs a hidden layer"
+    if own.residual and own.skip_init != "none":
+        return _silent(own)
+    if own.activation not in ACTIVE:
+        return f"no closed form for {own.activation}"
+    if own.batch_norm and (batch_size < 4 or own.batch_norm_beta < 0 or own.activation == "LeakyReLU"):
+        return "no closed form for batches below 4, a negative beta or LeakyReLU with batch norm"
+    if not own.residual:
+        return _normalised(own, batch_size) if own.batch_norm else _plain(own)
+    return _residual_normalised(own, batch_size) if own.batch_norm else _residual(own)
+
+
+def _options(model: Mapping[str, Any]) -> MLP | str:
+    problems: list[Problem] = []
+    made = check_options(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
+    return made.normal_form() if isinstance(made, MLP) else "there are closed forms for MLPs only"
+
+
+def _gain(own: MLP) -> float:
+    """g = n Var W of a hidden layer; for orthogonal matrices, which are isometries times their gain, the gain squared."""
+    scale = 2.0 if own.activation == "ReLU" else 1.0
+    return {"torch": 1 / 3, "he": 2.0, "glorot": 1.0, "orthogonal": scale, "looks_linear": 1.0}[own.init]
+
+
+def _input_gain(own: MLP) -> float:
+    """The same for the input layer."""
+    inputs, outputs = own.input_size, own.layers_dim
+    if own.init == "glorot":
+        return 2 * inputs / (inputs + outputs)
+    return _gain(own) * (min(1.0, inputs / outputs) if own.init == "orthogonal" else 1.0)
+
+
+def _made(rates: Sequence[float], source: str, tolerance: float, stride: int = 1) -> Prediction:
+    """A prediction from ln(G_(l-1) / G_l) for each layer l = 1 to L (each block of `stride` layers)."""
+    profile = [0.0]
+    for rate in reversed(rates):
+        profile.append(profile[-1] + rate)
+    profile.reverse()
+    centre = (len(profile) - 1) / 2
+    total = sum((place - centre) ** 2 for place in range(len(profile)))
+    slope = sum((centre - place) * value for place, value in enumerate(profile)) / total / stride
+    return Prediction(slope, tuple(profile), source, tolerance)
+
+
+def _loose(own: MLP) -> float:
+    return 0.01 + 5 / (4 * own.layers_dim)
+
+
+def _plain(own: MLP) -> Prediction:
+    """Squared rate g E[act'^2]: 1/6 for torch's default (Var W = 1/(3n)), 1 for He's (eq. 14 with Hanin & Rolnick, 2018)."""
+    if own.init == "looks_linear":
+        words = "0: a looks-linear net is an orthogonal linear one at the start (Balduzzi et al., 2017)"
+        return _made([0.0] * own.hidden_layers_num, words, EXACT)
+    rate = log(_gain(own) * ACTIVE[own.activation]) / 2
+    words = "ln(n Var W E[act'^2]) / 2 (He et al., 2015; Hanin & Rolnick, 2018)"
+    return _made([rate] * own.hidden_layers_num, words, _loose(own))
+
+
+def _normalised(own: MLP, batch: int) -> Prediction:
+    """Plain with batch norm, any eps and beta.
+
+    With v_l the variance of W h_(l-1) over the batch, the norm puts out a normal variable of mean beta and variance
+    v_l/(v_l + eps). Its activation has the centred variance C_l, so v_(l+1) = g C_l; backwards the norm divides by sqrt(v_l +
+    eps), and the squared rate is g E[act'^2]/(v_l + eps). Where eps is small, g cancels: pi/(pi - 1) for ReLU (Yang et al.,
+    2019, Thm 8). Above eps = 0.341 g the variance dies out and the rate tends to g/(2 eps). Inputs have unit variance.
+    """
+    gain, eps, beta = _gain(own), own.batch_norm_eps, own.batch_norm_beta
+    linear = own.activation == "Identity"
+    variance, rates = _input_gain(own), []
+    for _ in range(own.hidden_layers_num):
+        centred, _ = _moments(variance / (variance + eps), beta, linear)
+        variance = gain * centred
+        _, active = _moments(variance / (variance + eps), beta, linear)
+        rates.append(log(gain * active / (variance + eps)) / 2)
+    correction = linear_batch_norm(batch) if linear else _small_batch(batch) - EXPLOSION
+    words = (
+        "rate (B-2)/(B-3) squared, linear batch norm"
+        if linear
+        else "rate pi/(pi-1) squared where eps and beta are small"
+    )
+    # beta and a critical eps leave finite-batch terms of up to 0.013 (computed), beside those of width
+    tolerance = 0.02 if beta or not _small_eps(own) else 0.005 + 0.64 / own.layers_dim
+    return _made([rate + correction for rate in rates], f"{words} (Yang et al., 2019)", tolerance)
+
+
+def _moments(variance: float, beta: float, linear: bool) -> tuple[float, float]:
+    """Centred variance of act(z) and E[act'(z)^2] for normal z of mean `beta`; act is ReLU or, where `linear`, the identity."""
+    deviation = sqrt(variance)
+    if linear or beta > 8 * deviation:
+        return variance, 1.0
+    ratio = beta / deviation if beta else 0.0
+    below, density = (1 + erf(ratio / sqrt(2))) / 2, exp(-ratio * ratio / 2) / sqrt(2 * pi)
+    mean = ratio * below + density
+    return variance * ((1 + ratio * ratio) * below + ratio * density - mean * mean), below
+
+
+def _small_batch(batch: int) -> float:
+    """The slope of ReLU + batch norm, interpolated on ln B between the computed ones; the closed form from 128 on."""
+    for (low, one), (high, other) in pairwise(SMALL_BATCHES):
+        if batch < high:
+            return one + (other - one) * log(batch / low) / log(high / low)
+    return EXPLOSION
+
+
+def _small_eps(own: MLP) -> bool:
+    return own.batch_norm_eps <= 0.003 * _gain(own) and own.batch_norm_beta == 0
+
+
+def _silent(own: MLP) -> Prediction | str:
+    """Branches that start at 0 (rezero, fixup): the net is its skips.
+
+    In He's form a ReLU follows each addition: it blocks the half of the units that are 0, once, and changes nothing after.
+    """
+    words = "branches start at 0 (Zhang et al., 2019; Bachlechner et al., 2020)"
+    if own.block != "two_layer" or own.activation == "Identity":
+        stride = 2 if own.block == "two_layer" else 1
+        return _made([0.0] * (own.hidden_layers_num // stride), words, EXACT, stride)
+    if own.activation != "ReLU" or own.batch_norm_beta:
+        return "no closed form for activations after the addition other than ReLU, or with a beta"
+    return _made([*[0.0] * (own.hidden_layers_num // 2 - 1), log(0.5) / 2], words, 0.01, 2)
+
+
+def _residual(own: MLP) -> Prediction | str:
+    if own.block == "two_layer" or own.init == "looks_linear":
+        return f"no closed form for residual nets with block {own.block} and init {own.init}"
+    gain, active, depth = _gain(own), ACTIVE[own.activation], own.hidden_layers_num
+    if own.block == "pre_activation" or own.activation == "Identity":
+        words = "ln(1 + n Var W E[act'^2]) / 2: skip and branch are independent"
+        return _made([log(1 + gain * active) / 2] * depth, words, _loose(own))
+    if own.activation != "ReLU":
+        return f"no closed form for residual nets with {own.activation}"
+    # Two parts of a gradient that starts in a random direction. The bulk grows by 1 + g/2 a layer. Without biases the net
+    # above layer l is homogeneous, J h_l = h_L; of h_l, its mean m_l over the units carries this growth, so J has the singular
+    # value rms(h_L)/m_l, and the gradient has 1/n of its square in that direction.
+    states = _drift(gain, depth)
+    part = states[-1][0] / own.layers_dim
+    squares = [(1 + gain / 2) ** (depth - layer) + part / mean**2 for layer, (_, mean) in enumerate(states)]
+    rates = [log(one / other) / 2 for one, other in pairwise(squares)]
+    return _made(rates, "growth of the mean of non-negative branches, beside (1 + n Var W / 2) a layer", 0.02)
+
+
+def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
+    """Mean square q and mean m over the units of h_l, l = 0 to L, for h + relu(W h), with q_0 = 1.
+
+    q' = q + g q / 2 + 2 m c sqrt(q), m' = m + c sqrt(q), c = sqrt(g / (2 pi)): z = W h has variance g q, relu(z) the mean square
+    g q / 2 and the mean c sqrt(q). At the start h = relu(z), so m = sqrt(q / pi).
+    """
+    square, mean = 1.0, 1 / sqrt(pi)
+    found = [(square, mean)]
+    for _ in range(depth):
+        step = sqrt(gain * square / (2 * pi))
+        square, mean = square * (1 + gain / 2) + 2 * mean * step, mean + step
+        found.append((square, mean))
+    return found
+
+
+def _residual_normalised(own: MLP, batch: int) -> Prediction | str:
+    """The branch at layer l divides by the skip's deviation, so its squared rate beside the skip's 1 falls like 1/l.
+
+    One-layer blocks: the skip has l times the branch's CENTRED variance: 1 + (1/2)/(l CENTRED) = 1 + 1.467/l (De & Smith, 2020,
+    for the 1/l). Pre-activation: the trunk starts with the input layer's variance g_0 and each branch adds g CENTRED.
+    """
+    if own.block == "two_layer" or own.activation != "ReLU" or not _small_eps(own) or batch < 32:
+        return "residual nets with batch norm: closed forms for one_layer and pre_activation, ReLU, small eps, batches from 32"
+    skips = range(own.hidden_layers_num)
+    if own.block == "one_layer":
+        words, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTRED
+    else:
+        words, start = (
+            "the trunk's variance grows by 0.341 n Var W a layer (De & Smith, 2020)",
+            _input_gain(own) / _gain(own),
+        )
+    rates = [log(1 + 0.5 / (start + skip * CENTRED)) / 2 for skip in skips]
+    return _made(rates, words, 0.02)

@@ -1,0 +1,142 @@
+"""plan: what an experiment needs and costs, and why a trial is new. Trains nothing, loads no torch."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fathomlab.base.labels import dotted
+from fathomlab.base.problems import UserError, shown
+from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, count, print_json
+from fathomlab.plan import Plan, Trial
+from fathomlab.store.reading import Store
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    file: File,
+    overrides: Overrides = None,
+    quick: Quick = False,
+    runs: RunsFolder = None,
+    why: Annotated[
+        str | None,
+        typer.Option(metavar="TRIAL", help="Name the fields that make a trial new, by the first digits of its hash."),
+    ] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what an experiment needs: trials, how many are in the store, cost. Trains nothing."""
+    from fathomlab import api
+    from fathomlab.run.experiment import unfinished
+
+    planned = api.load(file, overrides or [], quick)
+    root = runs or api.default_runs()
+    store = Store(root)
+    todo = {trial.hash for trial in unfinished(planned, store)}
+    if why is not None:
+        _explain(planned, store, why, todo, as_json)
+        return
+    document = _document(planned, root, todo)
+    if as_json:
+        print_json(document)
+        return
+    from fathomlab.run.progress import duration
+
+    estimate = document["estimate"]
+    compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
+    print(
+        f"{count(document['trials'], 'trial')} ({count(document['conditions'], 'condition')} x "
+        f"{count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
+        f"{count(document['packs'], 'pack')}{compiled}, about {duration(estimate['seconds'])} ({estimate['basis']})"
+    )
+    for condition in planned.conditions:
+        cached = sum(trial.hash not in todo for trial in condition.trials)
+        print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to run")
+        for trial in condition.trials if trials else ():
+            print(f"    {trial.hash[:12]}  seed {trial.seed}  {'to run' if trial.hash in todo else 'cached'}")
+    for notice in [*planned.notices, *_warnings(planned)]:
+        print(f"note: {notice}")
+
+
+def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
+    from fathomlab.run import cost, provenance
+    from fathomlab.run.experiment import experiment_name, form_packs, worker_count
+    from fathomlab.run.resolve import recipe
+
+    device = provenance.likely_device("auto")
+    missing = [trial for trial in planned.trials if trial.hash in todo]
+    groups = form_packs(planned, missing, root, device, worker_count("auto", len(missing), device))
+    like = [trial for trial in planned.trials if trial.hash not in todo]
+    seconds = {trial: Store(root).trial(trial.hash).seconds for trial in like[:50]}
+    measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
+    return {
+        "experiment": experiment_name(planned),
+        "trials": len(planned.trials),
+        "cached": len(planned.trials) - len(todo),
+        "packs": len(groups),
+        "compiled_packs": sum(
+            cost.compiling_pays([recipe(trial) for trial in group], cost.training_images(group[0])) for group in groups
+        ),
+        "conditions": len(planned.conditions),
+        "seeds": len(planned.seeds),
+        "factors": {key: list(levels) for key, levels in planned.factors.items()},
+        "labels": [condition.label for condition in planned.conditions],
+        "seed_list": list(planned.seeds),
+        "claims": [claim.name for claim in planned.loaded.file.claims],
+        "notices": [*planned.notices, *_warnings(planned)],
+        "estimate": cost.estimate(missing, measured, worker_count("auto", len(groups), device)),
+        "trial_list": [
+            {"trial": trial.hash, "condition": condition.label, "seed": trial.seed, "cached": trial.hash not in todo}
+            for condition in planned.conditions
+            for trial in condition.trials
+        ],
+    }
+
+
+def _warnings(planned: Plan) -> list[str]:
+    """What the number of seeds will not allow to be said."""
+    claims, n = len(planned.claims), len(planned.seeds)
+    if not claims or n >= 6:
+        return []
+    if n < 2:
+        return ["one seed allows no interval, so every claim will stay undecided; six or more are advised."]
+    floor = f"{2 / 2**n:.3g}"
+    return [f"with {n} seeds the exact sign-flip test cannot go below p = {floor}; six or more seeds are advised."]
+
+
+def _explain(planned: Plan, store: Store, prefix: str, todo: set[str], as_json: bool) -> None:
+    """Print the fields in which a trial differs from the nearest one in the store."""
+    found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
+    if len(found) != 1:
+        many = f"{len(found)} trials of the plan begin" if found else "no trial of the plan begins"
+        raise UserError(f"--why: {many} with {shown(prefix)}. `plan --trials` lists them.")
+    trial = found[0]
+    nearest, fields = _nearest(trial, store)
+    document = {"trial": trial.hash, "cached": trial.hash not in todo, "nearest": nearest, "fields": fields}
+    if as_json:
+        print_json(document)
+    elif document["cached"]:
+        print(f"trial {trial.hash[:12]} is in the store: it will not be trained.")
+    elif nearest is None:
+        print(f"trial {trial.hash[:12]} is new: the store has no finished trial.")
+    elif not fields:
+        print(f"trial {trial.hash[:12]} is known but {store.trial(trial.hash).status}: it will be trained.")
+    else:
+        print(f"trial {trial.hash[:12]} is new. The nearest in the store is {nearest[:12]}; different are:")
+        for field in fields:
+            print(f"  {field['key']}: {shown(field['stored'])} there, {shown(field['planned'])} here")
+
+
+def _nearest(trial: Trial, store: Store) -> tuple[str | None, list[dict[str, Any]]]:
+    wanted, best = dotted(trial.content), None
+    for known in store.trials():
+        stored = dotted(store.trial(known).content)
+        if not stored:
+            continue
+        keys = [key for key in (wanted | stored) if wanted.get(key) != stored.get(key)]
+        fields = [{"key": key, "stored": stored.get(key), "planned": wanted.get(key)} for key in keys]
+        if best is None or len(fields) < len(best[1]):
+            best = (known, fields)
+    return best or (None, [])

@@ -1,0 +1,270 @@
+"""Predictions at initialisation against published and computed numbers, and against the networks themselves."""
+
+import importlib.util
+import math
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fathomlab.analysis.theory import (
+    EXPLOSION,
+    Prediction,
+    branch_share,
+    depth_limit,
+    depth_scale,
+    forward_growth,
+    linear_batch_norm,
+    predicted,
+    unpredicted,
+)
+from fathomlab.base.catalogue import plain
+from fathomlab.models.mlp import MLP
+
+RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
+
+
+def model(**options: Any) -> dict[str, Any]:
+    """A model as a trial's content holds it."""
+    return {"type": "MLP", "params": plain(MLP(**options))}
+
+
+def foretold(batch: int = 128, **options: Any) -> Prediction:
+    """The prediction, which must exist."""
+    found = predicted(model(**options), batch)
+    assert found is not None, unpredicted(model(**options), batch)
+    assert unpredicted(model(**options), batch) == ""
+    return found
+
+
+@cache
+def recipe() -> ModuleType:
+    """The measurement that fills docs/results/slopes.md."""
+    spec = importlib.util.spec_from_file_location("slopes", RECIPE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    __import__("sys").modules["slopes"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("options", "slope"),
+    [
+        ({}, -0.896),
+        ({"init": "he"}, 0.0),
+        ({"init": "orthogonal"}, 0.0),
+        ({"init": "looks_linear"}, 0.0),
+        ({"init": "glorot"}, -0.3466),
+        ({"activation": "Identity"}, -0.5493),
+        ({"activation": "Identity", "init": "orthogonal"}, 0.0),
+        ({"batch_norm": True}, 0.192),
+        ({"batch_norm": True, "init": "he"}, 0.192),
+        ({"batch_norm": True, "activation": "Identity"}, 0.004),
+        ({"residual": True, "block": "pre_activation"}, 0.0771),
+        ({"residual": True, "skip_init": "rezero"}, 0.0),
+        ({"residual": True, "skip_init": "rezero", "activation": "Tanh", "batch_norm": True}, 0.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("depth", [1, 10, 40])
+def test_constant_rates_are_the_published_ones(options: dict[str, Any], slope: float, depth: int) -> None:
+    """1/sqrt(6), 1, sqrt(pi/(pi-1)), sqrt((B-2)/(B-3)) a layer: one slope at every depth, and a straight profile."""
+    found = foretold(hidden_layers_num=depth, **options)
+    assert found.slope == pytest.approx(slope, abs=1e-3)
+    assert len(found.profile) == depth + 1
+    assert found.profile[-1] == 0.0
+    assert found.profile[0] == pytest.approx(slope * depth, abs=2e-3 * depth)
+    assert found.source
+    assert 0 < found.tolerance < 0.05
+
+
+def test_the_ratios_are_those_of_the_table() -> None:
+    """G_0 / G_L of the first two networks, and 9861 at 48 layers with batch norm."""
+    for depth, ratio in ((5, 1.1e-2), (10, 1.3e-4), (20, 1.7e-8), (40, 2.7e-16)):
+        assert math.exp(foretold(hidden_layers_num=depth).profile[0]) == pytest.approx(ratio, rel=0.05)
+    for depth, ratio in ((5, 2.6), (10, 6.8), (20, 46), (40, 2129), (48, 9861)):
+        found = foretold(hidden_layers_num=depth, batch_norm=True, batch_norm_eps=1e-12)
+        assert math.exp(found.profile[0]) == pytest.approx(ratio, rel=0.01)
+
+
+def test_depth_scales_and_the_limit_of_trainability() -> None:
+    """0.56 layers without batch norm, 2.61 with it, 16 times that is 41.8; no scale where gradients stay."""
+    assert depth_scale(foretold(hidden_layers_num=5).slope) == pytest.approx(0.558, abs=1e-3)
+    assert depth_scale(EXPLOSION) == pytest.approx(1 / math.log(math.pi / (math.pi - 1)))
+    assert depth_limit(EXPLOSION) == pytest.approx(41.8, abs=0.05)
+    assert depth_limit(0.0) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("batch", "slope"), [(4, 0.499), (8, 0.289), (16, 0.231), (32, 0.210), (64, 0.2), (128, 0.192), (1024, 0.192)]
+)
+def test_small_batches_explode_faster(batch: int, slope: float) -> None:
+    """The computed table; between its entries the slope falls."""
+    options: dict[str, Any] = {"batch_norm": True, "hidden_layers_num": 20}
+    assert foretold(batch, **options).slope == pytest.approx(slope, abs=1e-3)
+    assert foretold(batch, **options).slope >= foretold(batch + 1, **options).slope
+
+
+def test_linear_nets_with_batch_norm() -> None:
+    """sqrt((B-2)/(B-3)), Yang et al. (2019)."""
+    table = {4: 0.347, 8: 0.091, 16: 0.037, 32: 0.017, 64: 0.008, 128: 0.004}
+    assert {batch: round(linear_batch_norm(batch), 3) for batch in table} == table
+
+
+def test_residual_nets_with_batch_norm_grow_as_a_power() -> None:
+    """sqrt(prod(1 + 1.467/l)), larger where l is small; the branch's share falls as 1/l."""
+    for depth, ratio in ((5, 3.4), (10, 5.2), (20, 8.3), (40, 13.4)):
+        found = foretold(hidden_layers_num=depth, residual=True, batch_norm=True)
+        assert math.exp(found.profile[0]) == pytest.approx(ratio, rel=0.02)
+        product = math.prod(1 + math.pi / (math.pi - 1) / layer for layer in range(1, depth + 1))
+        assert found.profile[0] == pytest.approx(math.log(product) / 2)
+        steps = -np.diff(found.profile)
+        assert (np.diff(steps) < 0).all()
+    assert [branch_share(layer) for layer in (1, 2, 40)] == [1, 0.5, 0.025]
+
+
+@pytest.mark.parametrize(
+    ("norm", "depth", "growth"),
+    [
+        *((False, depth, growth) for depth, growth in ((5, 2.74), (10, 8.43), (20, 82.7), (40, 8000))),
+        *((True, depth, growth) for depth, growth in ((5, 3.94), (10, 6.78), (20, 12.4), (40, 23.7))),
+    ],
+)
+def test_residual_nets_grow_forward(norm: bool, depth: int, growth: float) -> None:
+    """Non-negative branches add up: 1.257 a layer in the end, with batch norm as the depth."""
+    found = forward_growth(model(hidden_layers_num=depth, residual=True, batch_norm=norm))
+    assert found is not None
+    assert found[0] == pytest.approx(1)
+    assert found[-1] == pytest.approx(growth, rel=0.005)
+    if not norm:
+        assert found[1] == pytest.approx(1.194, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "ratio", "slope"),
+    [
+        *((128, 5, 1.50, 0.082), (128, 10, 2.66, 0.099), (128, 20, 14.2, 0.131), (128, 40, 1110, 0.184)),
+        *((32, 5, 1.55, None), (32, 10, 3.36, None), (32, 20, 23.9, None), (32, 40, 2330, None)),
+    ],
+)
+def test_drift_shows_in_the_gradients(width: int, depth: int, ratio: float, slope: float | None) -> None:
+    """Computed ratios of residual nets without batch norm: 1.08 a layer while shallow, then the forward growth's shadow."""
+    found = foretold(layers_dim=width, hidden_layers_num=depth, residual=True)
+    assert found.profile[0] == pytest.approx(math.log(ratio), abs=0.15)
+    if slope is not None:
+        assert found.slope == pytest.approx(slope, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("init", "eps", "slope"),
+    [
+        *(("he", 1e-5, 0.189), ("he", 1e-3, 0.190), ("he", 0.1, 0.185), ("he", 0.3, 0.180), ("he", 1.0, -0.007)),
+        *(("he", 3.0, -0.552), ("torch", 1e-5, 0.190), ("torch", 1e-3, 0.190), ("torch", 0.3, -0.300)),
+        *(("torch", 1.0, -0.899), ("torch", 3.0, -1.459)),
+    ],
+)
+def test_a_large_eps_brings_the_weights_scale_back(init: Any, eps: float, slope: float) -> None:
+    """Computed slopes: eps = 1 removes the explosion with He's init and makes gradients vanish with torch's."""
+    found = foretold(hidden_layers_num=40, batch_norm=True, init=init, batch_norm_eps=eps)
+    assert found.slope == pytest.approx(slope, abs=0.015)
+
+
+@pytest.mark.parametrize(("beta", "slope"), [(0.5, 0.123), (1.0, 0.070), (2.0, 0.017), (3.0, 0.005)])
+def test_beta_damps_the_explosion(beta: float, slope: float) -> None:
+    """Computed slopes, and the same rate by integration over a normal variable."""
+    found = foretold(hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta)
+    assert found.slope == pytest.approx(slope, abs=0.015)
+    z = np.linspace(-10, 12, 400_001)
+    weight = np.exp(-((z - beta) ** 2) / 2)
+    weight /= weight.sum()
+    relu = np.maximum(z, 0)
+    variance = weight @ relu**2 - (weight @ relu) ** 2
+    exact = foretold(10**9, hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta, batch_norm_eps=1e-9)
+    assert exact.slope == pytest.approx(math.log(weight @ (z > 0) / variance) / 2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"activation": "Tanh"},
+        {"hidden_layers_num": 0},
+        {"residual": True, "block": "two_layer"},
+        {"residual": True, "block": "two_layer", "batch_norm": True},
+        {"residual": True, "batch_norm": True, "batch_norm_eps": 1.0},
+        {"residual": True, "init": "looks_linear"},
+        {"batch_norm": True, "batch_norm_beta": -1.0},
+    ],
+    ids=str,
+)
+def test_where_nothing_is_known_the_reason_is_told(options: dict[str, Any]) -> None:
+    """No number is made up."""
+    assert predicted(model(**options), 128) is None
+    assert unpredicted(model(**options), 128)
+
+
+def test_what_a_store_may_hold_is_read() -> None:
+    """Convolutional nets and unknown options have no prediction; options that an older record lacks have their defaults."""
+    for other in ({"type": "CNN", "params": {}}, {"type": "MLP", "params": {"new": 1}}, {}):
+        assert predicted(other, 128) is None
+        assert unpredicted(other, 128) == "there are closed forms for MLPs only"
+    older = {"type": "MLP", "params": {"hidden_layers_num": 10, "batch_norm": True}}
+    assert predicted(older, 128) == foretold(hidden_layers_num=10, batch_norm=True)
+    assert predicted({"type": "MLP", "params": {"block": "two_layer"}}, 128) == foretold()
+
+
+def test_a_batch_too_small_to_normalise() -> None:
+    """Below four examples batch norm has no prediction; without it the batch does not matter."""
+    assert "batches below 4" in unpredicted(model(batch_norm=True), 3)
+    assert foretold(1).slope == foretold(1000).slope
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"init": "he"},
+        {"init": "glorot"},
+        {"init": "orthogonal"},
+        {"init": "looks_linear"},
+        {"activation": "Identity", "init": "orthogonal"},
+        {"batch_norm": True},
+        {"batch_norm": True, "init": "he", "batch_norm_eps": 1.0},
+        {"batch_norm": True, "batch_norm_beta": 1.0},
+        {"batch_norm": True, "activation": "Identity"},
+        {"residual": True},
+        {"residual": True, "batch_norm": True},
+        {"residual": True, "block": "pre_activation"},
+        {"residual": True, "block": "pre_activation", "batch_norm": True, "init": "he"},
+        {"residual": True, "skip_init": "rezero"},
+        {"residual": True, "skip_init": "rezero", "block": "two_layer"},
+        {"residual": True, "skip_init": "fixup", "block": "two_layer", "init": "he"},
+    ],
+    ids=str,
+)
+def test_networks_do_what_is_predicted(options: dict[str, Any]) -> None:
+    """The reduced recipe: 64 wide, 10 deep, 6 initialisations; the whole one fills docs/results/slopes.md."""
+    made = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
+    row = recipe().compare("", made, initialisations=6)
+    assert row["agree"], row
+
+
+def test_measured_slopes_are_the_computed_ones() -> None:
+    """Numbers computed elsewhere by the same recipe, 20 initialisations: 64 wide, default init, and 128 wide with batch norm."""
+    for options, slope, tolerance in (
+        (MLP(layers_dim=64, hidden_layers_num=20), -0.902, 0.02),
+        (MLP(layers_dim=128, hidden_layers_num=10, batch_norm=True), 0.194, 0.006),
+    ):
+        found = recipe().measure(options, initialisations=8)
+        assert float(np.mean(found.slopes)) == pytest.approx(slope, abs=tolerance)
+
+
+def test_branches_are_measured_beside_their_skips() -> None:
+    """l x ratio of variances, 128 wide: 1.00, 1.00, 0.98, 0.94 at layers 1, 2, 5, 10."""
+    shares = recipe().measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initialisations=6).shares
+    found = [shares[layer] for layer in (1, 2, 5, 10)]
+    assert found == pytest.approx([1.0, 1.0, 0.98, 0.94], abs=0.035)
