@@ -14,7 +14,7 @@ from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, s
 from fathomlab.config.schema import ExperimentFile, Factor
 
 Role = Literal["supervised", "teacher", "baseline", "distilled"]
-FORMAT = 1
+FORMAT = 2
 READS: dict[Role, tuple[str, ...]] = {
     "supervised": ("model", "training"),
     "teacher": ("teacher_model", "training_teacher"),
@@ -121,15 +121,15 @@ class Resolver(Protocol):
         ...
 
 
-def expand(loaded: Loaded, resolver: Resolver) -> Plan:
-    """Cross the factors and seeds of an experiment.
+def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = None) -> Plan:
+    """Cross the factors and seeds of an experiment, or other seeds than its own.
 
     Raises:
         ConfigError: Every problem in any condition, at once.
     """
     file, document = loaded.file, loaded.document
     roles = _roles(file, loaded)
-    seeds = _seeds(file, loaded)
+    seeds = seeds or _seeds(file, loaded)
     factors = _all_factors(loaded, resolver, roles)
     combinations = _combinations(factors, loaded, len(seeds))
     problems: list[Problem] = []
@@ -147,7 +147,7 @@ def expand(loaded: Loaded, resolver: Resolver) -> Plan:
             checked = {key: get_path(content, _in_content(role, key), level) for key, level in relevant.items()}
             found.setdefault(canonical_json(content), (role, checked, content, depth))
     keys = {key for _, _, content, _ in found.values() for key in (*dotted(content), "role")}
-    problems += _claim_problems(file, keys | set(factors))
+    problems += _claim_problems(loaded, keys | set(factors), [{"role": role} | own for role, own, *_ in found.values()])
     raise_located(document, problems)
     names = short_names(list(factors))
     conditions = []
@@ -267,17 +267,19 @@ def _reads(role: Role, key: str) -> bool:
     return key.split(".")[0] in ("data", *READS[role])
 
 
-def _claim_problems(file: ExperimentFile, keys: set[str]) -> list[Problem]:
-    """Claims about what no trial has: a mistyped factor would match nothing and stay undecided for ever."""
+def _claim_problems(loaded: Loaded, keys: set[str], conditions: list[dict[str, Any]]) -> list[Problem]:
+    """Claims about what no trial has; a level that an override or the quick form took away only leaves its claim open."""
     endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
     problems = []
-    for place, claim in enumerate(file.claims):
+    for place, claim in enumerate(loaded.file.claims):
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
-                near = suggestion(key, sorted(endings))
-                problems.append(
-                    Problem(f"claims[{place}].{path}", f"names no option of a trial (got {shown(key)}).{near}")
-                )
+                text = f"names no option of a trial (got {shown(key)}).{suggestion(key, sorted(endings))}"
+                problems.append(Problem(f"claims[{place}].{path}", text))
+        for level in [] if loaded.overrides or loaded.quick or problems else claim.levels:
+            if not any(claim.selects(condition, level) for condition in conditions):
+                where = "".join(f", {key}: {shown(wanted)}" for key, wanted in claim.at.items())
+                problems.append(Problem(f"claims[{place}]", f"no condition has {claim.factor}: {shown(level)}{where}."))
     return problems
 
 

@@ -1,10 +1,18 @@
-"""Intervals over seeds: the paired t interval by default, Wilson's for fractions of seeds that succeed."""
+"""Intervals over seeds: the paired t interval by default, Wilson's and Newcombe's for fractions, a labelled bootstrap."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist, fmean, stdev
+from typing import Literal
+
+import numpy as np
+
+from fathomlab.base.identity import stream
+
+FEWEST_FOR_BOOTSTRAP = 20
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     n = len(values)
     if n == 0:
         raise ValueError("an interval needs at least one value (got none)")
-    if not 0 < level < 1:
-        raise ValueError(f"level should be between 0 and 1 (got {level!r})")
+    _check_level(level)
     mean = fmean(values)
     if n < 2:
         return Interval(mean, None, None, n)
@@ -66,17 +73,75 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     Raises:
         ValueError: n below 1, successes outside [0, n], or a level outside (0, 1).
     """
+    _check_level(level)
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"successes should be between 0 and n, and n at least 1 (got {successes} of {n})")
-    if not 0 < level < 1:
-        raise ValueError(f"level should be between 0 and 1 (got {level!r})")
-    z, p = NormalDist().inv_cdf((1 + level) / 2), successes / n
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p = successes / n
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     low = 0.0 if successes == 0 else (centre - half) / scale  # exact where rounding would leave 3e-17
     high = 1.0 if successes == n else (centre + half) / scale
     return Interval(p, low, high, n)
+
+
+def newcombe_interval(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
+    """Newcombe's hybrid score interval of a difference of two fractions (1998, Statistics in Medicine 17, method 10).
+
+    Wilson's ends (l, u) of each fraction are put together: d - sqrt((p1 - l1)^2 + (u2 - p2)^2) to
+    d + sqrt((u1 - p1)^2 + (p2 - l2)^2) with d = p1 - p2. The fractions count as independent.
+
+    Args:
+        first: Successes and n.
+        second: Likewise.
+        level: Coverage, between 0 and 1.
+
+    Raises:
+        ValueError: As for `wilson_interval`.
+    """
+    ends = wilson_interval(*first, level), wilson_interval(*second, level)
+    (low1, high1), (low2, high2) = ((end.low or 0.0, 1.0 if end.high is None else end.high) for end in ends)
+    p, q = ends[0].mean, ends[1].mean
+    low, high = p - q - math.hypot(p - low1, high2 - q), p - q + math.hypot(high1 - p, q - low2)
+    return Interval(p - q, low, high, min(first[1], second[1]))
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """The mean of the middle half: a quarter of the values, rounded down, is cut off at each end.
+
+    Raises:
+        ValueError: No value.
+    """
+    if not values:
+        raise ValueError("a mean needs at least one value (got none)")
+    cut = len(values) // 4
+    return fmean(sorted(values)[cut : len(values) - cut])
+
+
+def bootstrap_interval(
+    values: Sequence[float], statistic: Literal["mean", "iqm"] = "mean", level: float = 0.95
+) -> Interval:
+    """The percentile bootstrap of the mean, or of the interquartile mean (Agarwal et al., 2021), 10,000 resamples.
+
+    The same values always give the same interval. At 5 seeds its nominal 95 % would be 84 %.
+
+    Raises:
+        ValueError: Fewer than 20 values, or a level outside (0, 1).
+    """
+    n = len(values)
+    if n < FEWEST_FOR_BOOTSTRAP:
+        raise ValueError(f"the bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} values; it covers too little (got {n})")
+    _check_level(level)
+    picked = stream(0, "bootstrap", n).integers(0, n, size=(RESAMPLES, n))
+    drawn = np.asarray(values, dtype=np.float64)[picked]
+    if statistic == "mean":
+        centre, means = fmean(values), drawn.mean(axis=1)
+    else:
+        cut = n // 4
+        centre, means = interquartile_mean(values), np.sort(drawn, axis=1)[:, cut : n - cut].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(centre, float(low), float(high), n)
 
 
 @lru_cache(maxsize=4096)
@@ -93,3 +158,8 @@ def t_tail(t: float, freedom: int) -> float:
     from scipy.special import stdtr  # pyright: ignore[reportMissingTypeStubs]
 
     return float(stdtr(freedom, -t))
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level should be between 0 and 1 (got {level!r})")

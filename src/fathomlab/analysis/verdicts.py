@@ -1,181 +1,255 @@
 """From claims and finished trials to verdicts: supported, refuted or undecided, never more than the numbers allow."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from statistics import fmean, stdev
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import stdev
 from typing import Any
 
-from fathomlab.analysis.statistics import mean_interval, t_quantile, t_tail
-from fathomlab.base.catalogue import plain
-from fathomlab.base.labels import level_text
+from fathomlab.analysis import wording
+from fathomlab.analysis.contrasts import Contrast, contrast, lost, on_images
+from fathomlab.analysis.power import first_count, minimum_detectable, more_seeds
+from fathomlab.analysis.sequential import level_now
+from fathomlab.analysis.significance import (
+    ONE_SIDED,
+    SignFlip,
+    above,
+    correlation,
+    difference_above,
+    fraction_above,
+    holm_adjusted,
+    holm_levels,
+    sign_flip,
+    without_spread,
+)
+from fathomlab.analysis.statistics import (
+    FEWEST_FOR_BOOTSTRAP,
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    newcombe_interval,
+    wilson_interval,
+)
 from fathomlab.config.load import check_claims
 from fathomlab.config.schema import Claim
-from fathomlab.store.reading import ConditionRecord, ExperimentRecord, Store
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ExperimentRecord
 
-POWER_QUANTILE = 0.84
-ONE_SIDED = 0.025
+Above = Callable[[float, float], float]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the trials allow one to say of a claim.
+class Evidence:
+    """What the seeds say of one claim before it is decided.
 
     Attributes:
-        name: The claim.
-        sentence: Effect, interval and number of seeds in words.
-        verdict: supported, refuted or undecided.
-        effect: Mean over seeds of the metric at the first level minus at the second; None without a pair.
-        low: Lower end of the unadjusted 95 % t interval.
-        high: Upper end.
-        n: Seeds with both levels.
-        exploratory: Declared after the first trial.
+        support: One-sided p for the claim, on the scale where 2.5 % decides (a TOST's p halved, which takes 5 %).
+        against: One-sided p for its opposite.
+        deviation: Standard deviation of the paired differences; for a success that of one seed's outcome, estimated.
+        flips: Sign-flip test of no difference; for successes it is the exact McNemar test over seeds.
     """
 
-    name: str
-    sentence: str
-    verdict: str
-    effect: float | None
-    low: float | None
-    high: float | None
-    n: int
-    exploratory: bool = False
+    contrast: Contrast
+    interval: Interval | None
+    deviation: float | None
+    support: float
+    against: float
+    flips: SignFlip | None
+
+    @property
+    def decisive(self) -> float:
+        """The smaller p: the claim and its opposite cannot both be decided."""
+        return min(self.support, self.against)
 
 
 def verdicts(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]:
     """The verdict on each declared claim, as plain data in the order of the file.
 
-    Decisions are one-sided paired t tests against the smallest effect that matters at 2.5 %, Holm-adjusted over the
-    claims; a claim of no difference needs its 90 % interval inside +-that effect (TOST).
+    Decisions are one-sided tests against the smallest effect that matters at 2.5 % (paired t tests; for fractions exact
+    tests), Holm-adjusted over the claims, at the level of the look where the experiment was extended.
+    A claim of no difference needs its 90 % interval inside +-that effect (TOST). The `p` of a verdict is one-sided in the
+    claimed direction; `p_holm` belongs to the smaller of `p` and `p_against` and decides at 2.5 %, for a claim of no
+    difference at 5 %.
     """
-    claims = check_claims(list(experiment.claims))
-    differences = [_differences(store, experiment, claim) for claim in claims]
-    levels = _holm([_p_values(claim, found) for claim, found in zip(claims, differences, strict=True)])
-    return [
-        asdict(replace(_judge(claim, found, allowed, _absent(experiment, claim)), exploratory=experiment.claims_late))
-        for claim, found, allowed in zip(claims, differences, levels, strict=True)
-    ]
+    read = cache(store.trial)
+    measured = [_measure(contrast(read, experiment, claim)) for claim in check_claims(list(experiment.claims))]
+    looks = experiment.looks
+    seeds = len({seed for condition in experiment.conditions for seed, _ in condition.trials})
+    p_values = [evidence.decisive for evidence in measured]
+    levels = holm_levels(p_values, lambda left: level_now(looks, seeds, ONE_SIDED / left))
+    adjusted = holm_adjusted(p_values)
+    made = []
+    for evidence, level, p_holm in zip(measured, levels, adjusted, strict=True):
+        verdict = _judge(evidence, level, p_holm, len(measured), len(looks))
+        images = on_images(read, evidence.contrast) if evidence.contrast.claim.kind == "difference" else None
+        made.append(verdict | {"mcnemar": images, "exploratory": experiment.claims_late})
+    return made
 
 
-def _absent(experiment: ExperimentRecord, claim: Claim) -> str:
-    """The level of a claim that no condition of the plan has, in words; `""` where both are there."""
-    for level in claim.levels:
-        if not any(_matches(condition, {claim.factor: level, **claim.at}) for condition in experiment.conditions):
-            where = "".join(f" {key}={level_text(plain(value))}" for key, value in claim.at.items())
-            return f"the plan has no condition with {claim.factor}={level_text(plain(level))}{where}"
-    return ""
+def _measure(found: Contrast) -> Evidence:
+    claim = found.claim
+    if found.absent or not found.differences:
+        return Evidence(found, None, None, 1.0, 1.0, None)
+    flips = sign_flip(found.differences)
+    if claim.kind == "success":
+        first, *others = (found.successes(place) for place in range(len(found.sides)))
+        interval, test = _fractions(first, others, claim.reference or 0.0)
+        deviation = math.sqrt(sum(_variance(*counts) for counts in (first, *others)))
+        return Evidence(found, interval, deviation, *_sides(claim, test), flips if others else None)
+    values = found.differences
+    interval = mean_interval(values)
+    deviation = stdev(values) if len(values) > 1 else None
+    test = _t_test(values)
+    return Evidence(found, interval, deviation, *_sides(claim, test), None if claim.expect == "equal" else flips)
 
 
-def _differences(store: Store, experiment: ExperimentRecord, claim: Claim) -> list[float]:
-    """First level minus second for each seed that has both, averaged over what the claim leaves open."""
-    sides: list[dict[int, list[float]]] = [{}, {}]
-    for condition in experiment.conditions:
-        for side, level in zip(sides, claim.levels, strict=True):
-            if _matches(condition, {claim.factor: level, **claim.at}):
-                for seed, trial in condition.trials:
-                    record = store.trial(trial)
-                    value = record.metrics.get(claim.metric) if record.status == "finished" else None
-                    side.setdefault(seed, []).append(math.nan if value is None else value)
-    first, second = sides
-    pairs = [fmean(first[seed]) - fmean(second[seed]) for seed in sorted(first.keys() & second.keys())]
-    return [difference for difference in pairs if math.isfinite(difference)]
+def _t_test(values: Sequence[float]) -> Above:
+    return lambda sign, border: above([sign * value for value in values], border)
 
 
-def _matches(condition: ConditionRecord, levels: Mapping[str, Any]) -> bool:
-    have = {"role": condition.role, **condition.factors}
-    return all(_endswith(have, key) == plain(level) for key, level in levels.items())
+def _fractions(first: tuple[int, int], others: Sequence[tuple[int, int]], reference: float) -> tuple[Interval, Above]:
+    """Interval and test of a fraction less a reference, or less another fraction."""
+    if others:
+        sides = {1.0: (first, others[0]), -1.0: (others[0], first)}
+        return newcombe_interval(first, others[0]), lambda sign, border: difference_above(*sides[sign], border)
+    successes, n = first
+    wilson = wilson_interval(successes, n)
+    assert wilson.low is not None
+    assert wilson.high is not None
+    shifted = Interval(wilson.mean - reference, wilson.low - reference, wilson.high - reference, n)
+    counts = {1.0: (successes, n, reference), -1.0: (n - successes, n, 1 - reference)}
+    return shifted, lambda sign, border: fraction_above(*counts[sign][:2], counts[sign][2] + border)
 
 
-def _endswith(factors: Mapping[str, Any], key: str) -> Any:
-    """The level of the factor called `key`, or whose dotted key ends so."""
-    found = [plain(level) for name, level in factors.items() if name == key or name.endswith(f".{key}")]
-    return found[0] if len(found) == 1 else None
+def _variance(successes: int, n: int) -> float:
+    """Variance of one seed's outcome, with one success and one failure added so that 5 of 5 has some."""
+    share = (successes + 1) / (n + 2)
+    return share * (1 - share)
 
 
-def _p_values(claim: Claim, found: Sequence[float]) -> float:
-    """One-sided p against the smallest effect that matters, in the claimed direction; 1 where it cannot be computed."""
-    if len(found) < 2:
-        return 1.0
-    error = stdev(found) / math.sqrt(len(found))
+def _sides(claim: Claim, test: Above) -> tuple[float, float]:
+    """One-sided p for the claim and for its opposite; `test(sign, border)` is the p for sign * effect > border."""
+    if claim.expect == "equal":
+        inside = max(test(1.0, -claim.matters), test(-1.0, -claim.matters)) / 2
+        return inside, min(test(1.0, claim.matters), test(-1.0, claim.matters))
     sign = -1.0 if claim.expect == "less" else 1.0
+    return test(sign, claim.matters), test(-sign, -claim.matters)
+
+
+def _judge(evidence: Evidence, level: float, p_holm: float, claims: int, looks: int) -> dict[str, Any]:
+    """Everything of a verdict but the test on images."""
+    found, claim, interval = evidence.contrast, evidence.contrast.claim, evidence.interval
+    decided = level > 0 and evidence.decisive <= level
+    verdict = "undecided" if not decided else "supported" if evidence.support <= level else "refuted"
+    distance = _distance(claim, interval.mean) if interval else 0.0
+    later = max(level, ONE_SIDED / claims) if looks else level  # the level of a look grows from look to look
+    more = None if verdict != "undecided" else _more(evidence, distance, later)
+    said = _said(evidence, verdict)
+    if interval and interval.low is not None:
+        said += wording.holm_text(200 * level, claims, looks)
+        said += wording.more_text(more, distance) if verdict == "undecided" else ""
+    scale = 2 if claim.expect == "equal" else 1
+    pairs = [pair for pair in found.pairs if pair.first is not None and pair.second is not None]
+    return {
+        "name": claim.name,
+        "kind": claim.kind,
+        "sentence": f"{claim.name}: {said}.",
+        "verdict": verdict,
+        "metric": claim.metric,
+        "expect": claim.expect,
+        "matters": claim.matters,
+        "effect": interval.mean if interval else None,
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "n": interval.n if interval else 0,
+        "sd": evidence.deviation,
+        "rho": correlation([pair.first or 0.0 for pair in pairs], [pair.second or 0.0 for pair in pairs]),
+        "p": min(1.0, scale * evidence.support),
+        "p_against": evidence.against,
+        "p_holm": min(1.0, scale * p_holm),
+        "decided_at": 200 * level,
+        "signflip_p": evidence.flips.p if evidence.flips else None,
+        "signflip_floor": evidence.flips.floor if evidence.flips else None,
+        "mde": minimum_detectable(evidence.deviation, interval.n)
+        if interval and interval.n > 1 and evidence.deviation is not None
+        else None,
+        "more_seeds": more,
+        "values": [
+            {"seed": pair.seed, "first": pair.first, "second": pair.second, "difference": pair.difference}
+            for pair in found.pairs
+        ],
+        "success": _successes(found),
+        "notes": _notes(evidence, verdict, claims),
+    }
+
+
+def _said(evidence: Evidence, verdict: str) -> str:
+    """The sentence up to the effect and the reason."""
+    found, interval = evidence.contrast, evidence.interval
+    if interval is None:
+        return found.absent or (
+            "no seed has all levels yet" if len(found.sides) != 2 else "no seed has both levels yet"
+        )
+    if interval.low is None:
+        return f"one seed shows {wording.amount(found.claim, interval.mean)} and allows no interval"
+    return wording.effect_text(found, interval) + wording.reason(found.claim, verdict, interval)
+
+
+def _distance(claim: Claim, mean: float) -> float:
+    """From the effect to the nearest border of a decision."""
     if claim.expect == "equal":
-        return max(_tail(claim.matters - value, error, len(found)) for value in (fmean(found), -fmean(found))) / 2
-    return _tail(sign * fmean(found) - claim.matters, error, len(found))
+        return abs(claim.matters - abs(mean))
+    return abs(mean + claim.matters if claim.expect == "less" else mean - claim.matters)
 
 
-def _tail(distance: float, error: float, n: int) -> float:
-    if error == 0:
-        return 0.0 if distance > 0 else 1.0
-    return t_tail(distance / error, n - 1)
+def _more(evidence: Evidence, distance: float, level: float) -> int | None:
+    """About how many more seeds would decide, if they were as those so far."""
+    if evidence.interval is None or evidence.deviation is None or distance <= 0 or level <= 0:
+        return None
+    if evidence.contrast.claim.kind != "success" and without_spread(evidence.contrast.differences):
+        return first_count(lambda seeds: 0.5**seeds <= level, evidence.interval.n)
+    return more_seeds(evidence.deviation, distance, evidence.interval.n, level)
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """The one-sided level at which each claim is decided, 2.5 % for one claim: Holm's step-down procedure."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    levels = [ONE_SIDED / len(p_values)] * len(p_values) if p_values else []
-    for rank, place in enumerate(order):
-        levels[place] = ONE_SIDED / (len(p_values) - rank)
-        if p_values[place] > levels[place]:
-            for later in order[rank:]:
-                levels[later] = ONE_SIDED / (len(p_values) - rank)
-            break
-    return levels
+def _successes(found: Contrast) -> list[dict[str, Any]] | None:
+    if found.claim.kind != "success":
+        return None
+    made = []
+    for place, side in enumerate(found.sides):
+        successes, n = found.successes(place)
+        interval = wilson_interval(successes, n) if n else Interval(0.0, None, None, 0)
+        made.append({"level": side.level, "successes": successes, "n": n, "low": interval.low, "high": interval.high})
+    return made
 
 
-def _judge(claim: Claim, found: Sequence[float], level: float, absent: str) -> Verdict:
-    n = len(found)
-    if n < 2:
-        effect = found[0] if found else None
-        said = absent or "no seed has both levels yet"
-        if found:
-            said = f"one seed shows {_amount(claim, found[0])} and allows no interval"
-        return Verdict(claim.name, f"{claim.name}: {said}.", "undecided", effect, None, None, n)
-    interval = mean_interval(found)
-    assert interval.low is not None
-    assert interval.high is not None
-    error = stdev(found) / math.sqrt(n)
-    half = t_quantile(1 - level, n - 1) * error
-    low, high = interval.mean - half, interval.mean + half
-    verdict = _decide(claim, interval.mean, low, high, t_quantile(1 - 2 * level, n - 1) * error)
-    said = (
-        f"the difference is {_amount(claim, interval.mean)}, 95 % interval {_amount(claim, interval.low)} to "
-        f"{_amount(claim, interval.high)}, {n} paired seeds"
-    )
-    if level < ONE_SIDED:
-        said += f"; decided at {100 * (1 - 2 * level):.1f} % (Holm over the claims)"
-    if verdict == "undecided":
-        said += _missing(claim, interval.mean, stdev(found), n, level)
-    return Verdict(claim.name, f"{claim.name}: {said}.", verdict, interval.mean, interval.low, interval.high, n)
-
-
-def _decide(claim: Claim, mean: float, low: float, high: float, narrow: float) -> str:
-    if claim.expect == "equal":
-        if -claim.matters < mean - narrow and mean + narrow < claim.matters:
-            return "supported"
-        return "refuted" if low > claim.matters or high < -claim.matters else "undecided"
-    if claim.expect == "less":
-        low, high = -high, -low
-    if low > claim.matters:
-        return "supported"
-    return "refuted" if high < claim.matters else "undecided"
-
-
-def _missing(claim: Claim, mean: float, deviation: float, n: int, level: float) -> str:
-    """About how many more seeds would decide: ((t + 0.84) sd / |mean - delta|)^2."""
-    target = claim.matters if claim.expect != "less" else -claim.matters
-    if claim.expect == "equal":
-        target = math.copysign(claim.matters, mean)
-    distance = abs(mean - target)
-    if distance == 0:
-        return "; no number of seeds decides an effect of exactly the size that matters"
-    needed = math.ceil(((t_quantile(1 - level, n - 1) + POWER_QUANTILE) * deviation / distance) ** 2)
-    more = max(needed - n, 1)
-    return (
-        f"; about {more} more {'seed' if more == 1 else 'seeds'} would decide"
-        if more <= 1000
-        else "; over 1,000 seeds would be needed"
-    )
-
-
-def _amount(claim: Claim, value: float) -> str:
-    return f"{100 * value:+.2f} points" if claim.metric.endswith("accuracy") else f"{value:+.4g} nats"
+def _notes(evidence: Evidence, verdict: str, claims: int) -> list[str]:
+    """What a reader should know beside the number."""
+    found, notes = evidence.contrast, lost(evidence.contrast)
+    values = found.differences
+    n, decided = len(values), verdict != "undecided"
+    if evidence.flips is not None and evidence.flips.floor > 0.05 / claims:
+        needed = math.ceil(math.log2(2 * claims / 0.05))
+        over = f" over {claims} claims (Holm)" if claims > 1 else ""
+        least = f"{evidence.flips.floor:.2g}"
+        notes.append(
+            f"The sign-flip test cannot reach 5 %{over}: with {n} seed{'s' * (n > 1)} its p is at least {least}; "
+            f"it would need {needed} seeds."
+        )
+    elif evidence.flips is not None and decided and evidence.flips.p > 0.05 and evidence.contrast.claim.matters == 0:
+        notes.append(f"The sign-flip test does not agree (p = {evidence.flips.p:.2g}): one seed may carry the result.")
+    if found.claim.kind == "success":
+        return notes
+    if without_spread(values):
+        notes.append(
+            f"All {n} seeds show exactly the same difference, so that the interval has no width; decided by the sign test, "
+            f"whose one-sided p is 1/2^{n}."
+        )
+    elif n >= FEWEST_FOR_BOOTSTRAP:
+        ways = (("mean", bootstrap_interval(values)), ("interquartile mean", bootstrap_interval(values, "iqm")))
+        for name, ends in ways:
+            assert ends.low is not None
+            assert ends.high is not None
+            text = f"{wording.bare(found.claim, ends.low)} to {wording.amount(found.claim, ends.high)}"
+            notes.append(f"Percentile bootstrap of the {name}, 95 %: {text} (10,000 resamples of the seeds).")
+    return notes

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.catalogue import check, check_options, unknown_key
+from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
+from fathomlab.config.plain import key_fault, plain_copy, printable
 from fathomlab.config.schema import Claim, ExperimentFile, Factor
-from fathomlab.config.yaml_reader import Document, read_value, read_yaml
+from fathomlab.config.yaml_reader import LARGEST_BYTES, Document, read_value, read_yaml
 
-RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 LISTS = ("experiment.depths", "experiment.widths", "experiment.seeds", "data.augment")
 
 
@@ -86,6 +88,9 @@ def factors_of(file: ExperimentFile, document: Document) -> dict[str, Factor]:
     made: dict[str, Factor] = {}
     for key, value in file.experiment.factors.items():
         path = f"experiment.factors.{key}"
+        if not all(key.split(".")):
+            problems.append(Problem("experiment.factors", f"has a key with an empty part (got {shown(key)})."))
+            continue
         if key in ("seed", "experiment.seeds"):
             problems.append(Problem(path, "a seed is a replicate, never a treatment. Use experiment.seeds."))
         options = value if isinstance(value, Mapping) else {"levels": value}
@@ -94,6 +99,8 @@ def factors_of(file: ExperimentFile, document: Document) -> dict[str, Factor]:
             made[key] = factor
             if not factor.levels:
                 problems.append(Problem(path, "has no levels (got []). Give at least one."))
+            if len({canonical_json(level) for level in factor.levels}) < len(factor.levels):
+                problems.append(Problem(path, "names a level twice; equal levels are one condition. Remove one."))
     raise_located(document, problems)
     return made
 
@@ -142,18 +149,15 @@ def get_path(data: Mapping[str, Any], path: str, default: Any = None) -> Any:
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document, str]:
     if isinstance(source, Mapping):
-        return Document("the mapping", copy.deepcopy(dict(source))), ""
+        return Document("the mapping", plain_copy(source, "the mapping")), ""
     path = Path(source)
     try:
-        if path.stat().st_size > 2**20:
-            raise ConfigError(path.name, [Problem("", "is larger than 1,048,576 bytes; an experiment file is small.")])
-        text = path.read_bytes()
+        with open(path, "rb") as file:
+            text = file.read(LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{path}: cannot be read: {reason}.") from None
-    return read_yaml(text, path.name), text.decode("utf-8-sig", errors="replace")
+        raise UserError(f"{printable(str(path))}: cannot be read: {reason}.") from None
+    return read_yaml(text, printable(path.name)), text.decode("utf-8-sig", errors="replace")
 
 
 def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, document: Document) -> None:
@@ -176,7 +180,7 @@ def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Problem]) 
 def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Problem]) -> None:
     path, equals, value_text = text.partition("=")
     path = path.strip()
-    if not equals or not path or not all(path.split(".")):
+    if not equals or not path or not all(path.split(".")) or key_fault(path):
         problems.append(Problem("", f"should be key.path=value (got {shown(text)}).", place))
         return
     try:
@@ -257,12 +261,15 @@ class RunOptions:
     """`run.*` overrides: how trials are trained; never part of what they are."""
 
     pack: int | None = None
+    checkpoint_seconds: float | None = None
 
 
 def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
     options = check_options(RunOptions, run, "run", problems)
     if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
         problems.append(Problem("run.pack", f"should be at least 1 (got {options.pack})."))
+    if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:
+        problems.append(Problem("run.checkpoint_seconds", f"should be at least 0 (got {options.checkpoint_seconds})."))
     return run
 
 

@@ -4,10 +4,11 @@ Sections that name a part (`model.type`, `training.optimizer`) hold the name and
 table checks them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from fathomlab.base.catalogue import Bound, Count, Fraction, Positive
+from fathomlab.base.catalogue import Bound, Count, Fraction, Positive, plain
 
 Epochs = Annotated[int, Bound(least=1, most=100_000)]
 Metric = Literal[
@@ -114,6 +115,7 @@ class ExperimentOptions:
         factors: Dotted key -> list of levels, or `{levels, when}`.
         seeds: How many replicates (seed, seed + 1, ...), or their list.
         analyze_gradients: Measure gradient norms per layer at initialisation, after step 1 and after each epoch.
+        probes: What else to measure: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
         headline: Which weights the answer is about: those of the last epoch, or the best on validation.
     """
 
@@ -124,6 +126,7 @@ class ExperimentOptions:
     factors: dict[str, Any] = field(default_factory=dict)
     seeds: Annotated[int, Bound(least=1, most=100_000)] | tuple[Annotated[int, Bound(least=0)], ...] = 1
     analyze_gradients: bool = False
+    probes: dict[str, Any] | tuple[str, ...] = ()
     headline: Literal["last", "best"] = "last"
 
 
@@ -141,12 +144,17 @@ class Claim:
 
     Attributes:
         name: The claim in one sentence.
-        factor: Dotted key of the factor that the contrast compares, or `role` for distillation.
-        levels: The two levels; the effect is the metric at the first minus the metric at the second.
+        factor: Dotted key of the factor that the contrast compares, or its ending, or `role` for distillation.
+        levels: Two levels: the effect is the metric at the first minus the metric at the second. One level beside a
+            `reference`; three or more for a trend.
         expect: Sign of the effect that the claim asserts.
-        matters: Smallest effect that matters, in the metric's unit.
+        matters: Smallest effect that matters, in the effect's unit.
         at: Levels of other factors at which the contrast is taken; the rest is averaged within each seed.
         metric: What is compared.
+        kind: `difference` of means; `trend`, the slope of the metric over log2 of the levels (of the depth where levels are
+            lists), per doubling; `success`, the fraction of seeds whose metric is above `threshold`.
+        threshold: What the metric of a success is above.
+        reference: The number that one level is compared with; a fraction of seeds for a success.
     """
 
     name: str
@@ -156,17 +164,56 @@ class Claim:
     matters: Annotated[float, Bound(least=0)] = 0.0
     at: dict[str, Any] = field(default_factory=dict)
     metric: Metric = "test/accuracy"
+    kind: Literal["difference", "trend", "success"] = "difference"
+    threshold: float | None = None
+    reference: float | None = None
 
     def complaints(self) -> list[tuple[str, str]]:
-        """Two levels make a contrast; equality needs an effect that matters."""
-        found = []
-        if len(self.levels) != 2:
-            found.append(
-                ("levels", f"should be two levels, the effect is first minus second (got {len(self.levels)}).")
-            )
+        """What cannot be asked: too few levels, equality without an effect that matters, a success without a threshold."""
+        found = [("levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
             found.append(("matters", "should be above 0 where no difference is claimed (got 0)."))
+        if self.kind == "trend" and self.reference is not None:
+            found.append(("reference", "has nothing to do in a trend. Remove it."))
+        if self.kind != "success" and self.threshold is not None:
+            found.append(("threshold", "belongs to `kind: success`. Set the kind, or remove it."))
+        if self.kind == "success" and self.threshold is None:
+            found.append(("threshold", "is missing: a success is a metric above it."))
+        if self.kind == "success" and self.metric.endswith("loss"):
+            found.append(("metric", f"should be an accuracy, which a success has more of (got {self.metric})."))
         return found
+
+    def selects(self, factors: Mapping[str, Any], level: Any) -> bool:
+        """Whether a condition with these levels (by dotted key, `role` among them) is one of the contrast's at `level`."""
+        return all(_level(factors, key) == _exactly(wanted) for key, wanted in {**self.at, self.factor: level}.items())
+
+    def _levels_complaint(self) -> str:
+        count = len(self.levels)
+        if len({repr(_exactly(level)) for level in self.levels}) < count:
+            return "names a level twice."
+        if self.kind == "trend":
+            numbers = all(type(level) in (int, float) and level > 0 for level in self.levels)
+            if count < 3:
+                return f"should be three levels or more for a trend (got {count})."
+            if not numbers and not all(isinstance(level, list | tuple) for level in self.levels):
+                return "should be numbers above 0, or lists of blocks, for a trend."
+        elif self.reference is not None and count != 1:
+            return f"should be one level where it is compared with a reference (got {count})."
+        elif self.reference is None and count != 2:
+            return f"should be two levels, the effect is first minus second (got {count})."
+        return ""
+
+
+def _level(factors: Mapping[str, Any], key: str) -> Any:
+    """The level of the one factor called `key`, or whose dotted key ends so; a value that no level equals otherwise."""
+    found = [level for name, level in factors.items() if name == key or name.endswith(f".{key}")]
+    return _exactly(found[0]) if len(found) == 1 else ()
+
+
+def _exactly(level: Any) -> Any:
+    """A level for comparison: lists and tuples alike, and true is not 1."""
+    value = plain(level)
+    return ("truth", value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)

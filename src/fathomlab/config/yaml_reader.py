@@ -8,9 +8,9 @@ import yaml
 
 from fathomlab.base.catalogue import Ambiguous
 from fathomlab.base.problems import ConfigError, Problem
+from fathomlab.config.plain import DEEPEST, MOST_VALUES, key_fault, paired, text_fault
 
-LARGEST_BYTES = 2**20
-DEEPEST = 40
+LARGEST_BYTES = 2**18
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "~": None, "": None, "Null": None}
@@ -20,7 +20,7 @@ SURPRISES = (
     (re.compile(r"(?i)true|false|null"), "it in lower case, or quote it"),
     (re.compile(r"[-+]?0[0-9_]+"), "it without leading zeros, or quote it"),
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+"), "a decimal number, or quote it"),
-    (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*(\.[0-9_]*)?"), "the number without underscores, or quote it"),
+    (re.compile(r"[-+]?[0-9]+_[0-9_]*(\.[0-9_]*)?"), "the number without underscores, or quote it"),
     (re.compile(r"[-+]?[0-9]+(:[0-5]?[0-9])+(\.[0-9]*)?"), "a plain number, or quote it"),
     (re.compile(r"\d{4}-\d\d?-\d\d?([Tt ].*)?"), "it in quotes"),
     (re.compile(r"(?i)[-+]?\.?inf|\.?nan|[-+]?infinity"), "a finite number"),
@@ -97,14 +97,33 @@ def scalar(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Remembers on each node the tag that was written, if one was."""
+    """Refuses aliases, depth and crowds as it meets them; remembers on each node the tag that was written, if one was."""
+
+    def __init__(self, text: str, source: str):
+        super().__init__(text)
+        self.source, self.depth, self.values = source, 0, 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        tag = getattr(self.peek_event(), "tag", None)
+        event = self.peek_event()
+        self._judge(event)
+        self.depth += 1
         node = super().compose_node(parent, index)
+        self.depth -= 1
         if node is not None:
-            setattr(node, "written_tag", tag)  # noqa: B010
+            setattr(node, "written_tag", getattr(event, "tag", None))  # noqa: B010
         return node
+
+    def _judge(self, event: Any) -> None:
+        self.values += 1
+        message = ""
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            message = "uses an anchor or alias (& or *); write the value out."
+        elif isinstance(event, yaml.CollectionStartEvent) and self.depth >= DEEPEST:
+            message = f"nests deeper than {DEEPEST} levels."
+        elif self.values > MOST_VALUES:
+            message = f"holds more than {MOST_VALUES:,} keys and values; an experiment file is small."
+        if message:
+            raise ConfigError(self.source, [Problem("", message, f"{self.source}:{event.start_mark.line + 1}")])
 
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
@@ -114,8 +133,7 @@ def _compose(text: str | bytes, source: str) -> yaml.Node | None:
         )
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        _refuse_aliases(decoded, source)
-        nodes = list(yaml.compose_all(decoded, Loader=_Loader))
+        return _one_document(_Loader(decoded, source))
     except UnicodeDecodeError as error:
         raise ConfigError(source, [Problem("", f"is not UTF-8 text (byte {error.start}).")]) from None
     except yaml.MarkedYAMLError as error:
@@ -128,21 +146,15 @@ def _compose(text: str | bytes, source: str) -> yaml.Node | None:
             raise
         said = "it nests too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise ConfigError(source, [Problem("", f"is not YAML: {said}.")]) from None
-    if len(nodes) > 1:
-        line = nodes[1].start_mark.line + 1
-        raise ConfigError(source, [Problem("", "holds several documents; one experiment is one.", f"{source}:{line}")])
-    return nodes[0] if nodes else None
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        place = f"{source}:{event.start_mark.line + 1}"
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ConfigError(source, [Problem("", "uses an anchor or alias (& or *); write the value out.", place)])
-        if depth > DEEPEST:
-            raise ConfigError(source, [Problem("", f"nests deeper than {DEEPEST} levels.", place)])
+def _one_document(loader: _Loader) -> yaml.Node | None:
+    node = loader.get_node() if loader.check_node() else None
+    if loader.check_node():
+        loader.get_event()
+        place = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
+        raise ConfigError(loader.source, [Problem("", "holds several documents; one experiment is one.", place)])
+    return node
 
 
 def _construct(node: yaml.Node, path: str, document: Document, problems: list[Problem], depth: int) -> Any:
@@ -151,7 +163,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
         document.places.setdefault(path, line)
     tag = getattr(node, "written_tag", None)
     if tag is not None:
-        problems.append(Problem(path, f"has the tag {tag}; only plain values are read.", line))
+        problems.append(Problem(path, f"has the tag {tag[:100]}; only plain values are read.", line))
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -160,10 +172,12 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, path, document, problems, depth)
     assert isinstance(node, yaml.ScalarNode)
-    if any(ord(letter) in range(0xD800, 0xE000) for letter in node.value):
-        problems.append(Problem(path, "holds half of a surrogate pair, which no text may.", line))
+    text = paired(node.value)
+    fault = text_fault(text)
+    if fault:
+        problems.append(Problem(path, fault, line))
         return None
-    return scalar(node.value) if node.style is None else node.value
+    return scalar(text) if node.style is None else text
 
 
 def _construct_mapping(
@@ -176,6 +190,10 @@ def _construct_mapping(
             problems.append(Problem(path, "has a key that is not a plain name.", line))
             continue
         key = key_node.value
+        fault = key_fault(key)
+        if fault:
+            problems.append(Problem(path, fault, line))
+            continue
         inner = f"{path}.{key}" if path else key
         if key in made:
             first = document.places.get(inner, "above")

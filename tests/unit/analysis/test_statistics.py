@@ -3,10 +3,22 @@
 import math
 import subprocess
 import sys
+from typing import Literal
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval, t_quantile, wilson_interval
+from fathomlab.analysis.statistics import (
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    mean_interval,
+    newcombe_interval,
+    paired_interval,
+    t_quantile,
+    wilson_interval,
+)
 
 
 def test_two_values_have_the_cauchy_quantile():
@@ -90,5 +102,66 @@ def test_impossible_counts_are_refused():
 
 def test_importing_it_does_not_import_scipy():
     """Commands that print no interval must not pay for scipy."""
-    code = "import sys, fathomlab.analysis.statistics; sys.exit('scipy' in sys.modules)"
+    code = "import sys; from fathomlab.analysis import audit, compare, verdicts; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+NEWCOMBE = [
+    ((56, 70), (48, 80), 0.0524, 0.3339),
+    ((9, 10), (3, 10), 0.1705, 0.8090),
+    ((6, 7), (2, 7), 0.0582, 0.8062),
+    ((5, 56), (0, 29), -0.0381, 0.1926),
+    ((0, 10), (0, 20), -0.1611, 0.2775),
+    ((10, 10), (0, 20), 0.6791, 1.0),
+    ((10, 10), (0, 10), 0.6075, 1.0),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "low", "high"), NEWCOMBE)
+def test_newcombe_agrees_with_the_printed_table(
+    first: tuple[int, int], second: tuple[int, int], low: float, high: float
+):
+    """Newcombe (1998), Table II, method 10."""
+    found = newcombe_interval(first, second)
+    assert (found.low, found.high) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+    assert found.mean == pytest.approx(first[0] / first[1] - second[0] / second[1])
+    assert found.n == min(first[1], second[1])
+
+
+def test_newcombe_of_swapped_sides_is_mirrored():
+    """The difference changes its sign."""
+    one, other = newcombe_interval((7, 9), (2, 8)), newcombe_interval((2, 8), (7, 9))
+    assert (one.low, one.high) == (pytest.approx(-(other.high or 0)), pytest.approx(-(other.low or 0)))
+
+
+def test_the_interquartile_mean_is_scipy_s_trimmed_one():
+    """A quarter, rounded down, is cut off at each end."""
+    values = [math.sin(7 * place) for place in range(23)]
+    for n in (1, 3, 4, 7, 8, 23):
+        assert interquartile_mean(values[:n]) == pytest.approx(float(stats.trim_mean(values[:n], 0.25)))
+    with pytest.raises(ValueError, match="at least one value"):
+        interquartile_mean([])
+
+
+@pytest.mark.parametrize("statistic", ["mean", "iqm"])
+def test_the_bootstrap_is_near_scipy_s_and_always_the_same(statistic: Literal["mean", "iqm"]):
+    """The percentile interval of another implementation, within what 10,000 resamples leave open."""
+    values = [math.sin(3 * place) + 0.1 * place for place in range(24)]
+    found = bootstrap_interval(values, statistic)
+    assert found == bootstrap_interval(values, statistic)
+    function = np.mean if statistic == "mean" else lambda drawn, axis: stats.trim_mean(drawn, 0.25, axis=axis)
+    other = stats.bootstrap(
+        (values,), function, n_resamples=10_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    width = other.high - other.low
+    assert found.low == pytest.approx(other.low, abs=0.03 * width)
+    assert found.high == pytest.approx(other.high, abs=0.03 * width)
+    assert found.mean == pytest.approx(function(np.array([values]), axis=1)[0])
+
+
+def test_the_bootstrap_is_refused_below_twenty():
+    """With fewer seeds it covers too little."""
+    with pytest.raises(ValueError, match="at least 20 values"):
+        bootstrap_interval([0.1] * 19)
+    with pytest.raises(ValueError, match="level"):
+        bootstrap_interval([0.1] * 20, level=95)

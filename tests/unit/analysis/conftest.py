@@ -1,0 +1,98 @@
+"""Stores that are only records: what claims and audits read, made by hand."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from fathomlab.analysis.verdicts import verdicts
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+
+FACTOR = "model.params.residual"
+Value = float | str | Mapping[str, float]
+
+
+class Shelf:
+    """Trials by hash, as a store gives them."""
+
+    def __init__(self, trials: Mapping[str, TrialRecord]):
+        self.trials = trials
+
+    def trial(self, trial: str) -> TrialRecord:
+        """The record of one trial."""
+        return self.trials[trial]
+
+
+def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **changes: Any) -> TrialRecord:
+    """A finished trial with this test accuracy (or these metrics), or one that ended in this way."""
+    status = value if isinstance(value, str) else "finished"
+    metrics = dict(value) if isinstance(value, Mapping) else {"test/accuracy": value, "train/loss": value}
+    made = TrialRecord(
+        trial=name,
+        content=content or {},
+        status=status,
+        cause=None,
+        parameters=1,
+        metrics={} if isinstance(value, str) else cast(Any, metrics),
+        curves={},
+        gradients=[],
+        provenance={},
+        seconds=1.0,
+        folder=Path("nowhere"),
+    )
+    return replace(made, **changes)
+
+
+def store_of(
+    conditions: Sequence[tuple[Mapping[str, Any], Sequence[Value | TrialRecord]]], claims: Sequence[Any], **changes: Any
+) -> tuple[Store, ExperimentRecord]:
+    """A store whose conditions have these factors (`role` and `depth` among them) and these outcomes, seed by seed."""
+    records: dict[str, TrialRecord] = {}
+    made = []
+    for number, (factors, values) in enumerate(conditions):
+        trials = []
+        for seed, value in enumerate(values):
+            name = f"{number:032x}{seed:032x}"
+            records[name] = replace(value, trial=name) if isinstance(value, TrialRecord) else trial(name, value)
+            trials.append((seed, name))
+        own = {key: level for key, level in factors.items() if key not in ("role", "depth")}
+        role = factors.get("role", "supervised")
+        made.append(ConditionRecord(str(number), role, own, factors.get("depth"), tuple(trials)))
+    experiment = ExperimentRecord("e", Path("nowhere"), conditions=tuple(made), claims=tuple(claims), **changes)
+    return cast(Store, Shelf(records)), experiment
+
+
+def claim(**changes: Any) -> dict[str, Any]:
+    """A claim that shortcuts help."""
+    return {"name": "shortcuts help", "factor": "residual", "levels": [True, False], "expect": "greater"} | changes
+
+
+def with_images(folder: Path, record: TrialRecord, correct: Sequence[bool]) -> TrialRecord:
+    """The trial with stored correctness on the test images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
+    (folder / "correct.bin").write_bytes(packed)
+    files = {"correct.bin": {"sha256": hashlib.sha256(packed).hexdigest()}}
+    return replace(record, folder=folder, files=files, outcome={"examples": len(correct)})
+
+
+@pytest.fixture
+def made() -> SimpleNamespace:
+    """Stores and trials by hand, and the verdicts on them."""
+
+    def judged(conditions: Any, claims: Any, **changes: Any) -> list[dict[str, Any]]:
+        return verdicts(*store_of(conditions, claims, **changes))
+
+    def judge(differences: Sequence[float], **changes: Any) -> dict[str, Any]:
+        residual = [0.5 + difference for difference in differences]
+        conditions = [({FACTOR: True}, residual), ({FACTOR: False}, [0.5] * len(residual))]
+        (verdict,) = judged(conditions, [claim(**changes)])
+        return verdict
+
+    return SimpleNamespace(claim=claim, store=store_of, trial=trial, images=with_images, judged=judged, judge=judge)

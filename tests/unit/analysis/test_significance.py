@@ -1,0 +1,154 @@
+"""Tests against scipy, brute force and closed forms; Holm's procedure by hand; detectable effects by trying."""
+
+import itertools
+import math
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fathomlab.analysis.power import minimum_detectable, more_seeds
+from fathomlab.analysis.significance import (
+    above,
+    clustered_discordant,
+    correlation,
+    difference_above,
+    discordant,
+    fraction_above,
+    holm_adjusted,
+    holm_levels,
+    sign_flip,
+)
+
+VALUES = [0.3, -0.1, 0.25, 0.4, 0.05, 0.31]
+
+
+def test_the_t_test_is_scipy_s():
+    """One-sided, against any border."""
+    for border in (-0.2, 0.0, 0.3):
+        expected = stats.ttest_1samp(VALUES, border, alternative="greater").pvalue
+        assert above(VALUES, border) == pytest.approx(expected)
+    assert above([0.3], 0.0) == 1.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 6])
+def test_sign_flips_are_all_counted(n: int):
+    """Every pattern by itertools."""
+    values = VALUES[:n]
+    sums = [
+        abs(sum(s * v for s, v in zip(signs, values, strict=True))) for signs in itertools.product((1, -1), repeat=n)
+    ]
+    found = sign_flip(values)
+    assert found.p == pytest.approx(fmean(total >= abs(sum(values)) - 1e-12 for total in sums))
+    assert (found.floor, found.draws) == (2 / 2**n, None)
+
+
+def test_the_smallest_p_is_the_floor_and_no_difference_has_p_one():
+    """All of one sign, and all zero; ties count."""
+    assert sign_flip([0.1] * 8).p == sign_flip([0.1] * 8).floor == 2 / 2**8
+    assert sign_flip([0.0] * 8).p == 1.0
+    assert sign_flip([0.1, 0.2, 0.3 - 1e-17]).p == 0.25
+    with pytest.raises(ValueError, match="at least one difference"):
+        sign_flip([])
+
+
+def test_twenty_are_enumerated_and_more_are_drawn():
+    """The drawn p is near that of all 2^21 patterns, says how many it drew, and is never 0."""
+    values = [math.sin(place) + 0.25 for place in range(21)]
+    assert sign_flip(values[:20]).draws is None
+    found = sign_flip(values)
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    exact = float((np.abs(sums) >= abs(sum(values)) - 1e-9).mean())
+    assert found.draws == 100_000
+    assert found.p == pytest.approx(exact, abs=4 * math.sqrt(exact / 100_000))
+    assert found == sign_flip(values)
+    assert sign_flip([1.0] * 60).p == 1 / 100_001
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (6, 0), (3, 9), (40, 22)])
+def test_mcnemar_is_the_binomial_test(b: int, c: int):
+    """Discordant pairs fall on either side with chance 1/2."""
+    assert discordant(b, c) == pytest.approx(stats.binomtest(b, b + c).pvalue if b + c else 1.0)
+
+
+def test_over_seeds_whole_images_are_swapped():
+    """Against every pattern of swaps; and with one seed it is McNemar's test."""
+    balance = np.array([3, -1, 2, 2, 0, 1, 1, -2, 3, 1])
+    reach = abs(int(balance.sum()))
+    moving = balance[balance != 0]
+    swaps = [abs(int(moving @ np.array(signs))) for signs in itertools.product((1, -1), repeat=len(moving))]
+    assert clustered_discordant(balance) == pytest.approx(fmean(total >= reach for total in swaps))
+    single = np.array([1] * 17 + [-1] * 5 + [0] * 50)
+    assert clustered_discordant(single) == pytest.approx(discordant(17, 5))
+    assert clustered_discordant(np.zeros(4, dtype=np.int64)) == 1.0
+    assert clustered_discordant(np.array([1, -1])) == 1.0
+
+
+def test_many_images_keep_to_the_normal_curve():
+    """2,000 discordant images: the exact p beside that of the normal approximation, with Yates' half step."""
+    balance = np.array([1] * 1080 + [-1] * 920)
+    assert clustered_discordant(balance) == pytest.approx(2 * stats.norm.sf((160 - 1) / math.sqrt(2000)), rel=0.01)
+
+
+def test_a_fraction_against_a_chance_is_the_binomial_tail():
+    """As scipy has it."""
+    for successes, n, border in ((8, 8, 0.5), (3, 10, 0.1), (0, 5, 0.3)):
+        expected = stats.binomtest(successes, n, border, alternative="greater").pvalue
+        assert fraction_above(successes, n, border) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_all_against_none_has_the_closed_p(n: int):
+    """max over p of p^n (1 - p)^n is 1/4^n."""
+    assert difference_above((n, n), (0, n), 0.0) == pytest.approx(1 / 4**n)
+    assert difference_above((0, n), (n, n), 0.0) == pytest.approx(1.0)
+
+
+def test_borders_beyond_all_differences():
+    """A difference of fractions is above -1 and not above 1."""
+    assert difference_above((5, 5), (0, 5), 1.0) == 1.0
+    assert difference_above((0, 5), (5, 5), -1.1) == 0.0
+    assert difference_above((5, 5), (0, 5), 0.3) > difference_above((5, 5), (0, 5), 0.0)
+
+
+def test_the_correlation():
+    """Numpy's, or none."""
+    assert correlation([1.0, 2.0, 4.0], [1.0, 3.0, 3.5]) == pytest.approx(np.corrcoef([1, 2, 4], [1, 3, 3.5])[0, 1])
+    assert correlation([1.0, 2.0], [1.0, 3.0]) is None
+    assert correlation([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) is None
+
+
+def test_holm_s_textbook_example():
+    """0.01, 0.02, 0.03, 0.04 (two-sided 5 %): only the first falls; adjusted 0.04, 0.06, 0.06, 0.06."""
+    p_values = [0.04, 0.01, 0.03, 0.02]
+    assert holm_adjusted(p_values) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    levels = holm_levels(p_values, lambda left: 0.05 / left)
+    assert levels == pytest.approx([0.05 / 3, 0.05 / 4, 0.05 / 3, 0.05 / 3])
+    assert holm_levels([], lambda left: 0.05 / left) == holm_adjusted([]) == []
+
+
+def test_adjusted_and_step_down_agree():
+    """The adjusted p is at most alpha exactly where the procedure rejects."""
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        p_values = (rng.random(5) ** 4 * 0.2).tolist()
+        levels = holm_levels(p_values, lambda left: 0.025 / left)
+        rejected = [p <= level for p, level in zip(p_values, levels, strict=True)]
+        assert rejected == [p <= 0.025 for p in holm_adjusted(p_values)]
+
+
+def test_the_detectable_effect_and_the_seeds_for_it():
+    """(t(0.975, 9) + 0.84) sd / sqrt(10); as many more seeds as bring it down to the distance, found by trying."""
+    deviation = stdev(VALUES)
+    assert minimum_detectable(deviation, 10) == pytest.approx((2.262157 + 0.84) * deviation / math.sqrt(10))
+    more = more_seeds(deviation, 0.08, 6)
+    assert more is not None
+    assert minimum_detectable(deviation, 6 + more) <= 0.08 < minimum_detectable(deviation, 5 + more)
+    assert more_seeds(deviation, 0.0, 6) is None
+    assert more_seeds(deviation, 1e-6, 6) is None
+    assert more_seeds(deviation, 9.0, 1) == 1
+    with pytest.raises(ValueError, match="two seeds"):
+        minimum_detectable(1.0, 1)
