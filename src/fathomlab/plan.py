@@ -1,5 +1,6 @@
 """From an experiment to its trials: factors x seeds -> conditions -> trials -> packs. Pure values, no torch."""
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, dotted, short_names
 from fathomlab.base.problems import ConfigError, Problem, shown, suggestion
-from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, set_path
+from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, with_levels
 from fathomlab.config.schema import ExperimentFile, Factor
 
 Role = Literal["supervised", "teacher", "baseline", "distilled"]
@@ -137,7 +138,7 @@ def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = N
     found: dict[str, tuple[Role, dict[str, Any], dict[str, Any], int]] = {}
     for role, levels in itertools.product(roles, combinations):
         relevant = {key: level for key, level in levels.items() if _reads(role, key)}
-        data = _with_levels(document.data, relevant)
+        data = with_levels(document.data, relevant)
         before = len(problems)
         resolved = resolver.content(data, role, problems, notices)
         for place in range(before, len(problems)):
@@ -146,6 +147,7 @@ def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = N
             content, depth = resolved
             checked = {key: get_path(content, _in_content(role, key), level) for key, level in relevant.items()}
             found.setdefault(canonical_json(content), (role, checked, content, depth))
+    notices.update(_twins(factors))
     keys = {key for _, _, content, _ in found.values() for key in (*dotted(content), "role")}
     problems += _claim_problems(loaded, keys | set(factors), [{"role": role} | own for role, own, *_ in found.values()])
     raise_located(document, problems)
@@ -243,7 +245,7 @@ def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> 
     made: dict[str, dict[str, Any]] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):
         combination = dict(zip(factors, levels, strict=True))
-        data = _with_levels(loaded.document.data, combination)
+        data = with_levels(loaded.document.data, combination)
         for key, factor in factors.items():
             if any(get_path(data, other) != level for other, level in factor.when.items()):
                 del combination[key]
@@ -251,16 +253,17 @@ def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> 
     return list(made.values())
 
 
-def _with_levels(data: Mapping[str, Any], levels: Mapping[str, Any]) -> dict[str, Any]:
-    copy: dict[str, Any] = dict(data)
-    for key, level in levels.items():
-        section: dict[str, Any] = copy
-        for name in key.split(".")[:-1]:
-            inner = section.get(name)
-            section[name] = dict(inner) if isinstance(inner, Mapping) else {}
-            section = section[name]
-        set_path(copy, key, level)
-    return copy
+def _twins(factors: Mapping[str, Factor]) -> dict[str, None]:
+    """A notice for each factor in which one number is spelled in two ways, such as 0.001 and 1e-3."""
+    found: dict[str, None] = {}
+    for key, factor in factors.items():
+        numbers = []
+        for level in factor.levels:
+            with contextlib.suppress(TypeError, ValueError):
+                numbers += [] if isinstance(level, bool) else [float(level)]
+        if len(set(numbers)) < len(numbers):
+            found[f"{key}: levels that are one number are one condition."] = None
+    return found
 
 
 def _reads(role: Role, key: str) -> bool:

@@ -37,7 +37,7 @@ def find_file(name: str) -> Path:
     path = Path(name)
     folders = [Path("configs"), Path(__file__).parents[3] / "configs"]
     candidates = [folder / spelling for folder in folders for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
-    found = next((candidate for candidate in (path, *candidates) if candidate.is_file()), None)
+    found = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
     if found is not None or path.parent != Path() or "\0" in name:
         return found or path
     known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})

@@ -84,7 +84,9 @@ def _report(root: Path, name: str, summary: Summary) -> Path:
 def _labels(plan: Plan) -> dict[str, str]:
     """Trial hash -> condition and seed in words."""
     return {
-        trial.hash: f"{condition.label} seed={trial.seed}" for condition in plan.conditions for trial in condition.trials
+        trial.hash: f"{condition.label} seed={trial.seed}"
+        for condition in plan.conditions
+        for trial in condition.trials
     }
 
 

@@ -68,7 +68,7 @@ class Ambiguous(str):
         made.remedy = remedy
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
         """What a copy is made of."""
         return str(self), self.remedy
 

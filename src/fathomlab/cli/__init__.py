@@ -4,12 +4,13 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli import bench, data, experiments, planning, results, store
+from fathomlab.config.plain import printable
 
 app = typer.Typer(
     name="fathomlab",
@@ -47,14 +48,32 @@ def laboratory(arguments: list[str] | None = None) -> int:
     return 2
 
 
+class _Clean:
+    """Standard output as text: control characters and what is no text are escaped, whatever a record or a path holds."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(_lines(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _guarded(command: Callable[[], Any]) -> int:
     try:
-        status = command()
+        with contextlib.redirect_stdout(_Clean(sys.stdout)):  # type: ignore[type-var]
+            status = command()
         if status == 130:  # what typer makes of Ctrl-C, without a word
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(_lines(str(error)), file=sys.stderr)
         return 2
     except typer.Exit as leaving:
         return leaving.exit_code

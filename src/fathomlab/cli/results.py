@@ -1,5 +1,6 @@
 """list | show: what the store holds."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Json, RunsFolder, print_json
+from fathomlab.config.plain import printable
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
@@ -17,7 +19,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     """List every trial of the store."""
     from fathomlab import api
 
-    if runs is not None and not runs.is_dir():
+    if runs is not None and not os.path.isdir(runs):
         raise UserError(f"{runs}: is no folder of results.")
     rows = trial_rows(Store(runs or api.default_runs()))
     if as_json:
@@ -27,7 +29,8 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         accuracy = row["metrics"].get("test/accuracy")
         shown = f"{accuracy:.4f}" if accuracy is not None else "-"
         print(
-            f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  {row['condition']}  {row['experiment']}"
+            f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
+            f"{printable(str(row['condition']))}  {printable(str(row['experiment']))}"
         )
     if not rows:
         print("no trials yet")
@@ -57,4 +60,4 @@ def show(
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     for key, value in [*row["config"].items(), *row["metrics"].items()]:
-        print(f"  {key} = {value}")
+        print(f"  {printable(key)} = {printable(str(value))}")

@@ -147,6 +147,19 @@ def get_path(data: Mapping[str, Any], path: str, default: Any = None) -> Any:
     return value
 
 
+def with_levels(data: Mapping[str, Any], levels: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of an experiment's data in which each factor has its level."""
+    copy: dict[str, Any] = dict(data)
+    for key, level in levels.items():
+        section: dict[str, Any] = copy
+        for name in key.split(".")[:-1]:
+            inner = section.get(name)
+            section[name] = dict(inner) if isinstance(inner, Mapping) else {}
+            section = section[name]
+        set_path(copy, key, level)
+    return copy
+
+
 def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document, str]:
     if isinstance(source, Mapping):
         return Document("the mapping", plain_copy(source, "the mapping")), ""

@@ -1,8 +1,8 @@
 """Named members out of a tar archive, and nothing else: no path of the archive is ever used as a path on disk."""
 
+import gzip
 import hashlib
 import tarfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from fathomlab.data.table import Pin
 from fathomlab.data.verify import vouch
 
 LARGEST_MEMBER = 256 << 20
+LARGEST_REST = 16 << 20  # of all that is not asked for: other members, headers, padding
 MOST_MEMBERS = 100
 
 
@@ -28,8 +29,8 @@ def extract(archive: Path, members: Sequence[tuple[str, Pin]], folder: Path) -> 
     """
     try:
         contents = _read(archive, dict(members))
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{archive}: cannot be read as an archive: {error}") from None
+    except Exception as error:  # a hostile archive may raise anything
+        raise UserError(f"{archive}: cannot be read as an archive: {str(error) or type(error).__name__}") from None
     missing = [name for name, _ in members if name not in contents]
     if missing:
         raise UserError(f"{archive}: lacks {', '.join(missing)}; nothing was written.")
@@ -47,9 +48,24 @@ def extract(archive: Path, members: Sequence[tuple[str, Pin]], folder: Path) -> 
     return written
 
 
+class _Capped:
+    """The inflated bytes of an archive, never more than were published: headers too can be made to be milliards long."""
+
+    def __init__(self, file: gzip.GzipFile, most: int):
+        self.file, self.left = file, most
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise tarfile.TarError("it holds more than was published")
+        return data
+
+
 def _read(archive: Path, wanted: dict[str, Pin]) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
-    with tarfile.open(archive, "r|gz") as tar:
+    most = sum(pin.size for pin in wanted.values()) + LARGEST_REST
+    with gzip.open(archive) as file, tarfile.open(fileobj=_Capped(file, most), mode="r|") as tar:  # type: ignore[call-overload]
         for place, member in enumerate(tar):
             if place >= MOST_MEMBERS or member.size > LARGEST_MEMBER:
                 raise tarfile.TarError(f"member {place + 1} ({member.size:,} bytes) is beyond what was published")

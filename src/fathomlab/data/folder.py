@@ -44,7 +44,10 @@ def usable(located: Located, root: Path) -> str:
     """The state of a file: `official`, `unofficial`, `damaged` or `missing`."""
     if located.path is None:
         return "missing"
-    sha256 = hash_of(located.path, root)
+    try:
+        sha256 = hash_of(located.path, root)
+    except OSError:
+        return "damaged"
     if sha256 == located.pin.sha256:
         return "official"
     return "unofficial" if sha256 in vouched(located.path, root) else "damaged"
@@ -98,22 +101,31 @@ def obtain(facts: Facts, layout: Layout, root: Path) -> Path:
         states = ((located, usable(located, root)) for located in locate(layout, root))
         return {located.piece[0].name for located, state in states if state in ("missing", "damaged")}
 
+    damaged: list[str] = []
     try:
         if lacking():
-            _unpack_archives(layout, root, target)
+            damaged = _unpack_archives(layout, root, target)
         if lacking():
             if offline():
                 raise Refused(["FATHOMLAB_OFFLINE is set: no download was tried."])
             download_files(layout.remotes, target, lacking)
     except Refused as refused:
-        raise UserError(manual_steps(facts, layout, root, lacking(), refused.causes)) from None
+        raise UserError(manual_steps(facts, layout, root, lacking(), [*damaged, *refused.causes])) from None
     except OSError as error:
         raise UserError(manual_steps(facts, layout, root, lacking(), [f"{target}: {error}"])) from None
     return target
 
 
-def _unpack_archives(layout: Layout, root: Path, target: Path) -> None:
+def _unpack_archives(layout: Layout, root: Path, target: Path) -> list[str]:
+    """Unpack the archives that are there; a line for each that is not the published one."""
+    damaged: list[str] = []
     for remote in layout.remotes:
         for archive in (root / remote.pin.name, target / remote.pin.name):
-            if remote.members and archive.is_file() and hash_of(archive, root) == remote.pin.sha256:
+            if not remote.members or not archive.is_file():
+                continue
+            found = hash_of(archive, root)
+            if found == remote.pin.sha256:
                 extract(archive, remote.members, target)
+            else:
+                damaged.append(f"{archive}: not the published file: SHA-256 {found}, expected {remote.pin.sha256}")
+    return damaged

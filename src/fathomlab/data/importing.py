@@ -57,7 +57,7 @@ def import_folder(source: Path, destination: Path) -> list[Imported]:
         UserError: Nothing was recognised; or a file is not the published one and no SHA256SUMS in its folder, or in
             `source`, vouches for it. What was imported before that stays.
     """
-    if not source.is_dir():
+    if not os.path.isdir(source):  # False too for a name that no folder can have
         raise UserError(f"{source}: no such folder.")
     imported = [_placed(candidate, path, source, destination) for path, candidate in _candidates(source)]
     if not imported:

@@ -18,6 +18,7 @@ from fathomlab.data.table import Pin
 SUMS = "SHA256SUMS"
 REMEMBERED = ".fathomlab-verified.json"
 MEBIBYTE = 1 << 20
+LARGEST = 1 << 30  # no file of a known data set is larger, and no other is read into memory
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,13 @@ def read_verified(path: Path, pin: Pin, root: Path, name: str) -> Verified:
     Raises:
         UserError: The file is damaged, or another file than the published one.
     """
-    data = path.read_bytes()
+    try:
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise UserError(_refusal(path, pin, hash_of(path, root), size, name))
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
     sha256 = _remembered(path, root) or _remember(path, root, hashlib.sha256(data).hexdigest())
     if sha256 == pin.sha256:
         return Verified(path, data, sha256, official=True)

@@ -247,6 +247,7 @@ def _fused_adam(
 
     kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_  # pyright: ignore[reportPrivateImportUsage]
     count = torch.tensor(float(step), device=values[0].device) if isinstance(step, int) else step.float()
+    lr = rates.lr.float() if not isinstance(rates.lr, float | int) and rates.lr.is_cuda else rates.lr
     kernel(
         list(values),
         [gradient.contiguous() for gradient in gradients],  # the kernel walks memory and reads no strides
@@ -254,7 +255,7 @@ def _fused_adam(
         slots["second"],
         slots.get("largest", []),
         [count] * len(values),
-        lr=rates.lr,
+        lr=lr,
         beta1=betas[0],
         beta2=betas[1],
         weight_decay=rates.weight_decay,

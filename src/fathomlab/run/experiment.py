@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab import data as datasets
+from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
@@ -117,6 +118,7 @@ def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> 
         count = worker_count(how.workers, len(groups), provenance.likely_device(how.device))
         emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
         if groups:
+            _keep_patch(runs)
             every = plan.loaded.run.get("checkpoint_seconds")
             run_packs(groups, Where(runs, how.device, record["logging"], every, lock), count, emit, stop)
         known |= {trial.hash: store.trial(trial.hash).status for trial in todo}
@@ -172,6 +174,14 @@ def amend_experiment(runs: Path, name: str, changes: Mapping[str, Any]) -> None:
     """Replace some entries of an experiment's record."""
     about = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
     write_experiment(runs, name, about | changes)
+
+
+def _keep_patch(runs: Path) -> None:
+    """Keep what differs from fathomlab's commit, once for all trials that were trained with it."""
+    digest, folder = provenance.commit()["patch"], runs / "patches"
+    if digest and not (folder / f"{digest}.patch").exists():
+        folder.mkdir(exist_ok=True)
+        atomic_write(folder / f"{digest}.patch", provenance.patch())
 
 
 def _done(trial: Trial, store: Store) -> bool:

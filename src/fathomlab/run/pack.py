@@ -163,9 +163,9 @@ class _Pack:
             raise Stopped(signum)
 
     def _measure(self, name: str, probe: Any, snapshot: Snapshot) -> None:
-        record = _measured(probe, self.training)
+        record, bad = _measured(probe, self.training), self.training.state.bad_step.tolist()
         for place, replica in self.keeper.active:
-            if not replica.diverged:
+            if not bad[place]:
                 own = {key: row[place].tolist() if isinstance(row, Tensor) else row for key, row in record.items()}
                 self.keeper.append(replica, f"{name}.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
 
@@ -192,29 +192,34 @@ class _Pack:
             self._provenance()
         shown = self._test()
         best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
-        for place, replica in self.keeper.active:
-            self._save(replica, place)
-        for place, replica in self.keeper.active:
-            metrics = replica.metrics | {name: row[place] for name, row in _metrics("best/test", best).items()}
-            metrics |= {name: row[place] for name, row in shown.items() if "/" in name}
-            metrics["best/epoch"] = int(state.best.epoch[place])
-            metrics["best/val/accuracy"] = float(state.best_accuracy[place])
-            facts: dict[str, Any] = {
-                "parameters": self.recipes[place].architecture.numel,
-                "epochs": state.epoch,
-                "steps": state.step,
-                "seconds": self.keeper.seconds,
-            }
-            status, cause = "finished", None
-            if replica.diverged:
-                status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
-                metrics = {name: None if name.startswith(("test/", "best/")) else own for name, own in metrics.items()}
-            else:
-                facts["outcome"] = {name: row[place] for name, row in shown.items() if "/" not in name}
-            result = replica.folder.finish(status, cause, metrics, facts)
+        self.keeper.each(self._save)
+        rows = {**_metrics("best/test", best), **{name: row for name, row in shown.items() if "/" in name}}
+        found = {name: row for name, row in shown.items() if "/" not in name}
+        for result in self.keeper.each(lambda place, replica: self._result(place, replica, rows, found)):
             told = ("trial", "status", "cause", "seconds", "metrics")
             self.emit({"event": "finished", **{key: result[key] for key in told}})
         self.keeper.clear()
+
+    def _result(
+        self, place: int, replica: Replica, rows: Mapping[str, Any], found: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write the result of one trial: after this it is finished."""
+        state = self.training.state
+        metrics = replica.metrics | {name: row[place] for name, row in rows.items()}
+        metrics["best/epoch"] = int(state.best.epoch[place])
+        metrics["best/val/accuracy"] = float(state.best_accuracy[place])
+        facts: dict[str, Any] = {
+            "parameters": self.recipes[place].architecture.numel,
+            "epochs": state.epoch,
+            "steps": state.step,
+            "seconds": self.keeper.seconds,
+        }
+        if replica.diverged:
+            lost = {name: None if name.startswith(("test/", "best/")) else own for name, own in metrics.items()}
+            cause = f"the loss was not finite at step {replica.diverged}"
+            return replica.folder.finish("diverged", cause, lost, facts)
+        facts["outcome"] = {name: row[place] for name, row in found.items()}
+        return replica.folder.finish("finished", None, metrics, facts)
 
     def _test(self) -> dict[str, Any]:
         """What the weights after the last epoch do on the test set, a list over the replicas for each number."""
@@ -232,7 +237,7 @@ class _Pack:
         examples = [len(training.data.test_labels)] * len(self.recipes)
         return {**_metrics("test", last), **alone, **rows, "examples": examples}
 
-    def _save(self, replica: Replica, place: int) -> None:
+    def _save(self, place: int, replica: Replica) -> None:
         """The weights after the last epoch, of a replica that diverged those that were last finite; and the best ones."""
         state = self.training.state
         last = (state.finite if replica.diverged else None) or state

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from fathomlab.config.plain import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -90,7 +92,7 @@ def showing(
                 text = json.dumps(_plain(event))
             if console is not None:
                 if text and event["event"] != "epoch":
-                    console.print(text, markup=False, highlight=False, soft_wrap=True)
+                    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
             elif text and mode != "off":
                 _print(out, text)
 
@@ -112,7 +114,7 @@ def _plain(event: Mapping[str, Any]) -> dict[str, Any]:
 def _print(out: IO[str], text: str) -> None:
     """Print a line; a reader that has gone away does not stop a run."""
     try:
-        print(text, file=out, flush=True)
+        print(printable(text), file=out, flush=True)
     except (BrokenPipeError, ValueError, OSError):
         return
 
@@ -170,7 +172,10 @@ def _table(tally: Tally) -> Any:
     for trial, accuracies in shown:
         last = f"{accuracies[-1]:.4f}" if accuracies else ""
         table.add_row(
-            Text(tally.labels.get(trial, trial[:12])), f"{len(accuracies)}/{tally.epochs}", _spark(accuracies), last
+            Text(printable(tally.labels.get(trial, trial[:12]))),
+            f"{len(accuracies)}/{tally.epochs}",
+            _spark(accuracies),
+            last,
         )
     if len(tally.running) > len(shown):
         table.add_row(f"and {len(tally.running) - len(shown)} more", "", "", "")

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -65,15 +66,24 @@ def likely_device(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
-    """fathomlab's own commit and whether files differ from it; nulls where it does not run from a repository."""
-    try:
-        head = _git("rev-parse", "HEAD")
-        return {"commit": head or None, "dirty": bool(head and _git("status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": False}
+    """fathomlab's own commit, whether files differ from it, and the SHA-256 of the patch between them.
+
+    Nulls where it does not run from a repository.
+    """
+    head, text = _git("rev-parse", "HEAD"), patch()
+    return {"commit": head or None, "dirty": bool(text), "patch": sha256(text.encode()).hexdigest() if text else None}
+
+
+@lru_cache(maxsize=1)
+def patch() -> str:
+    """What differs from fathomlab's own commit in files that it knows; empty where nothing does."""
+    return _git("diff", "HEAD")
 
 
 def _git(*words: str) -> str:
     here = os.path.dirname(os.path.abspath(__file__))
-    done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+    try:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""

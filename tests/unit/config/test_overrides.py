@@ -72,7 +72,7 @@ WRONG = {
     ),
     "a pack of none": (["seed=1", "run.pack=0"], ["override 2  run.pack: should be at least 1 (got 0)."]),
     "a pack in letters": (["run.pack=a"], ["override 1  run.pack: should be a whole number (got 'a')."]),
-    "another run option": (["run.foo=1"], ["override 1  run.foo: unknown key. Known here: pack."]),
+    "another run option": (["run.foo=1"], ["override 1  run.foo: unknown key. Known here: checkpoint_seconds, pack."]),
     "factors replaced by a number": (
         ["experiment.factors=3", "training.lr=1,2"],
         ["override 1  experiment.factors: should be a section with keys of its own (got 3)."],

@@ -1,0 +1,156 @@
+"""One bit, or one cut, anywhere in any kind of data file: found before use, named with both hashes and the remedy."""
+
+import gzip
+import hashlib
+import io
+import random
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fathomlab.base.problems import UserError
+from fathomlab.data import DATASETS, idx, mnist_sample
+from fathomlab.data import folder as folder_module
+from fathomlab.data import verify as verify_module
+from fathomlab.data.folder import Contents
+from fathomlab.data.rows import encode_rows
+from fathomlab.data.table import Facts, Layout, Pin, Remote
+
+FACTS = Facts("toy", "Toy", 1, 2, 2, 2, ("a", "b"), 1, 1, (0.5,), (0.5,), "here", "none")
+DRAW = np.random.default_rng(0)
+IDX = idx.header((40, 28, 28)) + DRAW.integers(0, 256, (40, 28, 28), dtype=np.uint8).tobytes()
+ROWS = encode_rows([np.arange(10)], DRAW.integers(0, 256, (10, 3072), dtype=np.uint8))
+
+
+def pin_of(name: str, data: bytes) -> Pin:
+    """The pin of these bytes."""
+    return Pin(name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def archive_of(name: str, data: bytes) -> bytes:
+    """A tar.gz file of one member."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return gzip.compress(buffer.getvalue(), mtime=0)
+
+
+# Each kind: the file that is damaged, its published bytes, and the layout that needs it.
+STORED = archive_of("toy/rows.bin", ROWS)
+KINDS: dict[str, tuple[str, bytes, Layout]] = {
+    "MNIST, compressed": ("toy/images.gz", gzip.compress(IDX, mtime=0), Layout(("toy",), (), ())),
+    "MNIST, extracted": ("toy/images", IDX, Layout(("toy",), (), ())),
+    "CIFAR, extracted": ("toy/rows.bin", ROWS, Layout(("toy",), (), ())),
+    "CIFAR, archive": (
+        "rows.tar.gz",
+        STORED,
+        Layout(
+            ("toy",),
+            ((pin_of("rows.bin", ROWS),),),
+            (
+                Remote(
+                    pin_of("rows.tar.gz", STORED),
+                    ("https://localhost/x",),
+                    (("toy/rows.bin", pin_of("rows.bin", ROWS)),),
+                ),
+            ),
+        ),
+    ),
+}
+
+
+@pytest.fixture
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], Contents]:
+    """Reads a kind of data set whose file has these bytes, from a fresh folder, without a network."""
+    monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
+    monkeypatch.setattr(verify_module, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+
+    def reading(kind: str, data: bytes) -> Contents:
+        name, published, layout = KINDS[kind]
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        if not layout.pieces:
+            layout = Layout(layout.folders, ((pin_of(path.name, published),),), ())
+        return folder_module.read_files(FACTS, layout, tmp_path / "data")
+
+    return reading
+
+
+def damaged(published: bytes, chance: random.Random) -> bytes:
+    """One flipped bit, or now and then a cut or an added byte."""
+    made = bytearray(published)
+    kind = chance.randrange(10)
+    place = chance.randrange(len(made))
+    if kind == 0:
+        return bytes(made[:place])
+    if kind == 1:
+        return bytes(made + b"\0")
+    made[place] ^= 1 << chance.randrange(8)
+    return bytes(made)
+
+
+def damage_is_found(read: Callable[[str, bytes], Contents], kind: str, times: int, chance: random.Random) -> None:
+    """Every time, with the file, the hash that was expected, the one that was found, and what to do."""
+    name, published, _ = KINDS[kind]
+    assert read(kind, published).unofficial == ()
+    for _ in range(times):
+        data = damaged(published, chance)
+        with pytest.raises(UserError) as caught:
+            read(kind, data)
+        for part in (Path(name).name, *(hashlib.sha256(bytes_of).hexdigest() for bytes_of in (published, data))):
+            assert part in str(caught.value)
+        assert "fathomlab data download toy" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_found(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+    """20 places."""
+    damage_is_found(read, kind, 20, chance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_found_at_length(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+    """500 places."""
+    damage_is_found(read, kind, 500, chance)
+
+
+def test_damage_to_the_bundled_sample_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random):
+    """The one file that the package brings."""
+    published = Path(mnist_sample.__file__).with_name(mnist_sample.FILE.name).read_bytes()
+    monkeypatch.setattr(mnist_sample, "__file__", str(tmp_path / "mnist_sample.py"))
+    for data in (damaged(published, chance) for _ in range(20)):
+        (tmp_path / mnist_sample.FILE.name).write_bytes(data)
+        with pytest.raises(UserError) as caught:
+            DATASETS["mnist-sample"]().load()
+        for part in (mnist_sample.FILE.name, mnist_sample.FILE.sha256, hashlib.sha256(data).hexdigest(), "again"):
+            assert part in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(read: Callable[[str, bytes], Contents], monkeypatch: pytest.MonkeyPatch):
+    """A disk that gives up is no traceback; the list of data sets calls the file damaged."""
+
+    def fails(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(UserError, match=r"rows\.bin: cannot be read: Input/output error"):
+        read("CIFAR, extracted", ROWS)
+
+
+def test_a_file_beyond_all_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its hash is told all the same."""
+    monkeypatch.setattr(verify_module, "LARGEST", 1000)
+    path = tmp_path / "rows.bin"
+    path.write_bytes(ROWS)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read as a whole"))
+    with pytest.raises(UserError, match=hashlib.sha256(ROWS).hexdigest()):
+        verify_module.read_verified(path, pin_of("rows.bin", b"small"), tmp_path, "toy")
