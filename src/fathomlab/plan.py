@@ -1,8 +1,8 @@
 """From an experiment to its trials: factors x seeds -> conditions -> trials -> packs. Pure values, no torch."""
 
-import contextlib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,7 @@ READS: dict[Role, tuple[str, ...]] = {
     "distilled": ("student_model", "training_student", "teacher_model", "training_teacher", "distillation"),
 }
 MOST_TRIALS = 200_000
+NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -255,15 +256,11 @@ def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> 
 
 def _twins(factors: Mapping[str, Factor]) -> dict[str, None]:
     """A notice for each factor in which one number is spelled in two ways, such as 0.001 and 1e-3."""
-    found: dict[str, None] = {}
-    for key, factor in factors.items():
-        numbers = []
-        for level in factor.levels:
-            with contextlib.suppress(TypeError, ValueError):
-                numbers += [] if isinstance(level, bool) else [float(level)]
-        if len(set(numbers)) < len(numbers):
-            found[f"{key}: levels that are one number are one condition."] = None
-    return found
+    spelled = {
+        key: [float(text) for text in map(str, own.levels) if NUMBER.fullmatch(text)] for key, own in factors.items()
+    }
+    twins = [key for key, numbers in spelled.items() if len(set(numbers)) < len(numbers)]
+    return dict.fromkeys(f"{key}: levels that are one number are one condition." for key in twins)
 
 
 def _reads(role: Role, key: str) -> bool:

@@ -6,6 +6,7 @@ loading torch.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from fathomlab.models.layers import (
@@ -44,17 +45,17 @@ class Architecture:
         """All learnt tensors, in the order of the network."""
         return tuple(parameter for layer in self.layers for parameter in layer.parameters())
 
-    @property
+    @cached_property
     def numel(self) -> int:
         """Learnt numbers of one replica."""
         return sum(parameter.numel for parameter in self.parameters())
 
-    @property
+    @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of one forward pass of one image."""
         return macs(self.layers, self.shape)
 
-    @property
+    @cached_property
     def activations(self) -> int:
         """Numbers that the layers put out for one image: what training keeps in memory, to a factor."""
         return _activations(self.layers, self.shape)

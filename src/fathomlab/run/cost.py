@@ -106,8 +106,9 @@ def rate(finished: Iterable[Mapping[str, Any]]) -> float | None:
 
 def estimate(trials: Sequence[Trial], measured: float | None, workers: int) -> dict[str, Any]:
     """The cost of training `trials`: total operations, and seconds at the measured rate or at an assumed one."""
-    total = sum(flops(trial) for trial in trials)
-    assumed = sum(flops(trial) / _assumed_rate(trial) for trial in trials)
+    each = [flops(trial) for trial in trials]
+    total = sum(each)
+    assumed = sum(work / _assumed_rate(trial) for work, trial in zip(each, trials, strict=True))
     seconds = (total / measured if measured else assumed) / max(1, min(workers, len(trials) or 1))
     basis = "by like trials in the store" if measured else "by rates measured elsewhere"
     return {"flops": total, "seconds": round(seconds, 1), "workers": workers, "basis": basis}

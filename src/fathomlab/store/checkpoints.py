@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import UserError
-from fathomlab.store.sealed import read_sealed, write_sealed
+from fathomlab.store.sealed import Damaged, read_sealed, write_sealed
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -30,6 +30,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         size = int.from_bytes(payload[:8], "little")
         header = json.loads(payload[8 : 8 + size])
         about = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
+        if not isinstance(about, dict):
+            raise ValueError("its facts are no mapping")
         return load(payload), about
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a checkpoint: {error.strerror or error}.") from None
@@ -54,8 +56,18 @@ def load_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Damaged: The file is missing, cut or changed.
     """
     about, payload = read_sealed(path)
-    return load(payload), about
+    try:
+        return load(payload), about
+    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+        raise Damaged(f"{path}: cannot be read as a checkpoint: {error}.") from None
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    """As safetensors takes them: on the CPU, contiguous, and copied where two names mean the same memory."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        found[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    return found

@@ -99,4 +99,10 @@ def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
     if digest.decode("ascii", "replace") != hashlib.sha256(rest).hexdigest():
         raise Damaged(f"{path}: is damaged (its SHA-256 is not the one that was written with it).")
     about, _, payload = rest.partition(b"\n")
-    return json.loads(about), payload
+    try:
+        facts = json.loads(about)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise Damaged(f"{path}: says nothing about itself.")
+    return cast(dict[str, Any], facts), payload

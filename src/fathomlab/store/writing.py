@@ -74,7 +74,8 @@ class TrialFolder:
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         sync_folder(self.path.parent)
-        self.write("trial.json", {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}})
+        about = finite({"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}})
+        self.write("trial.json", about | {"seal": seal(about)})
 
     def holds(self, logs: Mapping[str, int]) -> bool:
         """Whether the logs still have so many whole lines each."""
@@ -207,6 +208,8 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     """
     folder = root / "experiments" / name
     document = finite({"format": FORMAT, "name": name, **record})
+    if folder.is_symlink():
+        raise UserError(f"{folder}: is a link; nothing is written through it. Remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "experiment.json", json.dumps(document | {"seal": seal(document)}, indent=1) + "\n")
