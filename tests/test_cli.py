@@ -34,6 +34,9 @@ claims:
 """
 
 
+PLAIN = "model.params.residual=false"
+
+
 class Said(NamedTuple):
     """What a command left."""
 
@@ -151,7 +154,7 @@ def test_run_list_show_report(command: Any, folder: Path):
 
 def test_quick_and_runs_are_options(command: Any, folder: Path):
     """--quick lays the section over the file, --runs names another store."""
-    ran = command("run", "exp.yaml", "--quick", "--runs", str(folder / "other"), "--workers", "1", "--json")
+    ran = command("run", "exp.yaml", PLAIN, "--quick", "--runs", str(folder / "other"), "--workers", "1", "--json")
     assert ran.status == 0
     assert not (folder / "runs").exists()
     rows = json.loads(command("list", "--runs", "other", "--json").out)
@@ -174,7 +177,9 @@ def test_data_list(command: Any, monkeypatch: pytest.MonkeyPatch, folder: Path):
 
 def test_a_diverged_trial_is_status_1_and_the_rest_is_finished(command: Any):
     """The report is written all the same."""
-    ran = command("run", "exp.yaml", "training.lr=0.001,1e20", "training.optimizer=SGD", "--workers", "1", "--json")
+    ran = command(
+        "run", "exp.yaml", PLAIN, "training.lr=0.001,1e20", "training.optimizer=SGD", "--workers", "1", "--json"
+    )
     assert ran.status == 1
     summary = json.loads(ran.out)
     assert (summary["trials"], summary["failed"]) == (2, 1)
@@ -273,14 +278,14 @@ def test_the_seed_s_command_without_a_name(folder: Path, capsys: pytest.CaptureF
 
 def test_progress_goes_to_stderr_as_asked(command: Any):
     """Plain lines, JSON lines, or nothing; stdout holds the answer alone."""
-    plain = command("run", "exp.yaml", "seed=1", "--workers", "1", "--progress", "plain")
+    plain = command("run", "exp.yaml", PLAIN, "seed=1", "--workers", "1", "--progress", "plain")
     assert plain.err.splitlines()[0] == "1 trial, 0 cached, 1 to run in 1 pack on 1 worker"
     assert len(plain.out.splitlines()) == 2
-    lines = command("run", "exp.yaml", "seed=2", "--workers", "1", "--progress", "json", "--json")
+    lines = command("run", "exp.yaml", PLAIN, "seed=2", "--workers", "1", "--progress", "json", "--json")
     events = [json.loads(line) for line in lines.err.splitlines()]
     assert [event["event"] for event in events] == ["planned", "started", "epoch", "epoch", "finished"]
     assert json.loads(lines.out)["trained"] == 1
-    assert command("run", "exp.yaml", "seed=3", "--workers", "1", "--progress", "off").err == ""
+    assert command("run", "exp.yaml", PLAIN, "seed=3", "--workers", "1", "--progress", "off").err == ""
 
 
 def test_an_error_in_a_process_of_its_own(folder: Path):
@@ -297,7 +302,7 @@ def test_an_error_in_a_process_of_its_own(folder: Path):
 
 def _training(folder: Path) -> "subprocess.Popen[str]":
     """A run in a group of its own whose first trial is finished and whose second trains for ever."""
-    words = [str(ROOT / "main.py"), "--experiment", "exp.yaml", "training.epochs=1,20000", "run.pack=1"]
+    words = [str(ROOT / "main.py"), "--experiment", "exp.yaml", PLAIN, "training.epochs=1,20000", "run.pack=1"]
     process = subprocess.Popen(
         [sys.executable, *words, "--workers", "2", "--progress", "json"],
         cwd=folder,
