@@ -134,8 +134,7 @@ def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = N
     seeds = seeds or _seeds(file, loaded)
     factors = _all_factors(loaded, resolver, roles)
     combinations = _combinations(factors, loaded, len(seeds))
-    problems: list[Problem] = []
-    notices: dict[str, None] = {}
+    problems, notices = list[Problem](), dict[str, None]()
     found: dict[str, tuple[Role, dict[str, Any], dict[str, Any], int]] = {}
     for role, levels in itertools.product(roles, combinations):
         relevant = {key: level for key, level in levels.items() if _reads(role, key)}
@@ -150,7 +149,8 @@ def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = N
             found.setdefault(canonical_json(content), (role, checked, content, depth))
     notices.update(_twins(factors))
     keys = {key for _, _, content, _ in found.values() for key in (*dotted(content), "role")}
-    problems += _claim_problems(loaded, keys | set(factors), [{"role": role} | own for role, own, *_ in found.values()])
+    levels = [({"role": role} | own, dotted(content)) for role, own, content, _ in found.values()]
+    problems += _claim_problems(loaded, keys | set(factors), levels)
     raise_located(document, problems)
     names = short_names(list(factors))
     conditions = []
@@ -267,7 +267,7 @@ def _reads(role: Role, key: str) -> bool:
     return key.split(".")[0] in ("data", *READS[role])
 
 
-def _claim_problems(loaded: Loaded, keys: set[str], conditions: list[dict[str, Any]]) -> list[Problem]:
+def _claim_problems(loaded: Loaded, keys: set[str], conditions: Sequence[tuple[Any, Any]]) -> list[Problem]:
     """Claims about what no trial has; a level that an override or the quick form took away only leaves its claim open."""
     endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
     problems = []
@@ -277,7 +277,7 @@ def _claim_problems(loaded: Loaded, keys: set[str], conditions: list[dict[str, A
                 text = f"names no option of a trial (got {shown(key)}).{suggestion(key, sorted(endings))}"
                 problems.append(Problem(f"claims[{place}].{path}", text))
         for level in [] if loaded.overrides or loaded.quick or problems else claim.levels:
-            if not any(claim.selects(condition, level) for condition in conditions):
+            if not any(claim.selects(own, level, options) for own, options in conditions):
                 where = "".join(f", {key}: {shown(wanted)}" for key, wanted in claim.at.items())
                 problems.append(Problem(f"claims[{place}]", f"no condition has {claim.factor}: {shown(level)}{where}."))
     return problems

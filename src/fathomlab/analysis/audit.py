@@ -112,7 +112,7 @@ def _group(read: Callable[[str], TrialRecord], experiment: ExperimentRecord, cla
     conditions: list[ConditionRecord] = [
         condition
         for condition in experiment.conditions
-        if claim.selects({"role": condition.role, **condition.factors}, level)
+        if claim.selects({"role": condition.role, **condition.factors}, level, experiment.fixed)
     ]
     pairs = [pair for condition in conditions for pair in condition.trials]
     return Group(tuple(read(trial) for _, trial in pairs), tuple(seed for seed, _ in pairs))

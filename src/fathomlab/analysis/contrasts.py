@@ -138,7 +138,7 @@ def _side(read: Read, experiment: ExperimentRecord, claim: Claim, level: Any) ->
     conditions = tuple(
         condition
         for condition in experiment.conditions
-        if claim.selects({"role": condition.role, **condition.factors}, level)
+        if claim.selects({"role": condition.role, **condition.factors}, level, experiment.fixed)
     )
     found: dict[int, list[float]] = {}
     fates: dict[str, list[int]] = {}

@@ -183,9 +183,16 @@ class Claim:
             found.append(("metric", f"should be an accuracy, which a success has more of (got {self.metric})."))
         return found
 
-    def selects(self, factors: Mapping[str, Any], level: Any) -> bool:
-        """Whether a condition with these levels (by dotted key, `role` among them) is one of the contrast's at `level`."""
-        return all(_level(factors, key) == _exactly(wanted) for key, wanted in {**self.at, self.factor: level}.items())
+    def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:
+        """Whether a condition is one of the contrast's at `level`.
+
+        Args:
+            factors: Its levels by dotted key, `role` among them.
+            level: Of the claim's own factor.
+            fixed: Options that all conditions share, by dotted key: what an override has made of a factor is looked up there.
+        """
+        wanted = {**self.at, self.factor: level}
+        return all(_level(factors, fixed, key) == _exactly(own) for key, own in wanted.items())
 
     def _levels_complaint(self) -> str:
         count = len(self.levels)
@@ -204,10 +211,13 @@ class Claim:
         return ""
 
 
-def _level(factors: Mapping[str, Any], key: str) -> Any:
-    """The level of the one factor called `key`, or whose dotted key ends so; a value that no level equals otherwise."""
-    found = [level for name, level in factors.items() if name == key or name.endswith(f".{key}")]
-    return _exactly(found[0]) if len(found) == 1 else ()
+def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> Any:
+    """The level of the one factor called `key`, or whose dotted key ends so, else the option; else what no level equals."""
+    for options in (factors, fixed):
+        found = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
+        if found:
+            return _exactly(found[0]) if len(found) == 1 else ()
+    return ()
 
 
 def _exactly(level: Any) -> Any:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from fathomlab.base.labels import dotted
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -99,3 +101,8 @@ class ExperimentRecord:
     seconds: float | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
     looks: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The options that all trials share, by dotted key."""
+        return dotted({key: value for key, value in self.resolved.items() if key not in ("factors", "seeds")})

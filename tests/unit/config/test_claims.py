@@ -105,10 +105,13 @@ def test_which_conditions_a_level_selects():
     """By the ending of the key, within `at`; true is no 1, a list is a tuple, and what is not there equals nothing."""
     claim = Claim("a", "residual", (True, False), "greater", at={"layers": (1, 1)})
     here = {"role": "supervised", "model.params.residual": True, "model.params.layers": [1, 1]}
-    assert claim.selects(here, True)
-    assert not claim.selects(here, False)
-    assert not claim.selects(here | {"model.params.layers": [1, 2]}, True)
-    assert not claim.selects({"model.params.layers": [1, 1]}, None)
-    assert not Claim("a", "width", (1, 2), "less").selects({"model.params.width": True}, 1)
-    assert not Claim("a", "lr", (1, 2), "less").selects({"teacher.lr": 1, "training.lr": 1}, 1)
-    assert Claim("a", "role", ("distilled", "baseline"), "greater").selects({"role": "baseline"}, "baseline")
+    assert claim.selects(here, True, {})
+    assert not claim.selects(here, False, {})
+    assert not claim.selects(here | {"model.params.layers": [1, 2]}, True, {})
+    assert not claim.selects({"model.params.layers": [1, 1]}, None, {})
+    assert not Claim("a", "width", (1, 2), "less").selects({"model.params.width": True}, 1, {})
+    assert not Claim("a", "lr", (1, 2), "less").selects({"teacher.lr": 1, "training.lr": 1}, 1, {})
+    assert Claim("a", "role", ("distilled", "baseline"), "greater").selects({"role": "baseline"}, "baseline", {})
+    fixed = {"model.params.layers": [1, 1], "model.params.residual": True}
+    assert claim.selects({}, True, fixed)  # what an override has made of a factor
+    assert not claim.selects({"model.params.residual": False}, True, fixed)
