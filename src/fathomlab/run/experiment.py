@@ -27,6 +27,7 @@ from fathomlab.store.writing import check_room, open_store, same_record, write_e
 
 Emit = Callable[[Mapping[str, Any]], None]
 DONE = ("finished", "diverged")
+WORTH_A_WORKER = 20.0
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,21 @@ def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers
         return recipe(trial).signature(), canonical_json(trial.content["probes"]), forced and newest_step(runs, trial)
 
     made = packs(fresh, key, lambda trial: forced or cost.pack_limit(trial, device, workers))
+    made = made if forced else _for_all(made, workers - len(begun))
     order = {trial.hash: place for place, trial in enumerate(trials)}
     return sorted(begun + made, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
+
+
+def _for_all(groups: list[list[Trial]], workers: int) -> list[list[Trial]]:
+    """The packs, the longest of them halved while workers would be idle and half a pack is worth starting one."""
+    while len(groups) < workers:
+        longest = max(groups, key=lambda group: cost.estimate(group, None, 1)["seconds"] * (len(group) > 1), default=[])
+        if len(longest) < 2 or cost.estimate(longest, None, 1)["seconds"] < WORTH_A_WORKER:
+            break
+        half = -(-len(longest) // 2)
+        place = groups.index(longest)
+        groups = [*groups[:place], longest[:half], longest[half:], *groups[place + 1 :]]
+    return groups
 
 
 def known_seeds(runs: Path, name: str) -> int:
