@@ -95,7 +95,9 @@ def test_why_names_the_fields_that_make_a_trial_new(command: Any):
     """Nothing in the store, one other learning rate, itself."""
     listed = json.loads(command("plan", "exp.yaml", "experiment.seeds=1", "--json")[1])["trial_list"]
     wanted = listed[0]["trial"]
-    assert "the store has no finished trial" in command("plan", "exp.yaml", "experiment.seeds=1", "--why", wanted[:8])[1]
+    assert (
+        "the store has no finished trial" in command("plan", "exp.yaml", "experiment.seeds=1", "--why", wanted[:8])[1]
+    )
     words = ["exp.yaml", "experiment.seeds=1", "training.lr=0.02"]
     assert command("run", *words, "--workers", "1", "--progress", "off")[0] == 0
     status, out, _ = command("plan", "exp.yaml", "experiment.seeds=1", "--why", wanted[:8], "--json")

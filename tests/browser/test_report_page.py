@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import pytest
 
+RULES: dict[str, str] = run_path(str(Path(__file__).with_name("rules.py")))["RULES"]
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
@@ -39,7 +41,7 @@ MARKS = """
 return [...document.querySelectorAll('figure > svg')].map(svg => {
   const box = svg.getBoundingClientRect();
   const texts = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
-  const sizes = [...svg.querySelectorAll('text')].map(text => parseFloat(text.getAttribute('font-size')));
+  const sizes = [...svg.querySelectorAll('text')].map(text => parseFloat(getComputedStyle(text).fontSize));
   const scale = box.width / svg.viewBox.baseVal.width;
   return {id: svg.parentElement.id, left: Math.min(0, ...texts.map(text => text.left - box.left)),
           smallest: Math.min(...sizes) * scale, width: box.width};
@@ -124,6 +126,67 @@ def test_light_and_dark_are_readable(browser: Any, pages: dict[str, Path], name:
     assert papers[1] < 0.05
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_rule_of_accessibility_is_broken(browser: Any, pages: dict[str, Path], name: str, scheme: str):
+    """All rules with all details open, at 1280 and at 360 pixels."""
+    for width in (1280, 360):
+        show(browser, pages[name], width, scheme)
+        browser.execute_script("document.querySelectorAll('details').forEach(item => { item.open = true; });")
+        broken = {rule: found for rule, body in RULES.items() if (found := browser.execute_script(body))}
+        assert broken == {}
+
+
+SPOILT = {
+    "every control, picture and landmark has a name": "<a href='#x'></a>",
+    "every reference leads somewhere": "<p aria-labelledby='nowhere'>x</p>",
+    "every id is used once": "<i id='content'></i>",
+    "headings are in order": "<h5>too deep</h5>",
+    "landmarks are there and differ": "<main>another</main>",
+    "pictures have title and description": "<svg role='img'><title>x</title></svg>",
+    "tables have headers, and rows as many cells": "<table><tbody><tr><td>1</table>",
+    "what scrolls takes the keyboard": "<div style='overflow:auto;width:20px'><p style='width:90px'>x</p></div>",
+    "a figure has a caption, a table and a file": "<figure id='bare'></figure>",
+    "the order of the keyboard is that of the page": "<p tabindex='3'>x</p>",
+    "text stands out": "<p style='color:#999;background:#fff'>pale</p>",
+}
+
+
+@pytest.mark.parametrize("rule", SPOILT)
+def test_each_rule_can_be_broken(browser: Any, pages: dict[str, Path], rule: str):
+    """A page with one fault added has an offender more; without it, none."""
+    show(browser, pages["2_2"])
+    assert browser.execute_script(RULES[rule]) == []
+    browser.execute_script("document.querySelector('main').insertAdjacentHTML('beforeend', arguments[0])", SPOILT[rule])
+    assert browser.execute_script(RULES[rule])
+
+
+def test_the_keyboard_reaches_the_content_first(browser: Any, pages: dict[str, Path]):
+    """The first stop is the skip link, the contents follow in their order, and focus shows."""
+    show(browser, pages["1_2"])
+    stops: list[str] = []
+    for _ in range(16):
+        for kind in ("keyDown", "keyUp"):
+            event = {"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9}
+            browser.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+        look = "const e = document.activeElement; return [e.getAttribute('href'), getComputedStyle(e).outlineStyle]"
+        address, outline = browser.execute_script(look)
+        assert outline != "none", address
+        stops.append(address)
+    links = browser.execute_script("return [...document.querySelectorAll('nav a')].map(e => e.getAttribute('href'))")
+    assert stops[0] == "#content"
+    assert stops[2 : 2 + len(links)] == links[: len(stops) - 2]
+
+
+def test_a_printed_page_shows_its_tables_whole(browser: Any, pages: dict[str, Path]):
+    """On paper nothing scrolls, the contents are gone, the paper is white."""
+    show(browser, pages["2_2"], scheme="dark")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    look = """return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display,
+      getComputedStyle(document.querySelector('.scroll')).overflowX]"""
+    assert browser.execute_script(look) == ["rgb(255, 255, 255)", "none", "visible"]
+
+
 @pytest.mark.parametrize("name", ["1_2", "2_2"])
 def test_all_is_there_without_javascript(browser: Any, pages: dict[str, Path], name: str):
     """Sections, figures and an opening table, by the keyboard alone; the page is read through the tools' protocol."""
@@ -136,13 +199,13 @@ def test_all_is_there_without_javascript(browser: Any, pages: dict[str, Path], n
             found = browser.execute_cdp_cmd("DOM.querySelectorAll", {"nodeId": root, "selector": selector})
             return len(found["nodeIds"])
 
-        for section in ("answer", "accuracy", "curves", "cost", "trials", "configuration", "provenance"):
+        for section in ("answer", "claims", "accuracy", "curves", "audit", "cost", "methods", "trials", "provenance"):
             assert count(f"main section#{section} h2") == 1, section
         assert count("#gradients") == (name == "1_2")
         assert count("#distillation") == (name == "2_2")
         assert count("figure > svg[role=img]") >= 6
-        assert count("details[open]") == 0
-        for _ in range(40):
+        before = count("details[open]")
+        for _ in range(60):
             for kind in ("keyDown", "keyUp"):
                 browser.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "key": "Tab", "code": "Tab"})
             if count("summary:focus"):
@@ -150,6 +213,6 @@ def test_all_is_there_without_javascript(browser: Any, pages: dict[str, Path], n
         enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
         browser.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyDown", **enter})
         browser.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": "keyUp", **enter})
-        assert count("details[open]") == 1
+        assert count("details[open]") == before + 1
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

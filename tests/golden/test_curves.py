@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import train
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR
-from fathomlab.engine.evaluation import evaluate
 
 HERE = Path(__file__).parent
 REWRITE = "FATHOMLAB_REWRITE_GOLDEN"

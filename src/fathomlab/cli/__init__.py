@@ -11,7 +11,9 @@ import typer
 from fathomlab.base.problems import UserError
 from fathomlab.cli import bench, data, experiments, planning, results, store
 from fathomlab.config.plain import printable
+from fathomlab.run.signals import Stopped
 
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # SIGHUP, which Windows does not have
 app = typer.Typer(
     name="fathomlab",
     help="Controlled questions about deep networks: plan, train, measure, report.",
@@ -69,8 +71,8 @@ def _guarded(command: Callable[[], Any]) -> int:
     try:
         with contextlib.redirect_stdout(_Clean(sys.stdout)):  # type: ignore[type-var]
             status = command()
-        if status == 130:  # what typer makes of Ctrl-C, without a word
-            raise KeyboardInterrupt
+        if status in STOPPED:  # 130 is also what typer makes of Ctrl-C, without a word
+            raise Stopped(status - 128)
         return status if isinstance(status, int) else 0
     except UserError as error:
         print(_lines(str(error)), file=sys.stderr)

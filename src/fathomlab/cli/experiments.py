@@ -8,6 +8,7 @@ import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
+from fathomlab.run.signals import Stopped
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
@@ -43,7 +44,10 @@ def run(
         raise UserError(f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
     planned = api.load(file, overrides or [], quick)
     how: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    results = api.run(planned, runs=runs, progress=progress, extend=budget if extend else None, **how)
+    try:
+        results = api.run(planned, runs=runs, progress=progress, extend=budget if extend else None, **how)
+    except Stopped as stopped:  # typer makes 130 of each KeyboardInterrupt, whichever signal it was
+        raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary
     for notice in planned.notices:
         print(f"note: {notice}", file=sys.stderr)

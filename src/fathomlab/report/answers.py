@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.report.effects import Effect, accuracy, depth_effects, distillation_gains, residual_effects
-from fathomlab.report.numbers import NBSP, count, plain, signed, span
+from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
 from fathomlab.report.study import Condition, Study
 
 
@@ -32,6 +32,11 @@ class Answers:
     question: str
     summary: str
     cards: tuple[Answer, ...]
+
+    @property
+    def known(self) -> bool:
+        """Whether any card has a number."""
+        return any(card.unit for card in self.cards)
 
 
 def answers(study: Study) -> Answers:
@@ -69,7 +74,7 @@ def _signs(effects: Sequence[Effect]) -> str:
         return ""
     words = (("up", "interval above zero"), ("down", "interval below zero"), ("open", "interval holds zero"))
     parts = [(text, [label for label, found in tones if found == tone]) for tone, text in words]
-    return " " + _capital("; ".join(f"{text}: {', '.join(labels)}" for text, labels in parts if labels)) + "."
+    return " " + capital("; ".join(f"{text}: {', '.join(labels)}" for text, labels in parts if labels)) + "."
 
 
 def _grid(study: Study) -> Answers:
@@ -93,22 +98,20 @@ def _answers(question: str, cards: list[Answer]) -> Answers:
 
 
 def _difference(effect: Effect, what: str) -> Answer:
-    interval, subject = effect.interval, _capital(f"{effect.label}: {what}")
-    lost = f" {_capital(count(effect.lost, 'pair'))} without a result left out." if effect.lost else ""
+    interval, subject = effect.interval, capital(f"{effect.label}: {what}")
+    lost = f" {capital(count(effect.lost, 'pair'))} without a result left out." if effect.lost else ""
     if interval is None:
-        return Answer(
-            _capital(effect.label), "?", "", "no finished pair", f"{subject}: no finished pair.{lost}", "open"
-        )
+        return Answer(capital(effect.label), "?", "", "no finished pair", f"{subject}: no finished pair.{lost}", "open")
     certainty = _certainty(interval, sign=True)
     sentence = f"{subject} is {signed(interval.mean)} points ({certainty}).{lost}"
     return Answer(
-        _capital(effect.label), signed(interval.mean), "points", certainty + _short(effect), sentence, _tone(interval)
+        capital(effect.label), signed(interval.mean), "points", certainty + _short(effect), sentence, _tone(interval)
     )
 
 
 def _level(study: Study, condition: Condition, prefix: str = "") -> Answer:
     interval = accuracy(study, condition)
-    label = prefix + condition.name if prefix else _capital(condition.name)
+    label = prefix + condition.name if prefix else capital(condition.name)
     if interval is None:
         return Answer(label, "?", "", "no finished trial", f"{label}: no finished trial.", "open")
     certainty = _certainty(interval, sign=False)
@@ -130,7 +133,3 @@ def _tone(interval: Interval) -> str:
     if interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
         return "open"
     return "up" if interval.low > 0 else "down"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -1,7 +1,7 @@
 """Learning curves: the mean of a condition with its interval, every seed thin, one panel for each series."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
@@ -69,7 +69,7 @@ def panels(study: Study) -> list[tuple[str, list[Condition]]]:
     groups = study.by_series()
     if len(groups) <= MOST_PANELS and all(len(group) <= MOST_LINES for group in groups.values()):
         return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
-    every = list(study.conditions[: MOST_PANELS * MOST_LINES])
+    every = [replace(item, level=item.name) for item in study.conditions[: MOST_PANELS * MOST_LINES]]
     slices = [every[start : start + MOST_LINES] for start in range(0, len(every), MOST_LINES)]
     return [(f"part {place}", items) for place, items in enumerate(slices, start=1)]
 
@@ -116,7 +116,7 @@ def _figure(quantity: Quantity, place: int, panel: str, lines: list[Line], scale
     title = f"{quantity.title}, {panel}" if panel else quantity.title
     last = max((epoch for line in lines for epoch in line.means), default=1)
     what = "value after the only epoch" if last == 1 else f"curve over {last} epochs"
-    description = f"{quantity.title} [{quantity.unit}]: {what} for {', '.join(line.name for line in lines)}."
+    description = f"{title} [{quantity.unit}]: {what} for {', '.join(line.name for line in lines)}."
     spec = _only_epoch(lines, scale) if last == 1 else _spec(lines, scale, last)
     keys = () if last == 1 else line_keys([line.name for line in lines])
     svg = drawn(name, title, description, spec)

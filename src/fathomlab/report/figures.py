@@ -6,10 +6,11 @@ The specifications are plain mappings: building and checking them through a libr
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from markupsafe import Markup, escape
 
+from fathomlab.report.merging import merged
 from fathomlab.report.tables import Table
 
 COLOURS = tuple(f"var(--s{place})" for place in range(1, 9))
@@ -43,19 +44,22 @@ DROPPED = re.compile(
     r' (?:class|role|aria-[a-z]+|pointer-events|font-family|xmlns(?::\w+)?|version|display)="[^"]*"'
     r'| stroke-miterlimit="10"| opacity="1"| stroke-width="1"'
 )
+USUAL = re.compile(r' fill="var\(--muted\)"| font-size="11px"')  # what the style sheet gives to text
 INVISIBLE = re.compile(r'<path d="(?:M0,0h0v0h0Z)?"/>|<path d="M[\d.,]+h[\d.]+v[\d.]+h-[\d.]+Z"/>|<g></g>')
 REFERENCE = re.compile(r'(id="|url\(#|href="#)(clip\d+|gradient_\d+)')
+UNDRAWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 HEAD = re.compile(r'^<svg[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>')
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: a text with its colour, and the dash or the shape that tells it apart without colour."""
+    """An entry of a legend: a text with its colour, and the dash, shape or breadth that tells it apart without colour."""
 
     text: str
     colour: str
     dash: str = ""
     shape: str = ""
+    broad: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,27 @@ def drawn(name: str, title: str, description: str, spec: dict[str, Any]) -> Mark
     """A specification as SVG whose ids begin with `name`, with title and description for those who cannot see it."""
     import vl_convert  # half a second to start: only pages that have a figure pay for it
 
-    svg = vl_convert.vegalite_to_svg({"width": WIDTH, "config": CONFIG, "padding": PADDING, **spec})
+    svg = vl_convert.vegalite_to_svg({"width": WIDTH, "config": CONFIG, "padding": PADDING, **drawable(spec)})
     return slimmed(svg, name, title, description)
+
+
+def drawable(value: Any) -> Any:
+    """A specification whose texts an SVG can hold: at a control character the renderer ends the whole process."""
+    if isinstance(value, str):
+        return UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, dict):
+        return {drawable(key): drawable(item) for key, item in cast(dict[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [drawable(item) for item in cast(list[Any], value)]
+    return value
 
 
 def slimmed(svg: str, name: str, title: str, description: str) -> Markup:
     """An SVG of Vega without what a page does not need; ids renamed, coordinates to a tenth of a pixel."""
-    svg = TAG.sub(lambda tag: NUMBER.sub(_tenth, DROPPED.sub("", tag[0])), svg)
+    svg = TAG.sub(lambda tag: _slim(tag[0]), svg)
     numbers: dict[str, str] = {}
     svg = REFERENCE.sub(lambda found: found[1] + numbers.setdefault(found[2], f"{name}-{len(numbers) + 1}"), svg)
-    svg = INVISIBLE.sub("", svg.replace("xlink:href=", "href="))
+    svg = merged(INVISIBLE.sub("", svg.replace("xlink:href=", "href=")))
     size = HEAD.match(svg)
     assert size is not None, "the renderer gave no picture"
     head = (
@@ -108,6 +123,11 @@ def slimmed(svg: str, name: str, title: str, description: str) -> Markup:
         f'<desc id="{name}-d">{escape(description)}</desc>'
     )
     return Markup(head + svg[size.end() :])
+
+
+def _slim(tag: str) -> str:
+    tag = NUMBER.sub(_tenth, DROPPED.sub("", tag))
+    return USUAL.sub("", tag) if tag.startswith("<text") else tag
 
 
 def _tenth(found: re.Match[str]) -> str:

@@ -1,123 +1,170 @@
-"""Gradients: log10 of the norm by layer and snapshot as a heat map, and its profile over the layers."""
+"""Gradients: log10 of the norm by layer and snapshot as heat maps, plain beside residual beside their difference."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
-from fathomlab.report.numbers import plain
-from fathomlab.report.pixels import picture
-from fathomlab.report.study import Condition, Study
-from fathomlab.report.tables import table
+from fathomlab.report.figures import Figure, drawn
+from fathomlab.report.grids import Difference, Grid, difference, grid, spread
+from fathomlab.report.loose import at, number
+from fathomlab.report.numbers import count, plain
+from fathomlab.report.pixels import APART, STOPS, picture
+from fathomlab.report.profiles import decades, profiles
+from fathomlab.report.study import Study
+from fathomlab.report.tables import Table, table
 
-MOST_LAYERS = 45
 MOST_SNAPSHOTS = 52
 MOST_CELLS = 40_000  # of all heat maps of a page; fewer snapshots where there are more layers
-MOST_CONDITIONS = 24
+MOST_CONDITIONS = 16
 LEAST = -20.0  # decades below which colours do not tell apart
-KINDS = (("weight", "layers", "Weight gradients"), ("activation", "points", "Activation gradients"))
+KINDS = (
+    ("activation", "points", "Activation gradients dLoss/dh"),
+    ("weight", "layers", "Weight gradients dLoss/dW"),
+)
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Mean log10 norm over seeds of one condition: a row for each layer in network order, a column for each snapshot.
+class Scale:
+    """The colours of maps: what the two ends stand for, in decades, and the stops between."""
 
-    None where no seed has a number above zero.
-    """
-
-    condition: Condition
-    layers: tuple[str, ...]
-    snapshots: tuple[str, ...]
-    rows: tuple[tuple[float | None, ...], ...]
-    seeds: int
+    low: float
+    high: float
+    stops: tuple[str, ...]
+    what: str
 
 
 @dataclass(frozen=True)
 class GradientFigures:
-    """The heat maps of one kind, so many side by side, their common scale in decades, and the profiles at the start."""
+    """The heat maps of one kind, so many side by side, their common scales, and the profiles at the start."""
 
     title: str
-    low: float
-    high: float
+    scales: tuple[Scale, ...]
     columns: int
     maps: tuple[Figure, ...]
     profiles: tuple[Figure, ...]
+    left_out: int
 
 
 def gradient_figures(study: Study) -> list[GradientFigures]:
-    """Weight gradients, then activation gradients; nothing where no trial has them."""
+    """Activation gradients, then weight gradients; nothing where no trial has them."""
     measured = [item for item in study.conditions if any(trial.gradients for _, trial in item.trials)]
     if study.has_depths:
         measured.sort(key=lambda item: item.depth or 0)
     found: list[GradientFigures] = []
     for kind, names, title in KINDS:
-        grids = [grid for item in measured[:MOST_CONDITIONS] if (grid := _grid(item, kind, names)) is not None]
-        values = [value for grid in grids for row in grid.rows for value in row if value is not None]
+        every = [own for item in measured if (own := grid(item, kind, names)) is not None]
+        grids = every[-MOST_CONDITIONS:]  # the deepest, which differ most
+        values = [value for own in grids for row in own.rows for value in row if value is not None]
         if not values:
             continue
-        columns = max(8, min(MOST_SNAPSHOTS, MOST_CELLS // (len(KINDS) * sum(len(grid.layers) for grid in grids))))
-        low, high = max(LEAST, math.floor(min(values))), math.ceil(max(values))
-        high = max(high, low + 1)
-        maps = tuple(_map(kind, place, grid, columns, low, high) for place, grid in enumerate(grids, start=1))
-        profiles = _profiles(study, kind, grids) if kind == "weight" else ()
-        found.append(GradientFigures(title, low, high, len(study.by_series()), maps, profiles))
+        low, high = decades([max(value, LEAST) for value in values])
+        gaps = _gaps(study, {own.condition.name for own in grids}, kind, names)
+        cells = sum(len(own.layers) for own in (*grids, *gaps))
+        most = max(8, min(MOST_SNAPSHOTS, MOST_CELLS // (len(KINDS) * cells)))
+        scale = Scale(low, high, STOPS, "norm")
+        reach = _reach(gaps)
+        apart = Scale(-reach, reach, APART, "residual over plain")
+        maps = _arranged(kind, grids, gaps, most, scale, apart)
+        found.append(
+            GradientFigures(
+                title=title,
+                scales=(scale, apart) if gaps else (scale,),
+                columns=3 if gaps else len(study.by_series()),
+                maps=maps,
+                profiles=profiles(study, kind, every) if kind == "activation" else (),
+                left_out=len(every) - len(grids),
+            )
+        )
     return found
 
 
-def spread(length: int, most: int) -> list[int]:
-    """At most `most` places out of `length`, evenly, the first two and the last among them."""
-    if length <= most:
-        return list(range(length))
-    rest = [2 + round(place * (length - 3) / (most - 3)) for place in range(most - 2)]
-    return sorted({0, 1, *rest})
+def probe_cost(study: Study) -> str:
+    """How many images the gradient probe took beside those of training, in a sentence; "" where nothing was measured."""
+    for _, _, trial in study.trials:
+        steps = max((step for step in trial.curves.get("step", []) if step is not None), default=None)
+        examples = number(at(trial.content, "probes.gradients.examples"))
+        size = number(at(trial.content, "data.batch_size"))
+        if trial.gradients and steps and examples and size:
+            taken = min(examples, size) * len(trial.gradients)
+            return (
+                f"A trial's gradients were measured {count(len(trial.gradients), 'time')} on {min(examples, size):.0f} images: "
+                f"forward and backward passes of {100 * taken / (steps * size):.2g} % of the images that training took."
+            )
+    return ""
 
 
-def _grid(condition: Condition, kind: str, names: str) -> Grid | None:
-    series = [trial.gradients for _, trial in condition.trials if trial.gradients]
-    if not series:
-        return None
-    longest = max(series, key=len)
-    layers = longest[0][names]
-    alike = [snapshots for snapshots in series if all(snapshot[names] == layers for snapshot in snapshots)]
-    chosen = spread(len(layers), MOST_LAYERS)
-    rows = tuple(
-        tuple(
-            _mean_log([item[time][kind][layer] for item in alike if time < len(item)]) for time in range(len(longest))
-        )
-        for layer in chosen
-    )
-    labels = tuple(_snapshot(place, snapshot) for place, snapshot in enumerate(longest))
-    return Grid(condition, tuple(layers[layer] for layer in chosen), labels, rows, len(alike)) if rows else None
+def _gaps(study: Study, shown: set[str], kind: str, names: str) -> list[Difference]:
+    pairs = [pair for pair in study.residual_pairs() if pair[0].name in shown and pair[1].name in shown]
+    return [gap for first, second in pairs if (gap := difference(first, second, kind, names)) is not None]
 
 
-def _mean_log(norms: Sequence[float | None]) -> float | None:
-    logs = [math.log10(norm) for norm in norms if norm is not None and norm > 0]
-    return round(fmean(logs), 2) if logs else None
+def _reach(gaps: Sequence[Difference]) -> float:
+    """The largest difference in whole decades, the same to both sides."""
+    values = [abs(value) for gap in gaps for row in gap.rows for value in row if value is not None]
+    return float(max(1, math.ceil(max(values)))) if values else 1.0
 
 
-def _snapshot(place: int, snapshot: dict[str, Any]) -> str:
-    if place == 0:
-        return "init"
-    return "step 1" if snapshot["step"] == 1 else f"epoch {snapshot['epoch']}"
+def _arranged(
+    kind: str, grids: Sequence[Grid], gaps: Sequence[Difference], most: int, scale: Scale, apart: Scale
+) -> tuple[Figure, ...]:
+    """Plain, residual and their difference side by side; conditions without a partner come last."""
+    maps: list[Figure] = []
+    by_name = {own.condition.name: own for own in grids}
+    for gap in gaps:
+        for side in (gap.first, gap.second):
+            maps.append(_map(kind, len(maps) + 1, by_name.pop(side.name), most, scale))
+        maps.append(_gap_map(kind, len(maps) + 1, gap, most, apart))
+    for own in by_name.values():
+        maps.append(_map(kind, len(maps) + 1, own, most, scale))
+    return tuple(maps)
 
 
-def _map(kind: str, place: int, grid: Grid, most: int, low: float, high: float) -> Figure:
+def _map(kind: str, place: int, own: Grid, most: int, scale: Scale) -> Figure:
     name = f"{kind}-gradients-{place}"
-    columns = spread(len(grid.snapshots), most)
-    rows = [[row[column] for column in columns] for row in grid.rows]
-    snapshots = [grid.snapshots[column] for column in columns]
-    title = grid.condition.name
-    seeds = "one seed" if grid.seeds == 1 else f"mean of {grid.seeds} seeds"
+    columns = spread(len(own.snapshots), most)
+    rows = [[row[column] for column in columns] for row in own.rows]
+    snapshots = [own.snapshots[column] for column in columns]
+    title = own.condition.name
+    seeds = "one seed" if own.seeds == 1 else f"mean of {own.seeds} seeds"
     description = (
         f"log10 of the norm of the {kind} gradient, {len(rows)} layers from input (top) to output, "
         f"{len(snapshots)} snapshots from initialisation to {snapshots[-1]}, {seeds}."
     )
-    cells = [[plain(value) for value in row] for row in rows]
-    data = table(name, ["layer", *snapshots], [[layer, *row] for layer, row in zip(grid.layers, cells, strict=True)])
-    spec = _spec(picture(rows, low, high), grid.layers, snapshots)
+    spec = _spec(picture(rows, scale.low, scale.high), own.layers, snapshots)
+    svg = drawn(name, f"{kind} gradients: {title}", description, spec)
+    return Figure(name, title, description, svg, _table(name, own.layers, snapshots, rows))
+
+
+def _gap_map(kind: str, place: int, gap: Difference, most: int, scale: Scale) -> Figure:
+    name = f"{kind}-gradients-{place}"
+    columns = spread(len(gap.snapshots), most)
+    rows = [[row[column] for column in columns] for row in gap.rows]
+    snapshots = [gap.snapshots[column] for column in columns]
+    title = (
+        f"residual minus plain, {gap.second.level}" if gap.second.level != gap.second.name else "residual minus plain"
+    )
+    largest = max((value for row in gap.deviations for value in row if value is not None), default=None)
+    spreads = "" if largest is None else f"; standard deviation over seeds at most {largest:.2f}"
+    description = (
+        f"{gap.second.name} minus {gap.first.name}: log10 of the ratio of the norms of the {kind} gradient, paired by seed, "
+        f"mean of {count(gap.seeds, 'seed')}{spreads}; {len(rows)} layers from input (top) to output."
+    )
+    spec = _spec(picture(rows, scale.low, scale.high, scale.stops), gap.layers, snapshots)
+    data = _table(name, gap.layers, snapshots, rows)
+    ends = sorted({0, len(gap.snapshots) - 1})
+    also = [f"sd over seeds, {gap.snapshots[end]}" for end in ends]
+    cells = tuple(
+        (*row, *(plain(deviations[end]) for end in ends))
+        for row, deviations in zip(data.rows, gap.deviations, strict=True)
+    )
+    data = replace(data, columns=(*data.columns, *also), rows=cells)
     return Figure(name, title, description, drawn(name, f"{kind} gradients: {title}", description, spec), data)
+
+
+def _table(name: str, layers: Sequence[str], snapshots: Sequence[str], rows: list[list[float | None]]) -> Table:
+    cells = [[plain(value) for value in row] for row in rows]
+    return table(name, ["layer", *snapshots], [[layer, *row] for layer, row in zip(layers, cells, strict=True)])
 
 
 def _spec(image: str, layers: Sequence[str], snapshots: Sequence[str]) -> dict[str, Any]:
@@ -166,50 +213,3 @@ def _ticks(labels: Sequence[str], width: float) -> list[int]:
             kept.append(place)
             end = (place + 0.5) * cell + half
     return kept
-
-
-def _profiles(study: Study, kind: str, grids: list[Grid]) -> tuple[Figure, ...]:
-    """For each depth the norms over the layers at initialisation, the series as lines: what the nets start from."""
-    groups: dict[str, list[Grid]] = {}
-    for grid in grids:
-        groups.setdefault(grid.condition.level if study.has_depths else "", []).append(grid)
-    usable = [(level, group) for level, group in groups.items() if 1 < len(group) <= len(COLOURS)]
-    return tuple(_profile(kind, place, level, group) for place, (level, group) in enumerate(usable, start=1))
-
-
-def _profile(kind: str, place: int, level: str, grids: list[Grid]) -> Figure:
-    name = f"{kind}-profile-{place}"
-    names = [grid.condition.series or grid.condition.name for grid in grids]
-    title = f"At initialisation, {level}" if level else "At initialisation"
-    description = f"log10 of the norm of the {kind} gradient over the layers at initialisation: {', '.join(names)}."
-    points = [
-        {"x": layer, "v": row[0], "g": group}
-        for group, grid in enumerate(grids)
-        for layer, row in enumerate(grid.rows)
-        if row[0] is not None
-    ]
-    color = channel(COLOURS, len(grids))
-    dash = channel(DASHES, len(grids))
-    x: dict[str, Any] = {
-        "field": "x",
-        "type": "quantitative",
-        "title": "layer, input to output",
-        "scale": {"nice": False},
-    }
-    x["axis"] = {"tickMinStep": 1, "tickCount": 6}
-    y = {"field": "v", "type": "quantitative", "scale": {"zero": False}}
-    spec: dict[str, Any] = {
-        "height": 150,
-        "data": {"values": points},
-        "mark": {"type": "line", "strokeWidth": 2, "point": {"size": 14}},
-    }
-    spec["encoding"] = {"x": x, "y": y, "color": color, "strokeDash": dash}
-    rows = [
-        [text, *(_start(grid, text) for grid in grids)] for text in max(grids, key=lambda item: len(item.layers)).layers
-    ]
-    data = table(name, ["layer", *names], rows)
-    return Figure(name, title, description, drawn(name, title, description, spec), data, line_keys(names))
-
-
-def _start(grid: Grid, layer: str) -> str:
-    return plain(grid.rows[grid.layers.index(layer)][0]) if layer in grid.layers else ""

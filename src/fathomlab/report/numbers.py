@@ -1,5 +1,7 @@
 """Numbers as the page prints them; sentences take a true minus sign, tables stay plain for a spreadsheet."""
 
+from collections.abc import Sequence
+
 from fathomlab.analysis.statistics import Interval
 
 MINUS = "\u2212"
@@ -59,3 +61,23 @@ def grouped(text: str) -> str:
 def significant(value: float | None) -> str:
     """A loss or norm to four significant digits; empty where there is none."""
     return NONE if value is None else f"{value:.4g}"
+
+
+def whole(value: float | None) -> str:
+    """A whole number for a table; empty where there is none."""
+    return NONE if value is None else str(round(value))
+
+
+def capital(text: str) -> str:
+    """A text that begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as a sentence lists them.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}" if texts else ""

@@ -1,40 +1,33 @@
 """The page of an experiment and the index over experiments: one file each, no script, nothing loaded."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from fathomlab.analysis.audit import audits
+from fathomlab.analysis.compare import summary
+from fathomlab.analysis.verdicts import verdicts as verdicts_on
+from fathomlab.base.catalogue import check
 from fathomlab.base.files import atomic_write
+from fathomlab.base.problems import Problem
+from fathomlab.config.schema import Claim
 from fathomlab.report import accounts
 from fathomlab.report.answers import answers
-from fathomlab.report.curves import curve_figures
-from fathomlab.report.depths import accuracy_figures, effect_figure
-from fathomlab.report.effects import Effect, depth_effects, distillation_gains, residual_effects
-from fathomlab.report.figures import Figure
-from fathomlab.report.heatmaps import gradient_figures
-from fathomlab.report.numbers import count, grouped, signed
-from fathomlab.report.pixels import STOPS
+from fathomlab.report.claims import VERDICTS, card
+from fathomlab.report.loose import entries, mapping
+from fathomlab.report.numbers import capital, count
+from fathomlab.report.sections import Evidence, sections
 from fathomlab.report.study import Study, study
 from fathomlab.store.reading import Store
+from fathomlab.store.records import ExperimentRecord, TrialRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-VERDICTS = ("supported", "refuted", "undecided")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A verdict as a card; a kind that is none of the three words counts as undecided."""
-
-    kind: str
-    name: str
-    sentence: str
-    numbers: str
-    exploratory: bool
 
 
 @dataclass(frozen=True)
@@ -52,123 +45,135 @@ class Entry:
     cause: str | None
 
 
+class _Once(Store):
+    """A store that reads each trial once: verdicts, audits and figures are about the same trials."""
+
+    def __init__(self, store: Store):
+        super().__init__(store.root)
+        self._read = cache(store.trial)
+
+    def trial(self, trial: str) -> TrialRecord:
+        return self._read(trial)
+
+
 def write_report(store: Store, experiment: str, verdicts: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Write the page of one experiment and say where it is.
 
     Args:
         store: Where the records are.
         experiment: Its name.
-        verdicts: On its claims; without any, those that the record of the experiment holds.
+        verdicts: On its claims; without any, they are computed.
 
     Raises:
         UserError: The store has no experiment of this name.
     """
+    store = _Once(store)
     record = store.experiment(experiment)
-    text = report_html(study(store, record), verdicts or record.verdicts)
+    text = report_html(study(store, record), evidence(store, record, verdicts))
     path = record.folder / "report.html"
-    atomic_write(path, text)
+    atomic_write(path, text.encode(errors="replace"))
     return path
 
 
 def write_index(store: Store) -> Path:
     """Write the index over all experiments and say where it is."""
-    entries = [_entry(study(store, record)) for record in store.experiments()]
+    store = _Once(store)
+    made = [_entry(store, study(store, record)) for record in store.experiments()]
     path = store.root / "index.html"
     store.root.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, _environment().get_template("index.html").render(entries=entries, count=count))
+    text = _environment().get_template("index.html").render(entries=made, count=count)
+    atomic_write(path, text.encode(errors="replace"))
     return path
 
 
-def report_html(about: Study, verdicts: Sequence[Mapping[str, Any]] = ()) -> str:
+def evidence(store: Store, record: ExperimentRecord, verdicts: Sequence[Mapping[str, Any]] = ()) -> Evidence:
+    """Verdicts, audits and the numbers that the page carries for other programs; `problem` where claims cannot be judged."""
+    claims = tuple(mapping(claim) for claim in record.claims)
+    problem = _problem(record)
+    if problem:
+        return Evidence(tuple(verdicts or record.verdicts), (), claims, {}, problem)
+    numbers, compared = summary(store, record), tuple(audits(store, record))
+    found = tuple(verdicts or numbers["verdicts"] or record.verdicts)
+    return Evidence(found, compared, claims, {**numbers, "verdicts": list(found)}, "")
+
+
+def report_html(about: Study, known: Evidence) -> str:
     """The page as text: equal records give equal bytes."""
-    record = about.experiment
-    files = accounts.data_files(about)
-    context: dict[str, Any] = {
-        "experiment": record,
-        "question": question(record.yaml),
-        "verdicts": [_verdict(item) for item in verdicts],
-        "answers": answers(about),
-        "tally": accounts.tally(about),
-        "total": len(about.trials),
-        "failures": accounts.failures(about),
-        "pending": sum(accounts.tally(about)[status] for status in accounts.PENDING),
-        "unofficial": [file for file in files if not file.official],
-        "notes": accounts.data_notes(about),
-        "curves": curve_figures(about),
-        "accuracy": accuracy_figures(about) if about.conditions else [],
-        "effects": _effect_figures(about),
-        "gradients": gradient_figures(about),
-        "stops": ",".join(STOPS),
-        "distillation": accounts.distillation_table(about),
-        "cost": accounts.cost_table(about),
-        "time": accounts.total_time(about),
-        "trials": accounts.trials_table(about),
-        "provenance": accounts.provenance_table(about),
-        "files": files,
-        "reads": accounts.test_reads(about),
-        "resolved": _yaml(record.resolved),
-        "count": count,
-        "grouped": grouped,
+    context = {
+        **sections(about, known),
+        "question": question(about.experiment.yaml),
+        "resolved": _yaml(about.experiment.resolved),
+        "results": _embedded(known.numbers),
     }
     return _environment().get_template("report.html").render(context)
 
 
 def question(yaml: str) -> str:
-    """The question of an experiment file: what follows `Question:` in its leading comment, else its first line."""
+    """The question of an experiment file: what follows `Question:` in its leading comment, else its first line.
+
+    Lines indented below it belong to it.
+    """
     lines: list[str] = []
-    for line in yaml.splitlines():
+    for line in yaml.split("\n"):
         if not line.strip().startswith("#"):
             if line.strip():
                 break
             continue
-        lines.append(line.strip().lstrip("#").strip())
-    asked = [line.split(":", 1)[1].strip() for line in lines if line.lower().startswith("question:")]
-    found = next((line for line in asked + lines if line), "")
+        lines.append(line.strip().removeprefix("#"))
+    place = next((place for place, line in enumerate(lines) if line.strip().lower().startswith("question:")), None)
+    if place is None:
+        found = next((line.strip() for line in lines if line.strip()), "")
+        return found[:1].upper() + found[1:]
+    asked = [lines[place].split(":", 1)[1].strip()]
+    for line in lines[place + 1 :]:
+        if not line.startswith("     "):
+            break
+        asked.append(line.strip())
+    found = " ".join(text for text in asked if text)
     return found[:1].upper() + found[1:]
 
 
-def _effect_figures(about: Study) -> list[Figure]:
-    kinds: tuple[tuple[str, str, list[Effect]], ...] = (
-        ("effect-residual", "Residual minus plain [points]", residual_effects(about)),
-        ("effect-gain", "Distilled minus baseline student [points]", distillation_gains(about)),
-        ("effect-depth", "Deepest minus shallowest [points]", depth_effects(about) if about.has_depths else []),
-    )
-    return [effect_figure(effects, name, title) for name, title, effects in kinds if effects]
+def _problem(record: ExperimentRecord) -> str:
+    """Why the claims of a record cannot be judged; "" where they can."""
+    problems: list[Problem] = []
+    check(tuple[Claim, ...], list(record.claims), "claims", problems)
+    return "; ".join(map(str, problems))
 
 
-def _verdict(item: Mapping[str, Any]) -> Verdict:
-    kind = str(item.get("verdict"))
-    effect, low, high = (item.get(key) for key in ("effect", "low", "high"))
-    numbers = f"effect {signed(effect)}" if isinstance(effect, int | float) else ""
-    if numbers and isinstance(low, int | float) and isinstance(high, int | float):
-        numbers += f", 95 % interval {signed(low)} to {signed(high)}"
-    if isinstance(item.get("n"), int):
-        numbers += f"{', ' if numbers else ''}n = {count(item['n'], 'seed')}"
-    kind = kind if kind in VERDICTS else "undecided"
-    name, sentence = str(item.get("name", "")), str(item.get("sentence", ""))
-    return Verdict(kind, name, sentence, numbers, item.get("exploratory") is True)
-
-
-def _entry(about: Study) -> Entry:
+def _entry(store: Store, about: Study) -> Entry:
     record, tally = about.experiment, accounts.tally(about)
-    verdicts = [f"{_verdict(item).sentence} {_verdict(item).kind.capitalize()}." for item in record.verdicts[:1]]
+    judged = record.verdicts if _problem(record) else verdicts_on(store, record) or record.verdicts
+    kinds = [card(verdict, {}).kind for verdict in judged]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in VERDICTS if kind in kinds]
+    said = [f"{capital(count(len(kinds), 'claim'))}: {', '.join(counts)}."] if kinds else []
     return Entry(
         name=record.name,
         title=record.title,
         question=question(record.yaml),
-        summary=" ".join([*verdicts, answers(about).summary]),
+        summary=" ".join([*said, answers(about).summary]),
         finished=tally["finished"],
         failed=sum(tally[status] for status in accounts.BROKEN),
         pending=sum(tally[status] for status in accounts.PENDING),
-        link=f"experiments/{quote(record.name)}/report.html" if (record.folder / "report.html").is_file() else "",
+        link=f"experiments/{quote(os.fsencode(record.name))}/report.html"
+        if (record.folder / "report.html").is_file()
+        else "",
         cause=record.cause,
     )
+
+
+def _embedded(numbers: Mapping[str, Any]) -> str:
+    """JSON that no HTML parser can mistake for markup."""
+    text = json.dumps(numbers, ensure_ascii=True, separators=(",", ":"), default=entries) if numbers else ""
+    return text.replace("<", "\\u003c")
 
 
 def _yaml(resolved: Mapping[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
+    try:
+        return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
+    except RecursionError:
+        return "Nested too deeply to be shown."
 
 
 @lru_cache(maxsize=1)

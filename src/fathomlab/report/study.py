@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from fathomlab.store.reading import ConditionRecord, ExperimentRecord, Store, TrialRecord
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
 DEPTH_KEYS = ("hidden_layers_num", "layers")
-WORDS = {"hidden_layers_num": "depth", "layers_dim": "width", "batch_norm": "batch norm", "init": "initialisation"}
+WORDS = {"hidden_layers_num": "depth", "layers_dim": "width", "batch_norm": "batch norm"}
 ROLES = {"teacher": "teacher", "baseline": "baseline student", "distilled": "distilled"}
 
 
@@ -40,6 +41,11 @@ class Condition:
     def residual(self) -> bool | None:
         """Whether it has residual connections; None where that is no factor."""
         return next((value for key, value in self.record.factors.items() if _tail(key) == "residual"), None)
+
+    @property
+    def parameters(self) -> int | None:
+        """How many numbers the network learns, as its trials tell it."""
+        return next((trial.parameters for _, trial in self.trials if trial.parameters is not None), None)
 
     def outcomes(self, metric: str) -> dict[int, float]:
         """The metric at each seed whose trial finished with a number."""

@@ -33,7 +33,7 @@ class Table:
     @property
     def data_uri(self) -> str:
         """The CSV as an address that needs no server."""
-        return "data:text/csv;charset=utf-8," + quote(self.csv, safe=",;:/-_.~()*!+=@")
+        return "data:text/csv;charset=utf-8," + quote(self.csv, ",;:/-_.~()*!+=@", errors="replace")
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> Table:

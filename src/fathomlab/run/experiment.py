@@ -19,7 +19,7 @@ from fathomlab.plan import Plan, Trial, packs
 from fathomlab.run import cost, provenance
 from fathomlab.run.local import Where, run_packs
 from fathomlab.run.resolve import recipe
-from fathomlab.run.resume import begun_packs, check_drift, newest_step
+from fathomlab.run.resume import begun_packs, check_drift, clear_finished, newest_step
 from fathomlab.run.signals import Stop
 from fathomlab.store.lock import locked
 from fathomlab.store.reading import Store
@@ -110,6 +110,8 @@ def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> 
     with locked(runs, how.wait, lambda text: emit({"event": "warning", "text": text})) as lock:
         known = {trial.hash: store.trial(trial.hash).status for trial in plan.trials}
         todo = [trial for trial in plan.trials if known[trial.hash] not in DONE]
+        finished = [trial for trial in plan.trials if known[trial.hash] in DONE]
+        clear_finished(runs, finished, lambda member: store.trial(member).status in DONE)
         name = how.name or experiment_name(plan)
         groups = _prepared(plan, todo, runs, how)
         record = _record(plan) | _history(plan, store, name)

@@ -142,17 +142,22 @@ class _Pack:
         """Train, measure, test, and write the results."""
         each, epochs = self.training.steps_per_epoch, self.training.common.epochs
         due = {name: steps(at, each, epochs) for name, (_, at) in self.probes.items()}
-        for snapshot in train(self.training, frozenset[int]().union(*due.values())):
+        over = self._over()  # stopped while it was being tested
+        for snapshot in () if over else train(self.training, frozenset[int]().union(*due.values())):
             for name, (probe, _) in self.probes.items():
                 if snapshot.step in due[name]:
                     self._measure(name, probe, snapshot)
             if snapshot.validation is not None:
                 self._epoch(snapshot)
-                if all(replica.done or replica.diverged for replica in self.keeper.replicas):
+                if self._over():
                     break
                 if self.keeper.due(ends_epoch=True):
                     self.keeper.save(self.training)
         self._finish()
+
+    def _over(self) -> bool:
+        """Whether all have diverged, so that nothing is left to train."""
+        return all(replica.diverged for replica in self.keeper.replicas)
 
     def _poll(self) -> None:
         """Between two steps, or two batches of an evaluation: keep what there is, where it is time or the end is asked for."""

@@ -1,14 +1,14 @@
 """What interrupted trials need to go on: the packs in which they began, and the environment. No torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import UserError
 from fathomlab.plan import Trial
 from fathomlab.run.environment import drift, environment
-from fathomlab.store.states import newest_about, state_steps
+from fathomlab.store.states import newest_about, retire, state_steps
 
 
 def newest_step(runs: Path, trial: Trial) -> int:
@@ -35,6 +35,21 @@ def begun_packs(runs: Path, trials: Sequence[Trial]) -> tuple[list[list[Trial]],
         found[members] = [member for member in pack if member is not None]
         taken |= set(members)
     return list(found.values()), fresh
+
+
+def clear_finished(runs: Path, trials: Sequence[Trial], done: Callable[[str], bool]) -> None:
+    """Remove the states of finished trials that a killed run has left, unless a member of their pack still needs them.
+
+    Args:
+        runs: The store.
+        trials: Finished ones.
+        done: Whether the trial of a hash has its result.
+    """
+    for trial in trials:
+        folder = runs / "trials" / trial.hash
+        about = newest_about(folder) if state_steps(folder) else None
+        if about is not None and all(done(member) for member in about["members"]):
+            retire(folder, [])
 
 
 def check_drift(runs: Path, trials: Sequence[Trial], device: str) -> None:

@@ -30,7 +30,7 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(trial)
     epochs, status = also.get("epochs", 6), also.get("status", "finished")
-    content = {"seed": seed, "factors": factors, "training": {"lr": 0.001}}
+    content = contents(factors, seed, also)
     (folder / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": content}))
     curve = [accuracy * (1 - 0.6 * math.exp(-3 * (e + 1) / epochs)) + draw.gauss(0, 0.004) for e in range(epochs)]
     rows = [
@@ -46,15 +46,17 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
         }
         for e, value in enumerate(curve)
     ]
-    if status == "diverged":
+    if status == "diverged" and rows:
         rows[-1].update({"train/loss": None, "val/loss": None})
     (folder / "metrics.jsonl").write_text(lines(rows))
     if "layers" in also:
         (folder / "gradients.jsonl").write_text(lines(snapshots(also["layers"], also["slope"], epochs, draw)))
-    metrics = {key: rows[-1][key] for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")}
+        for name in ("updates", "representation", "noise"):
+            (folder / f"{name}.jsonl").write_text(lines(probe(name, also["layers"], also["slope"])))
+    metrics = {key: rows[-1][key] for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if rows}
     best = also.get("best", accuracy + 0.001)
     metrics |= {"test/loss": 0.1, "test/accuracy": accuracy, "best/epoch": max(1, epochs - 1)}
-    metrics |= {"best/val/accuracy": max(curve), "best/test/loss": 0.1, "best/test/accuracy": best}
+    metrics |= {"best/val/accuracy": max(curve, default=0.0), "best/test/loss": 0.1, "best/test/accuracy": best}
     result = {
         "format": 1,
         "trial": trial,
@@ -65,10 +67,47 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
         "steps": 375 * epochs,
         "seconds": 1.25 * epochs,
         "metrics": metrics if status == "finished" else {},
+        "outcome": outcome(accuracy, also.get("role")) if status == "finished" else {},
     }
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "provenance.json").write_text(json.dumps(provenance(also.get("data", "mnist"))))
     return trial
+
+
+def contents(factors: dict[str, Any], seed: int, also: dict[str, Any]) -> dict[str, Any]:
+    """Resolved options as a trial has them."""
+    params: dict[str, Any] = {"activation": "ReLU", "batch_norm": False, "hidden_layers_num": 5, "input_size": 784}
+    params |= {"layers_dim": 128, "class_num": 10, "residual": False, "init": "torch"}
+    params |= {key.rsplit(".", 1)[-1]: level for key, level in factors.items() if key.startswith("model.params.")}
+    model = {"type": "MLP", "params": params}
+    if also.get("data") == "cifar-10":
+        layers = factors.get("model.params.layers", [1, 1, 1, 1])
+        model = {"type": "CNN", "params": {"layers": layers, "num_classes": 10}}
+    made: dict[str, Any] = {
+        "seed": seed,
+        "data": {"name": also.get("data", "mnist"), "batch_size": 128, "validation_split": 20.0, "limit": None},
+        "model": model,
+        "training": {
+            "epochs": also.get("epochs", 6),
+            "optimizer": "Adam",
+            "lr": 0.001,
+            "criterion": "CrossEntropyLoss",
+        },
+        "probes": {"gradients": {"at": ["init", 1, "epochs"], "examples": 128}} if "layers" in also else {},
+    }
+    if also.get("role") == "distilled":
+        made["distillation"] = {"alpha": factors["distillation.alpha"], "temperature": 3.0}
+    return made
+
+
+def outcome(accuracy: float, role: str | None) -> dict[str, Any]:
+    """Predictions: one class alone where the accuracy is that of the digit 1, else an even share."""
+    collapsed = accuracy < 0.13
+    predicted = [0, 10_000] + [0] * 8 if collapsed else [1000] * 10
+    bins: list[list[float | None]] = [[None, None, 0.0] for _ in range(15)]
+    bins[1 if collapsed else 14] = [0.12 if collapsed else 0.99, accuracy, 10_000.0]
+    agreement = 0.9 if role == "distilled" else None
+    return {"predicted": predicted, "calibration_error": 0.01, "bins": bins, "agreement": agreement, "examples": 10_000}
 
 
 def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> list[dict[str, Any]]:
@@ -88,9 +127,31 @@ def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> li
     return found
 
 
+def probe(name: str, layers: int, slope: float) -> list[dict[str, Any]]:
+    """Snapshots of another probe at initialisation and after an epoch."""
+    names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1))]
+    columns: dict[str, dict[str, Any]] = {
+        "updates": {
+            "layers": names,
+            "ratio": [0.001 * (place + 1) for place in range(layers + 1)],
+            "weight": [2.0] * (layers + 1),
+            "update": [0.002 * (place + 1) for place in range(layers + 1)],
+        },
+        "representation": {
+            "points": names,
+            "rms": [1.0] * (layers + 1),
+            "spread": [10 ** (slope * place) for place in range(layers + 1)],
+            "correlation": [1 - 10 ** (slope * place) for place in range(layers + 1)],
+            "dead": [None, *[0.5] * layers],
+        },
+        "noise": {"noise_scale": 40.0, "trace": 80.0, "gradient_squared": 2.0, "small": 32, "big": 256},
+    }
+    return [{"step": 375 * epoch, "epoch": epoch, **columns[name]} for epoch in (0, 1)]
+
+
 def provenance(data: str) -> dict[str, Any]:
     """A provenance record, with one file that is not the published one for CIFAR-10."""
-    copies = ["train.bin"] if data == "cifar10" else []
+    copies = ["train.bin"] if data == "cifar-10" else []
     notes = ["read from an imported folder"] if copies else []
     return {
         "versions": {"fathomlab": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.1"},
@@ -181,6 +242,7 @@ def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKU
             label = f"hidden_layers_num={depth} residual={str(residual).lower()}"
             made.append(condition(label, factors, depth, trials))
     title = also.pop("title", "MLP with and without residual connections")
+    also.setdefault("claims", [] if "verdicts" in also else claims())
     write_experiment(root, also.pop("name", "1_2"), title, made, seeds=list(range(42, 42 + seeds)), **also)
 
 
@@ -193,7 +255,7 @@ def write_blocks(root: Path, seeds: int = 1, epochs: int = 1) -> None:
             trials: list[Any] = []
             for seed in range(42, 42 + seeds):
                 accuracy = round(0.58 - (0 if residual else sum(layers) / 100) + seed % 7 / 500, 4)
-                options = {"epochs": epochs, "data": "cifar10", "parameters": 1_000_000 * sum(layers)}
+                options = {"epochs": epochs, "data": "cifar-10", "parameters": 1_000_000 * sum(layers)}
                 trials.append((seed, write_trial(root, "1_3", factors, seed, accuracy, **options)))
             label = f"layers={'-'.join(map(str, layers))} residual={str(residual).lower()}"
             made.append(condition(label, factors, 2 * sum(layers), trials))
@@ -216,24 +278,38 @@ def write_distillation(root: Path, seeds: int = 5, epochs: int = 20) -> None:
         for seed in range(seeds):
             accuracy = round(level + random.Random(digest(role, factors, seed)).gauss(0, 0.002), 4)
             options = {"epochs": 2 * epochs if role == "teacher" else epochs, "parameters": parameters, "role": role}
-            trials.append((seed, write_trial(root, "2_2", factors, seed, accuracy, data="cifar10", **options)))
+            trials.append((seed, write_trial(root, "2_2", factors, seed, accuracy, data="cifar-10", **options)))
         made.append(condition(label, factors, None, trials, role))
-    about: dict[str, Any] = {"factors": ["distillation.alpha"], "verdicts": verdicts(), "seeds": list(range(seeds))}
+    role = {"name": "Distillation gains a point", "factor": "role", "levels": ["distilled", "baseline"]}
+    claims = [role | {"expect": "greater", "matters": 0.01}]
+    about: dict[str, Any] = {"factors": ["distillation.alpha"], "claims": claims, "seeds": list(range(seeds))}
     write_experiment(root, "2_2", "Knowledge distillation on CIFAR-10", made, **about)
 
 
-def verdicts() -> list[dict[str, Any]]:
-    """Three verdicts, one of each kind."""
-    numbers = {"effect": 3.18, "low": 2.81, "high": 3.55, "n": 5, "exploratory": False}
+def claims() -> list[dict[str, Any]]:
+    """A claim of each kind about depth and residual connections."""
+    both = {"factor": "residual", "levels": [True, False]}
     return [
-        {"name": "gain", "sentence": "Distillation gains at least 1 point at alpha 0.8.", "verdict": "supported"}
-        | numbers,
-        {"name": "alpha", "sentence": "Alpha 0.9 is better than 0.7.", "verdict": "undecided"}
-        | numbers
-        | {"effect": 0.41, "low": -0.2, "high": 1.02},
-        {"name": "late", "sentence": "The student beats its teacher.", "verdict": "refuted"}
-        | numbers
-        | {"effect": -1.0, "low": -1.4, "high": -0.6, "exploratory": True},
+        {
+            "name": "No difference at depth 5",
+            **both,
+            "at": {"hidden_layers_num": 5},
+            "expect": "equal",
+            "matters": 0.02,
+        },
+        {
+            "name": "Shortcuts help at depth 20",
+            **both,
+            "at": {"hidden_layers_num": 20},
+            "expect": "greater",
+            "matters": 0.02,
+        },
+        {"name": "More seeds above 90 % at depth 40", **both, "at": {"hidden_layers_num": 40}, "expect": "greater"}
+        | {"kind": "success", "threshold": 0.9, "matters": 0.5},
+        {"name": "Depth hurts plain nets", "kind": "trend", "factor": "hidden_layers_num", "levels": [5, 10, 20, 40]}
+        | {"at": {"residual": False}, "expect": "less"},
+        {"name": "Plain nets of 40 layers are at chance", "factor": "residual", "levels": [False], "reference": 0.1135}
+        | {"at": {"hidden_layers_num": 40}, "expect": "equal", "matters": 0.01},
     ]
 
 

@@ -12,7 +12,7 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.report.curves import thinned
 from fathomlab.report.figures import slimmed
-from fathomlab.report.heatmaps import spread
+from fathomlab.report.grids import spread
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.pixels import colour, picture
 from fathomlab.report.study import word

@@ -13,6 +13,7 @@ from fathomlab.store.reading import Store
 
 PAYLOADS = (
     "<script>alert(1)</script>",
+    "</script><iframe onload=alert(1)>",
     "<!--<script>",
     '"><img src=x onerror=alert(1)>',
     "'><svg onload=alert(1)>",
@@ -53,8 +54,8 @@ def skeletons(
 
     def made(text: str) -> tuple[Skeleton, Skeleton]:
         root = tmp_path_factory.mktemp("hostile")
-        claim = {"name": text, "sentence": text, "verdict": "supported", "effect": 1.0, "low": 0.5, "high": 1.5, "n": 5}
-        about = {"title": text, "overrides": [text], "source": text, "created": text, "verdicts": [claim]}
+        claim = {"name": text, "factor": "residual", "levels": [True, False], "expect": "greater"}
+        about = {"title": text, "overrides": [text], "source": text, "created": text, "claims": [claim]}
         about |= {"yaml": f"# Question: {text}?\nname: {text}\n", "resolved": {"key": text}, "claims_hash": text}
         stores.write_depths(root, depths=(20,), epochs=2, cause=text, **about)
         spoil(root, text)

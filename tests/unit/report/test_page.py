@@ -12,10 +12,12 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
+from fathomlab.analysis.compare import summary
 from fathomlab.base.problems import UserError
 from fathomlab.report.page import question, write_index, write_report
 from fathomlab.store.reading import Store
@@ -63,6 +65,13 @@ def tables(text: str) -> dict[str, list[dict[str, str]]]:
     return found
 
 
+def embedded(text: str) -> dict[str, Any]:
+    """The numbers that a page carries for other programs."""
+    found = re.search(r'<script type="application/json" id="results">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
 def results(store: Store, name: str) -> dict[str, dict[int, dict[str, float]]]:
     """Label to seed to metrics of finished trials, straight from the files."""
     about = json.loads((store.root / "experiments" / name / "experiment.json").read_text())
@@ -78,12 +87,13 @@ def results(store: Store, name: str) -> dict[str, dict[int, dict[str, float]]]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_page_is_small_and_loads_nothing(written: Store, name: str):
-    """No script, no address outside the page, a policy that forbids it anyway."""
+    """No script but data, no address outside the page, a policy that forbids it anyway."""
     text = page(written, name)
-    assert len(text.encode()) < 500_000
+    assert len(text.encode()) < 700_000
     parsed = elements(text)
     kinds = {tag for tag, _ in parsed.tags}
-    assert not kinds & {"script", "link", "iframe", "object", "embed", "img", "form", "base"}
+    assert [keys for tag, keys in parsed.tags if tag == "script"] == [{"type": "application/json", "id": "results"}]
+    assert not kinds & {"link", "iframe", "object", "embed", "img", "form", "base"}
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in parsed.tags
     for tag, attributes in parsed.tags:
@@ -142,12 +152,12 @@ def test_another_process_writes_the_same_bytes_without_torch(written: Store):
 
 
 def test_seventy_two_trials_take_less_than_four_seconds(written: Store):
-    """The largest of the four; the best of two."""
+    """The largest of the four, in time of the processor; the best of two."""
     times: list[float] = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.process_time()
         write_report(written, "1_1")
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 4
 
 
@@ -218,15 +228,87 @@ def test_failures_unofficial_data_and_reads_are_prominent(written: Store):
 def test_verdicts_come_first(written: Store, stores: ModuleType):
     """As cards, before the computed answer; those passed win over those recorded."""
     text = elements(page(written, "2_2")).text
-    assert text.index("Distillation gains at least 1 point") < text.index("What does distillation gain?")
-    assert "exploratory" in text
+    assert text.index("Distillation gains a point") < text.index("What does distillation gain?")
     try:
         passed = [{"name": "a", "sentence": "A claim passed in.", "verdict": "refuted"}]
         path = write_report(written, "2_2", passed)
         assert "A claim passed in." in path.read_text()
-        assert "Distillation gains at least" not in path.read_text()
+        assert embedded(path.read_text())["verdicts"] == passed
     finally:
         write_report(written, "2_2")
+
+
+def test_the_embedded_numbers_are_those_of_the_summary(written: Store):
+    """What a comparison of two reports reads: the same as the analysis says, whatever markup the records hold."""
+    for name in EXPERIMENTS:
+        known = json.loads(json.dumps(summary(written, written.experiment(name))))
+        assert embedded(page(written, name)) == known
+
+
+ORDER = ["answer", "failures", "claims", "curves", "accuracy", "gradients", "probes", "distillation", "predictions"]
+ORDER += ["audit", "cost", "methods", "provenance", "trials"]
+
+
+@pytest.mark.parametrize(("name", "absent"), [("1_2", {"distillation"}), ("2_2", {"failures", "gradients", "probes"})])
+def test_sections_stand_in_the_order_of_the_requirements(written: Store, name: str, absent: set[str]):
+    """Verdicts first, all trials last; the contents name each section that there is, and no other."""
+    parsed = elements(page(written, name))
+    found = [keys["id"] for tag, keys in parsed.tags if tag == "section"]
+    assert found == [section for section in ORDER if section not in absent]
+    links = [
+        (keys["href"] or "")[1:] for tag, keys in parsed.tags if tag == "a" and (keys.get("href") or "#") != "#content"
+    ]
+    assert [link for link in links if link in ORDER][: len(found)] == found
+
+
+def test_a_page_of_failed_trials_only_is_sensible(stores: ModuleType, tmp_path: Path):
+    """No figure, no empty section, no question mark in place of a number; every failure with its cause."""
+    trials = [
+        (seed, stores.write_trial(tmp_path, "x", {}, seed, 0.5, status="failed", cause=f"no memory {seed}", epochs=0))
+        for seed in range(12)
+    ]
+    for _, trial in trials:
+        (tmp_path / "trials" / trial / "metrics.jsonl").unlink()
+    stores.write_experiment(tmp_path, "x", "Nothing worked", [stores.condition("", {}, None, trials)], seeds=[0])
+    text = write_report(Store(tmp_path), "x").read_text()
+    parsed = elements(text)
+    found = [keys["id"] for tag, keys in parsed.tags if tag == "section"]
+    assert found == ["answer", "failures", "cost", "methods", "provenance", "trials"]
+    assert 'role="img"' not in text
+    assert "no memory 0" in parsed.text
+    assert tables(text)["trials"][11]["cause"] == "no memory 11"
+    assert "12 trials gave no result" in parsed.text
+
+
+def test_claims_that_cannot_be_read_are_told(stores: ModuleType, tmp_path: Path):
+    """A claim of a kind that this version does not know leaves a page with the reason."""
+    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[{"name": "a", "factor": "residual", "kind": "magic"}])
+    text = elements(write_report(Store(tmp_path), "1_2").read_text()).text
+    assert "The claims cannot be judged" in text
+    assert "magic" in text
+    assert write_index(Store(tmp_path)).is_file()
+
+
+def test_interrupted_trials_count_as_not_done(stores: ModuleType, tmp_path: Path):
+    """Neither failed nor finished, and named."""
+    stores.write_blocks(tmp_path, seeds=1, epochs=3)
+    store = Store(tmp_path)
+    trial = store.experiment("1_3").conditions[0].trials[0][1]
+    (tmp_path / "trials" / trial / "result.json").unlink()
+    text = elements(write_report(store, "1_3").read_text()).text
+    assert "1 not done yet (1 interrupted)" in text
+    assert "Failed trials" not in text
+    assert "1 trial not done yet" in text.replace("\u00a0", " ")
+
+
+@pytest.mark.slow
+def test_a_thousand_trials_take_less_than_ten_seconds(stores: ModuleType, tmp_path: Path):
+    """125 seeds of the experiment with all probes, in time of the processor; and still a page that can be mailed."""
+    stores.write_depths(tmp_path, seeds=125, epochs=5)
+    start = time.process_time()
+    path = write_report(Store(tmp_path), "1_2")
+    assert time.process_time() - start < 10
+    assert path.stat().st_size < 1_500_000
 
 
 def test_the_index_links_every_report(written: Store):
@@ -270,6 +352,7 @@ def test_an_unknown_experiment_is_the_users_mistake(written: Store):
     [
         ("# What?\nseed: 1\n", "What?"),
         ("\n# Cost: little\n# Question: Why?\nseed: 1\n# Question: no\n", "Why?"),
+        ("# Question: is it\n#           this?\n# Cost: much\n", "Is it this?"),
         ("seed: 1\n# late\n", ""),
         ("", ""),
     ],

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.run.experiment import Summary, run_experiment
+from fathomlab.run.experiment import How, Summary, run_experiment
+from fathomlab.run.signals import Stop
 from fathomlab.store.reading import Store
 
 Event = Mapping[str, Any]
@@ -33,7 +34,7 @@ class Laboratory:
             watch(event)
 
         self.plan = fathomlab.load(source, overrides)
-        return run_experiment(self.plan, self.root, "cpu", workers, emit)
+        return run_experiment(self.plan, self.root, How("cpu", workers), emit, Stop())
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Metrics and curves of the last plan's trials but for the time they took, by hash."""

@@ -11,7 +11,7 @@ import fathomlab.api
 from fathomlab.base.problems import UserError
 from fathomlab.run import pack
 from fathomlab.run.experiment import worker_count
-from fathomlab.store.checkpoints import load_tensors
+from fathomlab.store.checkpoints import load_sealed, load_tensors
 
 
 def statuses(laboratory: Any) -> list[str]:
@@ -54,7 +54,7 @@ def test_a_run_leaves_everything_in_the_store(laboratory: Any, small: dict[str, 
     assert all(0 <= record.metrics[name] <= 1 for name in record.metrics if name.endswith("accuracy"))
     assert record.provenance["data"]["name"] == "mnist-sample"
     assert record.provenance["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert record.provenance["pack"] == {"size": 1, "place": 0}
+    assert record.provenance["pack"] == {"size": 1, "place": 0, "members": [trial.hash]}
     weights, about = load_tensors(record.folder / "checkpoint.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == record.parameters
     assert about == {"trial": trial.hash, "epoch": 2, "step": 8}
@@ -133,7 +133,9 @@ def test_a_trial_that_diverges_is_an_outcome(laboratory: Any, small: dict[str, A
     assert record.cause.startswith("the loss was not finite at step ")
     assert int(record.cause.rsplit(" ", 1)[1]) in range(1, 9)
     assert record.metrics["test/accuracy"] is None
-    assert not (record.folder / "checkpoint.safetensors").exists()
+    weights, about = load_tensors(record.folder / "checkpoint.safetensors")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    assert about["step"] < int(record.cause.rsplit(" ", 1)[1])
     disturbed = laboratory.results()
     again = laboratory.run(small, "training.lr=0.001,1e20", "seed=0..1", "training.optimizer=SGD")
     assert (again.trained, again.cached, again.failed) == (0, 4, 2)
@@ -173,7 +175,7 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:
-            stored, about = load_tensors(laboratory.root / "trials" / trial.hash / "logits.safetensors")
+            stored, about = load_sealed(laboratory.root / "trials" / trial.hash / "logits.sealed")
             assert stored["logits"].shape[1] == 10
             assert about["trial"] == trial.hash
     losses = {result["test/loss"] for result in laboratory.results().values()}
@@ -191,7 +193,7 @@ def test_a_student_without_teacher_fails_alone(
     summary = laboratory.run(distillation)
     assert (summary.trained, summary.cached, summary.failed) == (1, 2, 1)
     assert laboratory.store.trial(student.hash).cause == (
-        f"its teacher, trial {teacher.hash[:12]}, has no weights: it failed or was not trained"
+        f"its teacher, trial {teacher.hash[:12]}, has no weights to learn from: its weights are missing"
     )
     assert laboratory.store.trial(baseline.hash).status == "finished"
 
@@ -223,7 +225,7 @@ def test_the_experiment_s_record_tells_what_was_asked(laboratory: Any, small: di
     assert record.claims == tuple(claims)
     assert len(record.claims_hash) == 64
     raw = json.loads((record.folder / "experiment.json").read_text())
-    assert raw["format"] == 1
+    assert raw["format"] == 2
     assert raw["seconds"] > 0
 
 

@@ -1,6 +1,9 @@
 """Worker processes: the same numbers as in one process, students after teachers, and a death that stays alone."""
 
 import json
+import os
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -33,31 +36,63 @@ def test_two_workers_give_the_numbers_of_one(laboratory: Any, distillation: dict
     assert json.loads((folder / "provenance.json").read_text())["threads"] == 1
 
 
-def test_a_worker_that_is_killed_costs_its_own_trials_alone(
+def test_a_trial_whose_workers_are_killed_fails_alone(
     laboratory: Any, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """The trial is recorded as failed with the signal; the others finish; the next run trains it again."""
-    holders: dict[str, Any] = {}
+    """Tried once more, then recorded as failed with the signal and the limit of memory; the others finish."""
+    holders: dict[str, int] = {}
     killed: list[str] = []
-    send = local._send
+    send = local._Pool.send
 
-    def note(process: Any, order: Any) -> None:
-        holders[Trial(order["trials"][0]).hash] = process
-        send(process, order)
+    def note(pool: Any, number: int, order: Any) -> None:
+        holders[Trial(order["trials"][0]).hash] = pool.processes[number].pid
+        send(pool, number, order)
+
+    def watch(event: Any) -> None:
+        if event["event"] == "started" and (not killed or event["trials"][0] == killed[0]):
+            killed.append(event["trials"][0])
+            os.kill(holders[killed[0]], signal.SIGKILL)
+
+    monkeypatch.setattr(local._Pool, "send", note)
+    overrides = ("training.epochs=100", "seed=0..3", "run.pack=1")
+    summary = laboratory.run(small, *overrides, workers=2, watch=watch)
+    assert (summary.trained, summary.failed) == (4, 1)
+    assert len(killed) == 2
+    record = laboratory.store.trial(killed[0])
+    assert record.status == "failed"
+    assert re.fullmatch(
+        r"a worker was killed by signal 9 \(SIGKILL\), as the system does when memory runs out "
+        r"\(memory limit \d+\.\d GB\), 2 times",
+        str(record.cause),
+    )
+    warnings = [event["text"] for event in laboratory.events if event["event"] == "warning"]
+    assert [text.split(";")[1] for text in warnings] == [" its 1 trials go on in another."]
+    others = [trial.hash for trial in laboratory.plan.trials if trial.hash != killed[0]]
+    assert [laboratory.store.trial(trial).status for trial in others] == ["finished"] * 3
+    again = laboratory.run(small, *overrides)
+    assert (again.trained, again.cached, again.failed) == (1, 3, 0)
+
+
+def test_a_worker_that_somebody_else_stops_is_replaced(
+    laboratory: Any, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    """A SIGTERM that the driver has not sent is a death like others: nothing is left out, nothing waits for ever."""
+    holders: dict[str, int] = {}
+    killed: list[str] = []
+    send = local._Pool.send
+
+    def note(pool: Any, number: int, order: Any) -> None:
+        holders[Trial(order["trials"][0]).hash] = pool.processes[number].pid
+        send(pool, number, order)
 
     def watch(event: Any) -> None:
         if event["event"] == "started" and not killed:
             killed.append(event["trials"][0])
-            holders[killed[0]].kill()
+            os.kill(holders[killed[0]], signal.SIGTERM)
 
-    monkeypatch.setattr(local, "_send", note)
-    overrides = ("training.epochs=100", "seed=0..3", "run.pack=1")
-    summary = laboratory.run(small, *overrides, workers=2, watch=watch)
-    assert (summary.trained, summary.failed) == (4, 1)
-    (lost,) = killed
-    record = laboratory.store.trial(lost)
-    assert (record.status, record.cause) == ("failed", "the worker was ended by signal 9")
-    others = [trial.hash for trial in laboratory.plan.trials if trial.hash != lost]
-    assert [laboratory.store.trial(trial).status for trial in others] == ["finished"] * 3
-    again = laboratory.run(small, *overrides)
-    assert (again.trained, again.cached, again.failed) == (1, 3, 0)
+    monkeypatch.setattr(local._Pool, "send", note)
+    summary = laboratory.run(small, "training.epochs=100", "seed=0..1", "run.pack=1", workers=2, watch=watch)
+    assert (summary.trained, summary.failed, len(killed)) == (2, 0, 1)
+    record = laboratory.store.trial(killed[0])
+    assert record.status == "finished"
+    assert len(record.provenance["resumed"]) == 1

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
+from fathomlab.store.lock import locked
 from fathomlab.store.reading import Store, TrialRecord
+from fathomlab.store.writing import TrialFolder, write_experiment
 
 TRIAL = "ab" * 32
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -20,7 +23,7 @@ RESULT = {"status": "finished", "cause": None, "parameters": 10, "seconds": 2.5,
 
 
 def write(root: Path, trial: str = TRIAL) -> Path:
-    """A whole trial folder."""
+    """A whole trial folder as the first release wrote them: no checksums anywhere."""
     folder = root / "trials" / trial
     folder.mkdir(parents=True)
     (folder / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": {"seed": 42}}))
@@ -44,19 +47,24 @@ def test_a_whole_trial_is_read_as_it_was_written(tmp_path: Path):
         metrics={"test/accuracy": 0.91},
         curves={"epoch": [1, 2], "step": [375, 750], "val/loss": [0.5, None], "val/accuracy": [0.9, None]},
         gradients=[SNAPSHOT],
+        probes={"gradients": [SNAPSHOT]},
         provenance={"versions": {"torch": "2.13.0"}},
         seconds=2.5,
         folder=folder,
     )
 
 
-def test_a_trial_without_result_is_running_and_without_folder_is_waiting(tmp_path: Path):
-    """Neither is damage."""
+def test_a_trial_without_result_is_running_or_interrupted_and_without_folder_is_waiting(tmp_path: Path):
+    """Running while somebody trains into the store; none of it is damage."""
     folder = write(tmp_path)
     (folder / "result.json").unlink()
     (folder / "provenance.json").unlink()
     store = Store(tmp_path)
-    assert (store.trial(TRIAL).status, store.trial(TRIAL).cause) == ("running", None)
+    assert (store.trial(TRIAL).status, store.trial(TRIAL).cause) == ("interrupted", None)
+    with locked(tmp_path, False, lambda text: None):
+        assert Store(tmp_path).trial(TRIAL).status == "running"
+    (tmp_path / "trials" / ("ef" * 32)).mkdir()
+    assert store.trial("ef" * 32).status == "waiting"
     assert (store.trial("cd" * 32).status, store.trial("cd" * 32).cause) == ("waiting", None)
 
 
@@ -141,6 +149,38 @@ def test_a_prefix_finds_its_trial(tmp_path: Path):
     for prefix, text in (("cde", "too short"), ("abab", "2 trials"), ("ffff", "no trial")):
         with pytest.raises(UserError, match=text):
             store.find(prefix)
+
+
+@pytest.mark.parametrize("name", ["trial.json", "result.json", "experiment.json"])
+def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path, name: str):
+    """What was written by a later release is not guessed at."""
+    content = {"seed": 1}
+    folder = TrialFolder(tmp_path, content_hash(content))
+    folder.begin(content)
+    folder.write("provenance.json", {})
+    folder.finish("finished", None, {}, {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5})
+    experiment = write_experiment(tmp_path, "exp", {})
+    path = (experiment if name == "experiment.json" else folder.path) / name
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    store = Store(tmp_path)
+    cause = store.experiment("exp").cause if name == "experiment.json" else store.trial(folder.trial).cause
+    assert cause == (
+        f"{name} was written by a newer fathomlab (store format 99; this one reads up to 2): upgrade fathomlab"
+    )
+
+
+@pytest.mark.parametrize("text", ['{"format": 2, "seal": "x", "a": 1e999}', '{"seal": "x", "a": "\\ud800"}'])
+def test_a_seal_over_what_is_never_written_does_not_fit(tmp_path: Path, text: str):
+    """Numbers too great and half characters are damage, not errors."""
+    (write(tmp_path) / "result.json").write_text(text)
+    record = Store(tmp_path).trial(TRIAL)
+    assert (record.status, "seal" in str(record.cause)) == ("damaged", True)
+
+
+def test_a_document_without_its_seal_is_damaged(tmp_path: Path):
+    """Since the second format each has one."""
+    (write(tmp_path) / "result.json").write_text(json.dumps({"format": 2, "trial": TRIAL, **RESULT}))
+    assert "seal" in str(Store(tmp_path).trial(TRIAL).cause)
 
 
 def test_an_experiment_is_read_and_a_misspelt_one_suggested(tmp_path: Path):

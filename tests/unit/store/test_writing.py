@@ -1,23 +1,30 @@
 """The writer of the store: what it writes the reader reads back, and nothing half-written looks finished."""
 
+import errno
+import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
 from fathomlab.store.reading import Store
+from fathomlab.store.sealed import seal, whole_records
 from fathomlab.store.writing import TrialFolder, finite, open_store, write_experiment
 
-TRIAL = "ab" * 32
+CONTENT = {"seed": 3, "model": {"type": "MLP"}}
+TRIAL = content_hash(CONTENT)
 FACTS = {"parameters": 10, "epochs": 1, "steps": 4, "seconds": 0.5}
 
 
 def written(root: Path) -> TrialFolder:
     """A trial up to its result."""
-    folder = TrialFolder(root, TRIAL, {"seed": 3, "model": {"type": "MLP"}})
+    folder = TrialFolder(root, TRIAL)
+    folder.begin(CONTENT)
     folder.append("metrics.jsonl", {"epoch": 1, "train/loss": math.nan, "val/loss": 0.5})
     folder.append("metrics.jsonl", {"epoch": 2, "train/loss": math.inf, "val/loss": 0.25})
     folder.write("provenance.json", {"threads": 1})
@@ -29,7 +36,7 @@ def test_what_is_written_is_read_back(tmp_path: Path):
     written(tmp_path).finish("finished", None, {"test/loss": 0.125, "test/accuracy": math.nan}, FACTS)
     record = Store(tmp_path).trial(TRIAL)
     assert (record.status, record.cause) == ("finished", None)
-    assert record.content == {"seed": 3, "model": {"type": "MLP"}}
+    assert record.content == CONTENT
     assert record.curves == {"epoch": [1, 2], "train/loss": [None, None], "val/loss": [0.5, 0.25]}
     assert record.metrics == {"test/loss": 0.125, "test/accuracy": None}
     assert (record.parameters, record.seconds) == (10, 0.5)
@@ -37,9 +44,9 @@ def test_what_is_written_is_read_back(tmp_path: Path):
 
 
 def test_a_trial_is_finished_by_its_result_alone(tmp_path: Path):
-    """Until then it is running, whatever else is there."""
+    """Until then it is interrupted where nobody trains, whatever else is there."""
     folder = written(tmp_path)
-    assert Store(tmp_path).trial(TRIAL).status == "running"
+    assert Store(tmp_path).trial(TRIAL).status == "interrupted"
     folder.finish("diverged", "the loss was not finite at step 2", {}, FACTS)
     record = Store(tmp_path).trial(TRIAL)
     assert (record.status, record.cause) == ("diverged", "the loss was not finite at step 2")
@@ -50,18 +57,24 @@ def test_a_second_attempt_keeps_nothing_of_the_first(tmp_path: Path):
     folder = written(tmp_path)
     folder.finish("failed", "RuntimeError: x", {}, FACTS)
     (folder.path / "checkpoint.safetensors").write_bytes(b"x")
-    TrialFolder(tmp_path, TRIAL, {"seed": 3})
+    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
     assert [path.name for path in folder.path.iterdir()] == ["trial.json"]
-    assert Store(tmp_path).trial(TRIAL).status == "running"
+    assert Store(tmp_path).trial(TRIAL).status == "interrupted"
 
 
 def test_the_result_is_returned_as_it_is_written(tmp_path: Path):
     """The event of a finished trial and its file say the same."""
     folder = written(tmp_path)
     result = folder.finish("finished", None, {"test/loss": 0.5}, FACTS)
-    assert json.loads((folder.path / "result.json").read_text()) == result
+    stored = json.loads((folder.path / "result.json").read_text())
+    assert stored == result | {"seal": seal(result)}
+    files = result.pop("files")
+    assert sorted(files) == ["metrics.jsonl", "provenance.json", "trial.json"]
+    for name, about in files.items():
+        data = (folder.path / name).read_bytes()
+        assert about == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     assert result == {
-        "format": 1,
+        "format": 2,
         "trial": TRIAL,
         "status": "finished",
         "cause": None,
@@ -84,7 +97,7 @@ def test_an_experiment_is_read_back(tmp_path: Path):
     folder = write_experiment(tmp_path, "exp", {"title": "T", "seeds": [1, 2], "seconds": math.nan})
     record = Store(tmp_path).experiment("exp")
     assert (record.title, record.seeds, record.seconds, record.cause) == ("T", (1, 2), None, None)
-    assert json.loads((folder / "experiment.json").read_text())["format"] == 1
+    assert json.loads((folder / "experiment.json").read_text())["format"] == 2
 
 
 def test_a_store_is_made_where_it_is_missing(tmp_path: Path):
@@ -120,3 +133,116 @@ def test_only_finite_numbers_are_written(value: Any, made: Any):
     """JSON has no word for the others."""
     assert finite(value) == made
     assert json.loads(json.dumps(finite(value), allow_nan=False)) == made
+
+
+def test_a_failed_attempt_is_replaced_and_a_damaged_result_is_kept(tmp_path: Path):
+    """What is damaged goes to `damaged/`; nothing of a failed attempt needs to stay."""
+    folder = written(tmp_path)
+    folder.finish("failed", "RuntimeError: x", {}, FACTS)
+    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
+    assert not (tmp_path / "damaged").exists()
+    folder = written(tmp_path)
+    folder.finish("finished", None, {}, FACTS)
+    (folder.path / "metrics.jsonl").write_text("x")
+    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == [f"{TRIAL}-1"]
+
+
+def test_a_log_is_cut_back_to_a_state(tmp_path: Path):
+    """Lines, whole logs and results of later are gone; torn ends and leavings of dead writers, too."""
+    folder = written(tmp_path)
+    state = dict(folder.lines)
+    assert state == {"metrics.jsonl": 2}
+    folder.append("metrics.jsonl", {"epoch": 3})
+    folder.append("gradients.jsonl", {"step": 9})
+    folder.finish("failed", "x", {}, FACTS)
+    with open(folder.path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 4')
+    (folder.path / ".result.json.4000000.tmp").write_text("{")
+    again = TrialFolder(tmp_path, TRIAL)
+    assert again.holds(state)
+    assert not again.holds({"metrics.jsonl": 4})
+    assert not again.holds({"noise.jsonl": 1})
+    again.go_on(state)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["metrics.jsonl", "provenance.json", "trial.json"]
+    again.append("metrics.jsonl", {"epoch": 3})
+    assert [record["epoch"] for record in whole_records(folder.path / "metrics.jsonl")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("written_before", [0, 7])
+def test_what_the_disk_refuses_waits_and_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_before: int
+):
+    """A full disk takes half a line and cannot even cut it off again: no line is lost, torn or doubled afterwards."""
+    folder = written(tmp_path)
+    path = folder.path / "metrics.jsonl"
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Full:
+        """A file on a full disk."""
+
+        def __init__(self, *given: Any, **more: Any):
+            self.file = open(path, "ab", buffering=0)  # noqa: SIM115
+            self.fileno, self.tell = self.file.fileno, self.file.tell
+
+        def __enter__(self) -> "Full":
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            self.file.close()
+
+        def write(self, data: bytes) -> None:
+            self.file.write(data[:written_before])
+            refuse()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fathomlab.store.writing.open", Full, raising=False)
+        patch.setattr(os, "ftruncate", refuse)
+        assert not folder.append("metrics.jsonl", {"epoch": 3})
+    assert len(whole_records(path)) == 2
+    assert folder.append("metrics.jsonl", {"epoch": 4})
+    assert [record["epoch"] for record in whole_records(path)] == [1, 2, 3, 4]
+    assert path.read_bytes().count(b"\n") == 4
+
+
+def test_a_log_whose_fsync_failed_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The kernel says "synchronised" the second time whatever it has lost, so a new file takes the old one's place."""
+    folder = written(tmp_path)
+    path, real = folder.path / "metrics.jsonl", os.fsync
+    before = path.stat().st_ino
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        folder.settle()
+    monkeypatch.setattr(os, "fsync", real)
+    folder.settle()
+    assert path.stat().st_ino != before
+    assert len(whole_records(path)) == 2
+
+
+def test_an_experiment_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With the system's reason and the room that is left."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match=r"record cannot be written: No space left on device \(\d+\.\d MB free\)"):
+        write_experiment(tmp_path, "exp", {})
+
+
+def test_two_may_open_a_store_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The trial file of the one may be gone by the other's hand."""
+    real = os.replace
+
+    def other(before: Any, after: Any) -> None:
+        real(before, after)
+        Path(after).unlink()
+
+    monkeypatch.setattr(os, "replace", other)
+    assert open_store(tmp_path / "runs") == tmp_path / "runs"

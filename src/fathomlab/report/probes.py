@@ -1,0 +1,191 @@
+"""What the other probes measured: one small figure for each number and moment, with its table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from fathomlab.report.curves import panels
+from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
+from fathomlab.report.grids import snapshot_label
+from fathomlab.report.loose import entries, number, numbers
+from fathomlab.report.numbers import significant
+from fathomlab.report.study import Condition, Study
+from fathomlab.report.tables import table
+
+MOST_PANELS = 2
+LEAST_OF_LOG = 1e-12
+MOST_MARKS = 32
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of a probe that has one number for each layer.
+
+    Attributes:
+        names: The column that names the layers.
+        log: Whether to draw it on a logarithmic scale.
+    """
+
+    probe: str
+    column: str
+    names: str
+    title: str
+    log: bool
+
+
+MEASURES = (
+    Measure("updates", "ratio", "layers", "Update over weight, |dW| / |W|", True),
+    Measure("representation", "rms", "points", "Size of the layers' outputs, rms", True),
+    Measure("representation", "spread", "points", "Part of it that depends on the input", True),
+    Measure("representation", "correlation", "points", "Cosine between two inputs", False),
+    Measure("representation", "dead", "points", "Share of dead units", False),
+)
+TITLES = (
+    (
+        "updates",
+        "Updates, layer by layer",
+        "The step that the optimiser takes, as a share of the weights: under Adam the size of a gradient says little about it.",
+    ),
+    (
+        "representation",
+        "What the layers make of different inputs",
+        "Where the cosine goes to 1 and the part that depends on the input to 0, the network computes a constant.",
+    ),
+    (
+        "noise",
+        "Gradient noise scale",
+        "The batch size at which the noise of a gradient is as large as the gradient (McCandlish et al., 2018); trace and "
+        "squared norm are averaged over seeds before dividing. No point where the estimate of the squared norm is not above 0.",
+    ),
+)
+
+
+def probe_figures(study: Study) -> list[tuple[str, str, list[Figure]]]:
+    """Title, explanation and figures of each probe that any trial carries, gradients apart."""
+    found: list[tuple[str, str, list[Figure]]] = []
+    groups = panels(study)
+    for probe, title, note in TITLES:
+        have = [
+            (panel, [item for item in conditions if any(trial.probes.get(probe) for _, trial in item.trials)])
+            for panel, conditions in groups
+        ]
+        have = [(panel, conditions) for panel, conditions in have if conditions][:MOST_PANELS]
+        figures = _noise(have) if probe == "noise" else _profiles(probe, have)
+        if figures:
+            found.append((title, note, figures))
+    return found
+
+
+def _profiles(probe: str, groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
+    figures: list[Figure] = []
+    for measure in MEASURES:
+        for panel, conditions in groups if measure.probe == probe else ():
+            for when, place in (("at initialisation", 0), ("at the end", -1)):
+                figure = _profile(measure, panel, conditions, when, place, len(figures) + 1)
+                if figure is not None:
+                    figures.append(figure)
+    return figures
+
+
+def _profile(
+    measure: Measure, panel: str, conditions: Sequence[Condition], when: str, place: int, number_: int
+) -> Figure | None:
+    lines: list[tuple[str, list[str], list[float | None]]] = []
+    for condition in conditions:
+        snapshots = [trial.probes.get(measure.probe, []) for _, trial in condition.trials]
+        layers, values = _over_layers([own[place] for own in snapshots if len(own) > (place == -1)], measure)
+        if any(value is not None for value in values):
+            lines.append((condition.level or condition.name, layers, values))
+    if not lines:
+        return None
+    name = f"{measure.probe}-{number_}"
+    title = f"{measure.title}, {', '.join(text for text in (panel, when) if text)}"
+    texts = [text for text, _, _ in lines]
+    description = f"{title}: over the layers from input to output, mean over seeds, for {', '.join(texts)}."
+    points = [
+        {"x": layer, "v": value, "g": group}
+        for group, (_, _, values) in enumerate(lines)
+        for layer, value in enumerate(values)
+        if value is not None and (not measure.log or value > LEAST_OF_LOG)
+    ]
+    if not points:
+        return None
+    svg = drawn(name, title, description, _lines(points, len(lines), measure.log, "layer, input to output"))
+    longest = max(lines, key=lambda line: len(line[1]))[1]
+    rows = [
+        [layer, *(significant(values[names.index(layer)]) if layer in names else "" for _, names, values in lines)]
+        for layer in longest
+    ]
+    return Figure(name, title, description, svg, table(name, ["layer", *texts], rows), line_keys(texts))
+
+
+def _over_layers(snapshots: Sequence[Mapping[str, Any]], measure: Measure) -> tuple[list[str], list[float | None]]:
+    """Mean over seeds for each layer, geometric where the scale is logarithmic."""
+    rows = [(list(map(str, entries(own.get(measure.names)))), numbers(own.get(measure.column))) for own in snapshots]
+    rows = [(names, values) for names, values in rows if names and names == rows[0][0] and len(names) == len(values)]
+    if not rows:
+        return [], []
+    return rows[0][0], [_mean(column, measure.log) for column in zip(*(values for _, values in rows), strict=True)]
+
+
+def _mean(values: Sequence[float | None], log: bool) -> float | None:
+    known = [value for value in values if value is not None and (value > 0 or not log)]
+    if not known:
+        return None
+    return math.exp(fmean(math.log(value) for value in known)) if log else fmean(known)
+
+
+def _noise(groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
+    figures: list[Figure] = []
+    for place, (panel, conditions) in enumerate(groups, start=1):
+        name = f"noise-{place}"
+        lines = [(condition.level or condition.name, _noise_scales(condition)) for condition in conditions]
+        texts = [text for text, _ in lines]
+        points = [
+            {"x": when, "v": value, "g": group}
+            for group, (_, scales) in enumerate(lines)
+            for when, (_, value) in enumerate(scales)
+            if value is not None
+        ]
+        if not points:
+            continue
+        title = f"Gradient noise scale [examples]{f', {panel}' if panel else ''}"
+        description = f"{title} at each snapshot from initialisation on, for {', '.join(texts)}."
+        svg = drawn(name, title, description, _lines(points, len(lines), True, "snapshot"))
+        longest = max((scales for _, scales in lines), key=len)
+        rows = [
+            [label, *(significant(scales[when][1]) if when < len(scales) else "" for _, scales in lines)]
+            for when, (label, _) in enumerate(longest)
+        ]
+        figures.append(Figure(name, title, description, svg, table(name, ["snapshot", *texts], rows), line_keys(texts)))
+    return figures
+
+
+def _noise_scales(condition: Condition) -> list[tuple[str, float | None]]:
+    """Label of each snapshot and the noise scale there: mean trace over mean squared norm, over the seeds."""
+    series = [own for _, trial in condition.trials if (own := trial.probes.get("noise", []))]
+    found: list[tuple[str, float | None]] = []
+    longest = max(series, key=len) if series else list[dict[str, Any]]()
+    for place, snapshot in enumerate(longest):
+        here = [own[place] for own in series if place < len(own)]
+        pairs = [(number(own.get("trace")), number(own.get("gradient_squared"))) for own in here]
+        known = [(trace, squared) for trace, squared in pairs if trace is not None and squared is not None]
+        squared = fmean(pair[1] for pair in known) if known else 0.0
+        trace = fmean(pair[0] for pair in known) if known else 0.0
+        found.append((snapshot_label(place, snapshot), trace / squared if squared > 0 and trace > 0 else None))
+    return found
+
+
+def _lines(points: list[dict[str, Any]], groups: int, log: bool, title: str) -> dict[str, Any]:
+    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": title, "scale": {"nice": False}}
+    x["axis"] = {"tickMinStep": 1, "tickCount": 6, "format": "d"}
+    axis = {"format": ".1~e" if log else "", "tickCount": 5}
+    y = {"field": "v", "type": "quantitative", "scale": {"type": "log"} if log else {"zero": False}, "axis": axis}
+    color, dash = channel(COLOURS, groups), channel(DASHES, groups)
+    mark: dict[str, Any] = {"type": "line", "strokeWidth": 1.8}
+    if len(points) <= MOST_MARKS:  # a line of one point would not be seen
+        mark["point"] = {"size": 10}
+    encoding = {"x": x, "y": y, "color": color, "strokeDash": dash}
+    return {"height": 140, "data": {"values": points}, "mark": mark, "encoding": encoding}

@@ -1,0 +1,114 @@
+"""Where the numbers come from: versions, hardware, commit, data by content, resumed trials, reads of the test set."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fathomlab.report.loose import entries, mapping
+from fathomlab.report.numbers import count
+from fathomlab.report.study import Study
+from fathomlab.report.tables import Table, table
+
+SHOWN_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of data by content; `official` if its hash is the published one."""
+
+    data: str
+    name: str
+    digest: str
+    official: bool
+
+
+def provenance_table(study: Study) -> Table:
+    """Versions, hardware and commit; a value that differs between trials is listed with its number of trials."""
+    found: dict[str, Counter[str]] = {}
+    for _, _, trial in study.trials:
+        for key, value in _facts(trial.provenance):
+            found.setdefault(key, Counter())[value] += 1
+    rows = [[key, _values(values)] for key, values in found.items()]
+    return table("provenance", ["what", "value"], rows, texts=2)
+
+
+def dirty(study: Study) -> int:
+    """How many trials were trained by a source tree that differs from its commit."""
+    return sum(mapping(trial.provenance.get("git")).get("dirty") is True for _, _, trial in study.trials)
+
+
+def resumed(study: Study) -> list[str]:
+    """What was interrupted and went on, and whether under other circumstances; a sentence each."""
+    again = [trial for _, _, trial in study.trials if entries(trial.provenance.get("resumed"))]
+    if not again:
+        return []
+    drifted = [trial for trial in again if _drifted(trial.provenance)]
+    said = [f"{count(len(again), 'trial')} went on from a checkpoint after an interruption."]
+    if drifted:
+        names = ", ".join(trial.trial[:10] for trial in drifted)
+        said.append(
+            f"{count(len(drifted), 'trial')} went on under another torch, processor, device or code than before: {names}. "
+            "Their numbers are not those of an uninterrupted run."
+        )
+    return said
+
+
+def data_files(study: Study) -> list[DataFile]:
+    """The files that the trials read, by content, those that are no published file first."""
+    found: dict[DataFile, None] = {}
+    for _, _, trial in study.trials:
+        data = mapping(trial.provenance.get("data"))
+        copies = entries(data.get("unofficial"))
+        for name, digest in mapping(data.get("files")).items():
+            found[DataFile(str(data.get("name", "")), name, str(digest), name not in copies)] = None
+    return sorted(found, key=lambda file: (file.official, file.data, file.name, file.digest))
+
+
+def data_notes(study: Study) -> list[str]:
+    """What is to be known about the data, each once."""
+    notes = [entries(mapping(trial.provenance.get("data")).get("notes")) for _, _, trial in study.trials]
+    return list(dict.fromkeys(str(note) for group in notes for note in group))
+
+
+def test_reads(study: Study) -> str:
+    """How often the test set was read, and for which weights."""
+    last = sum("test/accuracy" in trial.metrics for _, _, trial in study.trials)
+    best = sum("best/test/accuracy" in trial.metrics for _, _, trial in study.trials)
+    headline = "the last epoch" if study.metric == "test/accuracy" else "the epoch that was best on validation"
+    return (
+        f"The test set was read after training only: {count(last, 'trial')} measured with the weights of the last "
+        f"epoch, {best} with those that were best on validation. The headline is {headline}, as the file declares; "
+        "nothing was chosen by test accuracy."
+    )
+
+
+def _drifted(provenance: Mapping[str, Any]) -> bool:
+    now = mapping(provenance.get("environment"))
+    before = [mapping(mapping(item).get("environment")) for item in entries(provenance.get("resumed"))]
+    return any(then and then != now for then in before)
+
+
+def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [(str(key), str(value)) for key, value in mapping(provenance.get("versions")).items()]
+    hardware, git, pack = (mapping(provenance.get(key)) for key in ("hardware", "git", "pack"))
+    found += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in hardware.items()]
+    found += [(key, str(provenance[key])) for key in ("device", "precision", "threads") if key in provenance]
+    if "compiled" in provenance:
+        found.append(("compiled", "yes" if provenance["compiled"] is True else "no"))
+    if git:
+        commit = str(git.get("commit") or "not in a repository")
+        found.append(("git commit", f"{commit} with uncommitted changes" if git.get("dirty") else commit))
+    code = mapping(provenance.get("environment")).get("code")
+    if code:
+        found.append(("SHA-256 of the code that computes", str(code)[:SHOWN_DIGITS]))
+    if pack:
+        found.append(("pack size", str(pack.get("size"))))
+    data = mapping(provenance.get("data"))
+    return [*found, ("data", str(data["name"]))] if "name" in data else found
+
+
+def _values(values: Counter[str]) -> str:
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{value} ({count(number, 'trial')})" for value, number in sorted(values.items()))

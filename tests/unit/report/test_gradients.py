@@ -1,0 +1,163 @@
+"""Slopes and gradient maps: closed forms, what theory predicts, and the paired difference by hand."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fathomlab.report.grids import difference
+from fathomlab.report.heatmaps import gradient_figures, probe_cost
+from fathomlab.report.probes import probe_figures
+from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
+from fathomlab.report.study import Study, study
+from fathomlab.store.reading import Store
+
+
+@pytest.fixture(scope="module")
+def about(written: Store) -> Study:
+    """The experiment with gradients."""
+    return study(written, written.experiment("1_2"))
+
+
+def test_a_slope_is_the_least_squares_one():
+    """Exact on a line, minus its rise; halved where a block has two layers; none with a zero or two points."""
+    norms = [math.exp(0.3 * layer) for layer in range(9)]
+    assert slope(norms) == pytest.approx(-0.3)
+    assert slope(norms, stride=2) == pytest.approx(-0.15)
+    bent = [1.0, math.e, 1.0, math.e**3]  # ln: 0, 1, 0, 3; by hand: (1.5*0 + 0.5*1 - 0.5*0 - 1.5*3) / 5
+    assert slope(bent) == pytest.approx(-0.8)
+    assert slope([1.0, 0.0, 1.0]) is None
+    assert slope([1.0, None, 1.0]) is None
+    assert slope([1.0, 2.0]) is None
+
+
+def test_slopes_of_plain_nets_agree_with_theory_and_those_of_residual_nets_do_not(about: Study):
+    """The synthetic norms shrink by 0.39 decades a layer, as theory says (0.896 nats); those of residual nets grow too little."""
+    found = {item.condition.name: item for item in condition_slopes(about)}
+    plain, residual = found["plain, depth 20"], found["residual, depth 20"]
+    assert plain.start is not None
+    assert plain.prediction is not None
+    assert plain.prediction.slope == pytest.approx(math.log(1 / 6) / 2, abs=1e-4)
+    assert plain.start.mean == pytest.approx(-0.39 * math.log(10), abs=0.02)
+    assert plain.agreement == "agrees"
+    assert residual.agreement == "differs"
+
+
+def test_agreement_is_a_matter_of_interval_and_tolerance(about: Study):
+    """Just inside and just outside the widened interval."""
+    item = condition_slopes(about)[0]
+    assert item.start is not None
+    assert item.prediction is not None
+    start = replace(item.start, mean=1.0, low=0.9, high=1.1)
+    inside = replace(item, start=start, prediction=replace(item.prediction, slope=1.14, tolerance=0.05))
+    outside = replace(item, start=start, prediction=replace(item.prediction, slope=1.16, tolerance=0.05))
+    assert (inside.agreement, outside.agreement) == ("agrees", "differs")
+    below = [
+        replace(item, start=start, prediction=replace(item.prediction, slope=0.86, tolerance=t)) for t in (0.05, 0.03)
+    ]
+    assert [found.agreement for found in below] == ["agrees", "differs"]
+    assert replace(item, prediction=None).agreement == ""
+    text = slopes_sentence([inside, outside])
+    assert "1 of 2 predicted slopes agree" in text
+    assert outside.condition.name in text
+
+
+def test_the_table_of_slopes_is_measured_from_the_files(about: Study):
+    """One condition at initialisation, after the first epoch and at the end, from the norms themselves."""
+    table = slopes_table(condition_slopes(about))
+    row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "residual, depth 10")
+    condition = next(item for item in about.conditions if item.name == "residual, depth 10")
+    for column, place in (("at initialisation", 0), ("after epoch 1", 2), ("at the end", -1)):
+        values = [slope(trial.gradients[place]["activation"]) for _, trial in condition.trials]
+        assert row[column] == f"{fmean(value for value in values if value is not None):.4f}"
+    assert row["n"] == "5"
+
+
+def test_a_batch_normalised_plain_net_has_a_depth_limit(stores: ModuleType, tmp_path: Path):
+    """16 depth scales of ln(pi/(pi-1))/2 are 41.8 layers; only with batch norm."""
+    stores.write_depths(tmp_path, depths=(40,), epochs=2)
+    store = Store(tmp_path)
+    assert all(item.limit is None for item in condition_slopes(study(store, store.experiment("1_2"))))
+    for file in (tmp_path / "trials").glob("*/trial.json"):
+        content = json.loads(file.read_text())
+        content["content"]["model"]["params"]["batch_norm"] = True
+        file.write_text(json.dumps(content))
+    found = {item.condition.residual: item.limit for item in condition_slopes(study(store, store.experiment("1_2")))}
+    assert found[False] == pytest.approx(41.8, abs=0.1)
+    assert found[True] is None
+
+
+def test_the_predicted_profile_lies_over_the_measured_one(about: Study):
+    """Same mean height, the predicted steps; nothing where the layers do not fit."""
+    condition = next(item for item in about.conditions if item.name == "plain, depth 5")
+    trial = condition.trials[0][1]
+    measured: list[float | None] = [0.0, 1.0, None, 3.0, 4.0, 5.0]
+    theory = predicted_logs(trial, measured)
+    assert theory[1] - theory[0] == pytest.approx(-math.log10(1 / 6) / 2, abs=1e-3)
+    assert fmean(value for place, value in enumerate(theory) if place != 2) == pytest.approx(13 / 5)
+    assert predicted_logs(trial, measured[:4]) == []
+
+
+def test_the_difference_of_two_maps_is_paired_by_seed(about: Study):
+    """One cell and its deviation by hand; a seed that only one of the two has is left out."""
+    plain, residual = about.residual_pairs()[1]
+    gap = difference(plain, residual, "activation", "points")
+    assert gap is not None
+    logs: list[float] = []
+    for seed, trial in plain.trials:
+        other = dict(residual.trials)[seed]
+        logs.append(math.log10(other.gradients[1]["activation"][3] / trial.gradients[1]["activation"][3]))
+    assert gap.rows[3][1] == pytest.approx(fmean(logs), abs=0.006)
+    assert gap.deviations[3][1] == pytest.approx(stdev(logs))
+    fewer = difference(replace(plain, trials=plain.trials[:3]), residual, "activation", "points")
+    assert fewer is not None
+    assert (gap.seeds, fewer.seeds) == (5, 3)
+    assert difference(replace(plain, trials=()), residual, "activation", "points") is None
+
+
+def test_maps_stand_in_threes(about: Study):
+    """Plain, residual, their difference; activation gradients first; the cost of the probe in images."""
+    activation, weight = gradient_figures(about)
+    assert activation.title.startswith("Activation")
+    assert [figure.title for figure in activation.maps[:3]] == [
+        "plain, depth 5",
+        "residual, depth 5",
+        "residual minus plain, depth 5",
+    ]
+    assert (activation.columns, len(activation.maps), len(weight.profiles)) == (3, 12, 0)
+    assert activation.scales[1].low == -activation.scales[1].high
+    assert "sd over seeds, init" in activation.maps[2].table.columns
+    # 8 snapshots of 128 images beside 6 epochs of 375 steps
+    assert f"{100 * 8 / (6 * 375):.2g} % of the images" in probe_cost(about)
+
+
+def test_other_probes_have_figures_with_tables(about: Study):
+    """Means over seeds of what the files hold, geometric on logarithmic scales; the noise scale is a ratio of means."""
+    found = {title: figures for title, _, figures in probe_figures(about)}
+    assert list(found) == [
+        "Updates, layer by layer",
+        "What the layers make of different inputs",
+        "Gradient noise scale",
+    ]
+    ratio = next(figure for figure in found["Updates, layer by layer"] if "plain, at initialisation" in figure.title)
+    assert dict(zip(ratio.table.columns, ratio.table.rows[2], strict=True))["depth 5"] == "0.003"
+    noise = found["Gradient noise scale"][0].table.rows
+    assert noise[0][:2] == ("init", "40")
+    dead = next(
+        figure
+        for figure in found["What the layers make of different inputs"]
+        if figure.title.startswith("Share of dead")
+    )
+    assert (dead.table.rows[0][1], dead.table.rows[1][1]) == ("", "0.5")
+
+
+def test_no_probe_no_figure(written: Store):
+    """An experiment without probes has none of these."""
+    about = study(written, written.experiment("1_3"))
+    found: list[Any] = [gradient_figures(about), condition_slopes(about), probe_figures(about), probe_cost(about)]
+    assert found == [[], [], [], ""]

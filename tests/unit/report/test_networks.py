@@ -1,0 +1,148 @@
+"""What the networks predict, what distillation gains, what it cost, and the paragraph about it all."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fathomlab.report.cost import cost_table, operations, reused, total_time
+from fathomlab.report.distillation import distillation_sentence, distillation_table, gap_closed
+from fathomlab.report.methods import methods
+from fathomlab.report.outcomes import calibration_figures, calibration_table, collapses, histogram_figures
+from fathomlab.report.provenance import resumed
+from fathomlab.report.study import Study, study
+from fathomlab.store.reading import Store
+
+
+def of(store: Store, name: str) -> Study:
+    """An experiment of a store."""
+    return study(store, store.experiment(name))
+
+
+def test_collapsed_networks_are_named_with_class_and_share(written: Store):
+    """Plain nets of depth 40 answer with the digit 1: its share in the test set is their accuracy."""
+    about = of(written, "1_2")
+    found = collapses(about)
+    assert {(item.condition, item.label, item.share) for item in found} == {("plain, depth 40", "1", 1.0)}
+    assert len(found) == 5
+    assert all(item.truth is not None and item.truth == pytest.approx(0.1135, abs=0.012) for item in found)
+    (figure,) = histogram_figures(about)
+    assert figure.table.rows[1][:2] == ("1", "100.00")
+    assert collapses(of(written, "1_1")) == []
+
+
+def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Path):
+    """More than half is, and its class has no known share where other classes are predicted too."""
+    stores.write_blocks(tmp_path, seeds=1, epochs=2)
+    store = Store(tmp_path)
+    names = [condition.trials[0][1] for condition in store.experiment("1_3").conditions[:2]]
+    for name, counts in zip(names, ([5000, 5000], [5001, 4999]), strict=True):
+        file = tmp_path / "trials" / name / "result.json"
+        result = json.loads(file.read_text())
+        result["outcome"]["predicted"] = counts
+        file.write_text(json.dumps(result))
+    (found,) = collapses(of(store, "1_3"))
+    assert (found.share, found.truth, found.label) == (0.5001, None, "airplane")
+
+
+def test_calibration_pools_seeds_and_averages_errors(written: Store):
+    """Five seeds with 10,000 images each in one bin; 1 % in each trial."""
+    about = of(written, "1_2")
+    table = calibration_table(about)
+    assert table is not None
+    assert table.rows[0] == ("plain, depth 5", "1.00", "1.00", "1.00", "5")
+    figure = calibration_figures(about)[0]
+    row = next(dict(zip(figure.table.columns, row, strict=True)) for row in figure.table.rows if row[0] == "depth 5")
+    assert (row["bin"], row["confidence [%]"], row["images"]) == ("15", "99.00", "50000")
+    condition = about.conditions[0]
+    mean = sum(condition.outcomes("test/accuracy").values()) / 5
+    assert row["accuracy [%]"] == f"{100 * mean:.2f}"
+
+
+def test_the_gap_closed_is_a_ratio_of_paired_means(written: Store):
+    """By hand, in the table and in the sentence; alpha, temperature and agreement as the trials tell them."""
+    about = of(written, "2_2")
+    student = next(item for item in about.conditions if item.name == "distilled, alpha 0.8")
+    top, low, own = (item.outcomes("test/accuracy") for item in (about.conditions[0], about.conditions[1], student))
+    expected = 100 * sum(own[seed] - low[seed] for seed in own) / sum(top[seed] - low[seed] for seed in own)
+    assert gap_closed(about, student) == pytest.approx(expected)
+    table = distillation_table(about)
+    assert table is not None
+    row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == student.name)
+    assert (row["alpha"], row["temperature"], row["gap closed [%]"]) == ("0.8", "3", f"{expected:.1f}")
+    assert (row["agreement with teacher [%]"], row["calibration error [%]"]) == ("90.00", "1.00")
+    assert "alpha 0.8" in distillation_sentence(about)
+    assert "best of 3, which flatters it" in distillation_sentence(about)
+    assert distillation_table(of(written, "1_2")) is None
+
+
+def test_operations_are_counted_by_hand(written: Store):
+    """MLP 784-128 with five hidden layers and ten classes: products of the matrices, six operations each."""
+    about = of(written, "1_2")
+    content = about.conditions[0].trials[0][1].content
+    macs = 784 * 128 + 5 * 128 * 128 + 128 * 10
+    assert operations(content) == 6 * macs * 48_000 * 6
+    assert operations({"model": {"type": "Transformer"}, "data": {"name": "mnist"}}) is None
+    assert operations({}) is None
+    table = cost_table(about)
+    assert (
+        dict(zip(table.columns, table.rows[0], strict=True))["TFLOP a trial"] == f"{6 * macs * 48_000 * 6 / 1e12:.3g}"
+    )
+
+
+def test_trials_begun_before_the_experiment_are_reused(stores: ModuleType, tmp_path: Path):
+    """By the clock of the record."""
+    stores.write_blocks(tmp_path, seeds=1, epochs=2)
+    about = of(Store(tmp_path), "1_3")
+    assert not any(reused(about, trial) for _, _, trial in about.trials)
+    file = tmp_path / "trials" / about.trials[0][2].trial / "provenance.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"started": "2026-11-21T09:00:00+00:00"}))
+    about = of(Store(tmp_path), "1_3")
+    assert [reused(about, trial) for _, _, trial in about.trials[:2]] == [True, False]
+    assert "1 trial had been trained before it began and was reused" in total_time(about).replace("\u00a0", " ")
+
+
+def test_resumed_trials_and_drift_are_told(stores: ModuleType, tmp_path: Path):
+    """Gone on in the same environment, and in another."""
+    stores.write_blocks(tmp_path, seeds=1, epochs=2)
+    about = of(Store(tmp_path), "1_3")
+    assert resumed(about) == []
+    for (_, _, trial), torch in zip(about.trials[:2], ("2.13", "2.12"), strict=True):
+        file = tmp_path / "trials" / trial.trial / "provenance.json"
+        again = {"environment": {"torch": "2.13"}, "resumed": [{"step": 5, "environment": {"torch": torch}}]}
+        file.write_text(json.dumps(json.loads(file.read_text()) | again))
+    about = of(Store(tmp_path), "1_3")
+    first, second = resumed(about)
+    assert first.startswith("2\u00a0trials went on from a checkpoint")
+    assert second.startswith("1\u00a0trial went on under another")
+    assert about.trials[1][2].trial[:10] in second
+
+
+def test_the_methods_say_what_was_done(written: Store):
+    """Facts of the records, each in its words; nothing that was not done."""
+    about = of(written, "1_2")
+    text = " ".join(methods(about, [{"kind": "difference", "expect": "equal", "n": 5}, {"kind": "trend", "n": 5}]))
+    for fact in (
+        "8 conditions, which vary depth 5, depth 10, depth 20 and depth 40; plain and residual",
+        "60,000 training and 10,000 test images of 28 x 28 pixels in 10 classes",
+        "20 % of the training images",
+        "the cross-entropy with Adam at learning rate 0.001, batches of 128 images and 6 epochs, without a schedule",
+        "the same 5 seeds (42, 43, 44, 45 and 46)",
+        "torch 2.13.0 on AMD EPYC 9555",
+        "Up to 4 networks were trained at once",
+        "2 claims were declared before the first trial",
+        "t tests on paired differences and t tests on each seed's least-squares slope per doubling",
+        "(a claim of no difference by two one-sided tests at 5 %)",
+        "2 trials gave no result",
+    ):
+        assert fact in text, fact
+    for absent in ("dropout", "bootstrap", "Distilled", "checkpoint", "look"):
+        assert absent not in text
+    distilled = " ".join(methods(of(written, "2_2"), []))
+    assert "alpha 0.7, 0.8 and 0.9 at temperature 3" in distilled
+    assert "No claim was declared" in distilled
+    assert "No trial failed" in distilled
+    alone = " ".join(methods(of(written, "1_3"), []))
+    assert "One seed allows no interval" in alone
+    assert "bootstraps, labelled so" in " ".join(methods(about, [{"kind": "difference", "n": 20}]))
