@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fathomlab.analysis.verdicts import verdicts
 from fathomlab.base.problems import UserError
 from fathomlab.report.page import write_index, write_report
 from fathomlab.store.lock import locked
@@ -51,9 +50,8 @@ def rewrite_reports(root: Path) -> list[str]:
 def write_reports(root: Path, experiment: str) -> Path:
     """Write an experiment's report and the index over all experiments; returns the report's path."""
     store = Store(root)
-    record = store.experiment(experiment)
     try:
-        path = write_report(store, experiment, verdicts(store, record))
+        path = write_report(store, experiment)
         write_index(store)
     except OSError as error:
         raise UserError(f"{root}: the report cannot be written there: {error.strerror or error}.") from None

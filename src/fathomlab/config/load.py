@@ -287,8 +287,13 @@ def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, 
 
 
 def check_claims(value: Any) -> tuple[Claim, ...]:
-    """Claims from plain data that has been checked before, such as an experiment's record."""
+    """Claims from plain data that has been checked before, such as an experiment's record.
+
+    Raises:
+        ConfigError: It has been changed since.
+    """
     problems: list[Problem] = []
     claims = check(tuple[Claim, ...], value, "claims", problems)
-    assert not problems, problems
+    if problems:
+        raise ConfigError("the experiment's record", problems)
     return claims
