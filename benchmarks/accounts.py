@@ -4,6 +4,7 @@ import inspect
 import io
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ TRAIN, TEST = 60_000, 10_000
 HOMES = {
     "fathomlab.store": "store",
     "fathomlab.run.provenance": "store",
-    "fathomlab.engine.training": "evaluation",
+    "fathomlab.engine.evaluation": "evaluation",
     "fathomlab.probes.outcome": "evaluation",
 }
 
@@ -46,7 +47,10 @@ class Accounts:
 
     @contextmanager
     def account(self, name: str) -> Iterator[None]:
-        """Charge what happens inside to `name`."""
+        """Charge what happens inside to `name`; what other threads do meanwhile is charged to whoever waits for them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         self._charge()
         if name == self._first:
             self._open = ["rest" if open_name == "preparing" else open_name for open_name in self._open]

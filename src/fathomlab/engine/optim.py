@@ -49,7 +49,9 @@ def _per(value: "float | Tensor", like: "Tensor") -> "float | Tensor":
 
 
 def _zeros(values: Tensors) -> "list[Tensor]":
-    return [value.new_zeros(value.shape) for value in values]
+    import torch
+
+    return [torch.zeros_like(value) for value in values]
 
 
 def _undamped(step: "Step", dampening: float) -> "float | Tensor":
@@ -233,6 +235,24 @@ def _like(number: "float | Tensor", like: "Tensor") -> "float | Tensor":
     return number if isinstance(number, float | int) else number.to(like.dtype)
 
 
+def _in_memory(values: Tensors, moved: Tensors) -> "list[Tensor]":
+    """Tensors that are changed in place, as one row of numbers each: the fused kernel reads no strides, or copies what is not
+    contiguous. All of them lie in memory as the values do.
+    """
+    assert all(own.stride() == value.stride() for own, value in zip(moved, values, strict=True))
+    return [own.as_strided((own.numel(),), (1,)) for own in moved]
+
+
+def _laid_out(values: Tensors, gradients: Tensors) -> "list[Tensor]":
+    """The gradients in the memory order of the values."""
+    import torch
+
+    return [
+        gradient if gradient.stride() == value.stride() else torch.empty_like(value).copy_(gradient)
+        for value, gradient in zip(values, gradients, strict=True)
+    ]
+
+
 def _fused_adam(
     part: Adam | AdamW,
     values: Tensors,
@@ -249,11 +269,11 @@ def _fused_adam(
     count = torch.tensor(float(step), device=values[0].device) if isinstance(step, int) else step.float()
     lr = rates.lr.float() if not isinstance(rates.lr, float | int) and rates.lr.is_cuda else rates.lr
     kernel(
-        list(values),
-        [gradient.contiguous() for gradient in gradients],  # the kernel walks memory and reads no strides
-        slots["first"],
-        slots["second"],
-        slots.get("largest", []),
+        _in_memory(values, values),
+        _in_memory(values, _laid_out(values, gradients)),
+        _in_memory(values, slots["first"]),
+        _in_memory(values, slots["second"]),
+        _in_memory(values, slots["largest"]) if "largest" in slots else [],
         [count] * len(values),
         lr=lr,
         beta1=betas[0],

@@ -77,7 +77,7 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
     dtype = storage(recipes[0].precision)
     network = Network([recipe.architecture for recipe in recipes], device)
     replicas = [initial_values(recipe.architecture, recipe.seed) for recipe in recipes]
-    values = {name: torch.stack([values[name] for values in replicas]).to(device, dtype) for name in replicas[0]}
+    values = {name: _laid_out(torch.stack([own[name] for own in replicas]).to(device, dtype)) for name in replicas[0]}
     for value in values.values():
         value.requires_grad_(True)
     buffers = network.buffers(dtype, device)
@@ -94,6 +94,11 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
         best_accuracy=torch.full((len(recipes),), -1.0, device=device, dtype=torch.float64),
         finite=_aside(zeros, values, buffers),
     )
+
+
+def _laid_out(value: Tensor) -> Tensor:
+    """Kernels (k, o, i, h, w) with the channels last in memory, as convolutions read them and give their gradients."""
+    return value if value.dim() < 5 else value.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
 def _aside(epoch: Tensor, values: Tensors, buffers: Tensors) -> Kept:

@@ -54,7 +54,7 @@ class Keeper:
     ):
         """Nothing is touched before `load`.
 
-        `every` is the time between two states [s]; None for 30 s, and epoch ends where that costs at most a hundredth.
+        `every` is the time between two states [s]; None for as often as costs at most a hundredth of the time.
         """
         self.root, self.environment, self.every, self.emit = root, environment, every, emit
         store = Store(root)
@@ -154,11 +154,11 @@ class Keeper:
         self.emit({"event": "warning", "text": text})
 
     def due(self, ends_epoch: bool) -> bool:
-        """Whether to save now: every 30 s, and at the end of an epoch as long as saving takes at most a hundredth of the time."""
+        """Whether to save now: at the end of an epoch, or after 30 s, as long as saving takes at most a hundredth of the time."""
         since = time.monotonic() - self.saved
         if self.every is not None:
             return since >= self.every
-        return since >= (min(INTERVAL, self.cost / COST_SHARE) if ends_epoch else INTERVAL)
+        return since >= max(self.cost / COST_SHARE, 0.0 if ends_epoch else INTERVAL)
 
     def save(self, training: Training) -> bool:
         """Write a state for every unfinished trial; False where the disk refused, and the older states stay."""

@@ -31,6 +31,7 @@ from fathomlab.run.failure import record_failure
 from fathomlab.run.inputs import images_of, teachers_of
 from fathomlab.run.keeper import Keeper, Replica
 from fathomlab.run.resolve import recipe
+from fathomlab.run.settings import deterministic
 from fathomlab.run.signals import Stopped
 from fathomlab.store.checkpoints import save_tensors
 from fathomlab.store.reading import Store
@@ -47,7 +48,7 @@ class Order:
         root: The store.
         device: auto, cpu or cuda.
         logging: Kept beside each trial for exporters.
-        checkpoint_seconds: Time between two checkpoints; None for 30 s, and epoch ends where that costs next to nothing.
+        checkpoint_seconds: Time between two checkpoints; None for at most a hundredth of the time.
         stop: Whether to keep what there is and end; asked between two steps.
     """
 
@@ -263,6 +264,7 @@ class _Pack:
             "precision": self.recipes[0].precision,
             "compiled": self.training.compiled,
             "threads": torch.get_num_threads(),
+            "deterministic": deterministic(),
             "data": {
                 "name": json.loads(self.recipes[0].data)["name"],
                 "files": dict(split.files),

@@ -1,6 +1,7 @@
 """How this process computes: one thread, no denormals, the same kernels each time; put back when training ends."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
@@ -11,17 +12,32 @@ def computing() -> Iterator[None]:
     """One thread a process (results depend on the count, and several processes fill the cores) and denormals flushed.
 
     Plain deep networks have squared gradients of 1e-36 and below, and arithmetic on such numbers is up to 30 times slower.
-    On a CUDA device convolutions are the deterministic ones, so that an interrupted trial goes on with the same bits, and fp32
-    means fp32: torch would take TF32, with ten bits of mantissa, for them.
+    Operations whose result may differ from call to call are refused, with their name as the cause; on a CUDA device torch warns of
+    them instead. There convolutions are the deterministic ones, and fp32 means fp32: torch would take TF32, with ten bits of
+    mantissa, for them.
     """
-    cudnn = torch.backends.cudnn
+    cudnn, cuda = torch.backends.cudnn, torch.cuda.is_available()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; without it products may differ
     threads, before = torch.get_num_threads(), (cudnn.deterministic, cudnn.allow_tf32)
+    strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.set_flush_denormal(True)
     torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=cuda)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     cudnn.deterministic, cudnn.allow_tf32 = True, False
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
+        torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
         cudnn.deterministic, cudnn.allow_tf32 = before
+
+
+def deterministic() -> str:
+    """The mode that provenance names: `strict`, `warned` or `off`."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return "off"
+    return "warned" if torch.is_deterministic_algorithms_warn_only_enabled() else "strict"

@@ -1,0 +1,143 @@
+"""B4-B7: bits flip, files are cut, files go missing; each damage is found before it is believed, and stays alone."""
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import fathomlab
+from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.signals import Stop, Stopped
+from fathomlab.store.reading import Store
+from fathomlab.store.sealed import Damaged, read_sealed, whole_records
+from fathomlab.store.states import newest_about, state_path, state_steps
+from fathomlab.store.upkeep import check_store
+from tests.faults.gate import Found
+from tests.faults.matrix import PLAIN, source
+
+
+@dataclass(frozen=True)
+class Damageable:
+    """A store with two experiments: one finished, one stopped on its way."""
+
+    root: Path
+    finished: tuple[Path, ...]
+    stopped: tuple[Path, ...]
+    experiment: Path
+    interrupted: Any
+
+    def victims(self) -> list[Path]:
+        """Every file of the first finished trial, of the first stopped one, and the experiment's record."""
+        own = [path for folder in (self.finished[0], self.stopped[0]) for path in sorted(folder.iterdir())]
+        # what is only provenance while a trial is trained is written again before it ends
+        return [path for path in own if path != self.stopped[0] / "provenance.json"] + [self.experiment]
+
+
+def make(root: Path) -> Damageable:
+    """Train a little."""
+    given = source(PLAIN)
+    plan = fathomlab.load(given)
+    done = run_experiment(plan, root, How("cpu", 1), lambda event: None, Stop())
+    other = fathomlab.load(given, ["training.lr=0.02", "run.checkpoint_seconds=0"])
+    stop = mock.Mock(spec=Stop)
+    type(stop).signum = mock.PropertyMock(side_effect=[None] * 7 + [2] * 9)
+    try:
+        run_experiment(other, root, How("cpu", 1), lambda event: None, stop)
+        raise AssertionError("was not stopped")
+    except Stopped:
+        pass
+    finished, stopped = (tuple(root / "trials" / trial.hash for trial in own.trials) for own in (plan, other))
+    assert all(len(state_steps(folder)) == 2 for folder in stopped)
+    return Damageable(root, finished, stopped, root / "experiments" / done.experiment / "experiment.json", other)
+
+
+def flipped(data: bytes, draw: random.Random) -> bytes:
+    """1 to 8 bits are others."""
+    changed = bytearray(data)
+    for place in draw.sample(range(8 * len(data)), draw.randint(1, 8)):
+        changed[place // 8] ^= 1 << place % 8
+    return bytes(changed)
+
+
+def cut(data: bytes, draw: random.Random) -> bytes:
+    """The end is missing: 0 to n - 1 bytes are left."""
+    return data[: draw.choice((0, 1, len(data) - 1, draw.randrange(len(data)), draw.randrange(len(data))))]
+
+
+def noticed(store: Damageable, path: Path, before: bytes) -> str:
+    """What is wrong with how a damage to `path` is told; "" where nothing is."""
+    faults = check_store(store.root)["faults"]
+    named = any(str(path) in fault["path"] or path.name in fault["problem"] for fault in faults)
+    if path == store.experiment:
+        record = Store(store.root).experiment(path.parent.name)
+        return "" if (record.cause and named) or _same_json(before, path) else f"{record.cause}, {faults}"
+    if path.suffix == ".sealed":
+        try:
+            read_sealed(path)
+            return "is read"
+        except Damaged:
+            pass
+        about, states = newest_about(path.parent), state_steps(path.parent)
+        good = [step for step in states if state_path(path.parent, step) != path]
+        return (
+            "" if named and about and about["step"] == good[0] else f"{about and about['step']} of {states}, {faults}"
+        )
+    record = Store(store.root).trial(path.parent.name)
+    if path.suffix in (".safetensors", ".bin"):
+        if path.suffix == ".bin" and record.correct() is not None:
+            return "its predictions are believed"
+        return "" if named else f"not named: {faults}"
+    if record.status == "damaged":
+        return "" if path.name in str(record.cause) and named else f"{record.cause}; {faults}"
+    if path.suffix == ".jsonl" and path.parent == store.stopped[0]:  # its last line may be torn: then it is left out
+        whole = [line for line in before.decode().split("\n") if line]
+        left = whole_records(path)
+        lost = len(left) < len(whole)
+        return "" if lost or left == [_record(line) for line in whole] else f"{len(left)} of {len(whole)} lines"
+    return "" if _same_json(before, path) else f"{record.status}: {record.cause}"
+
+
+def _record(line: str) -> Any:
+    value = json.loads(line)
+    value.pop("crc")
+    return value
+
+
+def _same_json(before: bytes, path: Path) -> bool:
+    """Whether a document says the same all the same: a blank became another blank."""
+    try:
+        return json.loads(before) == json.loads(path.read_bytes())
+    except (ValueError, OSError):
+        return False
+
+
+def damages(store: Damageable, count: int, draw: random.Random, ways: tuple[Callable[..., bytes], ...]) -> Found:
+    """Damage one file after the other, and mend it again."""
+    found, victims = Found(), store.victims()
+    others = {folder.name for folder in (*store.finished, *store.stopped)}
+    for number in range(count):
+        path, way = victims[number % len(victims)], ways[number // len(victims) % len(ways)]
+        before = path.read_bytes()
+        damaged = way(before, draw)
+        if damaged == before:
+            continue
+        path.write_bytes(damaged)
+        found.counts[f"{way.__name__}"] += 1
+        what = f"{way.__name__} {path.parent.name[:8]}/{path.name}"
+        problem = noticed(store, path, before)
+        found.check(not problem, f"{what}: {problem}")
+        whole = Store(store.root)
+        statuses = {name: whole.trial(name).status for name in others - {path.parent.name}}
+        found.check(
+            all(
+                status == ("finished" if store.root / "trials" / name in store.finished else "interrupted")
+                for name, status in statuses.items()
+            ),
+            f"{what}: the others are {set(statuses.values())}",
+        )
+        found.check(whole.trials() == sorted(others), f"{what}: not all trials are listed")
+        path.write_bytes(before)
+    return found

@@ -1,0 +1,178 @@
+"""A server that has torch loaded and forks `fathomlab` commands, so that a run begins in milliseconds.
+
+It has one thread and never trains itself. Each command runs in a process group of its own, as from a shell.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
+
+ROOT = Path(__file__).parents[2]
+SURROUNDINGS = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+class Running:
+    """A command in the server's child."""
+
+    def __init__(self, server: "Server", pid: int, output: Path):
+        """Begun as process `pid`; what it says goes to `output`."""
+        self.server, self.pid, self.output, self.status = server, pid, output, None
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status as a shell would see it (negative: died of that signal); None where it still runs."""
+        if self.status is None and self.server.ready(seconds):
+            self.status = self.server.answer()["status"]
+        return self.status
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the whole group, as a terminal does; to nobody where it has ended."""
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signum)
+
+    def said(self) -> str:
+        """All that it has printed."""
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+
+class Server:
+    """The client's side of the server; one command at a time."""
+
+    def __init__(self, folder: Path):
+        """Start it; `folder` takes what commands print."""
+        self.folder, self.number = folder, 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.forks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env=SURROUNDINGS,
+        )
+        self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """Its next line."""
+        line = cast(IO[bytes], self.process.stdout).readline()
+        assert line, "the fork server has died"
+        return json.loads(line)
+
+    def ready(self, seconds: float) -> bool:
+        """Whether it says something within so many seconds."""
+        return bool(select.select([cast(IO[bytes], self.process.stdout)], [], [], max(0.0, seconds))[0])
+
+    def start(self, arguments: Sequence[str], output: Path | None = None, report: bool = True) -> Running:
+        """Begin a command; `output` takes what it prints, a file of the server's folder by default.
+
+        Without `report` no report is written at its end, which takes longer than tiny trials do.
+        """
+        self.number += 1
+        path = output or self.folder / f"{self.number}.txt"
+        pipe = cast(IO[bytes], self.process.stdin)
+        pipe.write(json.dumps({"arguments": list(arguments), "output": str(path), "report": report}).encode() + b"\n")
+        pipe.flush()
+        return Running(self, self.answer()["pid"], path)
+
+    def run(self, arguments: Sequence[str], seconds: float = 120.0, report: bool = True) -> tuple[int, str]:
+        """Run a command to its end: its exit status and what it said."""
+        running = self.start(arguments, report=report)
+        status = running.wait(seconds)
+        assert status is not None, f"{arguments} did not end in {seconds} s"
+        return status, running.said()
+
+    def close(self) -> None:
+        """End it."""
+        cast(IO[bytes], self.process.stdin).close()
+        self.process.wait(10)
+        cast(IO[bytes], self.process.stdout).close()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """A server as long as this lasts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Server(folder)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def gone(group: int, seconds: float = 5.0) -> bool:
+    """Whether a process group has nobody left, or has within so many seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _serve() -> None:
+    import torch
+
+    from fathomlab.cli import main
+    from fathomlab.run import provenance
+
+    provenance.machine()
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "w")
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        told = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _child(told, main)
+        with suppress(OSError):  # here and in the child, so that it holds whoever comes first
+            os.setpgid(pid, pid)
+        print(json.dumps({"pid": pid}), file=answers, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
+
+
+def _child(told: dict[str, Any], main: Any) -> None:
+    status = 70
+    try:
+        os.setpgid(0, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        null, output = os.open(os.devnull, os.O_RDONLY), os.open(told["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.closerange(3, 64)
+        if not told["report"]:
+            import fathomlab.api.running
+
+            fathomlab.api.running.write_reports = lambda root, experiment: root / experiment
+        main(told["arguments"])
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            status = 120
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    _serve()

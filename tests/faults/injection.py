@@ -1,0 +1,181 @@
+"""System calls that fail, or at which the process is killed, one after the other, until a program ends undisturbed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fathomlab.store.reading import Store
+from fathomlab.store.sealed import Damaged, file_sha256, read_sealed
+from fathomlab.store.states import state_path, state_steps
+from fathomlab.store.writing import TrialFolder, write_experiment
+from tests.faults import writers
+from tests.faults.forks import ROOT, SURROUNDINGS
+from tests.faults.gate import Found
+from tests.faults.writers import CONTENT, NEW, OLD, STEPS, TRIAL, WRAPPED
+
+CALLS = ("openat", "write", "fsync", "rename", "unlink", "ftruncate")
+FAULTS = ("KILL", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
+FACTS = {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5}
+
+
+def strace_works() -> bool:
+    """Whether processes can be traced here."""
+    words = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync", "-o", os.devnull, "true"]
+    try:
+        return subprocess.run(words, capture_output=True, timeout=20, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def prepare(program: str, folder: Path) -> None:
+    """The folder before the program begins: what it replaces is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if program in ("replace", "naive"):
+        (folder / "file").write_bytes(OLD)
+    elif program == "experiment":
+        write_experiment(folder, "exp", {"title": "old"})
+    else:
+        (folder / "trials").mkdir()
+        old = TrialFolder(folder, TRIAL)
+        old.begin(CONTENT)
+        old.append("metrics.jsonl", {"epoch": 1, "step": 1, "val/loss": 9.0})
+        old.write("provenance.json", {})
+        old.finish("failed", "an old attempt", {}, FACTS)
+
+
+def run(program: str, folder: Path, call: str = "", number: int = 0, fault: str = "", traced: bool = True):
+    """Run a program with one fault; returns its exit status, what it said, and whether the fault was met."""
+    words = [sys.executable, "-P", "-m", "tests.faults.writers", program, str(folder)]
+    environment = dict(SURROUNDINGS)
+    log = folder.with_suffix(".strace")
+    if not traced:
+        environment["FATHOMLAB_FAULT"] = f"{call}:{number}:{fault}"
+    elif call:
+        how = "signal=KILL" if fault == "KILL" else f"error={fault.rstrip('+')}"
+        every = "+" if fault.endswith("+") else ""
+        paths = [word for path in paths_of(program, folder) for word in ("-P", path)]
+        quick = [] if fault == "KILL" else ["--seccomp-bpf"]  # with which strace 6.1 delivers no signals
+        tracer = ["strace", "-f", *quick, "-qq", "-o", str(log), "-e", f"trace={call}", *paths]
+        words = [*tracer, "-e", f"inject={call}:{how}:when={number}{every}", *words]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=60, check=False)
+    killed = done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    met = killed or "INJECTED" in (log.read_text(errors="replace") if traced and call else done.stderr)
+    return (-signal.SIGKILL if killed else done.returncode), done, met
+
+
+KNOWN: dict[tuple[str, str], list[str]] = {}
+
+
+def paths_of(program: str, folder: Path) -> list[str]:
+    """Every path below the folder that the program touches when nothing goes wrong; their names never change."""
+    key = program, str(folder)
+    if key not in KNOWN:
+        prepare(program, folder)
+        log = folder.with_suffix(".strace")
+        trace = "trace=%file,write,fsync,ftruncate"
+        words = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-y", "-e", trace, "-o", str(log)]
+        words += [sys.executable, "-P", "-m", "tests.faults.writers", program, str(folder)]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=SURROUNDINGS, check=False)
+        assert done.returncode == 0, done.stderr
+        named = re.findall(re.escape(str(folder)) + r'[^"<>\n]*', log.read_text(errors="replace"))
+        KNOWN[key] = sorted(set(named))
+        prepare(program, folder)
+    return KNOWN[key]
+
+
+def problems(program: str, folder: Path, said: Sequence[str], status: int) -> list[str]:
+    """Which promises are broken after a program has met its fault."""
+    if program in ("replace", "naive"):
+        now = (folder / "file").read_bytes() if (folder / "file").exists() else b""
+        whole = now == NEW or (now == OLD and "written" not in said)
+        return [] if whole else [f"{len(now)} bytes that are neither the old nor the new file"]
+    if program == "experiment":
+        record = Store(folder).experiment("exp")
+        whole = record.cause is None and (record.title == "new" or (record.title == "old" and "written" not in said))
+        return [] if whole else [f"experiment: {record.cause or record.title}"]
+    if program == "aside":
+        places = [folder / "trials" / TRIAL, folder / "damaged" / f"{TRIAL}-1"]
+        whole = sum((place / "result.json").exists() for place in places) == 1
+        return [] if whole and (places[1].exists() or not said) else ["neither in its place nor set aside"]
+    return _trial_problems(folder, said, status)
+
+
+def _trial_problems(root: Path, said: Sequence[str], status: int) -> list[str]:
+    found, record = [], Store(root).trial(TRIAL)
+    if "finished" in said and record.status != "finished":
+        found.append(f"promised as finished, is {record.status}: {record.cause}")
+    if record.status == "damaged" and any(word.startswith("state") for word in said):
+        found.append(f"damaged: {record.cause}")
+    if record.status == "finished":
+        found += _unfinished(root)
+    else:
+        promised = max((int(word.split()[1]) for word in said if word.startswith("state")), default=0)
+        if promised > max(_whole_states(root), default=0):
+            found.append(f"the state of step {promised} was promised; whole are {_whole_states(root)}")
+    tell, writers.told = writers.told, lambda word: None
+    try:
+        if record.status != "finished":
+            writers.trial(root)
+    finally:
+        writers.told = tell
+    return found + [f"after going on: {text}" for text in _unfinished(root)]
+
+
+def _whole_states(root: Path) -> list[int]:
+    whole, folder = [], root / "trials" / TRIAL
+    for step in state_steps(folder):
+        try:
+            if read_sealed(state_path(folder, step))[1] == writers.state_bytes(step):
+                whole.append(step)
+        except Damaged:
+            continue
+    return whole
+
+
+def _unfinished(root: Path) -> list[str]:
+    """What a finished trial lacks."""
+    record = Store(root).trial(TRIAL)
+    if record.status != "finished":
+        return [f"{record.status}: {record.cause}"]
+    found = []
+    expected = [writers.line(step) for step in range(1, STEPS + 1)]
+    if record.curves != {name: [own[name] for own in expected] for name in expected[0]}:
+        found.append(f"its log holds {record.curves}")
+    for name, about in record.files.items():
+        if file_sha256(record.folder / name) != about["sha256"]:
+            found.append(f"{name} is not what its result says")
+    return found
+
+
+def points(
+    program: str, folder: Path, calls: Sequence[str], faults: Sequence[str], traced: bool = True, step: int = 1
+) -> Found:
+    """Every `step`-th point of a program: each call, each fault, call after call until none is met any more."""
+    found = Found()
+    for call in calls if traced else [call for call in calls if call in WRAPPED]:
+        for fault in faults:
+            number = 1
+            while True:
+                prepare(program, folder)
+                status, done, met = run(program, folder, call, number, fault, traced)
+                said = done.stdout.split("\n")[:-1]
+                where = f"{program}, {call} {number}, {fault}"
+                if not met:
+                    found.check(status == 0, f"{where}: undisturbed, but ends with {status}: {done.stderr[-300:]}")
+                    break
+                found.counts["points"] += 1
+                found.counts[fault] += 1
+                found.check(status in (0, 3, -signal.SIGKILL), f"{where}: status {status}: {done.stderr[-500:]}")
+                litter = [path.name for path in folder.rglob(".*.tmp")]
+                if fault != "KILL" and call != "unlink":
+                    found.check(not litter, f"{where}: left over: {litter}")
+                for problem in problems(program, folder, said, status):
+                    found.check(False, f"{where}: {problem}")
+                number += step
+    return found

@@ -1,0 +1,135 @@
+"""A1: an experiment is killed at random instants, begun again until it is done, and compared with one left in peace."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from fathomlab.store.reading import Store
+from tests.faults.forks import Server, gone
+from tests.faults.gate import Found
+
+EXPERIMENT = """\
+data: {name: mnist-sample, limit: 250, batch_size: 50, augment: [crop]}
+model: {type: MLP, params: {layers_dim: 8, hidden_layers_num: 1, dropout: 0.1}}
+training: {epochs: 3, optimizer: Adam, scheduler: OneCycleLR}
+experiment: {factors: {model.params.residual: [false, true]}, seeds: 4, probes: {gradients: {at: [init, 3, epochs]}}}
+"""
+UNLIKE = ("seconds", "crc")
+LONGEST = 60.0
+
+
+def command(folder: Path, runs: Path, *more: str) -> list[str]:
+    """`fathomlab run` of the experiment."""
+    path = folder / "kill.yaml"
+    path.write_text(EXPERIMENT)
+    return ["run", str(path), "--runs", str(runs), "--progress", "off", "--workers", "1", *more]
+
+
+def digest(runs: Path) -> dict[str, Any]:
+    """Everything that a run finds, but for times: weights, predictions, logs, results, by trial and file."""
+    found: dict[str, Any] = {}
+    for path in sorted((runs / "trials").glob("*/*")):
+        key = f"{path.parent.name[:8]}/{path.name}"
+        if path.suffix in (".safetensors", ".bin"):
+            found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif path.suffix == ".jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[key] = [{name: value for name, value in line.items() if name not in UNLIKE} for line in lines]
+        elif path.name == "result.json":
+            result = json.loads(path.read_text())
+            found[key] = {name: value for name, value in result.items() if name not in ("seconds", "files", "seal")} | {
+                "files": sorted(result.get("files", ()))
+            }
+        else:
+            found[key] = True
+    return found
+
+
+def unlike(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of what is missing, too much or different; the first differing line of a log is named."""
+    found = []
+    for key in sorted(golden.keys() | other.keys()):
+        one, two = golden.get(key), other.get(key)
+        if one == two:
+            continue
+        place = ""
+        if isinstance(one, list) and isinstance(two, list):
+            first = next((at for at, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), "its end")
+            place = f" from line {first} of {len(one)}, {len(two)}"
+        found.append(f"{key}{place}")
+    return found
+
+
+def finished(runs: Path) -> dict[str, tuple[int, int, str]]:
+    """Trials with a result: which file it is, when written, its bytes."""
+    found = {}
+    for path in (runs / "trials").glob("*/result.json"):
+        about = path.stat()
+        found[path.parent.name] = (about.st_ino, about.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+    return found
+
+
+def _changed(runs: Path, count: int, until: float) -> None:
+    """Return when names in the trials' folders have changed so many times."""
+    before: tuple[Any, ...] = ()
+    while count and time.monotonic() < until:
+        now = []
+        for folder in (runs / "trials").glob("*"):
+            try:
+                now.append((folder.name, *sorted(os.listdir(folder))))
+            except OSError:
+                continue
+        if tuple(sorted(now)) != before:
+            before, count = tuple(sorted(now)), count - 1
+
+
+def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *more: str) -> Found:
+    """Kill so many times; each time an experiment is done, a new one is begun in an empty store."""
+    found, golden_runs = Found(), folder / "golden"
+    began = time.monotonic()
+    status, said = server.run(command(folder, golden_runs, *more, "run.checkpoint_seconds=0"), report=False)
+    assert status == 0, said
+    golden = digest(golden_runs)
+    length, left = time.monotonic() - began, kills
+    while left > 0:
+        runs = folder / "runs"
+        shutil.rmtree(runs, ignore_errors=True)
+        while True:
+            before = finished(runs)
+            every = chance.choice(("0", "0", "0.02", "0.1"))
+            running = server.start(command(folder, runs, *more, f"run.checkpoint_seconds={every}"), report=False)
+            until = time.monotonic() + LONGEST
+            if left <= 0:
+                pass
+            elif chance.random() < 0.5:
+                running.wait(chance.uniform(0, length))
+            else:
+                _changed(runs, chance.randint(1, 80), time.monotonic() + length)
+                time.sleep(chance.choice((0.0, chance.uniform(0, 0.003))))
+            if left > 0 and running.status is None and running.wait(0) is None:
+                running.signal(signal.SIGKILL)
+                left -= 1
+                found.counts["kills"] += 1
+            status = running.wait(until - time.monotonic())
+            found.check(gone(running.pid), "an orphan is left")
+            found.counts["starts"] += 1
+            after = finished(runs)
+            lost = [trial[:8] for trial, about in before.items() if after.get(trial) != about]
+            found.check(not lost, f"finished trials lost or trained again: {lost}")
+            if status != -signal.SIGKILL:
+                break
+        found.counts["experiments"] += 1
+        store = Store(runs)
+        causes = [store.trial(trial).cause for trial in store.trials() if store.trial(trial).status != "finished"]
+        found.check(status == 0, f"exit status {status}: {running.said()[-300:]} {causes}")
+        different = unlike(golden, digest(runs))
+        found.check(not different, f"differs from the undisturbed run: {different[:6]}")
+        extra = [path.name for path in runs.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
+        found.check(not extra, f"left over: {extra}")
+    return found

@@ -1,0 +1,196 @@
+"""C1: a pack is stopped at each kind of place, goes on, and must end with the bits of one that was not stopped."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import fathomlab
+from fathomlab.engine import loop
+from fathomlab.engine.training import Training
+from fathomlab.plan import Trial
+from fathomlab.run import pack
+from fathomlab.run.pack import Order, train_pack
+from fathomlab.run.signals import Stopped
+from fathomlab.store.reading import Store
+from tests.faults.gate import Found
+from tests.faults.kills import digest, unlike
+
+OPTIMISERS = {"momentum": ("SGD", {"momentum": 0.9}), "AdamW": ("AdamW", {}), "Adam": ("Adam", {})}
+SCHEDULES = {
+    "none": (None, {}),
+    "cosine": ("CosineAnnealingLR", {}),
+    "onecycle": ("OneCycleLR", {}),
+    "plateau": ("ReduceLROnPlateau", {"patience": 0, "factor": 0.5, "threshold": 0.9}),
+}
+STOPS = ("step 1", "mid-epoch", "last batch", "evaluation", "after the last epoch")
+KINDS = ("supervised", "distillation")
+EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell of the matrix."""
+
+    optimiser: str
+    schedule: str
+    augmented: bool
+    stop: str
+    kind: str
+
+
+ALL = tuple(itertools.starmap(Case, itertools.product(OPTIMISERS, SCHEDULES, (False, True), STOPS, KINDS)))
+
+
+PLAIN = Case("Adam", "none", False, "", "supervised")
+
+
+def covering(count: int) -> list[Case]:
+    """So many cells in which every level of every axis occurs, chosen greedily by pairs that are new.
+
+    The first is one in which the schedule remembers something when it is stopped.
+    """
+    chosen = [Case("AdamW", "plateau", True, "mid-epoch", "distillation")]
+    seen: set[tuple[Any, ...]] = set()
+
+    def pairs(case: Case) -> set[tuple[Any, ...]]:
+        return set(itertools.combinations(enumerate(vars(case).values()), 2))
+
+    for _ in range(count - 1):
+        seen |= pairs(chosen[-1])
+        best = max((case for case in ALL if case not in chosen), key=lambda case: len(pairs(case) - seen))
+        chosen.append(best)
+    return chosen
+
+
+def source(case: Case) -> dict[str, Any]:
+    """The experiment of a cell: two seeds, nets with batch norm and dropout, 3 epochs of 4 steps."""
+    optimiser, options = OPTIMISERS[case.optimiser]
+    schedule, choices = SCHEDULES[case.schedule]
+    net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": 0.2}
+    training = {"epochs": EPOCHS, "optimizer": optimiser, "optimizer_params": options, "lr": 0.01}
+    training |= {"scheduler": schedule, "scheduler_params": choices}
+    found: dict[str, Any] = {
+        "data": {"name": "mnist-sample", "limit": 200, "batch_size": 48, "augment": ["crop"] if case.augmented else []},
+        "experiment": {"seeds": 2, "probes": {"gradients": {"at": [1, "epochs"]}}},
+    }
+    if case.kind == "supervised":
+        return found | {"model": {"type": "MLP", "params": net}, "training": training}
+    return found | {
+        "teacher_model": {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 1}},
+        "student_model": {"type": "MLP", "params": net},
+        "training_teacher": {"epochs": 1},
+        "training_student": training,
+    }
+
+
+@dataclass
+class Watch:
+    """Follows a pack: a hash of its state after each step, and where it was each time it could be stopped."""
+
+    steps: list[str] = field(default_factory=list)
+    polls: list[tuple[int, str]] = field(default_factory=list)
+    where: str = "training"
+    at: int | None = None
+
+    def stop(self) -> int | None:
+        """Asked between two steps, or two batches of an evaluation."""
+        self.polls.append((len(self.steps), self.where))
+        return 2 if len(self.polls) - 1 == self.at else None
+
+
+def state_hash(training: Training) -> str:
+    """SHA-256 over weights, running statistics, optimiser, schedule and sums."""
+    state, digest = training.state, hashlib.sha256()
+    tensors = [*state.values.values(), *state.buffers.values(), *itertools.chain(*state.slots.values())]
+    for tensor in [*tensors, state.bad_step, state.sums, state.best_accuracy, *state.best.values.values()]:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    memories = [sorted(memory.items()) for memory in state.memories]
+    return hashlib.sha256(f"{digest.hexdigest()} {memories} {state.step} {state.epoch}".encode()).hexdigest()
+
+
+@contextmanager
+def watched(watch: Watch) -> Iterator[None]:
+    """Look on while packs are trained."""
+    real_step, real_evaluate = loop.step, loop.evaluate
+
+    def step(training: Training, *given: Any) -> None:
+        real_step(training, *given)
+        watch.steps.append(state_hash(training))
+
+    def evaluate(*given: Any, **more: Any) -> Any:
+        watch.where = "validation" if more.get("validation") else "test"
+        try:
+            return real_evaluate(*given, **more)
+        finally:
+            watch.where = "training"
+
+    with (
+        mock.patch.object(loop, "step", step),
+        mock.patch.object(loop, "evaluate", evaluate),
+        mock.patch.object(pack, "evaluate", evaluate),
+    ):
+        yield
+
+
+def train(trials: list[Trial], root: Path, at: int | None = None, every: float = 1e9) -> tuple[Watch, bool]:
+    """Train a pack, stopping at the poll of this number; returns what was seen and whether it was stopped."""
+    watch = Watch(at=at)
+    with watched(watch):
+        try:
+            train_pack(trials, Order(root, "cpu", {}, every, watch.stop), lambda event: None)
+        except Stopped:
+            return watch, True
+    return watch, False
+
+
+def poll_of(golden: Watch, stop: str) -> int:
+    """Which poll of the undisturbed run is meant by a kind of place."""
+    per_epoch = len(golden.steps) // EPOCHS
+    wanted = {
+        "step 1": (1, "training"),
+        "mid-epoch": (per_epoch + per_epoch // 2, "training"),
+        "last batch": (per_epoch, "training"),
+        "evaluation": (2 * per_epoch, "validation"),
+        "after the last epoch": (EPOCHS * per_epoch, "test"),
+    }
+    return golden.polls.index(wanted[stop])
+
+
+def combinations(cases: list[Case], folder: Path) -> Found:
+    """Every cell: stop, go on, compare the hash of each step and everything that is kept."""
+    found = Found()
+    golden: dict[tuple[Any, ...], tuple[Watch, dict[str, Any], list[Trial]]] = {}
+    for number, case in enumerate(cases):
+        key = case.optimiser, case.schedule, case.augmented, case.kind
+        root = folder / f"{number}"
+        if key not in golden:
+            planned = fathomlab.load(source(case))
+            last = planned.conditions[-1].trials
+            teachers = [trial.teacher for trial in last if trial.teacher]
+            gold = folder / f"golden-{number}"
+            if teachers:
+                train(teachers, gold)
+            watch, _ = train(list(last), gold)
+            golden[key] = watch, digest(gold), list(last)
+        watch, expected, trials = golden[key]
+        teachers = [trial.teacher for trial in trials if trial.teacher]
+        if teachers:
+            train(teachers, root)
+        first, stopped = train(trials, root, poll_of(watch, case.stop))
+        second, _ = train(trials, root)
+        found.counts["combinations"] += 1
+        found.check(stopped, f"{case}: was not stopped")
+        steps = first.steps + second.steps
+        same = [one == two for one, two in zip(watch.steps, steps, strict=False)]
+        found.check(all(same), f"{case}: the first step that differs is {[*same, False].index(False) + 1}")
+        found.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
+        different = unlike(expected, digest(root))
+        found.check(not different, f"{case}: {different[:5]}")
+        states = {Store(root).trial(trial.hash).status for trial in trials}
+        found.check(states == {"finished"}, f"{case}: {states}")
+    return found

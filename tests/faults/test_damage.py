@@ -1,0 +1,184 @@
+"""B4-B7: damage is found, named, and stays alone; what can go on goes on from the state before."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fathomlab
+from fathomlab.cli import main
+from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.settings import computing
+from fathomlab.run.signals import Stop
+from fathomlab.store.reading import Store
+from fathomlab.store.sealed import unsealed_line
+from fathomlab.store.states import state_path, state_steps
+from fathomlab.store.upkeep import check_store
+from tests.faults.chance import chance
+from tests.faults.damage import Damageable, cut, damages, flipped, make
+from tests.faults.kills import digest, unlike
+from tests.faults.matrix import PLAIN, source
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Damageable:
+    """A store to damage; each test mends what it has damaged, or takes a copy."""
+    return make(tmp_path_factory.mktemp("whole") / "runs")
+
+
+@pytest.fixture
+def copy(whole: Damageable, tmp_path: Path) -> Damageable:
+    """A copy of it."""
+    root = tmp_path / "runs"
+    shutil.copytree(whole.root, root)
+    done, stopped = (
+        tuple(root / folder.relative_to(whole.root) for folder in own) for own in (whole.finished, whole.stopped)
+    )
+    return Damageable(root, done, stopped, root / whole.experiment.relative_to(whole.root), whole.interrupted)
+
+
+def command(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """The exit status of a command and all that it says."""
+    with pytest.raises(SystemExit) as left:
+        main([*words])
+    said = capfd.readouterr()
+    assert "Traceback" not in said.err
+    return int(left.value.code or 0), said.out + said.err
+
+
+def test_a_whole_store_has_no_faults(whole: Damageable):
+    """Nothing is found where nothing is wrong."""
+    assert check_store(whole.root)["faults"] == []
+
+
+def test_fifty_damages_are_found(whole: Damageable):
+    """Flipped bits and cut files, every kind of file."""
+    found = damages(whole, 60, chance("damage"), (flipped, cut))
+    assert sum(found.counts.values()) >= 50
+    found.must_hold()
+
+
+@pytest.mark.slow
+def test_twelve_hundred_damages_are_found(whole: Damageable):
+    """1,000 flips, 200 truncations."""
+    found = damages(whole, 1000, chance("flips", fresh=True), (flipped,))
+    found.add(damages(whole, 205, chance("truncations", fresh=True), (cut,)))
+    assert found.counts["flipped"] >= 1000
+    assert found.counts["cut"] >= 200
+    found.must_hold()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "gradients.jsonl"])
+def test_a_log_cut_at_any_byte_of_its_last_line_loses_that_line(copy: Damageable, name: str):
+    """B6: no half record, no damage; the whole log is read where only the line's end is missing."""
+    path = copy.stopped[0] / name
+    data = path.read_bytes()
+    start = data.rstrip(b"\n").rfind(b"\n") + 1
+    whole = Store(copy.root).trial(path.parent.name).curves if name == "metrics.jsonl" else {}
+    record = Store(copy.root).trial(path.parent.name)
+    for length in range(start, len(data)):
+        path.write_bytes(data[:length])
+        record = Store(copy.root).trial(path.parent.name)
+        assert record.status == "interrupted", length
+        lines = len(record.gradients) if name == "gradients.jsonl" else len(record.curves.get("epoch", ()))
+        expected = data.count(b"\n") - (length < len(data) - 1)
+        assert lines == expected, length
+    assert name == "gradients.jsonl" or record.curves == whole
+
+
+def go_on(copy: Damageable) -> list[str]:
+    """Run the stopped experiment to its end; returns the warnings."""
+    said: list[str] = []
+    with computing():
+        run_experiment(
+            copy.interrupted,
+            copy.root,
+            How("cpu", 1),
+            lambda event: said.append(event["text"]) if event["event"] == "warning" else None,
+            Stop(),
+        )
+    return said
+
+
+@pytest.mark.parametrize("damage", ["none", "newest", "of one member", "both", "log", "log of one"])
+def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_path: Path, damage: str):
+    """B4-B6: the state before, of all members; logs that do not reach their state send it further back, too."""
+    other = tmp_path / "undisturbed"
+    run_experiment(copy.interrupted, other, How("cpu", 1), lambda event: None, Stop())
+    newest, before = state_steps(copy.stopped[0])
+    for folder in copy.stopped if damage in ("newest", "both") else copy.stopped[:1]:
+        if damage in ("newest", "of one member", "both"):
+            state_path(folder, newest).write_bytes(b"")
+        if damage == "both":
+            state_path(folder, before).write_bytes(state_path(folder, before).read_bytes()[:-1])
+    if damage == "log":
+        for folder in copy.stopped:
+            data = (folder / "gradients.jsonl").read_bytes()
+            (folder / "gradients.jsonl").write_bytes(data[: len(data) // 2])
+    if damage == "log of one":
+        path = copy.stopped[1] / "metrics.jsonl"
+        path.write_bytes(path.read_bytes().replace(b"loss", b"lose", 1))
+        assert Store(copy.root).trial(copy.stopped[1].name).cause in (None, "metrics.jsonl, line 1 is damaged")
+    said = go_on(copy)
+    corrupt = {"newest": 2, "of one member": 1, "both": 4}.get(damage, 0)
+    assert sum("is damaged and was set aside" in text for text in said) == corrupt
+    assert ("begin anew" in " ".join(said)) == (damage in ("log", "log of one"))
+    assert len(list(copy.root.glob("trials/*/*.corrupt"))) in (0, corrupt)
+    expected, mine = digest(other), digest(copy.root)
+    names = {folder.name[:8] for folder in copy.stopped}
+    mine = {key: value for key, value in mine.items() if key[:8] in names and not key.endswith(".corrupt")}
+    assert not unlike(expected, mine)
+    assert unsealed_line((copy.stopped[0] / "metrics.jsonl").read_text().splitlines()[0])
+
+
+def test_files_missing_emptied_or_extra_stop_no_command(copy: Damageable, capfd: pytest.CaptureFixture[str]):
+    """B7: list, show, report and check name what is wrong, and work."""
+    runs = ["--runs", str(copy.root)]
+    status, said = command(capfd, "store", "check", *runs)
+    assert (status, "all whole" in said) == (0, True)
+    seldom = {"result.json", "best.safetensors"}  # the commands take their time: two files see them all
+    for path in sorted(copy.finished[0].iterdir()):
+        for emptied in (False, True):
+            data = path.read_bytes()
+            path.write_bytes(b"") if emptied else path.unlink()
+            lost_result = path.name == "result.json" and not emptied  # then the trial is not finished, and that is all
+            record = Store(copy.root).trial(copy.finished[0].name)
+            if path.suffix in (".json", ".jsonl"):
+                assert record.status == ("interrupted" if lost_result else "damaged"), path.name
+            if not lost_result:
+                faults = check_store(copy.root)["faults"]
+                assert any(path.name in fault["path"] + fault["problem"] for fault in faults), path.name
+            if path.name in seldom:
+                assert command(capfd, "store", "check", *runs)[0] == (0 if lost_result else 1)
+                assert command(capfd, "show", copy.finished[0].name[:12], *runs)[0] in (0, 1)
+                status, said = command(capfd, "list", *runs)
+                assert status == 0
+            path.write_bytes(data)
+    for name in ("notes.txt", ".hidden", "extra.jsonl.bak"):
+        (copy.finished[0] / name).write_text("x")
+    assert Store(copy.root).trial(copy.finished[0].name).status == "finished"
+    (copy.finished[0] / "result.json").write_text("{")
+    assert command(capfd, "report", *runs)[0] == 0
+    assert command(capfd, "store", "check", *runs)[0] == 1
+
+
+def test_rebuild_sets_aside_and_the_next_run_trains_again(copy: Damageable, capfd: pytest.CaptureFixture[str]):
+    """A damaged finished trial is kept beside the store's trials; the store is whole then, and the run mends the rest."""
+    golden = digest(copy.root)
+    (copy.finished[0] / "metrics.jsonl").write_text("{}\n")
+    log = copy.stopped[0] / "metrics.jsonl"
+    log.write_bytes(log.read_bytes() + b'{"epoch": 9')
+    (copy.stopped[0] / ".result.json.3999999.tmp").write_text("{")
+    status, said = command(capfd, "store", "rebuild", "--runs", str(copy.root))
+    assert status == 0
+    for word in ("set aside as", "torn end was cut off", "left by a writer that died"):
+        assert word in said
+    assert check_store(copy.root)["faults"] == []
+    assert not copy.finished[0].exists()
+    assert (copy.root / "damaged" / f"{copy.finished[0].name}-1" / "metrics.jsonl").exists()
+    plan = fathomlab.load(source(PLAIN), ["run.pack=2"])
+    run_experiment(plan, copy.root, How("cpu", 1), lambda event: None, Stop())
+    assert Store(copy.root).trial(copy.finished[0].name).status == "finished"
+    keys = {key for key in golden if key.startswith(copy.finished[1].name[:8])}
+    mine = digest(copy.root)
+    assert all(mine[key] == golden[key] for key in keys)

@@ -1,0 +1,162 @@
+"""Programs that write, run as processes of their own while system calls are made to fail. No torch.
+
+Each prints a word as soon as a promise has been given; whatever happens afterwards, the promise must hold. Usage:
+`python -m tests.faults.writers <program> <folder>`. FATHOMLAB_FAULT=<call>:<number>:<fault> injects without strace.
+"""
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fathomlab.base.files import atomic_write
+from fathomlab.base.identity import content_hash
+from fathomlab.base.problems import UserError
+from fathomlab.store.sealed import Damaged, read_sealed, write_sealed
+from fathomlab.store.states import KEPT, retire, state_path, state_steps
+from fathomlab.store.writing import TrialFolder, put_aside, write_experiment
+
+OLD, NEW = b"old" * 3000, b"new" * 4000
+CONTENT = {"seed": 3}
+TRIAL = content_hash(CONTENT)
+STEPS, EPOCH = 6, 2
+PAYLOAD = bytes(range(256)) * 20
+
+
+def told(word: str) -> None:
+    """A promise has been given."""
+    os.write(1, word.encode() + b"\n")
+
+
+def replace(folder: Path) -> None:
+    """One file takes the place of another."""
+    atomic_write(folder / "file", NEW)
+    told("written")
+
+
+def naive(folder: Path) -> None:
+    """The same as most programs do it: this must be found broken."""
+    with open(folder / "file", "wb") as file:
+        file.write(NEW[:6000])
+        file.flush()
+        file.write(NEW[6000:])
+    told("written")
+
+
+def state_bytes(step: int) -> bytes:
+    """What the state of a step holds."""
+    return PAYLOAD + str(step).encode()
+
+
+def line(step: int) -> dict[str, Any]:
+    """What is logged at a step."""
+    return {"epoch": step, "step": step, "val/loss": step / 3}
+
+
+def trial(root: Path) -> None:
+    """A trial from its first file to its result, as the keeper of a pack does it; an old attempt is in the way."""
+    folder = TrialFolder(root, TRIAL)
+    (root / "trials").mkdir(exist_ok=True)
+    first = 0
+    for step in state_steps(folder.path):
+        try:
+            about, payload = read_sealed(state_path(folder.path, step))
+        except Damaged:
+            continue
+        if payload == state_bytes(step) and folder.holds(about["logs"]):
+            folder.go_on(about["logs"])
+            first = step
+            break
+    if not first:
+        folder.begin(CONTENT)
+    for step in range(first + 1, STEPS + 1):
+        folder.append("metrics.jsonl", line(step))
+        if step % EPOCH:
+            continue
+        try:
+            folder.settle()
+            write_sealed(state_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
+        except (OSError, Damaged):
+            continue
+        told(f"state {step}")
+        retire(folder.path, state_steps(folder.path)[:KEPT])
+    folder.write_bytes("checkpoint.safetensors", PAYLOAD)
+    folder.write("provenance.json", {"threads": 1})
+    folder.finish(
+        "finished", None, {"test/loss": 0.5}, {"parameters": 1, "epochs": STEPS, "steps": STEPS, "seconds": 1}
+    )
+    told("finished")
+    retire(folder.path, [])
+
+
+def aside(root: Path) -> None:
+    """A damaged trial is set aside."""
+    told(f"aside {put_aside(root / 'trials' / TRIAL).name}")
+
+
+def experiment(root: Path) -> None:
+    """An experiment's record is written over the one before."""
+    write_experiment(root, "exp", {"title": "new", "yaml": "x" * 9000})
+    told("written")
+
+
+def records(root: Path) -> None:
+    """Many records into a trial of its own; prints the longest times that one took [s]."""
+    count, seed = (int(os.environ[name]) for name in ("FATHOMLAB_RECORDS", "FATHOMLAB_WRITER"))
+    content = {"seed": seed}
+    folder, taken = TrialFolder(root, content_hash(content)), []
+    folder.begin(content)
+    for number in range(1, count + 1):
+        started = time.monotonic()
+        if not folder.append("metrics.jsonl", {"epoch": number, "step": number, "writer": seed}):
+            raise OSError("a record was refused")
+        if number % 100 == 0:
+            folder.settle()
+        taken.append(time.monotonic() - started)
+    folder.write("provenance.json", {})
+    folder.finish("finished", None, {}, {"parameters": 1, "epochs": count, "steps": count, "seconds": 1})
+    told(" ".join(f"{own:.6f}" for own in sorted(taken)[-max(1, count // 50) :]))
+
+
+PROGRAMS: dict[str, Callable[[Path], None]] = {
+    own.__name__: own for own in (replace, naive, trial, aside, experiment, records)
+}
+ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
+WRAPPED = {"fsync": ("fsync",), "rename": ("rename", "replace"), "unlink": ("unlink",), "ftruncate": ("ftruncate",)}
+
+
+def _inject(wanted: str) -> None:
+    """Make call N of one function of `os` fail, or kill this process just before it; with `+` also all that follow."""
+    call, number, fault = wanted.split(":")
+    count = [0]
+
+    def wrapped(real: Callable[..., Any], *given: Any, **more: Any) -> Any:
+        count[0] += 1
+        if count[0] == int(number) or (fault.endswith("+") and count[0] > int(number)):
+            print("INJECTED", file=sys.stderr, flush=True)
+            if fault == "KILL":
+                os.kill(os.getpid(), signal.SIGKILL)
+            code = ERRORS[fault.rstrip("+")]
+            raise OSError(code, os.strerror(code))
+        return real(*given, **more)
+
+    for name in WRAPPED[call]:
+        setattr(os, name, partial(wrapped, getattr(os, name)))
+
+
+if __name__ == "__main__":
+    fault = os.environ.get("FATHOMLAB_FAULT")
+    if fault is None and sys.argv[1] != "records":
+        os.getpid = lambda: 4_000_000  # so that the tracer knows the names of temporary files beforehand
+    elif fault is not None:
+        _inject(fault)
+    try:
+        PROGRAMS[sys.argv[1]](Path(sys.argv[2]))
+    except (OSError, UserError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(3) from None
