@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 
@@ -22,7 +23,9 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     Raises:
         OSError: The disk is full, the folder is missing or read-only; the temporary file is gone then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    main = threading.current_thread() is threading.main_thread()
+    thread = "" if main else f"{threading.get_native_id()}."  # two threads may write one file
+    temporary = path.with_name(f".{path.name}.{thread}{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

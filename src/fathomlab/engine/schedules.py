@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound, Count, Fraction, NonNegative, Positive
 
-Memory = dict[str, float]
+Memory = dict[str, float | int]
 Share = Annotated[float, Bound(above=0, below=1)]
 
 

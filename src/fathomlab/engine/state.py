@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fathomlab.engine.precision import storage
 from fathomlab.engine.recipe import Recipe
+from fathomlab.engine.schedules import Memory
 from fathomlab.models.initial import initial_values
 from fathomlab.models.network import Network
 
@@ -62,7 +63,7 @@ class State:
     values: Tensors
     buffers: Tensors
     slots: dict[str, list[Tensor]]
-    memories: list[dict[str, float]]
+    memories: list[Memory]
     bad_step: Tensor
     sums: Tensor
     best: Kept
