@@ -93,7 +93,9 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [(str(key), str(value)) for key, value in mapping(provenance.get("versions")).items()]
     hardware, git, pack = (mapping(provenance.get(key)) for key in ("hardware", "git", "pack"))
     found += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in hardware.items()]
-    found += [(key, str(provenance[key])) for key in ("device", "precision", "threads", "deterministic") if key in provenance]
+    found += [
+        (key, str(provenance[key])) for key in ("device", "precision", "threads", "deterministic") if key in provenance
+    ]
     if "compiled" in provenance:
         found.append(("compiled", "yes" if provenance["compiled"] is True else "no"))
     if git:

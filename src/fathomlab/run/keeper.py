@@ -109,7 +109,9 @@ class Keeper:
                 self._go_on(training, step, about)
                 return
         if any(found.values()):
-            self.warn(f"{len(found)} trials begin anew: they have no whole checkpoint at a step in common.")
+            self.warn(
+                f"{len(found)} trials begin anew: they have no whole checkpoint of this release at a step in common."
+            )
         for _, replica in self.active:
             replica.folder.begin(replica.trial.content, logging)
 

@@ -27,7 +27,7 @@ def begun_packs(runs: Path, trials: Sequence[Trial]) -> tuple[list[list[Trial]],
         if trial.hash in taken:
             continue
         about = newest_about(runs / "trials" / trial.hash)
-        members = tuple(about["members"]) if about else ()
+        members = tuple(about.get("members", ())) if about else ()  # none in a state of another schema
         pack = [_trial(runs, member) for member in members]
         if not pack or None in pack or taken & set(members):
             fresh.append(trial)
@@ -48,7 +48,7 @@ def clear_finished(runs: Path, trials: Sequence[Trial], done: Callable[[str], bo
     for trial in trials:
         folder = runs / "trials" / trial.hash
         about = newest_about(folder) if state_steps(folder) else None
-        if about is not None and all(done(member) for member in about["members"]):
+        if about is not None and all(done(member) for member in about.get("members", ())):
             retire(folder, [])
 
 
@@ -65,7 +65,7 @@ def check_drift(runs: Path, trials: Sequence[Trial], device: str) -> None:
         found = drift(then | {"gpu": None}, now)
         if found:
             raise UserError(
-                f"trial {trial.hash[:12]} stopped at step {about and about['step']} in another environment; different are: "
+                f"trial {trial.hash[:12]} stopped at step {about and about.get('step')} in another environment; different are: "
                 f"{', '.join(found)}. Its numbers would not be those of an uninterrupted run. To go on all the same, "
                 "recorded with the trial: --allow-drift. To begin such trials anew: fathomlab store prune --unfinished"
             )

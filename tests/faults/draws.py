@@ -1,0 +1,105 @@
+"""C3: every random number that a training of two replicas over two epochs draws, by its purpose."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from torch import Tensor
+
+from fathomlab.base import identity
+from fathomlab.data import augment, split
+from fathomlab.engine import loop, training
+from fathomlab.models import initial, network
+
+PURPOSES = ("order", "flip", "crop", "dropout", "split", "initial")
+RATE = 0.5
+
+
+class Drawn:
+    """The numbers by purpose, an array a call, (replicas, ...) but for split and initial values; and the streams' seeds."""
+
+    def __init__(self) -> None:
+        """Nothing has been drawn."""
+        self.bits: dict[str, list[np.ndarray]] = {purpose: [] for purpose in PURPOSES}
+        self.streams: dict[tuple[Any, ...], int] = {}
+
+    def note(self, purpose: str, values: Any) -> Any:
+        """Keep a copy; returns what was given."""
+        self.bits[purpose].append(values.numpy().copy() if isinstance(values, Tensor) else np.array(values))
+        return values
+
+    def repeats(self) -> tuple[int, int]:
+        """How many of all 64-bit numbers, and of the initial values, are not the first of their kind."""
+        whole = np.concatenate([own.ravel() for purpose in PURPOSES[:-1] for own in self.bits[purpose]])
+        values = np.concatenate([own.ravel() for own in self.bits["initial"]])
+        return whole.size - np.unique(whole).size, values.size - np.unique(values).size
+
+    def chance(self) -> float:
+        """The chance of any repeat among fair draws: pairs over 2^64, and over 2^52 for the initial values (float64)."""
+        whole = sum(own.size for purpose in PURPOSES[:-1] for own in self.bits[purpose])
+        return whole**2 / 2**65 + sum(own.size for own in self.bits["initial"]) ** 2 / 2**53
+
+
+class _Told:
+    """A generator that tells what it draws."""
+
+    def __init__(self, generator: np.random.Generator, purpose: str, drawn: Drawn):
+        self.generator, self.purpose, self.drawn = generator, purpose, drawn
+
+    @property
+    def bit_generator(self) -> "_Told":
+        return self
+
+    def random_raw(self, size: int) -> np.ndarray:
+        return self.drawn.note(self.purpose, self.generator.bit_generator.random_raw(size).view(np.int64)).view("u8")
+
+    def uniform(self, low: float, high: float, size: Any) -> np.ndarray:
+        return self.drawn.note(self.purpose, self.generator.uniform(low, high, size))
+
+    def standard_normal(self, size: Any) -> np.ndarray:
+        return self.drawn.note(self.purpose, self.generator.standard_normal(size))
+
+
+@contextmanager
+def listening() -> Iterator[Drawn]:
+    """Note what is drawn as long as this lasts."""
+    drawn = Drawn()
+    order, draw, uniform, stream, seeds = loop.mix, augment.draw, network.uniform, split.stream, identity.stream_seed
+
+    def shown(keys: Any, epoch: Any, index: Any, purpose: int) -> Any:
+        name = "flip" if purpose == augment.FLIP else "crop"
+        return drawn.note(name, draw(keys, epoch, index, purpose))
+
+    def seed_of(seed: int, purpose: str, *keys: int | str) -> int:
+        number = seeds(seed, purpose, *keys)
+        drawn.streams[seed, purpose, *keys] = number
+        return number
+
+    def told(seed: int, purpose: str, *keys: int | str) -> Any:
+        return _Told(stream(seed, purpose, *keys), purpose, drawn)
+
+    places: list[tuple[ModuleType, str, Any]] = [
+        (loop, "mix", lambda key, counter: drawn.note("order", order(key, counter))),
+        (augment, "draw", shown),
+        (network, "uniform", lambda bits: uniform(drawn.note("dropout", bits))),
+        (split, "stream", told),
+        (initial, "stream", told),
+        (identity, "stream_seed", seed_of),
+        (training, "stream_seed", seed_of),
+    ]
+    with ExitStack() as stack:
+        for module, name, value in places:
+            stack.enter_context(mock.patch.object(module, name, value))
+        yield drawn
+
+
+def train_two(bench: ModuleType, seeds: tuple[int, int] = (42, 43)) -> Drawn:
+    """Two replicas, two epochs of four steps on 1,600 images; dropout, flips and crops."""
+    plain = bench.recipe(bench.mlp(dropout=RATE, layers_dim=20, hidden_layers_num=2), epochs=2, batch_size=400)
+    with listening() as drawn:
+        recipes = [bench.replace(plain, seed=seed, augment=("flip", "crop")) for seed in seeds]
+        bench.trained(recipes, data=bench.pictures(bench.FLAT, 2000))
+    return drawn
