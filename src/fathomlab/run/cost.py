@@ -93,9 +93,14 @@ def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     return max(1, min(most, room // size))
 
 
-def disk_bytes(trial: Trial) -> int:
-    """About what a trial leaves on the disk while it is trained: two states and two sets of weights, and its logs."""
-    return 4 * (2 * 6 + 2) * recipe(trial).architecture.numel + 2**16
+def disk_bytes(groups: Sequence[Sequence[Trial]], workers: int) -> int:
+    """About how much the packs will fill of a disk at once.
+
+    Each trial leaves its last and its best weights and its logs; those in training keep two states of six copies besides.
+    """
+    weights = [[4 * recipe(trial).architecture.numel for trial in group] for group in groups]
+    kept = sum(2 * size + 2**16 for group in weights for size in group)
+    return kept + workers * max((12 * sum(group) for group in weights), default=0)
 
 
 def rate(finished: Iterable[Mapping[str, Any]]) -> float | None:

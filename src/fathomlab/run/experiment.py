@@ -142,10 +142,12 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
     for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):
         if datasets.DATASETS[name].layout is not None:
             datasets.download(name)
-    check_room(runs, sum(cost.disk_bytes(trial) for trial in todo))
     if not how.allow_drift:
         check_drift(runs, todo, device)
-    return form_packs(plan, todo, runs, device, worker_count(how.workers, len(todo), device))
+    workers = worker_count(how.workers, len(todo), device)
+    groups = form_packs(plan, todo, runs, device, workers)
+    check_room(runs, cost.disk_bytes(groups, workers))
+    return groups
 
 
 def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers: int) -> list[list[Trial]]:

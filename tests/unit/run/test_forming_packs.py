@@ -59,3 +59,12 @@ def test_memory_bounds_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert plenty[0] > plenty[2]
     monkeypatch.setattr(provenance, "memory", lambda: 2**20)
     assert cost.pack_limit(trial, "cpu", 8) == 1
+
+
+def test_room_on_the_disk_is_for_what_is_kept_and_what_is_in_training(tmp_path: Path):
+    """Two sets of weights a trial, and two states of six copies for each trial that trains at the same time."""
+    trials = list(fathomlab.load(MLP, ["experiment.seeds=6"]).trials)
+    weights = 4 * (784 * 128 + 128 + 2 * (128 * 128 + 128) + 10 * 128 + 10)
+    assert cost.disk_bytes([trials[:4], trials[4:]], 1) == 6 * (2 * weights + 2**16) + 12 * 4 * weights
+    assert cost.disk_bytes([trials[:3], trials[3:]], 2) == 6 * (2 * weights + 2**16) + 2 * 12 * 3 * weights
+    assert cost.disk_bytes([], 2) == 0
