@@ -43,24 +43,25 @@ class Drawn:
         return whole**2 / 2**65 + sum(own.size for own in self.bits["initial"]) ** 2 / 2**53
 
 
-class _Told:
+class _Told(np.random.Generator):
     """A generator that tells what it draws."""
 
     def __init__(self, generator: np.random.Generator, purpose: str, drawn: Drawn):
-        self.generator, self.purpose, self.drawn = generator, purpose, drawn
+        super().__init__(generator.bit_generator)
+        self.raw, self.purpose, self.drawn = generator.bit_generator, purpose, drawn
 
     @property
-    def bit_generator(self) -> "_Told":
+    def bit_generator(self) -> Any:
         return self
 
     def random_raw(self, size: int) -> np.ndarray:
-        return self.drawn.note(self.purpose, self.generator.bit_generator.random_raw(size).view(np.int64)).view("u8")
+        return self.drawn.note(self.purpose, self.raw.random_raw(size).view(np.int64)).view("u8")
 
-    def uniform(self, low: float, high: float, size: Any) -> np.ndarray:
-        return self.drawn.note(self.purpose, self.generator.uniform(low, high, size))
+    def uniform(self, low: Any = 0.0, high: Any = 1.0, size: Any = None) -> Any:
+        return self.drawn.note(self.purpose, super().uniform(low, high, size))
 
-    def standard_normal(self, size: Any) -> np.ndarray:
-        return self.drawn.note(self.purpose, self.generator.standard_normal(size))
+    def standard_normal(self, size: Any = None, *rest: Any, **options: Any) -> Any:
+        return self.drawn.note(self.purpose, super().standard_normal(size, *rest, **options))
 
 
 @contextmanager
