@@ -1,4 +1,4 @@
-"""What interrupted trials need to go on: the packs in which they began, and the environment. No torch."""
+"""What interrupted trials need to go on: the packs in which they began, and the environment. Torch only to ask for a GPU."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -58,17 +58,23 @@ def check_drift(runs: Path, trials: Sequence[Trial], device: str) -> None:
     Raises:
         UserError: A checkpoint was written by another torch, processor, device or code.
     """
-    now = environment(device)
-    for trial in trials:
-        about = newest_about(runs / "trials" / trial.hash)
-        then = dict((about or {}).get("environment", now))
-        found = drift(then | {"gpu": None}, now)
+    begun = [(trial, about) for trial in trials if (about := newest_about(runs / "trials" / trial.hash))]
+    now = environment(device, gpu_name() if begun and device == "cuda" else None)
+    for trial, about in begun:
+        found = drift(about.get("environment", now), now)
         if found:
             raise UserError(
-                f"trial {trial.hash[:12]} stopped at step {about and about.get('step')} in another environment; different are: "
+                f"trial {trial.hash[:12]} stopped at step {about.get('step')} in another environment; different are: "
                 f"{', '.join(found)}. Its numbers would not be those of an uninterrupted run. To go on all the same, "
                 "recorded with the trial: --allow-drift. To begin such trials anew: fathomlab store prune --unfinished"
             )
+
+
+def gpu_name() -> str:
+    """What the CUDA device is called; loads torch."""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _trial(runs: Path, hash_: str) -> Trial | None:

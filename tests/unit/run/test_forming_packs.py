@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.run import cost, provenance
+from fathomlab.base.problems import UserError
+from fathomlab.run import cost, provenance, resume
+from fathomlab.run.environment import environment
 from fathomlab.run.experiment import form_packs
 
 MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
@@ -68,3 +70,15 @@ def test_room_on_the_disk_is_for_what_is_kept_and_what_is_in_training(tmp_path: 
     assert cost.disk_bytes([trials[:4], trials[4:]], 1) == 6 * (2 * weights + 2**16) + 12 * 4 * weights
     assert cost.disk_bytes([trials[:3], trials[3:]], 2) == 6 * (2 * weights + 2**16) + 2 * 12 * 3 * weights
     assert cost.disk_bytes([], 2) == 0
+
+
+def test_another_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same device is not asked about; another one is named with both names."""
+    trials = list(fathomlab.load(MLP).trials)
+    then = {"step": 7, "environment": environment("cuda", "A")}
+    monkeypatch.setattr(resume, "newest_about", lambda folder: then)
+    monkeypatch.setattr(resume, "gpu_name", lambda: "A")
+    resume.check_drift(tmp_path, trials, "cuda")
+    monkeypatch.setattr(resume, "gpu_name", lambda: "B")
+    with pytest.raises(UserError, match=r"step 7 .* the GPU \(A then, B now\)"):
+        resume.check_drift(tmp_path, trials, "cuda")
