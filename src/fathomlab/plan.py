@@ -183,10 +183,16 @@ def _roles(file: ExperimentFile, loaded: Loaded) -> tuple[Role, ...]:
     problems = []
     if distilling and file.model is not None:
         problems.append(
-            Problem("model", "cannot stand beside teacher_model and student_model. Remove one or the other.")
+            Problem(
+                "conflict", "model", "cannot stand beside teacher_model and student_model. Remove one or the other."
+            )
         )
     wanted = sections[:-1] if distilling else ("model", "training")
-    problems += [Problem("", f"the section '{name}' is missing.") for name in wanted if getattr(file, name) is None]
+    problems += [
+        Problem("missing-section", "", f"the section '{name}' is missing.")
+        for name in wanted
+        if getattr(file, name) is None
+    ]
     raise_located(loaded.document, problems)
     return ("teacher", "baseline", "distilled") if distilling else ("supervised",)
 
@@ -196,9 +202,9 @@ def _seeds(file: ExperimentFile, loaded: Loaded) -> tuple[int, ...]:
     seeds = tuple(range(file.seed, file.seed + asked)) if isinstance(asked, int) else asked
     problems = []
     if not seeds:
-        problems.append(Problem("experiment.seeds", "has no seeds (got []). Give at least one."))
+        problems.append(Problem("no-seeds", "experiment.seeds", "has no seeds (got []). Give at least one."))
     if len(set(seeds)) < len(seeds):
-        problems.append(Problem("experiment.seeds", "names a seed twice; equal seeds are one trial."))
+        problems.append(Problem("duplicate-seed", "experiment.seeds", "names a seed twice; equal seeds are one trial."))
     raise_located(loaded.document, problems)
     return seeds
 
@@ -218,7 +224,9 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
             if levels is None or document.places.get(key, "").startswith("override"):
                 continue
             if not levels:
-                problems.append(Problem(f"experiment.{name}", "has no levels (got []). Give at least one."))
+                problems.append(
+                    Problem("no-levels", f"experiment.{name}", "has no levels (got []). Give at least one.")
+                )
             declared[key] = Factor(tuple(list(level) if isinstance(level, tuple) else level for level in levels))
             document.places[f"experiment.factors.{key}"] = document.place(f"experiment.{name}")
         residual = f"{section}.params.residual"
@@ -231,7 +239,7 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
             known = sorted({section for role in roles for section in ("data", *READS[role])})
             near = suggestion(key.split(".")[0], known)
             text = f"is not a key that a trial reads.{near} Factors begin with {', '.join(known)}."
-            problems.append(Problem(f"experiment.factors.{key}", text))
+            problems.append(Problem("unknown-factor", f"experiment.factors.{key}", text))
     raise_located(document, problems)
     return declared | factors
 
@@ -242,7 +250,10 @@ def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> 
         count *= len(factor.levels)
     if count > MOST_TRIALS:
         text = f"these factors and seeds are {count:,} trials; at most {MOST_TRIALS:,} are planned at once."
-        raise ConfigError(loaded.document.source, [Problem("experiment", text, loaded.document.place("experiment"))])
+        raise ConfigError(
+            loaded.document.source,
+            [Problem("too-many-trials", "experiment", text, loaded.document.place("experiment"))],
+        )
     made: dict[str, dict[str, Any]] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):
         combination = dict(zip(factors, levels, strict=True))
@@ -275,11 +286,17 @@ def _claim_problems(loaded: Loaded, keys: set[str], conditions: Sequence[tuple[A
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
                 text = f"names no option of a trial (got {shown(key)}).{suggestion(key, sorted(endings))}"
-                problems.append(Problem(f"claims[{place}].{path}", text))
+                problems.append(Problem("unknown-claim-key", f"claims[{place}].{path}", text))
         for level in [] if loaded.overrides or loaded.quick or problems else claim.levels:
             if not any(claim.selects(own, level, options) for own, options in conditions):
                 where = "".join(f", {key}: {shown(wanted)}" for key, wanted in claim.at.items())
-                problems.append(Problem(f"claims[{place}]", f"no condition has {claim.factor}: {shown(level)}{where}."))
+                problems.append(
+                    Problem(
+                        "no-such-condition",
+                        f"claims[{place}]",
+                        f"no condition has {claim.factor}: {shown(level)}{where}.",
+                    )
+                )
     return problems
 
 
@@ -296,5 +313,7 @@ def _in_content(role: Role, key: str) -> str:
 def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> Problem:
     for key in levels:
         if problem.path == key or problem.path.startswith((f"{key}.", f"{key}[")):
-            return Problem(problem.path, problem.message, loaded.document.place(f"experiment.factors.{key}"))
+            return Problem(
+                problem.code, problem.path, problem.message, loaded.document.place(f"experiment.factors.{key}")
+            )
     return problem

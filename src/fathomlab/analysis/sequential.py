@@ -68,9 +68,11 @@ def next_look(looks: Sequence[Mapping[str, Any]], n: int, budget: int) -> dict[s
         UserError: Five looks have been made, or a look at as many seeds.
     """
     if len(looks) >= MOST_LOOKS:
-        raise UserError(f"{MOST_LOOKS} looks have been made; another would be one too many for the error budget.")
+        raise UserError(
+            "too-many-looks", f"{MOST_LOOKS} looks have been made; another would be one too many for the error budget."
+        )
     if looks and n <= int(looks[-1]["n"]):
-        raise UserError(f"the last look was at {looks[-1]['n']} seeds; another needs more (got {n}).")
+        raise UserError("too-many-looks", f"the last look was at {looks[-1]['n']} seeds; another needs more (got {n}).")
     made = [*_pairs(looks), (n, max(budget, n))]
     return {"n": n, "of": made[-1][1], "spent": _spent(made, ONE_SIDED)[-1], "level": look_levels(made)[-1]}
 

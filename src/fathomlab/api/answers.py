@@ -21,11 +21,13 @@ def verify(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], int]:
         UserError: The plan has no claims, or the store has no such experiment.
     """
     if not plan.claims:
-        raise UserError(f"{plan.loaded.document.source}: has no claims, so there is nothing to verify.")
+        raise UserError("no-claims", f"{plan.loaded.document.source}: has no claims, so there is nothing to verify.")
     name = experiment_name(plan)
     store = Store(root)
     if name not in [record.name for record in store.experiments()]:
-        raise UserError(f"{root}: holds no run of this experiment ({name}). Run it first: fathomlab run FILE")
+        raise UserError(
+            "no-such-experiment", f"{root}: holds no run of this experiment ({name}). Run it first: fathomlab run FILE"
+        )
     missing = unfinished(with_seeds(plan, known_seeds(root, name)), store)
     return verdicts(store, store.experiment(name)), len(missing)
 
@@ -58,7 +60,8 @@ def _numbers(root: Path, which: str) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict) or "conditions" not in value:
         raise UserError(
-            f"{shown(which)}: is no report of fathomlab with numbers in it. Write it again: fathomlab report"
+            "not-a-report",
+            f"{shown(which)}: is no report of fathomlab with numbers in it. Write it again: fathomlab report",
         )
     return cast(dict[str, Any], value)
 

@@ -41,4 +41,7 @@ def find_file(name: str) -> Path:
     if found is not None or path.parent != Path() or "\0" in name:
         return found or path
     known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})
-    raise UserError(f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.")
+    raise UserError(
+        "no-such-file",
+        f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.",
+    )

@@ -92,10 +92,13 @@ def _labels(plan: Plan) -> dict[str, str]:
 
 def _check_extension(plan: Plan, budget: int) -> None:
     if not plan.claims:
-        raise UserError("--extend: the experiment has no claims, so there is nothing that more seeds could decide.")
+        raise UserError(
+            "no-claims", "--extend: the experiment has no claims, so there is nothing that more seeds could decide."
+        )
     if budget < len(plan.seeds):
         raise UserError(
-            f"--extend: the budget should be at least the {len(plan.seeds)} seeds of the file (got {budget})."
+            "invalid-option",
+            f"--extend: the budget should be at least the {len(plan.seeds)} seeds of the file (got {budget}).",
         )
 
 

@@ -25,7 +25,7 @@ def existing_runs(runs: Path | None) -> Path:
     """
     root = runs or default_runs()
     if not (root / "trials").is_dir():
-        raise UserError(f"{root}: is no store of results. Name one with --runs.")
+        raise UserError("no-such-store", f"{root}: is no store of results. Name one with --runs.")
     return root
 
 
@@ -54,5 +54,7 @@ def write_reports(root: Path, experiment: str) -> Path:
         path = write_report(store, experiment)
         write_index(store)
     except OSError as error:
-        raise UserError(f"{root}: the report cannot be written there: {error.strerror or error}.") from None
+        raise UserError(
+            "unwritable", f"{root}: the report cannot be written there: {error.strerror or error}."
+        ) from None
     return path

@@ -11,9 +11,9 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from fathomlab.base.problems import Problem, shown, suggestion
 
@@ -26,6 +26,8 @@ class Bound:
     most: int | float | None = None
     above: int | float | None = None
     below: int | float | None = None
+
+    code: ClassVar[str] = "out-of-range"
 
     def complaint(self, value: int | float) -> str:
         """What is wrong with `value`, or `""`."""
@@ -47,6 +49,8 @@ class OneOf:
 
     what: str
     names: tuple[str, ...]
+
+    code: ClassVar[str] = "unknown-name"
 
     def complaint(self, value: str) -> str:
         """What is wrong with `value`, or `""`."""
@@ -79,6 +83,7 @@ Fraction = Annotated[float, Bound(least=0, below=1)]
 Count = Annotated[int, Bound(least=1)]
 EXPONENT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 MISSING = object()
+OK = ("", "")
 
 
 def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
@@ -91,7 +96,7 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
         problems.append(_ambiguous(value, path))
         return MISSING
     if complaint := too_large(value):
-        problems.append(Problem(path, complaint))
+        problems.append(Problem("out-of-range", path, complaint))
         return MISSING
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -107,11 +112,13 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
         base, *rules = get_args(hint)
         value = check(base, value, path, problems)
         skip = value is MISSING or value is None
-        complaint = "" if skip else next((text for rule in rules if (text := rule.complaint(value))), "")
+        code, complaint = next(
+            ((rule.code, text) for rule in rules if not skip and (text := rule.complaint(value))), OK
+        )
     else:
-        value, complaint = _check_plain(hint, value)
+        value, (code, complaint) = _check_plain(hint, value)
     if complaint:
-        problems.append(Problem(path, complaint))
+        problems.append(Problem(code, path, complaint))
         return MISSING
     return value
 
@@ -121,7 +128,9 @@ def check_options(part: type, options: Any, path: str, problems: list[Problem]) 
     if options is None:
         options = {}
     if not isinstance(options, Mapping):
-        problems.append(Problem(path, f"should be a section with keys of its own (got {shown(options)})."))
+        problems.append(
+            Problem("wrong-type", path, f"should be a section with keys of its own (got {shown(options)}).")
+        )
         return MISSING
     hints = _hints(part)
     fields = {field.name: field for field in dataclasses.fields(part)}
@@ -129,19 +138,19 @@ def check_options(part: type, options: Any, path: str, problems: list[Problem]) 
     values: dict[str, Any] = {}
     for key, value in options.items():
         if key not in fields:
-            problems.append(Problem(_join(path, key), unknown_key(key, tuple(fields))))
+            problems.append(Problem("unknown-key", _join(path, key), unknown_key(key, tuple(fields))))
             continue
         values[key] = check(hints[key], value, _join(path, key), problems)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in options and not any(key not in fields for key in options):
-            problems.append(Problem(path, f"the key '{name}' is missing."))
+            problems.append(Problem("missing-key", path, f"the key '{name}' is missing."))
     if len(problems) > before:
         return MISSING
     made = part(**values)
     complaints = getattr(made, "complaints", None)
     if complaints is not None:
-        problems.extend(Problem(_join(path, key), text) for key, text in complaints())
+        problems.extend(replace(problem, path=_join(path, problem.path)) for problem in complaints())
     return made if len(problems) == before else MISSING
 
 
@@ -179,7 +188,7 @@ def _join(path: str, key: object) -> str:
 
 def _ambiguous(value: Ambiguous, path: str) -> Problem:
     got = value if len(value) <= 60 else value[:57] + "..."
-    return Problem(path, f"YAML versions read this differently (got {got}). Write {value.remedy}.")
+    return Problem("ambiguous-value", path, f"YAML versions read this differently (got {got}). Write {value.remedy}.")
 
 
 def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
@@ -190,16 +199,16 @@ def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
             if isinstance(key, str):
                 _is_raw(item, _join(path, key), problems)
             else:
-                problems.append(Problem(path, f"should have texts as keys (got {shown(key)})."))
+                problems.append(Problem("invalid-key", path, f"should have texts as keys (got {shown(key)})."))
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             _is_raw(item, f"{path}[{place}]", problems)
     elif isinstance(value, Ambiguous):
         problems.append(_ambiguous(value, path))
     elif complaint := too_large(value):
-        problems.append(Problem(path, complaint))
+        problems.append(Problem("out-of-range", path, complaint))
     elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
-        problems.append(Problem(path, f"should be a plain, finite value (got {shown(value)})."))
+        problems.append(Problem("wrong-type", path, f"should be a plain, finite value (got {shown(value)})."))
     return len(problems) == before
 
 
@@ -224,45 +233,56 @@ def _check_union(hints: tuple[Any, ...], value: Any, path: str, problems: list[P
 
 def _check_list(item: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     if not isinstance(value, list | tuple):
-        problems.append(Problem(path, f"should be a list (got {shown(value)})."))
+        problems.append(Problem("wrong-type", path, f"should be a list (got {shown(value)})."))
         return MISSING
     made = [check(item, entry, f"{path}[{place}]", problems) for place, entry in enumerate(value)]
     return MISSING if any(entry is MISSING for entry in made) else tuple(made)
 
 
-def _check_plain(hint: Any, value: Any) -> tuple[Any, str]:
+def _check_plain(hint: Any, value: Any) -> tuple[Any, tuple[str, str]]:
+    """The value, and the code and text of what is wrong with it, `OK` where nothing is."""
     if get_origin(hint) is dict:
-        fits = isinstance(value, Mapping)
-        return value, "" if fits else f"should be a section with keys of its own (got {shown(value)})."
+        return value, _typed(isinstance(value, Mapping), "should be a section with keys of its own", value)
     if get_origin(hint) is Literal:
         names = tuple(str(name) for name in get_args(hint))
         if isinstance(value, str) and value in names:
-            return value, ""
+            return value, OK
         near = suggestion(value, names) if isinstance(value, str) else ""
-        return value, f"should be one of {', '.join(names)} (got {shown(value)}).{near}"
+        return value, ("unknown-name", f"should be one of {', '.join(names)} (got {shown(value)}).{near}")
     return _check_scalar(hint, value)
 
 
-def _check_scalar(hint: Any, value: Any) -> tuple[Any, str]:
+def _check_scalar(hint: Any, value: Any) -> tuple[Any, tuple[str, str]]:
     if hint is bool:
-        return value, "" if isinstance(value, bool) else f"should be true or false (got {shown(value)})."
+        return value, _typed(isinstance(value, bool), "should be true or false", value)
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int):
-            return value, f"should be a whole number (got {shown(value)})."
-        return value, "" if abs(value) < 2**53 else f"should be below 2^53 (got {shown(value)})."
+            return value, _typed(False, "should be a whole number", value)
+        return value, OK if abs(value) < 2**53 else _large(value)
     if hint is float:
         if isinstance(value, str) and EXPONENT.fullmatch(value):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return value, f"should be a number (got {shown(value)})."
+            return value, _typed(False, "should be a number", value)
         return _finite(value)
     if hint is str:
-        return value, "" if isinstance(value, str) else f"should be a text (got {shown(value)})."
+        return value, _typed(isinstance(value, str), "should be a text", value)
     assert hint in (object, Any), f"options may not have the type {hint!r}"
-    return value, ""
+    return value, OK
 
 
-def _finite(value: int | float) -> tuple[Any, str]:
+def _typed(fits: bool, text: str, value: Any) -> tuple[str, str]:
+    return OK if fits else ("wrong-type", f"{text} (got {shown(value)}).")
+
+
+def _large(value: int | float) -> tuple[str, str]:
+    return "out-of-range", f"should be below 2^53 (got {shown(value)})."
+
+
+def _finite(value: int | float) -> tuple[Any, tuple[str, str]]:
     if isinstance(value, int) and abs(value) >= 2**53:
-        return value, f"should be below 2^53 (got {shown(value)})."
-    return float(value), "" if math.isfinite(value) else f"should be a finite number (got {shown(value)})."
+        return value, _large(value)
+    return float(value), OK if math.isfinite(value) else (
+        "out-of-range",
+        f"should be a finite number (got {shown(value)}).",
+    )

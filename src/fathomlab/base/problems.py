@@ -10,11 +10,13 @@ class Problem:
     """One thing that is wrong in an experiment.
 
     Attributes:
+        code: Stable name of this kind of error, such as `unknown-key`. Programs and tests rely on it; wording may change.
         path: Dotted key, `""` for the document as a whole.
         message: What is wrong, with the value that was got; one or two sentences.
         place: Where to look, such as `exp.yaml:3` or `override 2`; `""` while it is not known.
     """
 
+    code: str
     path: str
     message: str
     place: str = ""
@@ -26,7 +28,16 @@ class Problem:
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend: the command line prints it without a traceback and exits with 2."""
+    """An error that the user can fix. The command line prints it without a traceback and exits with status 2.
+
+    Attributes:
+        code: Stable name of this kind of error, such as `store-in-use`. Programs and tests rely on it; wording may change.
+    """
+
+    def __init__(self, code: str, message: str):
+        """Create an error of the kind `code` with the text `message`."""
+        super().__init__(message)
+        self.code = code
 
 
 class ConfigError(UserError):
@@ -42,7 +53,9 @@ class ConfigError(UserError):
         self.source = source
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
+        super().__init__(
+            "invalid-experiment", "\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)])
+        )
 
 
 def shown(value: object, limit: int = 60) -> str:

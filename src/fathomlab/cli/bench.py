@@ -25,7 +25,10 @@ def bench(
     """Measure fathomlab beside a plain loop, a DataLoader loop, Lightning and JAX (those that are installed)."""
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__main__.py").is_file():
-        raise UserError("the benchmarks are not part of the installed package: run this in a clone of the repository.")
+        raise UserError(
+            "needs-clone",
+            "the benchmarks are not part of the installed package: run this in a clone of the repository.",
+        )
     out = root / "docs" / "results" / "bench.json"
     words = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]
     done = subprocess.run(

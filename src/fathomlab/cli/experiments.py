@@ -41,7 +41,7 @@ def run(
     from fathomlab.run.progress import MODES
 
     if progress not in MODES:
-        raise UserError(f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
+        raise UserError("invalid-option", f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
     planned = api.load(file, overrides or [], quick)
     how: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     try:
@@ -107,7 +107,7 @@ def report(
     store = Store(root)
     names = [experiment] if experiment else [record.name for record in store.experiments()]
     if not names:
-        raise UserError(f"{root}: holds no experiment. Run one first: fathomlab run 1_2 --quick")
+        raise UserError("no-such-experiment", f"{root}: holds no experiment. Run one first: fathomlab run 1_2 --quick")
     written = [str(api.write_reports(root, name)) for name in names]
     index = str(write_index(store))
     if as_json:

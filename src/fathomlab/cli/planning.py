@@ -111,7 +111,7 @@ def _explain(planned: Plan, store: Store, prefix: str, todo: set[str], as_json: 
     found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
     if len(found) != 1:
         many = f"{len(found)} trials of the plan begin" if found else "no trial of the plan begins"
-        raise UserError(f"--why: {many} with {shown(prefix)}. `plan --trials` lists them.")
+        raise UserError("no-such-trial", f"--why: {many} with {shown(prefix)}. `plan --trials` lists them.")
     trial = found[0]
     nearest, fields = _nearest(trial, store)
     document = {"trial": trial.hash, "cached": trial.hash not in todo, "nearest": nearest, "fields": fields}

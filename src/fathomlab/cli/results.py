@@ -20,7 +20,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     from fathomlab import api
 
     if runs is not None and not os.path.isdir(runs):
-        raise UserError(f"{runs}: is no folder of results.")
+        raise UserError("no-such-store", f"{runs}: is no folder of results.")
     rows = trial_rows(Store(runs or api.default_runs()))
     if as_json:
         print_json(rows)

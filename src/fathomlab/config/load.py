@@ -63,7 +63,9 @@ def load(
     if quick:
         overlay = document.data.get("quick") or {}
         if not isinstance(overlay, Mapping) or not overlay:
-            raise UserError(f"{document.source}: has no `quick` section, so --quick cannot be used with it.")
+            raise UserError(
+                "no-quick-section", f"{document.source}: has no `quick` section, so --quick cannot be used with it."
+            )
         _check_keys(overlay, "quick", problems)
         known = ExperimentFile.__dataclass_fields__
         _merge(document.data, {key: value for key, value in overlay.items() if key in known}, "", document)
@@ -89,18 +91,24 @@ def factors_of(file: ExperimentFile, document: Document) -> dict[str, Factor]:
     for key, value in file.experiment.factors.items():
         path = f"experiment.factors.{key}"
         if not all(key.split(".")):
-            problems.append(Problem("experiment.factors", f"has a key with an empty part (got {shown(key)})."))
+            problems.append(
+                Problem("invalid-key", "experiment.factors", f"has a key with an empty part (got {shown(key)}).")
+            )
             continue
         if key in ("seed", "experiment.seeds"):
-            problems.append(Problem(path, "a seed is a replicate, never a treatment. Use experiment.seeds."))
+            problems.append(
+                Problem("seed-factor", path, "a seed is a replicate, never a treatment. Use experiment.seeds.")
+            )
         options = value if isinstance(value, Mapping) else {"levels": value}
         factor = check_options(Factor, options, path, problems)
         if isinstance(factor, Factor):
             made[key] = factor
             if not factor.levels:
-                problems.append(Problem(path, "has no levels (got []). Give at least one."))
+                problems.append(Problem("no-levels", path, "has no levels (got []). Give at least one."))
             if len({canonical_json(level) for level in factor.levels}) < len(factor.levels):
-                problems.append(Problem(path, "names a level twice; equal levels are one condition. Remove one."))
+                problems.append(
+                    Problem("duplicate-level", path, "names a level twice; equal levels are one condition. Remove one.")
+                )
     raise_located(document, problems)
     return made
 
@@ -115,7 +123,7 @@ def raise_located(document: Document, problems: Sequence[Problem]) -> None:
         return
     unique = {(problem.path, problem.message): problem for problem in problems}
     located = [
-        problem if problem.place else Problem(problem.path, problem.message, document.place(problem.path))
+        problem if problem.place else Problem(problem.code, problem.path, problem.message, document.place(problem.path))
         for problem in unique.values()
     ]
 
@@ -169,7 +177,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document,
             text = file.read(LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{printable(str(path))}: cannot be read: {reason}.") from None
+        raise UserError("unreadable-file", f"{printable(str(path))}: cannot be read: {reason}.") from None
     return read_yaml(text, printable(path.name)), text.decode("utf-8-sig", errors="replace")
 
 
@@ -187,19 +195,21 @@ def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, docume
 
 def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Problem]) -> None:
     known = tuple(ExperimentFile.__dataclass_fields__)
-    problems.extend(Problem(f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known)
+    problems.extend(
+        Problem("unknown-key", f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known
+    )
 
 
 def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Problem]) -> None:
     path, equals, value_text = text.partition("=")
     path = path.strip()
     if not equals or not path or not all(path.split(".")) or key_fault(path):
-        problems.append(Problem("", f"should be key.path=value (got {shown(text)}).", place))
+        problems.append(Problem("invalid-override", "", f"should be key.path=value (got {shown(text)}).", place))
         return
     try:
         value, several = _override_value(value_text, place)
     except ConfigError as error:
-        problems.extend(Problem(path, problem.message, place) for problem in error.problems)
+        problems.extend(Problem(problem.code, path, problem.message, place) for problem in error.problems)
         return
     if path.startswith("run."):
         document.places[path] = place
@@ -258,7 +268,9 @@ def _override_value(text: str, place: str) -> tuple[Any, bool]:
     if span:
         first, last = int(span[1]), int(span[2])
         if not 0 <= last - first <= 100_000:
-            raise ConfigError(place, [Problem("", f"the range should go up by at most 100,000 (got {text}).")])
+            raise ConfigError(
+                place, [Problem("invalid-override", "", f"the range should go up by at most 100,000 (got {text}).")]
+            )
         return list(range(first, last + 1)), True
     if ("," in text and not text.strip().startswith(("[", "{", '"', "'"))) or (
         text.strip().startswith("[") and "],[" in text
@@ -280,9 +292,13 @@ class RunOptions:
 def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
     options = check_options(RunOptions, run, "run", problems)
     if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
-        problems.append(Problem("run.pack", f"should be at least 1 (got {options.pack})."))
+        problems.append(Problem("out-of-range", "run.pack", f"should be at least 1 (got {options.pack})."))
     if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:
-        problems.append(Problem("run.checkpoint_seconds", f"should be at least 0 (got {options.checkpoint_seconds})."))
+        problems.append(
+            Problem(
+                "out-of-range", "run.checkpoint_seconds", f"should be at least 0 (got {options.checkpoint_seconds})."
+            )
+        )
     return run
 
 

@@ -66,9 +66,13 @@ class _Copier:
     def copied(self, value: Any, path: str, depth: int) -> Any:
         self.values += 1
         if depth > DEEPEST:
-            raise ConfigError(self.name, [Problem("", f"nests deeper than {DEEPEST} levels, or holds itself.")])
+            raise ConfigError(
+                self.name, [Problem("too-deep", "", f"nests deeper than {DEEPEST} levels, or holds itself.")]
+            )
         if self.values > MOST_VALUES:
-            raise ConfigError(self.name, [Problem("", f"holds more than {MOST_VALUES:,} keys and values.")])
+            raise ConfigError(
+                self.name, [Problem("too-large", "", f"holds more than {MOST_VALUES:,} keys and values.")]
+            )
         if isinstance(value, Mapping):
             return {
                 key: self.copied(item, f"{path}.{key}" if path else key, depth + 1)
@@ -79,11 +83,11 @@ class _Copier:
             return [self.copied(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
         fault = text_fault(value) if isinstance(value, str) else too_large(value)
         if fault:
-            self.problems.append(Problem(path, fault))
+            self.problems.append(Problem("invalid-text", path, fault))
         return value
 
     def is_key(self, key: Any, path: str) -> bool:
         fault = key_fault(key) if isinstance(key, str) else f"should have texts as keys (got {shown(key)})."
         if fault:
-            self.problems.append(Problem(path, fault))
+            self.problems.append(Problem("invalid-key", path, fault))
         return not fault

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from fathomlab.base.catalogue import Bound, Count, Fraction, Positive, plain
+from fathomlab.base.problems import Problem
 
 Epochs = Annotated[int, Bound(least=1, most=100_000)]
 Metric = Literal[
@@ -168,19 +169,29 @@ class Claim:
     threshold: float | None = None
     reference: float | None = None
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """What cannot be asked: too few levels, equality without an effect that matters, a success without a threshold."""
-        found = [("levels", text) for text in (self._levels_complaint(),) if text]
+        found = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
-            found.append(("matters", "should be above 0 where no difference is claimed (got 0)."))
+            found.append(
+                Problem("invalid-claim", "matters", "should be above 0 where no difference is claimed (got 0).")
+            )
         if self.kind == "trend" and self.reference is not None:
-            found.append(("reference", "has nothing to do in a trend. Remove it."))
+            found.append(Problem("invalid-claim", "reference", "has nothing to do in a trend. Remove it."))
         if self.kind != "success" and self.threshold is not None:
-            found.append(("threshold", "belongs to `kind: success`. Set the kind, or remove it."))
+            found.append(
+                Problem("invalid-claim", "threshold", "belongs to `kind: success`. Set the kind, or remove it.")
+            )
         if self.kind == "success" and self.threshold is None:
-            found.append(("threshold", "is missing: a success is a metric above it."))
+            found.append(Problem("invalid-claim", "threshold", "is missing: a success is a metric above it."))
         if self.kind == "success" and self.metric.endswith("loss"):
-            found.append(("metric", f"should be an accuracy, which a success has more of (got {self.metric})."))
+            found.append(
+                Problem(
+                    "invalid-claim",
+                    "metric",
+                    f"should be an accuracy, which a success has more of (got {self.metric}).",
+                )
+            )
         return found
 
     def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:

@@ -57,11 +57,11 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     document = Document(source, {})
     if node is None:
         raise ConfigError(
-            source, [Problem("", "the file is empty. Write the experiment's sections, such as `model:`.")]
+            source, [Problem("empty-file", "", "the file is empty. Write the experiment's sections, such as `model:`.")]
         )
     data = _construct(node, "", document, problems, 0)
     if not isinstance(data, dict) and not problems:
-        problems.append(Problem("", "should be sections with keys, such as `model:` and `training:`."))
+        problems.append(Problem("wrong-type", "", "should be sections with keys, such as `model:` and `training:`."))
     if problems:
         raise ConfigError(source, problems)
     document.data = data
@@ -123,29 +123,31 @@ class _Loader(yaml.SafeLoader):
         elif self.values > MOST_VALUES:
             message = f"holds more than {MOST_VALUES:,} keys and values; an experiment file is small."
         if message:
-            raise ConfigError(self.source, [Problem("", message, f"{self.source}:{event.start_mark.line + 1}")])
+            raise ConfigError(
+                self.source, [Problem("unsupported-yaml", "", message, f"{self.source}:{event.start_mark.line + 1}")]
+            )
 
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     if len(text) > LARGEST_BYTES:
         raise ConfigError(
-            source, [Problem("", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")]
+            source, [Problem("too-large", "", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")]
         )
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return _one_document(_Loader(decoded, source))
     except UnicodeDecodeError as error:
-        raise ConfigError(source, [Problem("", f"is not UTF-8 text (byte {error.start}).")]) from None
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not UTF-8 text (byte {error.start}).")]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else ""
         said = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(source, [Problem("", f"is not YAML: {said}.", place)]) from None
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not YAML: {said}.", place)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         said = "it nests too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ConfigError(source, [Problem("", f"is not YAML: {said}.")]) from None
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not YAML: {said}.")]) from None
 
 
 def _one_document(loader: _Loader) -> yaml.Node | None:
@@ -153,7 +155,9 @@ def _one_document(loader: _Loader) -> yaml.Node | None:
     if loader.check_node():
         loader.get_event()
         place = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
-        raise ConfigError(loader.source, [Problem("", "holds several documents; one experiment is one.", place)])
+        raise ConfigError(
+            loader.source, [Problem("unsupported-yaml", "", "holds several documents; one experiment is one.", place)]
+        )
     return node
 
 
@@ -163,7 +167,9 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
         document.places.setdefault(path, line)
     tag = getattr(node, "written_tag", None)
     if tag is not None:
-        problems.append(Problem(path, f"has the tag {tag[:100]}; only plain values are read.", line))
+        problems.append(
+            Problem("unsupported-yaml", path, f"has the tag {tag[:100]}; only plain values are read.", line)
+        )
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -175,7 +181,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
     text = paired(node.value)
     fault = text_fault(text)
     if fault:
-        problems.append(Problem(path, fault, line))
+        problems.append(Problem("invalid-text", path, fault, line))
         return None
     return scalar(text) if node.style is None else text
 
@@ -187,17 +193,19 @@ def _construct_mapping(
     for key_node, value_node in node.value:
         line = f"{document.source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode) or (key_node.style is None and key_node.value == "<<"):
-            problems.append(Problem(path, "has a key that is not a plain name.", line))
+            problems.append(Problem("invalid-key", path, "has a key that is not a plain name.", line))
             continue
         key = key_node.value
         fault = key_fault(key)
         if fault:
-            problems.append(Problem(path, fault, line))
+            problems.append(Problem("invalid-key", path, fault, line))
             continue
         inner = f"{path}.{key}" if path else key
         if key in made:
             first = document.places.get(inner, "above")
-            problems.append(Problem(inner, f"stands twice; the first is at {first}. Remove one.", line))
+            problems.append(
+                Problem("duplicate-key", inner, f"stands twice; the first is at {first}. Remove one.", line)
+            )
             continue
         document.places[inner] = line
         made[key] = _construct(value_node, inner, document, problems, depth + 1)

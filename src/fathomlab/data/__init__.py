@@ -79,7 +79,7 @@ def download(name: str, folder: Path | None = None) -> Path:
     """
     part = DATASETS[_known(name)]
     if part.layout is None:
-        raise UserError(f"{part.facts.title} needs no download: it comes with fathomlab.")
+        raise UserError("nothing-to-download", f"{part.facts.title} needs no download: it comes with fathomlab.")
     return obtain(part.facts, part.layout, data_folder(folder))
 
 
@@ -100,7 +100,7 @@ def _known(name: str) -> str:
     known = canonical_name(name)
     if known is None:
         near = suggestion(name, tuple(DATASETS))
-        raise UserError(f"no data set {name!r}.{near} There are: {', '.join(DATASETS)}.")
+        raise UserError("unknown-dataset", f"no data set {name!r}.{near} There are: {', '.join(DATASETS)}.")
     return known
 
 

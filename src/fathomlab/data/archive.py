@@ -30,10 +30,12 @@ def extract(archive: Path, members: Sequence[tuple[str, Pin]], folder: Path) -> 
     try:
         contents = _read(archive, dict(members))
     except Exception as error:  # a hostile archive may raise anything
-        raise UserError(f"{archive}: cannot be read as an archive: {str(error) or type(error).__name__}") from None
+        raise UserError(
+            "invalid-data-file", f"{archive}: cannot be read as an archive: {str(error) or type(error).__name__}"
+        ) from None
     missing = [name for name, _ in members if name not in contents]
     if missing:
-        raise UserError(f"{archive}: lacks {', '.join(missing)}; nothing was written.")
+        raise UserError("invalid-data-file", f"{archive}: lacks {', '.join(missing)}; nothing was written.")
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     others: dict[str, str] = {}

@@ -110,9 +110,13 @@ def obtain(facts: Facts, layout: Layout, root: Path) -> Path:
                 raise Refused(["FATHOMLAB_OFFLINE is set: no download was tried."])
             download_files(layout.remotes, target, lacking)
     except Refused as refused:
-        raise UserError(manual_steps(facts, layout, root, lacking(), [*damaged, *refused.causes])) from None
+        raise UserError(
+            "download-failed", manual_steps(facts, layout, root, lacking(), [*damaged, *refused.causes])
+        ) from None
     except OSError as error:
-        raise UserError(manual_steps(facts, layout, root, lacking(), [f"{target}: {error}"])) from None
+        raise UserError(
+            "download-failed", manual_steps(facts, layout, root, lacking(), [f"{target}: {error}"])
+        ) from None
     return target
 
 

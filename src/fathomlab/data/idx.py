@@ -45,7 +45,7 @@ def decode(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
     if name.endswith(".gz"):
         data = gunzip(data, size, name)
     if len(data) != size or data[: len(start)] != start:
-        raise UserError(f"{name}: not an IDX file of unsigned bytes with shape {shape}.")
+        raise UserError("invalid-data-file", f"{name}: not an IDX file of unsigned bytes with shape {shape}.")
     return np.frombuffer(data, np.uint8, offset=len(start)).reshape(shape).copy()
 
 
@@ -59,9 +59,9 @@ def gunzip(data: bytes, size: int, name: str) -> bytes:
     try:
         plain = inflater.decompress(data, size + 1)
     except zlib.error as error:
-        raise UserError(f"{name}: damaged gzip file ({error}).") from None
+        raise UserError("invalid-data-file", f"{name}: damaged gzip file ({error}).") from None
     if len(plain) == size and not inflater.eof:
-        raise UserError(f"{name}: damaged gzip file (cut short).")
+        raise UserError("invalid-data-file", f"{name}: damaged gzip file (cut short).")
     return plain
 
 

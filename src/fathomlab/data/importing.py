@@ -58,12 +58,13 @@ def import_folder(source: Path, destination: Path) -> list[Imported]:
             `source`, vouches for it. What was imported before that stays.
     """
     if not os.path.isdir(source):  # False too for a name that no folder can have
-        raise UserError(f"{source}: no such folder.")
+        raise UserError("no-such-folder", f"{source}: no such folder.")
     imported = [_placed(candidate, path, source, destination) for path, candidate in _candidates(source)]
     if not imported:
         raise UserError(
+            "nothing-to-import",
             f"{source}: no data of a known data set. Looked for *-ubyte[.gz], mnist.npz, data_batch_*, test_batch and "
-            f"cifar-100-python, at most {DEEPEST} folders deep."
+            f"cifar-100-python, at most {DEEPEST} folders deep.",
         )
     return imported
 
@@ -76,11 +77,12 @@ def _placed(candidate: Candidate, path: Path, source: Path, destination: Path) -
         original = hashlib.sha256(path.read_bytes()).hexdigest()
         if original not in vouched(path, source):
             raise UserError(
+                "checksum-mismatch",
                 f"{path}: this is not the published file of {facts.title}.\n"
                 f"  expected for {pin.name}: SHA-256 {pin.sha256}\n"
                 f"  found                  : SHA-256 {digest}\n"
                 f"  Where you trust this copy, vouch for it with this line in {path.parent / SUMS}:\n"
-                f"    {original}  {path.name}"
+                f"    {original}  {path.name}",
             )
     folder = destination / layout.folders[0]
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,9 @@ def _candidates(source: Path) -> Iterator[tuple[Path, Candidate]]:
         folders[:] = sorted(folders) if depth < DEEPEST else []
         seen += len(files)
         if seen > MOST_FILES:
-            raise UserError(f"{source}: more than {MOST_FILES:,} files. Name the folder with the data itself.")
+            raise UserError(
+                "too-many-files", f"{source}: more than {MOST_FILES:,} files. Name the folder with the data itself."
+            )
         for name in sorted(files):
             path = Path(folder) / name
             for pattern, inside, read in READERS:
@@ -141,10 +145,13 @@ def _keras_mnist(path: Path) -> Iterator[Candidate]:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             found = [np.asarray(arrays[key]) for key in keys]
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not Keras' file of MNIST ({error}).") from None
+        raise UserError("invalid-data-file", f"{path}: not Keras' file of MNIST ({error}).") from None
     for array, shape, (_, plain) in zip(found, idx.SHAPES, mnist.LAYOUT.pieces, strict=True):
         if array.dtype != np.uint8 or array.shape != shape:
-            raise UserError(f"{path}: not Keras' file of MNIST (an array of shape {array.shape}, {array.dtype}).")
+            raise UserError(
+                "invalid-data-file",
+                f"{path}: not Keras' file of MNIST (an array of shape {array.shape}, {array.dtype}).",
+            )
         yield Candidate(((mnist.FACTS, mnist.LAYOUT, plain),), idx.header(shape) + array.tobytes())
 
 
@@ -168,12 +175,12 @@ def _rows(batch: dict[str, Any], keys: tuple[str, ...], path: Path) -> bytes:
     pixels = batch.get("data")
     labels = [batch.get(key) for key in keys]
     if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS:
-        raise UserError(f"{path}: holds no pixels of CIFAR.")
+        raise UserError("invalid-data-file", f"{path}: holds no pixels of CIFAR.")
     for column in labels:
         if not isinstance(column, list) or len(column) != len(pixels):
-            raise UserError(f"{path}: holds no labels of CIFAR.")
+            raise UserError("invalid-data-file", f"{path}: holds no labels of CIFAR.")
         if not all(type(label) is int and 0 <= label <= 255 for label in column):
-            raise UserError(f"{path}: holds labels that are no bytes.")
+            raise UserError("invalid-data-file", f"{path}: holds labels that are no bytes.")
     return encode_rows([np.array(column, np.uint8) for column in labels], pixels)
 
 

@@ -52,7 +52,8 @@ class MnistSample:
         digest = hashlib.sha256(data).hexdigest()
         if digest != FILE.sha256:
             raise UserError(
-                f"{path}: damaged (expected SHA-256 {FILE.sha256}, found {digest}). Install fathomlab again."
+                "invalid-data-file",
+                f"{path}: damaged (expected SHA-256 {FILE.sha256}, found {digest}). Install fathomlab again.",
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             images, labels = arrays["images"][:, None], arrays["labels"].astype(np.int64)

@@ -22,14 +22,16 @@ def read_batch(data: bytes, name: str) -> dict[str, Any]:
         UserError: The file is no pickle of plain values and byte arrays; nothing in it was executed.
     """
     if len(data) > LARGEST:
-        raise UserError(f"{name}: too large for a batch of CIFAR ({len(data):,} bytes).")
+        raise UserError("invalid-data-file", f"{name}: too large for a batch of CIFAR ({len(data):,} bytes).")
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(content, dict):
             raise pickle.UnpicklingError(f"holds a {type(content).__name__}, not a dictionary")
         return {_text(key): value.array() if isinstance(value, _Array) else value for key, value in content.items()}
     except Exception as error:  # a hostile pickle may raise anything
-        raise UserError(f"{name}: refused, not a plain batch of CIFAR ({type(error).__name__}: {error}).") from None
+        raise UserError(
+            "invalid-data-file", f"{name}: refused, not a plain batch of CIFAR ({type(error).__name__}: {error})."
+        ) from None
 
 
 def _text(key: object) -> str:

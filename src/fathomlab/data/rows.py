@@ -20,11 +20,13 @@ def decode_rows(pieces: Sequence[tuple[str, bytes]], label_bytes: int, classes: 
     width = label_bytes + PIXELS
     for name, data in pieces:
         if len(data) % width or not data:
-            raise UserError(f"{name}: not made of rows of {width} bytes ({len(data):,} bytes).")
+            raise UserError("invalid-data-file", f"{name}: not made of rows of {width} bytes ({len(data):,} bytes).")
     rows = [np.frombuffer(data, np.uint8).reshape(-1, width) for _, data in pieces]
     labels = np.concatenate([part[:, label_bytes - 1] for part in rows]).astype(np.int64)
     if labels.max() >= classes:
-        raise UserError(f"{pieces[0][0]}: holds the label {labels.max()}; there are {classes} classes.")
+        raise UserError(
+            "invalid-data-file", f"{pieces[0][0]}: holds the label {labels.max()}; there are {classes} classes."
+        )
     images = np.concatenate([part[:, label_bytes:] for part in rows]).reshape(-1, 3, 32, 32)
     return images, labels
 

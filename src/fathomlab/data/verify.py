@@ -46,16 +46,16 @@ def read_verified(path: Path, pin: Pin, root: Path, name: str) -> Verified:
     try:
         size = path.stat().st_size
         if size > LARGEST:
-            raise UserError(_refusal(path, pin, hash_of(path, root), size, name))
+            raise UserError("checksum-mismatch", _refusal(path, pin, hash_of(path, root), size, name))
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise UserError("unreadable-file", f"{path}: cannot be read: {error.strerror or error}.") from None
     sha256 = _remembered(path, root) or _remember(path, root, hashlib.sha256(data).hexdigest())
     if sha256 == pin.sha256:
         return Verified(path, data, sha256, official=True)
     if sha256 in vouched(path, root):
         return Verified(path, data, sha256, official=False)
-    raise UserError(_refusal(path, pin, sha256, len(data), name))
+    raise UserError("checksum-mismatch", _refusal(path, pin, sha256, len(data), name))
 
 
 def hash_of(path: Path, root: Path) -> str:

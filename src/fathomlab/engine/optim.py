@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.base.catalogue import Fraction, NonNegative
+from fathomlab.base.problems import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,10 +72,10 @@ class SGD:
 
     tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """Nesterov needs momentum and no dampening."""
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            return [("nesterov", "needs momentum above 0 and dampening 0.")]
+            return [Problem("conflict", "nesterov", "needs momentum above 0 and dampening 0.")]
         return []
 
     def slots(self, values: Tensors) -> Slots:
@@ -105,7 +106,7 @@ class Adam:
 
     tiny: ClassVar[dict[str, object]] = {}
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """Two betas."""
         return _two_betas(self.betas)
 
@@ -130,7 +131,7 @@ class AdamW:
 
     tiny: ClassVar[dict[str, object]] = {}
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """Two betas."""
         return _two_betas(self.betas)
 
@@ -196,8 +197,8 @@ OTHERS = [
 ]
 
 
-def _two_betas(betas: tuple[float, ...]) -> list[tuple[str, str]]:
-    return [] if len(betas) == 2 else [("betas", f"should be two numbers (got {list(betas)}).")]
+def _two_betas(betas: tuple[float, ...]) -> list[Problem]:
+    return [] if len(betas) == 2 else [Problem("wrong-type", "betas", f"should be two numbers (got {list(betas)}).")]
 
 
 def _moments(values: Tensors, amsgrad: bool) -> Slots:

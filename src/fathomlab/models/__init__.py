@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Shape
 from fathomlab.models.mlp import MLP
@@ -23,7 +24,7 @@ class Model(Protocol):
         """Depth as the report's axis counts it."""
         ...
 
-    def complaints_for(self, shape: Shape, classes: int) -> list[tuple[str, str]]:
+    def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
         """What disagrees with the data."""
         ...
 

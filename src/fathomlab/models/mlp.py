@@ -5,6 +5,7 @@ from math import prod, sqrt
 from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound, Fraction, OneOf
+from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, Plain, Residual, Scale, Shape, Tap
 
@@ -70,7 +71,7 @@ class MLP:
         """Hidden layers."""
         return self.hidden_layers_num
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """Options that do not go together."""
         found = []
         two = self.residual and self.block == "two_layer"
@@ -78,13 +79,17 @@ class MLP:
             text = (
                 f"should be even where block is two_layer, two linear layers a branch (got {self.hidden_layers_num})."
             )
-            found.append(("hidden_layers_num", text))
+            found.append(Problem("conflict", "hidden_layers_num", text))
         if self.residual and self.skip_init == "fixup":
             if not two:
                 text = f"needs block: two_layer: with one layer a branch L^(-1/(2m-2)) is undefined (got {self.block})."
-                found.append(("skip_init", f"fixup {text}"))
+                found.append(Problem("conflict", "skip_init", f"fixup {text}"))
             if self.batch_norm:
-                found.append(("skip_init", "fixup takes the place of batch normalisation. Set batch_norm: false."))
+                found.append(
+                    Problem(
+                        "conflict", "skip_init", "fixup takes the place of batch normalisation. Set batch_norm: false."
+                    )
+                )
         if self.init == "looks_linear":
             wrong = [
                 (self.activation != "ReLU", f"activation: ReLU (got {self.activation})"),
@@ -92,17 +97,27 @@ class MLP:
                 (self.layers_dim % 2 == 1, f"an even layers_dim (got {self.layers_dim})"),
                 (two, "another block than two_layer, whose activation follows the addition"),
             ]
-            found += [("init", f"looks_linear needs {need}.") for bad, need in wrong if bad]
+            found += [Problem("conflict", "init", f"looks_linear needs {need}.") for bad, need in wrong if bad]
         return found
 
-    def complaints_for(self, shape: Shape, classes: int) -> list[tuple[str, str]]:
+    def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
         """What disagrees with data of this image shape and number of classes."""
         found = []
         if self.input_size != prod(shape):
             size = " x ".join(str(axis) for axis in shape)
-            found.append(("input_size", f"should be {prod(shape)}, the data's {size} (got {self.input_size})."))
+            found.append(
+                Problem(
+                    "data-mismatch",
+                    "input_size",
+                    f"should be {prod(shape)}, the data's {size} (got {self.input_size}).",
+                )
+            )
         if self.class_num != classes:
-            found.append(("class_num", f"should be {classes}, the data's classes (got {self.class_num})."))
+            found.append(
+                Problem(
+                    "data-mismatch", "class_num", f"should be {classes}, the data's classes (got {self.class_num})."
+                )
+            )
         return found
 
     def ignored(self) -> list[tuple[str, str]]:

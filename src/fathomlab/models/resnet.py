@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
 from fathomlab.base.catalogue import Bound
+from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Linear, Pad, Plain, Residual, Scale, Shape, Tap
 
@@ -66,28 +67,36 @@ class CNN:
         """Weighted layers in the stages."""
         return (2 if self.block_type == "basic" else 3) * sum(self.layers)
 
-    def complaints(self) -> list[tuple[str, str]]:
+    def complaints(self) -> list[Problem]:
         """Four stages, no more, no fewer; no block that can never learn."""
         found = []
         if len(self.layers) != STAGES:
             text = f"should be four numbers of blocks, such as [2, 2, 2, 2] (got {list(self.layers)})."
-            found.append(("layers", text))
+            found.append(Problem("conflict", "layers", text))
         if self.residual and self.init == "dirac":
             found.append(
-                ("init", "dirac needs residual: false: it is for nets that have identity kernels for shortcuts.")
+                Problem(
+                    "conflict",
+                    "init",
+                    "dirac needs residual: false: it is for nets that have identity kernels for shortcuts.",
+                )
             )
         if self.residual and self.zero_init_residual and self.pre_activation:
             text = "needs pre_activation: false, blocks that end in a norm. Use skip_init: rezero."
-            found.append(("zero_init_residual", text))
+            found.append(Problem("conflict", "zero_init_residual", text))
         if self.residual and self.zero_init_residual and self.skip_init == "rezero":
             text = "cannot stand beside skip_init: rezero: of two factors that are both 0 neither has a gradient."
-            found.append(("zero_init_residual", text))
+            found.append(Problem("conflict", "zero_init_residual", text))
         return found
 
-    def complaints_for(self, shape: Shape, classes: int) -> list[tuple[str, str]]:
+    def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
         """What disagrees with data of this image shape and number of classes."""
         if self.num_classes != classes:
-            return [("num_classes", f"should be {classes}, the data's classes (got {self.num_classes}).")]
+            return [
+                Problem(
+                    "data-mismatch", "num_classes", f"should be {classes}, the data's classes (got {self.num_classes})."
+                )
+            ]
         return []
 
     def ignored(self) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fathomlab.base.problems import shown, suggestion
+from fathomlab.base.problems import Problem, shown, suggestion
 
 MOMENTS = ("init", "epochs", "end", "log")
 DEFAULT: tuple[str | int, ...] = ("init", 1, "epochs")
@@ -31,12 +31,12 @@ def steps(at: Sequence[str | int], steps_per_epoch: int, epochs: int) -> frozens
     return frozenset(step for step in found if step <= total)
 
 
-def complaints(at: Sequence[object]) -> list[tuple[str, str]]:
+def complaints(at: Sequence[object]) -> list[Problem]:
     """What is wrong with the entries of `at`, each with its key, such as `at[1]`."""
     if not at:
-        return [("at", f"should say when to measure (got an empty list). {_allowed()}")]
+        return [Problem("invalid-schedule", "at", f"should say when to measure (got an empty list). {_allowed()}")]
     texts = ((f"at[{place}]", _complaint(moment)) for place, moment in enumerate(at))
-    return [(key, text) for key, text in texts if text]
+    return [Problem("invalid-schedule", key, text) for key, text in texts if text]
 
 
 def _complaint(moment: object) -> str:

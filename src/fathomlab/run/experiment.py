@@ -71,7 +71,7 @@ def worker_count(asked: str | int, packs_to_run: int, device: str = "cpu") -> in
     if str(asked) == "auto":
         return 1 if device == "cuda" else max(1, min(provenance.cores(), packs_to_run))
     if not str(asked).isdigit() or int(asked) < 1:
-        raise UserError(f"--workers should be auto or a number from 1 (got {asked!r}).")
+        raise UserError("invalid-option", f"--workers should be auto or a number from 1 (got {asked!r}).")
     return int(asked)
 
 
@@ -104,7 +104,7 @@ def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> 
     """
     started = time.monotonic()
     if how.device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device should be auto, cpu or cuda (got {how.device!r}).")
+        raise UserError("invalid-option", f"--device should be auto, cpu or cuda (got {how.device!r}).")
     worker_count(how.workers, 1)
     store = Store(open_store(runs))
     with locked(runs, how.wait, lambda text: emit({"event": "warning", "text": text})) as lock:

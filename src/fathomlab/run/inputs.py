@@ -66,9 +66,9 @@ def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
     path = record.folder / "checkpoint.safetensors"
     if record.status != "finished" or not path.exists():
         why = "its weights are missing" if record.status == "finished" else f"it is {record.status}"
-        raise UserError(f"its teacher, trial {teacher[:12]}, has no weights to learn from: {why}")
+        raise UserError("no-teacher", f"its teacher, trial {teacher[:12]}, has no weights to learn from: {why}")
     if record.files and record.files.get(path.name, {}).get("sha256") != file_sha256(path):
-        raise UserError(f"{path}: is damaged. Remove the trial's folder; the next run trains it again.")
+        raise UserError("corrupt-file", f"{path}: is damaged. Remove the trial's folder; the next run trains it again.")
     return load_tensors(path)[0]
 
 

@@ -66,7 +66,7 @@ def choose_device(name: str) -> torch.device:
         UserError: It is not here.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here. Use --device cpu or auto.")
+        raise UserError("no-cuda", "--device cuda: torch sees no CUDA device here. Use --device cpu or auto.")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 

@@ -81,7 +81,7 @@ class Parts:
             )
         if images and made["training"] and images[0]["batch_size"] > images[1].train_examples:
             text = f"should be at most {images[1].train_examples}, the training images (got {images[0]['batch_size']})."
-            problems.append(Problem("data.batch_size", text))
+            problems.append(Problem("data-mismatch", "data.batch_size", text))
         return None if len(problems) > before or model is None else (made, model[1])
 
 
@@ -135,7 +135,7 @@ def build_part(model: Mapping[str, Any], problems: list[Problem]) -> Any:
         return None
     complaint = OneOf("model", tuple(MODELS)).complaint(choice.type)
     if complaint:
-        problems.append(Problem("type", complaint))
+        problems.append(Problem("unknown-name", "type", complaint))
         return None
     part = check_options(MODELS[choice.type], choice.params, "params", problems)
     return part if isinstance(part, MODELS[choice.type]) else None
@@ -175,17 +175,17 @@ def _data(
     if name is None:
         near = suggestion(str(made.name), tuple(DATASETS))
         text = f"not a data set (got {shown(made.name)}).{near} Supported: {', '.join(DATASETS)}."
-        problems.append(Problem("data.name", text))
+        problems.append(Problem("unknown-name", "data.name", text))
         return None
     params = check_options(DATASETS[name], made.params, "data.params", problems)
     for place, augmentation in enumerate(made.augment):
         complaint = OneOf("augmentation", AUGMENTATIONS).complaint(augmentation)
         if complaint:
-            problems.append(Problem(f"data.augment[{place}]", complaint))
+            problems.append(Problem("unknown-name", f"data.augment[{place}]", complaint))
     facts = DATASETS[name].facts
     if made.limit is not None and made.limit > facts.train_examples:
         text = f"should be at most {facts.train_examples}, the training images of {name} (got {made.limit})."
-        problems.append(Problem("data.limit", text))
+        problems.append(Problem("data-mismatch", "data.limit", text))
     if not isinstance(params, DATASETS[name]):
         return None
     if made.num_workers:
@@ -205,13 +205,13 @@ def _model(
 ) -> tuple[dict[str, Any], int] | None:
     found: list[Problem] = []
     part = build_part(options, found)
-    problems.extend(Problem(f"{path}.{problem.path}" if problem.path else path, problem.message) for problem in found)
+    problems.extend(replace(problem, path=f"{path}.{problem.path}" if problem.path else path) for problem in found)
     if part is None:
         return None
     if images is not None:
         facts = images[1]
         complaints = part.complaints_for((facts.channels, facts.height, facts.width), facts.classes)
-        problems.extend(Problem(f"{path}.params.{key}", text) for key, text in complaints)
+        problems.extend(replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints)
     normal = part.normal_form()
     for key, text in part.ignored():
         notices.setdefault(f"{path}.params.{key} {text}")
@@ -227,7 +227,7 @@ def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any
     for what, supported, others in TORCH_NAMES:
         name = raw.get(what)
         if isinstance(name, str) and (complaint := _torch_name(what, name, supported, others)):
-            problems.append(Problem(f"{path}.{what}", complaint))
+            problems.append(Problem("unknown-name", f"{path}.{what}", complaint))
     if not isinstance(made, TrainingOptions) or len(problems) > before:
         return None
     scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
@@ -239,7 +239,9 @@ def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any
         part = schedules.SCHEDULES[scheduler]
         schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
     elif made.scheduler_params:
-        problems.append(Problem(f"{path}.scheduler_params", "has no scheduler to go to. Set scheduler, or remove it."))
+        problems.append(
+            Problem("conflict", f"{path}.scheduler_params", "has no scheduler to go to. Set scheduler, or remove it.")
+        )
     if len(problems) > before:
         return None
     parts = {"scheduler": scheduler, "optimizer_params": plain(optimiser), "scheduler_params": plain(schedule)}
@@ -272,17 +274,19 @@ def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         path = f"experiment.probes.{name}"
         complaint = OneOf("probe", tuple(PROBES)).complaint(name)
         if complaint:
-            problems.append(Problem("experiment.probes", complaint))
+            problems.append(Problem("unknown-name", "experiment.probes", complaint))
             continue
         given = asked[name] if asked[name] is not None else {}
         if not isinstance(given, Mapping):
             problems.append(
-                Problem(path, f"should be a mapping of options such as {{at: [init]}} (got {shown(given)}).")
+                Problem(
+                    "wrong-type", path, f"should be a mapping of options such as {{at: [init]}} (got {shown(given)})."
+                )
             )
             continue
         at = given.get("at", list(DEFAULT))
         moments = list(at) if isinstance(at, list | tuple) else [at]
-        problems.extend(Problem(f"{path}.{key}", text) for key, text in complaints(moments))
+        problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in complaints(moments))
         own = {key: value for key, value in given.items() if key != "at"}
         part = check_options(PROBES[name], own, path, problems)
         found[name] = {"at": moments} | (plain(part) if isinstance(part, PROBES[name]) else {})

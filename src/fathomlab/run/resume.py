@@ -64,9 +64,10 @@ def check_drift(runs: Path, trials: Sequence[Trial], device: str) -> None:
         found = drift(about.get("environment", now), now)
         if found:
             raise UserError(
+                "environment-changed",
                 f"trial {trial.hash[:12]} stopped at step {about.get('step')} in another environment; different are: "
                 f"{', '.join(found)}. Its numbers would not be those of an uninterrupted run. To go on all the same, "
-                "recorded with the trial: --allow-drift. To begin such trials anew: fathomlab store prune --unfinished"
+                "recorded with the trial: --allow-drift. To begin such trials anew: fathomlab store prune --unfinished",
             )
 
 

@@ -34,9 +34,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("its facts are no mapping")
         return load(payload), about
     except OSError as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint: {error.strerror or error}.") from None
+        raise UserError("corrupt-file", f"{path}: cannot be read as a checkpoint: {error.strerror or error}.") from None
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint: {error}.") from None
+        raise UserError("corrupt-file", f"{path}: cannot be read as a checkpoint: {error}.") from None
 
 
 def save_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

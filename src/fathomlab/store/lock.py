@@ -66,8 +66,9 @@ def _taken(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]) 
             holder = _holder(descriptor)
             if not wait and time.monotonic() > refuse_at:
                 raise UserError(
+                    "store-in-use",
                     f"{root}: another fathomlab trains into this store ({holder}). Wait for it with --wait, or choose "
-                    "another folder with --runs."
+                    "another folder with --runs.",
                 ) from None
             if wait and not told:
                 say(f"{root}: waiting for another fathomlab ({holder}).")

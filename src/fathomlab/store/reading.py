@@ -43,12 +43,15 @@ class Store:
             UserError: Fewer than four digits, none or several trials.
         """
         if len(prefix) < SHORTEST_PREFIX:
-            raise UserError(f"the trial {shown(prefix)} is too short: give {SHORTEST_PREFIX} or more digits.")
+            raise UserError(
+                "invalid-trial-prefix",
+                f"the trial {shown(prefix)} is too short: give {SHORTEST_PREFIX} or more digits.",
+            )
         found = [trial for trial in self.trials() if trial.startswith(prefix.lower())]
         if not found:
-            raise UserError(f"no trial begins with {shown(prefix)} in {self.root}.")
+            raise UserError("no-such-trial", f"no trial begins with {shown(prefix)} in {self.root}.")
         if len(found) > 1:
-            raise UserError(f"{len(found)} trials begin with {shown(prefix)}; give more digits.")
+            raise UserError("ambiguous-trial", f"{len(found)} trials begin with {shown(prefix)}; give more digits.")
         return found[0]
 
     def trial(self, trial: str) -> TrialRecord:
@@ -76,7 +79,7 @@ class Store:
         known = sorted(_folders(self.root / "experiments"))
         if name not in known:
             near = suggestion(name, known) or f" Known: {', '.join(known) or 'none'}."
-            raise UserError(f"no experiment {shown(name)} in {self.root}.{near}")
+            raise UserError("no-such-experiment", f"no experiment {shown(name)} in {self.root}.{near}")
         return _read_experiment(name, self.root / "experiments" / name)
 
 

@@ -17,6 +17,10 @@ MARK = ', "crc": "'
 class Damaged(UserError):
     """A file is not what was written."""
 
+    def __init__(self, message: str):
+        """Describe the file and what is wrong with it."""
+        super().__init__("corrupt-file", message)
+
 
 def sealed_line(record: Mapping[str, Any]) -> str:
     """One line of a log: the JSON of `record`, whose last key is the CRC-32 of the text before it."""

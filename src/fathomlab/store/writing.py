@@ -34,7 +34,7 @@ def open_store(root: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"{root}: results cannot be written there: {reason}. Choose another folder with --runs."
+            "unwritable", f"{root}: results cannot be written there: {reason}. Choose another folder with --runs."
         ) from None
     return root
 
@@ -48,8 +48,9 @@ def check_room(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if free < needed:
         raise UserError(
+            "disk-full",
             f"{root}: the disk has {free / 1e6:.0f} MB free and this run needs about {needed / 1e6:.0f} MB. "
-            "Make room, or choose another folder with --runs."
+            "Make room, or choose another folder with --runs.",
         )
 
 
@@ -209,14 +210,15 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     folder = root / "experiments" / name
     document = finite({"format": FORMAT, "name": name, **record})
     if folder.is_symlink():
-        raise UserError(f"{folder}: is a link; nothing is written through it. Remove it.")
+        raise UserError("unwritable", f"{folder}: is a link; nothing is written through it. Remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "experiment.json", json.dumps(document | {"seal": seal(document)}, indent=1) + "\n")
     except OSError as error:
         free = shutil.disk_usage(root).free / 1e6
         raise UserError(
-            f"{folder}: the experiment's record cannot be written: {error.strerror or error} ({free:.1f} MB free)."
+            "unwritable",
+            f"{folder}: the experiment's record cannot be written: {error.strerror or error} ({free:.1f} MB free).",
         ) from None
     return folder
 

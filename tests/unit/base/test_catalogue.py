@@ -168,7 +168,7 @@ def test_a_missing_key_is_named() -> None:
     """Where no other key can be its misspelling."""
     problems: list[Problem] = []
     assert check_options(Outer, {"rate": 0.1}, "model", problems) is MISSING
-    assert problems == [Problem("model", "the key 'name' is missing.")]
+    assert problems == [Problem("missing-key", "model", "the key 'name' is missing.")]
 
 
 def test_rules_over_options_come_after_the_options() -> None:
@@ -183,7 +183,7 @@ def test_rules_over_options_come_after_the_options() -> None:
 
 def test_earlier_problems_do_not_spoil_what_is_right() -> None:
     """A section is judged by its own mistakes."""
-    problems = [Problem("elsewhere", "wrong.")]
+    problems = [Problem("unknown-key", "elsewhere", "wrong.")]
     made = check_options(Outer, {"name": "x"}, "model", problems)
     assert made == Outer("x")
     assert len(problems) == 1
@@ -201,9 +201,9 @@ def test_plain_is_the_inverse() -> None:
 
 def test_messages_join_into_one_error() -> None:
     """Source, number of problems, one line each; a UserError, and so a ValueError."""
-    error = ConfigError("exp.yaml", [Problem("a.b", "is wrong.", "exp.yaml:3"), Problem("", "is empty.")])
+    error = ConfigError("exp.yaml", [Problem("wrong-type", "a.b", "is wrong.", "exp.yaml:3"), Problem("empty-file", "", "is empty.")])
     assert str(error) == "exp.yaml: 2 problems\n  exp.yaml:3  a.b: is wrong.\n  is empty."
-    assert str(ConfigError("x", [Problem("a", "b.")])) == "x: 1 problem\n  a: b."
+    assert str(ConfigError("x", [Problem("wrong-type", "a", "b.")])) == "x: 1 problem\n  a: b."
     assert isinstance(error, UserError)
     assert isinstance(error, ValueError)
 
