@@ -1,4 +1,4 @@
-"""The fairness audit: what differs between the levels of a claim besides the factor."""
+"""The fairness audit: what differs between the levels of a claim in addition to the factor."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,28 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
+from fathomlab.base.catalogue import check_options
 from fathomlab.base.labels import dotted, level_text
 from fathomlab.config.load import check_claims
 from fathomlab.config.schema import Claim
+from fathomlab.models import MODELS
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
 Row = dict[str, Any]
-NOTICED = 1.1  # a ratio of wall times below this is the machine's mood
+NOTICED = 1.1  # smaller ratios of wall times are noise of the machine
 PROVENANCE = (
     ("device", "device"),
     ("gpu", "hardware.gpu"),
     ("cpu", "hardware.cpu"),
     ("threads", "threads"),
-    ("precision of the products", "precision"),
-    ("version of torch", "versions.torch"),
+    ("matmul precision", "precision"),
+    ("PyTorch version", "versions.torch"),
     ("commit", "git.commit"),
     ("compiled", "compiled"),
-    ("networks in one program", "pack.size"),
+    ("pack size", "pack.size"),
 )
-OF_THE_PROGRAM = ("compiled", "networks in one program")
+OF_THE_PROGRAM = ("compiled", "pack size")
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Group:
 
 
 def audits(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]:
-    """For each claim, in the file's order: its name, the two levels, the rows, and the rows in one sentence.
+    """For each claim, in the file's order: its name, the two levels, the rows, and a one-sentence summary.
 
-    A row is `{"what", "first", "second", "differs", "expected"}`: texts for people, and whether a difference follows from the
-    factor itself (a deeper net has more parameters). A trend is audited between its first and last level; a level that is
+    A row is `{"what", "first", "second", "differs", "expected"}`: display texts, and whether a difference follows from the
+    factor itself (a deeper network has more parameters). A trend is audited between its first and last level. A level that is
     compared with a number has no rows.
     """
     read = cache(store.trial)
@@ -48,7 +50,12 @@ def audits(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]:
     for claim in check_claims(list(experiment.claims)):
         if len(claim.levels) < 2:
             made.append(
-                {"name": claim.name, "levels": [], "rows": [], "summary": "One level and a number: nothing to compare."}
+                {
+                    "name": claim.name,
+                    "levels": [],
+                    "rows": [],
+                    "summary": "Compared with a fixed number; nothing to audit.",
+                }
             )
             continue
         ends = (claim.levels[0], claim.levels[-1])
@@ -65,14 +72,14 @@ def audits(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]:
 
 
 def audit_rows(factor: str, first: Group, second: Group) -> list[Row]:
-    """All rows of one comparison; options that agree are told in one row."""
+    """All rows of one comparison; options that agree share one row."""
     if not first.trials or not second.trials:
         return []
     options, same = _options(factor, first, second)
     data_differ = any(row["what"].startswith("data.") for row in options)
     rows = [
         *options,
-        _row("all other options", f"{same} agree", f"{same} agree", False, True),
+        _row("all other options", f"{same} identical", f"{same} identical", False, True),
         _row("seeds", _listed(sorted(set(first.seeds))), _listed(sorted(set(second.seeds)))),
         _order(factor, first, second, data_differ),
         _compared("parameters", first, second, lambda trial: trial.parameters, _touches(factor, "model", "role")),
@@ -84,28 +91,26 @@ def audit_rows(factor: str, first: Group, second: Group) -> list[Row]:
     for what, key in PROVENANCE:
         expected = (what in OF_THE_PROGRAM and program) or (key == "precision" and _touches(factor, "precision"))
         rows.append(_compared(what, first, second, lambda trial, key=key: _at(trial.provenance, key), expected))
-    rows.append(_compared("reads of the test set", first, second, _reads, False))
+    rows.append(_compared("test-set evaluations", first, second, _reads, False))
     return [*rows, *_fates(first, second), _times(first, second)]
 
 
 def summed_up(rows: Sequence[Row]) -> str:
-    """The rows in a sentence: what differs besides the factor and what follows from it.
+    """The rows as a sentence: what differs in addition to the factor and its direct consequences.
 
     Example:
         >>> summed_up([{"what": "epochs", "first": "1", "second": "2", "differs": True, "expected": False}])
-        '1 thing besides the factor differs: epochs (1 and 2).'
+        '1 unexpected difference: epochs (1 vs. 2).'
     """
     if not rows:
         return "No trials to compare."
-    found = [
-        f"{row['what']} ({row['first']} and {row['second']})" for row in rows if row["differs"] and not row["expected"]
+    differences = [
+        f"{row['what']} ({row['first']} vs. {row['second']})" for row in rows if row["differs"] and not row["expected"]
     ]
-    if not found:
-        return "Nothing but the factor and what follows from it differs."
-    things = (
-        "1 thing besides the factor differs" if len(found) == 1 else f"{len(found)} things besides the factor differ"
-    )
-    return f"{things}: {', '.join(found)}."
+    if not differences:
+        return "Only the factor and its direct consequences differ."
+    plural = "" if len(differences) == 1 else "s"
+    return f"{len(differences)} unexpected difference{plural}: {', '.join(differences)}."
 
 
 def _group(read: Callable[[str], TrialRecord], experiment: ExperimentRecord, claim: Claim, level: Any) -> Group:
@@ -127,7 +132,8 @@ def _options(factor: str, first: Group, second: Group) -> tuple[list[Row], int]:
         if key in ("seed", "format", "") or set(one) == set(other):
             same += key not in ("seed", "format", "")
             continue
-        rows.append(_row(key, _listed(one.values()), _listed(other.values()), expected=_follows(factor, key)))
+        expected = _follows(factor, key) or _unused(key, first, second) or _unused(key, second, first)
+        rows.append(_row(key, _listed(one.values()), _listed(other.values()), expected=expected))
     return rows, same
 
 
@@ -141,13 +147,34 @@ def _values(contents: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 def _follows(factor: str, key: str) -> bool:
-    """Whether an option's difference is the factor's own, or an option of the part that the factor names."""
+    """Whether an option is the factor itself, or an option of the component that the factor names."""
     if factor == "role":
         return key.split(".")[0] in ("teacher", "distillation", "model")
     section, _, last = _sectioned(factor).rpartition(".")
     named = f"{last}_params" in key.split(".") or (last in ("type", "name") and key.startswith(f"{section}.params."))
     own = [_sectioned(factor)] + [f"teacher.{_sectioned(factor)}"] * factor.startswith(("teacher_", "training_teacher"))
     return named or key in own
+
+
+def _unused(key: str, group: Group, other: Group) -> bool:
+    """Whether a model option does nothing at one level, so that its value there says nothing.
+
+    Plain networks ignore how residual branches start, for example, and their trials hold the default.
+    """
+    prefix, _, name = key.rpartition(".")
+    if not prefix.endswith("model.params"):
+        return False
+    path = prefix.removesuffix(".params")
+    values = [_at(trial.content, key) for trial in other.trials]
+    return all(_ignores(_at(trial.content, path), name, value) for trial in group.trials for value in values)
+
+
+def _ignores(model: Any, name: str, value: Any) -> bool:
+    component = MODELS.get(str(model.get("type"))) if isinstance(model, Mapping) else None
+    if component is None:
+        return False
+    options = check_options(component, {**model.get("params", {}), name: value}, "", [])
+    return isinstance(options, component) and name in dict(options.ignored())
 
 
 def _touches(factor: str, *words: str) -> bool:
@@ -164,16 +191,16 @@ def _sectioned(factor: str) -> str:
 
 
 def _full(experiment: ExperimentRecord, factor: str) -> str:
-    """The whole dotted key of a factor that a claim calls by its ending."""
+    """The full dotted key of a factor that a claim names by its ending."""
     known = dict.fromkeys(key for condition in experiment.conditions for key in condition.factors)
     return next((key for key in known if key == factor or key.endswith(f".{factor}")), factor)
 
 
 def _order(factor: str, first: Group, second: Group, data_differ: bool) -> Row:
-    """Images, split, order and augmentation come from the seed alone where the data section and the seeds agree."""
+    """Images, split, order, and augmentation depend on the seed only, if the data section and the seeds agree."""
     same = not data_differ and set(first.seeds) == set(second.seeds)
-    text = "one stream for each seed, the same for both levels" if same else "not the same for both levels"
-    return _row("order of the images", text, text, not same, _touches(factor, "data"))
+    text = "identical for both levels (one random stream per seed)" if same else "different"
+    return _row("image order", text, text, not same, _touches(factor, "data"))
 
 
 def _compared(
@@ -187,9 +214,9 @@ def _compared(
 
 
 def _fates(first: Group, second: Group) -> list[Row]:
-    """Trials that are missing inform: they are told for each level."""
+    """Missing trials are information: they are counted at each level."""
     rows = []
-    for status, what in (("failed", "trials that failed"), ("diverged", "trials that diverged")):
+    for status, what in (("failed", "failed trials"), ("diverged", "diverged trials")):
         counts = [sum(trial.status == status for trial in group.trials) for group in (first, second)]
         one, other = (f"{count} of {len(group.trials)}" for count, group in zip(counts, (first, second), strict=True))
         rows.append(_row(what, one, other, counts[0] != counts[1]))
@@ -197,12 +224,12 @@ def _fates(first: Group, second: Group) -> list[Row]:
 
 
 def _times(first: Group, second: Group) -> Row:
-    """Wall time is a consequence of the factor or of the machine, never a cause: it is told and not held against a claim."""
+    """Wall time is a consequence of the factor or of the machine, never a cause: it is never an unexpected difference."""
     means = [_mean(trial.seconds for trial in group.trials) for group in (first, second)]
     known = [mean for mean in means if mean]
     differs = len(known) == 2 and max(known) > NOTICED * min(known)
     one, other = ("" if mean is None else f"{mean:.3g}" for mean in means)
-    return _row("seconds of a trial", one, other, differs, True)
+    return _row("seconds per trial", one, other, differs, True)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""An experiment's numbers as one plain value, which a report embeds, and the difference of two such values."""
+"""An experiment's numbers as plain data, which a report embeds, and the difference of two experiments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -11,7 +11,7 @@ from fathomlab.store.records import ConditionRecord, ExperimentRecord
 
 FORMAT = 1
 FATES = ("finished", "diverged", "failed")
-DIGITS = 1e-12  # relative: below it two numbers are one
+DIGITS = 1e-12  # relative tolerance of equality
 
 
 def summary(store: Store, experiment: ExperimentRecord) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def summary(store: Store, experiment: ExperimentRecord) -> dict[str, Any]:
 
     Returns:
         `format`, `name`, `title`, `headline`, `seeds`, `claims_hash`, `verdicts`, and `conditions`: each with label, role,
-        factors, seeds, trials by fate, and `metrics`: name -> `{mean, low, high, n}` over finished trials, the ends of the
-        95 % t interval None where there is one trial.
+        factors, seeds, trials by status, and `metrics`: name -> `{mean, low, high, n}` over finished trials. The ends of the
+        95% t interval are None for one trial. Diverged trials have no metrics; `trials` counts them.
     """
     return {
         "format": FORMAT,
@@ -35,12 +35,12 @@ def summary(store: Store, experiment: ExperimentRecord) -> dict[str, Any]:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Row by row what two summaries say.
+    """The rows in which two summaries can be compared.
 
     Returns:
-        `{"what", "metric", "first", "second", "change", "state"}` for each metric of each condition, the counts of trials,
-        and each verdict; `state` is `only first`, `only second`, `changed` or `equal`, `change` second minus first (None
-        where one is missing or it is no number).
+        `{"what", "metric", "first", "second", "change", "state"}` for each metric of each condition, the numbers of trials,
+        and each verdict. `state` is `only first`, `only second`, `changed`, or `equal`; `change` is second minus first (None
+        if one is missing or not a number).
     """
     rows = []
     for what, one, other in _joined(_by_condition(first), _by_condition(second)):
@@ -59,10 +59,10 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dic
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows for people: a line for each that is not equal, and how many are."""
+    """One line per row that is not equal, and the number of equal rows."""
     equal = sum(row["state"] == "equal" for row in rows)
-    said = [_line(row) for row in rows if row["state"] != "equal"]
-    return [*said, f"{equal} of {len(rows)} numbers are equal."]
+    changed = [_line(row) for row in rows if row["state"] != "equal"]
+    return [*changed, f"{equal} of {len(rows)} numbers are equal."]
 
 
 def _condition(store: Store, condition: ConditionRecord) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _by_claim(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Every key of either, with both values, None where there is none."""
+    """Every key of either mapping with both values, None if missing."""
     return [(key, first.get(key), second.get(key)) for key in dict.fromkeys((*first, *second))]
 
 
@@ -125,7 +125,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _text(metric: str, value: Any) -> str:
     if isinstance(value, float):
-        text = f"{100 * value:.2f} %" if metric.endswith("accuracy") else f"{value:.6g}"
+        text = f"{100 * value:.2f}%" if metric.endswith("accuracy") else f"{value:.6g}"
         return text.replace("-", MINUS)
     return str(value)
 

@@ -1,36 +1,36 @@
-"""How small an effect so many seeds can show, and about how many more would decide."""
+"""The smallest effect that a number of seeds can detect, and about how many more seeds should decide."""
 
 import math
 from collections.abc import Callable
 
 from fathomlab.analysis.statistics import t_quantile
 
-POWER_QUANTILE = 0.84  # of the normal distribution, for a power of 80 %
+POWER_QUANTILE = 0.84  # of the normal distribution, for a power of 80%
 MOST_SEEDS = 1_000
 
 
 def minimum_detectable(deviation: float, n: int, level: float = 0.025) -> float:
-    """The effect that n seeds would show with a power of about 80 %: (t(1 - level, n - 1) + 0.84) sd / sqrt(n).
+    """The effect that n seeds detect with a power of about 80%: (t(1 - level, n - 1) + 0.84) sd / sqrt(n).
 
     Args:
         deviation: Standard deviation of the paired differences.
-        n: Seeds, at least two.
-        level: One-sided.
+        n: Number of seeds, at least two.
+        level: One-sided level.
 
     Raises:
-        ValueError: n below 2.
+        ValueError: If n is below 2.
     """
     if n < 2:
-        raise ValueError(f"an effect that can be detected needs at least two seeds (got {n})")
+        raise ValueError(f"n must be >= 2, got {n}")
     return (t_quantile(1 - level, n - 1) + POWER_QUANTILE) * deviation / math.sqrt(n)
 
 
 def more_seeds(deviation: float, distance: float, n: int, level: float = 0.025) -> int | None:
-    """About how many seeds beside the n there are would decide; None where over 1,000 would be needed.
+    """About how many seeds in addition to n should decide; None if more than 1,000 would be needed.
 
     Args:
         deviation: Standard deviation of the paired differences.
-        distance: From the effect to the border that it must be told from.
+        distance: From the effect to the threshold of the decision.
         n: Seeds so far.
         level: One-sided level of the decision.
     """

@@ -1,8 +1,8 @@
-"""Looking at the results and adding seeds without believing too much: group-sequential decisions with alpha spending.
+"""Group-sequential decisions with alpha spending, so that seeds can be added after interim analyses (looks).
 
-At each look the error that may have been spent so far is an O'Brien-Fleming type function of n / budget (Lan & DeMets,
-1983); the level of the look is what keeps the chance of a false decision at any look so far at that amount. The p of a t test
-is held against it (the significance-level approach, Jennison & Turnbull, 2000, section 3.3).
+At each look, the error spent so far is an O'Brien-Fleming type function of n / budget (Lan & DeMets, 1983). The level of the
+look keeps the probability of a false decision at any look so far at that amount. The p value of a t test is compared with it
+(the significance-level approach, Jennison & Turnbull, 2000, section 3.3).
 """
 
 import math
@@ -22,20 +22,20 @@ from fathomlab.base.problems import UserError
 Floats = NDArray[np.float64]
 MOST_LOOKS = 5
 POINTS = 601
-CAUTION = 0.87  # t statistics of few seeds cross the normal borders up to 15 % more often (simulated)
+CAUTION = 0.87  # t statistics of few seeds cross the normal boundaries up to 15% more often (simulated)
 FARTHEST = 8.5  # standard errors from 0 at which densities end
 
 
 @dataclass(frozen=True)
 class Extension:
-    """How many seeds to add now, and why."""
+    """Number of seeds to add now, and the reason."""
 
     seeds: int
     reason: str
 
 
 def spending(fraction: float, alpha: float = ONE_SIDED) -> float:
-    """The one-sided error that may be spent once this fraction of the budget is used: 2 - 2 Phi(z(1 - alpha/2) / sqrt(t))."""
+    """The one-sided error available once this fraction of the budget is used: 2 - 2 Phi(z(1 - alpha/2) / sqrt(t))."""
     if fraction <= 0:
         return 0.0
     normal = NormalDist()
@@ -48,16 +48,16 @@ def look_levels(
     """The one-sided level of each look.
 
     Args:
-        looks: Seeds at the look and the budget as it was then; seeds grow from look to look.
+        looks: Seeds at the look and the budget at that time; seeds grow from look to look.
         alpha: One-sided error of all looks together.
-        caution: Share of it that normal theory may use; 1 where the statistic is normal.
+        caution: Fraction of it that normal theory may use; 1 if the statistic is normal.
 
     Raises:
-        ValueError: Seeds do not grow, or a budget is below 1.
+        ValueError: If the seeds do not grow, or a budget is below 1.
     """
     sizes = [0, *(n for n, _ in looks)]
     if any(after <= before for before, after in pairwise(sizes)) or any(of < 1 for _, of in looks):
-        raise ValueError(f"the seeds should grow from look to look, and a budget be at least 1 (got {list(looks)})")
+        raise ValueError(f"seeds must grow from look to look and budgets must be >= 1, got {list(looks)}")
     return _levels(tuple(looks), alpha, caution)
 
 
@@ -65,22 +65,25 @@ def next_look(looks: Sequence[Mapping[str, Any]], n: int, budget: int) -> dict[s
     """The look at n seeds as plain data: seeds, budget, error spent so far, one-sided level.
 
     Raises:
-        UserError: Five looks have been made, or a look at as many seeds.
+        UserError: If five looks have been made, or the last one had at least as many seeds.
     """
     if len(looks) >= MOST_LOOKS:
         raise UserError(
-            "too-many-looks", f"{MOST_LOOKS} looks have been made; another would be one too many for the error budget."
+            "too-many-looks",
+            f"no more interim analyses: the error level allows {MOST_LOOKS}, and {MOST_LOOKS} have been made.",
         )
     if looks and n <= int(looks[-1]["n"]):
-        raise UserError("too-many-looks", f"the last look was at {looks[-1]['n']} seeds; another needs more (got {n}).")
+        raise UserError(
+            "too-many-looks", f"the last interim analysis had {looks[-1]['n']} seeds; the next one needs more, got {n}."
+        )
     made = [*_pairs(looks), (n, max(budget, n))]
     return {"n": n, "of": made[-1][1], "spent": _spent(made, ONE_SIDED)[-1], "level": look_levels(made)[-1]}
 
 
 def level_now(looks: Sequence[Mapping[str, Any]], n: int, alpha: float = ONE_SIDED) -> float:
-    """The one-sided level of a decision at n seeds: alpha itself where there were no looks.
+    """The one-sided level of a decision at n seeds: alpha itself without earlier looks.
 
-    Seeds that were added since the last look count as another look, within the same budget.
+    Seeds added since the last look count as another look within the same budget.
     """
     made = _pairs(looks)
     if not made:
@@ -95,30 +98,35 @@ def extension(
 ) -> Extension:
     """How many seeds to add, given the verdicts at this look.
 
-    Each look adds what the most demanding undecided claim needs, no more than there are already (the estimate is rough)
-    and no less than lets the budget be reached within five looks.
+    Each look adds what the most demanding undecided claim needs, at most doubling the seeds (the estimate is rough) and at
+    least enough to reach the budget within five looks. Claims that divergence keeps open get no seeds.
 
     Args:
         verdicts: As `verdicts` gives them at the level of this look.
         n: Seeds so far.
-        looks: All looks with this one.
-        budget: Seeds at most, those so far among them.
+        looks: All looks including this one.
+        budget: Maximum total number of seeds.
     """
-    open_ones = [verdict for verdict in verdicts if verdict["verdict"] == "undecided"]
-    needs = [verdict["more_seeds"] for verdict in open_ones if verdict["more_seeds"] is not None]
+    undecided = [verdict for verdict in verdicts if verdict["verdict"] == "undecided"]
+    needs = [verdict["more_seeds"] for verdict in undecided if verdict["more_seeds"] is not None]
     remaining = MOST_LOOKS - len(looks)
-    if not open_ones:
-        return Extension(0, "every claim is decided")
+    if not undecided:
+        return Extension(0, "all claims are decided")
     if budget <= n:
-        return Extension(0, f"the budget of {budget} seeds is used")
+        return Extension(0, f"the maximum of {budget} seeds is reached")
     if remaining < 1:
-        return Extension(0, f"{MOST_LOOKS} looks have been made")
+        return Extension(0, f"{MOST_LOOKS} interim analyses have been made")
     if not needs:
-        return Extension(0, "no number of seeds that one could train would decide the open claims")
-    least = math.ceil((budget - n) / remaining)
-    add = min(max(min(max(needs), max(n, 2)), least), budget - n)
-    open_names = "1 claim is" if len(open_ones) == 1 else f"{len(open_ones)} claims are"
-    return Extension(add, f"{open_names} undecided; about {max(needs)} more seeds would decide")
+        diverged = any(level["diverged"] for verdict in undecided for level in verdict.get("diverged", ()))
+        reason = "because seeds diverged" if diverged else "and would need more than 1,000 seeds"
+        return Extension(0, f"{_claims(len(undecided))} undecided {reason}")
+    smallest = math.ceil((budget - n) / remaining)
+    add = min(max(min(max(needs), max(n, 2)), smallest), budget - n)
+    return Extension(add, f"{_claims(len(undecided))} undecided; about {max(needs)} more seeds should settle them")
+
+
+def _claims(number: int) -> str:
+    return "1 claim is" if number == 1 else f"{number} claims are"
 
 
 def _pairs(looks: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
@@ -126,17 +134,17 @@ def _pairs(looks: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
 
 
 def _spent(looks: Sequence[tuple[int, int]], alpha: float) -> list[float]:
-    """What may be spent up to each look; a budget that is raised later gives nothing back."""
-    found, most = [], 0.0
+    """The error available up to each look. Raising the budget later does not return error already spent."""
+    totals, highest = [], 0.0
     for n, of in looks:
-        most = max(most, spending(n / of, alpha))
-        found.append(most)
-    return found
+        highest = max(highest, spending(n / of, alpha))
+        totals.append(highest)
+    return totals
 
 
 @lru_cache(maxsize=1024)
 def _levels(looks: tuple[tuple[int, int], ...], alpha: float, caution: float) -> tuple[float, ...]:
-    """Armitage, McPherson & Rowe (1969): the density of the statistic on paths that crossed no border yet, look by look."""
+    """Armitage, McPherson & Rowe (1969): density of the statistic on paths that have crossed no boundary, look by look."""
     from scipy.special import ndtr  # pyright: ignore[reportMissingTypeStubs]
 
     levels: list[float] = []
@@ -160,7 +168,7 @@ def _levels(looks: tuple[tuple[int, int], ...], alpha: float, caution: float) ->
 
 
 def _crossing(places: Floats, density: Floats, n: int, step: float, border: float) -> float:
-    """The chance that paths with these weights, or any path at the first look, end above `border` at n seeds."""
+    """Probability that paths with these weights (any path at the first look) end above `border` at n seeds."""
     from scipy.special import ndtr  # pyright: ignore[reportMissingTypeStubs]
 
     if len(places) == 0:
@@ -169,7 +177,7 @@ def _crossing(places: Floats, density: Floats, n: int, step: float, border: floa
 
 
 def _solve(crossing: Callable[[float], float], allowed: float) -> float:
-    """The border that is crossed with probability `allowed`; 40, which nothing crosses, where that is nothing."""
+    """The boundary crossed with probability `allowed`; 40, which nothing crosses, if that is 0."""
     low, high = -FARTHEST, 40.0
     if allowed <= 0:
         return high

@@ -15,8 +15,8 @@ ONE_SIDED = 0.025
 MOST_ENUMERATED = 20
 DRAWS = 100_000
 CHUNK = 5_000
-ROUNDING = 1e-7  # the metrics are float32: smaller differences near 1 are none
-SMALLEST = 1e-14  # where sums of float64 probabilities end
+ROUNDING = 1e-7  # the metrics are float32: smaller differences near 1 are rounding
+SMALLEST = 1e-14  # resolution of sums of float64 probabilities
 CHANCES = 401
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -27,9 +27,9 @@ class SignFlip:
     """A two-sided sign-flip test of no difference.
 
     Attributes:
-        p: Share of the sign patterns whose mean is at least as far from 0.
+        p: Fraction of the sign patterns whose mean is at least as far from 0.
         floor: The smallest p that this many differences can give, 2 / 2^n.
-        draws: Random patterns behind p; None where all were counted.
+        draws: Number of random patterns behind p; None if all patterns were counted.
     """
 
     p: float
@@ -38,10 +38,10 @@ class SignFlip:
 
 
 def above(values: Sequence[float], border: float) -> float:
-    """One-sided p of the t test: how surprising these values are if their mean were at most `border`.
+    """One-sided p of the t test of a mean above `border`.
 
-    Values without spread (float32 rounding aside) leave the t test nothing to go by; there the sign test decides, whose p is
-    1 / 2^n. 1 for fewer than two values.
+    Without spread (except for float32 rounding) the t test is undefined, and the sign test decides: its p is 1 / 2^n. The
+    result is 1 for fewer than two values.
     """
     n = len(values)
     if n < 2:
@@ -53,22 +53,22 @@ def above(values: Sequence[float], border: float) -> float:
 
 
 def without_spread(values: Sequence[float]) -> bool:
-    """Whether two or more values differ by rounding alone."""
+    """Whether two or more values differ only by rounding."""
     return len(values) > 1 and max(values) - min(values) <= ROUNDING
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip:
-    """The exact sign-flip test of the mean: under no difference every sign pattern of the differences is as likely.
+    """The exact sign-flip test of the mean: without an effect, all sign patterns of the differences are equally likely.
 
-    Up to 20 differences every pattern is counted; above that 100,000 random ones are, the observed one among them, which
+    Up to 20 differences all patterns are counted. Above that, 100,000 random ones are, including the observed one, which
     keeps the test valid (Phipson & Smyth, 2010). The same differences always give the same p.
 
     Raises:
-        ValueError: No difference.
+        ValueError: If there is no difference.
     """
     n = len(differences)
     if n == 0:
-        raise ValueError("a sign-flip test needs at least one difference (got none)")
+        raise ValueError("a sign-flip test needs at least one difference, got none")
     values = np.asarray(differences, dtype=np.float64)
     reach = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())
     floor = 2.0 ** (1 - n)
@@ -85,7 +85,7 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
 
 
 def discordant(first_only: int, second_only: int) -> float:
-    """Exact two-sided McNemar (sign) test: pairs that only the first, and only the second, got right."""
+    """Exact two-sided McNemar (sign) test for the numbers of pairs that only the first, and only the second, got right."""
     from scipy.special import bdtr  # pyright: ignore[reportMissingTypeStubs]
 
     n = first_only + second_only
@@ -95,13 +95,13 @@ def discordant(first_only: int, second_only: int) -> float:
 def clustered_discordant(balance: NDArray[np.int64]) -> float:
     """McNemar's exact test over several seeds on the same test images, two-sided.
 
-    The images are the sample, for the same image is hard or easy under every seed and its outcomes are no independent
-    draws. Under equal accuracy the two levels may be swapped image by image, in all seeds at once: an exact sign-flip test of
-    the sum of `balance`, whose null distribution has the characteristic function prod_i cos(theta balance_i). With one
-    seed it is McNemar's exact test. It speaks of these networks on images like these.
+    The images are the sample: the same image is easy or hard under every seed, so its outcomes are not independent. Under
+    equal accuracy, the two levels can be swapped image by image in all seeds together. This gives an exact sign-flip test of
+    the sum of `balance`, whose null distribution has the characteristic function prod_i cos(theta balance_i). With one seed it
+    is McNemar's exact test. The result applies to these networks on images like these.
 
     Args:
-        balance: For each image, seeds in which only the first level is right minus those in which only the second is.
+        balance: Per image, seeds in which only the first level is right minus seeds in which only the second is.
     """
     sizes, counts = np.unique(np.abs(balance[balance != 0]), return_counts=True)
     total, observed = int((sizes * counts).sum()), abs(int(balance.sum()))
@@ -117,22 +117,22 @@ def clustered_discordant(balance: NDArray[np.int64]) -> float:
 
 
 def fraction_above(successes: int, n: int, border: float) -> float:
-    """Exact binomial one-sided p: how surprising so many successes are if the chance were at most `border`."""
+    """Exact one-sided binomial p of a success probability above `border`."""
     from scipy.special import bdtrc  # pyright: ignore[reportMissingTypeStubs]
 
     return float(bdtrc(successes - 1, n, min(max(border, 0.0), 1.0))) if successes else 1.0
 
 
 def difference_above(first: tuple[int, int], second: tuple[int, int], border: float) -> float:
-    """Exact unconditional one-sided p (Barnard, 1945): how surprising these fractions are if p1 - p2 were at most `border`.
+    """Exact unconditional one-sided p (Barnard, 1945) of a difference p1 - p2 above `border`.
 
-    Outcomes are ordered by Agresti & Caffo's statistic (one success and one failure added on each side); p is the largest
-    chance, over all p2, of an outcome as far out. Without it Newcombe's interval alone would err in up to 3.8 % of cases
-    where 2.5 % are asked for.
+    Outcomes are ordered by Agresti & Caffo's statistic (one success and one failure added on each side). p is the largest
+    probability, over all p2, of an outcome at least as extreme. Newcombe's interval alone would err in up to 3.8% of cases
+    at a nominal 2.5%.
 
     Args:
         first: Successes and n.
-        second: Likewise.
+        second: Successes and n of the second level.
         border: A difference of the two fractions.
     """
     far = _apart(np.arange(first[1] + 1)[:, None], first[1], np.arange(second[1] + 1), second[1], border)
@@ -150,7 +150,7 @@ def _apart(found: Counts, n: int, others: Counts, m: int, border: float) -> Floa
 
 
 def _binomial(n: int, chances: Floats) -> Floats:
-    """The chance of 0 to n successes, (chances, n + 1)."""
+    """The probabilities of 0 to n successes, (chances, n + 1)."""
     from scipy.special import gammaln, xlog1py, xlogy  # pyright: ignore[reportMissingTypeStubs]
 
     found, p = np.arange(n + 1), np.clip(chances, 0.0, 1.0)[:, None]
@@ -159,7 +159,7 @@ def _binomial(n: int, chances: Floats) -> Floats:
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Pearson's correlation; None for fewer than three pairs or a side without spread."""
+    """Pearson's correlation; None for fewer than three pairs or if one side is constant."""
     if len(first) < 3 or without_spread(first) or without_spread(second):
         return None
     return float(np.corrcoef(first, second)[0, 1])
@@ -170,7 +170,7 @@ def holm_levels(p_values: Sequence[float], level: Callable[[int], float]) -> lis
 
     Args:
         p_values: One-sided.
-        level: How many hypotheses are left -> the level of each, such as 2.5 % / left.
+        level: Maps the number of remaining hypotheses to the level of each, such as 2.5% / remaining.
     """
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
     levels = [0.0] * len(p_values)
@@ -185,7 +185,7 @@ def holm_levels(p_values: Sequence[float], level: Callable[[int], float]) -> lis
 
 
 def holm_adjusted(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p: at most 2.5 % exactly where the step-down procedure at 2.5 % decides.
+    """Holm's adjusted p: at most 2.5% exactly if the step-down procedure at 2.5% decides.
 
     Example:
         >>> holm_adjusted([0.01, 0.04, 0.03])

@@ -1,4 +1,4 @@
-"""Intervals over seeds: the paired t interval by default, Wilson's and Newcombe's for fractions, a labelled bootstrap."""
+"""Intervals over seeds: the paired t interval, Wilson's and Newcombe's for fractions, and the bootstrap."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its two-sided confidence interval; `low` and `high` are None where one value allows none."""
+    """A mean with its two-sided confidence interval; `low` and `high` are None for a single value."""
 
     mean: float
     low: float | None
@@ -29,11 +29,11 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of a mean: mean +- t((1 + level) / 2, n - 1) * sd / sqrt(n), sd with n - 1.
 
     Args:
-        values: One for each seed; at least one.
+        values: One per seed; at least one.
         level: Coverage, between 0 and 1.
 
     Raises:
-        ValueError: No value, or a level outside (0, 1).
+        ValueError: If there is no value, or the level is outside (0, 1).
 
     Example:
         >>> interval = mean_interval([1.0, 2.0, 3.0])
@@ -42,7 +42,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """
     n = len(values)
     if n == 0:
-        raise ValueError("an interval needs at least one value (got none)")
+        raise ValueError("an interval needs at least one value, got none")
     _check_level(level)
     mean = fmean(values)
     if n < 2:
@@ -52,14 +52,14 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
 
 
 def paired_interval(differences: Sequence[float], level: float = 0.95) -> Interval:
-    """The t interval of the mean difference of two conditions, seed by seed: the seed is the unit of replication.
+    """The t interval of the mean difference of two conditions, paired by seed (the seed is the unit of replication).
 
     Args:
-        differences: One for each seed that both conditions have.
+        differences: One per seed that both conditions have.
         level: Coverage, between 0 and 1.
 
     Raises:
-        ValueError: No difference, or a level outside (0, 1).
+        ValueError: If there is no difference, or the level is outside (0, 1).
     """
     return mean_interval(differences, level)
 
@@ -68,37 +68,37 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a fraction of seeds.
 
     (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n) with p = successes / n and
-    z the normal quantile; unlike p +- z sd it stays inside [0, 1] and has width at p = 0 and p = 1.
+    z the normal quantile. Unlike p +- z sd, it stays inside [0, 1] and has a width at p = 0 and p = 1.
 
     Raises:
-        ValueError: n below 1, successes outside [0, n], or a level outside (0, 1).
+        ValueError: If n is below 1, successes are outside [0, n], or the level is outside (0, 1).
     """
     _check_level(level)
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"successes should be between 0 and n, and n at least 1 (got {successes} of {n})")
+        raise ValueError(f"successes must be between 0 and n, and n at least 1, got {successes} of {n}")
     z = NormalDist().inv_cdf((1 + level) / 2)
     p = successes / n
-    centre = p + z * z / (2 * n)
+    center = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    low = 0.0 if successes == 0 else (centre - half) / scale  # exact where rounding would leave 3e-17
-    high = 1.0 if successes == n else (centre + half) / scale
+    low = 0.0 if successes == 0 else (center - half) / scale  # exact: rounding would leave 3e-17
+    high = 1.0 if successes == n else (center + half) / scale
     return Interval(p, low, high, n)
 
 
 def newcombe_interval(first: tuple[int, int], second: tuple[int, int], level: float = 0.95) -> Interval:
     """Newcombe's hybrid score interval of a difference of two fractions (1998, Statistics in Medicine 17, method 10).
 
-    Wilson's ends (l, u) of each fraction are put together: d - sqrt((p1 - l1)^2 + (u2 - p2)^2) to
-    d + sqrt((u1 - p1)^2 + (p2 - l2)^2) with d = p1 - p2. The fractions count as independent.
+    It combines Wilson's limits (l, u) of each fraction: d - sqrt((p1 - l1)^2 + (u2 - p2)^2) to
+    d + sqrt((u1 - p1)^2 + (p2 - l2)^2) with d = p1 - p2. The fractions are treated as independent.
 
     Args:
         first: Successes and n.
-        second: Likewise.
+        second: Successes and n of the second fraction.
         level: Coverage, between 0 and 1.
 
     Raises:
-        ValueError: As for `wilson_interval`.
+        ValueError: As in `wilson_interval`.
     """
     ends = wilson_interval(*first, level), wilson_interval(*second, level)
     (low1, high1), (low2, high2) = ((end.low or 0.0, 1.0 if end.high is None else end.high) for end in ends)
@@ -108,13 +108,13 @@ def newcombe_interval(first: tuple[int, int], second: tuple[int, int], level: fl
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """The mean of the middle half: a quarter of the values, rounded down, is cut off at each end.
+    """The mean of the middle half: a quarter of the values, rounded down, is removed at each end.
 
     Raises:
-        ValueError: No value.
+        ValueError: If there is no value.
     """
     if not values:
-        raise ValueError("a mean needs at least one value (got none)")
+        raise ValueError("a mean needs at least one value, got none")
     cut = len(values) // 4
     return fmean(sorted(values)[cut : len(values) - cut])
 
@@ -124,30 +124,30 @@ def bootstrap_interval(
 ) -> Interval:
     """The percentile bootstrap of the mean, or of the interquartile mean (Agarwal et al., 2021), 10,000 resamples.
 
-    The same values always give the same interval. At 5 seeds its nominal 95 % would be 84 %.
+    The same values always give the same interval. With 5 seeds, its nominal 95% would be 84%.
 
     Raises:
-        ValueError: Fewer than 20 values, or a level outside (0, 1).
+        ValueError: If there are fewer than 20 values, or the level is outside (0, 1).
     """
     n = len(values)
     if n < FEWEST_FOR_BOOTSTRAP:
-        raise ValueError(f"the bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} values; it covers too little (got {n})")
+        raise ValueError(f"the bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} values, got {n}")
     _check_level(level)
     picked = stream(0, "bootstrap", n).integers(0, n, size=(RESAMPLES, n))
     drawn = np.asarray(values, dtype=np.float64)[picked]
     if statistic == "mean":
-        centre, means = fmean(values), drawn.mean(axis=1)
+        center, means = fmean(values), drawn.mean(axis=1)
     else:
         cut = n // 4
-        centre, means = interquartile_mean(values), np.sort(drawn, axis=1)[:, cut : n - cut].mean(axis=1)
+        center, means = interquartile_mean(values), np.sort(drawn, axis=1)[:, cut : n - cut].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(centre, float(low), float(high), n)
+    return Interval(center, float(low), float(high), n)
 
 
 @lru_cache(maxsize=4096)
 def t_quantile(probability: float, freedom: int) -> float:
     """The quantile of Student's t with `freedom` degrees of freedom."""
-    # half the start-up time of scipy.stats, which calls the same function
+    # scipy.stats calls the same function and takes twice as long to import
     from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs]
 
     return float(stdtrit(freedom, probability))
@@ -162,4 +162,4 @@ def t_tail(t: float, freedom: int) -> float:
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"level should be between 0 and 1 (got {level!r})")
+        raise ValueError(f"level must be between 0 and 1, got {level!r}")

@@ -1,4 +1,4 @@
-"""Trials as rows and columns: what `list`, `show` and data frames are made of."""
+"""Trials as rows and columns, for `list`, `show`, and data frames."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,13 +8,13 @@ from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
 
 
 def trial_rows(store: Store) -> list[dict[str, Any]]:
-    """A row for each trial of the store, as `fathomlab list --json` prints it."""
+    """One row per trial of the store, as `fathomlab list --json` prints it."""
     experiments = experiments_of(store)
     return [trial_row(store.trial(trial), experiments) for trial in store.trials()]
 
 
 def experiments_of(store: Store) -> dict[str, list[tuple[str, ConditionRecord]]]:
-    """Trial hash -> the experiments that it belongs to, by name, and its condition there."""
+    """Maps each trial hash to the names of its experiments and its condition in each."""
     found: dict[str, list[tuple[str, ConditionRecord]]] = {}
     for record in store.experiments():
         for condition in record.conditions:
@@ -41,7 +41,7 @@ def trial_row(record: TrialRecord, experiments: Mapping[str, Sequence[tuple[str,
 
 
 def columns(store: Store, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Plain columns over the named experiments, one row a trial and condition."""
+    """Plain columns over the named experiments, one row per trial and condition."""
     rows: list[dict[str, Any]] = []
     for name in names:
         for condition in store.experiment(name).conditions:

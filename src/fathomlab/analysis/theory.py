@@ -1,11 +1,11 @@
-"""What theory predicts of a network at its start: slopes of ln |dLoss/dh_l| over the layers, forward growth, depth limits.
+"""Theoretical predictions at initialization: slopes of ln |dLoss/dh_l| over the layers, forward growth, depth limits.
 
-Closed forms for wide MLPs at initialisation, with batch statistics. Notation: n the width, L the depth, l = 0 (input layer) to
+The closed forms hold for wide MLPs with batch statistics. Notation: n the width, L the depth, l = 0 (input layer) to
 L the layers, h_l their outputs, G_l the norm of dLoss/dh_l over a batch, g = n Var W the gain of a hidden layer's weights. A
-slope is minus the least-squares slope of ln G_l on l [nats a layer]: positive where gradients grow towards the input.
+slope is minus the least-squares slope of ln G_l on l (nats per layer): positive if gradients grow toward the input.
 
-Sources: He et al. (2015) and Hanin & Rolnick (2018) for plain nets; Yang et al. (2019) for batch normalisation; De & Smith
-(2020) for residual nets with it. What else stands here is derived in place.
+Sources: He et al. (2015) and Hanin & Rolnick (2018) for plain nets; Yang et al. (2019) for batch normalization; De & Smith
+(2020) for residual nets with it. Everything else is derived in place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from fathomlab.base.catalogue import check_options
 from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 
-CENTRED = (pi - 1) / (2 * pi)  # variance of relu(z), z standard normal: 1/2 - 1/(2 pi)
-EXPLOSION = log(pi / (pi - 1)) / 2  # 1/2 / CENTRED a layer, squared
+CENTERED = (pi - 1) / (2 * pi)  # variance of relu(z), z standard normal: 1/2 - 1/(2 pi)
+EXPLOSION = log(pi / (pi - 1)) / 2  # 1/2 / CENTERED per layer, squared
 ACTIVE = {"ReLU": 0.5, "LeakyReLU": (1 + 0.01**2) / 2, "Identity": 1.0}  # E[act'(z)^2]
-# Computed, no closed form: slopes of ReLU + batch norm at small batches (n = 128, L = 20, mean of 10 initialisations).
+# Computed, no closed form: slopes of ReLU + batch norm at small batches (n = 128, L = 20, mean of 10 initializations).
 SMALL_BATCHES = ((4, 0.499), (8, 0.289), (16, 0.231), (32, 0.210), (64, 0.200), (128, EXPLOSION))
 DEPTH_SCALES = 16
 EXACT = 1e-6
@@ -29,14 +29,14 @@ EXACT = 1e-6
 
 @dataclass(frozen=True)
 class Prediction:
-    """What theory says of one architecture.
+    """The prediction for one architecture.
 
     Attributes:
-        slope: Least-squares slope of the profile, [nats a layer], positive where gradients grow towards the input.
-        profile: ln(G_l / G_L) for each tap of the network, the input layer's first.
-        source: The rule in words, with its paper.
-        tolerance: By how much the mean slope over initialisations may differ at this width: logarithms have a mean below the
-            logarithm of the mean by at most 5/(4n) a layer, and corrections of the order of 1/n and 1/batch are left out.
+        slope: Least-squares slope of the profile (nats per layer), positive if gradients grow toward the input.
+        profile: ln(G_l / G_L) for each tap of the network, starting with the input layer.
+        source: The rule in words, with its reference.
+        tolerance: Allowed difference of the mean slope over initializations at this width: the mean of logarithms is below
+            the logarithm of the mean by at most 5/(4n) per layer, and corrections of order 1/n and 1/batch are omitted.
     """
 
     slope: float
@@ -46,19 +46,19 @@ class Prediction:
 
 
 def predicted(model: Mapping[str, Any], batch_size: int) -> Prediction | None:
-    """The prediction for a model given as `{"type", "params"}`, or None where there is none (`unpredicted` says why)."""
+    """The prediction for a model given as `{"type", "params"}`, or None if there is none (`unpredicted` gives the reason)."""
     found = _find(model, batch_size)
     return None if isinstance(found, str) else found
 
 
 def unpredicted(model: Mapping[str, Any], batch_size: int) -> str:
-    """Why there is no prediction for a model, `""` where there is one."""
+    """The reason why a model has no prediction; `""` if it has one."""
     found = _find(model, batch_size)
     return found if isinstance(found, str) else ""
 
 
 def depth_scale(slope: float) -> float:
-    """xi = 1/|ln(rate^2)| = 1/(2 |slope|) [layers]: over it, squared gradients change by a factor e; infinite at slope 0.
+    """xi = 1/|ln(rate^2)| = 1/(2 |slope|) (layers): squared gradients change by a factor e over this depth.
 
     Example:
         >>> round(depth_scale(EXPLOSION), 2), round(depth_scale(log(1 / 6) / 2), 2)
@@ -68,7 +68,7 @@ def depth_scale(slope: float) -> float:
 
 
 def depth_limit(slope: float) -> float:
-    """16 xi [layers], near which batch-normalised nets stop to be trainable (Yang et al., 2019, Fig. 2).
+    """16 xi (layers), near which batch-normalized networks stop being trainable (Yang et al., 2019, Fig. 2).
 
     Example:
         >>> round(depth_limit(EXPLOSION), 1)
@@ -78,9 +78,9 @@ def depth_limit(slope: float) -> float:
 
 
 def branch_share(layer: int) -> float:
-    """Centred variance of the branch over that of the skip at hidden layer 1, 2, ... of a residual MLP with batch norm: 1/l.
+    """Centered variance of the branch over that of the skip at hidden layer 1, 2, ... of a residual MLP with batch norm: 1/l.
 
-    Each of the l outputs that the skip sums, the input layer's included, has the branch's variance (De & Smith, 2020).
+    The skip sums l outputs, including the input layer's, and each has the branch's variance (De & Smith, 2020).
     """
     return 1 / layer
 
@@ -94,13 +94,13 @@ def forward_growth(model: Mapping[str, Any]) -> tuple[float, ...] | None:
         return None
     steps = range(own.hidden_layers_num + 1)
     if own.batch_norm:
-        # h_l sums l + 1 outputs relu(z): mean (l + 1)/sqrt(2 pi), centred variance (l + 1) CENTRED, over the 1/2 of the first
+        # h_l sums l + 1 outputs relu(z): mean (l + 1)/sqrt(2 pi), centered variance (l + 1) CENTERED, over the 1/2 of the first
         summed = [step + 1 if own.residual else 1 for step in steps]
-        return tuple(sqrt(2 * (count**2 / (2 * pi) + count * CENTRED)) for count in summed)
+        return tuple(sqrt(2 * (count**2 / (2 * pi) + count * CENTERED)) for count in summed)
     gain = _gain(own)
     if own.residual:
         return tuple(sqrt(q) for q, _ in _drift(gain, own.hidden_layers_num))
-    # z of a layer has variance g q + Var b, and relu halves it; torch's biases have variance 1/(3 fan_in)
+    # The z of a layer has variance g q + Var b, and relu halves it; torch's biases have variance 1/(3 fan_in)
     bias = 1 / 3 if own.init == "torch" else 0.0
     squares = [(_input_gain(own) + bias / own.input_size) / 2]
     for _ in range(own.hidden_layers_num):
@@ -109,7 +109,7 @@ def forward_growth(model: Mapping[str, Any]) -> tuple[float, ...] | None:
 
 
 def linear_batch_norm(batch_size: int) -> float:
-    """Slope of a linear net with batch norm: sqrt((B-2)/(B-3)) a layer (Yang et al., 2019); B at least 4."""
+    """Slope of a linear net with batch norm: sqrt((B-2)/(B-3)) per layer (Yang et al., 2019); B at least 4."""
     return log((batch_size - 2) / (batch_size - 3)) / 2
 
 
@@ -126,8 +126,8 @@ def _find(model: Mapping[str, Any], batch_size: int) -> Prediction | str:
     if own.batch_norm and (batch_size < 4 or own.batch_norm_beta < 0 or own.activation == "LeakyReLU"):
         return "no closed form for batches below 4, a negative beta or LeakyReLU with batch norm"
     if not own.residual:
-        return _normalised(own, batch_size) if own.batch_norm else _plain(own)
-    return _residual_normalised(own, batch_size) if own.batch_norm else _residual(own)
+        return _normalized(own, batch_size) if own.batch_norm else _plain(own)
+    return _residual_normalized(own, batch_size) if own.batch_norm else _residual(own)
 
 
 def _options(model: Mapping[str, Any]) -> MLP | str:
@@ -156,9 +156,9 @@ def _made(rates: Sequence[float], source: str, tolerance: float, stride: int = 1
     for rate in reversed(rates):
         profile.append(profile[-1] + rate)
     profile.reverse()
-    centre = (len(profile) - 1) / 2
-    total = sum((place - centre) ** 2 for place in range(len(profile)))
-    slope = sum((centre - place) * value for place, value in enumerate(profile)) / total / stride
+    center = (len(profile) - 1) / 2
+    total = sum((place - center) ** 2 for place in range(len(profile)))
+    slope = sum((center - place) * value for place, value in enumerate(profile)) / total / stride
     return Prediction(slope, tuple(profile), source, tolerance)
 
 
@@ -176,11 +176,11 @@ def _plain(own: MLP) -> Prediction:
     return _made([rate] * own.hidden_layers_num, words, _loose(own))
 
 
-def _normalised(own: MLP, batch: int) -> Prediction:
+def _normalized(own: MLP, batch: int) -> Prediction:
     """Plain with batch norm, any eps and beta.
 
     With v_l the variance of W h_(l-1) over the batch, the norm puts out a normal variable of mean beta and variance
-    v_l/(v_l + eps). Its activation has the centred variance C_l, so v_(l+1) = g C_l; backwards the norm divides by sqrt(v_l +
+    v_l/(v_l + eps). Its activation has the centered variance C_l, so v_(l+1) = g C_l; backwards the norm divides by sqrt(v_l +
     eps), and the squared rate is g E[act'^2]/(v_l + eps). Where eps is small, g cancels: pi/(pi - 1) for ReLU (Yang et al.,
     2019, Thm 8). Above eps = 0.341 g the variance dies out and the rate tends to g/(2 eps). Inputs have unit variance.
     """
@@ -188,8 +188,8 @@ def _normalised(own: MLP, batch: int) -> Prediction:
     linear = own.activation == "Identity"
     variance, rates = _input_gain(own), []
     for _ in range(own.hidden_layers_num):
-        centred, _ = _moments(variance / (variance + eps), beta, linear)
-        variance = gain * centred
+        centered, _ = _moments(variance / (variance + eps), beta, linear)
+        variance = gain * centered
         _, active = _moments(variance / (variance + eps), beta, linear)
         rates.append(log(gain * active / (variance + eps)) / 2)
     correction = linear_batch_norm(batch) if linear else _small_batch(batch) - EXPLOSION
@@ -198,13 +198,13 @@ def _normalised(own: MLP, batch: int) -> Prediction:
         if linear
         else "rate pi/(pi-1) squared where eps and beta are small"
     )
-    # beta and a critical eps leave finite-batch terms of up to 0.013 (computed), beside those of width
+    # beta and a critical eps leave finite-batch terms of up to 0.013 (computed), in addition to those of width
     tolerance = 0.02 if beta or not _small_eps(own) else 0.005 + 0.64 / own.layers_dim
     return _made([rate + correction for rate in rates], f"{words} (Yang et al., 2019)", tolerance)
 
 
 def _moments(variance: float, beta: float, linear: bool) -> tuple[float, float]:
-    """Centred variance of act(z) and E[act'(z)^2] for normal z of mean `beta`; act is ReLU or, where `linear`, the identity."""
+    """Centered variance of act(z) and E[act'(z)^2] for normal z of mean `beta`; act is ReLU or, where `linear`, the identity."""
     deviation = sqrt(variance)
     if linear or beta > 8 * deviation:
         return variance, 1.0
@@ -249,14 +249,14 @@ def _residual(own: MLP) -> Prediction | str:
         return _made([log(1 + gain * active) / 2] * depth, words, _loose(own))
     if own.activation != "ReLU":
         return f"no closed form for residual nets with {own.activation}"
-    # Two parts of a gradient that starts in a random direction. The bulk grows by 1 + g/2 a layer. Without biases the net
+    # Two parts of a gradient that starts in a random direction. The bulk grows by 1 + g/2 per layer. Without biases the net
     # above layer l is homogeneous, J h_l = h_L; of h_l, its mean m_l over the units carries this growth, so J has the singular
     # value rms(h_L)/m_l, and the gradient has 1/n of its square in that direction.
     states = _drift(gain, depth)
     part = states[-1][0] / own.layers_dim
     squares = [(1 + gain / 2) ** (depth - layer) + part / mean**2 for layer, (_, mean) in enumerate(states)]
     rates = [log(one / other) / 2 for one, other in pairwise(squares)]
-    return _made(rates, "growth of the mean of non-negative branches, beside (1 + n Var W / 2) a layer", 0.02)
+    return _made(rates, "growth of the mean of non-negative branches, plus (1 + n Var W / 2) per layer", 0.02)
 
 
 def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
@@ -274,21 +274,21 @@ def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
     return found
 
 
-def _residual_normalised(own: MLP, batch: int) -> Prediction | str:
-    """The branch at layer l divides by the skip's deviation, so its squared rate beside the skip's 1 falls like 1/l.
+def _residual_normalized(own: MLP, batch: int) -> Prediction | str:
+    """The branch at layer l divides by the skip's deviation, so its squared rate relative to the skip falls like 1/l.
 
-    One-layer blocks: the skip has l times the branch's CENTRED variance: 1 + (1/2)/(l CENTRED) = 1 + 1.467/l (De & Smith, 2020,
-    for the 1/l). Pre-activation: the trunk starts with the input layer's variance g_0 and each branch adds g CENTRED.
+    One-layer blocks: the skip has l times the branch's CENTERED variance: 1 + (1/2)/(l CENTERED) = 1 + 1.467/l (De & Smith, 2020,
+    for the 1/l). Pre-activation: the trunk starts with the input layer's variance g_0 and each branch adds g CENTERED.
     """
     if own.block == "two_layer" or own.activation != "ReLU" or not _small_eps(own) or batch < 32:
         return "residual nets with batch norm: closed forms for one_layer and pre_activation, ReLU, small eps, batches from 32"
     skips = range(own.hidden_layers_num)
     if own.block == "one_layer":
-        words, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTRED
+        words, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTERED
     else:
         words, start = (
-            "the trunk's variance grows by 0.341 n Var W a layer (De & Smith, 2020)",
+            "the trunk's variance grows by 0.341 n Var W per layer (De & Smith, 2020)",
             _input_gain(own) / _gain(own),
         )
-    rates = [log(1 + 0.5 / (start + skip * CENTRED)) / 2 for skip in skips]
+    rates = [log(1 + 0.5 / (start + skip * CENTERED)) / 2 for skip in skips]
     return _made(rates, words, 0.02)

@@ -3,6 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+DISPLAY_NAMES = {
+    "hidden_layers_num": "depth",
+    "layers_dim": "width",
+    "batch_norm": "batch norm",
+    "lr": "learning rate",
+    "layers": "blocks",
+    "init": "initialization",
+}
+ROLE_PHRASES = {
+    "teacher": "the teacher",
+    "baseline": "the baseline student",
+    "distilled": "the distilled student",
+}
+
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
     """The shortest ending of each dotted key that no other key shares."""
@@ -39,3 +53,20 @@ def condition_label(role: str, levels: Mapping[str, Any], names: Mapping[str, st
     """A condition in words: its role, where it is not the only one, and the level of each factor."""
     parts = [f"{names[key]}={level_text(level)}" for key, level in levels.items()]
     return " ".join([role] * (role != "supervised") + parts) or "the network as given"
+
+
+def describe_level(key: str, level: Any) -> str:
+    """A factor's level as readers say it: "residual networks", "depth 40", "the baseline student".
+
+    Example:
+        >>> describe_level("model.params.residual", False), describe_level("layers_dim", 32)
+        ('plain networks', 'width 32')
+    """
+    tail = key.rsplit(".", 1)[-1]
+    if tail == "residual" and isinstance(level, bool):
+        return "residual networks" if level else "plain networks"
+    if tail == "role":
+        return ROLE_PHRASES.get(str(level), str(level))
+    if isinstance(level, bool):
+        return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {'on' if level else 'off'}"
+    return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level_text(level)}"

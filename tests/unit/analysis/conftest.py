@@ -21,8 +21,12 @@ Value = float | str | Mapping[str, float]
 class Shelf:
     """Trials by hash, as a store gives them."""
 
-    def __init__(self, trials: Mapping[str, TrialRecord]):
-        self.trials = trials
+    def __init__(self, trials: Mapping[str, TrialRecord], experiments: Sequence[ExperimentRecord] = ()):
+        self.trials, self.records = trials, list(experiments)
+
+    def experiments(self) -> list[ExperimentRecord]:
+        """All experiments."""
+        return self.records
 
     def trial(self, trial: str) -> TrialRecord:
         """The record of one trial."""
@@ -35,7 +39,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
     metrics = dict(value) if isinstance(value, Mapping) else {"test/accuracy": value, "train/loss": value}
     made = TrialRecord(
         trial=name,
-        content=content or {},
+        content=content or {"data": {"name": "mnist-sample"}},
         status=status,
         cause=None,
         parameters=1,
@@ -65,7 +69,7 @@ def store_of(
         role = factors.get("role", "supervised")
         made.append(ConditionRecord(str(number), role, own, factors.get("depth"), tuple(trials)))
     experiment = ExperimentRecord("e", Path("nowhere"), conditions=tuple(made), claims=tuple(claims), **changes)
-    return cast(Store, Shelf(records)), experiment
+    return cast(Store, Shelf(records, [experiment])), experiment
 
 
 def claim(**changes: Any) -> dict[str, Any]:

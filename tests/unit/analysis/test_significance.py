@@ -150,5 +150,5 @@ def test_the_detectable_effect_and_the_seeds_for_it():
     assert more_seeds(deviation, 0.0, 6) is None
     assert more_seeds(deviation, 1e-6, 6) is None
     assert more_seeds(deviation, 9.0, 1) == 1
-    with pytest.raises(ValueError, match="two seeds"):
+    with pytest.raises(ValueError, match="got 1"):
         minimum_detectable(1.0, 1)

@@ -201,7 +201,9 @@ def test_plain_is_the_inverse() -> None:
 
 def test_messages_join_into_one_error() -> None:
     """Source, number of problems, one line each; a UserError, and so a ValueError."""
-    error = ConfigError("exp.yaml", [Problem("wrong-type", "a.b", "is wrong.", "exp.yaml:3"), Problem("empty-file", "", "is empty.")])
+    error = ConfigError(
+        "exp.yaml", [Problem("wrong-type", "a.b", "is wrong.", "exp.yaml:3"), Problem("empty-file", "", "is empty.")]
+    )
     assert str(error) == "exp.yaml: 2 problems\n  exp.yaml:3  a.b: is wrong.\n  is empty."
     assert str(ConfigError("x", [Problem("wrong-type", "a", "b.")])) == "x: 1 problem\n  a: b."
     assert isinstance(error, UserError)

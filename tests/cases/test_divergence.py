@@ -1,0 +1,84 @@
+"""Experiments whose networks diverge, from the file to the verdict."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fathomlab
+from fathomlab import api
+
+
+def experiment(rates: list[float], seeds: int, claims: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
+    """Small MLPs trained by SGD with these learning rates."""
+    return {
+        "seed": 1,
+        "data": {"name": "mnist-sample", "batch_size": 128, "limit": 1000},
+        "model": {
+            "type": "MLP",
+            "params": {"input_size": 784, "layers_dim": 16, "class_num": 10, "hidden_layers_num": 4},
+        },
+        "training": {"epochs": epochs, "optimizer": "SGD"},
+        "experiment": {"factors": {"training.lr": rates}, "seeds": seeds},
+        "claims": claims,
+    }
+
+
+def judged(conf: dict[str, Any], runs: Path, **options: Any) -> tuple[list[dict[str, Any]], Any]:
+    """The verdicts and the results of a run."""
+    results = fathomlab.run(conf, runs=runs, progress="off", workers=1, **options)
+    return api.verify(fathomlab.load(conf), runs)[0], results
+
+
+def diverged(verdict: dict[str, Any]) -> dict[str, int]:
+    """Number of diverged seeds per level."""
+    return {level["level"]: level["diverged"] for level in verdict["diverged"]}
+
+
+def test_survivors_do_not_make_two_rates_equal(tmp_path: Path):
+    """Most networks at rate 50 diverge, the others are as good as chance."""
+    claim = {"name": "same", "factor": "lr", "levels": [3.0, 50.0], "expect": "equal", "matters": 0.02}
+    (verdict,), results = judged(experiment([3.0, 50.0], 20, [claim], 3), tmp_path)
+    statuses = [trial.status for trial in results]
+    assert diverged(verdict)["lr=50"] == statuses[20:].count("diverged") > 0
+    assert verdict["n"] == 20
+    assert verdict["verdict"] != "supported"
+
+
+@pytest.fixture(scope="module")
+def huge(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Verdicts where every seed of one level diverges."""
+    levels = [0.1, 1.0e12]
+    claims: list[dict[str, Any]] = [
+        {"name": "a", "factor": "lr", "levels": [1.0e12], "kind": "success", "threshold": 0.5, "reference": 0.5}
+        | {"expect": "less", "matters": 0.1},
+        {"name": "b", "factor": "lr", "levels": levels, "expect": "less", "matters": 0.02},
+        {"name": "c", "factor": "lr", "levels": levels, "metric": "test/loss", "expect": "less", "matters": 0.02},
+        {"name": "d", "factor": "lr", "levels": levels, "metric": "best/val/accuracy", "expect": "less"},
+        {"name": "e", "factor": "lr", "levels": [1.0e12], "reference": 0.1, "expect": "equal", "matters": 0.2},
+    ]
+    verdicts, _ = judged(experiment(levels, 6, claims, 2), tmp_path_factory.mktemp("huge"))
+    return verdicts
+
+
+def test_every_seed_counts_when_all_diverge(huge: list[dict[str, Any]]):
+    """All six seeds diverged at the huge rate, in every claim."""
+    for verdict in huge:
+        assert diverged(verdict)["lr=1e+12"] == 6
+        assert "6 of 6 seeds diverged at lr=1e+12" in verdict["finding"]
+
+
+def test_accuracy_claims_use_chance_when_all_diverge(huge: list[dict[str, Any]]):
+    """Six seeds with an effect, decided without more seeds."""
+    success, means, _, best, reference = huge
+    assert success["success"][0]["successes"] == 0
+    assert (means["n"], best["n"]) == (6, 6)
+    assert [value["second"] for value in means["values"]] == pytest.approx([0.1] * 6)
+    assert means["effect"] > 0
+    assert means["p_against"] < 0.025
+    assert (reference["verdict"], reference["more_seeds"]) == ("undecided", None)
+
+
+def test_loss_claims_stay_open_when_all_diverge(huge: list[dict[str, Any]]):
+    """A loss has no chance value, and no seeds are bought for it."""
+    assert (huge[2]["verdict"], huge[2]["n"], huge[2]["more_seeds"]) == ("undecided", 0, None)
