@@ -1,16 +1,18 @@
-"""Downloads: several mirrors a file, https alone, one process at a time, in place only once the hash is right."""
+"""Downloads: several mirrors per file, https only, one process at a time, renamed only after the hash is verified."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import socket
 import sys
 import threading
+import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from fathomlab.base.files import sync_folder
 from fathomlab.data.archive import extract
@@ -19,19 +21,20 @@ from fathomlab.data.table import Facts, Layout, Remote
 CONNECT_SECONDS = 2.0
 STALL_SECONDS = 15.0
 CHUNK = 1 << 16
+CHUNK_SECONDS = 60.0  # a mirror that takes longer per chunk is given up
 
 
 class Refused(Exception):
-    """Not downloaded; `causes` has a line for each attempt."""
+    """A download failed; `causes` has a line per attempt."""
 
     def __init__(self, causes: Sequence[str]):
-        """Keep the lines."""
+        """Store the lines."""
         super().__init__("\n".join(causes))
         self.causes = list(causes)
 
 
 def offline() -> bool:
-    """Whether FATHOMLAB_OFFLINE forbids every attempt."""
+    """Return whether FATHOMLAB_OFFLINE disables downloads."""
     return os.environ.get("FATHOMLAB_OFFLINE", "") not in ("", "0")
 
 
@@ -42,22 +45,22 @@ def download_files(
     scheme: str = "https",
     stall_seconds: float = STALL_SECONDS,
 ) -> None:
-    """Fetch what `lacking` names into `folder`, under a lock: of several processes one downloads, the others wait.
+    """Download the files that `lacking` names into `folder`. One process downloads, others wait for it.
 
     Args:
-        remotes: What can be fetched.
-        folder: Where the files go.
-        lacking: The names that are missing or damaged now; asked again once the lock is held.
-        scheme: The only one that a mirror may have, and may redirect to.
-        stall_seconds: How long a mirror may be silent.
+        remotes: The files that can be downloaded.
+        folder: The target folder.
+        lacking: Returns the names of missing or corrupted files; called while the lock is held.
+        scheme: The only scheme that a mirror may have or redirect to.
+        stall_seconds: Timeout (s) of a single read.
 
     Raises:
-        Refused: Some file could not be had from any mirror.
-        OSError: The folder cannot be written.
+        Refused: If no mirror returned a file.
+        OSError: If the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     causes: list[str] = []
-    with _locked(folder / ".download.lock"):
+    with FileLock(folder / ".download.lock"):  # released by the operating system if the process is killed
         names = lacking()
         needed = [remote for remote in remotes if names & {remote.pin.name, *(pin.name for _, pin in remote.members)}]
         silent = _silent_hosts(url for remote in needed for url in remote.urls)
@@ -75,55 +78,43 @@ def download_files(
 
 
 def manual_steps(facts: Facts, layout: Layout, root: Path, names: Set[str], causes: Sequence[str]) -> str:
-    """The message for missing data: why there is none, which files with which hashes go where, and what needs none."""
+    """Return the message for missing files: causes, the files to install with hashes, and the alternatives."""
     target = root / layout.folders[0]
-    lines = [f"{facts.title}: {len(names)} of {len(layout.pieces)} files are missing or damaged in {root}."]
+    lines = [f"{facts.title}: {len(names)} of {len(layout.pieces)} files are missing or corrupted in {root}."]
     lines += [f"  {cause}" for cause in causes]
-    lines.append("  By hand: fetch with any program, on any machine,")
+    command = f"fathomlab data download {facts.name}" if layout.remotes[0].members else "fathomlab data list"
+    lines.append(f"  To install manually, download these files and run: {command}")
     for remote in layout.remotes:
         if not names & {remote.pin.name, *(pin.name for _, pin in remote.members)}:
             continue
         lines.append(f"    {target / remote.pin.name}  ({remote.pin.size:,} bytes, SHA-256 {remote.pin.sha256})")
         lines += [f"      from {url}" for url in remote.urls]
-    lines.append(
-        f"  then run: fathomlab data download {facts.name}" if layout.remotes[0].members else "  and run again."
-    )
-    lines.append("  Or import what torchvision or Keras has left on a disk: fathomlab data import FOLDER")
-    lines.append("  Two data sets need no network: mnist-sample and shapes (data.name: mnist-sample).")
+    lines.append("  To import files of torchvision or Keras, run: fathomlab data import FOLDER")
+    lines.append("  To work offline, use a built-in dataset: data.name: mnist-sample, or shapes.")
     return "\n".join(lines)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _silent_hosts(urls: Iterable[str]) -> set[str]:
-    """Hosts that cannot be reached, all tried at once: without a network the answer comes in two seconds.
+    """Hosts that cannot be reached, all tried in parallel: without a network this takes two seconds.
 
-    Threads, because resolving a name has no time limit of its own; behind a proxy nothing can be said.
+    Name resolution has no timeout, so each host has a thread. Behind a proxy, hosts are not tried.
     """
     if urllib.request.getproxies():
         return set()
     reached: set[str] = set()
 
-    def attempt(place: str, host: str, port: int) -> None:
+    def attempt(netloc: str, host: str, port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection((host, port), CONNECT_SECONDS):
-            reached.add(place)
+            reached.add(netloc)
 
     parts = {split.netloc: split for split in map(urlsplit, urls)}
     threads = [
         threading.Thread(
             target=attempt,
-            args=(place, split.hostname, split.port or (80 if split.scheme == "http" else 443)),
+            args=(netloc, split.hostname, split.port or (80 if split.scheme == "http" else 443)),
             daemon=True,
         )
-        for place, split in parts.items()
+        for netloc, split in parts.items()
     ]
     for thread in threads:
         thread.start()
@@ -137,7 +128,7 @@ def _download(remote: Remote, folder: Path, scheme: str, stall_seconds: float, s
     part = folder / f".{remote.pin.name}.part"
     for url in remote.urls:
         if urlsplit(url).scheme != scheme:
-            causes.append(f"{url}: refused, not {scheme}")
+            causes.append(f"{url}: not a {scheme} address")
         elif urlsplit(url).netloc in silent:
             causes.append(f"{urlsplit(url).netloc}: no connection")
         else:
@@ -154,18 +145,18 @@ def _cause(error: OSError) -> str:
 
 
 def _from_mirror(url: str, remote: Remote, part: Path, scheme: str, stall_seconds: float) -> Path:
-    """One mirror: resume the part that is there, else from the start; the file gets its name once its hash is right."""
+    """Download from one mirror, resuming a partial file; it is renamed after its hash is verified."""
     resumed = part.exists()
     _transfer(url, part, remote.pin.size, scheme, stall_seconds)
-    found = _digests(part)
-    if resumed and found[0] != remote.pin.sha256:
+    actual = _digests(part)
+    if resumed and actual[0] != remote.pin.sha256:
         part.unlink()
         _transfer(url, part, remote.pin.size, scheme, stall_seconds)
-        found = _digests(part)
-    if found[0] != remote.pin.sha256 or (remote.pin.md5 and found[1] != remote.pin.md5):
+        actual = _digests(part)
+    if actual[0] != remote.pin.sha256 or (remote.pin.md5 and actual[1] != remote.pin.md5):
         size = part.stat().st_size
         part.unlink()
-        raise OSError(f"wrong content: SHA-256 {found[0]} ({size:,} bytes), expected {remote.pin.sha256}")
+        raise OSError(f"checksum mismatch: SHA-256 {actual[0]} ({size:,} bytes), expected {remote.pin.sha256}")
     path = part.with_name(remote.pin.name)
     with open(part, "rb+") as file:
         os.fsync(file.fileno())
@@ -184,37 +175,37 @@ def _digests(path: Path) -> tuple[str, str]:
 
 
 class _Part:
-    """The file that a transfer grows: knows where to resume, and refuses more bytes than were published."""
+    """The partial file of a transfer: knows where to resume, and rejects more bytes than were published."""
 
     def __init__(self, path: Path, size: int, scheme: str, url: str):
         self.file = open(path, "ab")  # noqa: SIM115 - closed by _transfer
         self.size, self.scheme, self.url = size, scheme, url
-        self.place = self.shown = self.file.tell()
-        if self.place >= size:
+        self.position = self.shown = self.file.tell()
+        if self.position >= size:
             self.file.truncate(0)
-            self.place = self.shown = 0
+            self.position = self.shown = 0
 
     def check(self, response, *_, **__) -> None:
-        """Called for every response before its body is read: no other scheme, and a fresh start where none resumes."""
+        """Check a response before its body is read: reject other schemes; restart if the server does not resume."""
         if response.is_redirect and urlsplit(response.headers["location"]).scheme not in ("", self.scheme):
-            raise OSError(f"refused, redirects to {response.headers['location']}")
-        if response.status_code == 200 and self.place:
+            raise OSError(f"redirect to {response.headers['location']} is not {self.scheme}")
+        if response.status_code == 200 and self.position:
             self.file.truncate(0)
-            self.place = 0
+            self.position = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append, unless that were more than was published."""
-        self.place += len(chunk)
-        if self.place > self.size:
+        """Append a chunk; reject it if the file becomes longer than the published one."""
+        self.position += len(chunk)
+        if self.position > self.size:
             self.file.truncate(0)
-            raise OSError(f"wrong content: longer than {self.size:,} bytes")
+            raise OSError(f"longer than the published {self.size:,} bytes")
         self.file.write(chunk)
-        if self.size > 1 << 24 and self.place - self.shown > self.size // 10:
-            self.shown = self.place
-            print(f"  {100 * self.place // self.size} % of {self.url}", file=sys.stderr)
+        if self.size > 1 << 24 and self.position - self.shown > self.size // 10:
+            self.shown = self.position
+            print(f"  {100 * self.position // self.size}% of {self.url}", file=sys.stderr)
 
     def flush(self) -> None:
-        """Nothing: the transfer is flushed when it is closed."""
+        """Do nothing: the file is flushed when it is closed."""
 
 
 def _transfer(url: str, path: Path, size: int, scheme: str, stall_seconds: float) -> None:
@@ -222,11 +213,37 @@ def _transfer(url: str, path: Path, size: int, scheme: str, stall_seconds: float
 
     print(f"downloading {url} ({size / 1e6:.1f} MB)", file=sys.stderr)
     part = _Part(path, size, scheme, url)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={part.place}-"} if part.place else {})
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={part.position}-"} if part.position else {})
     fetch = HTTPDownloader(
         chunk_size=CHUNK, timeout=(CONNECT_SECONDS, stall_seconds), headers=headers, hooks={"response": part.check}
     )
     with part.file:
-        fetch(url, part, None)
+        _watch(lambda: fetch(url, part, None), part)
     if path.stat().st_size != size:
         raise OSError(f"wrong length: {path.stat().st_size:,} bytes, expected {size:,}")
+
+
+def _watch(fetch: Callable[[], object], part: _Part) -> None:
+    """Run `fetch`, and give it up if a chunk takes more than CHUNK_SECONDS.
+
+    A read timeout does not stop a mirror that sends single bytes. The thread that is given up ends with its next write.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            fetch()
+        except BaseException as error:  # re-raised below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    position, since = part.position, time.monotonic()
+    while thread.is_alive():
+        thread.join(0.5)
+        if part.position != position:
+            position, since = part.position, time.monotonic()
+        elif thread.is_alive() and time.monotonic() - since > CHUNK_SECONDS:
+            raise OSError(f"too slow: less than {CHUNK:,} bytes in {CHUNK_SECONDS:g} s")
+    if errors:
+        raise errors.pop()  # the list would be a reference cycle
