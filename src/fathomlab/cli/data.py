@@ -1,35 +1,40 @@
-"""data list | download | import: what to train on."""
+"""data list | download | import: get datasets."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fathomlab.cli.options import Json, print_json
+from fathomlab.cli.options import Json, count, print_json
+from fathomlab.config.plain import printable
 
-app = typer.Typer(help="Data sets: what is here, and how to get what is not.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from fathomlab.data.importing import ImportReport
+
+app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 
 
 @app.command("list")
 def data_list(as_json: Json = False) -> None:
-    """Say which data sets are here, where, and how to get what is not."""
+    """List datasets, their location, and how to get missing ones."""
     from fathomlab import data
 
     rows = data.status()
     if as_json:
-        print_json(rows)
+        print_json([asdict(row) for row in rows])
         return
     for row in rows:
-        where = f"{row['folder']} ({row['bytes'] / 1e6:.0f} MB)" if row["folder"] else "comes with fathomlab"
-        print(f"{row['name']:<14} {row['state']:<10} {where if row['present'] else row['remedy']}")
+        where = f"{row.folder} ({row.bytes / 1e6:.0f} MB)" if row.folder else "part of fathomlab"
+        print(f"{row.name:<14} {row.state:<10} {where if row.present else row.remedy}")
 
 
 @app.command("download")
 def data_download(
-    name: Annotated[str, typer.Argument(help="A data set, as the list shows it.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="Name of a dataset, as in data list.")], as_json: Json = False
 ) -> None:
-    """Fetch a data set, check every file, and put it into the data folder."""
+    """Download a dataset and verify its checksums."""
     from fathomlab import data
 
     folder = data.download(name)
@@ -41,14 +46,29 @@ def data_download(
 
 @app.command("import")
 def data_import(
-    folder: Annotated[Path, typer.Argument(help="What torchvision or Keras has left.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder with files of torchvision, Keras, or the publisher.")],
+    as_json: Json = False,
 ) -> None:
-    """Take data sets over from a folder, after checking every file; nothing in it is executed."""
+    """Import datasets from a folder (files are verified, never executed)."""
     from fathomlab import data
 
-    imported = data.import_folder(folder)
+    report = data.import_folder(folder)
     if as_json:
-        print_json([{key: str(value) for key, value in asdict(entry).items()} for entry in imported])
+        print_json([asdict(file) | {"source": str(file.source)} for file in report.files])
+        for line in _skipped(report):
+            print(printable(line), file=sys.stderr)
         return
-    for entry in imported:
-        print(entry)
+    for file in report.files:
+        checksum = "published checksum" if file.official else "not the published checksum, listed in SHA256SUMS"
+        print(f"{file.name}: {printable(str(file.source))} -> {file.file} ({checksum})")
+    for line in _skipped(report):
+        print(printable(line))
+    print(f"Imported {count(len(report.files), 'file')} into {report.folder}.")
+    for name, missing in report.missing.items():
+        print(f"{name}: still missing {', '.join(missing)}" if missing else f"{name}: complete")
+
+
+def _skipped(report: "ImportReport") -> list[str]:
+    return [
+        f"Skipped {count(entry.count, 'file')}: {entry.reason}, such as {entry.example}" for entry in report.skipped
+    ]

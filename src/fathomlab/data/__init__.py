@@ -1,6 +1,7 @@
-"""Data sets by name. To add one: a file with a frozen dataclass like those here, and a line in DATASETS."""
+"""Datasets by name. To add one, write a frozen dataclass like those here and add a line to DATASETS."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
 from fathomlab.data.fashion_mnist import FashionMnist
 from fathomlab.data.folder import data_folder, locate, obtain, usable
-from fathomlab.data.importing import Imported
+from fathomlab.data.importing import ImportReport
 from fathomlab.data.importing import import_folder as _import_folder
 from fathomlab.data.mnist import Mnist
 from fathomlab.data.mnist_sample import MnistSample
@@ -27,8 +28,31 @@ DATASETS: dict[str, type[DataSet]] = {
 }
 
 
+@dataclass(frozen=True)
+class DatasetStatus:
+    """What the data folder contains of a dataset.
+
+    Attributes:
+        name: Key in DATASETS.
+        title: Name for people.
+        present: Whether all files are there and usable.
+        folder: Folder of the files; empty for built-in datasets.
+        bytes: Total size of the files that are there.
+        state: `built in`, `official`, `unofficial`, `corrupted` or `missing`.
+        remedy: Commands that provide the dataset; may be empty.
+    """
+
+    name: str
+    title: str
+    present: bool
+    folder: str
+    bytes: int
+    state: str
+    remedy: str
+
+
 def canonical_name(text: str) -> str | None:
-    """The name in DATASETS that `text` spells, whatever its case, hyphens and underscores; None where there is none.
+    """Return the name in DATASETS that `text` spells in any case, with or without hyphens; None if there is none.
 
     Example:
         >>> canonical_name("CIFAR10"), canonical_name("FashionMNIST"), canonical_name("imagenet")
@@ -38,56 +62,52 @@ def canonical_name(text: str) -> str | None:
 
 
 def make(name: str, params: Mapping[str, Any] | None = None) -> DataSet:
-    """The data set with its options checked.
+    """Return a dataset with validated options.
 
     Raises:
-        UserError: There is no such data set.
-        ConfigError: Options that it does not have, or values that they cannot take; all of them at once.
+        UserError: If there is no such dataset.
+        ConfigError: If options are unknown or have invalid values; lists all of them.
     """
     problems: list[Problem] = []
-    made = check_options(DATASETS[_known(name)], params, "data.params", problems)
+    dataset = check_options(DATASETS[_known(name)], params, "data.params", problems)
     if problems:
-        raise ConfigError(f"data set {name}", problems)
-    return made
+        raise ConfigError(f"dataset {name}", problems)
+    return dataset
 
 
 def load(name: str, params: Mapping[str, Any] | None = None, folder: Path | None = None) -> Split:
-    """The examples of a data set, downloaded where they are missing and there is a network.
+    """Return the examples of a dataset. Missing files are downloaded.
 
     Raises:
-        UserError: No such data set or option; files that are missing or are not the published ones.
+        UserError: If there is no such dataset or option, or files are missing or are not the published ones.
     """
     return make(name, params).load(folder)
 
 
-def status(folder: Path | None = None) -> list[dict[str, Any]]:
-    """What is there of each data set, for people: a row a data set.
-
-    Returns:
-        Rows of `name`, `title`, `present` (all files there and usable), `folder`, `bytes` (of the files that are
-        there), `state` (`built in`, `official`, `unofficial`, `damaged` or `missing`) and `remedy` (what to do; may
-        be empty).
-    """
-    return [_row(name, part, data_folder(folder)) for name, part in DATASETS.items()]
+def status(folder: Path | None = None) -> list[DatasetStatus]:
+    """Return what the data folder contains of each dataset."""
+    return [_status(name, component, data_folder(folder)) for name, component in DATASETS.items()]
 
 
 def download(name: str, folder: Path | None = None) -> Path:
-    """Fetch what is missing or damaged; the folder in which the files are.
+    """Download what is missing or corrupted, and return the folder of the files.
 
     Raises:
-        UserError: It could not be had; the message holds the manual steps.
+        UserError: If the download fails. The message contains the manual steps.
     """
-    part = DATASETS[_known(name)]
-    if part.layout is None:
-        raise UserError("nothing-to-download", f"{part.facts.title} needs no download: it comes with fathomlab.")
-    return obtain(part.facts, part.layout, data_folder(folder))
+    component = DATASETS[_known(name)]
+    if component.layout is None:
+        raise UserError(
+            "nothing-to-download", f"{component.facts.title} is built in; no download is needed. Use it with data.name."
+        )
+    return obtain(component.facts, component.layout, data_folder(folder))
 
 
-def import_folder(source: Path, destination: Path | None = None) -> list[Imported]:
-    """Take over what torchvision or Keras has left in `source`, after checking it.
+def import_folder(source: Path, destination: Path | None = None) -> ImportReport:
+    """Verify and import the supported datasets in `source`, such as folders of torchvision or Keras.
 
     Raises:
-        UserError: Nothing was recognised, or a file is not the published one.
+        UserError: If nothing was recognized, or a file is not the published one.
     """
     return _import_folder(source, data_folder(destination))
 
@@ -100,26 +120,28 @@ def _known(name: str) -> str:
     known = canonical_name(name)
     if known is None:
         near = suggestion(name, tuple(DATASETS))
-        raise UserError("unknown-dataset", f"no data set {name!r}.{near} There are: {', '.join(DATASETS)}.")
+        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{near} Supported: {', '.join(DATASETS)}.")
     return known
 
 
-def _row(name: str, part: type[Any], root: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": name, "title": part.facts.title}
-    if part.layout is None:
-        return row | {"present": True, "folder": "", "bytes": 0, "state": "built in", "remedy": ""}
-    found = locate(part.layout, root)
-    states = {usable(located, root) for located in found}
-    state = next(state for state in ("missing", "damaged", "unofficial", "official") if state in states)
-    paths = [located.path for located in found if located.path is not None]
+def _status(name: str, component: type[DataSet], root: Path) -> DatasetStatus:
+    title = component.facts.title
+    if component.layout is None:
+        return DatasetStatus(name, title, present=True, folder="", bytes=0, state="built in", remedy="")
+    files = locate(component.layout, root)
+    states = {usable(located, root) for located in files}
+    state = next(state for state in ("missing", "corrupted", "unofficial", "official") if state in states)
+    paths = [located.path for located in files if located.path is not None]
     remedies = {
         "missing": f"fathomlab data download {name}, or fathomlab data import FOLDER",
-        "damaged": f"fathomlab data download {name}",
+        "corrupted": f"fathomlab data download {name}",
     }
-    return row | {
-        "present": state in ("official", "unofficial"),
-        "folder": str(paths[0].parent if paths else root / part.layout.folders[0]),
-        "bytes": sum(path.stat().st_size for path in paths),
-        "state": state,
-        "remedy": remedies.get(state, ""),
-    }
+    return DatasetStatus(
+        name,
+        title,
+        present=state in ("official", "unofficial"),
+        folder=str(paths[0].parent if paths else root / component.layout.folders[0]),
+        bytes=sum(path.stat().st_size for path in paths),
+        state=state,
+        remedy=remedies.get(state, ""),
+    )

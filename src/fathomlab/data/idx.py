@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its kin: a header of magic number and lengths, then bytes."""
+"""The IDX format of MNIST: a header with magic number and lengths, then bytes."""
 
 import gzip
 import zlib
@@ -20,7 +20,7 @@ def idx_layout(
     contents: Sequence[str],
     mirrors: Sequence[str],
 ) -> Layout:
-    """The layout of four IDX files from (SHA-256, size) of the gzip files and the SHA-256 of what they hold."""
+    """Return the layout of four IDX files from hash and size of the gzip files and the hash of their contents."""
     pieces: list[tuple[Pin, ...]] = []
     for name, shape, (digest, size), content in zip(NAMES, SHAPES, compressed, contents, strict=True):
         plain_size = int(np.prod(shape)) + 4 + 4 * len(shape)
@@ -30,48 +30,55 @@ def idx_layout(
 
 
 def header(shape: Sequence[int]) -> bytes:
-    """The first bytes of an IDX file of uint8 with this shape."""
+    """Return the header of an IDX file of uint8 with this shape."""
     return bytes([0, 0, 8, len(shape)]) + b"".join(int(length).to_bytes(4, "big") for length in shape)
 
 
 def decode(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """The array of an IDX file, compressed or not, which must have `shape`.
+    """Return the array in an IDX file, compressed or not.
+
+    Args:
+        data: The bytes of the file.
+        shape: The shape that it must have.
+        name: Name of the file, for the message.
 
     Raises:
-        UserError: The bytes are something else.
+        UserError: If the bytes are something else.
     """
     start = header(shape)
     size = len(start) + int(np.prod(shape))
-    if name.endswith(".gz"):
+    if data.startswith(b"\x1f\x8b"):
         data = gunzip(data, size, name)
     if len(data) != size or data[: len(start)] != start:
-        raise UserError("invalid-data-file", f"{name}: not an IDX file of unsigned bytes with shape {shape}.")
+        raise UserError(
+            "invalid-data-file", f"{name}: not an IDX file of unsigned bytes with shape {shape}. Download it again."
+        )
     return np.frombuffer(data, np.uint8, offset=len(start)).reshape(shape).copy()
 
 
 def gunzip(data: bytes, size: int, name: str) -> bytes:
-    """What a gzip file holds, never more than `size` + 1 bytes of it.
+    """Decompress a gzip file, but never more than `size` + 1 bytes.
 
     Raises:
-        UserError: It is damaged.
+        UserError: If it is corrupted.
     """
     inflater = zlib.decompressobj(wbits=31)
     try:
         plain = inflater.decompress(data, size + 1)
     except zlib.error as error:
-        raise UserError("invalid-data-file", f"{name}: damaged gzip file ({error}).") from None
+        raise UserError("invalid-data-file", f"{name}: corrupted gzip file ({error}). Download it again.") from None
     if len(plain) == size and not inflater.eof:
-        raise UserError("invalid-data-file", f"{name}: damaged gzip file (cut short).")
+        raise UserError("invalid-data-file", f"{name}: truncated gzip file. Download it again.")
     return plain
 
 
 def compress(data: bytes) -> bytes:
-    """A gzip file that is the same on every machine and at every time."""
+    """Return a gzip file whose bytes depend only on `data`."""
     return gzip.compress(data, 6, mtime=0)
 
 
 def idx_split(contents: Contents) -> Split:
-    """The four verified IDX files as a data set."""
+    """Return the dataset in four verified IDX files."""
     arrays = [decode(file.data, shape, file.path.name) for file, shape in zip(contents.verified, SHAPES, strict=True)]
     return Split(
         train_images=arrays[0][:, None],

@@ -1,35 +1,36 @@
-"""Takes over data that other programs left on a disk: torchvision's folders, Keras' files, and our own layouts."""
+"""Imports datasets that other programs left on a disk: torchvision, Keras, browsers, and file managers."""
 
 import hashlib
-import io
 import os
-import re
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import UserError
-from fathomlab.data import cifar10, cifar100, fashion_mnist, idx, mnist
-from fathomlab.data.pickles import read_batch
-from fathomlab.data.rows import PIXELS, encode_rows
-from fathomlab.data.table import Facts, Layout, Pin
+from fathomlab.data.folder import locate, usable
+from fathomlab.data.names import published_name
+from fathomlab.data.recognize import (
+    MAX_BYTES,
+    Content,
+    Target,
+    all_targets,
+    keras_contents,
+    layouts,
+    pickle_contents,
+    read_at_most,
+    recognize,
+)
+from fathomlab.data.scan import Skips, scan_folder
 from fathomlab.data.verify import SUMS, vouch, vouched
 
-DEEPEST = 4
-MOST_FILES = 100_000
-LARGEST = 256 << 20
-# Published MD5 of the pickled files of CIFAR-100; of CIFAR-10 and MNIST the result's own SHA-256 is known.
-CIFAR100_MD5 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}
+DUPLICATE = "another copy of a file that was imported"
+MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
-class Imported:
-    """One file that was taken over: for which data set, its name here, from where, and whether it is as published."""
+class ImportedFile:
+    """One imported file: its dataset, its name in the data folder, its source, and whether it is as published."""
 
     name: str
     file: str
@@ -38,157 +39,204 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Bytes in our format that were found in a source file, and the files that they may be."""
+class Skipped:
+    """Files that were not imported for the same reason, with one of them as an example."""
 
-    targets: tuple[tuple[Facts, Layout, Pin], ...]
-    data: bytes
-    trusted: bool = False
+    reason: str
+    count: int
+    example: Path
 
 
-def import_folder(source: Path, destination: Path) -> list[Imported]:
-    """Find data of known data sets in `source`, check it, and write it into the data folder `destination`.
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
 
-    Known are what torchvision leaves (`MNIST/raw`, `FashionMNIST/raw`, `cifar-10-batches-py`, `cifar-100-python`), what
-    Keras leaves (`mnist.npz`, `fashion-mnist`, `cifar-10-batches-py` also inside `cifar-10-batches-py-target`), and the
-    layouts of fathomlab. Contents decide what a file is, not its folder.
+    Attributes:
+        folder: The data folder.
+        files: The imported files.
+        skipped: What was not imported, most frequent reason first.
+        missing: Names of the files that are still missing, per dataset that was imported.
+    """
+
+    folder: Path
+    files: tuple[ImportedFile, ...]
+    skipped: tuple[Skipped, ...]
+    missing: dict[str, tuple[str, ...]]
+
+
+def import_folder(source: Path, destination: Path) -> ImportReport:
+    """Find supported datasets below `source`, verify them, and write them into the data folder `destination`.
+
+    Contents decide what a file is, not its name or folder. Recognized are the published files of MNIST, Fashion-MNIST,
+    CIFAR-10 and CIFAR-100, compressed or not; `mnist.npz` of Keras; the pickled batches of CIFAR; and the binary
+    archives of CIFAR. Links are followed. Other copies are imported under their published name if a SHA256SUMS next to
+    them, or in `source`, contains their hash.
 
     Raises:
-        UserError: Nothing was recognised; or a file is not the published one and no SHA256SUMS in its folder, or in
-            `source`, vouches for it. What was imported before that stays.
+        UserError: If nothing was recognized; if a file has the name of a published file, other contents, and no line
+            in a SHA256SUMS (published files are imported nevertheless); or if a folder cannot be read or written.
     """
-    if not os.path.isdir(source):  # False too for a name that no folder can have
-        raise UserError("no-such-folder", f"{source}: no such folder.")
-    imported = [_placed(candidate, path, source, destination) for path, candidate in _candidates(source)]
-    if not imported:
+    if not os.path.isdir(source):  # also False for impossible names
+        raise UserError("no-such-folder", f"{source}: not a directory. Name the folder that contains the dataset.")
+    run = _Import(source, destination)
+    try:
+        run.import_all()
+    except OSError as error:
+        where = error.filename or destination
+        raise UserError(
+            "unwritable-folder", f"{where}: cannot be written: {error.strerror or error}. Set FATHOMLAB_DATA."
+        ) from None
+    skipped = tuple(
+        Skipped(reason, count, run.skips.examples[reason]) for reason, count in run.skips.counts.most_common()
+    )
+    if run.rejected:
+        raise UserError(run.rejected[0].code, _rejection(source, run.rejected, len(run.files)))
+    if not run.files:
+        reasons = "; ".join(f"{entry.count:,} {entry.reason}, such as {entry.example}" for entry in skipped)
         raise UserError(
             "nothing-to-import",
-            f"{source}: no data of a known data set. Looked for *-ubyte[.gz], mnist.npz, data_batch_*, test_batch and "
-            f"cifar-100-python, at most {DEEPEST} folders deep.",
+            f"{source}: no supported dataset found. Skipped: {reasons or 'nothing, the folder is empty'}.\n"
+            f"  Supported: {', '.join(facts.title for facts, _ in layouts())}.",
         )
-    return imported
+    return ImportReport(destination, tuple(run.files), skipped, run.missing())
 
 
-def _placed(candidate: Candidate, path: Path, source: Path, destination: Path) -> Imported:
-    digest = hashlib.sha256(candidate.data).hexdigest()
-    official = [target for target in candidate.targets if target[2].sha256 == digest]
-    facts, layout, pin = (official or [_likeliest(candidate, path)])[0]
-    if not official and not candidate.trusted:
-        original = hashlib.sha256(path.read_bytes()).hexdigest()
-        if original not in vouched(path, source):
-            raise UserError(
-                "checksum-mismatch",
-                f"{path}: this is not the published file of {facts.title}.\n"
-                f"  expected for {pin.name}: SHA-256 {pin.sha256}\n"
-                f"  found                  : SHA-256 {digest}\n"
-                f"  Where you trust this copy, vouch for it with this line in {path.parent / SUMS}:\n"
-                f"    {original}  {path.name}",
+def _rejection(source: Path, rejected: list[UserError], imported: int) -> str:
+    lines = [str(error) for error in rejected[:MAX_LISTED]]
+    if len(rejected) > MAX_LISTED:
+        lines.append(f"{source}: {len(rejected) - MAX_LISTED:,} more files like these.")
+    if imported:
+        lines.append(f"{source}: {imported} other files were imported.")
+    return "\n".join(lines)
+
+
+@dataclass
+class _Import:
+    """One import. Published files are imported first, so that a corrupted copy never replaces an intact one."""
+
+    source: Path
+    destination: Path
+    skips: Skips = field(default_factory=Skips)
+    files: list[ImportedFile] = field(default_factory=list)
+    pieces: set[tuple[str, str]] = field(default_factory=set)
+    rejected: list[UserError] = field(default_factory=list)
+
+    def import_all(self) -> None:
+        """Import, skip, or reject every file."""
+        others: list[tuple[Path, int, str]] = []
+        for path, size in scan_folder(self.source, self.skips):
+            try:
+                contents, reason = recognize(path, size)
+            except OSError as error:
+                others.append((path, size, f"unreadable ({error.strerror})"))
+                continue
+            usable_contents = [content for content in contents if content.published or content.trusted]
+            if usable_contents and len(usable_contents) == len(contents):
+                self._write_all(path, contents)
+            else:
+                others.append((path, size, reason))
+        for path, size, reason in others:
+            self._import_named(path, size, reason)
+
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        """Files that the imported datasets still need."""
+        names = {file.name for file in self.files}
+        return {
+            facts.name: tuple(
+                located.piece[0].name
+                for located in locate(layout, self.destination)
+                if usable(located, self.destination) not in ("official", "unofficial")
             )
-    folder = destination / layout.folders[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / pin.name, candidate.data)
-    if not official:
-        vouch(folder, {pin.name: digest})
-    return Imported(facts.name, pin.name, path, bool(official))
+            for facts, layout in layouts()
+            if facts.name in names
+        }
+
+    def _import_named(self, path: Path, size: int, reason: str) -> None:
+        """A file without published contents: its name tells what it should be, a SHA256SUMS whether it may be used."""
+        named = _named(path)
+        if named is None:
+            self.skips.add(reason, path)
+        elif {target.piece for target in named.targets} <= self.pieces:
+            self.skips.add("other contents under the name of a file that was imported", path)
+        else:
+            try:
+                contents = named.read(path, size)
+                digest = hashlib.sha256(read_at_most(path, size)).hexdigest()
+                if digest not in vouched(path, self.source):
+                    self.rejected.append(_mismatch(path, contents[0], digest))
+                    return
+            except UserError as error:
+                self.rejected.append(error)
+                return
+            except OSError as error:
+                self.rejected.append(
+                    UserError("unreadable-file", f"{path}: cannot be read: {error.strerror}. Check its permissions.")
+                )
+                return
+            self._write_all(path, contents)
+
+    def _write_all(self, path: Path, contents: tuple[Content, ...]) -> None:
+        writes = [(content.published or content.targets[0], content) for content in contents]
+        writes = [(target, content) for target, content in writes if target.piece not in self.pieces]
+        if not writes:
+            self.skips.add(DUPLICATE, path)
+        for target, content in writes:
+            self._write(target, content)
+            self.pieces.add(target.piece)
+            self.files.append(ImportedFile(target.facts.name, target.pin.name, path, content.published is not None))
+
+    def _write(self, target: Target, content: Content) -> None:
+        folder = self.destination / target.layout.folders[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / target.pin.name, content.data)
+        if content.published is None:
+            vouch(folder, {target.pin.name: content.sha256})
+        for located in locate(
+            target.layout, self.destination
+        ):  # a corrupted file of another spelling would be preferred
+            if target.pin in located.piece and located.path and usable(located, self.destination) == "corrupted":
+                os.replace(located.path, located.path.with_name(f"{located.path.name}.corrupt"))
 
 
-def _likeliest(candidate: Candidate, path: Path) -> tuple[Facts, Layout, Pin]:
-    """Which data set an unknown copy belongs to: MNIST and Fashion-MNIST share their file names."""
-    fashion = [target for target in candidate.targets if target[0].name.startswith("fashion")]
-    return fashion[0] if fashion and "fashion" in path.parent.as_posix().lower() else candidate.targets[0]
-
-
-def _candidates(source: Path) -> Iterator[tuple[Path, Candidate]]:
-    """Every recognised file below `source`, links not followed, with what it holds."""
-    seen = 0
-    for folder, folders, files in os.walk(source):
-        depth = len(Path(folder).relative_to(source).parts)
-        folders[:] = sorted(folders) if depth < DEEPEST else []
-        seen += len(files)
-        if seen > MOST_FILES:
-            raise UserError(
-                "too-many-files", f"{source}: more than {MOST_FILES:,} files. Name the folder with the data itself."
-            )
-        for name in sorted(files):
-            path = Path(folder) / name
-            for pattern, inside, read in READERS:
-                if re.fullmatch(pattern, name) and inside in Path(folder).name and path.stat().st_size <= LARGEST:
-                    yield from ((path, candidate) for candidate in read(path))
-                    break
-
-
-def _same(path: Path) -> Iterator[Candidate]:
-    """A file that is in our format already."""
-    layouts = (
-        (mnist.FACTS, mnist.LAYOUT),
-        (fashion_mnist.FACTS, fashion_mnist.LAYOUT),
-        (cifar10.FACTS, cifar10.LAYOUT),
-        (cifar100.FACTS, cifar100.LAYOUT),
+def _mismatch(path: Path, content: Content, original: str) -> UserError:
+    target = content.targets[0]
+    return UserError(
+        "checksum-mismatch",
+        f"{path}: checksum mismatch: not the published {target.pin.name} of {target.facts.title}.\n"
+        f"  expected SHA-256 {target.pin.sha256}\n"
+        f"  actual   SHA-256 {content.sha256}\n"
+        f"  If you trust this copy, add this line to {path.parent / SUMS}:\n"
+        f"    {original}  {path.name}",
     )
-    targets = tuple(
-        (facts, layout, pin)
-        for facts, layout in layouts
-        for piece in layout.pieces
-        for pin in piece
-        if pin.name == path.name
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What the name of a file says: the files that it may be, and how to read it."""
+
+    targets: tuple[Target, ...]
+    read: Callable[[Path, int], tuple[Content, ...]]
+
+
+def _named(path: Path) -> _Named | None:
+    name = published_name(path.name)
+    folder = f"{path.parent.name}/{path.name}".replace("\\", "/").lower().split("/")[-2]
+    targets = [target for target in all_targets() if target.facts.name != "cifar-100" or "100" in folder]
+    same = [target for target in targets if target.pin.name == name]
+    if same:  # MNIST and Fashion-MNIST share their names
+        likely = same[-1 if "fashion" in str(path).lower() else 0]
+        return _Named((likely,), lambda path, size: (Content((likely,), _bounded(path, size)),))
+    if name == "mnist.npz":
+        return _Named(tuple(target for target in targets if target.facts.name == "mnist"), keras_contents)
+    pickled = tuple(target for target in targets if target.pin.name == f"{name}.bin")
+    if not pickled:
+        return None
+    return _Named(
+        pickled, lambda path, size: tuple(Content(pickled, content.data) for content in pickle_contents(path, size))
     )
-    yield Candidate(targets, path.read_bytes())
 
 
-def _keras_mnist(path: Path) -> Iterator[Candidate]:
-    """The four arrays of Keras' `mnist.npz`, written as IDX files."""
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
-                raise ValueError("it is larger than MNIST")
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            found = [np.asarray(arrays[key]) for key in keys]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise UserError("invalid-data-file", f"{path}: not Keras' file of MNIST ({error}).") from None
-    for array, shape, (_, plain) in zip(found, idx.SHAPES, mnist.LAYOUT.pieces, strict=True):
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise UserError(
-                "invalid-data-file",
-                f"{path}: not Keras' file of MNIST (an array of shape {array.shape}, {array.dtype}).",
-            )
-        yield Candidate(((mnist.FACTS, mnist.LAYOUT, plain),), idx.header(shape) + array.tobytes())
-
-
-def _cifar10_batch(path: Path) -> Iterator[Candidate]:
-    """A pickled batch of CIFAR-10, written as rows."""
-    batch = read_batch(path.read_bytes(), str(path))
-    pin = next(pin for pin in cifar10.BATCHES if pin.name == f"{path.name}.bin")
-    yield Candidate(((cifar10.FACTS, cifar10.LAYOUT, pin),), _rows(batch, ("labels",), path))
-
-
-def _cifar100_part(path: Path) -> Iterator[Candidate]:
-    """The pickled training or test set of CIFAR-100, written as rows; its published MD5 is trusted."""
-    data = path.read_bytes()
-    trusted = hashlib.md5(data, usedforsecurity=False).hexdigest() == CIFAR100_MD5[path.name]
-    pin = cifar100.TRAIN if path.name == "train" else cifar100.TEST
-    rows = _rows(read_batch(data, str(path)), ("coarse_labels", "fine_labels"), path)
-    yield Candidate(((cifar100.FACTS, cifar100.LAYOUT, pin),), rows, trusted)
-
-
-def _rows(batch: dict[str, Any], keys: tuple[str, ...], path: Path) -> bytes:
-    pixels = batch.get("data")
-    labels = [batch.get(key) for key in keys]
-    if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS:
-        raise UserError("invalid-data-file", f"{path}: holds no pixels of CIFAR.")
-    for column in labels:
-        if not isinstance(column, list) or len(column) != len(pixels):
-            raise UserError("invalid-data-file", f"{path}: holds no labels of CIFAR.")
-        if not all(type(label) is int and 0 <= label <= 255 for label in column):
-            raise UserError("invalid-data-file", f"{path}: holds labels that are no bytes.")
-    return encode_rows([np.array(column, np.uint8) for column in labels], pixels)
-
-
-READERS: tuple[tuple[str, str, Callable[[Path], Iterator[Candidate]]], ...] = (
-    (rf"({'|'.join(idx.NAMES)})(\.gz)?", "", _same),
-    (r"data_batch_[1-5]\.bin|test_batch\.bin", "", _same),
-    (r"(train|test)\.bin", "cifar-100", _same),
-    (r"mnist\.npz", "", _keras_mnist),
-    (r"data_batch_[1-5]|test_batch", "", _cifar10_batch),
-    (r"train|test", "cifar-100", _cifar100_part),
-)
+def _bounded(path: Path, size: int) -> bytes:
+    if size > MAX_BYTES:
+        raise UserError("checksum-mismatch", f"{path}: larger than every published file ({size:,} bytes).")
+    return read_at_most(path, size)

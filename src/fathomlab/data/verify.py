@@ -1,4 +1,4 @@
-"""Which files may be used: the published SHA-256 decides, or a SHA256SUMS beside the file that vouches for it."""
+"""Decides which files may be used: those with the published SHA-256, or with a line in a SHA256SUMS."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ from fathomlab.data.table import Pin
 SUMS = "SHA256SUMS"
 REMEMBERED = ".fathomlab-verified.json"
 MEBIBYTE = 1 << 20
-LARGEST = 1 << 30  # no file of a known data set is larger, and no other is read into memory
+LARGEST = 1 << 30  # no published file is larger; larger files are not read into memory
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A file that may be used: its bytes, its hash, and whether the hash is the published one."""
+    """A verified file: its bytes, its hash, and whether the hash is the published one."""
 
     path: Path
     data: bytes
@@ -32,16 +32,16 @@ class Verified:
 
 
 def read_verified(path: Path, pin: Pin, root: Path, name: str) -> Verified:
-    """The bytes of `path`, after its hash has been found to be the published one or one that is vouched for.
+    """Read `path` and verify its hash.
 
     Args:
         path: The file.
-        pin: What was published under this name.
-        root: The data folder, whose SHA256SUMS counts as well as the one beside the file.
-        name: The data set, for the message.
+        pin: The published file.
+        root: The data folder. Its SHA256SUMS counts, and the one next to the file.
+        name: Name of the dataset, for the message.
 
     Raises:
-        UserError: The file is damaged, or another file than the published one.
+        UserError: If the file is corrupted, or differs from the published one.
     """
     try:
         size = path.stat().st_size
@@ -49,7 +49,9 @@ def read_verified(path: Path, pin: Pin, root: Path, name: str) -> Verified:
             raise UserError("checksum-mismatch", _refusal(path, pin, hash_of(path, root), size, name))
         data = path.read_bytes()
     except OSError as error:
-        raise UserError("unreadable-file", f"{path}: cannot be read: {error.strerror or error}.") from None
+        raise UserError(
+            "unreadable-file", f"{path}: cannot be read: {error.strerror or error}. Check its permissions and the disk."
+        ) from None
     sha256 = _remembered(path, root) or _remember(path, root, hashlib.sha256(data).hexdigest())
     if sha256 == pin.sha256:
         return Verified(path, data, sha256, official=True)
@@ -59,7 +61,7 @@ def read_verified(path: Path, pin: Pin, root: Path, name: str) -> Verified:
 
 
 def hash_of(path: Path, root: Path) -> str:
-    """SHA-256 of a file, remembered by size and time of change so that it is read once."""
+    """Return the SHA-256 of a file. It is cached by size and modification time."""
     known = _remembered(path, root)
     if known:
         return known
@@ -68,45 +70,52 @@ def hash_of(path: Path, root: Path) -> str:
 
 
 def vouched(path: Path, root: Path) -> set[str]:
-    """The hashes that a SHA256SUMS beside the file, or in the data folder, gives for it."""
-    found: set[str] = set()
+    """Return the hashes that a SHA256SUMS next to the file, or in `root`, lists for it."""
+    digests: set[str] = set()
     for folder in {path.parent, root}:
-        sums = folder / SUMS
-        if not path.is_relative_to(folder) or not sums.is_file() or sums.stat().st_size > MEBIBYTE:
+        if not path.is_relative_to(folder):
             continue
-        relative = path.relative_to(folder).as_posix()
-        for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        relative = path.relative_to(folder).as_posix().replace("\\", "/")
+        for line in _lines(folder / SUMS):
             digest, _, name = line.strip().partition(" ")
-            if name.strip().lstrip("*").removeprefix("./") == relative and len(digest) == 64:
-                found.add(digest.lower())
-    return found
+            name = name.strip().lstrip("*").replace("\\", "/").removeprefix("./")
+            if name == relative and len(digest) == 64:
+                digests.add(digest.lower())
+    return digests
 
 
 def vouch(folder: Path, digests: dict[str, str]) -> None:
-    """Add the lines for `digests` (file name to SHA-256) to the SHA256SUMS of `folder`, replacing older ones."""
-    sums = folder / SUMS
-    lines = sums.read_text(encoding="utf-8", errors="replace").splitlines() if sums.is_file() else []
-    kept = [line for line in lines if line.partition(" ")[2].strip().lstrip("*") not in digests]
-    kept += [f"{digest}  {name}" for name, digest in sorted(digests.items())]
-    atomic_write(sums, "\n".join(kept) + "\n")
+    """Add `digests` (file name to SHA-256) to the SHA256SUMS of `folder`. Older lines for these files are replaced."""
+    lines = [line for line in _lines(folder / SUMS) if line.partition(" ")[2].strip().lstrip("*") not in digests]
+    lines += [f"{digest}  {name}" for name, digest in sorted(digests.items())]
+    atomic_write(folder / SUMS, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+
+
+def _lines(sums: Path) -> list[str]:
+    """The lines of a SHA256SUMS; none if it is missing, unreadable, or too large to be one."""
+    try:
+        if not sums.is_file() or sums.stat().st_size > MEBIBYTE:
+            return []
+        return sums.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
 
 
 def unofficial_notes(title: str, files: Sequence[str]) -> tuple[str, ...]:
-    """The sentence that provenance and report carry for an unofficial copy; none where all files are as published."""
+    """Return the note for provenance and report about unofficial files; empty if there are none."""
     if not files:
         return ()
     names = ", ".join(files)
-    text = f"{title}: {names} is an unofficial copy: its SHA-256 is not the published one, but a {SUMS} vouches for it."
-    return (text,)
+    return (f"{title}: unofficial copy of {names}: the SHA-256 is listed in a {SUMS}, but is not the published one.",)
 
 
 def _refusal(path: Path, pin: Pin, sha256: str, size: int, name: str) -> str:
     return (
-        f"{path}: this is not the published file.\n"
+        f"{path}: checksum mismatch: corrupted, or not the published file.\n"
         f"  expected SHA-256 {pin.sha256} ({pin.size:,} bytes)\n"
-        f"  found    SHA-256 {sha256} ({size:,} bytes)\n"
-        f"  Replace it: fathomlab data download {name}\n"
-        f"  Or, where you trust this copy, vouch for it with this line in {path.parent / SUMS}:\n"
+        f"  actual   SHA-256 {sha256} ({size:,} bytes)\n"
+        f"  Download it again: fathomlab data download {name}\n"
+        f"  If you trust this copy, add this line to {path.parent / SUMS}:\n"
         f"    {sha256}  {path.name}"
     )
 
@@ -137,7 +146,7 @@ def _remembered(path: Path, root: Path) -> str:
 
 
 def _remember(path: Path, root: Path, digest: str) -> str:
-    """Note the digest in the data folder, or in the user's cache where that may not be written; `digest` itself."""
+    """Cache the digest in the data folder, or in the user's cache folder if that is read-only; return it."""
     for memory in _memories(root):
         with contextlib.suppress(OSError):
             if memory.parent != root:

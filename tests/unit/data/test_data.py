@@ -1,4 +1,4 @@
-"""The data layer as the command line uses it: what is there, what to do about the rest."""
+"""The data layer as the command line uses it: which datasets are there, and how to get the others."""
 
 import gzip
 import hashlib
@@ -24,33 +24,33 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_status_of_an_empty_folder(empty: Path) -> None:
-    """Two data sets are built in; the others are missing, with the command that gets them."""
-    rows = {row["name"]: row for row in status()}
+    """Two datasets are built in; the others are missing, with the command that gets them."""
+    rows = {row.name: row for row in status()}
     assert list(rows) == list(DATASETS)
-    assert [name for name, row in rows.items() if row["present"]] == ["mnist-sample", "shapes"]
-    assert rows["shapes"]["state"] == "built in"
-    assert rows["cifar-10"]["state"] == "missing"
-    assert rows["cifar-10"]["folder"] == str(empty / "cifar-10-batches-bin")
-    assert "fathomlab data download cifar-10" in rows["cifar-10"]["remedy"]
+    assert [name for name, row in rows.items() if row.present] == ["mnist-sample", "shapes"]
+    assert rows["shapes"].state == "built in"
+    assert rows["cifar-10"].state == "missing"
+    assert rows["cifar-10"].folder == str(empty / "cifar-10-batches-bin")
+    assert "fathomlab data download cifar-10" in rows["cifar-10"].remedy
 
 
 def test_status_of_other_files(empty: Path) -> None:
-    """Damaged until a SHA256SUMS vouches for them; a missing one among them decides."""
+    """Corrupted unless a SHA256SUMS lists them; a missing file takes precedence."""
     folder = empty / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name in idx.NAMES:
         (folder / name).write_bytes(b"other bytes")
     row = status()[0]
-    assert (row["state"], row["present"], row["bytes"], row["folder"]) == ("damaged", False, 44, str(folder))
+    assert (row.state, row.present, row.bytes, row.folder) == ("corrupted", False, 44, str(folder))
     digest = hashlib.sha256(b"other bytes").hexdigest()
     vouch(folder, dict.fromkeys(idx.NAMES, digest))
-    assert (status()[0]["state"], status()[0]["present"]) == ("unofficial", True)
+    assert (status()[0].state, status()[0].present) == ("unofficial", True)
     (folder / idx.NAMES[0]).unlink()
-    assert status()[0]["state"] == "missing"
+    assert status()[0].state == "missing"
 
 
-def test_files_in_another_folder_and_without_gzip(tmp_path: Path) -> None:
-    """The real files as torchvision leaves them: the pins of what the gzip files hold are right."""
+def test_load_reads_the_folders_of_torchvision(tmp_path: Path) -> None:
+    """The published files, some decompressed: the hashes of their contents are right."""
     source = data_folder() / "mnist"
     if not (source / f"{idx.NAMES[0]}.gz").is_file():
         pytest.skip("mnist: its files are not in the data folder (set FATHOMLAB_DATA)")
@@ -65,22 +65,23 @@ def test_files_in_another_folder_and_without_gzip(tmp_path: Path) -> None:
     assert set(split.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
 
 
-def test_a_damaged_sample_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundled file is checked like any other."""
+def test_load_rejects_a_corrupted_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled file is verified, too."""
     monkeypatch.setattr(mnist_sample, "FILE", replace(mnist_sample.FILE, sha256="0" * 64))
-    with pytest.raises(UserError, match=r"mnist_sample\.npz: damaged"):
+    with pytest.raises(UserError, match=r"mnist_sample\.npz") as caught:
         load("mnist-sample")
+    assert caught.value.code == "invalid-data-file"
 
 
-def test_options_reach_the_data_set() -> None:
+def test_make_passes_options() -> None:
     """Strict, with defaults."""
     assert make("shapes", {"difficulty": 1}) == Shapes(difficulty=1.0)
     assert make("Shapes") == Shapes()
 
 
-def test_built_in_sets_need_no_download() -> None:
-    """Said so, and unknown names too."""
-    with pytest.raises(UserError, match="needs no download"):
-        download("shapes")
-    with pytest.raises(UserError, match="no data set 'imagenet'"):
-        download("imagenet")
+@pytest.mark.parametrize(("name", "code"), [("shapes", "nothing-to-download"), ("imagenet", "unknown-dataset")])
+def test_download_rejects_other_names(name: str, code: str) -> None:
+    """Built-in and unknown datasets."""
+    with pytest.raises(UserError) as caught:
+        download(name)
+    assert caught.value.code == code

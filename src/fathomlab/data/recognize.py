@@ -1,0 +1,252 @@
+"""Recognizes published datasets by content: sizes, headers, and hashes decide, not file names."""
+
+import gzip
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fathomlab.base.problems import UserError
+from fathomlab.data import cifar10, cifar100, fashion_mnist, idx, mnist
+from fathomlab.data.archive import read_members
+from fathomlab.data.pickles import read_batch
+from fathomlab.data.rows import PIXELS, encode_rows
+from fathomlab.data.table import Facts, Layout, Pin
+
+MAX_BYTES = 256 << 20
+HEAD_BYTES = 4096
+# Published MD5 of the pickled files of CIFAR-100. For CIFAR-10 and MNIST the SHA-256 of the result is known.
+CIFAR100_MD5 = {"train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc"}
+KERAS_KEYS = ("x_train", "y_train", "x_test", "y_test")
+OTHER, UNPUBLISHED = "not in the format of a supported dataset", "format of a supported dataset, other contents"
+ZIP, TAR = "zip archive (unpack it first)", "tar archive (unpack it first)"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file of a dataset that contents may become."""
+
+    facts: Facts
+    layout: Layout
+    pin: Pin
+
+    @property
+    def piece(self) -> tuple[str, str]:
+        """Equal for the spellings (compressed or not) of one needed file."""
+        piece = next((piece for piece in self.layout.pieces if self.pin in piece), (self.pin,))
+        return self.facts.name, piece[0].name
+
+
+@dataclass(frozen=True)
+class Content:
+    """Bytes in our format.
+
+    Attributes:
+        targets: The files that the bytes may be.
+        data: The bytes.
+        trusted: Whether a published hash of the source file vouches for them.
+    """
+
+    targets: tuple[Target, ...]
+    data: bytes
+    trusted: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def published(self) -> Target | None:
+        """The target whose published hash the bytes have."""
+        digest = self.sha256
+        return next((target for target in self.targets if target.pin.sha256 == digest), None)
+
+
+def layouts() -> tuple[tuple[Facts, Layout], ...]:
+    """Facts and layout of each dataset that can be imported."""
+    return tuple((module.FACTS, module.LAYOUT) for module in (mnist, fashion_mnist, cifar10, cifar100))
+
+
+def all_targets(size: int | None = None) -> Iterator[Target]:
+    """Every published file in every accepted spelling, or only those with this size (bytes)."""
+    for facts, layout in layouts():
+        pins = (pin for piece in layout.pieces for pin in piece)
+        yield from (Target(facts, layout, pin) for pin in pins if size is None or pin.size == size)
+
+
+def read_at_most(path: Path, size: int) -> bytes:
+    """Read a file, and stop one byte after `size`: a file may grow meanwhile."""
+    with open(path, "rb") as file:
+        return file.read(size + 1)
+
+
+def recognize(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
+    """Read what a file contains, if its size and first bytes are those of a known format.
+
+    Args:
+        path: A regular file.
+        size: Its size (bytes); if it has grown since, the rest is not read.
+
+    Returns:
+        The contents, and a reason if there are none that are published.
+    """
+    if not 0 < size <= MAX_BYTES:
+        return (), OTHER if size else "empty file"
+    pinned = tuple(all_targets(size))
+    if pinned:
+        content = Content(pinned, read_at_most(path, size))
+        if content.published:
+            return (content,), ""
+    with open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    if members := _archive_members(path, size):
+        return members, ""
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_contents(path, size)
+    if head.startswith(b"\x1f\x8b"):
+        return _gzip_contents(path, size, head)
+    if head[257:262] == b"ustar":
+        return (), TAR
+    if targets := _idx_targets(head, size):
+        return (Content(targets, read_at_most(path, size)),), UNPUBLISHED
+    if contents := _pickle_contents(path, size, head):
+        return contents, UNPUBLISHED
+    return (), UNPUBLISHED if pinned else OTHER
+
+
+def _idx_targets(head: bytes, size: int | None = None) -> tuple[Target, ...]:
+    """The files with the header of these bytes, of MNIST and its drop-in replacements."""
+    for position, shape in enumerate(idx.SHAPES):
+        start = idx.header(shape)
+        if head.startswith(start) and size in (None, len(start) + int(np.prod(shape))):
+            return tuple(
+                Target(facts, layout, layout.pieces[position][-1])
+                for facts, layout in ((mnist.FACTS, mnist.LAYOUT), (fashion_mnist.FACTS, fashion_mnist.LAYOUT))
+            )
+    return ()
+
+
+def _archive_members(path: Path, size: int) -> tuple[Content, ...]:
+    """The members of a published archive."""
+    for facts, layout in layouts():
+        for remote in layout.remotes:
+            if not remote.members or remote.pin.size != size:
+                continue
+            with open(path, "rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != remote.pin.sha256:
+                    continue
+            members = read_members(path, remote.members)
+            return tuple(
+                Content((Target(facts, layout, pin),), members[name], trusted=True) for name, pin in remote.members
+            )
+    return ()
+
+
+def _zip_contents(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return (), ZIP
+    if not {f"{key}.npy" for key in KERAS_KEYS} <= names:
+        return (), ZIP
+    try:
+        return keras_contents(path, size), UNPUBLISHED
+    except UserError:
+        return (), OTHER
+
+
+def _gzip_contents(path: Path, size: int, head: bytes) -> tuple[tuple[Content, ...], str]:
+    """An IDX file that somebody has compressed again."""
+    try:
+        start = zlib.decompressobj(wbits=31).decompress(head, 512)
+    except zlib.error:
+        return (), OTHER
+    targets = _idx_targets(start)
+    if not targets:
+        return (), TAR if start[257:262] == b"ustar" else OTHER
+    expected = targets[0].pin.size
+    try:
+        with gzip.open(io.BytesIO(read_at_most(path, size))) as file:
+            data = file.read(expected + 1)
+    except (OSError, EOFError, zlib.error):
+        return (), "corrupted gzip file"
+    return ((Content(targets, data),), UNPUBLISHED) if len(data) == expected else ((), UNPUBLISHED)
+
+
+def keras_contents(path: Path, size: int) -> tuple[Content, ...]:
+    """The four arrays of Keras' `mnist.npz`, written as IDX files.
+
+    Raises:
+        UserError: If the file contains anything else.
+    """
+    try:
+        data = read_at_most(path, size)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise ValueError("it is larger than MNIST")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            columns = [np.asarray(arrays[key]) for key in KERAS_KEYS]
+    except Exception as error:  # a hostile archive may raise anything
+        raise UserError("invalid-data-file", f"{path}: not the MNIST file of Keras ({error}).") from None
+    contents: list[Content] = []
+    for array, shape in zip(columns, idx.SHAPES, strict=True):
+        if array.dtype != np.uint8 or array.shape != shape:
+            raise UserError(
+                "invalid-data-file",
+                f"{path}: not the MNIST file of Keras (array of shape {array.shape}, {array.dtype}; "
+                f"expected {shape}, uint8).",
+            )
+        start = idx.header(shape)
+        contents.append(Content(_idx_targets(start), start + array.tobytes()))
+    return tuple(contents)
+
+
+def _pickle_contents(path: Path, size: int, head: bytes) -> tuple[Content, ...]:
+    """A pickled batch of CIFAR under any name; `()` for other pickles. Nothing in the file is executed."""
+    after = 2 if head[:1] == b"\x80" else 0
+    after += 9 if head[after : after + 1] == b"\x95" else 0
+    if head[after : after + 1] not in (b"}", b"("):
+        return ()
+    pins = [pin for module in (cifar10, cifar100) for piece in module.LAYOUT.pieces for pin in piece]
+    if not any(0.9 * pin.size <= size <= 4 * pin.size for pin in pins):  # old protocols escape some bytes
+        return ()
+    try:
+        return pickle_contents(path, size)
+    except UserError:
+        return ()
+
+
+def pickle_contents(path: Path, size: int) -> tuple[Content, ...]:
+    """A pickled batch of CIFAR-10, or a pickled half of CIFAR-100, written as rows.
+
+    Raises:
+        UserError: If the file contains anything else. Nothing in it is executed.
+    """
+    data = read_at_most(path, size)
+    batch = read_batch(data, str(path))
+    pixels = batch.get("data")
+    fine = "fine_labels" in batch
+    labels = [batch.get(key) for key in (("coarse_labels", "fine_labels") if fine else ("labels",))]
+    if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS:
+        raise UserError("invalid-data-file", f"{path}: no CIFAR pixels: expected `data` with {PIXELS:,} columns.")
+    for column in labels:
+        if not isinstance(column, list) or len(column) != len(pixels):
+            raise UserError("invalid-data-file", f"{path}: no CIFAR labels: expected one per image.")
+        if not all(type(label) is int and 0 <= label <= 255 for label in column):
+            raise UserError("invalid-data-file", f"{path}: CIFAR labels must be integers from 0 to 255.")
+    rows = encode_rows([np.array(column, np.uint8) for column in labels], pixels)
+    module = cifar100 if fine else cifar10
+    targets = tuple(Target(module.FACTS, module.LAYOUT, pin) for piece in module.LAYOUT.pieces for pin in piece)
+    if not fine:
+        return (Content(targets, rows),)
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    half = next((half for half, md5 in CIFAR100_MD5.items() if md5 == digest), None)
+    trusted = tuple(target for target in targets if half is not None and target.pin.name == f"{half}.bin")
+    return (Content(trusted or targets, rows, bool(trusted)),)
