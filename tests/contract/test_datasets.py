@@ -1,4 +1,4 @@
-"""Every data set of the table: shapes, dtypes, counts, splits that do not overlap, the same bytes each time."""
+"""Every dataset of the table: shapes, dtypes, counts, disjoint splits, and the same bytes each time."""
 
 import hashlib
 import subprocess
@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.problems import ConfigError, UserError
 from fathomlab.data import DATASETS, canonical_name, make
 from fathomlab.data.folder import data_folder, locate
 from fathomlab.data.table import AUGMENTATIONS, DataSet, Split
@@ -16,13 +16,13 @@ from fathomlab.data.table import AUGMENTATIONS, DataSet, Split
 
 @cache
 def loaded(name: str) -> Split:
-    """The data set with its tiny options; it is read once for all tests."""
+    """The dataset with its tiny options, read once for all tests."""
     return make(name, DATASETS[name].tiny).load()
 
 
 @pytest.fixture(params=sorted(DATASETS))
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each data set that is on this machine; the others are skipped, and say so."""
+    """Each dataset that is on this machine; the others are skipped."""
     monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
     layout = DATASETS[request.param].layout
     if layout is not None and any(piece.path is None for piece in locate(layout, data_folder())):
@@ -30,8 +30,8 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def test_arrays_are_what_the_facts_say(name: str) -> None:
-    """Counts, shapes, dtypes; writable, as torch wants them."""
+def test_load_returns_the_documented_arrays(name: str) -> None:
+    """Counts, shapes, and dtypes; writable, as torch requires."""
     split, facts = loaded(name), DATASETS[name].facts
     image = (facts.channels, facts.height, facts.width)
     assert split.train_images.shape == (facts.train_examples, *image)
@@ -45,8 +45,8 @@ def test_arrays_are_what_the_facts_say(name: str) -> None:
         assert sorted(set(labels.tolist())) == list(range(facts.classes))
 
 
-def test_mean_and_std_are_those_of_the_training_images(name: str) -> None:
-    """The published constants fit the bytes (the tiny options of a generated data set may differ a little)."""
+def test_mean_and_std_match_the_training_images(name: str) -> None:
+    """The tiny options of a generated dataset may differ a little from the published constants."""
     facts, split = DATASETS[name].facts, loaded(name)
     tolerance = 0.001 if DATASETS[name].layout is not None else 0.02
     for channel in range(facts.channels):
@@ -58,7 +58,7 @@ def test_mean_and_std_are_those_of_the_training_images(name: str) -> None:
 
 
 def test_train_and_test_do_not_overlap(name: str) -> None:
-    """No test image is a training image, but for the few doubles that the published sets are known to have."""
+    """Except for the few duplicates that the published datasets are known to have."""
     split = loaded(name)
     train = {hashlib.blake2b(image.tobytes()).digest() for image in split.train_images}
     shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in split.test_images)
@@ -66,8 +66,8 @@ def test_train_and_test_do_not_overlap(name: str) -> None:
     assert shared <= (len(split.test_images) // 500 if published else 0)
 
 
-def test_loading_again_gives_the_same_bytes(name: str) -> None:
-    """Deterministic, with a SHA-256 for every file."""
+def test_load_is_deterministic(name: str) -> None:
+    """The same bytes each time, with a SHA-256 per file."""
     first, second = loaded(name), make(name, DATASETS[name].tiny).load()
     assert first.train_images.tobytes() == second.train_images.tobytes()
     assert first.test_labels.tobytes() == second.test_labels.tobytes()
@@ -78,21 +78,21 @@ def test_loading_again_gives_the_same_bytes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_parts_keep_the_contract(name: str) -> None:
-    """Facts agree with themselves and with the table, without reading a file."""
-    part = make(name, DATASETS[name].tiny)
-    facts = part.facts
-    assert isinstance(part, DataSet)
+def test_facts_are_consistent(name: str) -> None:
+    """With the table and with each other, without reading a file."""
+    dataset = make(name, DATASETS[name].tiny)
+    facts = dataset.facts
+    assert isinstance(dataset, DataSet)
     assert facts.name == name
     assert canonical_name(facts.title) == name
     assert len(facts.class_names) == facts.classes == len(set(facts.class_names))
     assert len(facts.mean) == len(facts.std) == facts.channels
     assert facts.source
-    assert facts.licence
-    if part.layout is not None:
-        for remote in part.layout.remotes:
+    assert facts.license
+    if dataset.layout is not None:
+        for remote in dataset.layout.remotes:
             assert all(url.startswith("https://") for url in remote.urls)
-        pins = [pin for piece in part.layout.pieces for pin in piece]
+        pins = [pin for piece in dataset.layout.pieces for pin in piece]
         assert all(len(pin.sha256) == 64 and pin.size > 0 for pin in pins)
 
 
@@ -107,22 +107,25 @@ def test_parts_keep_the_contract(name: str) -> None:
         ("ImageNet", None),
     ],
 )
-def test_names_are_accepted_in_any_case(text: str, name: str | None) -> None:
-    """The spellings of other libraries work."""
+def test_canonical_name_accepts_other_spellings(text: str, name: str | None) -> None:
     assert canonical_name(text) == name
 
 
-def test_wrong_names_and_options_are_refused() -> None:
-    """With the nearest name, and every option problem."""
-    with pytest.raises(UserError, match="Did you mean 'mnist'"):
+def test_make_rejects_unknown_names() -> None:
+    """With the nearest name."""
+    with pytest.raises(UserError, match="'mnist'") as caught:
         make("mnits")
-    with pytest.raises(UserError, match=r"data\.params\.difficulty: should be at most 1"):
-        make("shapes", {"difficulty": 2})
-    with pytest.raises(UserError, match="unknown key"):
-        make("mnist", {"difficulty": 0.5})
+    assert caught.value.code == "unknown-dataset"
 
 
-def test_importing_the_data_layer_needs_no_torch() -> None:
+@pytest.mark.parametrize(("name", "value"), [("shapes", 2), ("mnist", 0.5)])
+def test_make_rejects_invalid_options(name: str, value: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(name, {"difficulty": value})
+    assert [problem.path for problem in caught.value.problems] == ["data.params.difficulty"]
+
+
+def test_data_layer_does_not_import_torch() -> None:
     """Plans and lists start fast."""
     code = "import sys, fathomlab.data, fathomlab.data.split; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

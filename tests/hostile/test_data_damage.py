@@ -1,4 +1,4 @@
-"""One bit, or one cut, anywhere in any kind of data file: found before use, named with both hashes and the remedy."""
+"""One bit or one cut in any kind of data file is detected before use, with both hashes and the remedy."""
 
 import gzip
 import hashlib
@@ -41,7 +41,7 @@ def archive_of(name: str, data: bytes) -> bytes:
     return gzip.compress(buffer.getvalue(), mtime=0)
 
 
-# Each kind: the file that is damaged, its published bytes, and the layout that needs it.
+# Each kind: the file that is corrupted, its published bytes, and the layout that needs it.
 STORED = archive_of("toy/rows.bin", ROWS)
 KINDS: dict[str, tuple[str, bytes, Layout]] = {
     "MNIST, compressed": ("toy/images.gz", gzip.compress(IDX, mtime=0), Layout(("toy",), (), ())),
@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[str, bytes, Layout]] = {
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], Contents]:
-    """Reads a kind of data set whose file has these bytes, from a fresh folder, without a network."""
+    """Reads a kind of dataset whose file has these bytes, from a new folder, without a network."""
     monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
     monkeypatch.setattr(verify_module, "user_cache_dir", lambda _: str(tmp_path / "cache"))
 
@@ -84,73 +84,76 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, byte
     return reading
 
 
-def damaged(published: bytes, chance: random.Random) -> bytes:
-    """One flipped bit, or now and then a cut or an added byte."""
-    made = bytearray(published)
+def corrupted(published: bytes, chance: random.Random) -> bytes:
+    """Flip a bit, or sometimes cut the file or add a byte."""
+    changed = bytearray(published)
     kind = chance.randrange(10)
-    place = chance.randrange(len(made))
+    position = chance.randrange(len(changed))
     if kind == 0:
-        return bytes(made[:place])
+        return bytes(changed[:position])
     if kind == 1:
-        return bytes(made + b"\0")
-    made[place] ^= 1 << chance.randrange(8)
-    return bytes(made)
+        return bytes(changed + b"\0")
+    changed[position] ^= 1 << chance.randrange(8)
+    return bytes(changed)
 
 
-def damage_is_found(read: Callable[[str, bytes], Contents], kind: str, times: int, chance: random.Random) -> None:
-    """Every time, with the file, the hash that was expected, the one that was found, and what to do."""
+def check_detection(read: Callable[[str, bytes], Contents], kind: str, times: int, chance: random.Random) -> None:
+    """Each error contains the file, both hashes, and the command."""
     name, published, _ = KINDS[kind]
     assert read(kind, published).unofficial == ()
     for _ in range(times):
-        data = damaged(published, chance)
+        data = corrupted(published, chance)
         with pytest.raises(UserError) as caught:
             read(kind, data)
+        assert caught.value.code in ("checksum-mismatch", "download-failed")
         for part in (Path(name).name, *(hashlib.sha256(bytes_of).hexdigest() for bytes_of in (published, data))):
             assert part in str(caught.value)
         assert "fathomlab data download toy" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_is_found(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
-    """20 places."""
-    damage_is_found(read, kind, 20, chance)
+def test_corruption_is_detected(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+    """20 positions."""
+    check_detection(read, kind, 20, chance)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_is_found_at_length(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
-    """500 places."""
-    damage_is_found(read, kind, 500, chance)
+def test_corruption_is_detected_at_length(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+    """500 positions."""
+    check_detection(read, kind, 500, chance)
 
 
-def test_damage_to_the_bundled_sample_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random):
-    """The one file that the package brings."""
+def test_sample_corruption_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chance: random.Random):
+    """The file that is part of the package."""
     published = Path(mnist_sample.__file__).with_name(mnist_sample.FILE.name).read_bytes()
     monkeypatch.setattr(mnist_sample, "__file__", str(tmp_path / "mnist_sample.py"))
-    for data in (damaged(published, chance) for _ in range(20)):
+    for data in (corrupted(published, chance) for _ in range(20)):
         (tmp_path / mnist_sample.FILE.name).write_bytes(data)
         with pytest.raises(UserError) as caught:
             DATASETS["mnist-sample"]().load()
-        for part in (mnist_sample.FILE.name, mnist_sample.FILE.sha256, hashlib.sha256(data).hexdigest(), "again"):
+        assert caught.value.code == "invalid-data-file"
+        for part in (mnist_sample.FILE.name, mnist_sample.FILE.sha256, hashlib.sha256(data).hexdigest()):
             assert part in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(read: Callable[[str, bytes], Contents], monkeypatch: pytest.MonkeyPatch):
-    """A disk that gives up is no traceback; the list of data sets calls the file damaged."""
+def test_unreadable_files_raise(read: Callable[[str, bytes], Contents], monkeypatch: pytest.MonkeyPatch):
+    """A read error of the disk has the file and the reason."""
 
     def fails(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Path, "read_bytes", fails)
-    with pytest.raises(UserError, match=r"rows\.bin: cannot be read: Input/output error"):
+    with pytest.raises(UserError, match=r"rows\.bin.*Input/output error") as caught:
         read("CIFAR, extracted", ROWS)
+    assert caught.value.code == "unreadable-file"
 
 
-def test_a_file_beyond_all_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Its hash is told all the same."""
+def test_large_files_are_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error contains the hash nevertheless."""
     monkeypatch.setattr(verify_module, "LARGEST", 1000)
     path = tmp_path / "rows.bin"
     path.write_bytes(ROWS)
-    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read as a whole"))
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read into memory"))
     with pytest.raises(UserError, match=hashlib.sha256(ROWS).hexdigest()):
         verify_module.read_verified(path, pin_of("rows.bin", b"small"), tmp_path, "toy")

@@ -1,4 +1,4 @@
-"""A store in which a stranger has put links and paths: nothing is read or written outside."""
+"""Links and paths in an untrusted store: nothing outside is read or written."""
 
 import json
 import shutil
@@ -19,10 +19,10 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def everything(command: Callable[..., Any], trial: str) -> str:
-    """All that the commands say; each ends in words."""
-    said = [
-        command(*words)
-        for words in (
+    """The output of all commands; none ends in a traceback."""
+    results = [
+        command(*arguments)
+        for arguments in (
             ["list"],
             ["list", "--json"],
             ["show", trial[:12]],
@@ -34,33 +34,33 @@ def everything(command: Callable[..., Any], trial: str) -> str:
             ["report"],
         )
     ]
-    assert all(entry.status in (0, 1, 2) for entry in said)
-    return "".join(entry.out + entry.err for entry in said)
+    assert all(entry.status in (0, 1, 2) for entry in results)
+    return "".join(entry.out + entry.err for entry in results)
 
 
 @pytest.fixture
 def outside(tmp_path: Path, store: Path) -> Path:
-    """A folder beside the store with a copy of all of it, and a secret in every document."""
-    made = tmp_path / "outside"
-    shutil.copytree(store, made)
-    for path in made.rglob("*.json"):
+    """A folder next to the store with a copy of it, and a secret in every document."""
+    folder = tmp_path / "outside"
+    shutil.copytree(store, folder)
+    for path in folder.rglob("*.json"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "title": SECRET, "cause": SECRET, "seal": SECRET}))
-    return made
+    return folder
 
 
 @pytest.mark.parametrize("what", ["trial folder", "experiment folder", "experiment.json", "trial.json", "result.json"])
-def test_a_link_is_not_followed(store: Path, outside: Path, command: Callable[..., Any], what: str):
-    """The commands go on without what it stands for; the place it leads to is as before, and not shown."""
+def test_links_are_not_followed(store: Path, outside: Path, command: Callable[..., Any], what: str):
+    """The commands work without the linked file; its target is neither changed nor shown."""
     trial = Store(store).trials()[0]
     (experiment,) = (path.name for path in (store / "experiments").iterdir())
-    place = {
+    relative = {
         "trial folder": f"trials/{trial}",
         "experiment folder": f"experiments/{experiment}",
         "experiment.json": f"experiments/{experiment}/experiment.json",
     }.get(what, f"trials/{trial}/{what}")
-    own, other = store / place, outside / place
-    shutil.rmtree(own) if own.is_dir() else own.unlink()
-    own.symlink_to(other)
+    path = store / relative
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    path.symlink_to(outside / relative)
     before = snapshot(outside)
     text = everything(command, trial)
     assert snapshot(outside) == before
@@ -69,10 +69,8 @@ def test_a_link_is_not_followed(store: Path, outside: Path, command: Callable[..
 
 
 @pytest.mark.parametrize("name", ["report.html", "index.html"])
-def test_a_page_that_is_a_link_is_replaced_not_written_through(
-    store: Path, outside: Path, command: Callable[..., Any], name: str
-):
-    """The page becomes a file of the store."""
+def test_linked_pages_are_replaced(store: Path, outside: Path, command: Callable[..., Any], name: str):
+    """The target of the link is not written."""
     page = next(store.rglob(name))
     page.unlink()
     target = outside / "mine.html"
@@ -88,18 +86,17 @@ def test_a_page_that_is_a_link_is_replaced_not_written_through(
     "trial",
     ["../../../outside/trials", "../experiments", "/etc", "..", "", "x" * 300, "a\0b", "\ud800", "0" * 63 + "\n"],
 )
-def test_a_path_for_a_trial_s_hash_leads_nowhere(store: Path, outside: Path, command: Callable[..., Any], trial: str):
-    """A record of an experiment may say anything; only 64 digits are a trial."""
+def test_paths_are_not_trial_hashes(store: Path, outside: Path, command: Callable[..., Any], trial: str):
+    """A record may contain anything; only 64 hexadecimal digits are a trial."""
     file = next((store / "experiments").glob("*/experiment.json"))
-    about = json.loads(file.read_text())
-    about.pop("seal", None)
-    about["name"] = trial
-    for condition in about["conditions"]:
+    record = json.loads(file.read_text())
+    record.pop("seal", None)
+    record["name"] = trial
+    for condition in record["conditions"]:
         for pair in condition["trials"]:
             pair["trial"] = trial
-    file.write_text(json.dumps(about))
-    for words in (["list"], ["report"], ["list", "--json"]):
-        assert command(*words).status == 0
-    record = Store(store).trial(trial)
-    assert record.status == "damaged"
+    file.write_text(json.dumps(record))
+    for arguments in (["list"], ["report"], ["list", "--json"]):
+        assert command(*arguments).status == 0
+    assert Store(store).trial(trial).status == "damaged"
     assert not any(SECRET in page.read_text() for page in store.rglob("*.html"))

@@ -1,4 +1,4 @@
-"""Augmentation of a pack on its device: flips and crops as a function of (seed, epoch, image), without a state."""
+"""Augmentation of a pack on its device: flips and crops as a stateless function of (seed, epoch, image)."""
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -17,13 +17,13 @@ Epoch = int | Int64[Tensor, ""]
 
 
 def draw(seeds: Int64[Tensor, " k"], epoch: Epoch, index: Int64[Tensor, "k n"], purpose: int) -> Int64[Tensor, "k n"]:
-    """64 random bits for each image, which depend on its trial's seed, the epoch, its index and the purpose alone.
+    """Return 64 random bits per image, a function of the seed of its trial, the epoch, its index, and the purpose.
 
     Args:
-        seeds: Of the trials in the pack.
-        epoch: A whole number, or a 0-d tensor where a compiled step should not be built again for each epoch.
-        index: The place of each image in the training set, not in the batch.
-        purpose: Keeps the draws of flips and crops apart.
+        seeds: Seeds of the trials in the pack.
+        epoch: An integer, or a 0-d tensor if a compiled step must not be rebuilt for each epoch.
+        index: Index of each image in the training set, not in the batch.
+        purpose: Separates the random streams of flips and crops.
     """
     return mix(mix(mix(seeds, purpose), epoch)[:, None], index)
 
@@ -31,13 +31,13 @@ def draw(seeds: Int64[Tensor, " k"], epoch: Epoch, index: Int64[Tensor, "k n"], 
 def augment(
     images: Pack, seeds: Int64[Tensor, " k"], epoch: Epoch, index: Int64[Tensor, "k n"], names: tuple[str, ...]
 ) -> Pack:
-    """The images after the named augmentations, each image on its own.
+    """Apply the named augmentations to each image independently.
 
-    `flip` mirrors left and right with probability one half. `crop` pads with four zeros on each side and cuts the old
-    size out at a random place; raw uint8 images should be given, in which zero is black.
+    `flip` mirrors left and right with probability 1/2. `crop` pads with four zeros on each side and cuts out the
+    original size at a random offset. Pass raw uint8 images, in which zero is black.
 
     Raises:
-        ValueError: A name is not in AUGMENTATIONS.
+        ValueError: If a name is not in AUGMENTATIONS.
 
     Example:
         >>> images = torch.arange(8, dtype=torch.uint8).reshape(1, 2, 1, 2, 2)
@@ -49,7 +49,7 @@ def augment(
     for name in names:
         if name not in AUGMENTATIONS:
             near = suggestion(name, AUGMENTATIONS)
-            raise ValueError(f"no augmentation {name!r}.{near} There are: {', '.join(AUGMENTATIONS)}.")
+            raise ValueError(f"unknown augmentation {name!r}.{near} Supported: {', '.join(AUGMENTATIONS)}.")
     if not names:
         return images
     height, width = images.shape[-2:]
@@ -67,7 +67,7 @@ def augment(
 
 
 def _offsets(bits: Int64[Tensor, "k n"]) -> tuple[Int64[Tensor, "k n"], Int64[Tensor, "k n"]]:
-    """Two whole numbers from 0 to 2 * PADDING out of the upper and the lower half of the bits."""
+    """Two integers from 0 to 2 * PADDING, from the upper and the lower half of the bits."""
     places, half = 2 * PADDING + 1, 0xFFFFFFFF
     return ((bits >> 32) & half) * places >> 32, (bits & half) * places >> 32
 
@@ -75,7 +75,7 @@ def _offsets(bits: Int64[Tensor, "k n"]) -> tuple[Int64[Tensor, "k n"], Int64[Te
 def _picked(
     images: Pack, rows: Int64[Tensor, "k n h2"], columns: Int64[Tensor, "k n w2"]
 ) -> Shaped[Tensor, "k n c h2 w2"]:
-    """Of each image the given rows and columns: one gather."""
+    """The given rows and columns of each image, in one gather."""
     replicas, examples, channels, _, width = images.shape
     places = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
     places = places[:, :, None].expand(replicas, examples, channels, places.shape[-1])

@@ -1,4 +1,4 @@
-"""CIFAR-10: 32 x 32 colour photographs of ten kinds of things (Krizhevsky, 2009)."""
+"""CIFAR-10: 32 x 32 color photographs of ten classes (Krizhevsky, 2009)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ FACTS = Facts(
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
     source="A. Krizhevsky: Learning multiple layers of features from tiny images, 2009",
-    licence="none stated; the authors ask for the citation",
+    license="none stated; the authors ask for the citation",
 )
 
 BATCHES = (
@@ -54,12 +54,12 @@ LAYOUT = Layout(
 @final
 @dataclass(frozen=True)
 class Cifar10:
-    """Small photographs of ten kinds of things; 50,000 training and 10,000 test images."""
+    """Color photographs of ten classes; 50,000 training and 10,000 test images."""
 
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = LAYOUT
     tiny: ClassVar[dict[str, Any]] = {}
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples, downloaded where they are missing and there is a network."""
+        """Return the examples. Missing files are downloaded."""
         return rows_split(read_files(FACTS, LAYOUT, folder), label_bytes=1, classes=10)

@@ -1,4 +1,4 @@
-"""CIFAR-100: 32 x 32 colour photographs of a hundred kinds of things (Krizhevsky, 2009); the fine labels."""
+"""CIFAR-100: 32 x 32 color photographs of 100 classes, the fine labels (Krizhevsky, 2009)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ FACTS = Facts(
     mean=(0.5071, 0.4865, 0.4409),
     std=(0.2673, 0.2564, 0.2762),
     source="A. Krizhevsky: Learning multiple layers of features from tiny images, 2009",
-    licence="none stated; the authors ask for the citation",
+    license="none stated; the authors ask for the citation",
 )
 
 TRAIN = Pin("train.bin", "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29", 153700000)
@@ -53,7 +53,7 @@ LAYOUT = Layout(
         ),
     ),
     notes=(
-        "CIFAR-100: its authors publish an MD5 of the archive alone; the SHA-256 pins come from other public listings.",
+        "CIFAR-100: its authors publish only an MD5 of the archive. The SHA-256 hashes are from other public sources.",
     ),
 )
 
@@ -61,12 +61,12 @@ LAYOUT = Layout(
 @final
 @dataclass(frozen=True)
 class Cifar100:
-    """Small photographs of a hundred kinds of things; 50,000 training and 10,000 test images."""
+    """Color photographs of 100 classes; 50,000 training and 10,000 test images."""
 
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = LAYOUT
     tiny: ClassVar[dict[str, Any]] = {}
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples, downloaded where they are missing and there is a network."""
+        """Return the examples. Missing files are downloaded."""
         return rows_split(read_files(FACTS, LAYOUT, folder), label_bytes=2, classes=100)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 28 x 28 grey pictures of clothes, a harder drop-in for MNIST (Xiao, Rasul, Vollgraf, 2017)."""
+"""Fashion-MNIST: 28 x 28 grayscale images of clothes, a harder replacement for MNIST (Xiao, Rasul, Vollgraf, 2017)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ FACTS = Facts(
     mean=(0.2860,),
     std=(0.3530,),
     source="H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST, a novel image dataset for benchmarking machine learning",
-    licence="MIT",
+    license="MIT",
 )
 
 LAYOUT = idx_layout(
@@ -59,12 +59,12 @@ LAYOUT = idx_layout(
 @final
 @dataclass(frozen=True)
 class FashionMnist:
-    """Pictures of clothes; 60,000 training and 10,000 test images."""
+    """Images of clothes; 60,000 training and 10,000 test images."""
 
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = LAYOUT
     tiny: ClassVar[dict[str, Any]] = {}
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples, downloaded where they are missing and there is a network."""
+        """Return the examples. Missing files are downloaded."""
         return idx_split(read_files(FACTS, LAYOUT, folder))

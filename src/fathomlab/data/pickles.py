@@ -1,4 +1,4 @@
-"""Reads the pickled batches of CIFAR without running anything: names in a pickle stand for inert records of ours."""
+"""Reads the pickled batches of CIFAR without executing them: names in a pickle refer to inert records."""
 
 import io
 import pickle
@@ -13,24 +13,27 @@ LARGEST = 256 << 20
 
 
 def read_batch(data: bytes, name: str) -> dict[str, Any]:
-    """The dictionary of a pickled batch, with text keys; arrays of bytes as uint8 arrays of two axes.
+    """Return the dictionary of a pickled batch, with string keys and two-dimensional uint8 arrays.
 
-    Python's own loader runs what a pickle names. Here five names are known, each stands for a function of this file,
-    and NumPy itself is never called by a pickle. Every other name is refused.
+    The standard loader executes what a pickle names. Here only the names in KNOWN are accepted, and each stands for a
+    function of this file: a pickle never calls NumPy. Every other name is rejected.
 
     Raises:
-        UserError: The file is no pickle of plain values and byte arrays; nothing in it was executed.
+        UserError: If the file is not a pickle of plain values and byte arrays. Nothing in it is executed.
     """
     if len(data) > LARGEST:
-        raise UserError("invalid-data-file", f"{name}: too large for a batch of CIFAR ({len(data):,} bytes).")
+        raise UserError(
+            "invalid-data-file", f"{name}: too large for a CIFAR batch: {len(data):,} bytes, at most {LARGEST:,}."
+        )
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
         if not isinstance(content, dict):
-            raise pickle.UnpicklingError(f"holds a {type(content).__name__}, not a dictionary")
+            raise pickle.UnpicklingError(f"contains a {type(content).__name__}, not a dictionary")
         return {_text(key): value.array() if isinstance(value, _Array) else value for key, value in content.items()}
     except Exception as error:  # a hostile pickle may raise anything
         raise UserError(
-            "invalid-data-file", f"{name}: refused, not a plain batch of CIFAR ({type(error).__name__}: {error})."
+            "invalid-data-file",
+            f"{name}: not a CIFAR batch; nothing in it was executed ({type(error).__name__}: {error}).",
         ) from None
 
 
@@ -47,22 +50,22 @@ class _Restricted(pickle.Unpickler):
 
 
 class _StandIn:
-    """All that a pickle can get hold of: it can be called, and nothing can be set on it."""
+    """The only objects that a pickle can reach: they can be called, but nothing can be set on them."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_function",)
 
-    def __init__(self, made: Callable[..., object]):
-        self._made = made
+    def __init__(self, function: Callable[..., object]):
+        self._function = function
 
     def __call__(self, *arguments: object) -> object:
-        return self._made(*arguments)
+        return self._function(*arguments)
 
     def __setstate__(self, state: object) -> Never:
         raise pickle.UnpicklingError("it sets the state of a function")
 
 
 class _Dtype:
-    """A dtype of a pickle: its code, such as `u1`."""
+    """A dtype in a pickle: its code, such as `u1`."""
 
     __slots__ = ("code",)
 
@@ -70,11 +73,11 @@ class _Dtype:
         self.code = code.decode("ascii") if isinstance(code, bytes) else code
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and alignment mean nothing for single bytes."""
+        """Ignore byte order and alignment, which single bytes do not have."""
 
 
 class _Array:
-    """An array of a pickle: shape and bytes, checked when it is asked for."""
+    """An array in a pickle: shape and bytes, checked by `array`."""
 
     __slots__ = ("data", "dtype", "fortran", "shape")
 
@@ -86,29 +89,29 @@ class _Array:
 
     def array(self) -> np.ndarray:
         if not isinstance(self.dtype, _Dtype) or self.dtype.code not in ("u1", "|u1", "uint8"):
-            raise pickle.UnpicklingError("its array is not of unsigned bytes")
+            raise pickle.UnpicklingError("its array does not consist of unsigned bytes")
         if not isinstance(self.data, bytes | bytearray) or not isinstance(self.shape, tuple) or len(self.shape) != 2:
-            raise pickle.UnpicklingError("its array is not a table of bytes")
+            raise pickle.UnpicklingError("its array is not two-dimensional")
         flat = np.frombuffer(self.data, np.uint8)
         return flat.reshape(self.shape[::-1]).T if self.fortran else flat.reshape(self.shape)
 
 
 def _never(*_: object) -> Never:
-    raise pickle.UnpicklingError("it makes an array in an unknown way")
+    raise pickle.UnpicklingError("it creates an array in an unknown way")
 
 
 def _encoded(text: object, encoding: object = "latin1", *_: object) -> bytes:
-    """What protocol 2 of Python 3 writes for bytes."""
+    """Bytes as protocol 2 of Python 3 writes them."""
     if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError("it encodes a text in another way than bytes are pickled")
+        raise pickle.UnpicklingError("it encodes a string in an unknown way")
     return text.encode("latin1")
 
 
 def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _Array:
-    """What protocol 5 writes for arrays."""
-    made = _Array()
-    made.__setstate__((1, shape, dtype, order in ("F", b"F"), data))
-    return made
+    """Arrays as protocol 5 writes them."""
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order in ("F", b"F"), data))
+    return array
 
 
 KNOWN: dict[tuple[str, str], Callable[..., object]] = {

@@ -1,4 +1,4 @@
-"""Which training examples are held out for validation, and which remain where the file asks for fewer."""
+"""Stratified selection of training examples: the validation split and the limited subset."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from fathomlab.base.identity import stream
 
 
 def stratified_split(labels: np.ndarray, percent: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation indices, with every class in its share.
+    """Return training and validation indices, with every class in proportion.
 
     Args:
         labels: Shape (n,), of the training examples.
-        percent: How many of a hundred examples are held out, 0 <= percent < 100.
-        seed: Of the trial; the stream (seed, "split") alone decides, so conditions of one seed share the split.
+        percent: Percentage of the examples to hold out, 0 <= percent < 100.
+        seed: Seed of the trial. The split depends only on the stream (seed, "split"): conditions of one seed share it.
 
     Returns:
-        Two sorted, disjoint arrays of int64 that together hold every index; the second has round(n * percent / 100).
+        Two sorted, disjoint int64 arrays that together contain every index. The second has round(n * percent / 100).
 
     Raises:
-        ValueError: The percentage is impossible.
+        ValueError: If the percentage is out of range.
 
     Example:
         >>> train, validation = stratified_split(np.array([0, 0, 0, 0, 1, 1, 1, 1]), 25.0, seed=42)
@@ -25,21 +25,21 @@ def stratified_split(labels: np.ndarray, percent: float, seed: int) -> tuple[np.
         (6, [0, 1])
     """
     if not 0 <= percent < 100:
-        raise ValueError(f"the validation percentage should be at least 0 and below 100 (got {percent!r})")
+        raise ValueError(f"validation percentage must be >= 0 and < 100, got {percent!r}")
     chosen = _stratified(labels, round(len(labels) * percent / 100), seed, "split")
     return np.flatnonzero(~chosen).astype(np.int64), np.flatnonzero(chosen).astype(np.int64)
 
 
 def limited(labels: np.ndarray, limit: int | None, seed: int = 0) -> np.ndarray:
-    """Sorted indices of `limit` examples, with every class in its share; all of them where the limit is none or larger.
+    """Return the sorted indices of `limit` examples, with every class in proportion; all if there are no more.
 
-    The seed of the trial does not belong here: all seeds of an experiment see the same subset.
+    Do not pass the seed of a trial: all seeds of an experiment use the same subset.
 
     Raises:
-        ValueError: The limit is not positive.
+        ValueError: If the limit is not positive.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"the limit should be at least 1 (got {limit!r})")
+        raise ValueError(f"limit must be >= 1, got {limit!r}")
     if limit is None or limit >= len(labels):
         return np.arange(len(labels), dtype=np.int64)
     return np.flatnonzero(_stratified(labels, limit, seed, "limit")).astype(np.int64)
@@ -48,7 +48,7 @@ def limited(labels: np.ndarray, limit: int | None, seed: int = 0) -> np.ndarray:
 def _stratified(labels: np.ndarray, size: int, seed: int, purpose: str) -> np.ndarray:
     """A mask with `size` examples: by largest remainder among the classes, by random key within a class.
 
-    The keys are the raw output of the bit generator, which numpy keeps from version to version.
+    The keys are the raw output of the bit generator, which does not change between versions of NumPy.
     """
     _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     shares, remainders = np.divmod(size * counts, len(labels))

@@ -1,4 +1,4 @@
-"""The types of the data layer: what is known of a data set, what its files hash to, and what loading one returns."""
+"""The types of the data layer: facts and files of a dataset, and the arrays that loading returns."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,13 @@ AUGMENTATIONS = ("flip", "crop")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set before a byte of it is read.
+    """Facts about a dataset that are known without reading it.
 
     Attributes:
-        mean: Per channel, of the training images on the scale 0..1 (published constants).
-        std: Per channel, on the same scale.
-        source: Who made it, and where it is from.
+        mean: Mean of the training images per channel, for pixels from 0 to 1 (published constants).
+        std: Standard deviation per channel, on the same scale.
+        source: Authors and publication.
+        license: License of the images.
     """
 
     name: str
@@ -31,12 +32,12 @@ class Facts:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
-    licence: str
+    license: str
 
 
 @dataclass(frozen=True)
 class Pin:
-    """One file as it was published: its name, SHA-256 and size; an empty `md5` is not checked."""
+    """A published file: name, SHA-256, and size (bytes). An empty `md5` is not checked."""
 
     name: str
     sha256: str
@@ -49,9 +50,9 @@ class Remote:
     """A file to download.
 
     Attributes:
-        pin: What must arrive.
-        urls: Mirrors, tried in this order; https only.
-        members: For an archive: (member's name, the file it becomes). Nothing else in it is read.
+        pin: The expected file.
+        urls: Mirrors in the order in which they are tried; https only.
+        members: For an archive: (name of the member, the resulting file). Other members are not read.
     """
 
     pin: Pin
@@ -61,13 +62,13 @@ class Remote:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a data set lie inside the data folder.
+    """The files of a dataset in the data folder.
 
     Attributes:
-        folders: Accepted folders; the first is the one that downloads and imports write.
-        pieces: Each needed file in its accepted spellings (compressed or not); the first is the one to download.
-        remotes: What a download fetches.
-        notes: What a user should know of the pins.
+        folders: Accepted folders. Downloads and imports write to the first.
+        pieces: Each needed file in its accepted spellings (compressed or not). The first is downloaded.
+        remotes: The files to download.
+        notes: Notes on the hashes for provenance and report.
     """
 
     folders: tuple[str, ...]
@@ -78,16 +79,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """A data set in memory: published training and test examples, apart.
+    """A dataset in memory, with separate training and test examples as published.
 
     Attributes:
         train_images: uint8, shape (n, c, h, w).
         train_labels: int64, shape (n,).
         test_images: uint8, shape (n, c, h, w).
         test_labels: int64, shape (n,).
-        files: SHA-256 of every file that was read, by name.
-        unofficial: Files whose hash is not the published one, used because a SHA256SUMS vouches for them.
-        notes: What a report should say of this copy.
+        files: SHA-256 of each file that was read, by its published name.
+        unofficial: Files whose hash is not the published one, but is listed in a SHA256SUMS.
+        notes: Notes on this copy for provenance and report.
     """
 
     train_images: np.ndarray
@@ -101,12 +102,12 @@ class Split:
 
 @runtime_checkable
 class DataSet(Protocol):
-    """A part of the table of data sets: a frozen dataclass whose fields are its options."""
+    """A component of the table of datasets: a frozen dataclass whose fields are its options."""
 
     facts: ClassVar[Facts]
     layout: ClassVar[Layout | None]
     tiny: ClassVar[dict[str, Any]]
 
     def load(self, folder: Path | None = None) -> Split:
-        """The examples, from `folder` or from the user's data folder."""
+        """Return the examples, from `folder` or from the user's data folder."""
         ...

@@ -1,4 +1,4 @@
-"""Hostile archives: nothing is written outside, and nothing but the listed members."""
+"""Hostile archives: only the listed members are written, and nothing outside the target folder."""
 
 import hashlib
 import io
@@ -37,10 +37,9 @@ def files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_the_listed_member_is_written(tmp_path: Path) -> None:
-    """Under its own name; the others are not read."""
-    made = packed(tmp_path / "x.tar.gz", member("set/readme", b"text"), member("set/a.bin"))
-    assert extract(made, MEMBERS, tmp_path / "out") == [tmp_path / "out" / "a.bin"]
+def test_extract_writes_only_listed_members(tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.tar.gz", member("set/readme", b"text"), member("set/a.bin"))
+    assert extract(path, MEMBERS, tmp_path / "out") == [tmp_path / "out" / "a.bin"]
     assert files(tmp_path / "out") == ["a.bin"]
     assert (tmp_path / "out" / "a.bin").read_bytes() == CONTENT
 
@@ -48,11 +47,10 @@ def test_the_listed_member_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../evil", "../../evil", "/tmp/evil-fathomlab", "set/../../evil", "..", "C:\\evil", "set/a.bin/../../x"]
 )
-def test_names_that_lead_outside_are_never_written(tmp_path: Path, name: str) -> None:
-    """They are no listed members, so nobody looks at them."""
-    made = packed(tmp_path / "x.tar.gz", member(name, b"evil"), member("set/a.bin"))
+def test_extract_ignores_names_that_lead_outside(tmp_path: Path, name: str) -> None:
+    path = packed(tmp_path / "x.tar.gz", member(name, b"evil"), member("set/a.bin"))
     before = files(tmp_path)
-    extract(made, MEMBERS, tmp_path / "out")
+    extract(path, MEMBERS, tmp_path / "out")
     assert files(tmp_path) == sorted([*before, "out", "out/a.bin"])
     assert not Path("/tmp/evil-fathomlab").exists()
 
@@ -72,16 +70,17 @@ def test_names_that_lead_outside_are_never_written(tmp_path: Path, name: str) ->
         pytest.param([member(f"n{place}", b"") for place in range(101)] + [member("set/a.bin")], id="crowd"),
     ],
 )
-def test_wrong_members_are_refused_before_anything_is_written(tmp_path: Path, bad: list) -> None:
-    """With the archive's name."""
-    made = packed(tmp_path / "x.tar.gz", *bad)
-    with pytest.raises(UserError, match=r"x\.tar\.gz"):
-        extract(made, MEMBERS, tmp_path / "out")
+def test_extract_rejects_wrong_members(tmp_path: Path, bad: list) -> None:
+    """Before anything is written, with the name of the archive."""
+    path = packed(tmp_path / "x.tar.gz", *bad)
+    with pytest.raises(UserError, match=r"x\.tar\.gz") as caught:
+        extract(path, MEMBERS, tmp_path / "out")
+    assert caught.value.code == "invalid-data-file"
     assert not (tmp_path / "out").exists()
 
 
-def test_bombs_and_damage_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member beyond the cap, a cut file, no archive at all."""
+def test_extract_rejects_bombs_and_corruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member beyond the limit, a truncated file, and a file that is no archive."""
     monkeypatch.setattr(archive, "LARGEST_MEMBER", 10**6)
     bomb = packed(tmp_path / "x.tar.gz", member("zeros", bytes(10**6 + 1)), member("set/a.bin"))
     cut = packed(tmp_path / "y.tar.gz", member("set/a.bin"))
@@ -94,9 +93,9 @@ def test_bombs_and_damage_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not (tmp_path / "out").exists()
 
 
-def test_other_bytes_in_a_right_archive_are_vouched_for(tmp_path: Path) -> None:
-    """The archive's hash was right, so its members are checked from then on by the sums written beside them."""
+def test_extract_lists_unpinned_members(tmp_path: Path) -> None:
+    """The hash of the archive was right, so the actual hashes of its members go into a SHA256SUMS."""
     other = CONTENT[::-1]
-    made = packed(tmp_path / "x.tar.gz", member("set/a.bin", other))
-    extract(made, MEMBERS, tmp_path / "out")
+    path = packed(tmp_path / "x.tar.gz", member("set/a.bin", other))
+    extract(path, MEMBERS, tmp_path / "out")
     assert (tmp_path / "out" / "SHA256SUMS").read_text() == f"{hashlib.sha256(other).hexdigest()}  a.bin\n"

@@ -1,4 +1,4 @@
-"""Augmentation against a naive twin, one image at a time, with its random bits in whole numbers of any size."""
+"""Augmentation against a naive reference, one image at a time, with Python integers as random bits."""
 
 import pytest
 import torch
@@ -33,43 +33,42 @@ def naive(image: torch.Tensor, seed: int, epoch: int, index: int, names: tuple[s
         bits = jumped(jumped(jumped(seed, CROP), epoch), index)
         down, right = (bits >> 32) * 9 >> 32, (bits & 0xFFFFFFFF) * 9 >> 32
     flipped = "flip" in names and jumped(jumped(jumped(seed, FLIP), epoch), index) >> 63 == 1
-    made = torch.zeros_like(image)
+    result = torch.zeros_like(image)
     for c in range(channels):
         for y in range(height):
             for x in range(width):
                 from_y = y + down - padding
                 from_x = (width - 1 - x if flipped else x) + right - padding
                 if 0 <= from_y < height and 0 <= from_x < width:
-                    made[c, y, x] = image[c, from_y, from_x]
-    return made
+                    result[c, y, x] = image[c, from_y, from_x]
+    return result
 
 
 @pytest.mark.parametrize("names", [("flip",), ("crop",), ("flip", "crop"), ("crop", "flip")])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_augment_equals_its_naive_twin(names: tuple[str, ...], dtype: torch.dtype) -> None:
-    """Bit for bit, for two trials with other seeds and other orders."""
+def test_augment_equals_the_naive_reference(names: tuple[str, ...], dtype: torch.dtype) -> None:
+    """Bit for bit, for two trials with different seeds and orders."""
     images = torch.randint(1, 256, (2, 12, 3, 6, 5)).to(dtype)
     seeds, index = torch.tensor([42, 7]), torch.randint(0, 50000, (2, 12))
-    made = augment(images, seeds, 3, index, names)
-    assert made.dtype == dtype
+    result = augment(images, seeds, 3, index, names)
+    assert result.dtype == dtype
     for k in range(2):
         for n in range(12):
             twin = naive(images[k, n], int(seeds[k]), 3, int(index[k, n]), names)
-            assert torch.equal(made[k, n], twin)
+            assert torch.equal(result[k, n], twin)
 
 
-def test_an_image_does_not_depend_on_its_batch_or_pack() -> None:
-    """Alone, packed, in another order: the same pixels."""
+def test_augment_is_independent_of_batch_and_pack() -> None:
     images = torch.randint(0, 256, (3, 16, 1, 8, 8), dtype=torch.uint8)
     seeds, index = torch.tensor([1, 2, 3]), torch.arange(48).reshape(3, 16)
-    whole = augment(images, seeds, 9, index, ("flip", "crop"))
+    full = augment(images, seeds, 9, index, ("flip", "crop"))
     alone = augment(images[1:2, 4:5], seeds[1:2], 9, index[1:2, 4:5], ("flip", "crop"))
-    assert torch.equal(whole[1:2, 4:5], alone)
-    assert not torch.equal(whole, augment(images, seeds, 10, index, ("flip", "crop")))
+    assert torch.equal(full[1:2, 4:5], alone)
+    assert not torch.equal(full, augment(images, seeds, 10, index, ("flip", "crop")))
 
 
 def test_half_are_flipped_and_offsets_are_uniform() -> None:
-    """Within four standard deviations of a fair coin and of nine equal places, over a million draws in all."""
+    """Within four standard deviations, over 90,000 draws."""
     index = torch.arange(90000)[None]
     flips = (draw(torch.tensor([5]), 0, index, FLIP) < 0).float().mean().item()
     assert abs(flips - 0.5) < 4 * (0.25 / 90000) ** 0.5
@@ -80,16 +79,16 @@ def test_half_are_flipped_and_offsets_are_uniform() -> None:
         assert (counts - 10000).abs().max() < 4 * (90000 * 8 / 81) ** 0.5
 
 
-def test_nothing_to_do_and_unknown_names() -> None:
-    """No names, no change; a wrong name is an error with a suggestion."""
+def test_augment_rejects_unknown_names() -> None:
+    """With a suggestion. Without names nothing changes."""
     images, seeds, index = torch.ones(1, 1, 1, 4, 4), torch.tensor([0]), torch.tensor([[0]])
     assert augment(images, seeds, 0, index, ()) is images
-    with pytest.raises(ValueError, match="Did you mean 'flip'"):
+    with pytest.raises(ValueError, match="'flip'"):
         augment(images, seeds, 0, index, ("flp",))
 
 
 def test_mix_is_splitmix64() -> None:
-    """Against whole numbers of any size, with the three published outputs for the seed 1234567."""
+    """Against Python integers, and the three published outputs for the seed 1234567."""
     published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert [bits % 2**64 for bits in mix(torch.tensor(1234567), torch.arange(3)).tolist()] == published
     for key in (0, 1, -1, 2**63 - 1, -(2**63)):
@@ -98,12 +97,12 @@ def test_mix_is_splitmix64() -> None:
 
 
 def test_mix_takes_plain_counters() -> None:
-    """A whole number is a counter like a tensor of one, however large."""
+    """An integer is a counter like a tensor of one element."""
     for counter in (*range(50), FLIP, CROP, 2**62):
         assert torch.equal(mix(torch.tensor([7]), counter), mix(torch.tensor([7]), torch.tensor(counter)))
 
 
-def test_uniform_covers_the_unit_interval_without_its_end() -> None:
+def test_uniform_covers_the_half_open_unit_interval() -> None:
     """24 bits, exact in float32."""
     numbers = uniform(mix(torch.tensor(3), torch.arange(100000)))
     assert numbers.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The validation split and the limited subset: exact sizes, exact shares, the same for everyone."""
+"""The validation split and the limited subset: exact sizes and proportions."""
 
 import hashlib
 
@@ -12,8 +12,8 @@ from fathomlab.data.split import limited, stratified_split
 LABELS = np.repeat(np.arange(10), 600)
 
 
-def test_shares_are_exact() -> None:
-    """A tenth of 600 is 60 of each class."""
+def test_split_has_exact_proportions() -> None:
+    """A tenth of 600 is 60 per class."""
     train, validation = stratified_split(LABELS, 10.0, seed=42)
     assert np.bincount(LABELS[validation]).tolist() == [60] * 10
     assert np.bincount(LABELS[train]).tolist() == [540] * 10
@@ -27,7 +27,7 @@ def test_shares_are_exact() -> None:
     seed=st.integers(0, 2**32),
 )
 def test_split_by_largest_remainder(labels: list[int], percent: float, seed: int) -> None:
-    """Every index once, sorted; the size is the rounded share; no class is off its share by one or more."""
+    """Every index once, sorted; the size is rounded; no class is off its quota by one or more."""
     array = np.array(labels)
     train, validation = stratified_split(array, percent, seed)
     assert len(validation) == round(len(labels) * percent / 100)
@@ -42,8 +42,8 @@ def test_split_by_largest_remainder(labels: list[int], percent: float, seed: int
     assert not topped or not others or min(topped) > max(others) - 1e-9
 
 
-def test_split_depends_on_the_seed_alone() -> None:
-    """Known bytes for a known seed, so that a new version of numpy cannot move the split unseen."""
+def test_split_depends_only_on_the_seed() -> None:
+    """Pinned bytes for one seed detect a NumPy version with another random stream."""
     _, validation = stratified_split(LABELS, 10.0, seed=42)
     _, other = stratified_split(LABELS, 10.0, seed=43)
     assert validation.tolist() == stratified_split(LABELS, 10.0, seed=42)[1].tolist()
@@ -51,8 +51,8 @@ def test_split_depends_on_the_seed_alone() -> None:
     assert hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest()[:16] == "577801cfd4a9c512"
 
 
-def test_limit_takes_the_same_shares_for_all_seeds() -> None:
-    """100 of 6,000 are 10 of each class; no limit, or a larger one, takes all."""
+def test_limit_has_exact_proportions() -> None:
+    """100 of 6,000 are 10 per class; no limit or a larger one takes all."""
     index = limited(LABELS, 100)
     assert np.bincount(LABELS[index]).tolist() == [10] * 10
     assert index.tolist() == sorted(set(index.tolist()))
@@ -61,13 +61,11 @@ def test_limit_takes_the_same_shares_for_all_seeds() -> None:
 
 
 @pytest.mark.parametrize("percent", [-1.0, 100.0, float("nan")])
-def test_impossible_percentages_are_refused(percent: float) -> None:
-    """Never an empty training set."""
+def test_split_rejects_invalid_percentages(percent: float) -> None:
     with pytest.raises(ValueError, match="percentage"):
         stratified_split(LABELS, percent, seed=0)
 
 
-def test_impossible_limits_are_refused() -> None:
-    """At least one example."""
+def test_limit_rejects_zero() -> None:
     with pytest.raises(ValueError, match="limit"):
         limited(LABELS, 0)
