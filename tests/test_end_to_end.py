@@ -60,7 +60,7 @@ def test_a_file_becomes_a_page_with_its_verdict(store: Path):
     assert "Shortcuts &amp; depth" in page
     assert "Shortcuts &amp; depth" in (store / "runs" / "index.html").read_text(encoding="utf-8")
     assert "Shortcuts help at depth 2" in page
-    assert "2 paired seeds" in page
+    assert "2 seeds" in page
     assert page.count("<svg") >= 3
     assert "mnist-sample" in page
     for word in ("<script src", "<link", "@import"):

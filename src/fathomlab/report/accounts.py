@@ -1,14 +1,17 @@
-"""What a page owes its reader besides the answer: every trial with its numbers, and those without a result."""
+"""Every trial with its numbers, and the trials without a result."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fathomlab.report.numbers import percent, plain, significant, whole
+from fathomlab.report.numbers import count, listed, percent, plain, significant, whole
 from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
-BROKEN = ("failed", "diverged", "damaged")
+BROKEN = ("failed", "damaged")
+NO_RESULT = ("diverged", *BROKEN)
 PENDING = ("running", "waiting", "interrupted")
+NAMES = {"diverged": "diverged", "failed": "failed", "damaged": "corrupted"}
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,22 @@ class Failure:
 
 
 def failures(study: Study) -> list[Failure]:
-    """All trials that failed, diverged or are damaged."""
+    """All trials that diverged, failed, or have corrupted files."""
     return [
         Failure(condition.name, seed, trial.trial, trial.status, trial.cause or "no cause recorded")
         for condition, seed, trial in study.trials
-        if trial.status in BROKEN
+        if trial.status in NO_RESULT
     ]
 
 
+def failures_title(trials: Sequence[Failure]) -> str:
+    """How many trials have no result, by status: "2 trials diverged and 1 trial failed"."""
+    numbers = Counter(failure.status for failure in trials)
+    return listed([f"{count(numbers[status], 'trial')} {NAMES[status]}" for status in NO_RESULT if numbers[status]])
+
+
 def tally(study: Study) -> Counter[str]:
-    """How many trials have each status."""
+    """Number of trials with each status."""
     return Counter(trial.status for _, _, trial in study.trials)
 
 
@@ -46,6 +55,7 @@ def trials_table(study: Study) -> Table:
         row += [significant(numbers.get(name)) for name in ("test/loss", "val/loss", "train/loss")]
         row += [percent(numbers.get("train/accuracy")), whole(numbers.get("best/epoch")), plain(trial.seconds, 1)]
         rows.append([*row, trial.cause or ""])
-    columns = ["condition", "seed", "status", "trial", "parameters", "test acc. last [%]", "test acc. best [%]"]
-    columns += ["val. acc. [%]", "test loss", "val. loss", "train loss", "train acc. [%]", "best epoch", "seconds"]
+    columns = ["condition", "seed", "status", "trial", "parameters", "test acc., last epoch (%)"]
+    columns += ["test acc., best epoch (%)", "val. acc. (%)", "test loss (nats)", "val. loss (nats)"]
+    columns += ["train loss (nats)", "train acc. (%)", "best epoch", "time (s)"]
     return table("trials", [*columns, "cause"], rows)

@@ -1,20 +1,22 @@
-"""The answer first: sentences computed from the records alone."""
+"""The effects in words: sentences computed only from the records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from fathomlab.analysis.statistics import Interval
-from fathomlab.report.effects import Effect, accuracy, depth_effects, distillation_gains, residual_effects
+from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.report.effects import Effect, Panel, accuracy, bounded, effect_panels
 from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
 from fathomlab.report.study import Condition, Study
+
+MOST_CARDS = 12  # of one question; its text lists all
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One card: what it is about, the number, how sure it is, and the whole as a sentence.
+    """One card: a label, a number, its uncertainty, and the same as a sentence.
 
     Attributes:
-        tone: "up", "down" or "open" (the interval holds zero, or there is none), "level" for a value.
+        tone: "up", "down" or "open" (the interval contains zero, or there is none); "level" for a mean.
     """
 
     label: str
@@ -27,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """What the experiment asks, and its answers in order; `summary` is the one line of the index."""
+    """One question and its answers in order; `summary` is their main result in a line."""
 
     question: str
     summary: str
@@ -39,97 +41,103 @@ class Answers:
         return any(card.unit for card in self.cards)
 
 
-def answers(study: Study) -> Answers:
-    """The answers to what the factors of the experiment ask."""
-    effects = residual_effects(study)
-    if effects:
-        question = "What do residual connections change? Residual minus plain in test accuracy, paired by seed."
-        return _compared(question, effects, "residual minus plain")
-    gains = distillation_gains(study)
-    if gains:
-        question = "What does distillation gain? Distilled minus baseline student in test accuracy, paired by seed."
-        return _compared(question, gains, "distilled minus baseline student")
-    if study.has_depths:
-        return _grid(study)
-    cards = [_level(study, condition) for condition in study.conditions]
-    return _answers("How accurate is each condition on the test set?", cards)
+def answers(study: Study) -> list[Answers]:
+    """The answers to what the factors of the experiment ask.
+
+    With residual connections or distillation, these come first and the depth has only a figure.
+    """
+    known = effect_panels(study)
+    main = [panel for panel in known if panel.name in ("gain", "residual")]
+    others = [panel for panel in known if panel not in main and not (main and panel.name == "depth")]
+    levels = [] if main or len(study.conditions) < 1 else [_levels(study)]
+    return [*map(_compared, main), *levels, *map(_compared, others)]
 
 
-def _compared(question: str, effects: Sequence[Effect], what: str) -> Answers:
-    cards = [_difference(effect, what) for effect in effects]
-    known = [effect for effect in effects if effect.interval is not None]
+def summary(study: Study) -> str:
+    """The first question's main result, for the index."""
+    first = next(iter(answers(study)), None)
+    return first.summary if first is not None else ""
+
+
+def _compared(panel: Panel) -> Answers:
+    question = f"Effect of {panel.subject} on test accuracy ({panel.contrast}, same seed)"
+    cards = tuple(_difference(effect) for effect in panel.effects)
+    known = panel.known
     if not known:
-        return Answers(question, "No pair of trials has finished yet.", tuple(cards))
+        reasons = "; ".join(f"{effect.label}: {effect.excluded}" for effect in panel.effects if effect.excluded)
+        return Answers(question, f"No pair of trials has finished{f' ({reasons})' if reasons else ''}.", cards)
     largest = max(known, key=lambda effect: abs(effect.interval.mean) if effect.interval else 0)
-    sentence = _difference(largest, what).sentence
+    sentence = _difference(largest).sentence
     if len(known) > 1:
-        sentence = f"The largest of {len(known)} differences: {sentence[:1].lower()}{sentence[1:]}"
-    return Answers(question, f"{sentence}{_signs(known)}", tuple(cards))
+        sentence = f"Largest effect: {sentence[:1].lower()}{sentence[1:]}"
+    return Answers(question, f"{sentence}{_signs(known)}", cards)
 
 
 def _signs(effects: Sequence[Effect]) -> str:
-    """Where the interval lies above zero, below it or holds it; nothing for a single effect, which says so itself."""
+    """Which effects are clear; nothing for a single effect, whose sentence says so."""
     tones = [(effect.label, _tone(effect.interval)) for effect in effects if effect.interval is not None]
     if len(tones) < 2 or all(effect.interval is None or effect.interval.low is None for effect in effects):
         return ""
-    words = (("up", "interval above zero"), ("down", "interval below zero"), ("open", "interval holds zero"))
-    parts = [(text, [label for label, found in tones if found == tone]) for tone, text in words]
-    return " " + capital("; ".join(f"{text}: {', '.join(labels)}" for text, labels in parts if labels)) + "."
+    parts = (("up", "Clear gain"), ("down", "Clear loss"), ("open", "Inconclusive"))
+    sentences: list[str] = []
+    for tone, text in parts:
+        labels = [label for label, own in tones if own == tone]
+        shown = "; ".join(labels) if len(labels) <= MOST_CARDS else f"{len(labels)} of {len(tones)} comparisons"
+        sentences += [f"{text}: {shown}."] * bool(labels)
+    return " " + " ".join(sentences)
 
 
-def _grid(study: Study) -> Answers:
-    known = [
-        (interval.mean, place) for place, item in enumerate(study.conditions) if (interval := accuracy(study, item))
-    ]
-    cards: list[Answer] = []
-    if known:
-        best, worst = study.conditions[max(known)[1]], study.conditions[min(known)[1]]
-        cards = [_level(study, best, "Best: "), _level(study, worst, "Worst: ")]
-    for effect in depth_effects(study):
-        card = _difference(effect, f"{effect.second.level} minus {effect.first.level}")
-        cards.append(replace(card, label=f"{card.label}: {effect.second.level} minus {effect.first.level}"))
-    question = "What does depth change? The deepest minus the shallowest net in test accuracy, paired by seed."
-    return _answers(question, cards)
+def _levels(study: Study) -> Answers:
+    """The test accuracy of each condition, or of the best and the worst if there are many."""
+    question = "Mean test accuracy of each condition"
+    ranked = [(mean.mean, place) for place, item in enumerate(study.conditions) if (mean := accuracy(study, item))]
+    if len(study.conditions) <= MOST_CARDS // 2 or not ranked:
+        cards = tuple(_level(study, condition) for condition in study.conditions)
+    else:
+        best, worst = study.conditions[max(ranked)[1]], study.conditions[min(ranked)[1]]
+        cards = (_level(study, best, "Best: "), _level(study, worst, "Worst: "))
+        question = "Best and worst mean test accuracy"
+    sentences = " ".join(card.sentence for card in cards[:2])
+    return Answers(question, sentences if ranked else _nothing(study), cards)
 
 
-def _answers(question: str, cards: list[Answer]) -> Answers:
-    summary = " ".join(card.sentence for card in cards[:2])
-    return Answers(question, summary or "No trial has finished yet.", tuple(cards))
+def _nothing(study: Study) -> str:
+    reasons = [f"{item.name}: {item.excluded(study.metric)}" for item in study.conditions]
+    return f"No trial has finished ({'; '.join(reasons)})." if len(reasons) <= MOST_CARDS else "No trial has finished."
 
 
-def _difference(effect: Effect, what: str) -> Answer:
-    interval, subject = effect.interval, capital(f"{effect.label}: {what}")
-    lost = f" {capital(count(effect.lost, 'pair'))} without a result left out." if effect.lost else ""
+def _difference(effect: Effect) -> Answer:
+    interval, label = effect.interval, capital(effect.label)
+    excluded = f"{count(effect.lost, 'pair')} excluded ({effect.excluded})" if effect.excluded else ""
     if interval is None:
-        return Answer(capital(effect.label), "?", "", "no finished pair", f"{subject}: no finished pair.{lost}", "open")
-    certainty = _certainty(interval, sign=True)
-    sentence = f"{subject} is {signed(interval.mean)} points ({certainty}).{lost}"
-    return Answer(
-        capital(effect.label), signed(interval.mean), "points", certainty + _short(effect), sentence, _tone(interval)
-    )
+        why = effect.excluded or "no common seed"
+        return Answer(label, "n/a", "", why, f"{label}: no value ({why}).", "open")
+    certainty = "; ".join(filter(None, (_certainty(interval, sign=True), excluded)))
+    sentence = f"{label}: {signed(interval.mean)} points ({certainty})."
+    return Answer(label, signed(interval.mean), "points", certainty, sentence, _tone(interval))
 
 
 def _level(study: Study, condition: Condition, prefix: str = "") -> Answer:
-    interval = accuracy(study, condition)
+    values = [100 * value for value in condition.outcomes(study.metric).values()]
     label = prefix + condition.name if prefix else capital(condition.name)
-    if interval is None:
-        return Answer(label, "?", "", "no finished trial", f"{label}: no finished trial.", "open")
-    certainty = _certainty(interval, sign=False)
-    sentence = f"{label}: mean test accuracy {plain(interval.mean)} % ({certainty})."
+    excluded = condition.excluded(study.metric)
+    if not values:
+        return Answer(label, "n/a", "", excluded, f"{label}: no value ({excluded or 'no trial'}).", "open")
+    interval = mean_interval(values)
+    shown = bounded(interval)
+    notes = (_certainty(shown, sign=False), excluded, "clipped to 0 to 100%" if shown != interval else "")
+    certainty = "; ".join(filter(None, notes))
+    sentence = f"{label}: {plain(interval.mean)}% ({certainty})."
     return Answer(label, plain(interval.mean), "%", certainty, sentence, "level")
 
 
 def _certainty(interval: Interval, sign: bool) -> str:
     if interval.low is None:
-        return "one seed allows no interval"
-    return f"95{NBSP}% interval {span(interval, sign=sign)}, n{NBSP}={NBSP}{count(interval.n, 'seed')}"
+        return f"1{NBSP}seed: no confidence interval"
+    return f"95% interval {span(interval, sign=sign)}, {count(interval.n, 'seed')}"
 
 
-def _short(effect: Effect) -> str:
-    return f"; {count(effect.lost, 'pair')} lost" if effect.lost else ""
-
-
-def _tone(interval: Interval) -> str:
-    if interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
+def _tone(interval: Interval | None) -> str:
+    if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
         return "open"
     return "up" if interval.low > 0 else "down"

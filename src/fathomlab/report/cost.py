@@ -1,4 +1,4 @@
-"""What the experiment cost: wall time, operations, and which trials an earlier experiment had paid for."""
+"""What the experiment cost: wall time, operations, and trials reused from earlier runs."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -10,7 +10,7 @@ from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.models import MODELS, Model
-from fathomlab.report.accounts import BROKEN
+from fathomlab.report.accounts import BROKEN, PENDING
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import count, duration, plain, whole
 from fathomlab.report.study import Condition, Study
@@ -19,7 +19,7 @@ from fathomlab.store.records import TrialRecord
 
 
 def cost_table(study: Study) -> Table:
-    """Wall time and operations of each condition."""
+    """Wall time, outcomes, and operations of each condition."""
     rows: list[list[str]] = []
     for condition in study.conditions:
         times = [trial.seconds for _, trial in condition.trials if trial.seconds is not None]
@@ -32,32 +32,33 @@ def cost_table(study: Study) -> Table:
             str(len(condition.trials)),
             str(condition.count("finished")),
         ]
-        row += [str(kept), str(condition.count(*BROKEN)), str(epochs), plain(fmean(times) if times else None, 1)]
+        row += [str(condition.count("diverged")), str(condition.count(*BROKEN)), str(condition.count(*PENDING))]
+        row += [str(kept), str(epochs), plain(fmean(times) if times else None, 1)]
         rows.append([*row, plain(sum(times), 1), f"{fmean(work) / 1e12:.3g}" if work else ""])
-    columns = ["condition", "parameters", "trials", "finished", "reused", "failed", "epochs", "seconds a trial"]
-    return table("cost", [*columns, "seconds in all", "TFLOP a trial"], rows)
+    columns = ["condition", "parameters", "trials", "finished", "diverged", "failed", "pending", "reused", "epochs"]
+    return table("cost", [*columns, "time per trial (s)", "total time (s)", "TFLOP per trial"], rows)
 
 
 def total_time(study: Study) -> str:
-    """The wall time of the experiment, of its trials added up, and how many of them it found done."""
+    """Wall time of the experiment, sum over its trials, and number of reused trials, in sentences."""
     times = [trial.seconds for _, _, trial in study.trials if trial.seconds is not None]
     kept = sum(reused(study, trial) for _, _, trial in study.trials)
-    trials = f"its trials add up to {duration(sum(times))}"
-    whole_time = duration(study.experiment.seconds)
-    said = f"The experiment took {whole_time}; {trials}." if whole_time else f"{trials[:1].upper()}{trials[1:]}."
-    return f"{said} {count(kept, 'trial')} had been trained before it began and {_were(kept)} reused." if kept else said
+    summed, total = duration(sum(times)), duration(study.experiment.seconds)
+    sentence = f"Wall time {total} ({summed} summed over trials)." if total else f"{summed} summed over trials."
+    were = "was" if kept == 1 else "were"
+    return f"{sentence} {count(kept, 'trial')} {were} reused from earlier runs." if kept else sentence
 
 
 def reused(study: Study, trial: TrialRecord) -> bool:
-    """Whether the trial had been begun before the experiment was first started."""
+    """Whether the trial started before the experiment was first run."""
     started = str(trial.provenance.get("started") or "")
     return bool(started and study.experiment.created) and started < study.experiment.created
 
 
 def operations(content: Mapping[str, Any]) -> float | None:
-    """Floating-point operations of a trial's training: 6 x multiply-accumulates x images x epochs; None where not known.
+    """Floating-point operations of a trial's training: 6 x multiply-accumulates x images x epochs; None if unknown.
 
-    Forward 2, backward 4 for each multiply-accumulate; evaluation and a teacher's forward passes are left out.
+    Each multiply-accumulate counts 2 operations forward and 4 backward. Evaluation and forward passes of a teacher are excluded.
     """
     data, epochs = at(content, "data.name"), number(at(content, "training.epochs"))
     macs = _macs(canonical_json(mapping(content.get("model"))), str(data))
@@ -70,7 +71,7 @@ def operations(content: Mapping[str, Any]) -> float | None:
 
 @lru_cache(maxsize=256)
 def _macs(model: str, data: str) -> int | None:
-    """Multiply-accumulates of one image; None for a model or data that are not in the tables."""
+    """Multiply-accumulates per image; None for an unknown model or dataset."""
     import json
 
     about = json.loads(model)
@@ -87,10 +88,6 @@ def _macs(model: str, data: str) -> int | None:
     )
 
 
-def _were(kept: int) -> str:
-    return "was" if kept == 1 else "were"
-
-
 def sizes(conditions: list[Condition]) -> list[int]:
-    """The distinct numbers of parameters, ascending."""
+    """Distinct numbers of parameters, in ascending order."""
     return sorted({size for condition in conditions if (size := condition.parameters) is not None})

@@ -1,4 +1,4 @@
-"""A claim's evidence as a small dot plot: every seed's difference, the interval, zero, and the effect that matters."""
+"""A claim's evidence as a dot plot: each seed's difference, the interval, zero, and the smallest effect that matters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,41 +9,42 @@ from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.tables import Table, table
 
-MOST_NAMED = 12  # seeds with a row of their own; more share the height of as many
+MOST_NAMED = 12  # seeds with a labeled row; more seeds share the same height
 ROW = 15
-INNER = 232  # the names of the seeds stand beside it
-PADDED = {"left": 14, "right": 10, "top": 3, "bottom": 3}  # a reader's font may be wider than ours
+INNER = 232  # without the labels of the seeds
+PADDED = {"left": 14, "right": 10, "top": 3, "bottom": 3}  # fonts differ in width
 
 
 def claim_figure(place: int, verdict: Mapping[str, Any], claim: Mapping[str, Any]) -> Figure | None:
-    """The dot plot of one verdict, None where no seed has a value."""
+    """The dot plot of one verdict; None if no seed has a value."""
     values = [mapping(value) for value in entries(verdict.get("values"))]
     values = [value for value in values if number(value.get("difference")) is not None]
     if not values:
         return None
     name = f"claim-{place}"
     title, (effect_unit, scale) = str(verdict.get("name", "")), unit(verdict)
-    if verdict.get("kind") == "success":
-        description = f"{title}: every seed's accuracy [%] at each level, and the threshold of a success."
+    diverged = any(value.get("diverged") is True for value in values)
+    success = verdict.get("kind") == "success"
+    if success:
+        description = f"{title}: each seed's accuracy (%) at each level, and the threshold of a success."
         spec = _levels(verdict, claim, values)
-        keys: tuple[Key, ...] = (
-            Key("a seed", COLOURS[0], shape="circle"),
-            Key("threshold", "var(--muted)", dash="4,3"),
-        )
+        keys = [Key("seed", COLOURS[0], shape="circle"), Key("threshold", "var(--muted)", dash="4,3")]
     else:
+        interval = number(verdict.get("low")) is not None
+        mean = "mean with 95% interval" if interval else "mean"
         description = (
-            f"{title}: {contrast_text(claim)} [{effect_unit}]; every seed's difference, their mean with its 95 % interval, the "
-            "line of no difference, and dashed the smallest effect that matters."
+            f"{title}: {contrast_text(claim)} ({effect_unit}). Each seed's difference, the {mean}, a line at zero, and "
+            "dashed lines at the smallest effect that matters."
         )
         spec = _differences(verdict, values, effect_unit, scale)
-        keys = (
-            Key("a seed", COLOURS[0], shape="circle"),
-            Key("mean, 95 % interval", COLOURS[1], shape="diamond"),
-        )
+        keys = [Key("seed", COLOURS[0], shape="circle"), Key(mean, COLOURS[1], shape="diamond")]
         if number(verdict.get("matters")):
-            keys = (*keys, Key("what matters", "var(--muted)", dash="4,3"))
+            keys.append(Key("smallest effect that matters", "var(--muted)", dash="4,3"))
+    if diverged:
+        keys.insert(1, Key(f"diverged (counts as {'failure' if success else 'chance'})", COLOURS[0], shape="cross"))
+        description += " Crosses mark seeds of which a trial diverged."
     svg = drawn(name, title, description, spec)
-    return Figure(name, title, description, svg, _table(name, verdict, values, scale), keys)
+    return Figure(name, title, description, svg, _table(name, verdict, values, scale), tuple(keys))
 
 
 def _differences(
@@ -53,13 +54,14 @@ def _differences(
     step = 1 if named else MOST_NAMED / len(values)
     rows = min(len(values), MOST_NAMED)
     points = [
-        {"x": scale * (number(value["difference"]) or 0.0), "y": place * step} for place, value in enumerate(values)
+        {"x": scale * (number(value["difference"]) or 0.0), "y": place * step, "d": value.get("diverged") is True}
+        for place, value in enumerate(values)
     ]
     effect, low, high = (number(verdict.get(key)) for key in ("effect", "low", "high"))
     mean = [] if effect is None else [{"x": scale * effect, "y": rows}]
     span = [] if low is None or high is None else [{"l": scale * low, "h": scale * high, "y": rows}]
     labels = [{"y": place * step, "t": f"seed {value.get('seed')}"} for place, value in enumerate(values)]
-    labels = [*(labels if named else [{"y": rows / 2, "t": "every seed"}]), {"y": rows, "t": "mean"}]
+    labels = [*(labels if named else [{"y": rows / 2, "t": "all seeds"}]), {"y": rows, "t": "mean"}]
     matters = scale * (number(verdict.get("matters")) or 0.0)
     borders = {"less": [-matters], "equal": [-matters, matters]}.get(str(verdict.get("expect")), [matters])
     lines = [{"x": border} for border in borders] if matters else []
@@ -77,7 +79,7 @@ def _differences(
                 "mark": {"type": "rule", "strokeWidth": 2.4, "color": COLOURS[1]},
                 "encoding": {"x": {**x, "field": "l"}, "x2": {"field": "h"}, "y": y},
             },
-            _marks(points, x, y, {"shape": SHAPES[0], "size": 40, "color": COLOURS[0], "opacity": 0.9}),
+            *_seeds(points, x, y, {"size": 40, "color": COLOURS[0], "opacity": 0.9}),
             _marks(mean, x, y, {"shape": "diamond", "size": 80, "color": COLOURS[1]}),
             _texts(labels, y),
         ],
@@ -85,14 +87,13 @@ def _differences(
 
 
 def _levels(verdict: Mapping[str, Any], claim: Mapping[str, Any], values: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where a success is claimed, what counts is on which side of the threshold a seed lies: a row for each level."""
+    """A row per level: a success is a seed above the threshold. A diverged seed is drawn at 0."""
     sides = [str(mapping(side).get("level", "")) for side in entries(verdict.get("success"))]
     keys = ("first", "second")[: len(sides)]
     points = [
-        {"x": 100 * value, "y": place}
+        {"x": 100 * (number(seed.get(key)) or 0.0), "y": place, "d": number(seed.get(key)) is None}
         for place, key in enumerate(keys)
         for seed in values
-        if (value := number(seed.get(key))) is not None
     ]
     border = threshold(claim)
     x = _axis("%")
@@ -106,7 +107,7 @@ def _levels(verdict: Mapping[str, Any], claim: Mapping[str, Any], values: list[d
         "padding": PADDED,
         "layer": [
             _rule([] if border is None else [{"x": border}], x, dashed),
-            _marks(points, x, y, {"shape": SHAPES[0], "size": 44, "color": COLOURS[0], "opacity": 0.55}),
+            *_seeds(points, x, y, {"size": 44, "color": COLOURS[0], "opacity": 0.55}),
             _texts(text, y),
         ],
     }
@@ -114,7 +115,7 @@ def _levels(verdict: Mapping[str, Any], claim: Mapping[str, Any], values: list[d
 
 def _axis(title: str) -> dict[str, Any]:
     scale = {"zero": False, "nice": True}
-    return {"field": "x", "type": "quantitative", "title": f"[{title}]", "scale": scale, "axis": {"tickCount": 5}}
+    return {"field": "x", "type": "quantitative", "title": f"({title})", "scale": scale, "axis": {"tickCount": 5}}
 
 
 def _rows(count: int) -> dict[str, Any]:
@@ -124,6 +125,15 @@ def _rows(count: int) -> dict[str, Any]:
 
 def _rule(values: list[dict[str, Any]], x: dict[str, Any], mark: dict[str, Any]) -> dict[str, Any]:
     return {"data": {"values": values}, "mark": {"type": "rule", **mark}, "encoding": {"x": x}}
+
+
+def _seeds(
+    points: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], mark: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Circles for finished seeds, crosses for diverged ones."""
+    shapes = ((False, SHAPES[0]), (True, "cross"))
+    groups = [([point for point in points if point["d"] is diverged], shape) for diverged, shape in shapes]
+    return [_marks(group, x, y, {**mark, "shape": shape}) for group, shape in groups if group]
 
 
 def _marks(values: list[dict[str, Any]], x: dict[str, Any], y: dict[str, Any], mark: dict[str, Any]) -> dict[str, Any]:
@@ -145,17 +155,18 @@ def _table(name: str, verdict: Mapping[str, Any], values: list[dict[str, Any]], 
         [
             str(value.get("seed")),
             *(_number(value.get(key), accuracy) for key in ("first", "second", "difference")),
+            *(["yes" if value.get("diverged") is True else "no"] if "diverged" in value else []),
         ]
         for value in values
     ]
-    what = "accuracy" if accuracy else "loss"
-    own = "%" if accuracy else "nats"
-    columns = ["seed", f"first level: {what} [{own}]", f"second level [{own}]", f"difference [{unit(verdict)[0]}]"]
-    return table(name, columns, shown)
+    what, measure = ("accuracy", "%") if accuracy else ("loss", "nats")
+    columns = ["seed", f"first level: {what} ({measure})", f"second level: {what} ({measure})"]
+    columns += [f"difference ({unit(verdict)[0]})", *["diverged"] * any("diverged" in value for value in values)]
+    return table(name, columns, [[*row, *[""] * (len(columns) - len(row))] for row in shown])
 
 
 def _number(value: Any, accuracy: bool) -> str:
-    found = number(value)
-    if found is None:
+    shown = number(value)
+    if shown is None:
         return ""
-    return plain(100 * found) if accuracy else significant(found)
+    return plain(100 * shown) if accuracy else significant(shown)

@@ -1,9 +1,12 @@
-"""Differences between conditions, paired by seed: what the answers, a figure and a table say alike."""
+"""Differences between conditions, paired by seed. The answers, the figures, and the tables all show these."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval
-from fathomlab.report.study import Condition, Study
+from fathomlab.report.numbers import MINUS
+from fathomlab.report.study import DEPTH_KEYS, Condition, Study, exclusions, factor_name, word
 
 
 @dataclass(frozen=True)
@@ -11,12 +14,13 @@ class Effect:
     """One condition minus another in test accuracy, in points.
 
     Attributes:
-        label: What distinguishes it from the other effects of the experiment: "depth 40".
-        first: The condition that is added to (plain, baseline, shallow).
+        label: What distinguishes it from the other effects of its panel: "depth 40".
+        first: The condition that is subtracted (plain, baseline, shallow).
         second: The condition in question (residual, distilled, deep).
-        differences: Seed to difference [points] where both finished.
-        interval: Mean of the differences with its 95 % interval [points]; None where no pair finished.
-        lost: How many pairs are left out because a trial has no result.
+        differences: Seed to difference [points], for each pair that finished.
+        interval: Mean of the differences with its 95% interval [points]; None if no pair finished.
+        pairs: Number of planned pairs.
+        excluded: Which pairs have no difference: "2 of 5 diverged"; "" if all have one.
     """
 
     label: str
@@ -24,49 +28,185 @@ class Effect:
     second: Condition
     differences: dict[int, float]
     interval: Interval | None
-    lost: int
+    pairs: int
+    excluded: str
+
+    @property
+    def lost(self) -> int:
+        """Number of pairs without a difference."""
+        return self.pairs - len(self.differences)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The effects of one factor.
+
+    Attributes:
+        name: For ids and file names: "gain", "residual", "depth", or "factor-2".
+        subject: What is varied: "residual connections", "depth".
+        contrast: What is subtracted from what: "residual − plain".
+        effects: One per combination of the other factors.
+    """
+
+    name: str
+    subject: str
+    contrast: str
+    effects: tuple[Effect, ...]
+
+    @property
+    def known(self) -> list[Effect]:
+        """The effects with a number."""
+        return [effect for effect in self.effects if effect.interval is not None]
 
 
 def effect(study: Study, label: str, first: Condition, second: Condition) -> Effect:
     """The second condition minus the first."""
     before, after = first.outcomes(study.metric), second.outcomes(study.metric)
     differences = {seed: 100 * (after[seed] - before[seed]) for seed in before if seed in after}
-    seeds = {seed for seed, _ in first.trials} & {seed for seed, _ in second.trials}
+    seeds = [seed for seed, _ in second.trials if seed in dict(first.trials)]
+    reasons = [first.missing(study.metric), second.missing(study.metric)]
+    lost = [_worst([own[seed] for own in reasons if seed in own]) for seed in seeds if seed not in differences]
     interval = paired_interval(list(differences.values())) if differences else None
-    return Effect(label, first, second, differences, interval, len(seeds) - len(differences))
+    return Effect(label, first, second, differences, interval, len(seeds), exclusions(lost, len(seeds)))
+
+
+def effect_panels(study: Study) -> list[Panel]:
+    """The effects that an experiment asks for: residual connections or distillation first, then the other factors."""
+    gains = distillation_gains(study)
+    residual = residual_effects(study)
+    result: list[Panel] = []
+    if gains:
+        result.append(Panel("gain", "distillation", f"distilled {MINUS} baseline student", tuple(gains)))
+    if residual:
+        result.append(Panel("residual", "residual connections", f"residual {MINUS} plain", tuple(residual)))
+    keys = dict.fromkeys(key for condition in study.conditions for key in condition.record.factors)
+    for place, key in enumerate(keys, start=1):
+        if not (residual and _tail(key) == "residual"):
+            result.append(_factor_panel(study, key, place))
+    return [panel for panel in result if panel.effects]
 
 
 def residual_effects(study: Study) -> list[Effect]:
-    """Residual minus plain, for each pair of conditions that differ in nothing else, by depth."""
+    """Residual minus plain, for each pair of conditions that differ only in that, by depth."""
     pairs = study.residual_pairs()
     ordered = sorted(pairs, key=lambda pair: pair[1].depth or 0)
     return [effect(study, _without_residual(residual), plain, residual) for plain, residual in ordered]
 
 
-def depth_effects(study: Study) -> list[Effect]:
-    """The deepest minus the shallowest condition of each series."""
-    found: list[Effect] = []
-    for name, conditions in study.by_series().items():
-        ordered = sorted(conditions, key=lambda condition: condition.depth or 0)
-        if len(ordered) > 1:
-            found.append(effect(study, name or "depth", ordered[0], ordered[-1]))
-    return found
-
-
 def distillation_gains(study: Study) -> list[Effect]:
-    """Each distilled student minus the baseline student."""
-    baseline = study.with_role("baseline")
-    if baseline is None:
-        return []
-    return [effect(study, student.name.removeprefix("distilled, "), baseline, student) for student in study.distilled]
+    """Each distilled student minus the baseline student with the same options."""
+    pairs = [(study.partner(student, "baseline"), student) for student in study.with_role("distilled")]
+    return [
+        effect(study, student.name.removeprefix("distilled, "), baseline, student)
+        for baseline, student in pairs
+        if baseline is not None
+    ]
 
 
 def accuracy(study: Study, condition: Condition) -> Interval | None:
-    """Mean test accuracy over seeds with its 95 % interval [per cent]; None where no trial finished."""
+    """Mean test accuracy over finished seeds with its 95% interval [%], clipped to 0 to 100; None if none finished."""
     values = [100 * value for value in condition.outcomes(study.metric).values()]
-    return mean_interval(values) if values else None
+    return bounded(mean_interval(values)) if values else None
+
+
+def bounded(interval: Interval) -> Interval:
+    """An interval of a mean percentage, clipped to 0 to 100."""
+    if interval.low is None or interval.high is None:
+        return interval
+    return replace(interval, low=max(0.0, interval.low), high=min(100.0, interval.high))
+
+
+def clipped(study: Study) -> str:
+    """Says for which conditions `accuracy` clips the interval; "" if for none."""
+    names: list[str] = []
+    for condition in study.conditions:
+        values = [100 * value for value in condition.outcomes(study.metric).values()]
+        interval = mean_interval(values) if values else None
+        if interval is not None and bounded(interval) != interval:
+            names.append(condition.name)
+    return f"Intervals are clipped to 0 to 100% for: {'; '.join(names)}." if names else ""
+
+
+def _factor_panel(study: Study, key: str, number: int) -> Panel:
+    """The effects of one factor, one per combination of the others.
+
+    Depths and numbers: the largest level minus the smallest. Other levels: each minus the first.
+    """
+    groups: dict[tuple[str, ...], list[Condition]] = {}
+    for condition in study.conditions:
+        factors = condition.record.factors
+        if key in factors:
+            others = [f"{other}={level!r}" for other, level in factors.items() if other != key]
+            groups.setdefault((condition.record.role, *others), []).append(condition)
+    ordered = _is_ordered(study, key)
+    if ordered:
+        groups = {name: sorted(group, key=lambda item: _position(item, key)) for name, group in groups.items()}
+    pairs = [
+        (group[0], second)
+        for group in groups.values()
+        for second in (group[-1:] if ordered else group[1:])
+        if group[1:]
+    ]
+    contrasts = [_contrast(first, second, key) for first, second in pairs]
+    same = len(set(contrasts)) == 1
+    effects: list[Effect] = []
+    for (first, second), contrast in zip(pairs, contrasts, strict=True):
+        others = _without(second, key)
+        label = contrast if len(pairs) == 1 else others or contrast
+        label = label if same else ", ".join(filter(None, (contrast, others)))
+        effects.append(effect(study, label, first, second))
+    subject = "depth" if _tail(key) in DEPTH_KEYS and study.has_depths else factor_name(key)
+    contrast = contrasts[0] if same else "each level minus the first" if not ordered else "largest minus smallest level"
+    return Panel("depth" if subject == "depth" else f"factor-{number}", subject, contrast, tuple(effects))
+
+
+def _is_ordered(study: Study, key: str) -> bool:
+    levels = [item.record.factors[key] for item in study.conditions if key in item.record.factors]
+    numbers = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+    return numbers or (_tail(key) in DEPTH_KEYS and study.has_depths)
+
+
+def _position(condition: Condition, key: str) -> float:
+    level: Any = condition.record.factors[key]
+    return float(condition.depth or 0) if _tail(key) in DEPTH_KEYS and condition.depth is not None else float(level)
+
+
+def _contrast(first: Condition, second: Condition, key: str) -> str:
+    return f"{_level(second, key)} {MINUS} {_level(first, key)}"
+
+
+def _level(condition: Condition, key: str) -> str:
+    if _tail(key) in DEPTH_KEYS and condition.depth is not None:
+        return f"depth {condition.depth}"
+    return word(key, condition.record.factors[key])
+
+
+def _without(condition: Condition, key: str) -> str:
+    """The name of a condition without one factor."""
+    level = _level(condition, key)
+    return ", ".join(text for text in condition.name.split(", ") if text != level)
 
 
 def _without_residual(condition: Condition) -> str:
-    words = [text for text in condition.name.split(", ") if text != "residual"]
-    return ", ".join(words) or "residual"
+    return ", ".join(text for text in condition.name.split(", ") if text != "residual") or "residual"
+
+
+def _worst(reasons: Sequence[str]) -> str:
+    """The reason of a pair: divergence is an outcome, so it comes first."""
+    return "diverged" if "diverged" in reasons else reasons[0]
+
+
+def _tail(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+def excluded_pairs(effects: Sequence[Effect]) -> str:
+    """Says which pairs a figure or table leaves out; "" if none."""
+    parts = [f"{item.label}: {item.excluded}" for item in effects if item.excluded]
+    return f"Excluded pairs: {'; '.join(parts)}." if parts else ""
+
+
+def excluded_trials(study: Study, conditions: Sequence[Condition]) -> str:
+    """Says which trials the means of these conditions leave out; "" if none."""
+    parts = [f"{item.name}: {reason}" for item in conditions if (reason := item.excluded(study.metric))]
+    return f"Excluded from means: {'; '.join(parts)}." if parts else ""

@@ -1,6 +1,6 @@
-"""Vega-Lite specifications become inline SVG: small, without JavaScript, the same bytes for the same data.
+"""Render Vega-Lite specifications as inline SVG: small, without JavaScript, and byte-identical for equal data.
 
-The specifications are plain mappings: building and checking them through a library took longer than rendering them.
+The specifications are plain mappings, because building them with a library takes longer than rendering them.
 """
 
 import re
@@ -44,7 +44,7 @@ DROPPED = re.compile(
     r' (?:class|role|aria-[a-z]+|pointer-events|font-family|xmlns(?::\w+)?|version|display)="[^"]*"'
     r'| stroke-miterlimit="10"| opacity="1"| stroke-width="1"'
 )
-USUAL = re.compile(r' fill="var\(--muted\)"| font-size="11px"')  # what the style sheet gives to text
+USUAL = re.compile(r' fill="var\(--muted\)"| font-size="11px"')  # defaults of the style sheet
 INVISIBLE = re.compile(r'<path d="(?:M0,0h0v0h0Z)?"/>|<path d="M[\d.,]+h[\d.]+v[\d.]+h-[\d.]+Z"/>|<g></g>')
 REFERENCE = re.compile(r'(id="|url\(#|href="#)(clip\d+|gradient_\d+)')
 UNDRAWABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -53,7 +53,7 @@ HEAD = re.compile(r'^<svg[^>]*viewBox="0 0 ([\d.]+) ([\d.]+)"[^>]*>')
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of a legend: a text with its colour, and the dash, shape or breadth that tells it apart without colour."""
+    """A legend entry: a text with its color, and the dash, shape, or width that distinguishes it without color."""
 
     text: str
     colour: str
@@ -64,7 +64,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its legend and the table of what it shows."""
+    """A figure with its legend and its data as a table."""
 
     name: str
     title: str
@@ -75,31 +75,31 @@ class Figure:
 
 
 def channel(values: Sequence[Any], count: int) -> dict[str, Any]:
-    """The encoding that gives group number `g` its colour, dash or shape."""
+    """The encoding that gives group number `g` its color, dash, or shape."""
     scale = {"domain": list(range(count)), "range": list(values[:count])}
     return {"field": "g", "type": "nominal", "legend": None, "scale": scale}
 
 
 def line_keys(texts: Sequence[str]) -> tuple[Key, ...]:
-    """The legend of lines, told apart by colour and dash."""
+    """The legend of lines, distinguished by color and dash."""
     return tuple(Key(text, COLOURS[i], dash=",".join(map(str, DASHES[i]))) for i, text in enumerate(texts))
 
 
 def point_keys(texts: Sequence[str]) -> tuple[Key, ...]:
-    """The legend of points, told apart by colour and shape."""
+    """The legend of points, distinguished by color and shape."""
     return tuple(Key(text, COLOURS[i], shape=SHAPES[i]) for i, text in enumerate(texts))
 
 
 def drawn(name: str, title: str, description: str, spec: dict[str, Any]) -> Markup:
-    """A specification as SVG whose ids begin with `name`, with title and description for those who cannot see it."""
-    import vl_convert  # half a second to start: only pages that have a figure pay for it
+    """Render a specification as SVG. Its ids start with `name`; title and description are for screen readers."""
+    import vl_convert  # takes 0.5 s to import, so pages without figures skip it
 
     svg = vl_convert.vegalite_to_svg({"width": WIDTH, "config": CONFIG, "padding": PADDING, **drawable(spec)})
     return slimmed(svg, name, title, description)
 
 
 def drawable(value: Any) -> Any:
-    """A specification whose texts an SVG can hold: at a control character the renderer ends the whole process."""
+    """Replace characters that SVG does not allow. The renderer aborts the process on control characters."""
     if isinstance(value, str):
         return UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, dict):
@@ -110,7 +110,7 @@ def drawable(value: Any) -> Any:
 
 
 def slimmed(svg: str, name: str, title: str, description: str) -> Markup:
-    """An SVG of Vega without what a page does not need; ids renamed, coordinates to a tenth of a pixel."""
+    """Remove from a Vega SVG what a page does not need; rename ids; round coordinates to a tenth of a pixel."""
     svg = TAG.sub(lambda tag: _slim(tag[0]), svg)
     numbers: dict[str, str] = {}
     svg = REFERENCE.sub(lambda found: found[1] + numbers.setdefault(found[2], f"{name}-{len(numbers) + 1}"), svg)

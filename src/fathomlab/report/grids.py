@@ -1,4 +1,8 @@
-"""Gradient norms as grids of layer x snapshot: the mean over seeds of one condition, and the paired difference of two."""
+"""Gradient norms as grids of layer x snapshot: the mean over seeds of one condition, and the paired difference of two.
+
+A cell averages all seeds that reached the snapshot with a norm above zero, including seeds that diverged later. Each grid
+counts the seeds of its cells, so that a cell of fewer seeds can say so.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,25 +14,35 @@ from fathomlab.report.study import Condition
 
 MOST_LAYERS = 45
 Rows = tuple[tuple[float | None, ...], ...]
+Counts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Mean log10 norm over seeds of one condition: a row for each layer in network order, a column for each snapshot.
+    """Mean log10 norm over seeds of one condition: a row per layer in network order, a column per snapshot.
 
-    None where no seed has a number above zero.
+    Attributes:
+        rows: None if no seed has a norm above zero.
+        counts: Number of seeds in each cell.
+        planned: Number of seeds of the condition.
     """
 
     condition: Condition
     layers: tuple[str, ...]
     snapshots: tuple[str, ...]
     rows: Rows
-    seeds: int
+    counts: Counts
+    planned: int
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first condition in log10 norm, seed by seed: the mean over seeds, and their standard deviation."""
+    """Second minus first condition in log10 norm, paired by seed: the mean over seeds, and their standard deviation.
+
+    Attributes:
+        counts: Number of pairs in each cell.
+        planned: Number of seeds that both conditions have.
+    """
 
     first: Condition
     second: Condition
@@ -36,11 +50,12 @@ class Difference:
     snapshots: tuple[str, ...]
     rows: Rows
     deviations: Rows
-    seeds: int
+    counts: Counts
+    planned: int
 
 
 def grid(condition: Condition, kind: str, names: str) -> Grid | None:
-    """The grid of a condition; None where no trial measured it."""
+    """The grid of a condition; None if no trial measured it."""
     series = [trial.gradients for _, trial in condition.trials if trial.gradients]
     if not series:
         return None
@@ -48,18 +63,18 @@ def grid(condition: Condition, kind: str, names: str) -> Grid | None:
     layers = longest[0][names]
     alike = [snapshots for snapshots in series if all(snapshot[names] == layers for snapshot in snapshots)]
     chosen = spread(len(layers), MOST_LAYERS)
-    rows = tuple(
-        tuple(
-            _mean_log([item[time][kind][layer] for item in alike if time < len(item)]) for time in range(len(longest))
-        )
+    cells = [
+        [_logs([item[time][kind][layer] for item in alike if time < len(item)]) for time in range(len(longest))]
         for layer in chosen
-    )
-    found = tuple(layers[layer] for layer in chosen)
-    return Grid(condition, found, _labels(longest), rows, len(alike)) if rows else None
+    ]
+    rows = tuple(tuple(round(fmean(logs), 2) if logs else None for logs in row) for row in cells)
+    counts = tuple(tuple(len(logs) for logs in row) for row in cells)
+    names_shown = tuple(layers[layer] for layer in chosen)
+    return Grid(condition, names_shown, _labels(longest), rows, counts, len(condition.trials)) if rows else None
 
 
 def difference(first: Condition, second: Condition, kind: str, names: str) -> Difference | None:
-    """The paired difference of two conditions over the layers and snapshots that both have; None without a common seed."""
+    """The paired difference of two conditions over their common layers and snapshots; None without a common seed."""
     before, after = (
         {seed: trial.gradients for seed, trial in side.trials if trial.gradients} for side in (first, second)
     )
@@ -74,25 +89,34 @@ def difference(first: Condition, second: Condition, kind: str, names: str) -> Di
         if all(snapshot[names] == one for snapshot in here) and all(snapshot[names] == other for snapshot in there)
     ]
     layers = [layers[place] for place in spread(len(layers), MOST_LAYERS)]
-    times = min((min(len(here), len(there)) for here, there in pairs), default=0)
+    times = max((min(len(here), len(there)) for here, there in pairs), default=0)
     if not pairs or not layers or not times:
         return None
     means: list[tuple[float | None, ...]] = []
     deviations: list[tuple[float | None, ...]] = []
+    counts: list[tuple[int, ...]] = []
     for layer in layers:
         i, j = one.index(layer), other.index(layer)
         values = [
-            _differences([(here[time][kind][i], there[time][kind][j]) for here, there in pairs])
+            _differences(
+                [
+                    (here[time][kind][i], there[time][kind][j])
+                    for here, there in pairs
+                    if time < min(len(here), len(there))
+                ]
+            )
             for time in range(times)
         ]
         means.append(tuple(round(fmean(found), 2) if found else None for found in values))
         deviations.append(tuple(stdev(found) if len(found) > 1 else None for found in values))
-    labels = _labels(pairs[0][0])[:times]
-    return Difference(first, second, tuple(layers), labels, tuple(means), tuple(deviations), len(pairs))
+        counts.append(tuple(map(len, values)))
+    labels = _labels(max((here for here, _ in pairs), key=len))[:times]
+    planned = len({seed for seed, _ in first.trials} & {seed for seed, _ in second.trials})
+    return Difference(first, second, tuple(layers), labels, tuple(means), tuple(deviations), tuple(counts), planned)
 
 
 def spread(length: int, most: int) -> list[int]:
-    """At most `most` places out of `length`, evenly, the first two and the last among them."""
+    """At most `most` evenly spaced indices below `length`, including the first two and the last."""
     if length <= most:
         return list(range(length))
     rest = [2 + round(place * (length - 3) / (most - 3)) for place in range(most - 2)]
@@ -100,7 +124,7 @@ def spread(length: int, most: int) -> list[int]:
 
 
 def snapshot_label(place: int, snapshot: dict[str, Any]) -> str:
-    """A snapshot's name: init, a step within the first epoch, or the epoch that it ends."""
+    """A snapshot's name: "init", a step of the first epoch, or the epoch that it ends."""
     if snapshot["step"] == 0 or place == 0:
         return "init"
     return f"step {snapshot['step']}" if snapshot["epoch"] == 0 else f"epoch {snapshot['epoch']}"
@@ -118,6 +142,21 @@ def _differences(pairs: Sequence[tuple[float | None, float | None]]) -> list[flo
     ]
 
 
-def _mean_log(norms: Sequence[float | None]) -> float | None:
-    logs = [math.log10(norm) for norm in norms if norm is not None and norm > 0]
-    return round(fmean(logs), 2) if logs else None
+def _logs(norms: Sequence[float | None]) -> list[float]:
+    return [math.log10(norm) for norm in norms if norm is not None and norm > 0]
+
+
+def coverage(counts: Counts, planned: int, excluded: str) -> str:
+    """How many seeds the cells average: "mean of 5 seeds", or "mean of 3 to 5 of 5 seeds (2 of 5 diverged)"."""
+    numbers = [number for row in counts for number in row if number]
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    reasons = f" ({excluded})" if excluded else ""
+    if low == high == planned and not excluded:
+        return "1 seed" if planned == 1 else f"mean of {planned} seeds"
+    seeds = f"{low} to {high}" if low < high else str(high)
+    return f"mean of {seeds} of {planned} seeds{reasons}"
+
+
+def fewest(counts: Counts) -> list[str]:
+    """The smallest number of seeds in a cell of each layer, for a table."""
+    return [str(min(row, default=0)) for row in counts]

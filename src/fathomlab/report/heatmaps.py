@@ -1,4 +1,4 @@
-"""Gradients: log10 of the norm by layer and snapshot as heat maps, plain beside residual beside their difference."""
+"""Gradient heatmaps: log10 of the norm by layer and snapshot, for plain, residual, and their difference."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fathomlab.report.figures import Figure, drawn
-from fathomlab.report.grids import Difference, Grid, difference, grid, spread
+from fathomlab.report.grids import Counts, Difference, Grid, coverage, difference, fewest, grid, spread
 from fathomlab.report.loose import at, number
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.pixels import APART, STOPS, picture
@@ -15,18 +15,18 @@ from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 MOST_SNAPSHOTS = 52
-MOST_CELLS = 40_000  # of all heat maps of a page; fewer snapshots where there are more layers
+MOST_CELLS = 40_000  # of all heatmaps of a page; more layers mean fewer snapshots
 MOST_CONDITIONS = 16
-LEAST = -20.0  # decades below which colours do not tell apart
+LEAST = -20.0  # smaller values (decades) share the lowest color
 KINDS = (
-    ("activation", "points", "Activation gradients dLoss/dh"),
-    ("weight", "layers", "Weight gradients dLoss/dW"),
+    ("activation", "points", "Activation gradients (dLoss/dh)"),
+    ("weight", "layers", "Weight gradients (dLoss/dW)"),
 )
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The colours of maps: what the two ends stand for, in decades, and the stops between."""
+    """The color scale of maps: its two ends in decades, and the colors between."""
 
     low: float
     high: float
@@ -36,7 +36,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class GradientFigures:
-    """The heat maps of one kind, so many side by side, their common scales, and the profiles at the start."""
+    """The heatmaps of one kind, their common scales, and the profiles at initialization."""
 
     title: str
     scales: tuple[Scale, ...]
@@ -47,14 +47,14 @@ class GradientFigures:
 
 
 def gradient_figures(study: Study) -> list[GradientFigures]:
-    """Activation gradients, then weight gradients; nothing where no trial has them."""
+    """Activation gradients, then weight gradients; empty if no trial measured them."""
     measured = [item for item in study.conditions if any(trial.gradients for _, trial in item.trials)]
     if study.has_depths:
         measured.sort(key=lambda item: item.depth or 0)
     found: list[GradientFigures] = []
     for kind, names, title in KINDS:
         every = [own for item in measured if (own := grid(item, kind, names)) is not None]
-        grids = every[-MOST_CONDITIONS:]  # the deepest, which differ most
+        grids = every[-MOST_CONDITIONS:]  # the deepest networks differ most
         values = [value for own in grids for row in own.rows for value in row if value is not None]
         if not values:
             continue
@@ -62,10 +62,10 @@ def gradient_figures(study: Study) -> list[GradientFigures]:
         gaps = _gaps(study, {own.condition.name for own in grids}, kind, names)
         cells = sum(len(own.layers) for own in (*grids, *gaps))
         most = max(8, min(MOST_SNAPSHOTS, MOST_CELLS // (len(KINDS) * cells)))
-        scale = Scale(low, high, STOPS, "norm")
+        scale = Scale(low, high, STOPS, "gradient norm")
         reach = _reach(gaps)
-        apart = Scale(-reach, reach, APART, "residual over plain")
-        maps = _arranged(kind, grids, gaps, most, scale, apart)
+        apart = Scale(-reach, reach, APART, "residual / plain")
+        maps = _arranged(kind, grids, gaps, most, scale, apart, study.metric)
         found.append(
             GradientFigures(
                 title=title,
@@ -80,7 +80,7 @@ def gradient_figures(study: Study) -> list[GradientFigures]:
 
 
 def probe_cost(study: Study) -> str:
-    """How many images the gradient probe took beside those of training, in a sentence; "" where nothing was measured."""
+    """Cost of the gradient probe in a sentence; "" if nothing was measured."""
     for _, _, trial in study.trials:
         steps = max((step for step in trial.curves.get("step", []) if step is not None), default=None)
         examples = number(at(trial.content, "probes.gradients.examples"))
@@ -88,8 +88,8 @@ def probe_cost(study: Study) -> str:
         if trial.gradients and steps and examples and size:
             taken = min(examples, size) * len(trial.gradients)
             return (
-                f"A trial's gradients were measured {count(len(trial.gradients), 'time')} on {min(examples, size):.0f} images: "
-                f"forward and backward passes of {100 * taken / (steps * size):.2g} % of the images that training took."
+                f"The gradient probe ran {count(len(trial.gradients), 'time')} on {min(examples, size):.0f} images "
+                f"(about {100 * taken / (steps * size):.2g}% extra compute)."
             )
     return ""
 
@@ -100,60 +100,62 @@ def _gaps(study: Study, shown: set[str], kind: str, names: str) -> list[Differen
 
 
 def _reach(gaps: Sequence[Difference]) -> float:
-    """The largest difference in whole decades, the same to both sides."""
+    """The largest difference in decades, rounded up; the scale is symmetric."""
     values = [abs(value) for gap in gaps for row in gap.rows for value in row if value is not None]
     return float(max(1, math.ceil(max(values)))) if values else 1.0
 
 
 def _arranged(
-    kind: str, grids: Sequence[Grid], gaps: Sequence[Difference], most: int, scale: Scale, apart: Scale
+    kind: str, grids: Sequence[Grid], gaps: Sequence[Difference], most: int, scale: Scale, apart: Scale, metric: str
 ) -> tuple[Figure, ...]:
-    """Plain, residual and their difference side by side; conditions without a partner come last."""
+    """Plain, residual, and their difference side by side; conditions without a partner come last."""
     maps: list[Figure] = []
     by_name = {own.condition.name: own for own in grids}
     for gap in gaps:
         for side in (gap.first, gap.second):
-            maps.append(_map(kind, len(maps) + 1, by_name.pop(side.name), most, scale))
-        maps.append(_gap_map(kind, len(maps) + 1, gap, most, apart))
+            maps.append(_map(kind, len(maps) + 1, by_name.pop(side.name), most, scale, metric))
+        maps.append(_gap_map(kind, len(maps) + 1, gap, most, apart, metric))
     for own in by_name.values():
-        maps.append(_map(kind, len(maps) + 1, own, most, scale))
+        maps.append(_map(kind, len(maps) + 1, own, most, scale, metric))
     return tuple(maps)
 
 
-def _map(kind: str, place: int, own: Grid, most: int, scale: Scale) -> Figure:
+def _map(kind: str, place: int, own: Grid, most: int, scale: Scale, metric: str) -> Figure:
     name = f"{kind}-gradients-{place}"
     columns = spread(len(own.snapshots), most)
     rows = [[row[column] for column in columns] for row in own.rows]
     snapshots = [own.snapshots[column] for column in columns]
-    title = own.condition.name
-    seeds = "one seed" if own.seeds == 1 else f"mean of {own.seeds} seeds"
+    excluded = own.condition.excluded(metric)
+    title = f"{own.condition.name} ({excluded})" if excluded else own.condition.name
     description = (
-        f"log10 of the norm of the {kind} gradient, {len(rows)} layers from input (top) to output, "
-        f"{len(snapshots)} snapshots from initialisation to {snapshots[-1]}, {seeds}."
+        f"log10 of the {kind} gradient norm, {count(len(rows), 'layer')} from input (top) to output, "
+        f"{count(len(snapshots), 'snapshot')} from initialization to {snapshots[-1]}, "
+        f"{coverage(own.counts, own.planned, excluded)}."
     )
     spec = _spec(picture(rows, scale.low, scale.high), own.layers, snapshots)
     svg = drawn(name, f"{kind} gradients: {title}", description, spec)
-    return Figure(name, title, description, svg, _table(name, own.layers, snapshots, rows))
+    return Figure(name, title, description, svg, _table(name, own.layers, snapshots, rows, own.counts))
 
 
-def _gap_map(kind: str, place: int, gap: Difference, most: int, scale: Scale) -> Figure:
+def _gap_map(kind: str, place: int, gap: Difference, most: int, scale: Scale, metric: str) -> Figure:
     name = f"{kind}-gradients-{place}"
     columns = spread(len(gap.snapshots), most)
     rows = [[row[column] for column in columns] for row in gap.rows]
     snapshots = [gap.snapshots[column] for column in columns]
-    title = (
-        f"residual minus plain, {gap.second.level}" if gap.second.level != gap.second.name else "residual minus plain"
-    )
+    title = "residual / plain" if gap.second.level == gap.second.name else f"residual / plain, {gap.second.level}"
+    sides = [f"{item.name}: {text}" for item in (gap.first, gap.second) if (text := item.excluded(metric))]
+    title += f" ({'; '.join(sides)})" if sides else ""
     largest = max((value for row in gap.deviations for value in row if value is not None), default=None)
     spreads = "" if largest is None else f"; standard deviation over seeds at most {largest:.2f}"
     description = (
-        f"{gap.second.name} minus {gap.first.name}: log10 of the ratio of the norms of the {kind} gradient, paired by seed, "
-        f"mean of {count(gap.seeds, 'seed')}{spreads}; {len(rows)} layers from input (top) to output."
+        f"{gap.second.name} / {gap.first.name}: log10 of the ratio of the {kind} gradient norms, same seed, "
+        f"{coverage(gap.counts, gap.planned, '; '.join(sides))}{spreads}; {count(len(rows), 'layer')} from input (top) to "
+        "output."
     )
     spec = _spec(picture(rows, scale.low, scale.high, scale.stops), gap.layers, snapshots)
-    data = _table(name, gap.layers, snapshots, rows)
+    data = _table(name, gap.layers, snapshots, rows, gap.counts)
     ends = sorted({0, len(gap.snapshots) - 1})
-    also = [f"sd over seeds, {gap.snapshots[end]}" for end in ends]
+    also = [f"standard deviation, {gap.snapshots[end]}" for end in ends]
     cells = tuple(
         (*row, *(plain(deviations[end]) for end in ends))
         for row, deviations in zip(data.rows, gap.deviations, strict=True)
@@ -162,13 +164,18 @@ def _gap_map(kind: str, place: int, gap: Difference, most: int, scale: Scale) ->
     return Figure(name, title, description, drawn(name, f"{kind} gradients: {title}", description, spec), data)
 
 
-def _table(name: str, layers: Sequence[str], snapshots: Sequence[str], rows: list[list[float | None]]) -> Table:
-    cells = [[plain(value) for value in row] for row in rows]
-    return table(name, ["layer", *snapshots], [[layer, *row] for layer, row in zip(layers, cells, strict=True)])
+def _table(
+    name: str, layers: Sequence[str], snapshots: Sequence[str], rows: list[list[float | None]], counts: Counts
+) -> Table:
+    cells = [
+        [layer, *(plain(value) for value in row), seeds]
+        for layer, row, seeds in zip(layers, rows, fewest(counts), strict=True)
+    ]
+    return table(name, ["layer", *snapshots, "fewest seeds in a cell"], cells)
 
 
 def _spec(image: str, layers: Sequence[str], snapshots: Sequence[str]) -> dict[str, Any]:
-    """The picture between names of layers and snapshots, thinned so that none touch."""
+    """The image with labels of layers and snapshots, thinned so that they do not overlap."""
     height = min(300, max(96, 9 * len(layers)))
     width = min(236, max(120, 22 * len(snapshots)))
     longest = 1.3 * max(len(text) for text in layers)
@@ -184,7 +191,7 @@ def _spec(image: str, layers: Sequence[str], snapshots: Sequence[str]) -> dict[s
     title = {**text, "fontSize": 11, "y": height + 20, "baseline": "top"}
     return {
         "width": width,
-        "padding": {"left": 3 + longest, "right": 6, "top": 3, "bottom": 3},  # a reader's font may be wider than ours
+        "padding": {"left": 3 + longest, "right": 6, "top": 3, "bottom": 3},  # fonts differ in width
         "height": height,
         "data": {"values": [{}]},
         "layer": [
@@ -205,7 +212,7 @@ def _spec(image: str, layers: Sequence[str], snapshots: Sequence[str]) -> dict[s
 
 
 def _ticks(labels: Sequence[str], width: float) -> list[int]:
-    """The places whose labels do not touch: the first, the last, and what fits between."""
+    """The positions whose labels do not overlap, starting with the first."""
     cell, kept, end = width / len(labels), list[int](), -math.inf
     for place, label in enumerate(labels):
         half = 3.0 * len(label) + 2

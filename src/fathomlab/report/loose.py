@@ -1,11 +1,11 @@
-"""Values of records whose shape nobody promised, read without ever raising."""
+"""Read values of records with an unknown structure, without raising."""
 
 import math
 from typing import Any, cast
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The value if it is a mapping, else an empty one."""
+    """The value if it is a mapping, else an empty mapping."""
     return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
@@ -21,12 +21,12 @@ def number(value: Any) -> float | None:
 
 
 def numbers(value: Any) -> list[float | None]:
-    """A list of numbers, None where an entry is none."""
+    """A list of numbers; None for entries that are not finite numbers."""
     return [number(entry) for entry in entries(value)]
 
 
 def at(value: Any, path: str) -> Any:
-    """What lies at a dotted path; None where nothing does.
+    """The value at a dotted path; None if there is none.
 
     Example:
         >>> at({"model": {"type": "MLP"}}, "model.type"), at({}, "model.type")

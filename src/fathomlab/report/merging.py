@@ -1,4 +1,4 @@
-"""Many marks that look alike become one path of an SVG: a page of a thousand trials stays one that can be mailed."""
+"""Merge marks of equal style into one SVG path, so that a page of 1,000 trials stays small enough to mail."""
 
 import re
 
@@ -17,7 +17,7 @@ STEP = re.compile(r"([MLHVZ])([-\d.,]*)")
 
 
 def merged(svg: str) -> str:
-    """An SVG in which runs of thin lines of one look, and of marks of one shape and look, are a path each."""
+    """Merge runs of thin lines of one style, and of marks of one shape and style, into one path each."""
     svg = LINES.sub(lambda run: f'<path d="{"".join(PATH.findall(run[0]))}"{run[1]}', svg)
     return MARKS.sub(_joined, svg)
 
@@ -25,7 +25,7 @@ def merged(svg: str) -> str:
 def _joined(run: re.Match[str]) -> str:
     places = PLACE.findall(run[0])
     circle = CIRCLE.match(run[1])
-    if circle is not None:  # a stroke of no length with round ends is a dot
+    if circle is not None:  # a zero-length stroke with round caps is a dot
         dots = "".join(f"M{x},{y}h0" for x, y in places)
         look = run[2].replace("fill=", "stroke=")
         return f'<path d="{dots}" {look} stroke-width="{_short(2 * float(circle[1]))}" stroke-linecap="round"{run[3]}/>'
@@ -38,7 +38,7 @@ def _joined(run: re.Match[str]) -> str:
 
 
 def _outline(path: str) -> tuple[tuple[float, float], str] | None:
-    """Where a polygon begins, and the rest of it in steps from there; None for what has curves."""
+    """Start of a polygon and its remaining corners as relative steps; None for a path with curves."""
     steps = STEP.findall(path)
     if "".join(letter + numbers for letter, numbers in steps) != path or path.count("M") != 1:
         return None

@@ -1,4 +1,4 @@
-"""What was done, as a paragraph that can be taken over: generated from the records, so that it says what was really done."""
+"""The methods paragraphs, generated from the recorded settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,13 @@ from fathomlab.report.accounts import BROKEN, PENDING
 from fathomlab.report.cost import sizes
 from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import NBSP, capital, count, listed
-from fathomlab.report.study import Study, word
+from fathomlab.report.study import Study, factor_name, word
 
-SMALL = 6  # listed one by one up to so many
+SMALL = 6  # longer lists of seeds are shortened
 
 
 def methods(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The paragraphs: networks and data, training, numerics and seeds, statistics. Empty where no trial is known."""
+    """The paragraphs: networks and data, training, seeds and numerics, statistics. Empty if no trial is known."""
     contents = [own for _, _, trial in study.trials if (own := _options(trial.content))]
     if not contents:
         return []
@@ -33,12 +33,12 @@ def methods(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
 def _options(content: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return dotted(content) if content else {}
-    except RecursionError:  # a record that nests without end says nothing
+    except RecursionError:  # a record with unbounded nesting has no options
         return {}
 
 
 class _Told:
-    """The values that an option takes over the trials, each once, in order of appearance."""
+    """The distinct values of each option over the trials, in order of appearance."""
 
     def __init__(self, contents: Sequence[Mapping[str, Any]]):
         self.contents = contents
@@ -60,15 +60,15 @@ def _design(study: Study) -> str:
     levels: dict[str, list[str]] = {}
     for condition in study.conditions:
         for key, level in condition.record.factors.items():
-            text = word(key, level)
+            text = word(key, level).removeprefix(f"{word(key, '').strip()} ")
             if text not in levels.setdefault(key, []):
                 levels[key].append(text)
-    varied = [listed(texts) for texts in levels.values() if len(texts) > 1]
+    varied = [f"{factor_name(key)} ({listed(texts)})" for key, texts in levels.items() if len(texts) > 1]
     roles = list(dict.fromkeys(c.record.role for c in study.conditions if c.record.role != "supervised"))
     if roles:
-        varied.append(f"networks in the roles {listed(roles)}")
-    what = f", which vary {'; '.join(varied)}" if varied else ""
-    who = "In its shortened form, which is no evidence, the experiment" if record.quick else "The experiment"
+        varied.append(f"role ({listed(roles)})")
+    what = f", varying {listed(varied)}" if varied else ""
+    who = "The quick version of the experiment (not evidence)" if record.quick else "The experiment"
     return f"{who} has {count(len(study.conditions), 'condition')}{what}."
 
 
@@ -82,8 +82,8 @@ def _networks(study: Study, told: _Told) -> str:
         size = f" with {found[0]:,} to {found[-1]:,} parameters" if len(found) > 1 else f" with {found[0]:,} parameters"
     options: list[str] = []
     for key, text in (
-        ("activation", "activation {}"),
-        ("init", "{} initialisation"),
+        ("activation", "{} activation"),
+        ("init", "{} initialization"),
         ("layers_dim", "width {}"),
         ("width", "base width {}"),
     ):
@@ -92,7 +92,7 @@ def _networks(study: Study, told: _Told) -> str:
     norm = told.values("model.params.batch_norm")
     if norm:
         options.append(
-            "with batch normalisation" if norm == [True] else "without batch normalisation" if norm == [False] else ""
+            "with batch normalization" if norm == [True] else "without batch normalization" if norm == [False] else ""
         )
     if told.is_set("model.params.dropout"):
         options.append(f"dropout {told.text('model.params.dropout')}")
@@ -105,63 +105,69 @@ def _data(told: _Told) -> str:
     for name in map(str, told.values("data.name")):
         known = DATASETS.get(name)
         if known is None:
-            said.append(f"The data are {name}.")
+            said.append(f"The dataset is {name}.")
             continue
         facts = known.facts
         limits = [f"{int(size):,}" for value in told.values("data.limit") if (size := number(value)) is not None]
         used = f"{facts.train_examples:,}"
         if limits:
-            used = f"{listed(limits)} (each class in its share) of the {used}"
+            used = f"a stratified subset of {listed(limits)} of the {used}"
         said.append(
-            f"The data are {facts.title}: {used} training and {facts.test_examples:,} test images of "
-            f"{facts.height} x {facts.width} pixels in {facts.classes} classes, normalised with the mean and standard deviation "
+            f"The dataset is {facts.title}: {used} training images and {facts.test_examples:,} test images of "
+            f"{facts.height} x {facts.width} pixels in {facts.classes} classes, normalized with the mean and standard deviation "
             "of the training images."
         )
     if told.is_set("data.validation_split"):
         said.append(
-            f"{told.text('data.validation_split')} % of the training images, each class in its share, were held out for "
-            "validation, drawn anew for each seed."
+            f"{told.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "
+            "for validation."
         )
     augment = [level_text(value) for value in told.values("data.augment") if value]
-    said.append(f"Training images were augmented ({listed(augment)})." if augment else "There was no augmentation.")
+    said.append(f"Training images were augmented ({listed(augment)})." if augment else "No data augmentation was used.")
     return " ".join(said)
 
 
 def _training(told: _Told) -> str:
-    parts = [
-        f"Training minimised {_spelled(told.text('training.criterion', 'the loss'))} with "
-        f"{told.text('training.optimizer', 'the optimiser')} at learning rate {told.text('training.lr', '?')}, batches of "
-        f"{told.text('data.batch_size', '?')} images and {told.text('training.epochs', '?')} epochs"
-    ]
     schedules = told.text("training.scheduler", "none")
-    parts.append(", without a schedule." if schedules == "none" else f"; the schedule was {schedules}.")
-    if told.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
-        parts.append("It is stepped once an epoch, so that in a single epoch it does nothing.")
+    options = [
+        f"learning rate {told.text('training.lr', '?')}",
+        f"batch size {told.text('data.batch_size', '?')}",
+        "no schedule" if schedules == "none" else _spelled(schedules),
+    ]
     for key, text in (
+        ("training.optimizer_params.momentum", "momentum {}"),
         ("training.optimizer_params.weight_decay", "weight decay {}"),
         ("training.label_smoothing", "label smoothing {}"),
-        ("training.gradient_clip", "gradients clipped at norm {}"),
-        ("training.optimizer_params.momentum", "momentum {}"),
+        ("training.gradient_clip", "gradient norm clipped at {}"),
     ):
         if told.is_set(key):
-            parts.append(f"{capital(text.format(told.text(key)))}.")
+            options.append(text.format(told.text(key)))
+    epochs = told.text("training.epochs", "?")
+    sentences = [
+        f"Networks were trained for {epochs} epoch{'' if epochs == '1' else 's'} with "
+        f"{told.text('training.optimizer', 'the optimizer')} ({', '.join(options)}) on "
+        f"{_spelled(told.text('training.criterion', 'the loss'))}."
+    ]
+    if told.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
+        sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
     if told.values("distillation.alpha"):
-        parts.append(
-            f"Distilled students learned from their seed's teacher with alpha {told.text('distillation.alpha')} at temperature "
-            f"{told.text('distillation.temperature')}; the baseline student differs from them in the loss alone."
+        sentences.append(
+            f"Students were distilled from the teacher with the same seed (alpha {told.text('distillation.alpha')}, "
+            f"temperature {told.text('distillation.temperature')}); the baseline differs only in the loss."
         )
-    text = parts[0] + parts[1]
-    return " ".join([text, *parts[2:]])
+    return " ".join(sentences)
 
 
 def _seeds(study: Study) -> str:
     seeds = list(study.experiment.seeds)
-    named = (
-        listed([str(seed) for seed in seeds]) if len(seeds) <= SMALL else f"{seeds[0]} to {seeds[-1]}" if seeds else ""
-    )
+    if not seeds:
+        return ""
+    named = listed([str(seed) for seed in seeds]) if len(seeds) <= SMALL else f"{seeds[0]} to {seeds[-1]}"
+    if len(study.conditions) < 2:
+        return f"The network was trained with {count(len(seeds), 'seed')} ({named})."
     return (
-        f"Every condition was trained with the same {count(len(seeds), 'seed')} ({named}). Split, order of the images and "
-        "initial weights come from separate streams of the seed, so that conditions share at each seed what they have in common."
+        f"All conditions used the same {count(len(seeds), 'seed')} ({named}). With the same seed they share the data split, "
+        "image order, and initial weights."
     )
 
 
@@ -175,48 +181,54 @@ def _numerics(study: Study, told: _Told) -> str:
         str(mapping(own.get("hardware")).get("gpu") or mapping(own.get("hardware")).get("cpu", "?")) for own in records
     ]
     packs = [int(size) for own in records if (size := number(mapping(own.get("pack")).get("size"))) is not None]
-    packed = (
-        f" Up to {max(packs)} networks were trained at once as one tensor program." if packs and max(packs) > 1 else ""
-    )
-    gone_on = sum(bool(entries(own.get("resumed"))) for own in records)
-    again = f" {count(gone_on, 'trial')} went on from a checkpoint after an interruption." if gone_on else ""
-    return f"Numbers are {formats}, computed with torch {listed(versions)} on {listed(list(dict.fromkeys(cpus)))}.{packed}{again}"
+    packed = f" Up to {max(packs)} networks were trained in one batched program." if packs and max(packs) > 1 else ""
+    again = sum(bool(entries(own.get("resumed"))) for own in records)
+    resumed = f" {count(again, 'trial')} {'was' if again == 1 else 'were'} resumed from a checkpoint." if again else ""
+    names = listed(list(dict.fromkeys(cpus)))
+    return f"Training used {formats} and PyTorch {listed(versions)} on {names}.{packed}{resumed}"
 
 
 def _measure(study: Study) -> str:
-    weights = "after the last epoch" if study.metric == "test/accuracy" else "of the epoch that was best on validation"
-    return f"The headline is the accuracy on the test set with the weights {weights}; the test set was read after training only."
+    weights = "after the last epoch" if study.metric == "test/accuracy" else "at the best validation epoch"
+    return f"The primary metric is test accuracy {weights}; the test set was used only after training."
 
 
 def _statistics(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> str:
     intervals = (
-        "Intervals are 95 % t intervals over seeds; differences are paired by seed."
+        "Intervals are 95% t intervals over seeds; differences are paired by seed."
         if len(study.experiment.seeds) > 1
-        else "One seed allows no interval."
+        else "With 1 seed there are no confidence intervals."
     )
     if not verdicts:
-        return f"{intervals} No claim was declared."
-    late = " after the first trial, so that their verdicts are exploratory" if study.experiment.claims_late else ""
-    early = "" if late else " before the first trial"
-    claims = count(len(verdicts), "claim")
+        return f"{intervals} No claims were declared."
+    late = "after" if study.experiment.claims_late else "before"
+    were, each = ("was", "It") if len(verdicts) == 1 else ("were", "Each claim")
+    declared = f"{capital(count(len(verdicts), 'claim'))} {were} declared {late} the first trial"
+    declared += ", so the verdicts are exploratory." if study.experiment.claims_late else "."
     kinds = {str(verdict.get("kind")) for verdict in verdicts}
-    said = f"{capital(claims)} {'was' if len(verdicts) == 1 else 'were'} declared{early}{late}."
-    tests = "Each is decided by one-sided tests against the smallest effect that matters, at 2.5 %"
-    tests += " (a claim of no difference by two one-sided tests at 5 %)" if _equal(verdicts) else ""
-    tests += ", Holm-adjusted over the claims" if len(verdicts) > 1 else ""
-    used: list[str] = []
-    if kinds & {"difference", "None"}:
-        used.append("t tests on paired differences")
-    if "trend" in kinds:
-        used.append("t tests on each seed's least-squares slope per doubling")
-    if "success" in kinds:
-        used.append("exact tests on fractions of seeds with Wilson intervals")
+    used = [
+        text
+        for kind, text in (
+            ("difference", "paired t tests"),
+            ("trend", "t tests on the least-squares slope per doubling of each seed"),
+            ("success", "exact tests of success rates with Wilson intervals"),
+        )
+        if kind in kinds or (kind == "difference" and "None" in kinds)
+    ]
     looks = len(study.experiment.looks)
-    spent = f" The level was spent over {count(looks, 'look')} (group-sequential)." if looks else ""
+    spent = f" Seeds were added over {count(looks, 'interim analysis')}" if looks == 1 else ""
+    spent = f" Seeds were added over {looks} interim analyses" if looks > 1 else spent
+    spent += " with alpha spending." if looks else ""
     n = max((int(number(verdict.get("n")) or 0) for verdict in verdicts), default=0)
-    boot = " Percentile bootstraps, labelled so, stand beside them." if n >= FEWEST_FOR_BOOTSTRAP else ""
-    exact = " The exact sign-flip test is a check." if n else ""
-    return f"{intervals} {said} {tests}; these are {listed(used)}.{exact}{boot}{spent}"
+    checks = ""
+    if n:
+        boot = n >= FEWEST_FOR_BOOTSTRAP
+        checks = "Bootstrap intervals and an exact sign-flip test serve" if boot else "An exact sign-flip test serves"
+        checks = f" {checks} as robustness check{'s' * boot}."
+    corrected = ", Holm-corrected" if len(verdicts) > 1 else ""
+    tests = f"{each} was tested one-sided against its smallest effect of interest with {listed(used)} (alpha = 0.025{corrected})."
+    tests += " Claims of no difference used two one-sided tests (alpha = 0.05)." * _equal(verdicts)
+    return f"{intervals} {declared} {tests}{checks}{spent}"
 
 
 def _equal(verdicts: Sequence[Mapping[str, Any]]) -> bool:
@@ -224,17 +236,25 @@ def _equal(verdicts: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _missing(study: Study) -> str:
-    broken = sum(condition.count(*BROKEN) for condition in study.conditions)
-    pending = sum(condition.count(*PENDING) for condition in study.conditions)
-    parts = [f"{count(broken, 'trial')} gave no result"] * bool(broken) + [
-        f"{count(pending, 'trial')} not done yet"
-    ] * bool(pending)
-    return f"{capital(listed(parts))}; means are over those that finished." if parts else "No trial failed."
+    diverged, broken, pending = (
+        sum(condition.count(*statuses) for condition in study.conditions)
+        for statuses in (("diverged",), BROKEN, PENDING)
+    )
+    parts = [f"{count(diverged, 'trial')} diverged"] * bool(diverged)
+    parts += [f"{count(broken, 'trial')} failed"] * bool(broken)
+    parts += [f"{count(pending, 'trial')} {'is' if pending == 1 else 'are'} pending"] * bool(pending)
+    if not parts:
+        return "All trials finished."
+    chance = (
+        " In claims about accuracy, a diverged trial counts as chance accuracy or as a failure." if diverged else ""
+    )
+    return f"{capital(listed(parts))}; means include finished trials only.{chance}"
 
 
 def _each(records: Sequence[Mapping[str, Any]], key: str) -> str:
     return listed(list(dict.fromkeys(str(own[key]) for own in records if own.get(key))))
 
 
-def _spelled(criterion: str) -> str:
-    return {"CrossEntropyLoss": "the cross-entropy"}.get(criterion, criterion)
+def _spelled(name: str) -> str:
+    names = {"CrossEntropyLoss": "cross-entropy loss", "CosineAnnealingLR": "cosine annealing"}
+    return names.get(name, name)

@@ -1,4 +1,4 @@
-"""Numbers as the page prints them; sentences take a true minus sign, tables stay plain for a spreadsheet."""
+"""Numbers as the page prints them. Sentences use a true minus sign; tables use plain ASCII for spreadsheets."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ NONE = ""
 
 
 def plain(value: float | None, digits: int = 2) -> str:
-    """A number for a table, without a trailing minus zero; empty where there is none."""
+    """A number for a table, never "-0.00"; empty for None."""
     if value is None:
         return NONE
     text = f"{value:.{digits}f}"
@@ -18,7 +18,7 @@ def plain(value: float | None, digits: int = 2) -> str:
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction as per cent for a table: 0.98123 is "98.12"."""
+    """A fraction as a percentage for a table: 0.98123 is "98.12"."""
     return NONE if fraction is None else plain(100 * fraction, digits)
 
 
@@ -31,7 +31,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def span(interval: Interval, scale: float = 1, sign: bool = True) -> str:
-    """The two ends of an interval, "+0.10 to +0.94"; "" where one value allows none."""
+    """The two ends of an interval, "+0.10 to +0.94"; "" if one value allows none."""
     if interval.low is None or interval.high is None:
         return ""
     write = signed if sign else plain
@@ -39,12 +39,12 @@ def span(interval: Interval, scale: float = 1, sign: bool = True) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun: "1 trial", "3 trials"."""
-    return f"{number}{NBSP}{noun}" if number == 1 else f"{number}{NBSP}{noun}s"
+    """A number with its noun: "1 trial", "1,200 trials"."""
+    return f"{number:,}{NBSP}{noun}" if number == 1 else f"{number:,}{NBSP}{noun}s"
 
 
 def duration(seconds: float | None) -> str:
-    """A wall time as people read it: "12 s", "3 min 5 s", "2 h 10 min"."""
+    """A wall time for readers: "12 s", "3 min 5 s", "2 h 10 min"."""
     if seconds is None:
         return NONE
     if seconds < 60:
@@ -54,30 +54,32 @@ def duration(seconds: float | None) -> str:
 
 
 def grouped(text: str) -> str:
-    """A whole number with its thousands apart, for the eye: "21 282 122"."""
-    return f"{int(text):,}".replace(",", "\u202f") if text.isdecimal() else text
+    """An integer with commas between thousands: "21,282,122"; other texts as they are."""
+    return f"{int(text):,}" if text.isdecimal() and text.isascii() else text
 
 
 def significant(value: float | None) -> str:
-    """A loss or norm to four significant digits; empty where there is none."""
+    """A loss or norm to four significant digits; empty for None."""
     return NONE if value is None else f"{value:.4g}"
 
 
 def whole(value: float | None) -> str:
-    """A whole number for a table; empty where there is none."""
+    """An integer for a table; empty for None."""
     return NONE if value is None else str(round(value))
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence."""
+    """A text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Texts as a sentence lists them.
+    """Texts as an English list with a serial comma.
 
     Example:
-        >>> listed(["a"]), listed(["a", "b", "c"])
-        ('a', 'a, b and c')
+        >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])
+        ('a', 'a and b', 'a, b, and c')
     """
-    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}" if texts else ""
+    if len(texts) < 3:
+        return " and ".join(texts)
+    return f"{', '.join(texts[:-1])}, and {texts[-1]}"

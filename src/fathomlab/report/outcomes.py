@@ -1,4 +1,4 @@
-"""What the networks predict: nets that answer with one class, and whether confidence is worth its name."""
+"""What the networks predict: collapsed networks, and the calibration of confidences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from fathomlab.analysis.statistics import mean_interval
 from fathomlab.data import DATASETS
 from fathomlab.report.curves import panels
+from fathomlab.report.effects import bounded
 from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
 from fathomlab.report.loose import at, entries, number, numbers
 from fathomlab.report.numbers import count, plain
@@ -23,11 +24,11 @@ FEWEST_IMAGES = 10  # of a bin that is drawn
 
 @dataclass(frozen=True)
 class Collapse:
-    """A trial that gives more than half of the test set one class.
+    """A trial that predicts one class for more than half of the test images.
 
     Attributes:
-        share: Of its predictions in that class.
-        truth: Share of the class in the test set, None where nothing tells it.
+        share: Fraction of its predictions in that class.
+        truth: Fraction of the class in the test set; None if unknown.
     """
 
     condition: str
@@ -39,7 +40,7 @@ class Collapse:
 
 
 def collapses(study: Study) -> list[Collapse]:
-    """All finished trials whose predictions fall into one class for more than half of the test set."""
+    """All finished trials that predict one class for more than half of the test images."""
     found: list[tuple[str, int, TrialRecord, int, float]] = []
     for condition, seed, trial in study.trials:
         shares = _shares(trial)
@@ -48,7 +49,7 @@ def collapses(study: Study) -> list[Collapse]:
     truths: dict[tuple[str, int], float] = {}
     for _, _, trial, place, share in found:
         accuracy = trial.metrics.get("test/accuracy")
-        if share == 1.0 and accuracy is not None:  # who answers with one class is right on that class alone
+        if share == 1.0 and accuracy is not None:  # a constant prediction is right only on its class
             truths[_data(trial), place] = accuracy
     return [
         Collapse(
@@ -64,14 +65,15 @@ def collapses(study: Study) -> list[Collapse]:
 
 
 def collapse_sentence(found: Sequence[Collapse]) -> str:
-    """How many trials collapsed, and how many answer with one class alone."""
+    """How many trials collapsed, and how many of them predict one class for all images."""
     alone = sum(item.share == 1.0 for item in found)
-    said = f"{count(len(found), 'trial')} give more than half of the test set one class"
-    return f"{said}; {alone} of them give it to every image." if alone else f"{said}."
+    predict = "predicts" if len(found) == 1 else "predict"
+    text = f"{count(len(found), 'trial')} {predict} one class for more than half of the test images"
+    return f"{text}, {alone} of them for all." if alone else f"{text}."
 
 
 def collapse_table(found: Sequence[Collapse]) -> Table:
-    """A row for each collapsed trial."""
+    """A row per collapsed trial."""
     rows = [
         [
             item.condition,
@@ -87,56 +89,63 @@ def collapse_table(found: Sequence[Collapse]) -> Table:
         "condition",
         "seed",
         "class",
-        "share of predictions [%]",
-        "share in the test set [%]",
-        "test accuracy [%]",
+        "share of predictions (%)",
+        "share of the test set (%)",
+        "test accuracy (%)",
     ]
     return table("collapses", columns, rows)
 
 
 def histogram_figures(study: Study) -> list[Figure]:
-    """Predicted classes of each condition that has a collapsed trial: every seed's share, and the mean as a bar."""
+    """Predicted classes of each condition with a collapsed trial: each seed's share, and the mean as a bar."""
     found = [
         condition
         for condition in study.conditions
         if any(shares and max(shares) > COLLAPSED for shares in map(_shares, (trial for _, trial in condition.trials)))
     ]
-    return [_histogram(place, condition) for place, condition in enumerate(found[:MOST_HISTOGRAMS], start=1)]
+    return [
+        _histogram(place, condition, study.metric) for place, condition in enumerate(found[:MOST_HISTOGRAMS], start=1)
+    ]
 
 
 def calibration_table(study: Study) -> Table | None:
-    """Expected calibration error of each condition; None where no trial has it."""
+    """Expected calibration error of each condition; None if no trial has it."""
     rows: list[list[str]] = []
     for condition in study.conditions:
-        values = [number(trial.outcome.get("calibration_error")) for _, trial in condition.trials]
+        trials = [trial for _, trial in condition.trials if trial.status == "finished"]
+        values = [number(trial.outcome.get("calibration_error")) for trial in trials]
         known = [100 * value for value in values if value is not None]
-        if known:
-            mean = mean_interval(known)
-            low = None if mean.low is None else max(0.0, mean.low)
-            high = None if mean.high is None else min(100.0, mean.high)
-            rows.append([condition.name, plain(mean.mean), plain(low), plain(high), str(mean.n)])
-    columns = ["condition", "calibration error [%]", "95 % low", "95 % high", "n"]
-    return table("calibration", columns, rows) if rows else None
+        mean = bounded(mean_interval(known)) if known else None
+        ends = ["", "", ""] if mean is None else [plain(mean.mean), plain(mean.low), plain(mean.high)]
+        rows.append([condition.name, *ends, str(len(known)), condition.excluded(study.metric)])
+    columns = ["condition", "calibration error (%)", "95% low", "95% high", "seeds", "excluded"]
+    return table("calibration", columns, rows) if any(row[1] for row in rows) else None
 
 
 def calibration_figures(study: Study) -> list[Figure]:
-    """Accuracy against confidence, all seeds of a condition pooled, beside the line of honest confidence."""
+    """Accuracy against confidence, all seeds of a condition pooled, with the diagonal of perfect calibration."""
     figures: list[Figure] = []
     for place, (panel, conditions) in enumerate(panels(study)[:MOST_PANELS], start=1):
         pools = [(condition, _pooled(condition)) for condition in conditions]
         known = [(condition, pool) for condition, pool in pools if pool]
         if known:
-            figures.append(_reliability(place, panel, known))
+            figures.append(_reliability(place, panel, known, study.metric))
     return figures
 
 
-def _reliability(place: int, panel: str, pools: Sequence[tuple[Condition, dict[int, list[float]]]]) -> Figure:
+def _reliability(
+    place: int, panel: str, pools: Sequence[tuple[Condition, dict[int, list[float]]]], metric: str
+) -> Figure:
     name = f"reliability-{place}"
-    texts = [condition.level or condition.name for condition, _ in pools]
-    title = f"Accuracy against confidence{f', {panel}' if panel else ''} [%]"
+    texts = [
+        f"{item.level or item.name}{f' ({excluded})' if (excluded := item.excluded(metric)) else ''}"
+        for item, _ in pools
+    ]
+    title = f"Accuracy against confidence{f', {panel}' if panel else ''} (%)"
     description = (
-        f"{title}: test images in 15 bins by the probability of the predicted class, all seeds together, bins of "
-        f"{FEWEST_IMAGES} images and more, for {', '.join(texts)}; on the diagonal confidence is honest, below it is too high."
+        f"{title}: test images in 15 bins by the probability of the predicted class, all finished seeds pooled, bins of "
+        f"{FEWEST_IMAGES} or more images, for {'; '.join(texts)}. Points on the diagonal are well calibrated; points below "
+        "it are overconfident."
     )
     points = [
         {"x": 100 * bin_[0], "v": 100 * bin_[1], "g": group}
@@ -145,7 +154,7 @@ def _reliability(place: int, panel: str, pools: Sequence[tuple[Condition, dict[i
         if bin_[2] >= FEWEST_IMAGES
     ]
     scale = {"domain": [0, 100], "nice": False}
-    x = {"field": "x", "type": "quantitative", "title": "confidence [%]", "scale": scale, "axis": {"tickCount": 5}}
+    x = {"field": "x", "type": "quantitative", "title": "confidence (%)", "scale": scale, "axis": {"tickCount": 5}}
     y = {"field": "v", "type": "quantitative", "scale": scale}
     color, dash = channel(COLOURS, len(pools)), channel(DASHES, len(pools))
     honest = {"type": "line", "color": "var(--muted)", "strokeWidth": 1}
@@ -169,14 +178,14 @@ def _reliability(place: int, panel: str, pools: Sequence[tuple[Condition, dict[i
         for text, (_, pool) in zip(texts, pools, strict=True)
         for bin_, values in sorted(pool.items())
     ]
-    data = table(name, ["condition", "bin", "confidence [%]", "accuracy [%]", "images"], rows)
+    data = table(name, ["condition", "bin", "confidence (%)", "accuracy (%)", "images"], rows)
     return Figure(name, title, description, drawn(name, title, description, spec), data, line_keys(texts))
 
 
 def _pooled(condition: Condition) -> dict[int, list[float]]:
-    """Bin to confidence, accuracy and count over all seeds of a condition."""
+    """Bin to confidence, accuracy, and number of images, over all finished seeds of a condition."""
     pool: dict[int, list[float]] = {}
-    for _, trial in condition.trials:
+    for trial in (trial for _, trial in condition.trials if trial.status == "finished"):
         for place, bin_ in enumerate(entries(trial.outcome.get("bins")), start=1):
             confidence, accuracy, images = (*numbers(bin_), None, None, None)[:3]
             if confidence is not None and accuracy is not None and images:
@@ -185,12 +194,13 @@ def _pooled(condition: Condition) -> dict[int, list[float]]:
     return {place: [own[0] / own[2], own[1] / own[2], own[2]] for place, own in pool.items()}
 
 
-def _histogram(place: int, condition: Condition) -> Figure:
+def _histogram(place: int, condition: Condition, metric: str) -> Figure:
     name = f"predicted-{place}"
     seeds = [(seed, trial, shares) for seed, trial in condition.trials if (shares := _shares(trial))]
     labels = [_label(seeds[0][1], class_) for class_ in range(len(seeds[0][2]))]
     seeds = [(seed, trial, shares) for seed, trial, shares in seeds if len(shares) == len(labels)]
-    title = f"Predicted classes: {condition.name} [%]"
+    excluded = condition.excluded(metric)
+    title = f"Predicted classes: {condition.name}{f', {excluded}' if excluded else ''} (%)"
     means = [fmean(shares[label] for _, _, shares in seeds) for label in range(len(labels))]
     bars = [{"x": label, "v": 100 * mean} for label, mean in zip(labels, means, strict=True)]
     points = [
@@ -201,7 +211,7 @@ def _histogram(place: int, condition: Condition) -> Figure:
     ]
     top = means.index(max(means))
     description = (
-        f"{title}: share of the test set, every seed and the mean; most in {labels[top]}, {100 * means[top]:.1f} %."
+        f"{title}: share of the test set, each seed and the mean; largest: {labels[top]}, {100 * means[top]:.1f}%."
     )
     axis = {"labelAngle": 0 if max(map(len, labels)) < 4 else -40, "labelOverlap": False}
     x = {"field": "x", "type": "ordinal", "sort": labels, "title": None, "axis": axis}
@@ -215,12 +225,12 @@ def _histogram(place: int, condition: Condition) -> Figure:
         [label, _percent(means[class_]), *(_percent(shares[class_]) for _, _, shares in seeds)]
         for class_, label in enumerate(labels)
     ]
-    data = table(name, ["class", "mean [%]", *(f"seed {seed} [%]" for seed, _, _ in seeds)], rows)
+    data = table(name, ["class", "mean (%)", *(f"seed {seed} (%)" for seed, _, _ in seeds)], rows)
     return Figure(name, title, description, drawn(name, title, description, spec), data)
 
 
 def _shares(trial: TrialRecord) -> list[float]:
-    """The share of the test set that a finished trial gives to each class; empty where not known."""
+    """The share of the test images that a finished trial assigns to each class; empty if unknown."""
     counts = [value or 0.0 for value in numbers(trial.outcome.get("predicted"))]
     total = sum(counts)
     return [value / total for value in counts] if total > 0 and trial.status == "finished" else []

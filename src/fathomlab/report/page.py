@@ -1,7 +1,8 @@
-"""The page of an experiment and the index over experiments: one file each, no script, nothing loaded."""
+"""The page of an experiment and the index of all experiments: one file each, no scripts, no network requests."""
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -17,8 +18,9 @@ from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import Problem
 from fathomlab.config.schema import Claim
 from fathomlab.report import accounts
-from fathomlab.report.answers import answers
+from fathomlab.report.answers import summary as summary_of
 from fathomlab.report.claims import VERDICTS, card
+from fathomlab.report.distillation import teacher_warnings
 from fathomlab.report.loose import entries, mapping
 from fathomlab.report.numbers import capital, count
 from fathomlab.report.sections import Evidence, sections
@@ -32,13 +34,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """An experiment in the index."""
+    """An experiment in the index.
+
+    Attributes:
+        run: Which run it is: name, quick run, date.
+    """
 
     name: str
     title: str
+    run: str
+    quick: bool
+    overrides: tuple[str, ...]
     question: str
     summary: str
+    warnings: tuple[str, ...]
     finished: int
+    diverged: int
     failed: int
     pending: int
     link: str
@@ -46,7 +57,7 @@ class Entry:
 
 
 class _Once(Store):
-    """A store that reads each trial once: verdicts, audits and figures are about the same trials."""
+    """A store that reads each trial once, so that verdicts, audits, and figures agree."""
 
     def __init__(self, store: Store):
         super().__init__(store.root)
@@ -57,15 +68,15 @@ class _Once(Store):
 
 
 def write_report(store: Store, experiment: str, verdicts: Sequence[Mapping[str, Any]] = ()) -> Path:
-    """Write the page of one experiment and say where it is.
+    """Write the page of one experiment and return its path.
 
     Args:
-        store: Where the records are.
-        experiment: Its name.
-        verdicts: On its claims; without any, they are computed.
+        store: Results directory.
+        experiment: Name of the experiment.
+        verdicts: Verdicts on its claims. Computed if empty.
 
     Raises:
-        UserError: The store has no experiment of this name.
+        UserError: If the store has no experiment of this name.
     """
     store = _Once(store)
     record = store.experiment(experiment)
@@ -76,7 +87,7 @@ def write_report(store: Store, experiment: str, verdicts: Sequence[Mapping[str, 
 
 
 def write_index(store: Store) -> Path:
-    """Write the index over all experiments and say where it is."""
+    """Write the index of all experiments and return its path."""
     store = _Once(store)
     made = [_entry(store, study(store, record)) for record in store.experiments()]
     path = store.root / "index.html"
@@ -87,7 +98,7 @@ def write_index(store: Store) -> Path:
 
 
 def evidence(store: Store, record: ExperimentRecord, verdicts: Sequence[Mapping[str, Any]] = ()) -> Evidence:
-    """Verdicts, audits and the numbers that the page carries for other programs; `problem` where claims cannot be judged."""
+    """Verdicts, audits, and the machine-readable numbers of the page. `problem` says why claims could not be evaluated."""
     claims = tuple(mapping(claim) for claim in record.claims)
     problem = _problem(record)
     if problem:
@@ -98,10 +109,11 @@ def evidence(store: Store, record: ExperimentRecord, verdicts: Sequence[Mapping[
 
 
 def report_html(about: Study, known: Evidence) -> str:
-    """The page as text: equal records give equal bytes."""
+    """The page as text. Equal records give equal bytes."""
     context = {
         **sections(about, known),
-        "question": question(about.experiment.yaml),
+        "question": about.experiment.question or question(about.experiment.yaml),
+        "run": run_label(about.experiment),
         "resolved": _yaml(about.experiment.resolved),
         "results": _embedded(known.numbers),
     }
@@ -109,9 +121,9 @@ def report_html(about: Study, known: Evidence) -> str:
 
 
 def question(yaml: str) -> str:
-    """The question of an experiment file: what follows `Question:` in its leading comment, else its first line.
+    """The question in the leading comment of an experiment file: the text after `Question:`, else the first line.
 
-    Lines indented below it belong to it.
+    Indented lines below it are part of it.
     """
     lines: list[str] = []
     for line in yaml.split("\n"):
@@ -133,8 +145,14 @@ def question(yaml: str) -> str:
     return found[:1].upper() + found[1:]
 
 
+def run_label(record: ExperimentRecord) -> str:
+    """Which run a page shows, to tell several pages apart: "1_2, quick run, 2026-11-22"."""
+    date = record.created[:10] if re.fullmatch(r"\d{4}-\d\d-\d\d", record.created[:10]) else ""
+    return ", ".join(filter(None, (record.name, "quick run" * record.quick, date)))
+
+
 def _problem(record: ExperimentRecord) -> str:
-    """Why the claims of a record cannot be judged; "" where they can."""
+    """Why the claims of a record cannot be evaluated; "" if they can."""
     problems: list[Problem] = []
     check(tuple[Claim, ...], list(record.claims), "claims", problems)
     return "; ".join(map(str, problems))
@@ -149,9 +167,14 @@ def _entry(store: Store, about: Study) -> Entry:
     return Entry(
         name=record.name,
         title=record.title,
-        question=question(record.yaml),
-        summary=" ".join([*said, answers(about).summary]),
+        run=run_label(record),
+        quick=record.quick,
+        overrides=record.overrides,
+        question=record.question or question(record.yaml),
+        summary=" ".join([*said, summary_of(about)]),
+        warnings=tuple(teacher_warnings(about)),
         finished=tally["finished"],
+        diverged=tally["diverged"],
         failed=sum(tally[status] for status in accounts.BROKEN),
         pending=sum(tally[status] for status in accounts.PENDING),
         link=f"experiments/{quote(os.fsencode(record.name))}/report.html"
@@ -162,7 +185,7 @@ def _entry(store: Store, about: Study) -> Entry:
 
 
 def _embedded(numbers: Mapping[str, Any]) -> str:
-    """JSON that no HTML parser can mistake for markup."""
+    """JSON without characters that an HTML parser could read as markup."""
     text = json.dumps(numbers, ensure_ascii=True, separators=(",", ":"), default=entries) if numbers else ""
     return text.replace("<", "\\u003c")
 
@@ -173,7 +196,7 @@ def _yaml(resolved: Mapping[str, Any]) -> str:
     try:
         return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
     except RecursionError:
-        return "Nested too deeply to be shown."
+        return "Nested too deeply to show."
 
 
 @lru_cache(maxsize=1)

@@ -1,19 +1,19 @@
-"""A grid of numbers as a picture of one pixel a number: a heat map of a few kilobytes."""
+"""A grid of numbers as an image with one pixel per number: a heatmap of a few kilobytes."""
 
 import base64
 import struct
 import zlib
 from collections.abc import Sequence
 
-# viridis at ninths: dark to bright, readable on light and dark, in print and with any colour vision
+# viridis, dark to bright: readable on light and dark pages, in print, and with any color vision
 STOPS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
-# purple over light grey to orange: which of two is larger, told apart with any colour vision
+# purple to light gray to orange: a diverging scale for any color vision
 APART = ("#4a2c9b", "#6a57b5", "#928bcb", "#bdb9dd", "#ececec", "#f3cfa2", "#e3a456", "#c87a1c", "#914d06")
-SHADES = 255  # 0 is clear: no number
+SHADES = 255  # 0 is transparent: no number
 
 
 def colour(place: float, stops: Sequence[str] = STOPS) -> tuple[int, int, int]:
-    """The colour at a place between 0 and 1."""
+    """The color at a position between 0 and 1."""
     place = min(1.0, max(0.0, place)) * (len(stops) - 1)
     left = min(int(place), len(stops) - 2)
     pairs = zip(_rgb(stops[left]), _rgb(stops[left + 1]), strict=True)
@@ -22,13 +22,13 @@ def colour(place: float, stops: Sequence[str] = STOPS) -> tuple[int, int, int]:
 
 
 def picture(rows: Sequence[Sequence[float | None]], low: float, high: float, stops: Sequence[str] = STOPS) -> str:
-    """A PNG as data URI, the first row on top; None is transparent.
+    """Draw a PNG as a data URI, first row on top. None is transparent.
 
     Args:
-        rows: Equally long rows of numbers.
-        low: The number that gets the first colour.
-        high: The number that gets the last colour, above `low`.
-        stops: Colours from low to high, evenly.
+        rows: Rows of numbers, all of the same length.
+        low: Number of the first color.
+        high: Number of the last color; greater than `low`.
+        stops: Colors from low to high, evenly spaced.
     """
     palette = bytes(3) + b"".join(bytes(colour(place / (SHADES - 1), stops)) for place in range(SHADES))
     lines = b"".join(b"\0" + bytes(_shade(value, low, high) for value in row) for row in rows)

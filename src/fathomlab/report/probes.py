@@ -1,4 +1,4 @@
-"""What the other probes measured: one small figure for each number and moment, with its table."""
+"""Measurements of the other probes: one small figure per quantity and time, with its table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ MOST_MARKS = 32
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of a probe that has one number for each layer.
+    """A column of a probe that has one number per layer.
 
     Attributes:
-        names: The column that names the layers.
-        log: Whether to draw it on a logarithmic scale.
+        names: Column with the names of the layers.
+        log: Whether to use a logarithmic scale.
     """
 
     probe: str
@@ -36,34 +36,34 @@ class Measure:
 
 
 MEASURES = (
-    Measure("updates", "ratio", "layers", "Update over weight, |dW| / |W|", True),
-    Measure("representation", "rms", "points", "Size of the layers' outputs, rms", True),
-    Measure("representation", "spread", "points", "Part of it that depends on the input", True),
-    Measure("representation", "correlation", "points", "Cosine between two inputs", False),
-    Measure("representation", "dead", "points", "Share of dead units", False),
+    Measure("updates", "ratio", "layers", "Update size |ΔW| / |W|", True),
+    Measure("representation", "rms", "points", "Size of the layer outputs (RMS)", True),
+    Measure("representation", "spread", "points", "Input-dependent part of the outputs", True),
+    Measure("representation", "correlation", "points", "Cosine similarity of two inputs", False),
+    Measure("representation", "dead", "points", "Fraction of dead units", False),
 )
 TITLES = (
     (
         "updates",
-        "Updates, layer by layer",
-        "The step that the optimiser takes, as a share of the weights: under Adam the size of a gradient says little about it.",
+        "Optimizer updates by layer",
+        "Size of each optimizer step relative to the weights, |ΔW| / |W|. With Adam, gradient norms do not show this.",
     ),
     (
         "representation",
-        "What the layers make of different inputs",
-        "Where the cosine goes to 1 and the part that depends on the input to 0, the network computes a constant.",
+        "Layer representations",
+        "Cosine near 1 and input-dependent part near 0: the network ignores its input.",
     ),
     (
         "noise",
         "Gradient noise scale",
-        "The batch size at which the noise of a gradient is as large as the gradient (McCandlish et al., 2018); trace and "
-        "squared norm are averaged over seeds before dividing. No point where the estimate of the squared norm is not above 0.",
+        "Batch size at which gradient noise equals the signal (McCandlish et al., 2018). Numerator and denominator are "
+        "averaged over seeds before the division. Missing points: estimate not positive.",
     ),
 )
 
 
 def probe_figures(study: Study) -> list[tuple[str, str, list[Figure]]]:
-    """Title, explanation and figures of each probe that any trial carries, gradients apart."""
+    """Title, explanation, and figures of each probe that a trial has, except the gradient probe."""
     found: list[tuple[str, str, list[Figure]]] = []
     groups = panels(study)
     for probe, title, note in TITLES:
@@ -72,38 +72,40 @@ def probe_figures(study: Study) -> list[tuple[str, str, list[Figure]]]:
             for panel, conditions in groups
         ]
         have = [(panel, conditions) for panel, conditions in have if conditions][:MOST_PANELS]
-        figures = _noise(have) if probe == "noise" else _profiles(probe, have)
+        figures = _noise(have, study.metric) if probe == "noise" else _profiles(probe, have, study.metric)
         if figures:
             found.append((title, note, figures))
     return found
 
 
-def _profiles(probe: str, groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
+def _profiles(probe: str, groups: Sequence[tuple[str, list[Condition]]], metric: str) -> list[Figure]:
     figures: list[Figure] = []
     for measure in MEASURES:
         for panel, conditions in groups if measure.probe == probe else ():
-            for when, place in (("at initialisation", 0), ("at the end", -1)):
-                figure = _profile(measure, panel, conditions, when, place, len(figures) + 1)
+            for when, place in (("at initialization", 0), ("at the end", -1)):
+                figure = _profile(measure, panel, conditions, (when, place), len(figures) + 1, metric)
                 if figure is not None:
                     figures.append(figure)
     return figures
 
 
 def _profile(
-    measure: Measure, panel: str, conditions: Sequence[Condition], when: str, place: int, number_: int
+    measure: Measure, panel: str, conditions: Sequence[Condition], time: tuple[str, int], number_: int, metric: str
 ) -> Figure | None:
+    when, place = time
     lines: list[tuple[str, list[str], list[float | None]]] = []
     for condition in conditions:
-        snapshots = [trial.probes.get(measure.probe, []) for _, trial in condition.trials]
+        trials = [trial for _, trial in condition.trials if place == 0 or trial.status == "finished"]
+        snapshots = [trial.probes.get(measure.probe, []) for trial in trials]
         layers, values = _over_layers([own[place] for own in snapshots if len(own) > (place == -1)], measure)
         if any(value is not None for value in values):
-            lines.append((condition.level or condition.name, layers, values))
+            lines.append((_label(condition, metric), layers, values))
     if not lines:
         return None
     name = f"{measure.probe}-{number_}"
     title = f"{measure.title}, {', '.join(text for text in (panel, when) if text)}"
     texts = [text for text, _, _ in lines]
-    description = f"{title}: over the layers from input to output, mean over seeds, for {', '.join(texts)}."
+    description = f"{title}: over the layers from input to output, mean over seeds, for {'; '.join(texts)}."
     points = [
         {"x": layer, "v": value, "g": group}
         for group, (_, _, values) in enumerate(lines)
@@ -121,8 +123,14 @@ def _profile(
     return Figure(name, title, description, svg, table(name, ["layer", *texts], rows), line_keys(texts))
 
 
+def _label(condition: Condition, metric: str) -> str:
+    """A condition in a legend, with the trials that did not finish."""
+    name, excluded = condition.level or condition.name, condition.excluded(metric)
+    return f"{name} ({excluded})" if excluded else name
+
+
 def _over_layers(snapshots: Sequence[Mapping[str, Any]], measure: Measure) -> tuple[list[str], list[float | None]]:
-    """Mean over seeds for each layer, geometric where the scale is logarithmic."""
+    """Mean over seeds per layer; the geometric mean on a logarithmic scale."""
     rows = [(list(map(str, entries(own.get(measure.names)))), numbers(own.get(measure.column))) for own in snapshots]
     rows = [(names, values) for names, values in rows if names and names == rows[0][0] and len(names) == len(values)]
     if not rows:
@@ -137,11 +145,11 @@ def _mean(values: Sequence[float | None], log: bool) -> float | None:
     return math.exp(fmean(math.log(value) for value in known)) if log else fmean(known)
 
 
-def _noise(groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
+def _noise(groups: Sequence[tuple[str, list[Condition]]], metric: str) -> list[Figure]:
     figures: list[Figure] = []
     for place, (panel, conditions) in enumerate(groups, start=1):
         name = f"noise-{place}"
-        lines = [(condition.level or condition.name, _noise_scales(condition)) for condition in conditions]
+        lines = [(_label(condition, metric), _noise_scales(condition)) for condition in conditions]
         texts = [text for text, _ in lines]
         points = [
             {"x": when, "v": value, "g": group}
@@ -151,8 +159,8 @@ def _noise(groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
         ]
         if not points:
             continue
-        title = f"Gradient noise scale [examples]{f', {panel}' if panel else ''}"
-        description = f"{title} at each snapshot from initialisation on, for {', '.join(texts)}."
+        title = f"Gradient noise scale (examples){f', {panel}' if panel else ''}"
+        description = f"{title} at each snapshot, starting at initialization, for {'; '.join(texts)}."
         svg = drawn(name, title, description, _lines(points, len(lines), True, "snapshot"))
         longest = max((scales for _, scales in lines), key=len)
         rows = [
@@ -164,7 +172,7 @@ def _noise(groups: Sequence[tuple[str, list[Condition]]]) -> list[Figure]:
 
 
 def _noise_scales(condition: Condition) -> list[tuple[str, float | None]]:
-    """Label of each snapshot and the noise scale there: mean trace over mean squared norm, over the seeds."""
+    """Label and noise scale of each snapshot: the mean trace over seeds divided by the mean squared norm."""
     series = [own for _, trial in condition.trials if (own := trial.probes.get("noise", []))]
     found: list[tuple[str, float | None]] = []
     longest = max(series, key=len) if series else list[dict[str, Any]]()
@@ -185,7 +193,7 @@ def _lines(points: list[dict[str, Any]], groups: int, log: bool, title: str) -> 
     y = {"field": "v", "type": "quantitative", "scale": {"type": "log"} if log else {"zero": False}, "axis": axis}
     color, dash = channel(COLOURS, groups), channel(DASHES, groups)
     mark: dict[str, Any] = {"type": "line", "strokeWidth": 1.8}
-    if len(points) <= MOST_MARKS:  # a line of one point would not be seen
+    if len(points) <= MOST_MARKS:  # a line of one point would be invisible
         mark["point"] = {"size": 10}
     encoding = {"x": x, "y": y, "color": color, "strokeDash": dash}
     return {"height": 140, "data": {"values": points}, "mark": mark, "encoding": encoding}

@@ -1,4 +1,4 @@
-"""Gradient norms over the layers at initialisation, with what theory predicts drawn over what was measured."""
+"""Gradient norms over the layers at initialization, measured and predicted."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fathomlab.report.figures import COLOURS, DASHES, Figure, Key, channel, drawn, line_keys
-from fathomlab.report.grids import Grid
+from fathomlab.report.grids import Grid, coverage
 from fathomlab.report.numbers import plain
 from fathomlab.report.slopes import predicted_logs
 from fathomlab.report.study import Study
@@ -24,7 +24,7 @@ class _Line:
 
 
 def profiles(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Figure, ...]:
-    """For each depth the norms over the layers at initialisation, the series as lines: what the nets start from."""
+    """For each depth the norms over the layers at initialization, with a line per series."""
     groups: dict[str, list[Grid]] = {}
     for grid in grids:
         groups.setdefault(grid.condition.level if study.has_depths else "", []).append(grid)
@@ -36,17 +36,17 @@ def profiles(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Figure, ..
 def _profile(kind: str, place: int, level: str, grids: Sequence[Grid]) -> Figure:
     name = f"{kind}-profile-{place}"
     lines = [_line(kind, grid) for grid in grids]
-    title = f"At initialisation, {level}" if level else "At initialisation"
+    title = f"At initialization, {level}" if level else "At initialization"
     texts = [line.name for line in lines]
     predicted = any(line.theory for line in lines)
     description = (
-        f"log10 of the norm of the {kind} gradient over the layers at initialisation, input to output: {', '.join(texts)}"
-        f"{'; broad and grey what theory predicts, laid at the mean height of the measured line' if predicted else ''}."
+        f"log10 of the {kind} gradient norm over the layers at initialization, input to output: {', '.join(texts)}"
+        f"{'; thick gray line: theory, shifted to the mean of the measured line' if predicted else ''}."
     )
     svg = drawn(name, title, description, _spec(lines))
     keys = line_keys(texts)
     if predicted:
-        keys = (*keys, Key("predicted", "var(--rule)", broad=True))
+        keys = (*keys, Key("theory", "var(--rule)", broad=True))
     return Figure(name, title, description, svg, _table(name, lines), keys)
 
 
@@ -56,7 +56,10 @@ def _line(kind: str, grid: Grid) -> _Line:
     if kind == "activation":
         trial = next((trial for _, trial in grid.condition.trials if trial.content), None)
         theory = predicted_logs(trial, values) if trial is not None else []
-    return _Line(grid.condition.series or grid.condition.name, grid.layers, values, tuple(theory))
+    name, counts = grid.condition.series or grid.condition.name, tuple(row[:1] for row in grid.counts)
+    full = all(number == grid.planned for row in counts for number in row)
+    label = name if full else f"{name} ({coverage(counts, grid.planned, '')})"
+    return _Line(label, grid.layers, values, tuple(theory))
 
 
 def _spec(lines: Sequence[_Line]) -> dict[str, Any]:
@@ -110,6 +113,6 @@ def _table(name: str, lines: Sequence[_Line]) -> Table:
 
 
 def decades(values: Sequence[float]) -> tuple[float, float]:
-    """The whole decades that hold all values."""
+    """The range of full decades that contains all values."""
     low, high = math.floor(min(values)), math.ceil(max(values))
     return low, max(high, low + 1)

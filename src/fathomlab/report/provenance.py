@@ -1,7 +1,7 @@
-"""Where the numbers come from: versions, hardware, commit, data by content, resumed trials, reads of the test set."""
+"""Where the numbers come from: versions, hardware, commit, data files, resumed trials, and test-set evaluations."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ SHOWN_DIGITS = 16
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of data by content; `official` if its hash is the published one."""
+    """A data file and its hash; `official` if it is the published hash."""
 
     data: str
     name: str
@@ -24,38 +24,38 @@ class DataFile:
 
 
 def provenance_table(study: Study) -> Table:
-    """Versions, hardware and commit; a value that differs between trials is listed with its number of trials."""
+    """Versions, hardware, and commit. Values that differ between trials are listed with their number of trials."""
     found: dict[str, Counter[str]] = {}
     for _, _, trial in study.trials:
         for key, value in _facts(trial.provenance):
             found.setdefault(key, Counter())[value] += 1
     rows = [[key, _values(values)] for key, values in found.items()]
-    return table("provenance", ["what", "value"], rows, texts=2)
+    return table("provenance", ["property", "value"], rows, texts=2)
 
 
 def dirty(study: Study) -> int:
-    """How many trials were trained by a source tree that differs from its commit."""
+    """Number of trials trained with uncommitted changes in the source tree."""
     return sum(mapping(trial.provenance.get("git")).get("dirty") is True for _, _, trial in study.trials)
 
 
 def resumed(study: Study) -> list[str]:
-    """What was interrupted and went on, and whether under other circumstances; a sentence each."""
+    """How many trials were resumed, and which in a different environment; one sentence each."""
     again = [trial for _, _, trial in study.trials if entries(trial.provenance.get("resumed"))]
     if not again:
         return []
     drifted = [trial for trial in again if _drifted(trial.provenance)]
-    said = [f"{count(len(again), 'trial')} went on from a checkpoint after an interruption."]
+    said = [f"{count(len(again), 'trial')} {_were(again)} resumed from a checkpoint."]
     if drifted:
         names = ", ".join(trial.trial[:10] for trial in drifted)
         said.append(
-            f"{count(len(drifted), 'trial')} went on under another torch, processor, device or code than before: {names}. "
-            "Their numbers are not those of an uninterrupted run."
+            f"{count(len(drifted), 'trial')} {_were(drifted)} resumed in a different environment (PyTorch, CPU/GPU, device, or "
+            f"code): {names}. Results may differ slightly from an uninterrupted run."
         )
     return said
 
 
 def data_files(study: Study) -> list[DataFile]:
-    """The files that the trials read, by content, those that are no published file first."""
+    """The data files of the trials; modified files first."""
     found: dict[DataFile, None] = {}
     for _, _, trial in study.trials:
         data = mapping(trial.provenance.get("data"))
@@ -66,21 +66,23 @@ def data_files(study: Study) -> list[DataFile]:
 
 
 def data_notes(study: Study) -> list[str]:
-    """What is to be known about the data, each once."""
+    """Notes about the data, without duplicates."""
     notes = [entries(mapping(trial.provenance.get("data")).get("notes")) for _, _, trial in study.trials]
     return list(dict.fromkeys(str(note) for group in notes for note in group))
 
 
 def test_reads(study: Study) -> str:
-    """How often the test set was read, and for which weights."""
+    """How often the test set was used, and with which weights."""
     last = sum("test/accuracy" in trial.metrics for _, _, trial in study.trials)
     best = sum("best/test/accuracy" in trial.metrics for _, _, trial in study.trials)
-    headline = "the last epoch" if study.metric == "test/accuracy" else "the epoch that was best on validation"
     return (
-        f"The test set was read after training only: {count(last, 'trial')} measured with the weights of the last "
-        f"epoch, {best} with those that were best on validation. The headline is {headline}, as the file declares; "
-        "nothing was chosen by test accuracy."
+        f"The test set was used only after training ({count(last, 'evaluation')} after the last epoch, {best} with the "
+        "weights of the best validation epoch). No choice was based on test accuracy."
     )
+
+
+def _were(trials: Sequence[object]) -> str:
+    return "was" if len(trials) == 1 else "were"
 
 
 def _drifted(provenance: Mapping[str, Any]) -> bool:
@@ -103,7 +105,7 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("git commit", f"{commit} with uncommitted changes" if git.get("dirty") else commit))
     code = mapping(provenance.get("environment")).get("code")
     if code:
-        found.append(("SHA-256 of the code that computes", str(code)[:SHOWN_DIGITS]))
+        found.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
     if pack:
         found.append(("pack size", str(pack.get("size"))))
     data = mapping(provenance.get("data"))

@@ -1,17 +1,16 @@
-"""Everything that the template shows, section by section, in the order of the page."""
+"""The context of the page template, section by section."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fathomlab.report import accounts, claims, cost, distillation, outcomes, provenance
 from fathomlab.report.answers import answers
-from fathomlab.report.curves import curve_figures
-from fathomlab.report.depths import accuracy_figures, effect_figure
+from fathomlab.report.curves import curve_figures, curve_note
+from fathomlab.report.depths import accuracy_figures, accuracy_note, effect_figures
 from fathomlab.report.dots import claim_figure
-from fathomlab.report.effects import Effect, depth_effects, distillation_gains, residual_effects
+from fathomlab.report.effects import effect_panels
 from fathomlab.report.fairness import audit_tables
-from fathomlab.report.figures import Figure
 from fathomlab.report.heatmaps import gradient_figures, probe_cost
 from fathomlab.report.loose import mapping
 from fathomlab.report.methods import methods
@@ -23,14 +22,14 @@ from fathomlab.report.study import Study
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the analysis says of an experiment.
+    """The analysis of an experiment.
 
     Attributes:
-        verdicts: On its claims, as plain mappings.
-        audits: What differs between the levels of each claim, likewise.
-        claims: As declared.
-        numbers: The summary that the page carries for other programs.
-        problem: Why the claims cannot be judged; "" where they can.
+        verdicts: The verdicts on its claims, as plain mappings.
+        audits: What differs between the levels of each claim, as plain mappings.
+        claims: The declared claims.
+        numbers: The machine-readable summary of the page.
+        problem: Why the claims could not be evaluated; "" if they could.
     """
 
     verdicts: tuple[Mapping[str, Any], ...]
@@ -40,33 +39,37 @@ class Evidence:
     problem: str
 
 
-def sections(about: Study, known: Evidence) -> dict[str, Any]:
-    """The template's context; what has no content is empty, and its section vanishes."""
-    tally = accounts.tally(about)
-    gains = distillation_gains(about)
+def sections(about: Study, evidence: Evidence) -> dict[str, Any]:
+    """The context of the template. The page omits sections without content."""
+    tally, failures = accounts.tally(about), accounts.failures(about)
+    known = [panel for panel in effect_panels(about) if panel.known]
     return {
         "experiment": about.experiment,
         "tally": tally,
         "total": len(about.trials),
         "pending": sum(tally[status] for status in accounts.PENDING),
-        "failures": accounts.failures(about),
+        "failures": failures,
+        "failures_title": accounts.failures_title(failures),
+        "warnings": distillation.teacher_warnings(about),
         "interrupted": tally["interrupted"],
-        **_claims(known),
-        "answers": answers(about) if about.conditions else None,
+        **_claims(evidence),
+        "answers": answers(about),
         "notes": provenance.data_notes(about),
         "curves": curve_figures(about),
+        "curve_note": curve_note(about),
         "accuracy": accuracy_figures(about) if any(c.outcomes(about.metric) for c in about.conditions) else [],
-        "effects": [] if gains else _effect_figures(about),
+        "accuracy_note": accuracy_note(about),
+        "effects": [figure for panel in known if panel.name != "gain" for figure in effect_figures(panel)],
         **_gradients(about),
         "probes": probe_figures(about),
         "distillation": distillation.distillation_table(about),
-        "gains": [effect_figure(gains, "effect-gain", "Distilled minus baseline student [points]")] if gains else [],
+        "gains": [figure for panel in known if panel.name == "gain" for figure in effect_figures(panel)],
         "gain_sentence": distillation.distillation_sentence(about),
         **_outcomes(about),
-        "audits": audit_tables(known.audits),
+        "audits": audit_tables(evidence.audits),
         "cost": cost.cost_table(about) if about.trials else None,
         "time": cost.total_time(about),
-        "methods": methods(about, known.verdicts),
+        "methods": methods(about, evidence.verdicts),
         "trials": accounts.trials_table(about),
         **_provenance(about),
         "count": count,
@@ -90,6 +93,7 @@ def _claims(known: Evidence) -> dict[str, Any]:
         "plots": [plot for plot, late in plots if not late],
         "late_plots": [plot for plot, late in plots if late],
         "claims": claims.claims_table(known.verdicts, known.claims) if known.verdicts else None,
+        "claims_note": claims.claims_note(known.verdicts),
         "successes": claims.success_table(known.verdicts),
         "images": claims.images_table(known.verdicts),
     }
@@ -127,11 +131,3 @@ def _provenance(about: Study) -> dict[str, Any]:
         "unofficial": [file for file in files if not file.official],
         "reads": provenance.test_reads(about),
     }
-
-
-def _effect_figures(about: Study) -> list[Figure]:
-    kinds: tuple[tuple[str, str, Sequence[Effect]], ...] = (
-        ("effect-residual", "Residual minus plain [points]", residual_effects(about)),
-        ("effect-depth", "Deepest minus shallowest [points]", depth_effects(about) if about.has_depths else []),
-    )
-    return [effect_figure(effects, name, title) for name, title, effects in kinds if any(e.interval for e in effects)]

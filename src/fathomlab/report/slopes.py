@@ -1,4 +1,4 @@
-"""How activation gradients change from layer to layer: the slope fitted in each trial, beside the one that theory predicts."""
+"""How activation gradients change from layer to layer: the slope fitted per trial, and the prediction of theory."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,15 +23,16 @@ MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class Slopes:
-    """The slopes of one condition over its seeds [nats a layer], positive where gradients grow towards the input.
+    """The slopes of one condition over its seeds [nats per layer]; positive if gradients grow toward the input.
 
     Attributes:
-        start: At initialisation.
+        start: At initialization.
         first: After the first epoch.
-        last: At the end of training; None where that is the first epoch.
-        each: Every seed's slope at initialisation.
-        prediction: What theory says of the start, where it says anything.
-        limit: The depth limit of a batch-normalised plain net [layers], where one is predicted.
+        last: At the end of training; None if that is the first epoch.
+        each: Each seed's slope at initialization.
+        prediction: Predicted slope at initialization, if there is a prediction.
+        limit: Predicted depth limit of a plain network with batch norm [layers].
+        excluded: Which trials have no slope at the end of training: "2 of 5 diverged".
     """
 
     condition: Condition
@@ -41,10 +42,11 @@ class Slopes:
     each: tuple[float, ...]
     prediction: Prediction | None
     limit: float | None
+    excluded: str
 
     @property
     def agreement(self) -> str:
-        """Whether measurement and prediction agree, in words; "" where one is missing."""
+        """Whether measurement and prediction agree, as a word; "" if one is missing."""
         if self.start is None or self.prediction is None:
             return ""
         low = self.start.mean if self.start.low is None else self.start.low
@@ -54,16 +56,16 @@ class Slopes:
 
 
 def condition_slopes(study: Study) -> list[Slopes]:
-    """The slopes of all conditions whose trials measured activation gradients at three layers or more."""
-    return [found for condition in study.conditions if (found := _slopes(condition)) is not None]
+    """The slopes of all conditions whose trials measured activation gradients at three or more layers."""
+    return [found for condition in study.conditions if (found := _slopes(condition, study.metric)) is not None]
 
 
 def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
-    """Minus the least-squares slope of ln of the norms over the layers [nats a layer]; None where a norm is 0 or missing.
+    """Minus the least-squares slope of ln(norm) over the layers [nats per layer]; None if a norm is 0 or missing.
 
     Args:
-        norms: One for each layer, or block of `stride` layers, from the input to the output; at least three.
-        stride: Layers between two norms.
+        norms: One per layer, or per block of `stride` layers, from input to output; at least three.
+        stride: Number of layers between two norms.
 
     Example:
         >>> round(slope([1.0, 2.0, 4.0]), 3)
@@ -78,7 +80,7 @@ def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
 
 
 def prediction_of(trial: TrialRecord) -> Prediction | None:
-    """What theory predicts of a trial's network at its start, on the batch that the probe took."""
+    """Predicted slope of a trial's network at initialization, for the batch size of the probe."""
     model = trial.content.get("model")
     sizes = [at(trial.content, "data.batch_size"), at(trial.content, "probes.gradients.examples") or DEFAULT_EXAMPLES]
     known = [int(size) for value in sizes if (size := number(value)) is not None]
@@ -86,59 +88,53 @@ def prediction_of(trial: TrialRecord) -> Prediction | None:
 
 
 def stride_of(trial: TrialRecord, layers: int) -> float:
-    """Hidden layers between two measured outputs; 1 where the network is no MLP."""
+    """Hidden layers between two measured outputs; 1 if the network is not an MLP."""
     hidden = number(at(trial.content, "model.params.hidden_layers_num"))
     return hidden / (layers - 1) if hidden and layers > 1 else 1.0
 
 
 def slopes_table(found: Sequence[Slopes]) -> Table:
-    """Measured and predicted, condition by condition."""
+    """Measured and predicted slopes, a row per condition."""
     rows: list[list[str]] = []
     for item in found:
         prediction = item.prediction
-        row = [item.condition.name, item.agreement or "no prediction", *_ends(item.start)]
+        row = [item.condition.name, item.agreement or "no prediction", *_ends(item.start), str(len(item.each))]
         row += ["", ""] if prediction is None else [_four(prediction.slope), _four(prediction.tolerance)]
-        rows.append([*row, *_ends(item.first), *_ends(item.last), plain(item.limit, 1), str(len(item.each))])
-    columns = [
-        "condition",
-        "measured and predicted",
-        "at initialisation",
-        "95 % low",
-        "95 % high",
-        "predicted",
-        "allowed",
-    ]
+        for interval in (item.first, item.last):
+            row += [*_ends(interval), str(interval.n) if interval is not None else ""]
+        rows.append([*row, plain(item.limit, 1), item.excluded])
+    columns = ["condition", "theory", "at initialization", "95% low", "95% high", "seeds", "predicted", "tolerance"]
     for when in ("after epoch 1", "at the end"):
-        columns += [when, f"{when}: low", f"{when}: high"]
-    return table("slopes", [*columns, "depth limit [layers]", "n"], rows, texts=2)
+        columns += [when, f"{when}: 95% low", f"{when}: 95% high", f"{when}: seeds"]
+    return table("slopes", [*columns, "depth limit (layers)", "excluded"], rows, texts=2)
 
 
 def sources(found: Sequence[Slopes]) -> list[tuple[str, str]]:
-    """Each rule behind a prediction, and the conditions that it is for."""
+    """Each rule behind a prediction, and the conditions that it applies to."""
     rules: dict[str, list[str]] = {}
     for item in found:
         if item.prediction is not None:
             rules.setdefault(item.prediction.source, []).append(item.condition.name)
-    return [(rule, ", ".join(names)) for rule, names in rules.items()]
+    return [(rule, "; ".join(names)) for rule, names in rules.items()]
 
 
 def slopes_sentence(found: Sequence[Slopes]) -> str:
-    """How many predictions agree, which do not, and which nets lie beyond their depth limit."""
+    """How many predictions agree, which do not, and which networks exceed their depth limit."""
     known = [item for item in found if item.agreement]
     if not known:
-        return "No closed form predicts the slope of these networks."
+        return "No theoretical prediction is available for these networks."
     apart = [item.condition.name for item in known if item.agreement == "differs"]
-    said = f"At initialisation {len(known) - len(apart)} of {len(known)} predicted slopes agree with the measured ones"
-    said += f"; not in {', '.join(apart)}." if apart else "."
+    said = f"Theory matches {len(known) - len(apart)} of {len(known)} measured slopes at initialization."
+    said += f" Mismatch: {'; '.join(apart)}." if apart else ""
     beyond = [item for item in known if item.limit is not None and (item.condition.depth or 0) > item.limit]
     if beyond:
-        names = ", ".join(item.condition.name for item in beyond)
-        said += f" Beyond the depth at which batch-normalised nets cease to train: {names}."
+        names = "; ".join(item.condition.name for item in beyond)
+        said += f" Deeper than the predicted trainability limit: {names}."
     return said
 
 
 def slopes_figure(found: Sequence[Slopes]) -> Figure:
-    """Every seed's slope, mean and interval, and the prediction, a row for each condition."""
+    """Each seed's slope, the mean with its interval, and the prediction: a row per condition."""
     shown = found[:MOST_ROWS]
     points = [{"x": value, "y": place} for place, item in enumerate(shown) for value in item.each]
     means = [{"x": item.start.mean, "y": place} for place, item in enumerate(shown) if item.start]
@@ -148,9 +144,9 @@ def slopes_figure(found: Sequence[Slopes]) -> Figure:
         if item.start and item.start.low is not None
     ]
     theory = [{"x": item.prediction.slope, "y": place} for place, item in enumerate(shown) if item.prediction]
-    labels = [item.condition.name.removeprefix("init ") for item in shown]
+    labels = [item.condition.name.removeprefix("initialization ") for item in shown]
     names = [{"y": place, "t": label} for place, label in enumerate(labels)]
-    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": "slope at initialisation [nats a layer]"}
+    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": "slope at initialization (nats per layer)"}
     x |= {"scale": {"zero": True}, "axis": {"tickCount": 4}}
     scale = {"domain": [-0.6, len(shown) - 0.4], "nice": False, "reverse": True, "zero": False}
     y: dict[str, Any] = {"field": "y", "type": "quantitative", "axis": None, "scale": scale}
@@ -171,8 +167,10 @@ def slopes_figure(found: Sequence[Slopes]) -> Figure:
     longest = max(map(len, labels), default=0)
     padding = {"left": 4 + longest, "right": 12, "top": 3, "bottom": 3}
     spec = {"width": 190, "height": 20 * len(shown) + 8, "padding": padding, "layer": layers}
-    title = "Slope of ln |dLoss/dh| over the layers"
-    description = f"{title} at initialisation: every seed, the mean with its 95 % interval, and the predicted slope."
+    title = "Slope of the activation gradients at initialization"
+    mean = "the mean with its 95% interval" if spans else "the mean"
+    more = f" The first {len(shown)} of {len(found)} conditions are drawn." * (len(found) > len(shown))
+    description = f"{title}: each seed, {mean}, and the predicted slope.{more}"
     keys = [Key("measured: mean and seeds", COLOURS[0], shape="circle"), Key("predicted", COLOURS[1], shape="diamond")]
     svg = drawn("slopes-figure", title, description, spec)
     return Figure("slopes-figure", title, description, svg, slopes_table(found), tuple(keys))
@@ -185,10 +183,12 @@ def _layer(values: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[st
     return {"data": {"values": values}, "mark": mark, "encoding": encoding}
 
 
-def _slopes(condition: Condition) -> Slopes | None:
+def _slopes(condition: Condition, metric: str) -> Slopes | None:
     times: dict[str, list[float]] = {"start": [], "first": [], "last": []}
     for _, trial in condition.trials:
         for when, snapshot in _moments(trial.gradients).items():
+            if when == "last" and trial.status != "finished":
+                continue  # its last snapshot is not the end of training
             norms = snapshot["activation"]
             found = slope(norms, stride_of(trial, len(norms)))
             if found is not None:
@@ -205,11 +205,12 @@ def _slopes(condition: Condition) -> Slopes | None:
         tuple(times["start"]),
         prediction,
         _limit(condition, prediction),
+        condition.excluded(metric),
     )
 
 
 def _moments(snapshots: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The snapshots at initialisation, after the first epoch and at the end, as far as there are any."""
+    """The snapshots at initialization, after the first epoch, and at the end, if available."""
     found: dict[str, Mapping[str, Any]] = {}
     if snapshots and snapshots[0]["step"] == 0:
         found["start"] = snapshots[0]
@@ -248,7 +249,7 @@ def _four(value: float | None) -> str:
 
 
 def predicted_logs(trial: TrialRecord, measured: Sequence[float | None]) -> list[float]:
-    """The predicted profile in decades at the measured layers, laid over the measured one; empty without a prediction."""
+    """The predicted profile in decades, shifted to the mean of the measured one; empty without a prediction."""
     prediction = prediction_of(trial)
     known = [(place, value) for place, value in enumerate(measured) if value is not None]
     if prediction is None or not known or len(prediction.profile) != len(measured):

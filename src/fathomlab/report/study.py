@@ -1,15 +1,24 @@
-"""An experiment as the page needs it: conditions with names that people read, their trials, their numbers."""
+"""An experiment as the page shows it: conditions with readable names, their trials, and their numbers."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from fathomlab.base.labels import DISPLAY_NAMES
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
 DEPTH_KEYS = ("hidden_layers_num", "layers")
-WORDS = {"hidden_layers_num": "depth", "layers_dim": "width", "batch_norm": "batch norm"}
+STATUSES = {
+    "diverged": "diverged",
+    "failed": "failed",
+    "damaged": "corrupted",
+    "running": "pending",
+    "waiting": "pending",
+    "interrupted": "pending",
+    "finished": "without this metric",
+}
 ROLES = {"teacher": "teacher", "baseline": "baseline student", "distilled": "distilled"}
 
 
@@ -18,10 +27,10 @@ class Condition:
     """One condition.
 
     Attributes:
-        name: What people call it, unique in the experiment: "residual, depth 40".
-        series: The name without the depth: "residual"; "" if depth is all that varies.
-        level: The depth as a line of a figure is called: "depth 40", or the whole name where there is no depth.
-        key: The factors without `residual`, to pair conditions that differ in it alone.
+        name: Readable name, unique in the experiment: "residual, depth 40".
+        series: The name without the depth: "residual"; "" if only the depth varies.
+        level: Name of its line in a figure: "depth 40", or the full name if the experiment has no depth.
+        key: The factors except `residual`. Pairs conditions that differ only in it.
         trials: Seed and record of each trial.
     """
 
@@ -34,39 +43,51 @@ class Condition:
 
     @property
     def depth(self) -> int | None:
-        """How many layers, None where the experiment has no depth."""
+        """Number of layers; None if the experiment has no depth."""
         return self.record.depth
 
     @property
     def residual(self) -> bool | None:
-        """Whether it has residual connections; None where that is no factor."""
+        """Whether it has residual connections; None if that is not a factor."""
         return next((value for key, value in self.record.factors.items() if _tail(key) == "residual"), None)
 
     @property
     def parameters(self) -> int | None:
-        """How many numbers the network learns, as its trials tell it."""
+        """Number of trainable parameters, from its trials."""
         return next((trial.parameters for _, trial in self.trials if trial.parameters is not None), None)
 
     def outcomes(self, metric: str) -> dict[int, float]:
-        """The metric at each seed whose trial finished with a number."""
+        """Seed to metric, for each trial that finished with a number."""
         found = {seed: trial.metrics.get(metric) for seed, trial in self.trials if trial.status == "finished"}
         return {seed: value for seed, value in found.items() if value is not None}
 
     def count(self, *statuses: str) -> int:
-        """How many of its trials have one of these statuses."""
+        """Number of its trials with one of these statuses."""
         return sum(trial.status in statuses for _, trial in self.trials)
+
+    def missing(self, metric: str) -> dict[int, str]:
+        """Seed to reason, for each trial without a value of the metric: diverged, failed, corrupted, pending, ..."""
+        present = self.outcomes(metric)
+        return {seed: STATUSES.get(trial.status, trial.status) for seed, trial in self.trials if seed not in present}
+
+    def excluded(self, metric: str) -> str:
+        """Which trials a mean of the metric excludes: "2 of 5 diverged"; "" if it includes all.
+
+        Every mean, interval, band, cell, or count over seeds is shown with this text.
+        """
+        return exclusions(list(self.missing(metric).values()), len(self.trials))
 
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment and its conditions, in the plan's order."""
+    """An experiment and its conditions, in the order of the plan."""
 
     experiment: ExperimentRecord
     conditions: tuple[Condition, ...]
 
     @property
     def metric(self) -> str:
-        """The name of the headline number: declared in the file, never picked afterwards."""
+        """Name of the primary metric: declared in the file, never chosen afterwards."""
         return "best/test/accuracy" if self.experiment.headline == "best" else "test/accuracy"
 
     @property
@@ -82,16 +103,28 @@ class Study:
         return len(depths) > 1 and None not in depths and roles == {"supervised"}
 
     @property
-    def distilled(self) -> tuple[Condition, ...]:
-        """The distilled students."""
-        return tuple(condition for condition in self.conditions if condition.record.role == "distilled")
+    def most_seeds(self) -> int:
+        """The largest number of seeds with a value of the primary metric in one condition."""
+        return max((len(condition.outcomes(self.metric)) for condition in self.conditions), default=0)
 
-    def with_role(self, role: str) -> Condition | None:
-        """The first condition of a role."""
-        return next((condition for condition in self.conditions if condition.record.role == role), None)
+    def with_role(self, role: str) -> tuple[Condition, ...]:
+        """The conditions of a role."""
+        return tuple(condition for condition in self.conditions if condition.record.role == role)
+
+    def partner(self, condition: Condition, role: str) -> Condition | None:
+        """The condition of a role that has the same level of each factor that both have."""
+        factors = condition.record.factors
+        return next(
+            (
+                other
+                for other in self.with_role(role)
+                if all(other.record.factors[key] == factors[key] for key in factors if key in other.record.factors)
+            ),
+            None,
+        )
 
     def residual_pairs(self) -> list[tuple[Condition, Condition]]:
-        """(plain, residual) for all conditions that differ in the shortcuts alone."""
+        """(plain, residual) for all conditions that differ only in the shortcuts."""
         plain = {condition.key: condition for condition in self.conditions if condition.residual is False}
         residual = [condition for condition in self.conditions if condition.residual is True]
         return [(plain[condition.key], condition) for condition in residual if condition.key in plain]
@@ -105,7 +138,7 @@ class Study:
 
 
 def study(store: Store, experiment: ExperimentRecord) -> Study:
-    """An experiment with the records of its trials."""
+    """Read an experiment with the records of its trials."""
     made = Study(experiment, tuple(_condition(store, record) for record in experiment.conditions))
     if not made.has_depths:
         conditions = tuple(replace(item, series="", level=item.name) for item in made.conditions)
@@ -120,8 +153,27 @@ def study(store: Store, experiment: ExperimentRecord) -> Study:
     return Study(experiment, conditions)
 
 
+def factor_name(key: str) -> str:
+    """A factor for readers: "depth", "residual connections", "learning rate"."""
+    tail = _tail(key)
+    return "residual connections" if tail == "residual" else DISPLAY_NAMES.get(tail, tail.replace("_", " "))
+
+
+def exclusions(reasons: Sequence[str], total: int) -> str:
+    """How many of `total` seeds have no value, by reason.
+
+    Example:
+        >>> exclusions(["diverged", "failed", "diverged"], 5), exclusions(["diverged"] * 5, 5), exclusions([], 5)
+        ('2 of 5 diverged, 1 of 5 failed', 'all 5 seeds diverged', '')
+    """
+    counts = Counter(reasons)
+    if len(counts) == 1 and len(reasons) == total > 1:
+        return f"all {total} seeds {reasons[0]}"
+    return ", ".join(f"{number} of {total} {reason}" for reason, number in counts.items())
+
+
 def word(key: str, level: Any) -> str:
-    """A factor's level as people say it: `residual: false` is "plain", `layers_dim: 32` is "width 32"."""
+    """A factor's level for readers: `residual: false` is "plain", `layers_dim: 32` is "width 32"."""
     tail = _tail(key)
     if tail == "residual":
         return "residual" if level else "plain"
@@ -129,7 +181,7 @@ def word(key: str, level: Any) -> str:
         level = "-".join(str(item) for item in cast(list[Any], level))
     if isinstance(level, bool):
         level = "on" if level else "off"
-    return f"{WORDS.get(tail, tail.replace('_', ' '))} {level}"
+    return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level}"
 
 
 def _condition(store: Store, record: ConditionRecord) -> Condition:
@@ -139,7 +191,7 @@ def _condition(store: Store, record: ConditionRecord) -> Condition:
     depth = _depth_words(record.depth, factors)
     return Condition(
         record=record,
-        name=", ".join(role + others + depth) or record.label or "the only condition",
+        name=", ".join(role + others + depth) or record.label or "single condition",
         series=", ".join(role + others),
         level=", ".join(depth),
         key=tuple((key, repr(level)) for key, level in factors.items() if _tail(key) != "residual"),

@@ -1,4 +1,4 @@
-"""Tables that are shown and can be taken along as CSV inside the page itself."""
+"""Tables of a page, with a CSV download embedded in the page."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ class Table:
     """A table of texts.
 
     Attributes:
-        name: Of the file when it is saved, without its ending.
-        columns: Headings; those that begin a row of numbers carry their unit.
-        rows: One text for each column.
-        texts: How many columns at the left hold text rather than numbers.
+        name: File name of the CSV, without extension.
+        columns: Headings, with units in parentheses.
+        rows: One text per column.
+        texts: Number of columns on the left that contain text.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Table:
 
     @property
     def data_uri(self) -> str:
-        """The CSV as an address that needs no server."""
+        """The CSV as a data URI."""
         return "data:text/csv;charset=utf-8," + quote(self.csv, ",;:/-_.~()*!+=@", errors="replace")
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> Table:
-    """A table from any sequences."""
+    """Make a table from any sequences."""
     return Table(name, tuple(columns), tuple(tuple(row) for row in rows), texts)

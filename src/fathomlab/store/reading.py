@@ -156,6 +156,7 @@ def _read_experiment(name: str, folder: Path) -> ExperimentRecord:
         folder=folder,
         cause=faults.first,
         title=str(about.get("title") or name),
+        question=str(about.get("question") or ""),
         source=str(about.get("source") or ""),
         yaml=str(about.get("yaml") or ""),
         overrides=tuple(str(text) for text in as_list(about.get("overrides"))),

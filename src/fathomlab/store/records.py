@@ -84,6 +84,7 @@ class ExperimentRecord:
     folder: Path
     cause: str | None = None
     title: str = ""
+    question: str = ""
     source: str = ""
     yaml: str = ""
     overrides: tuple[str, ...] = ()

@@ -96,7 +96,7 @@ def contents(factors: dict[str, Any], seed: int, also: dict[str, Any]) -> dict[s
         "probes": {"gradients": {"at": ["init", 1, "epochs"], "examples": 128}} if "layers" in also else {},
     }
     if also.get("role") == "distilled":
-        made["distillation"] = {"alpha": factors["distillation.alpha"], "temperature": 3.0}
+        made["distillation"] = {"alpha": factors.get("distillation.alpha", 0.5), "temperature": 3.0}
     return made
 
 

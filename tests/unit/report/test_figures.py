@@ -1,4 +1,4 @@
-"""The parts of a figure: thinning, pictures of numbers, SVG made slim, numbers and tables as text."""
+"""The parts of a figure: thinning, images of numbers, SVG size, and numbers and tables as text."""
 
 import base64
 import csv
@@ -73,8 +73,8 @@ def test_an_svg_is_renamed_rounded_and_described():
     )
 
 
-def test_numbers_are_printed_as_people_expect():
-    """Signs, no minus zero, per cent, durations, thousands."""
+def test_numbers_have_signs_units_and_commas():
+    """Signs, no minus zero, percentages, durations, thousands."""
     assert [signed(value) for value in (0.5, -0.5, -0.001, 0.0)] == ["+0.50", "\u22120.50", "0.00", "0.00"]
     assert [plain(value) for value in (-0.001, -1.5, None)] == ["0.00", "-1.50", ""]
     assert percent(0.98126) == "98.13"
@@ -88,7 +88,8 @@ def test_numbers_are_printed_as_people_expect():
         "",
     ]
     assert (count(1, "trial"), count(2, "trial")) == ("1\u00a0trial", "2\u00a0trials")
-    assert (grouped("21282122"), grouped("-3.5")) == ("21\u202f282\u202f122", "-3.5")
+    assert (grouped("21282122"), grouped("-3.5")) == ("21,282,122", "-3.5")
+    assert count(1200, "trial") == "1,200\u00a0trials"
 
 
 @pytest.mark.parametrize(
@@ -97,13 +98,13 @@ def test_numbers_are_printed_as_people_expect():
         ("model.params.residual", False, "plain"),
         ("model.params.residual", True, "residual"),
         ("model.params.layers_dim", 32, "width 32"),
-        ("model.params.layers", [3, 4, 6, 3], "layers 3-4-6-3"),
+        ("model.params.layers", [3, 4, 6, 3], "blocks 3-4-6-3"),
         ("model.params.batch_norm", True, "batch norm on"),
         ("training.optimizer", "SGD", "optimizer SGD"),
     ],
 )
-def test_levels_have_names(key: str, level: object, expected: str):
-    """As people say them."""
+def test_word_names_a_level(key: str, level: object, expected: str):
+    """Readable names of factors and levels."""
     assert word(key, level) == expected
 
 
