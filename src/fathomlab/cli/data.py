@@ -70,5 +70,6 @@ def data_import(
 
 def _skipped(report: "ImportReport") -> list[str]:
     return [
-        f"Skipped {count(entry.count, 'file')}: {entry.reason}, such as {entry.example}" for entry in report.skipped
+        f"Skipped {entry.count:,} {'file' if entry.count == 1 else 'files'}: {entry.reason}, such as {entry.example}"
+        for entry in report.skipped
     ]

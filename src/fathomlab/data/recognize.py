@@ -117,7 +117,8 @@ def recognize(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
         return (Content(targets, read_at_most(path, size)),), UNPUBLISHED
     if contents := _pickle_contents(path, size, head):
         return contents, UNPUBLISHED
-    return (), UNPUBLISHED if pinned else OTHER
+    rows = any(target.pin.name.endswith(".bin") for target in pinned)  # without a header, only the size tells
+    return (), UNPUBLISHED if rows else OTHER
 
 
 def _idx_targets(head: bytes, size: int | None = None) -> tuple[Target, ...]:
