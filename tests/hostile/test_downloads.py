@@ -81,6 +81,7 @@ def layout(monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
         monkeypatch.delenv(name.upper(), raising=False)
     real: Any = mirrors.download_files
     monkeypatch.setattr(folder_module, "download_files", lambda *arguments: real(*arguments, "http"))
+    monkeypatch.setattr(mirrors, "CONNECT_SECONDS", 60.0)  # a busy machine may need more than two seconds
     Slow.requests.clear()
     Slow.released.set()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.catalogue import check_options
 from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
@@ -11,12 +11,13 @@ from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
 from fathomlab.data.fashion_mnist import FashionMnist
 from fathomlab.data.folder import data_folder, locate, obtain, usable
-from fathomlab.data.importing import ImportReport
-from fathomlab.data.importing import import_folder as _import_folder
 from fathomlab.data.mnist import Mnist
 from fathomlab.data.mnist_sample import MnistSample
 from fathomlab.data.shapes import Shapes
 from fathomlab.data.table import DataSet, Split
+
+if TYPE_CHECKING:
+    from fathomlab.data.importing import ImportReport
 
 DATASETS: dict[str, type[DataSet]] = {
     "mnist": Mnist,
@@ -103,13 +104,15 @@ def download(name: str, folder: Path | None = None) -> Path:
     return obtain(component.facts, component.layout, data_folder(folder))
 
 
-def import_folder(source: Path, destination: Path | None = None) -> ImportReport:
+def import_folder(source: Path, destination: Path | None = None) -> "ImportReport":
     """Verify and import the supported datasets in `source`, such as folders of torchvision or Keras.
 
     Raises:
         UserError: If nothing was recognized, or a file is not the published one.
     """
-    return _import_folder(source, data_folder(destination))
+    from fathomlab.data import importing
+
+    return importing.import_folder(source, data_folder(destination))
 
 
 def _bare(text: str) -> str:

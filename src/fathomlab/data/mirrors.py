@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from fathomlab.base.files import sync_folder
 from fathomlab.data.archive import extract
 from fathomlab.data.table import Facts, Layout, Remote
@@ -58,6 +56,8 @@ def download_files(
         Refused: If no mirror returned a file.
         OSError: If the folder cannot be written.
     """
+    from filelock import FileLock
+
     folder.mkdir(parents=True, exist_ok=True)
     causes: list[str] = []
     with FileLock(folder / ".download.lock"):  # released by the operating system if the process is killed
