@@ -3,15 +3,12 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from fathomlab.cli.options import Json, count, print_json
 from fathomlab.config.plain import printable
-
-if TYPE_CHECKING:
-    from fathomlab.data.importing import ImportReport
 
 app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 
@@ -55,21 +52,14 @@ def data_import(
     report = data.import_folder(folder)
     if as_json:
         print_json([asdict(file) | {"source": str(file.source)} for file in report.files])
-        for line in _skipped(report):
-            print(printable(line), file=sys.stderr)
+        for entry in report.skipped:
+            print(printable(str(entry)), file=sys.stderr)
         return
     for file in report.files:
         checksum = "published checksum" if file.official else "not the published checksum, listed in SHA256SUMS"
         print(f"{file.name}: {printable(str(file.source))} -> {file.file} ({checksum})")
-    for line in _skipped(report):
-        print(printable(line))
+    for entry in report.skipped:
+        print(printable(str(entry)))
     print(f"Imported {count(len(report.files), 'file')} into {report.folder}.")
     for name, missing in report.missing.items():
         print(f"{name}: still missing {', '.join(missing)}" if missing else f"{name}: complete")
-
-
-def _skipped(report: "ImportReport") -> list[str]:
-    return [
-        f"Skipped {entry.count:,} {'file' if entry.count == 1 else 'files'}: {entry.reason}, such as {entry.example}"
-        for entry in report.skipped
-    ]

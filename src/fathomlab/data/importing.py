@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from fathomlab.data.recognize import (
     read_at_most,
     recognize,
 )
-from fathomlab.data.scan import Skips, scan_folder
+from fathomlab.data.scan import Skipped, Skips, scan_folder
 from fathomlab.data.verify import SUMS, vouch, vouched
 
 DUPLICATE = "another copy of a file that was imported"
@@ -36,15 +37,6 @@ class ImportedFile:
     file: str
     source: Path
     official: bool
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Files that were not imported for the same reason, with one of them as an example."""
-
-    reason: str
-    count: int
-    example: Path
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,11 @@ class ImportReport:
     skipped: tuple[Skipped, ...]
     missing: dict[str, tuple[str, ...]]
 
+    @property
+    def skip_count(self) -> int:
+        """Number of skipped files and folders."""
+        return sum(entry.count for entry in self.skipped)
+
 
 def import_folder(source: Path, destination: Path) -> ImportReport:
     """Find supported datasets below `source`, verify them, and write them into the data folder `destination`.
@@ -79,35 +76,23 @@ def import_folder(source: Path, destination: Path) -> ImportReport:
     if not os.path.isdir(source):  # also False for impossible names
         raise UserError("no-such-folder", f"{source}: not a directory. Name the folder that contains the dataset.")
     run = _Import(source, destination)
-    try:
-        run.import_all()
-    except OSError as error:
-        where = error.filename or destination
-        raise UserError(
-            "unwritable-folder", f"{where}: cannot be written: {error.strerror or error}. Set FATHOMLAB_DATA."
-        ) from None
-    skipped = tuple(
-        Skipped(reason, count, run.skips.examples[reason]) for reason, count in run.skips.counts.most_common()
-    )
+    run.import_all()
+    report = ImportReport(destination, tuple(run.files), run.skips.listed(), run.missing())
     if run.rejected:
-        raise UserError(run.rejected[0].code, _rejection(source, run.rejected, len(run.files)))
+        raise UserError(run.rejected[0].code, "\n".join(_rejection(source, run.rejected, report)))
     if not run.files:
-        reasons = "; ".join(f"{entry.count:,} {entry.reason}, such as {entry.example}" for entry in skipped)
-        raise UserError(
-            "nothing-to-import",
-            f"{source}: no supported dataset found. Skipped: {reasons or 'nothing, the folder is empty'}.\n"
-            f"  Supported: {', '.join(facts.title for facts, _ in layouts())}.",
-        )
-    return ImportReport(destination, tuple(run.files), skipped, run.missing())
+        lines = [f"{source}: no supported dataset found.", *(f"  {entry}" for entry in report.skipped)]
+        lines.append(f"  Supported: {', '.join(facts.title for facts, _ in layouts())}.")
+        raise UserError("nothing-to-import", "\n".join(lines))
+    return report
 
 
-def _rejection(source: Path, rejected: list[UserError], imported: int) -> str:
-    lines = [str(error) for error in rejected[:MAX_LISTED]]
+def _rejection(source: Path, rejected: list[UserError], report: ImportReport) -> Iterator[str]:
+    yield from map(str, rejected[:MAX_LISTED])
     if len(rejected) > MAX_LISTED:
-        lines.append(f"{source}: {len(rejected) - MAX_LISTED:,} more files like these.")
-    if imported:
-        lines.append(f"{source}: {imported} other files were imported.")
-    return "\n".join(lines)
+        yield f"{source}: {len(rejected) - MAX_LISTED:,} more files were rejected."
+    yield f"{source}: {len(report.files):,} imported, {len(rejected):,} rejected, {report.skip_count:,} skipped."
+    yield from (f"  {entry}" for entry in report.skipped)
 
 
 @dataclass
@@ -158,10 +143,15 @@ class _Import:
             self.skips.add(reason, path)
         elif {target.piece for target in named.targets} <= self.pieces:
             self.skips.add("other contents under the name of a file that was imported", path)
+        elif size > MAX_BYTES:
+            self.rejected.append(
+                UserError("checksum-mismatch", f"{path}: larger than every published file: {size:,} bytes. Rename it.")
+            )
         else:
             try:
-                contents = named.read(path, size)
-                digest = hashlib.sha256(read_at_most(path, size)).hexdigest()
+                data = read_at_most(path, size)
+                contents = named.read(path, data)
+                digest = hashlib.sha256(data).hexdigest()
                 if digest not in vouched(path, self.source):
                     self.rejected.append(_mismatch(path, contents[0], digest))
                     return
@@ -187,13 +177,22 @@ class _Import:
 
     def _write(self, target: Target, content: Content) -> None:
         folder = self.destination / target.layout.folders[0]
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / target.pin.name, content.data)
-        if content.published is None:
-            vouch(folder, {target.pin.name: content.sha256})
-        for located in locate(
-            target.layout, self.destination
-        ):  # a corrupted file of another spelling would be preferred
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(folder / target.pin.name, content.data)
+            if content.published is None:
+                vouch(folder, {target.pin.name: content.sha256})
+            self._quarantine(target)
+        except OSError as error:
+            raise UserError(
+                "unwritable",
+                f"{folder / target.pin.name}: cannot be written: {error.strerror or error}. "
+                "Free the disk, or set FATHOMLAB_DATA to another folder.",
+            ) from None
+
+    def _quarantine(self, target: Target) -> None:
+        """Rename a corrupted file of another spelling, which would be preferred to the imported file."""
+        for located in locate(target.layout, self.destination):
             if target.pin in located.piece and located.path and usable(located, self.destination) == "corrupted":
                 os.replace(located.path, located.path.with_name(f"{located.path.name}.corrupt"))
 
@@ -215,28 +214,23 @@ class _Named:
     """What the name of a file says: the files that it may be, and how to read it."""
 
     targets: tuple[Target, ...]
-    read: Callable[[Path, int], tuple[Content, ...]]
+    read: Callable[[Path, bytes], tuple[Content, ...]]
 
 
 def _named(path: Path) -> _Named | None:
     name = published_name(path.name)
     folder = f"{path.parent.name}/{path.name}".replace("\\", "/").lower().split("/")[-2]
-    targets = [target for target in all_targets() if target.facts.name != "cifar-100" or "100" in folder]
+    cifar100 = re.search(r"cifar[-_ ]?100", folder)  # its files have the common names train and test
+    targets = [target for target in all_targets() if target.facts.name != "cifar-100" or cifar100]
     same = [target for target in targets if target.pin.name == name]
     if same:  # MNIST and Fashion-MNIST share their names
         likely = same[-1 if "fashion" in str(path).lower() else 0]
-        return _Named((likely,), lambda path, size: (Content((likely,), _bounded(path, size)),))
+        return _Named((likely,), lambda _, data: (Content((likely,), data),))
     if name == "mnist.npz":
         return _Named(tuple(target for target in targets if target.facts.name == "mnist"), keras_contents)
     pickled = tuple(target for target in targets if target.pin.name == f"{name}.bin")
     if not pickled:
         return None
     return _Named(
-        pickled, lambda path, size: tuple(Content(pickled, content.data) for content in pickle_contents(path, size))
+        pickled, lambda path, data: tuple(Content(pickled, content.data) for content in pickle_contents(path, data))
     )
-
-
-def _bounded(path: Path, size: int) -> bytes:
-    if size > MAX_BYTES:
-        raise UserError("checksum-mismatch", f"{path}: larger than every published file ({size:,} bytes).")
-    return read_at_most(path, size)

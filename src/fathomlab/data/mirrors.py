@@ -82,8 +82,7 @@ def manual_steps(facts: Facts, layout: Layout, root: Path, names: Set[str], caus
     target = root / layout.folders[0]
     lines = [f"{facts.title}: {len(names)} of {len(layout.pieces)} files are missing or corrupted in {root}."]
     lines += [f"  {cause}" for cause in causes]
-    command = f"fathomlab data download {facts.name}" if layout.remotes[0].members else "fathomlab data list"
-    lines.append(f"  To install manually, download these files and run: {command}")
+    lines.append("  To install manually, download these files and rerun the command:")
     for remote in layout.remotes:
         if not names & {remote.pin.name, *(pin.name for _, pin in remote.members)}:
             continue

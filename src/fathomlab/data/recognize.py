@@ -158,7 +158,7 @@ def _zip_contents(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
     if not {f"{key}.npy" for key in KERAS_KEYS} <= names:
         return (), ZIP
     try:
-        return keras_contents(path, size), UNPUBLISHED
+        return keras_contents(path, read_at_most(path, size)), UNPUBLISHED
     except UserError:
         return (), OTHER
 
@@ -181,14 +181,17 @@ def _gzip_contents(path: Path, size: int, head: bytes) -> tuple[tuple[Content, .
     return ((Content(targets, data),), UNPUBLISHED) if len(data) == expected else ((), UNPUBLISHED)
 
 
-def keras_contents(path: Path, size: int) -> tuple[Content, ...]:
-    """The four arrays of Keras' `mnist.npz`, written as IDX files.
+def keras_contents(path: Path, data: bytes) -> tuple[Content, ...]:
+    """Return the four arrays of Keras' `mnist.npz` as IDX files.
+
+    Args:
+        path: Name of the file, for the message.
+        data: Its bytes.
 
     Raises:
         UserError: If the file contains anything else.
     """
     try:
-        data = read_at_most(path, size)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise ValueError("it is larger than MNIST")
@@ -219,18 +222,21 @@ def _pickle_contents(path: Path, size: int, head: bytes) -> tuple[Content, ...]:
     if not any(0.9 * pin.size <= size <= 4 * pin.size for pin in pins):  # old protocols escape some bytes
         return ()
     try:
-        return pickle_contents(path, size)
+        return pickle_contents(path, read_at_most(path, size))
     except UserError:
         return ()
 
 
-def pickle_contents(path: Path, size: int) -> tuple[Content, ...]:
-    """A pickled batch of CIFAR-10, or a pickled half of CIFAR-100, written as rows.
+def pickle_contents(path: Path, data: bytes) -> tuple[Content, ...]:
+    """Return a pickled batch of CIFAR-10, or a pickled half of CIFAR-100, as rows.
+
+    Args:
+        path: Name of the file, for the message.
+        data: Its bytes.
 
     Raises:
         UserError: If the file contains anything else. Nothing in it is executed.
     """
-    data = read_at_most(path, size)
     batch = read_batch(data, str(path))
     pixels = batch.get("data")
     fine = "fine_labels" in batch

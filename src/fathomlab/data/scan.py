@@ -1,5 +1,6 @@
 """Lists the files below a folder. Links are followed, but never in a circle and never out of bounds."""
 
+import contextlib
 import os
 import stat
 from collections import Counter
@@ -12,9 +13,23 @@ MAX_DEPTH = 32
 MAX_ENTRIES = 100_000
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """Files or folders that were not used for the same reason, with one of them as an example."""
+
+    reason: str
+    count: int
+    example: Path
+
+    def __str__(self) -> str:
+        """One line for people."""
+        noun = "entry" if self.count == 1 else "entries"
+        return f"Skipped {self.count:,} {noun} ({self.reason}), such as {self.example}"
+
+
 @dataclass
 class Skips:
-    """Counts what was not used, by reason, with one example for each reason."""
+    """Counts what was not used, by reason."""
 
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, Path] = field(default_factory=dict)
@@ -23,6 +38,10 @@ class Skips:
         """Count `path` under `reason`."""
         self.counts[reason] += 1
         self.examples.setdefault(reason, path)
+
+    def listed(self) -> tuple[Skipped, ...]:
+        """Return all reasons, the most frequent first."""
+        return tuple(Skipped(reason, count, self.examples[reason]) for reason, count in self.counts.most_common())
 
 
 def scan_folder(source: Path, skips: Skips) -> list[tuple[Path, int]]:
@@ -38,7 +57,10 @@ def scan_folder(source: Path, skips: Skips) -> list[tuple[Path, int]]:
         UserError: If there are more than MAX_ENTRIES files and folders.
     """
     files: list[tuple[Path, int]] = []
-    seen = {_identity(folder, folder.stat()) for folder in (source, *source.resolve().parents)}
+    seen = set()
+    for folder in (source, *source.resolve().parents):
+        with contextlib.suppress(OSError):
+            seen.add(_identity(folder, folder.stat()))
     pending = [(source, 0)]
     entries = 0
     while pending:
