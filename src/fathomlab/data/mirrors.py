@@ -82,7 +82,7 @@ def manual_steps(facts: Facts, layout: Layout, root: Path, names: Set[str], caus
     target = root / layout.folders[0]
     lines = [f"{facts.title}: {len(names)} of {len(layout.pieces)} files are missing or corrupted in {root}."]
     lines += [f"  {cause}" for cause in causes]
-    lines.append("  To install manually, download these files and rerun the command:")
+    lines.append(f"  To install manually, download these files and run: fathomlab data download {facts.name}")
     for remote in layout.remotes:
         if not names & {remote.pin.name, *(pin.name for _, pin in remote.members)}:
             continue
