@@ -60,14 +60,17 @@ def run_packs(packs: Sequence[Sequence[Trial]], where: Where, workers: int, emit
     """
     if workers == 1 or len(packs) == 1:
         from fathomlab.run.pack import Order, train_pack
-        from fathomlab.run.settings import computing
+        from fathomlab.run.settings import run_isolated
 
         order = Order(where.root, where.device, where.logging, where.checkpoint_seconds, lambda: stop.signum)
-        with computing():
+
+        def train() -> None:
             for pack in packs:
                 if stop.signum is not None:
                     raise Stopped(stop.signum)
                 train_pack(pack, order, emit)
+
+        run_isolated(train)
         return
     with _workers(min(workers, len(packs)), where.lock) as pool:
         stop.tell = lambda: pool.events.put((-1, {"event": "stop"}))
