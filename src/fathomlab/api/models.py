@@ -11,21 +11,27 @@ if TYPE_CHECKING:
 
 
 def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
-    """A torch module that maps a batch of images to logits, with the initial values of `seed`.
+    """Build a torch module that maps a batch of images to logits, with the initial values of `seed`.
+
+    The parameters are float32, rounded from the float64 values that a trial of the same model and seed starts from. The caller's
+    default dtype, default device, and inference mode do not affect them.
 
     Args:
-        model: `{"type": ..., "params": ...}` as in an experiment file. The images are those of the model's own default
-            data set (28 x 28 for an MLP of 784 inputs, 3 x 32 x 32 for a CNN).
+        model: `{"type": ..., "params": ...}` as in an experiment file. The image shape is that of the model's default dataset:
+            1 x 1 x `input_size` for an MLP, 3 x 32 x 32 for a CNN. Other shapes cannot be chosen here.
+        seed: The random seed of the initial values.
 
     Raises:
-        ConfigError: Every problem of the options at once.
+        ConfigError: Lists every problem of the options.
     """
     from fathomlab.models.module import Module
+    from fathomlab.run.settings import computing
 
     problems: list[Problem] = []
     part = build_part(model, problems)
     if part is None:
         raise ConfigError("the model", problems)
-    if hasattr(part, "input_size"):
-        return Module(part.normal_form().build((1, 1, part.input_size)), seed)
-    return Module(architecture({**model, "params": model.get("params") or {}}, part.data), seed)
+    with computing():
+        if hasattr(part, "input_size"):
+            return Module(part.normal_form().build((1, 1, part.input_size)), seed)
+        return Module(architecture({**model, "params": model.get("params") or {}}, part.data), seed)

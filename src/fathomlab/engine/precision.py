@@ -24,7 +24,8 @@ def storage(precision: str) -> torch.dtype:
 def products(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """The context in which forward passes run: autocast to bf16, or nothing."""
     if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        # No cache of cast weights: torch clears it only when the outermost autocast ends, and the caller's may never do so.
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     return nullcontext()
 
 

@@ -1,42 +1,38 @@
-"""The state of the process in which networks train: forced before training, restored afterward.
+"""Forces every process-wide setting that could change a trial's numbers, and restores the caller's values afterwards.
 
-Nothing that a caller has set may enter a trial, and nothing that training sets may stay. torch keeps a part of its state per
-thread (gradient and inference mode, autocast, default device, function and dispatch modes, saved-tensor hooks, flushing of
-denormal numbers), and so does NumPy (error handling). `run_isolated` therefore trains in a new thread, where all of these have
-their defaults. The rest is process-wide; `computing` sets it and puts it back.
+A notebook may train inside `torch.autocast`, with gradients disabled, or after `numpy.seterr(all="raise")`. None of that may
+enter a trial, and training must leave all of it as it was. `run_isolated` trains in a new thread, where settings that belong
+to a thread have their defaults, known or not. `computing` forces what belongs to the process, and every thread's setting that
+torch or NumPy can name, so that models are also built and tested under it. Each private function covers one group.
 """
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch.overrides import _pop_mode as pop_function_mode
+from torch.overrides import _push_mode as push_function_mode
+from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
 
 T = TypeVar("T")
-# torch keeps the precision of fp32 operations per backend and operation; entries inherit from those above them
-PRECISIONS = (
+PRECISIONS = (  # backends before their operations, because operations inherit
     ("generic", "all"),
-    *((backend, operation) for backend in ("mkldnn", "cuda") for operation in ("all", "matmul", "conv", "rnn")),
+    ("mkldnn", "all"),
+    ("cuda", "all"),
+    *((backend, operation) for backend in ("mkldnn", "cuda") for operation in ("matmul", "conv", "rnn")),
 )
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One process-wide setting: how it is read and written, and its value while networks train."""
-
-    read: Callable[[], Any]
-    write: Callable[[Any], object]
-    value: Any
-
-
 def run_isolated(function: Callable[[], T]) -> T:
-    """Call `function` in a new thread with the settings for training; returns its result or raises its error.
+    """Call `function` in a new thread with the settings for training; return its result or raise its error.
 
-    The caller's thread waits. It still handles signals, so Ctrl-C asks for a checkpoint as usual.
+    The caller's thread waits. It still handles signals, so that Ctrl-C requests a checkpoint as usual.
     """
 
     def call() -> T:
@@ -49,103 +45,149 @@ def run_isolated(function: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
-    """Set everything that can change a trial's numbers, and restore it on exit.
+    """Compute with one thread, flushed denormals, deterministic kernels, and default settings for everything else.
 
-    One thread per process: results depend on the number, and several processes fill the cores. Denormal numbers are flushed:
-    plain deep networks have squared gradients of 1e-36 and below, on which arithmetic is up to 30 times slower. Kernels are
-    deterministic, and fp32 means fp32: torch would use TF32 (10 bits of mantissa) for convolutions on CUDA devices.
-    Warnings do not become errors.
+    Results depend on the number of threads, and several processes share the cores. Plain deep networks have squared gradients
+    below 1e-36, and arithmetic on denormals is up to 30 times slower. Operations that may differ from call to call raise an
+    error; on a CUDA device torch warns instead. On CUDA, fp32 means fp32: TF32 has only ten bits of mantissa.
     """
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts, so it has to stay
-    settings = _settings()
-    saved = [setting.read() for setting in settings]
-    denormals = _denormals_flushed()
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        try:
-            for setting in settings:
-                setting.write(setting.value)
-            torch.set_flush_denormal(True)
-            yield
-        finally:
-            torch.set_flush_denormal(denormals)
-            for setting, value in zip(settings, saved, strict=True):
-                setting.write(value)
+    with contextlib.ExitStack() as stack:
+        for settings in (_modes, _autograd, _formats, _kernels, _processor, _python):
+            stack.enter_context(settings())
+        yield
 
 
 def deterministic() -> str:
-    """The mode that provenance names: `strict`, `warned`, or `off`."""
+    """The mode that provenance records: `strict`, `warned`, or `off`."""
     if not torch.are_deterministic_algorithms_enabled():
         return "off"
     return "warned" if torch.is_deterministic_algorithms_warn_only_enabled() else "strict"
 
 
-def _settings() -> list[Setting]:
-    """All process-wide settings, in the order in which they are written."""
-    backends: Any = torch.backends
-    fills: Any = torch.utils.deterministic  # type: ignore[attr-defined]
-    cudnn, mkldnn, nnpack = backends.cudnn, backends.mkldnn, backends.nnpack
-    warn_only = torch.cuda.is_available()
-    precisions = {key: value if value == "none" else "ieee" for key, value in _fp32_precisions().items()}
-    return [
-        Setting(torch.get_num_threads, torch.set_num_threads, 1),
-        Setting(torch.get_default_dtype, torch.set_default_dtype, torch.float32),
-        Setting(
-            lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
-            lambda value: torch.set_anomaly_enabled(*value),
-            (False, True),
-        ),
-        Setting(
-            lambda: (
-                torch.are_deterministic_algorithms_enabled(),
-                torch.is_deterministic_algorithms_warn_only_enabled(),
-            ),
-            lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
-            (True, warn_only),
-        ),
-        _attribute(fills, "fill_uninitialized_memory", False),
-        _attribute(cudnn, "enabled", True),
-        _attribute(cudnn, "deterministic", True),
-        _attribute(cudnn, "benchmark", False),
-        _attribute(mkldnn, "enabled", True),
-        Setting(lambda: torch._C._get_nnpack_enabled(), lambda value: nnpack.set_flags(value), True),  # pyright: ignore[reportAttributeAccessIssue]
-        Setting(_matmul_precision, _set_matmul_precision, "highest"),
-        Setting(_fp32_precisions, _set_fp32_precisions, precisions),
-    ]
+def flushes_denormals() -> bool:
+    """Whether this thread flushes denormals. torch has no getter; Python's own arithmetic obeys the same flag."""
+    return sys.float_info.min * 0.5 == 0.0
 
 
-def _attribute(module: Any, name: str, value: Any) -> Setting:
-    return Setting(lambda: getattr(module, name), lambda new: setattr(module, name, new), value)
-
-
-def _denormals_flushed() -> bool:
-    """torch sets this flag of the processor and cannot read it."""
-    return float(torch.tensor([1e-40], dtype=torch.float32, device="cpu") * 1.0) == 0.0
-
-
-def _matmul_precision() -> str | None:
-    """The older of torch's two settings; None if the newer one contradicts it, so that torch refuses to say."""
+@contextlib.contextmanager
+def _forced(read: Callable[[], Any], write: Callable[[Any], object], value: Any) -> Iterator[None]:
+    """Write `value`, and write back afterwards what `read` returned."""
+    before = read()
+    write(value)
     try:
-        return torch.get_float32_matmul_precision()
-    except RuntimeError:
-        return None
+        yield
+    finally:
+        write(before)
 
 
-def _set_matmul_precision(value: str | None) -> None:
-    if value not in (None, _matmul_precision()):  # writing it also writes entries of the newer setting
-        torch.set_float32_matmul_precision(value)
+@contextlib.contextmanager
+def _modes() -> Iterator[None]:
+    """No function or dispatch modes: `torch.set_default_device` and `with torch.device(...)` are such modes."""
+    with contextlib.ExitStack() as stack:
+        if torch._C._len_torch_dispatch_stack():
+            stack.enter_context(without_dispatch_modes())
+        for _ in range(torch._C._len_torch_function_stack()):
+            stack.callback(push_function_mode, pop_function_mode())
+        yield
 
 
-def _fp32_precisions() -> dict[tuple[str, str], str]:
-    read: Any = torch._C._get_fp32_precision_getter  # pyright: ignore[reportAttributeAccessIssue]
-    return {key: read(*key) for key in PRECISIONS}
+@contextlib.contextmanager
+def _autograd() -> Iterator[None]:
+    """Gradients enabled; no inference mode, autocast, anomaly detection, or hooks on saved tensors."""
+    hooks: Any = getattr(torch._C, "_autograd")  # noqa: B009 - its stubs do not name it
+    anomaly = torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            # The context manager `torch.autocast` would keep an outer cache of cast weights alive for the whole training.
+            stack.callback(torch.set_autocast_enabled, device, torch.is_autocast_enabled(device))
+            torch.set_autocast_enabled(device, False)
+        stack.callback(torch.autograd.set_detect_anomaly, *anomaly)
+        torch.autograd.set_detect_anomaly(False)
+        while (pair := hooks._top_saved_tensors_default_hooks(True)) is not None:
+            stack.callback(hooks._push_saved_tensors_default_hooks, *pair)
+            hooks._pop_saved_tensors_default_hooks()
+        yield
 
 
-def _set_fp32_precisions(values: dict[tuple[str, str], str]) -> None:
-    """Write what differs, from the general to the particular, so that inherited values stay inherited."""
-    read: Any = torch._C._get_fp32_precision_getter  # pyright: ignore[reportAttributeAccessIssue]
-    write: Any = torch._C._set_fp32_precision_setter  # pyright: ignore[reportAttributeAccessIssue]
-    for key, value in values.items():
-        if read(*key) != value:
-            write(*key, value)
+@contextlib.contextmanager
+def _formats() -> Iterator[None]:
+    """float32 by default, and products in full float32: no TF32, no bf16 inside."""
+    get: Callable[..., str] = torch._C._get_fp32_precision_getter
+    put: Callable[..., object] = torch._C._set_fp32_precision_setter
+    cudnn: Any = torch.backends.cudnn
+    with _forced(torch.get_default_dtype, torch.set_default_dtype, torch.float32):
+        saved = {}
+        for key in PRECISIONS:  # parents first: a child without a value of its own shows its parent's
+            saved[key] = get(*key)
+            put(*key, "none")
+        try:
+            tf32 = bool(cudnn.allow_tf32)
+        except RuntimeError:  # torch refuses to name it while it contradicts the value that was just cleared
+            tf32 = True
+        matmul = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        put("mkldnn", "conv", "ieee")
+        cudnn.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(matmul)
+            cudnn.allow_tf32 = tf32
+            for key in PRECISIONS:
+                put(*key, saved[key])
+
+
+@contextlib.contextmanager
+def _kernels() -> Iterator[None]:
+    """Deterministic algorithms, and the libraries that torch uses by default."""
+    cuda = torch.cuda.is_available()
+    strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with contextlib.ExitStack() as stack:
+        stack.callback(torch.use_deterministic_algorithms, strict[0], warn_only=strict[1])
+        torch.use_deterministic_algorithms(True, warn_only=cuda)
+        for holder, name, value in (
+            (torch.utils.deterministic, "fill_uninitialized_memory", False),  # type: ignore[attr-defined]
+            (torch.backends.cudnn, "enabled", True),
+            (torch.backends.cudnn, "deterministic", True),
+            (torch.backends.cudnn, "benchmark", False),
+            (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", True),
+            (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True),
+        ):
+            stack.callback(setattr, holder, name, getattr(holder, name))
+            setattr(holder, name, value)
+        flags: Any = torch._C
+        stack.enter_context(_forced(flags._get_mkldnn_enabled, flags._set_mkldnn_enabled, True))
+        stack.enter_context(_forced(flags._get_mkldnn_deterministic, flags._set_mkldnn_deterministic, False))
+        stack.enter_context(_forced(flags._get_nnpack_enabled, flags._set_nnpack_enabled, True))
+        if "torch._dynamo" in sys.modules:  # otherwise nobody has set a stance, and loading it takes seconds
+            stack.enter_context(torch.compiler.set_stance("default"))
+        yield
+
+
+@contextlib.contextmanager
+def _processor() -> Iterator[None]:
+    """One thread, and denormals flushed."""
+    with (
+        _forced(torch.get_num_threads, torch.set_num_threads, 1),
+        _forced(flushes_denormals, torch.set_flush_denormal, True),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _python() -> Iterator[None]:
+    """Warnings that stay warnings, NumPy's default error state, and the environment variable that cuBLAS reads."""
+    name = "CUBLAS_WORKSPACE_CONFIG"  # read when CUDA starts; without it, products may differ from call to call
+    added = torch.cuda.is_available() and name not in os.environ
+    if added:
+        os.environ[name] = ":4096:8"
+    try:
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), warnings.catch_warnings():
+            filters: Any = warnings.filters
+            filters[:] = [entry for entry in filters if entry[0] != "error"]
+            yield
+    finally:
+        if added:
+            os.environ.pop(name, None)
