@@ -29,8 +29,9 @@ WEIGHTS = ("checkpoint.safetensors", "best.safetensors")
 
 
 def surroundings() -> dict[str, str]:
-    """What bits rest on besides the code; elsewhere numbers agree but for rounding."""
-    return {"torch": torch.__version__, "processor": provenance.hardware()["cpu"]}
+    """What bits depend on in addition to the code. Elsewhere, numbers agree up to rounding."""
+    kernels = torch.backends.cpu.get_cpu_capability()
+    return {"torch": torch.__version__, "instructions": provenance.instructions(), "kernels": kernels}
 
 
 def findings(runs: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Conv2d, Layer, Layers, Linear, Residual, Shape, shape_after
+from fathomlab.models.network import convolve
 
 LARGEST_ERROR = 0.02
 WORTHWHILE = 1.2
@@ -118,7 +119,6 @@ def _forward_backward(layer: Linear | Conv2d, inputs: list[Tensor]) -> list[Tens
     if isinstance(layer, Linear):
         out = F.linear(x, weight)
     else:
-        maps = x.contiguous(memory_format=torch.channels_last)
-        out = F.conv2d(maps, weight, None, layer.stride, layer.kernel // 2)
+        out = convolve(layer, x.contiguous(memory_format=torch.channels_last), weight, 1)
     slope = torch.ones_like(out)
     return [out.detach(), *torch.autograd.grad(out, inputs, slope)]

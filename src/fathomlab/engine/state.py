@@ -98,8 +98,13 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
 
 
 def _laid_out(value: Tensor) -> Tensor:
-    """Kernels (k, o, i, h, w) with the channels last in memory, as convolutions read them and give their gradients."""
-    return value if value.dim() < 5 else value.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+    """Kernels (k, o, i, h, w) with the channels last in memory, as convolutions read them and return their gradients.
+
+    Kernels with one output stay as they are: torch refuses the gradient of some of them in this layout.
+    """
+    if value.dim() < 5 or value.shape[1] == 1:
+        return value
+    return value.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
 def _aside(epoch: Tensor, values: Tensors, buffers: Tensors) -> Kept:

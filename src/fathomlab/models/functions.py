@@ -1,4 +1,4 @@
-"""Layers whose gradients are written out, because torch's own would read memory more often."""
+"""Operations with hand-written gradients, because torch's own gradients read memory more often."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 class Affine(torch.autograd.Function):
     """x W^T + b for each replica: x (k, n, inputs), W (k, outputs, inputs), b (k, outputs).
 
-    torch's own gradient of a transposed weight comes out transposed, and every optimiser step would copy it.
+    torch's own gradient of a transposed weight is transposed, and every optimizer step would copy it.
     """
 
     @staticmethod
@@ -20,7 +20,7 @@ class Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Gradients of x, W and b."""
+        """Gradients of x, W, and b."""
         x, weight = ctx.saved_tensors
         (gradient,) = gradients
         inner = torch.bmm(gradient, weight.to(gradient.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
@@ -28,18 +28,41 @@ class Affine(torch.autograd.Function):
         return inner, outer.to(weight.dtype), gradient.sum(1).to(weight.dtype)
 
 
+class Subsampled(torch.autograd.Function):
+    """Every `stride`-th row and column of maps (n, c, h, w), with the channels last in memory.
+
+    torch's own gradient has the channels first, so that adding it to other gradients would take a second pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        """The pixels."""
+        ctx.shape, ctx.stride = x.shape, stride
+        return x[:, :, ::stride, ::stride].contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of these pixels; 0 for the others."""
+        (gradient,) = gradients
+        inner = torch.empty(
+            ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
+        ).zero_()
+        inner[:, :, :: ctx.stride, :: ctx.stride] = gradient
+        return inner, None
+
+
 class Normalised(torch.autograd.Function):
     """gamma (x - mean) / sqrt(var + eps) + beta over `axes`, with the mean and the biased variance.
 
-    The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times where the chain rule, operation by
-    operation, reads it a dozen times. Three plain passes for the statistics: torch.var_mean takes ten times as long.
+    The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times; the chain rule, operation by
+    operation, reads it a dozen times. The statistics take three plain passes: torch.var_mean takes ten times as long.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float | Tensor, axes: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The normalised batch, its mean and its biased variance."""
+        """The normalized batch, its mean, and its biased variance."""
         mean = x.mean(axes, keepdim=True)
         centred = x - mean
         var = centred.square().mean(axes, keepdim=True)
@@ -52,7 +75,7 @@ class Normalised(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, gamma and beta."""
+        """Gradients of x, gamma, and beta."""
         normal, gamma, scale = ctx.saved_tensors
         gradient = gradients[0]
         count = normal.numel() // scale.numel()

@@ -1,6 +1,7 @@
-"""What must agree for a trial to go on with the bits of an uninterrupted run. No torch."""
+"""What must be equal for a resumed trial to end with the bits of an uninterrupted run. Does not import torch."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -8,19 +9,35 @@ from typing import Any
 
 from fathomlab.run import provenance
 
-NUMERIC = ("base", "data", "models", "losses", "engine")
+NUMERIC_PACKAGES = ("base", "data", "models", "losses", "engine", "probes")
+NUMERIC_MODULES = ("cost", "inputs", "keeper", "pack", "resolve", "settings")
+KERNEL_VARIABLES = ("ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "NPY_DISABLE_", "NVIDIA_TF32", "TORCH_ALLOW_TF32")
+HARMLESS = ("_NUM_THREADS", "_VERBOSE", "_VERBOSE_TIMESTAMP", "_DYNAMIC")
+LABELS = {
+    "code": "the code of fathomlab",
+    "instructions": "the instruction sets of the processor",
+    "kernels": "the vector kernels of PyTorch",
+    "variables": "environment variables",
+    "gpu": "the GPU",
+}
 
 
-def environment(device: str, gpu: str | None = None) -> dict[str, Any]:
-    """Machine type, torch build, threads, device and the code that computes.
+def environment(device: str, gpu: str | None = None, kernels: str | None = None) -> dict[str, Any]:
+    """Describe what computes: torch build, instruction sets, kernels, device, threads, and code.
+
+    Two hosts may report the same processor name and run different kernels. The name is therefore not part of the environment;
+    what the processor can do and which kernels torch selects are.
 
     Args:
         device: cpu or cuda.
-        gpu: Its name, on cuda.
+        gpu: Name of the CUDA device.
+        kernels: The vector kernels that torch selects here, as `torch.backends.cpu.get_cpu_capability()` names them.
     """
     return {
         "torch": provenance.versions()["torch"],
-        "processor": provenance.hardware()["cpu"],
+        "instructions": provenance.instructions(),
+        "kernels": kernels,
+        "variables": _kernel_variables(),
         "device": device,
         "gpu": gpu,
         "threads": 1,
@@ -28,23 +45,55 @@ def environment(device: str, gpu: str | None = None) -> dict[str, Any]:
     }
 
 
+def _kernel_variables() -> str:
+    """The variables that select kernels in the libraries below torch, as `NAME=value ...`.
+
+    The effect of `ATEN_CPU_CAPABILITY` is part of `kernels`. Numbers of threads are forced, so their variables have no effect.
+    """
+    names = [name for name in os.environ if name.startswith(KERNEL_VARIABLES) and not name.endswith(HARMLESS)]
+    return " ".join(f"{name}={os.environ[name]}" for name in sorted(names))
+
+
+def numeric_files() -> list[Path]:
+    """List the files that decide a trial's numbers.
+
+    These are all files in the packages that compute or measure, data files included, and the modules of `run` that turn a
+    trial into a recipe, choose packs and compilation, load inputs, restore checkpoints, and force global settings.
+    """
+    root = Path(__file__).parents[1]
+    packages = [path for name in NUMERIC_PACKAGES for path in sorted((root / name).rglob("*"))]
+    modules = [root / "run" / f"{name}.py" for name in NUMERIC_MODULES]
+    return [path for path in (*packages, *modules) if path.is_file() and "__pycache__" not in path.parts]
+
+
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """SHA-256 over the source of everything that computes a number of a trial."""
+    """SHA-256 of the names and contents of `numeric_files()`."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for folder in NUMERIC:
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(f"{folder}/{path.name}".encode() + b"\0" + path.read_bytes())
+    for path in numeric_files():
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 
 
 def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two environments, one phrase each; nothing where the bits will be the same."""
-    words = {"code": "fathomlab's own code", "processor": "the processor", "gpu": "the GPU"}
+    """Name what differs between two environments, one phrase each; empty if the bits will be equal.
+
+    An entry that either side does not have is not compared: older checkpoints do not contain every entry.
+    """
     found = []
-    for key in now:
-        if then.get(key) != now[key]:
-            known = "" if key == "code" else f" ({then.get(key)} then, {now[key]} now)"
-            found.append(f"{words.get(key, key)}{known}")
+    for key, value in now.items():
+        if key in then and then[key] != value:
+            found.append(f"{LABELS.get(key, key)}{_change(key, then[key], value)}")
     return found
+
+
+def _change(key: str, then: object, now: object) -> str:
+    if key == "code":
+        return ""
+    if key == "instructions":
+        before, after = set(str(then).split()), set(str(now).split())
+        lost, gained = " ".join(sorted(before - after)), " ".join(sorted(after - before))
+        return f" (only then: {lost or 'none'}; only now: {gained or 'none'})"
+    return f" ({then or 'none'} then, {now or 'none'} now)"

@@ -31,6 +31,7 @@ from fathomlab.run.failure import record_failure
 from fathomlab.run.inputs import images_of, teachers_of
 from fathomlab.run.keeper import Keeper, Replica
 from fathomlab.run.resolve import recipe
+from fathomlab.run.resume import kernels
 from fathomlab.run.settings import deterministic
 from fathomlab.run.signals import Stopped
 from fathomlab.store.checkpoints import save_tensors
@@ -106,7 +107,7 @@ class _Pack:
         device = choose_device(order.device)
         self.order, self.emit, self.device = order, emit, device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-        self.environment = environment(device.type, gpu)
+        self.environment = environment(device.type, gpu, kernels())
         self.keeper = Keeper(trials, order.root, self.environment, order.checkpoint_seconds, emit)
         planned = [recipe(trial) for trial in trials]
         asked, begun = planned[0], self.keeper.numeric()

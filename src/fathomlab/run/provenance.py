@@ -1,4 +1,4 @@
-"""Where a trial's numbers come from: versions, hardware, commit."""
+"""Where a trial's numbers come from: versions, hardware, and commit."""
 
 import contextlib
 import os
@@ -9,15 +9,18 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+CPUINFO = "/proc/cpuinfo"
+VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "bf16", "i8mm", "fphp", "fp16")
+
 
 def machine() -> dict[str, Any]:
-    """What is true of every trial that this process trains."""
+    """Provenance that is the same for every trial of this process."""
     return {"versions": versions(), "hardware": hardware(), "git": commit()}
 
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Versions of Python, fathomlab, and the libraries that compute."""
     found = {"python": platform.python_version()}
     for name in ("fathomlab", "torch", "numpy"):
         try:
@@ -30,14 +33,25 @@ def versions() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
     """The processor's name and the cores that this process may use."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    except OSError:
-        pass
-    return {"cpu": cpu, "cores": cores(), "gpu": None}
+    return {"cpu": _cpuinfo("model name") or platform.processor() or platform.machine(), "cores": cores(), "gpu": None}
+
+
+@lru_cache(maxsize=1)
+def instructions() -> str:
+    """The instruction sets that kernels are selected by, separated by spaces; the processor's model if they are not listed."""
+    flags = f"{_cpuinfo('flags')} {_cpuinfo('Features')}".split()  # x86, Arm
+    relevant = sorted({flag for flag in flags if flag.startswith(VECTOR_FLAGS)})
+    return " ".join([platform.machine(), *(relevant or [platform.processor()])]).strip()
+
+
+def _cpuinfo(key: str) -> str:
+    """The value of `key` for the first processor in Linux's list; empty on other systems."""
+    with contextlib.suppress(OSError), open(CPUINFO, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
 
 
 def cores() -> int:
@@ -47,7 +61,7 @@ def cores() -> int:
 
 @lru_cache(maxsize=1)
 def memory() -> int:
-    """Bytes that this process may fill: the machine's memory, or less where a control group says so."""
+    """Bytes of memory that this process may use: the machine's memory, or the limit of its control group."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
     limits = [pages]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
@@ -57,7 +71,7 @@ def memory() -> int:
 
 
 def likely_device(name: str) -> str:
-    """The device that `--device` will mean, as far as can be told without loading torch: cpu or cuda."""
+    """Guess the device that `--device` selects, without importing torch: cpu or cuda."""
     if name != "auto":
         return name
     built = not versions()["torch"].endswith("+cpu")
@@ -66,9 +80,9 @@ def likely_device(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> dict[str, Any]:
-    """fathomlab's own commit, whether files differ from it, and the SHA-256 of the patch between them.
+    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference.
 
-    Nulls where it does not run from a repository.
+    Every value is null if fathomlab does not run from a repository.
     """
     head, text = _git("rev-parse", "HEAD"), patch()
     return {"commit": head or None, "dirty": bool(text), "patch": sha256(text.encode()).hexdigest() if text else None}
@@ -76,7 +90,7 @@ def commit() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def patch() -> str:
-    """What differs from fathomlab's own commit in files that it knows; empty where nothing does."""
+    """The difference between the tracked files and the commit of fathomlab; empty if there is none."""
     return _git("diff", "HEAD")
 
 

@@ -1,4 +1,4 @@
-"""What interrupted trials need to go on: the packs in which they began, and the environment. Torch only to ask for a GPU."""
+"""What interrupted trials need to resume: their packs and their environment. Imports torch only to describe the latter."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,9 +17,9 @@ def newest_step(runs: Path, trial: Trial) -> int:
 
 
 def begun_packs(runs: Path, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
-    """The packs of the trials that have a checkpoint, whole and in their order, and the trials that have none.
+    """Return the complete packs of the trials that have a checkpoint, and the trials that have none.
 
-    A pack may hold trials that have finished since: they keep their places, so that the others keep their bits.
+    A pack may contain trials that have finished since. They keep their slots, so that the results of the others stay the same.
     """
     found: dict[tuple[str, ...], list[Trial]] = {}
     fresh, taken = [], set[str]()
@@ -38,12 +38,12 @@ def begun_packs(runs: Path, trials: Sequence[Trial]) -> tuple[list[list[Trial]],
 
 
 def clear_finished(runs: Path, trials: Sequence[Trial], done: Callable[[str], bool]) -> None:
-    """Remove the states of finished trials that a killed run has left, unless a member of their pack still needs them.
+    """Remove stale checkpoints of finished trials, except those that an unfinished trial of the same pack needs.
 
     Args:
         runs: The store.
-        trials: Finished ones.
-        done: Whether the trial of a hash has its result.
+        trials: Finished trials.
+        done: Whether the trial with this hash has a result.
     """
     for trial in trials:
         folder = runs / "trials" / trial.hash
@@ -53,29 +53,38 @@ def clear_finished(runs: Path, trials: Sequence[Trial], done: Callable[[str], bo
 
 
 def check_drift(runs: Path, trials: Sequence[Trial], device: str) -> None:
-    """Refuse to go on with trials whose bits would not be those of an uninterrupted run.
+    """Check that resumed trials will end with the bits of an uninterrupted run.
 
     Raises:
-        UserError: A checkpoint was written by another torch, processor, device or code.
+        UserError: If a checkpoint was written by another torch, other kernels, another device, or other code.
     """
     begun = [(trial, about) for trial in trials if (about := newest_about(runs / "trials" / trial.hash))]
-    now = environment(device, gpu_name() if begun and device == "cuda" else None)
+    if not begun:
+        return
+    now = environment(device, gpu_name() if device == "cuda" else None, kernels())
     for trial, about in begun:
         found = drift(about.get("environment", now), now)
         if found:
             raise UserError(
                 "environment-changed",
-                f"trial {trial.hash[:12]} stopped at step {about.get('step')} in another environment; different are: "
-                f"{', '.join(found)}. Its numbers would not be those of an uninterrupted run. To go on all the same, "
-                "recorded with the trial: --allow-drift. To begin such trials anew: fathomlab store prune --unfinished",
+                f"Cannot resume trial {trial.hash[:12]} at step {about.get('step')}: the environment changed "
+                f"({', '.join(found)}). Use --allow-drift to resume anyway, or `fathomlab store prune --unfinished` to restart "
+                "from scratch.",
             )
 
 
 def gpu_name() -> str:
-    """What the CUDA device is called; loads torch."""
+    """The name of the CUDA device. Imports torch."""
     import torch
 
     return torch.cuda.get_device_name()
+
+
+def kernels() -> str:
+    """The vector kernels that torch selects on this processor. Imports torch."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def _trial(runs: Path, hash_: str) -> Trial | None:
