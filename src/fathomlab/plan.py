@@ -97,6 +97,15 @@ class Plan:
                 ordered.setdefault(trial)
         return tuple(ordered)
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Trial hash to condition and seed in words."""
+        return {
+            trial.hash: f"{condition.label} seed={trial.seed}"
+            for condition in self.conditions
+            for trial in condition.trials
+        }
+
     @cached_property
     def hash(self) -> str:
         """Identity of the plan: its trials and claims."""

@@ -22,7 +22,7 @@ def verify(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], int]:
     """
     if not plan.claims:
         raise UserError("no-claims", f"{plan.loaded.document.source}: has no claims, so there is nothing to verify.")
-    name = experiment_name(plan)
+    name = experiment_name(plan, root)
     store = Store(root)
     if name not in [record.name for record in store.experiments()]:
         raise UserError(

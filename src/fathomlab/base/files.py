@@ -1,13 +1,19 @@
-"""The only way in which fathomlab writes files: whole or not at all."""
+"""Atomic file writes. All files of a store are written this way."""
 
 import contextlib
 import os
 import threading
+import time
 from pathlib import Path
+
+REPLACE_ATTEMPTS = 20
+REPLACE_PAUSE = 0.05
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
+    """Make a rename inside `folder` durable; Windows cannot open directories, and does this by itself."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -16,12 +22,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`: a reader sees the old file or the new one, never a part, whatever kills the writer.
+    """Replace `path` by `data`. Readers see the old file or the new one, never a part, even if the writer is killed.
 
-    Temporary file in the same folder, fsync, rename, fsync of the folder.
+    Writes a temporary file in the same directory, then fsync, rename, and fsync of the directory.
 
     Raises:
-        OSError: The disk is full, the folder is missing or read-only; the temporary file is gone then.
+        OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
     """
     main = threading.current_thread() is threading.main_thread()
     thread = "" if main else f"{threading.get_native_id()}."  # two threads may write one file
@@ -31,9 +37,19 @@ def atomic_write(path: Path, data: bytes | str) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over `target`. On Windows, wait while another process has it open."""
+    for _ in range(REPLACE_ATTEMPTS if os.name == "nt" else 0):
+        with contextlib.suppress(PermissionError):
+            os.replace(source, target)
+            return
+        time.sleep(REPLACE_PAUSE)
+    os.replace(source, target)

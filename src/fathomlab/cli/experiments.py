@@ -45,7 +45,7 @@ def run(
     planned = api.load(file, overrides or [], quick)
     how: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     try:
-        results = api.run(planned, runs=runs, progress=progress, extend=budget if extend else None, **how)
+        results = api.run(planned, runs=runs, progress=progress, max_seeds=budget if extend else None, **how)
     except Stopped as stopped:  # typer makes 130 of each KeyboardInterrupt, whichever signal it was
         raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary

@@ -72,7 +72,7 @@ def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
     seconds = {trial: Store(root).trial(trial.hash).seconds for trial in like[:50]}
     measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
     return {
-        "experiment": experiment_name(planned),
+        "experiment": experiment_name(planned, root),
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),

@@ -1,1 +1,1 @@
-"""Joins the plan to the store: resolves parts, runs packs here or in workers, and keeps what they find."""
+"""Connects the plan with the store: resolves components, runs packs here or in workers, and stores their results."""

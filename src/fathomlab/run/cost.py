@@ -16,6 +16,7 @@ from fathomlab.run import provenance
 from fathomlab.run.resolve import recipe
 
 EAGER_RATE = 3e10
+LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
 COMPILED_SAVES = 0.2
 LARGEST_PACK = {"cpu": 16, "cuda": 64}
 WIDEST_CONVOLUTION = 32
@@ -41,6 +42,13 @@ def flops(trial: Trial) -> float:
     evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * facts.test_examples)
     teaching = 2.0 * own.teaching.architecture.macs * images if own.teaching else 0.0
     return training + evaluation + teaching
+
+
+def planned_seconds(trial: Trial) -> float:
+    """Planned training time on one core (s): operations at the assumed rate, and a cost per layer and step."""
+    architecture = recipe(trial).architecture
+    steps = recipe(trial).epochs * -(-training_images(trial) // recipe(trial).batch_size)
+    return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weighted)
 
 
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:

@@ -1,8 +1,9 @@
-"""Runs an experiment: what is finished is reused, the rest is packed and trained, every fate is recorded."""
+"""Runs an experiment: finished trials are reused, the others are packed and trained, every outcome is recorded."""
 
 import json
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,15 +33,16 @@ WORTH_A_WORKER = 20.0
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """What a run did: `trials = trained + cached`.
 
     Attributes:
-        experiment: Name of the experiment's folder in the store.
-        trials: Trials of the plan.
-        trained: Trials trained now, whatever their fate.
-        cached: Trials that were finished before.
-        failed: Trials of the plan that raised or diverged, now or before.
-        seconds: Wall time.
+        experiment: Name of the experiment's directory in the store.
+        trials: Number of trials in the plan.
+        trained: Trials that this run trained, whatever their outcome.
+        cached: Trials that had their outcome before.
+        failed: Trials of the plan that have no outcome because an error stopped them.
+        diverged: Trials of the plan that diverged, now or before. This is an outcome.
+        seconds: Wall time (s).
     """
 
     experiment: str
@@ -48,43 +50,50 @@ class Summary:
     trained: int
     cached: int
     failed: int
+    diverged: int
     seconds: float
 
 
-def experiment_name(plan: Plan) -> str:
-    """A folder name from the file's name, with the plan's hash, so that no two plans share a folder."""
-    stem = re.sub(r"[^a-z0-9_]+", "-", Path(plan.loaded.document.source).stem.lower()).strip("-")[:40] or "experiment"
-    return f"{stem}{'-quick' if plan.loaded.quick else ''}-{plan.hash[:8]}"
+def experiment_name(plan: Plan, runs: Path) -> str:
+    """The directory of a plan in the store: the existing one, or a name from the file's name and the plan's hash.
+
+    The plan alone decides: a file that was renamed or is read under another locale continues its record and its looks.
+    """
+    suffix = f"-{plan.hash[:8]}"
+    known = (name for name in Store(runs).experiment_names() if name.endswith(suffix))
+    stem = unicodedata.normalize("NFKD", Path(plan.loaded.document.source).stem.lower())
+    ascii_stem = re.sub(r"[^a-z0-9_]+", "-", stem.encode("ascii", "ignore").decode()).strip("-")[:40] or "experiment"
+    return next(known, f"{ascii_stem}{'-quick' if plan.loaded.quick else ''}{suffix}")
 
 
 def unfinished(plan: Plan, store: Store) -> list[Trial]:
-    """The trials that must be trained, teachers first. A failed trial is tried again, a diverged one is an outcome."""
+    """The trials to train, teachers first. Failed trials are retried; diverged ones have their outcome."""
     return [trial for trial in plan.trials if not _done(trial, store)]
 
 
 def worker_count(asked: str | int, packs_to_run: int, device: str = "cpu") -> int:
-    """Worker processes for `--workers`: a number, or `auto` for one a core, one in all on a CUDA device.
+    """Number of worker processes for `--workers`: a number, or `auto` for one per core (one in total on a CUDA device).
 
     Raises:
-        UserError: Neither.
+        UserError: If the value is neither.
     """
     if str(asked) == "auto":
         return 1 if device == "cuda" else max(1, min(provenance.cores(), packs_to_run))
     if not str(asked).isdigit() or int(asked) < 1:
-        raise UserError("invalid-option", f"--workers should be auto or a number from 1 (got {asked!r}).")
+        raise UserError("invalid-option", f"--workers must be auto or a number >= 1, got {asked!r}.")
     return int(asked)
 
 
 @dataclass(frozen=True)
 class How:
-    """How an experiment is to be run, apart from what it is.
+    """Execution options. They are not part of a trial's identity.
 
     Attributes:
-        device: auto, cpu or cuda.
-        workers: Processes, or auto.
-        wait: Wait for another process that trains into the store, instead of refusing.
-        allow_drift: Go on with trials that were begun under another torch, processor, device or code.
-        name: The experiment's folder; by the plan where it is not given.
+        device: auto, cpu, or cuda.
+        workers: Number of processes, or auto.
+        wait: Wait for another process that trains into the store instead of refusing.
+        allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
+        name: The experiment's directory; derived from the plan if not given.
     """
 
     device: str = "auto"
@@ -95,16 +104,16 @@ class How:
 
 
 def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> Summary:
-    """Train what the plan needs and the store does not have.
+    """Train the trials that the store does not have.
 
     Raises:
-        UserError: The store cannot be written or another process trains into it, the data are not here, the device is not,
-            or a trial was begun in another environment; nothing is trained then.
-        Stopped: `stop` asked for the end; what there is has been kept.
+        UserError: If the store cannot be written or is in use, data or device are missing, a trial was started in another
+            environment, or workers cannot start.
+        Stopped: If `stop` requests it; progress is saved.
     """
     started = time.monotonic()
     if how.device not in ("auto", "cpu", "cuda"):
-        raise UserError("invalid-option", f"--device should be auto, cpu or cuda (got {how.device!r}).")
+        raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {how.device!r}.")
     worker_count(how.workers, 1)
     store = Store(open_store(runs))
     with locked(runs, how.wait, lambda text: emit({"event": "warning", "text": text})) as lock:
@@ -112,28 +121,31 @@ def run_experiment(plan: Plan, runs: Path, how: How, emit: Emit, stop: Stop) -> 
         todo = [trial for trial in plan.trials if known[trial.hash] not in DONE]
         finished = [trial for trial in plan.trials if known[trial.hash] in DONE]
         clear_finished(runs, finished, lambda member: store.trial(member).status in DONE)
-        name = how.name or experiment_name(plan)
+        name = how.name or experiment_name(plan, runs)
         groups = _prepared(plan, todo, runs, how)
         record = _record(plan) | _history(plan, store, name)
         if todo or not same_record(runs, name, record):
             write_experiment(runs, name, record)
         cached = len(plan.trials) - len(todo)
         count = worker_count(how.workers, len(groups), provenance.likely_device(how.device))
-        emit({"event": "planned", "trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count})
+        counts = {"trials": len(plan.trials), "cached": cached, "packs": len(groups), "workers": count}
+        work = {trial.hash: cost.planned_seconds(trial) for trial in todo}
+        emit({"event": "planned", **counts, "work": work, "labels": plan.labels})
         if groups:
             _keep_patch(runs)
             every = plan.loaded.run.get("checkpoint_seconds")
             run_packs(groups, Where(runs, how.device, record["logging"], every, lock), count, emit, stop)
         known |= {trial.hash: store.trial(trial.hash).status for trial in todo}
-        failed = sum(status != "finished" for status in known.values())
+        diverged = sum(status == "diverged" for status in known.values())
+        failed = sum(status not in DONE for status in known.values())
         seconds = time.monotonic() - started
         if todo:
             write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
-    return Summary(name, len(plan.trials), len(todo), cached, failed, seconds)
+    return Summary(name, len(plan.trials), len(todo), cached, failed, diverged, seconds)
 
 
 def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[Trial]]:
-    """Whatever must hold before training: device, data, room on the disk, the environment of what was begun; the packs."""
+    """Check everything that must hold before training (device, data, disk space, environment), and form the packs."""
     device = provenance.likely_device(how.device)
     if todo and how.device == "cuda":
         from fathomlab.run.pack import choose_device
@@ -151,9 +163,9 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
 
 
 def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers: int) -> list[list[Trial]]:
-    """Trials of one signature together, as many as memory and the kind of network allow, or as `run.pack` says.
+    """Group trials of one signature, as many as memory and the kind of network allow, or as `run.pack` says.
 
-    Trials that were interrupted go on in the pack in which they began, so that their bits stay the same.
+    Interrupted trials resume in their original pack, so that their results stay bit-identical.
     """
     forced = plan.loaded.run.get("pack")
     begun, fresh = ([], trials) if forced else begun_packs(runs, trials)
@@ -168,7 +180,7 @@ def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers
 
 
 def _for_all(groups: list[list[Trial]], workers: int) -> list[list[Trial]]:
-    """The packs, the longest of them halved while workers would be idle and half a pack is worth starting one."""
+    """The packs; the longest is split while workers would be idle and half of it is worth starting one."""
     while len(groups) < workers:
         longest = max(groups, key=lambda group: cost.estimate(group, None, 1)["seconds"] * (len(group) > 1), default=[])
         if len(longest) < 2 or cost.estimate(longest, None, 1)["seconds"] < WORTH_A_WORKER:
@@ -180,7 +192,7 @@ def _for_all(groups: list[list[Trial]], workers: int) -> list[list[Trial]]:
 
 
 def known_seeds(runs: Path, name: str) -> int:
-    """How many seeds an experiment has been extended to; 0 where it has not."""
+    """Number of seeds to which an experiment has been extended; 0 if it has not."""
     try:
         record = Store(runs).experiment(name)
     except UserError:
@@ -189,13 +201,13 @@ def known_seeds(runs: Path, name: str) -> int:
 
 
 def amend_experiment(runs: Path, name: str, changes: Mapping[str, Any]) -> None:
-    """Replace some entries of an experiment's record."""
+    """Replace entries of an experiment's record."""
     about = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
     write_experiment(runs, name, about | changes)
 
 
 def _keep_patch(runs: Path) -> None:
-    """Keep what differs from fathomlab's commit, once for all trials that were trained with it."""
+    """Store the difference from fathomlab's commit, once for all trials trained with it."""
     digest, folder = provenance.commit()["patch"], runs / "patches"
     if digest and not (folder / f"{digest}.patch").exists():
         folder.mkdir(exist_ok=True)
@@ -242,9 +254,9 @@ def _record(plan: Plan) -> dict[str, Any]:
 
 
 def _history(plan: Plan, store: Store, name: str) -> dict[str, Any]:
-    """When the experiment was first run, what it has cost, and whether its claims came after a trial's result.
+    """When the experiment was first run, its cost so far, and whether its claims were added after results.
 
-    Claims are late where a trial of the plan was finished before any experiment with the same claims had been written.
+    Claims are late if a trial of the plan was finished before an experiment with the same claims was recorded.
     """
     records = {record.name: record for record in store.experiments()}
     known = records.get(name)
@@ -263,7 +275,7 @@ def _history(plan: Plan, store: Store, name: str) -> dict[str, Any]:
 
 
 def _resolved(plan: Plan) -> dict[str, Any]:
-    """Every option that the trials share, defaults filled in; by role where there are several."""
+    """Every option that the trials share, with defaults; by role if there are several."""
     shared: dict[str, dict[str, Any]] = {}
     for condition in plan.conditions:
         own = dotted(

@@ -1,4 +1,4 @@
-"""Records a trial that could not be trained, with its cause. No torch."""
+"""Records failed trials with their cause. No torch."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,11 +19,11 @@ def record_failure(
     emit: Callable[[Mapping[str, Any]], None],
     logging: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a failed result, unless the trial is finished by now, and tell it as an event."""
+    """Write a failed result, unless the trial has finished meanwhile, and emit it as an event."""
     if Store(root).trial(trial.hash).status in ("finished", "diverged"):
         return
     folder = TrialFolder(root, trial.hash)
-    if not state_steps(folder.path):  # what it can go on from stays, for the next run
+    if not state_steps(folder.path):  # checkpoints stay for the next run
         folder.begin(trial.content, logging)
     folder.write("provenance.json", provenance.machine())
     facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}

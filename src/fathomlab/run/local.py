@@ -1,40 +1,38 @@
 """Runs packs on this machine: in this process, or in workers that keep torch loaded between packs."""
 
-import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import IO, Any, cast
+from queue import Empty
+from typing import Any
 
+from fathomlab.base.problems import UserError
 from fathomlab.plan import Trial
 from fathomlab.run import provenance
 from fathomlab.run.failure import record_failure
+from fathomlab.run.pool import Pool, workers
 from fathomlab.run.signals import Stop, Stopped
 
 Emit = Callable[[Mapping[str, Any]], None]
-Event = tuple[int, Mapping[str, Any]]
 ATTEMPTS = 3
 ATTEMPTS_KILLED = 2
+ATTEMPTS_TO_START = 2
 STOP_SECONDS = 4.0
+SIGKILL = 9  # Windows has no name for it
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where packs are trained and kept.
+    """Where packs are trained and stored.
 
     Attributes:
         root: The store.
         device: auto, cpu or cuda.
-        logging: What exporters want to know.
-        checkpoint_seconds: Time between two checkpoints, None for the default.
+        logging: Options for exporters.
+        checkpoint_seconds: Time between two checkpoints (s); None for the default.
         lock: Descriptor of the store's lock, which workers inherit.
     """
 
@@ -45,20 +43,21 @@ class Where:
     lock: int | None = None
 
 
-def run_packs(packs: Sequence[Sequence[Trial]], where: Where, workers: int, emit: Emit, stop: Stop) -> None:
+def run_packs(packs: Sequence[Sequence[Trial]], where: Where, count: int, emit: Emit, stop: Stop) -> None:
     """Train every pack, students after their teachers; `emit` is called in this thread with each event.
 
     Args:
         packs: Trials of one signature each.
         where: The store and the device.
-        workers: Processes; with 1 the packs are trained in this process.
+        count: Number of worker processes; with 1, the packs are trained in this process.
         emit: Takes events.
-        stop: Asks for the end.
+        stop: Says whether a stop is requested.
 
     Raises:
-        Stopped: The end was asked for; what there is has been kept.
+        Stopped: If a stop was requested; progress is saved.
+        UserError: If workers cannot start.
     """
-    if workers == 1 or len(packs) == 1:
+    if count == 1 or len(packs) == 1:
         from fathomlab.run.pack import Order, train_pack
         from fathomlab.run.settings import run_isolated
 
@@ -72,162 +71,132 @@ def run_packs(packs: Sequence[Sequence[Trial]], where: Where, workers: int, emit
 
         run_isolated(train)
         return
-    with _workers(min(workers, len(packs)), where.lock) as pool:
+    with workers(min(count, len(packs)), where.lock) as pool:
         stop.tell = lambda: pool.events.put((-1, {"event": "stop"}))
         if stop.signum is not None:
             stop.tell()
-        _Service(list(packs), where, pool, emit).serve()
+        _Scheduler(list(packs), where, pool, emit).run()
         if stop.signum is not None:
             raise Stopped(stop.signum)
 
 
-@dataclass
-class _Pool:
-    """The workers and the queue of what they say; the queue may be filled from a signal handler."""
+class _Scheduler:
+    """Gives packs to workers and handles their events."""
 
-    lock: int | None
-    processes: "dict[int, subprocess.Popen[str]]" = field(default_factory=dict)
-    events: "SimpleQueue[Event]" = field(default_factory=SimpleQueue)
-
-    def start(self, number: int) -> None:
-        """Start one worker; freed memory stays with it, since handing it back and forth costs system time."""
-        settings = {
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "MALLOC_TRIM_THRESHOLD_": str(2**32),
-            "MALLOC_MMAP_THRESHOLD_": str(2**30),
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fathomlab.run.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=settings | dict(os.environ),
-            pass_fds=() if self.lock is None else (self.lock,),
-        )
-        self.processes[number] = process
-        threading.Thread(target=self._listen, args=(number, process), daemon=True).start()
-
-    def send(self, number: int, order: Mapping[str, Any]) -> None:
-        """Give a worker a pack."""
-        with contextlib.suppress(OSError, ValueError):
-            pipe = cast(IO[str], self.processes[number].stdin)
-            pipe.write(json.dumps(order) + "\n")
-            pipe.flush()
-
-    def _listen(self, number: int, process: "subprocess.Popen[str]") -> None:
-        with cast(IO[str], process.stdout) as answers:
-            for line in answers:
-                with contextlib.suppress(json.JSONDecodeError):  # a line torn by the worker's death
-                    self.events.put((number, json.loads(line)))
-        code = process.wait()
-        with contextlib.suppress(OSError):
-            cast(IO[str], process.stdin).close()
-        self.events.put((number, {"event": "died", "code": code}))
-
-
-class _Service:
-    """Hands packs to workers and takes what they say."""
-
-    def __init__(self, waiting: list[Sequence[Trial]], where: Where, pool: _Pool, emit: Emit):
-        self.waiting, self.where, self.pool, self.emit = waiting, where, pool, emit
-        self.unfinished = {trial.hash for pack in waiting for trial in pack}
-        self.idle, self.busy = list(pool.processes), dict[int, Sequence[Trial]]()
-        self.deaths: dict[tuple[str, ...], int] = {}
+    def __init__(self, pending: list[Sequence[Trial]], where: Where, pool: Pool, emit: Emit):
+        self.pending, self.where, self.pool, self.emit = pending, where, pool, emit
+        self.root = os.path.abspath(where.root)  # the working directory may go away while workers train
+        self.unfinished = {trial.hash for pack in pending for trial in pack}
+        self.idle, self.busy = list(pool.workers), dict[int, Sequence[Trial]]()
+        self.crashes: dict[tuple[str, ...], int] = {}
+        self.failed_starts = 0
         self.deadline: float | None = None
 
-    def serve(self) -> None:
-        """Until every pack is trained, or the end was asked for and the workers have kept what they have."""
-        while self.busy or (self.waiting and self.deadline is None):
+    def run(self) -> None:
+        """Return when every pack is trained, or when a stop was requested and the workers have saved their progress."""
+        while self.busy or (self.pending and self.deadline is None):
             if self.deadline is None:
-                self._hand_out()
+                self._dispatch()
             try:
-                left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
-                worker, event = self.pool.events.get(timeout=left)
+                timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+                slot, event = self.pool.events.get(timeout=timeout)
             except Empty:
                 return
-            self._take(worker, event)
+            self._handle(slot, event)
 
-    def _hand_out(self) -> None:
-        for pack in list(self.waiting):
-            needed = {trial.teacher.hash for trial in pack if trial.teacher}
-            if not self.idle or needed & self.unfinished:
+    def _dispatch(self) -> None:
+        for pack in list(self.pending):
+            parents = {trial.teacher.hash for trial in pack if trial.teacher}
+            if not self.idle or parents & self.unfinished:
                 continue
-            self.waiting.remove(pack)
-            worker = self.idle.pop()
-            self.busy[worker] = pack
-            order = {"trials": [trial.text for trial in pack], "root": str(self.where.root)}
-            order |= {"device": self.where.device, "logging": dict(self.where.logging)}
-            self.pool.send(worker, order | {"checkpoint_seconds": self.where.checkpoint_seconds})
+            self.pending.remove(pack)
+            slot = self.idle.pop()
+            self.busy[slot] = pack
+            job = {"trials": [trial.text for trial in pack], "root": self.root, "device": self.where.device}
+            job |= {"logging": dict(self.where.logging), "checkpoint_seconds": self.where.checkpoint_seconds}
+            self.pool.send(slot, job)
 
-    def _take(self, worker: int, event: Mapping[str, Any]) -> None:
+    def _handle(self, slot: int, event: Mapping[str, Any]) -> None:
         kind = event["event"]
         if kind == "stop":
             self.deadline = time.monotonic() + STOP_SECONDS
             for number in self.busy:
-                with contextlib.suppress(OSError):
-                    self.pool.processes[number].send_signal(signal.SIGTERM)
+                self.pool.send(number, {"stop": int(signal.SIGTERM)})
+        elif kind == "ready":
+            self.pool.workers[slot].ready = True
+            self.failed_starts = 0
         elif kind == "stopped":
-            if self.deadline is not None:  # else somebody else has stopped it: its end counts as a death
-                self.busy.pop(worker, None)
+            if self.deadline is not None:  # otherwise this process did not request the stop: a crash
+                self.busy.pop(slot, None)
         elif kind == "idle":
-            self.unfinished -= {trial.hash for trial in self.busy.pop(worker, ())}
-            self.idle.append(worker)
+            self.unfinished -= {trial.hash for trial in self.busy.pop(slot, ())}
+            self.idle.append(slot)
         elif kind == "died":
-            self._died(worker, event["code"])
+            self._on_exit(slot, event["code"])
         else:
             if kind == "finished":
                 self.unfinished.discard(event["trial"])
             self.emit(event)
 
-    def _died(self, worker: int, code: int) -> None:
-        """A worker has ended: its pack is tried again from its last checkpoint, a few times."""
-        pack = self.busy.pop(worker, ())
-        if worker in self.idle:
-            self.idle.remove(worker)
+    def _on_exit(self, slot: int, code: int) -> None:
+        """Retry the pack of a worker that has ended, and replace the worker."""
+        worker, pack = self.pool.workers[slot], self.busy.pop(slot, ())
+        if slot in self.idle:
+            self.idle.remove(slot)
+        if self.deadline is None:
+            if not worker.ready:
+                self._on_failed_start(code, worker.last_lines)
+                self.pending[:0] = [pack] if pack else []
+            elif any(trial.hash in self.unfinished for trial in pack):
+                self._retry(pack, code, worker.last_lines)
+        if self.pending and self.deadline is None:
+            self.pool.start(slot)
+            self.idle.append(slot)
+
+    def _on_failed_start(self, code: int, lines: str) -> None:
+        """A worker that cannot load its modules says nothing about its trials.
+
+        Raises:
+            UserError: If this happens repeatedly.
+        """
+        self.failed_starts += 1
+        if self.failed_starts >= ATTEMPTS_TO_START:
+            raise UserError(
+                "worker-start-failed",
+                f"worker processes cannot start: {_cause(code)}. No trial was recorded as failed. Last lines:{lines}",
+            )
+
+    def _retry(self, pack: Sequence[Trial], code: int, lines: str) -> None:
+        """Restart a pack a few times, then its trials one by one, so that only the trial that ends workers fails."""
         lost = [trial for trial in pack if trial.hash in self.unfinished]
         key = tuple(trial.hash for trial in pack)
-        self.deaths[key] = self.deaths.get(key, 0) + 1
-        if lost and self.deadline is None:
-            if self.deaths[key] < (ATTEMPTS_KILLED if code == -signal.SIGKILL else ATTEMPTS):
-                self.emit({"event": "warning", "text": f"{_cause(code)}; its {len(lost)} trials go on in another."})
-                self.waiting.insert(0, pack)
-            else:
-                cause = f"{_cause(code)}, {self.deaths[key]} times"
-                for trial in lost:
-                    record_failure(trial, self.where.root, cause, self.emit, self.where.logging)
-                self.unfinished -= {trial.hash for trial in pack}
-        if self.waiting and self.deadline is None:
-            self.pool.start(worker)
-            self.idle.append(worker)
+        limit = ATTEMPTS_KILLED if code == -SIGKILL else ATTEMPTS
+        self.crashes[key] = self.crashes.get(key, 0) + 1
+        names = ", ".join(trial.hash[:12] for trial in lost[:3]) + (", ..." if len(lost) > 3 else "")
+        trials = f"{'its trial' if len(lost) == 1 else f'its {len(lost)} trials'} ({names})"
+        if self.crashes[key] < limit:
+            self.emit({"event": "warning", "text": f"{_cause(code)}. Restarting {trials}."})
+            self.pending.insert(0, pack)
+        elif len(lost) > 1:
+            self.emit({"event": "warning", "text": f"{_cause(code)}. Restarting {trials} one by one."})
+            for trial in lost:
+                self.crashes[trial.hash,] = limit - 1
+            self.pending[:0] = [[trial] for trial in lost]
+            self.unfinished -= set(key) - {trial.hash for trial in lost}
+        else:
+            cause = f"{_cause(code)}, {self.crashes[key]} times.{lines}"
+            for trial in lost:
+                record_failure(trial, self.where.root, cause, self.emit, self.where.logging)
+            self.unfinished -= set(key)
 
 
 def _cause(code: int) -> str:
-    if code == -signal.SIGKILL:
-        return (
-            "a worker was killed by signal 9 (SIGKILL), as the system does when memory runs out "
-            f"(memory limit {provenance.memory() / 1e9:.1f} GB)"
-        )
-    return f"a worker was ended by signal {-code}" if code < 0 else f"a worker ended with status {code}"
-
-
-@contextlib.contextmanager
-def _workers(count: int, lock: int | None) -> Iterator[_Pool]:
-    pool = _Pool(lock)
-    for number in range(count):
-        pool.start(number)
-    try:
-        yield pool
-    finally:
-        for process in pool.processes.values():
-            with contextlib.suppress(OSError):
-                cast(IO[str], process.stdin).close()
-        until = time.monotonic() + 0.5
-        for process in pool.processes.values():
-            try:
-                process.wait(timeout=max(0.01, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    """How a worker ended, in words."""
+    if code == -SIGKILL:
+        return f"Worker killed by SIGKILL (probably out of memory; limit {provenance.memory() / 1e9:.1f} GB)"
+    if code < 0:
+        try:
+            return f"Worker killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"Worker killed by signal {-code}"
+    return f"Worker exited with status {code}"

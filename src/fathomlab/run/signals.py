@@ -1,4 +1,4 @@
-"""How a run is stopped: the first signal asks for a checkpoint and an orderly end, the second ends it at once."""
+"""How a run is interrupted: the first signal requests a checkpoint and an orderly stop, the second ends it immediately."""
 
 import contextlib
 import os
@@ -10,28 +10,28 @@ from types import FrameType
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was stopped by a signal; what it has is kept and the same command goes on.
+    """The run was interrupted by a signal. Progress is saved; the same command resumes.
 
     Attributes:
-        signum: The signal; a command ends with 128 + signum, as shells expect.
+        signum: The signal. A command exits with 128 + signum, as shells expect.
     """
 
     def __init__(self, signum: int = signal.SIGINT):
-        """Stopped by `signum`."""
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        """Interrupted by `signum`."""
+        super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
 
 
 class Stop:
-    """Whether a signal has asked for the end, and whom to tell."""
+    """Whether a signal has requested a stop, and whom to notify."""
 
     def __init__(self) -> None:
-        """Nobody has asked."""
+        """No stop is requested yet."""
         self.signum: int | None = None
         self.tell: Callable[[], None] = lambda: None
 
     def asked(self) -> bool:
-        """Whether to stop."""
+        """Whether a stop is requested."""
         return self.signum is not None
 
     def take(self, signum: int, _: FrameType | None = None) -> None:
@@ -47,7 +47,7 @@ class Stop:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """Take SIGINT, SIGTERM and SIGHUP as long as this lasts; only the main thread can, elsewhere nothing changes."""
+    """Handle SIGINT, SIGTERM, and SIGHUP inside this context. Only the main thread can; elsewhere nothing changes."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,25 +1,51 @@
-"""A worker process: takes packs as JSON lines on standard input, reports events as JSON lines on standard output."""
+"""A worker process: takes jobs as JSON lines on standard input, reports events as JSON lines on standard output."""
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
-import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 
+class Requests:
+    """Reads standard input in a thread, so that a stop request or the parent's end is seen while a pack trains."""
+
+    def __init__(self) -> None:
+        """Start reading."""
+        self.jobs: SimpleQueue[Mapping[str, Any] | None] = SimpleQueue()
+        self.stop: int | None = None
+        self.busy = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with open(0, "rb", closefd=False) as lines:
+            for line in lines:
+                message = json.loads(line)
+                if "stop" in message:
+                    self.stop = message["stop"]
+                else:
+                    self.jobs.put(message)
+        if self.busy:  # the parent is gone: nobody takes the results of this pack, and the next run resumes it
+            os._exit(0)
+        self.jobs.put(None)
+
+    def take_signal(self, signum: int, _: object) -> None:
+        """Stop at the next step, with a checkpoint."""
+        self.stop = signum
+
+
 def main() -> None:
-    """Serve packs until standard input closes, or a signal asks to keep what there is and end."""
-    asked: list[int] = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the driver decides
+    """Train packs until standard input closes or a stop is requested, then end the process."""
+    requests = Requests()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the parent decides
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, _: asked.append(signum))
-    _die_with_parent()
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    signal.signal(signal.SIGTERM, requests.take_signal)
+    reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from fathomlab.plan import Trial
     from fathomlab.run.pack import Order, train_pack
@@ -28,35 +54,26 @@ def main() -> None:
 
     def emit(event: Mapping[str, Any]) -> None:
         try:
-            answers.write(json.dumps(event) + "\n")
-            answers.flush()
-        except OSError:  # whoever asked is gone; nothing of the pack is recorded as its own failure
+            reports.write(json.dumps(event) + "\n")
+            reports.flush()
+        except OSError:  # the parent is gone; nothing of the pack is recorded as its failure
             os._exit(0)
 
     with computing():
-        for line in sys.stdin:
-            told = json.loads(line)
-            trials = [Trial(text) for text in told["trials"]]
+        emit({"event": "ready"})
+        while (job := requests.jobs.get()) is not None:
+            requests.busy = True
+            trials = [Trial(text) for text in job["trials"]]
             order = Order(
-                Path(told["root"]),
-                told["device"],
-                told["logging"],
-                told["checkpoint_seconds"],
-                lambda: asked[0] if asked else None,
+                Path(job["root"]), job["device"], job["logging"], job["checkpoint_seconds"], lambda: requests.stop
             )
             try:
                 train_pack(trials, order, emit)
             except Stopped:
                 emit({"event": "stopped"})
                 os._exit(0)
+            requests.busy = False
             emit({"event": "idle"})
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel (Linux) to end this process when the one that started it ends; elsewhere the next answer does."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-if __name__ == "__main__":
-    main()
+    with contextlib.suppress(OSError):
+        reports.flush()
+    os._exit(0)  # the reading thread may hold standard input, at which an orderly end would stop

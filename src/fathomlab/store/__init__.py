@@ -1,1 +1,1 @@
-"""What experiments leave behind: trial folders, records, checkpoints."""
+"""The results of experiments on disk: trial directories, records, checkpoints."""

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with JSON metadata, written whole or not at all; loading runs no code."""
+"""Weights on disk: safetensors with JSON metadata, written atomically. Loading runs no code."""
 
 import json
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from fathomlab.store.sealed import Damaged, read_sealed, write_sealed
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors by name, with plain facts about them in the header."""
+    """Write tensors by name, with metadata in the header."""
     atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, on the CPU, and the facts about them.
+    """Tensors by name, on the CPU, and their metadata.
 
     Raises:
-        UserError: The file is missing or is no safetensors file.
+        UserError: If the file is missing or is not a safetensors file.
     """
     try:
         payload = path.read_bytes()
@@ -31,39 +31,39 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads(payload[8 : 8 + size])
         about = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
         if not isinstance(about, dict):
-            raise ValueError("its facts are no mapping")
+            raise ValueError("its metadata is not a mapping")
         return load(payload), about
     except OSError as error:
-        raise UserError("corrupt-file", f"{path}: cannot be read as a checkpoint: {error.strerror or error}.") from None
+        raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error.strerror or error}.") from None
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError("corrupt-file", f"{path}: cannot be read as a checkpoint: {error}.") from None
+        raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error}.") from None
 
 
 def save_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors that carry their own SHA-256, and read them back.
+    """Write tensors with their SHA-256, and verify by reading back.
 
     Raises:
-        OSError: They could not be written.
-        Damaged: What is on the disk is not what was written.
+        OSError: If they cannot be written.
+        Damaged: If the disk returns different data.
     """
     write_sealed(path, about, save(_plain(tensors)))
 
 
 def load_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, on the CPU, and the facts about them; the SHA-256 is checked before a byte is parsed.
+    """Tensors by name, on the CPU, and their metadata. The SHA-256 is checked before anything is parsed.
 
     Raises:
-        Damaged: The file is missing, cut or changed.
+        Damaged: If the file is missing, truncated, or changed.
     """
     about, payload = read_sealed(path)
     try:
         return load(payload), about
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise Damaged(f"{path}: cannot be read as a checkpoint: {error}.") from None
+        raise Damaged(f"{path}: cannot read checkpoint: {error}.") from None
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors takes them: on the CPU, contiguous, and copied where two names mean the same memory."""
+    """Tensors as safetensors requires them: on the CPU, contiguous, and copied if two names share memory."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""Reads the files of a folder, whatever is in them, and remembers the first that is damaged."""
+"""Reads the files of a directory, whatever they contain, and remembers the first corrupted one."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ NEWEST_FORMAT = 2
 
 
 class Faults:
-    """Reads the files of one folder and remembers the first that is damaged."""
+    """Reads the files of one directory and remembers the first corrupted one."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.first: str | None = None
 
     def report(self, text: str) -> None:
-        """Remember a fault, unless there was one before."""
+        """Remember a problem, unless there was one before."""
         self.first = self.first or text
 
     def text(self, name: str, errors: str = "strict") -> str | None:
-        """The text of a file; None where it is missing, or a fault that is remembered."""
+        """The text of a file; None if it is missing or unreadable (which is remembered)."""
         if (self.folder / name).is_symlink():
-            return self.report(f"{name} is a link")
+            return self.report(f"{name} is a symbolic link")
         try:
             return (self.folder / name).read_bytes().decode(errors=errors)
         except FileNotFoundError:
@@ -36,7 +36,7 @@ class Faults:
             return None
 
     def mapping(self, name: str, required: bool) -> dict[str, Any] | None:
-        """The JSON document in a file, None where there is none."""
+        """The JSON document in a file; None if there is none."""
         text = self.text(name)
         if text is None:
             return self.report(f"{name} is missing") if required else None
@@ -47,17 +47,17 @@ class Faults:
         about = cast(dict[str, Any], value)
         if (as_whole(about.get("format")) or 1) > NEWEST_FORMAT:
             self.report(
-                f"{name} was written by a newer fathomlab (store format {about['format']}; this one reads up to "
-                f"{NEWEST_FORMAT}): upgrade fathomlab"
+                f"{name} was written by a newer fathomlab (store format {about['format']}; this version reads up to "
+                f"{NEWEST_FORMAT}); upgrade fathomlab"
             )
         elif _sealed(name, about) and about.get("seal") != hashed(seal, about):
-            self.report(f"{name} is not what was written (its seal does not fit)")
+            self.report(f"{name} is corrupted (checksum mismatch)")
         return about
 
     def lines(self, name: str, sealed: bool) -> list[dict[str, Any]]:
-        """The records of a log; a last line that was torn while being written is dropped.
+        """The records of a log. An incomplete last line is dropped.
 
-        `sealed`: each line carries its checksum, as all but the first release have written them.
+        `sealed`: each line has a checksum, as in all releases except the first.
         """
         texts = (self.text(name, "replace") or "").split("\n")
         found: list[dict[str, Any]] = []
@@ -66,11 +66,11 @@ class Faults:
             if isinstance(value, dict):
                 found.append(cast(dict[str, Any], value))
             elif text.strip() and place < len(texts):
-                self.report(f"{name}, line {place} is damaged")
+                self.report(f"{name}, line {place} is corrupted")
         return found
 
     def verify(self, files: Mapping[str, Any]) -> None:
-        """Compare the small files with the hashes in the result; weights are verified when they are loaded."""
+        """Compare the small files with the hashes in the result. Weights are verified when they are loaded."""
         for name, about in files.items():
             if name.endswith((".safetensors", ".bin")) or not isinstance(about, dict):
                 continue
@@ -81,11 +81,11 @@ class Faults:
                 self.report(f"{name} is missing")
                 continue
             if not same:
-                self.report(f"{name} is not what was written (its SHA-256 differs)")
+                self.report(f"{name} is corrupted (checksum mismatch)")
 
 
 def parsed(text: str) -> Any:
-    """A parsed text, None if it is not JSON; the words that JSON lacks (NaN, Infinity) become None."""
+    """A parsed text, None if it is not JSON. NaN and Infinity, which JSON lacks, become None."""
     try:
         return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
@@ -109,17 +109,17 @@ def as_number(value: Any) -> float | None:
 
 
 def as_whole(value: Any) -> int | None:
-    """The whole number, or None."""
+    """The integer, or None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _sealed(name: str, about: Mapping[str, Any]) -> bool:
-    """Whether a document must carry its own checksum, as all have but those of the first release."""
+    """Whether a document must have a checksum, as all have except those of the first release."""
     return "seal" in about or (name != "provenance.json" and (as_whole(about.get("format")) or 1) > 1)
 
 
 def hashed(hash_of: Callable[[Any], str], value: Any) -> str | None:
-    """The hash of a parsed value; None where it holds what is never written (1e999, nesting without end)."""
+    """The hash of a parsed value; None if it contains what is never written (1e999, endless nesting)."""
     try:
         return hash_of(value)
     except (ValueError, RecursionError):

@@ -1,9 +1,10 @@
-"""One process trains into a store at a time. The lock is the kernel's, so the death of its holder frees it at once."""
+"""One process trains into a store at a time. The lock is the kernel's, so it is free as soon as its holder ends."""
 
 import contextlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ from fathomlab.base.problems import UserError
 REMOTE = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "lustre", "gpfs", "afs", "ceph", "glusterfs")
 PAUSE = 0.1
 GRACE = 0.3
+LOCKED_BYTE = 2**20  # on Windows
 
 
 @contextlib.contextmanager
 def locked(root: Path, wait: bool, say: Callable[[str], None]) -> Iterator[int | None]:
-    """Hold the store for training; yields the lock's descriptor, or None where the file system has no locks.
+    """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
     Workers inherit the descriptor, so that the store is free only when all of them have ended.
 
@@ -29,83 +31,94 @@ def locked(root: Path, wait: bool, say: Callable[[str], None]) -> Iterator[int |
         say: Takes one line for the user.
 
     Raises:
-        UserError: Another process trains into this store, and `wait` is off.
+        UserError: If another process trains into this store and `wait` is off.
     """
     if remote := remote_kind(root):
         say(
-            f"{root} is on a network file system ({remote}): run one fathomlab at a time there, its locks may not hold."
+            f"{root} is on a network file system ({remote}), where locks may not hold. Run one fathomlab at a time there."
         )
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _taken(root, descriptor, wait, say):
+        if not _acquire(root, descriptor, wait, say):
             yield None
             return
         about = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, json.dumps(about).encode())
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _taken(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        say(f"{root}: this system has no file locks; run one fathomlab at a time.")
-        return False
-    told, refuse_at = (
-        False,
-        time.monotonic() + GRACE,
-    )  # a reader that asks whether the store is busy holds it for an instant
+def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]) -> bool:
+    waiting, refuse_at = False, time.monotonic() + GRACE  # a reader that asks for the status holds the lock briefly
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor, shared=False)
             return True
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             holder = _holder(descriptor)
             if not wait and time.monotonic() > refuse_at:
                 raise UserError(
                     "store-in-use",
-                    f"{root}: another fathomlab trains into this store ({holder}). Wait for it with --wait, or choose "
-                    "another folder with --runs.",
+                    f"{root}: results directory is in use by {holder}. Use --wait, or another directory with --runs.",
                 ) from None
-            if wait and not told:
-                say(f"{root}: waiting for another fathomlab ({holder}).")
-                told = True
+            if wait and not waiting:
+                say(f"{root}: waiting for {holder}.")
+                waiting = True
             time.sleep(PAUSE)
         except OSError as error:
-            say(f"{root}: no locks there ({error.strerror}); run one fathomlab at a time.")
+            say(f"{root}: this file system has no locks ({error.strerror}). Run one fathomlab at a time there.")
             return False
+
+
+def _lock(descriptor: int, shared: bool) -> None:
+    """Lock without waiting.
+
+    Raises:
+        BlockingIOError: If another process holds the lock (PermissionError on Windows).
+        OSError: If the file system has no locks.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)  # nobody else can read a locked byte, so one behind the text
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _holder(descriptor: int) -> str:
     try:
-        about: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {about['pid']} on {about['host']} since {about['since']}"
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        about: Any = json.loads(os.read(descriptor, 4096))
+        return f"process {about['pid']} on {about['host']} (since {about['since']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it has just begun"
+        return "another process that has just started"
 
 
 def busy(root: Path) -> bool:
     """Whether some process trains into this store now."""
     try:
-        import fcntl
-
-        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CLOEXEC)
-    except (ImportError, OSError):
+        descriptor = os.open(root / ".lock", os.O_RDWR)
+    except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
+        _lock(descriptor, shared=True)
+    except (BlockingIOError, PermissionError):
         return True
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
     return False
 
 
 def remote_kind(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The kind of network file system that a folder is on; "" where it is on none, or nobody knows."""
+    """The kind of network file system that a directory is on; "" if it is on none or the kind is unknown."""
     place, best, kind = os.path.realpath(root), -1, ""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -16,12 +16,13 @@ from fathomlab.store.lock import busy
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
 HASH = re.compile(r"[0-9a-f]{64}")
+EXPERIMENT = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}")
 SHORTEST_PREFIX = 4
 T = TypeVar("T")
 
 
 class Store:
-    """A folder of trials and experiments, for reading only; no damaged file makes it raise."""
+    """A directory of trials and experiments, for reading only; no corrupted file makes it raise."""
 
     def __init__(self, root: Path):
         """Read below `root`, which need not exist."""
@@ -40,7 +41,7 @@ class Store:
         """The one trial whose hash begins with `prefix`.
 
         Raises:
-            UserError: Fewer than four digits, none or several trials.
+            UserError: If the prefix has fewer than four characters, or matches no trial or several.
         """
         if len(prefix) < SHORTEST_PREFIX:
             raise UserError(
@@ -68,7 +69,12 @@ class Store:
 
     def experiments(self) -> list[ExperimentRecord]:
         """All experiments, sorted by name."""
-        return [self.experiment(name) for name in sorted(_folders(self.root / "experiments"))]
+        return [self.experiment(name) for name in self.experiment_names()]
+
+    def experiment_names(self) -> list[str]:
+        """The directories of experiments, sorted. Directories of other programs are ignored."""
+        folder = self.root / "experiments"
+        return sorted(name for name in _folders(folder) if _is_experiment(folder / name))
 
     def experiment(self, name: str) -> ExperimentRecord:
         """One experiment.
@@ -76,7 +82,7 @@ class Store:
         Raises:
             UserError: The store has no experiment of this name.
         """
-        known = sorted(_folders(self.root / "experiments"))
+        known = self.experiment_names()
         if name not in known:
             near = suggestion(name, known) or f" Known: {', '.join(known) or 'none'}."
             raise UserError("no-such-experiment", f"no experiment {shown(name)} in {self.root}.{near}")
@@ -191,6 +197,13 @@ def _condition(value: Any) -> ConditionRecord:
 
 def _each(value: Any, read: Callable[[Any], T | None]) -> tuple[T, ...]:
     return tuple(made for item in as_list(value) if (made := read(item)) is not None)
+
+
+def _is_experiment(folder: Path) -> bool:
+    """Whether a directory holds a record, or has lost it: then its name or its page shows what it was."""
+    if folder.name.startswith("."):
+        return False
+    return (folder / "experiment.json").exists() or EXPERIMENT.fullmatch(folder.name) is not None
 
 
 def _folders(folder: Path) -> list[str]:

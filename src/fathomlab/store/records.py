@@ -1,4 +1,4 @@
-"""What the store knows of a trial and of an experiment, as values. No torch."""
+"""Trials and experiments in the store, as values. No torch."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """All that is known of one trial.
+    """Everything that the store holds about one trial.
 
     Attributes:
-        trial: The 64 digits of its hash.
-        content: Its resolved options, nested; `{}` if damaged.
-        status: finished, failed, diverged, running (no result yet), interrupted (the same, and nobody trains into this
-            store), waiting (no folder yet) or damaged.
-        cause: Why it did not finish, or which file is damaged; None if all is well.
+        trial: Its hash (64 hexadecimal digits).
+        content: Its resolved options, nested; `{}` if corrupted.
+        status: finished, failed, diverged, running (no result yet), interrupted (no result, and no process trains into this
+            store), waiting (no directory yet), or damaged (a file is corrupted).
+        cause: Why it did not finish, or which file is corrupted; None otherwise.
         metrics: The numbers of the result; accuracies are fractions, losses nats.
-        curves: Name of a metric to its value at each epoch, None where not finite; "epoch" and "step" among them.
-        gradients: A mapping for each snapshot of the gradient probe, in order.
-        probes: Name of a probe -> a mapping for each snapshot, in order; gradients among them.
-        outcome: What the test set showed beside accuracy: predicted classes, calibration, agreement with a teacher.
-        provenance: Versions, hardware, commit, data; `{}` while not known.
+        curves: Name of a metric to its value per epoch, None if not finite; includes "epoch" and "step".
+        gradients: One mapping per snapshot of the gradient probe, in order.
+        probes: Name of a probe to one mapping per snapshot, in order; includes gradients.
+        outcome: Results on the test set in addition to accuracy: predicted classes, calibration, agreement with a teacher.
+        provenance: Versions, hardware, commit, data; `{}` if not recorded yet.
     """
 
     trial: str
@@ -47,9 +47,9 @@ class TrialRecord:
     files: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def correct(self) -> "npt.NDArray[np.bool_] | None":
-        """Whether the weights after the last epoch classify each test image right, in the test set's order.
+        """Whether the weights after the last epoch classify each test image correctly, in the test set's order.
 
-        None where that is not stored, or is not what was stored.
+        None if this is not stored or is corrupted.
         """
         import numpy as np
 
@@ -78,7 +78,7 @@ class ConditionRecord:
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """One experiment as its folder tells it; `cause` names what is damaged, None if nothing."""
+    """One experiment as stored; `cause` names a corrupted file, None if there is none."""
 
     name: str
     folder: Path

@@ -1,4 +1,4 @@
-"""Text and bytes that carry their own checksum, so that damage is found before anything is believed. No torch."""
+"""Text and bytes with checksums, so that corruption is detected on read. No torch."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ class Damaged(UserError):
 
 
 def sealed_line(record: Mapping[str, Any]) -> str:
-    """One line of a log: the JSON of `record`, whose last key is the CRC-32 of the text before it."""
+    """One line of a log: the JSON of `record`; its last key is the CRC-32 of the text before."""
     text = json.dumps(record, allow_nan=False)
     return f'{text[:-1]}{MARK}{zlib.crc32(text.encode()):08x}"}}\n'
 
 
 def unsealed_line(line: str) -> dict[str, Any] | None:
-    """The record of a line without its checksum; None where the line is torn or changed."""
+    """The record of a line without its checksum; None if the line is incomplete or corrupted."""
     head, mark, tail = line.rstrip("\n").rpartition(MARK)
     text = head + "}"
     if not mark or tail != f'{zlib.crc32(text.encode()):08x}"}}':
@@ -42,7 +42,7 @@ def unsealed_line(line: str) -> dict[str, Any] | None:
 
 
 def whole_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a log up to the first line that is torn or changed; none where there is no such file."""
+    """The records of a log up to the first incomplete or corrupted line; none if the file does not exist."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
@@ -67,46 +67,46 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: If it cannot be read.
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_sealed(path: Path, about: Mapping[str, Any], payload: bytes) -> None:
-    """Write `payload` with facts about it, whole or not at all, and read it back.
+    """Write `payload` with metadata atomically, and verify by reading back.
 
-    The first line is the SHA-256 of all that follows, the second `about` as JSON, the rest the payload.
+    The first line is the SHA-256 of everything that follows, the second is `about` as JSON, the rest is the payload.
 
     Raises:
-        OSError: It could not be written.
-        Damaged: What is on the disk is not what was written.
+        OSError: If it cannot be written.
+        Damaged: If the disk returns different data.
     """
     rest = json.dumps(about, sort_keys=True).encode() + b"\n" + payload
     digest = hashlib.sha256(rest).hexdigest()
     atomic_write(path, digest.encode() + b"\n" + rest)
     with open(path, "rb") as file:
         if file.readline().strip() != digest.encode() or hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise Damaged(f"{path}: the disk gives back something else than was written.")
+            raise Damaged(f"{path}: read-back verification failed: the disk returned different data.")
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Any], bytes]:
-    """The facts and the payload of a sealed file; the hash is checked before a byte is parsed.
+    """The metadata and the payload of a file. The hash is checked before anything is parsed.
 
     Raises:
-        Damaged: The file is missing, cut or changed.
+        Damaged: If the file is missing, truncated, or changed.
     """
     try:
         digest, _, rest = path.read_bytes().partition(b"\n")
     except OSError as error:
         raise Damaged(f"{path}: cannot be read: {error.strerror or error}.") from None
     if digest.decode("ascii", "replace") != hashlib.sha256(rest).hexdigest():
-        raise Damaged(f"{path}: is damaged (its SHA-256 is not the one that was written with it).")
+        raise Damaged(f"{path}: corrupted (checksum mismatch).")
     about, _, payload = rest.partition(b"\n")
     try:
         facts = json.loads(about)
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        raise Damaged(f"{path}: says nothing about itself.")
+        raise Damaged(f"{path}: has no metadata.")
     return cast(dict[str, Any], facts), payload

@@ -1,7 +1,7 @@
-"""States of trials in training, from which they can go on: one sealed file a trial and step, the newest two kept.
+"""Checkpoints of trials in training: one file per trial and step; the newest two are retained.
 
-A state is never the only copy of what it replaces: the old one goes only after the new one has been read back for every
-trial of the pack, so there is a verified state at any moment after the first.
+An old checkpoint is deleted only after the new one has been verified for every trial of the pack, so a valid checkpoint exists
+at any time after the first.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ KEPT = 2
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """Where a trial's state at a step is."""
+    """The path of a trial's checkpoint at a step."""
     return folder / f"state-{step:09d}.sealed"
 
 
 def state_steps(folder: Path) -> list[int]:
-    """The steps that a trial has states of, newest first; nothing is verified."""
+    """The steps of a trial's checkpoints, newest first; nothing is verified."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -32,7 +32,7 @@ def state_steps(folder: Path) -> list[int]:
 
 
 def newest_about(folder: Path) -> dict[str, Any] | None:
-    """What the newest whole state says about itself; None without one. A damaged one stays where it is."""
+    """The metadata of the newest valid checkpoint; None without one. Corrupted ones are left in place."""
     for step in state_steps(folder):
         with contextlib.suppress(Damaged):
             return read_sealed(state_path(folder, step))[0]
@@ -40,9 +40,9 @@ def newest_about(folder: Path) -> dict[str, Any] | None:
 
 
 def verified_steps(folder: Path) -> tuple[dict[int, dict[str, Any]], list[str]]:
-    """The steps whose states are whole, with what they say about themselves, and the names of those that are not.
+    """The steps of valid checkpoints with their metadata, and the names of corrupted ones.
 
-    A damaged one is renamed `*.corrupt`, never deleted.
+    A corrupted checkpoint is renamed to `*.corrupt`, never deleted.
     """
     found, corrupt = {}, []
     for step in state_steps(folder):
@@ -57,7 +57,7 @@ def verified_steps(folder: Path) -> tuple[dict[int, dict[str, Any]], list[str]]:
 
 
 def retire(folder: Path, keep: Collection[int]) -> None:
-    """Remove the states of a trial at other steps than those to keep."""
+    """Delete the checkpoints of a trial except at the steps in `keep`."""
     for step in state_steps(folder):
         if step not in keep:
             with contextlib.suppress(OSError):

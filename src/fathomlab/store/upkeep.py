@@ -1,8 +1,9 @@
-"""The upkeep of a store: verify every file, repair what can be derived, remove what is not needed. No torch."""
+"""Maintenance of a store: verify every file, repair, and remove what is not needed. No torch."""
 
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from fathomlab.store.writing import put_aside
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 DONE = ("finished", "diverged")
+YOUNG_SECONDS = 3600
 Did = dict[str, Any]
 
 
 def check_store(root: Path) -> dict[str, Any]:
-    """Every file against its hash.
+    """Compare every file with its checksum.
 
     Returns:
-        `trials` and `files`, how many were looked at; `faults`, each with `path` and `problem`.
+        `trials` and `files`, the numbers checked; `faults`, each with `path` and `problem`.
     """
     store, faults, files = Store(root), list[dict[str, str]](), 0
     trials = store.trials()
@@ -51,28 +53,28 @@ def check_store(root: Path) -> dict[str, Any]:
 
 
 def rebuild_store(root: Path) -> list[Did]:
-    """Repair what can be: leavings of dead writers go, torn logs are cut, damaged states and trials are set aside."""
+    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials."""
     store, done = Store(root), list[Did]()
     for path in _temporaries(root):
-        done.append(_remove(path, "left by a writer that died; removed"))
+        done.append(_remove(path, "stale temporary file"))
     for trial in store.trials():
         record = store.trial(trial)
         if record.status not in DONE and not (record.folder / "result.json").exists():
-            done += [_did(path, "its torn end was cut off") for path in _cut(record.folder)]
+            done += [_did(path, "incomplete last line removed") for path in _cut(record.folder)]
         _, corrupt = verified_steps(record.folder)
-        done += [_did(record.folder / name, f"is damaged; set aside as {name}.corrupt") for name in corrupt]
+        done += [_did(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
         record = store.trial(trial)
         if record.status == "damaged":
-            done.append(_did(record.folder, f"{record.cause}; set aside as {put_aside(record.folder)}"))
+            done.append(_did(record.folder, f"{record.cause}; moved to {put_aside(record.folder)}"))
     return done
 
 
 def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Did]:
-    """Remove checkpoints of finished trials and leavings; with the options also whole trials and what was set aside."""
+    """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
     store, done = Store(root), list[Did]()
     needed = {trial for record in store.experiments() for own in record.conditions for _, trial in own.trials}
     for path in _temporaries(root):
-        done.append(_remove(path, "left by a writer that died", dry_run))
+        done.append(_remove(path, "stale temporary file", dry_run))
     for trial in store.trials():
         record = store.trial(trial)
         if orphans and trial not in needed:
@@ -81,29 +83,36 @@ def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_
             done.append(_remove(record.folder, f"is {record.status}", dry_run))
         else:
             for path in record.folder.glob("*.corrupt"):
-                done.append(_remove(path, "was damaged", dry_run))
+                done.append(_remove(path, "corrupted", dry_run))
             if record.status in DONE:
                 for step in state_steps(record.folder):
-                    done.append(_remove(state_path(record.folder, step), "its trial is finished", dry_run))
+                    done.append(_remove(state_path(record.folder, step), "the trial is finished", dry_run))
     if damaged and (root / "damaged").is_dir():
-        done += [_remove(path, "was set aside as damaged", dry_run) for path in sorted((root / "damaged").iterdir())]
+        done += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
     return done
 
 
 def _problem(path: Path, about: Any) -> str:
     try:
-        return "" if file_sha256(path) == about.get("sha256") else "is not what was written (its SHA-256 differs)"
+        return "" if file_sha256(path) == about.get("sha256") else "is corrupted (checksum mismatch)"
     except (OSError, AttributeError):
         return "is missing"
 
 
 def _temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files whose writers are dead."""
+    """Temporary files whose writers have ended."""
     for folder in [root, *(root / "trials").glob("*/"), *(root / "experiments").glob("*/")]:
         for path in folder.glob(".*.tmp"):
             found = TEMPORARY.fullmatch(path.name)
-            if found and not os.path.exists(f"/proc/{found[1]}"):
+            if found and not _writing(path, int(found[1])):
                 yield path
+
+
+def _writing(path: Path, pid: int) -> bool:
+    """Whether the writer of a temporary file may be at work: by its process on Linux, by the file's age elsewhere."""
+    if os.path.isdir("/proc/self"):
+        return os.path.exists(f"/proc/{pid}")
+    return time.time() - path.stat().st_mtime < YOUNG_SECONDS
 
 
 def _cut(folder: Path) -> Iterator[Path]:

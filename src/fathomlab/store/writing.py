@@ -1,4 +1,4 @@
-"""Writes trial and experiment folders: the files are the truth, and `result.json`, written last, makes a trial finished."""
+"""Writes trial and experiment directories. A trial is finished when `result.json`, which is written last, exists."""
 
 import contextlib
 import json
@@ -20,10 +20,10 @@ BESIDE = ("result.json", "logits.sealed")
 
 
 def open_store(root: Path) -> Path:
-    """The store's folder, made where it is missing.
+    """The store's directory, created if it is missing.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: If it cannot be written.
     """
     try:
         (root / "trials").mkdir(parents=True, exist_ok=True)
@@ -34,40 +34,40 @@ def open_store(root: Path) -> Path:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            "unwritable", f"{root}: results cannot be written there: {reason}. Choose another folder with --runs."
+            "unwritable", f"{root}: cannot write results: {reason}. Choose another directory with --runs."
         ) from None
     return root
 
 
 def check_room(root: Path, needed: int) -> None:
-    """Refuse to begin what will not fit.
+    """Check that enough disk space is free.
 
     Raises:
-        UserError: The disk has less free space than `needed` bytes.
+        UserError: If fewer than `needed` bytes are free.
     """
     free = shutil.disk_usage(root).free
     if free < needed:
         raise UserError(
             "disk-full",
-            f"{root}: the disk has {free / 1e6:.0f} MB free and this run needs about {needed / 1e6:.0f} MB. "
-            "Make room, or choose another folder with --runs.",
+            f"{root}: not enough disk space: {free / 1e6:.0f} MB free, about {needed / 1e6:.0f} MB needed. "
+            "Free some space, or choose another directory with --runs.",
         )
 
 
 class TrialFolder:
-    """The folder of one trial while it is trained."""
+    """The directory of one trial during training."""
 
     def __init__(self, root: Path, trial: str):
-        """Nothing is touched; `begin` or `go_on` comes next."""
+        """Change nothing; call `begin` or `go_on` next."""
         self.trial, self.root, self.path = trial, root, root / "trials" / trial
         self.lines: dict[str, int] = {}
         self._waiting: dict[str, str] = {}
         self._doubtful: dict[str, int] = {}
 
     def begin(self, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None) -> None:
-        """Begin anew: what an attempt that failed or stopped has left is removed, a finished but damaged one put aside.
+        """Start from scratch: remove an earlier attempt, or quarantine a finished but corrupted trial.
 
-        `logging` is kept beside the content for exporters; it is no part of what the trial is.
+        `logging` is stored next to the content for exporters; it is not part of the trial's identity.
         """
         if (self.path / "result.json").exists() and Store(self.root).trial(self.trial).status == "damaged":
             put_aside(self.path)
@@ -79,13 +79,13 @@ class TrialFolder:
         self.write("trial.json", about | {"seal": seal(about)})
 
     def holds(self, logs: Mapping[str, int]) -> bool:
-        """Whether the logs still have so many whole lines each."""
+        """Whether each log still has this number of valid lines."""
         return all(len(whole_records(self.path / name)) >= lines for name, lines in logs.items())
 
     def go_on(self, logs: Mapping[str, int]) -> None:
-        """Cut the logs back to so many lines each, as they were at a state, so that nothing is recorded twice."""
-        (self.path / "result.json").unlink(missing_ok=True)  # of an attempt that failed
-        for path in self.path.glob(".*.tmp"):  # of a writer that was killed
+        """Truncate the logs to these numbers of lines, as they were at a checkpoint, so that nothing is recorded twice."""
+        (self.path / "result.json").unlink(missing_ok=True)  # of a failed attempt
+        for path in self.path.glob(".*.tmp"):  # of a killed writer
             path.unlink(missing_ok=True)
         for path in self.path.glob("*.jsonl"):
             if path.name not in logs:
@@ -98,15 +98,15 @@ class TrialFolder:
         self.lines = dict(logs)
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write one JSON document, whole or not at all."""
+        """Write one JSON document atomically."""
         atomic_write(self.path / name, json.dumps(finite(value), indent=1) + "\n")
 
     def write_bytes(self, name: str, value: bytes) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         atomic_write(self.path / name, value)
 
     def append(self, name: str, record: Mapping[str, Any]) -> bool:
-        """Add one sealed line to a log; False where the disk refused, and the line waits for the next time."""
+        """Add one line to a log; False if writing failed. The line is then buffered until the next call."""
         self._waiting[name] = self._waiting.get(name, "") + sealed_line(finite(record))
         self.lines[name] = self.lines.get(name, 0) + 1
         try:
@@ -117,7 +117,7 @@ class TrialFolder:
 
     def _flush(self, name: str, durable: bool = False) -> None:
         path, rest = self.path / name, self._waiting.get(name, "").encode()
-        if name in self._doubtful:  # after an error the kernel's word on the old file counts for nothing: a new one
+        if name in self._doubtful:  # after an error the old file cannot be trusted, so write a new one
             atomic_write(path, path.read_bytes()[: self._doubtful[name]] + rest)
             del self._doubtful[name]
         else:
@@ -130,7 +130,7 @@ class TrialFolder:
                         os.fsync(file.fileno())
                 except OSError:
                     self._doubtful[name] = size
-                    with contextlib.suppress(OSError):  # no half line should stay
+                    with contextlib.suppress(OSError):  # remove the incomplete line
                         os.ftruncate(file.fileno(), size)
                     raise
         self._waiting[name] = ""
@@ -139,7 +139,7 @@ class TrialFolder:
         """Make all logs durable.
 
         Raises:
-            OSError: The disk refuses; nothing that rests on these logs may be written.
+            OSError: If writing fails. A checkpoint that refers to these logs must not be written then.
         """
         for path in self.path.glob("*.jsonl"):
             self._waiting.setdefault(path.name, "")
@@ -149,10 +149,10 @@ class TrialFolder:
     def finish(
         self, status: str, cause: str | None, metrics: Mapping[str, Any], facts: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Write the result, last of all files, with the SHA-256 of every other file; returns it.
+        """Write the result, the last of all files, with the SHA-256 of every other file; returns it.
 
         Raises:
-            OSError: The disk refuses; the trial is not finished then.
+            OSError: If writing fails. The trial is not finished then.
         """
         self.settle()
         result = finite(
@@ -175,12 +175,12 @@ class TrialFolder:
 
 
 def _passing(name: str) -> bool:
-    """Whether a file of a trial's folder is not part of its result."""
+    """Whether a file is temporary, so not part of the result."""
     return name in BESIDE or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
 
 
 def put_aside(folder: Path) -> Path:
-    """Move a damaged trial's folder out of the way, to `damaged/` beside `trials/`; nothing is deleted."""
+    """Quarantine a corrupted trial: move its directory to `damaged/` next to `trials/`. Nothing is deleted."""
     aside = folder.parents[1] / "damaged"
     aside.mkdir(exist_ok=True)
     for number in range(1, 10_000):
@@ -189,11 +189,11 @@ def put_aside(folder: Path) -> Path:
             folder.rename(target)
             sync_folder(aside)
             return target
-    raise OSError(f"{aside} is full of copies of one trial")
+    raise OSError(f"{aside} already holds 9,999 copies of this trial")
 
 
 def same_record(root: Path, name: str, record: Mapping[str, Any]) -> bool:
-    """Whether an experiment's record is in the store just so."""
+    """Whether the store holds exactly this record of an experiment."""
     try:
         about = json.loads((root / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -202,15 +202,15 @@ def same_record(root: Path, name: str, record: Mapping[str, Any]) -> bool:
 
 
 def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
-    """Write an experiment's record; returns its folder.
+    """Write an experiment's record; returns its directory.
 
     Raises:
-        UserError: The disk refuses.
+        UserError: If writing fails.
     """
     folder = root / "experiments" / name
     document = finite({"format": FORMAT, "name": name, **record})
     if folder.is_symlink():
-        raise UserError("unwritable", f"{folder}: is a link; nothing is written through it. Remove it.")
+        raise UserError("unwritable", f"{folder}: is a symbolic link, which could lead out of the store. Remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / "experiment.json", json.dumps(document | {"seal": seal(document)}, indent=1) + "\n")
@@ -218,13 +218,13 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
         free = shutil.disk_usage(root).free / 1e6
         raise UserError(
             "unwritable",
-            f"{folder}: the experiment's record cannot be written: {error.strerror or error} ({free:.1f} MB free).",
+            f"{folder}: cannot write the experiment's record: {error.strerror or error} ({free:.1f} MB free).",
         ) from None
     return folder
 
 
 def finite(value: Any) -> Any:
-    """`value` with NaN and infinities as None, which JSON can say."""
+    """`value` with NaN and infinities replaced by None, which JSON can represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

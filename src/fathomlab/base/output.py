@@ -1,0 +1,38 @@
+"""Text for streams that cannot show every character, such as a redirected console with an old code page."""
+
+SPELLINGS = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2026": "...",
+        "\u00b1": "+-",
+        "\u00d7": "x",
+        "\u2265": ">=",
+        "\u2264": "<=",
+        "\u2192": "->",
+        "\u00a0": " ",
+        "\u2009": " ",
+    }
+)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """The text as it is, or in ASCII spelling with escapes for the rest if `encoding` cannot represent it.
+
+    Example:
+        >>> encodable("\u22121 point", "ascii"), encodable("\u22121 point", "utf-8") == "\u22121 point"
+        ('-1 point', True)
+    """
+    name = encoding or "utf-8"
+    try:
+        text.encode(name)
+        return text
+    except UnicodeEncodeError:
+        return text.translate(SPELLINGS).encode(name, "backslashreplace").decode(name)
+    except LookupError:
+        return text.translate(SPELLINGS).encode("ascii", "backslashreplace").decode("ascii")

@@ -1,0 +1,164 @@
+"""Runs a command so that whatever happens becomes an exit status and at most one message."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import typer
+
+from fathomlab.base.output import encodable
+from fathomlab.base.problems import ConfigError, UserError
+from fathomlab.config.plain import printable
+from fathomlab.run.signals import Stopped
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
+OUTPUT_FAILED = 3
+
+
+class OutputError(Exception):
+    """Standard output cannot be written."""
+
+
+class ReaderGone(Exception):
+    """The reader of standard output has gone, as in `fathomlab list | head`. Not an OSError, which typer handles."""
+
+
+class Output(io.TextIOBase):
+    """Standard output that shows any text: control characters are escaped, and unavailable characters are replaced."""
+
+    def __init__(self, stream: TextIO | None):
+        """Write to `stream`; None if standard output is closed."""
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text.
+
+        Raises:
+            OutputError: If the stream cannot be written.
+            ReaderGone: If the reader has gone.
+        """
+        if self.stream is None:
+            raise OutputError("it is closed")
+        clean = "\n".join(map(printable, text.split("\n")))
+        with _reported():
+            self.stream.write(encodable(clean, self.stream.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered; raises as `write` does."""
+        if self.stream is not None:
+            with _reported():
+                self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self.stream is not None and self.stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        if self.stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return (self.stream.encoding if self.stream is not None else None) or "utf-8"
+
+
+def guarded(command: Callable[[], Any], as_json: bool) -> int:
+    """Call a command and return its exit status.
+
+    Args:
+        command: Prints its result on standard output.
+        as_json: Whether errors are also printed on standard output as {"problems": [{"code", "file", "line", "key",
+            "message"}]}.
+    """
+    output = Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(output):  # type: ignore[type-var]
+            status = _status(command, as_json)
+            output.flush()
+        return status
+    except ReaderGone:
+        _discard_output()
+        return 0
+    except OutputError as error:
+        _discard_output()
+        _complain(f"error: standard output cannot be written: {error}")
+        return OUTPUT_FAILED
+
+
+def _status(command: Callable[[], Any], as_json: bool) -> int:
+    try:
+        status = command()
+        if status in INTERRUPTED:  # typer turns Ctrl-C into 130 without a message
+            raise Stopped(status - 128)
+        return status if isinstance(status, int) else 0
+    except UserError as error:
+        if as_json:
+            print(json.dumps({"problems": _problems(error)}, indent=1))
+        _complain(str(error) if isinstance(error, ConfigError) else f"error: {error}")
+        return 2
+    except typer.Exit as leaving:
+        return leaving.exit_code
+    except (KeyboardInterrupt, typer.Abort) as stopped:
+        _complain("Interrupted. Progress is saved; run the same command to resume.")
+        return 128 + getattr(stopped, "signum", signal.SIGINT)
+    except (ReaderGone, OutputError):
+        raise
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None or not hasattr(error, "exit_code"):
+            raise
+        if as_json:
+            print(
+                json.dumps({"problems": [_problem("usage", "", "", str(getattr(error, "message", error)))]}, indent=1)
+            )
+        with contextlib.suppress(OSError, ValueError):
+            show()
+        return int(getattr(error, "exit_code", 2))
+
+
+def _problems(error: UserError) -> list[dict[str, Any]]:
+    if isinstance(error, ConfigError):
+        return [_problem(one.code, one.place, one.path, one.message) for one in error.problems]
+    return [_problem(error.code, "", "", str(error))]
+
+
+def _problem(code: str, location: str, key: str, message: str) -> dict[str, Any]:
+    """One problem as data; file and line are null for overrides and for errors outside the file."""
+    match = re.fullmatch(r"(.*):(\d+)", location)
+    file, line = (match[1], int(match[2])) if match else (location or None, None)
+    return {"code": code, "file": file, "line": line, "key": key or None, "message": message}
+
+
+def _complain(text: str) -> None:
+    """Print a message on standard error; a stream that cannot be written changes nothing."""
+    clean = "\n".join(map(printable, text.split("\n")))
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(encodable(clean, sys.stderr.encoding), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _reported() -> Any:
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except (OSError, ValueError) as error:
+        raise OutputError(getattr(error, "strerror", None) or str(error)) from None
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not complain when it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
