@@ -1,17 +1,18 @@
-"""From an experiment to its trials: factors x seeds -> conditions -> trials -> packs. Pure values, no torch."""
+"""From an experiment to its trials: factors x seeds -> conditions -> trials -> packs. No torch."""
 
 import itertools
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, dotted, short_names
-from fathomlab.base.problems import ConfigError, Problem, shown, suggestion
-from fathomlab.config.load import Loaded, factors_of, get_path, raise_located, with_levels
+from fathomlab.base.problems import Problem, suggestion
+from fathomlab.config.checks import claim_problems, duplicate_level_notices
+from fathomlab.config.load import Loaded, factors_of, raise_located
+from fathomlab.config.paths import get_path, with_levels
 from fathomlab.config.schema import ExperimentFile, Factor
 
 Role = Literal["supervised", "teacher", "baseline", "distilled"]
@@ -23,23 +24,22 @@ READS: dict[Role, tuple[str, ...]] = {
     "distilled": ("student_model", "training_student", "teacher_model", "training_teacher", "distillation"),
 }
 MOST_TRIALS = 200_000
-NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One network to train: its content as canonical JSON, from which everything about it follows."""
+    """One network to train: its resolved configuration as canonical JSON."""
 
     text: str
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the content: the trial's identity, folder and cache key."""
+        """SHA-256 of the content: the trial's identity, directory, and cache key."""
         return content_hash(self.content)
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Resolved options, nested; do not change."""
+        """Resolved options, nested. Do not change them."""
         return json.loads(self.text)
 
     @property
@@ -49,7 +49,7 @@ class Trial:
 
     @cached_property
     def teacher(self) -> "Trial | None":
-        """The trial that a distilled student learns from: the teacher of the same seed."""
+        """The teacher of a distilled student: the trial with the same seed."""
         teacher = self.content.get("teacher")
         if teacher is None:
             return None
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Condition:
-    """One level of each factor, and its trial for each seed."""
+    """One level of each factor, and one trial per seed."""
 
     label: str
     role: Role
@@ -73,11 +73,11 @@ class Plan:
     """Everything that an experiment needs.
 
     Attributes:
-        loaded: The experiment as it was asked for.
+        loaded: The experiment as requested.
         conditions: In the order of the factors.
         seeds: Replicates.
         factors: Dotted keys that vary, in order, with their levels.
-        notices: What the user should know once, such as an option that does nothing.
+        notices: Messages for the user, such as an option that has no effect.
     """
 
     loaded: Loaded
@@ -113,62 +113,74 @@ class Plan:
 
     @property
     def claims(self) -> list[Any]:
-        """The declared claims as plain data."""
+        """The claims as plain data."""
         return self.loaded.document.data.get("claims") or []
 
 
 @runtime_checkable
 class Resolver(Protocol):
-    """What the plan must be told by the layers that own the parts."""
+    """What the plan asks the layers that own the components."""
 
     def axes(self, model: str) -> tuple[str, str] | None:
-        """The option names of a model's depth and width, or None where there is no such model."""
+        """The option names of a model's depth and width, or None if the model is unknown."""
         ...
 
     def content(
         self, data: Mapping[str, Any], role: Role, problems: list[Problem], notices: dict[str, None]
     ) -> tuple[dict[str, Any], int] | None:
-        """The resolved content of a trial but for its seed, and its depth; None after adding to `problems`."""
+        """The resolved content of a trial except for its seed, and its depth; None after adding to `problems`."""
         ...
 
 
-def expand(loaded: Loaded, resolver: Resolver, seeds: tuple[int, ...] | None = None) -> Plan:
-    """Cross the factors and seeds of an experiment, or other seeds than its own.
+def expand(
+    loaded: Loaded,
+    resolver: Resolver,
+    seeds: tuple[int, ...] | None = None,
+    explain: Callable[[Problem], Problem] = lambda problem: problem,
+) -> Plan:
+    """Cross the factors and seeds of an experiment.
+
+    Args:
+        loaded: The experiment; its problems are reported together with those found here.
+        resolver: Knows the components.
+        seeds: Replaces the experiment's seeds.
+        explain: Improves the message of a problem.
 
     Raises:
-        ConfigError: Every problem in any condition, at once.
+        ConfigError: If there are problems in any section or condition; all of them.
     """
     file, document = loaded.file, loaded.document
-    roles = _roles(file, loaded)
-    seeds = seeds or _seeds(file, loaded)
-    factors = _all_factors(loaded, resolver, roles)
-    combinations = _combinations(factors, loaded, len(seeds))
-    problems, notices = list[Problem](), dict[str, None]()
-    found: dict[str, tuple[Role, dict[str, Any], dict[str, Any], int]] = {}
+    problems, notices = list(loaded.problems), dict[str, None]()
+    roles = _roles(loaded, problems)
+    seeds = seeds or _seeds(file, problems)
+    factors = _all_factors(loaded, resolver, roles, problems)
+    combinations = _combinations(factors, loaded, len(seeds), problems)
+    resolved: dict[str, tuple[Role, dict[str, Any], dict[str, Any], int]] = {}
     for role, levels in itertools.product(roles, combinations):
         relevant = {key: level for key, level in levels.items() if _reads(role, key)}
         data = with_levels(document.data, relevant)
         before = len(problems)
-        resolved = resolver.content(data, role, problems, notices)
-        for place in range(before, len(problems)):
-            problems[place] = _at_factor(problems[place], relevant, loaded)
-        if resolved is not None:
-            content, depth = resolved
+        result = resolver.content(data, role, problems, notices)
+        for index in range(before, len(problems)):
+            problems[index] = _at_factor(problems[index], relevant, loaded)
+        if result is not None:
+            content, depth = result
             checked = {key: get_path(content, _in_content(role, key), level) for key, level in relevant.items()}
-            found.setdefault(canonical_json(content), (role, checked, content, depth))
-    notices.update(_twins(factors))
-    keys = {key for _, _, content, _ in found.values() for key in (*dotted(content), "role")}
-    levels = [({"role": role} | own, dotted(content)) for role, own, content, _ in found.values()]
-    problems += _claim_problems(loaded, keys | set(factors), levels)
-    raise_located(document, problems)
+            resolved.setdefault(canonical_json(content), (role, checked, content, depth))
+    notices.update(duplicate_level_notices(factors))
+    if not problems:
+        keys = {key for _, _, content, _ in resolved.values() for key in (*dotted(content), "role")}
+        conditions = [({"role": role} | levels, dotted(content)) for role, levels, content, _ in resolved.values()]
+        problems += claim_problems(loaded, keys | set(factors), conditions, notices)
+    raise_located(document, [explain(problem) for problem in problems])
     names = short_names(list(factors))
-    conditions = []
-    for role, levels, content, depth in found.values():
+    results = []
+    for role, levels, content, depth in resolved.values():
         trials = tuple(Trial(canonical_json(content | {"seed": seed})) for seed in seeds)
-        conditions.append(Condition(condition_label(role, levels, names), role, levels, depth, trials))
-    conditions.sort(key=lambda condition: roles.index(condition.role))
+        results.append(Condition(condition_label(role, levels, names), role, levels, depth, trials))
+    results.sort(key=lambda condition: roles.index(condition.role))
     varying = {key: factor.levels for key, factor in factors.items()}
-    return Plan(loaded, tuple(conditions), seeds, varying, tuple(notices))
+    return Plan(loaded, tuple(results), seeds, varying, tuple(notices))
 
 
 def packs(
@@ -186,42 +198,37 @@ def packs(
     return made
 
 
-def _roles(file: ExperimentFile, loaded: Loaded) -> tuple[Role, ...]:
+def _roles(loaded: Loaded, problems: list[Problem]) -> tuple[Role, ...]:
+    """The roles of the file's networks; none if a section that they need is missing."""
+    data = loaded.document.data
     sections = ("teacher_model", "student_model", "training_teacher", "training_student", "distillation")
-    distilling = any(getattr(file, name) is not None for name in sections)
-    problems = []
-    if distilling and file.model is not None:
-        problems.append(
-            Problem(
-                "conflict", "model", "cannot stand beside teacher_model and student_model. Remove one or the other."
-            )
-        )
+    distilling = any(data.get(name) is not None for name in sections)
+    if distilling and data.get("model") is not None:
+        text = "cannot be combined with teacher_model and student_model; remove one or the other"
+        problems.append(Problem("conflict", "model", text))
     wanted = sections[:-1] if distilling else ("model", "training")
-    problems += [
-        Problem("missing-section", "", f"the section '{name}' is missing.")
-        for name in wanted
-        if getattr(file, name) is None
-    ]
-    raise_located(loaded.document, problems)
+    missing = [name for name in wanted if data.get(name) is None]
+    problems += [Problem("missing-section", "", f"missing section '{name}'") for name in missing]
+    if missing:
+        return ()
     return ("teacher", "baseline", "distilled") if distilling else ("supervised",)
 
 
-def _seeds(file: ExperimentFile, loaded: Loaded) -> tuple[int, ...]:
-    asked = file.experiment.seeds
-    seeds = tuple(range(file.seed, file.seed + asked)) if isinstance(asked, int) else asked
-    problems = []
+def _seeds(file: ExperimentFile, problems: list[Problem]) -> tuple[int, ...]:
+    requested = file.experiment.seeds
+    seeds = tuple(range(file.seed, file.seed + requested)) if isinstance(requested, int) else requested
     if not seeds:
-        problems.append(Problem("no-seeds", "experiment.seeds", "has no seeds (got []). Give at least one."))
+        problems.append(Problem("no-seeds", "experiment.seeds", "must have at least one seed, got []"))
     if len(set(seeds)) < len(seeds):
-        problems.append(Problem("duplicate-seed", "experiment.seeds", "names a seed twice; equal seeds are one trial."))
-    raise_located(loaded.document, problems)
+        problems.append(Problem("duplicate-seed", "experiment.seeds", "duplicate seed; equal seeds are one trial"))
     return seeds
 
 
-def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) -> dict[str, Factor]:
+def _all_factors(
+    loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...], problems: list[Problem]
+) -> dict[str, Factor]:
     file, document = loaded.file, loaded.document
-    factors = factors_of(file, document)
-    problems: list[Problem] = []
+    factors = factors_of(file, problems)
     section = "model" if roles == ("supervised",) else "student_model"
     model = file.model if section == "model" else file.student_model
     axes = resolver.axes(model.type) if model else None
@@ -233,9 +240,7 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
             if levels is None or document.places.get(key, "").startswith("override"):
                 continue
             if not levels:
-                problems.append(
-                    Problem("no-levels", f"experiment.{name}", "has no levels (got []). Give at least one.")
-                )
+                problems.append(Problem("no-levels", f"experiment.{name}", "must have at least one level, got []"))
             declared[key] = Factor(tuple(list(level) if isinstance(level, tuple) else level for level in levels))
             document.places[f"experiment.factors.{key}"] = document.place(f"experiment.{name}")
         residual = f"{section}.params.residual"
@@ -243,26 +248,25 @@ def _all_factors(loaded: Loaded, resolver: Resolver, roles: tuple[Role, ...]) ->
         asked = {key for key in factors if document.place(f"experiment.factors.{key}").startswith("override")}
         if options.depths is not None and not factors.keys() - asked and residual not in factors and not fixed:
             declared[residual] = Factor((False, True))
-    for key in factors:
-        if not any(_reads(role, key) for role in roles):
+    for key in factors if roles else ():
+        if key not in ("seed", "experiment.seeds") and not any(_reads(role, key) for role in roles):
             known = sorted({section for role in roles for section in ("data", *READS[role])})
             near = suggestion(key.split(".")[0], known)
-            text = f"is not a key that a trial reads.{near} Factors begin with {', '.join(known)}."
+            text = f"not a valid factor: must start with {', '.join(known)}.{near}"
             problems.append(Problem("unknown-factor", f"experiment.factors.{key}", text))
-    raise_located(document, problems)
     return declared | factors
 
 
-def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> list[dict[str, Any]]:
+def _combinations(
+    factors: Mapping[str, Factor], loaded: Loaded, seeds: int, problems: list[Problem]
+) -> list[dict[str, Any]]:
     count = seeds
     for factor in factors.values():
         count *= len(factor.levels)
     if count > MOST_TRIALS:
-        text = f"these factors and seeds are {count:,} trials; at most {MOST_TRIALS:,} are planned at once."
-        raise ConfigError(
-            loaded.document.source,
-            [Problem("too-many-trials", "experiment", text, loaded.document.place("experiment"))],
-        )
+        text = f"expands to {count:,} trials (maximum {MOST_TRIALS:,})"
+        problems.append(Problem("too-many-trials", "experiment", text))
+        return []
     made: dict[str, dict[str, Any]] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):
         combination = dict(zip(factors, levels, strict=True))
@@ -274,39 +278,8 @@ def _combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int) -> 
     return list(made.values())
 
 
-def _twins(factors: Mapping[str, Factor]) -> dict[str, None]:
-    """A notice for each factor in which one number is spelled in two ways, such as 0.001 and 1e-3."""
-    spelled = {
-        key: [float(text) for text in map(str, own.levels) if NUMBER.fullmatch(text)] for key, own in factors.items()
-    }
-    twins = [key for key, numbers in spelled.items() if len(set(numbers)) < len(numbers)]
-    return dict.fromkeys(f"{key}: levels that are one number are one condition." for key in twins)
-
-
 def _reads(role: Role, key: str) -> bool:
     return key.split(".")[0] in ("data", *READS[role])
-
-
-def _claim_problems(loaded: Loaded, keys: set[str], conditions: Sequence[tuple[Any, Any]]) -> list[Problem]:
-    """Claims about what no trial has; a level that an override or the quick form took away only leaves its claim open."""
-    endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
-    problems = []
-    for place, claim in enumerate(loaded.file.claims):
-        for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
-            if key not in endings:
-                text = f"names no option of a trial (got {shown(key)}).{suggestion(key, sorted(endings))}"
-                problems.append(Problem("unknown-claim-key", f"claims[{place}].{path}", text))
-        for level in [] if loaded.overrides or loaded.quick or problems else claim.levels:
-            if not any(claim.selects(own, level, options) for own, options in conditions):
-                where = "".join(f", {key}: {shown(wanted)}" for key, wanted in claim.at.items())
-                problems.append(
-                    Problem(
-                        "no-such-condition",
-                        f"claims[{place}]",
-                        f"no condition has {claim.factor}: {shown(level)}{where}.",
-                    )
-                )
-    return problems
 
 
 def _in_content(role: Role, key: str) -> str:
@@ -322,7 +295,5 @@ def _in_content(role: Role, key: str) -> str:
 def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> Problem:
     for key in levels:
         if problem.path == key or problem.path.startswith((f"{key}.", f"{key}[")):
-            return Problem(
-                problem.code, problem.path, problem.message, loaded.document.place(f"experiment.factors.{key}")
-            )
+            return replace(problem, place=loaded.document.place(f"experiment.factors.{key}"))
     return problem

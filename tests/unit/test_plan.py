@@ -294,7 +294,7 @@ def test_the_laboratory_s_files_plan(name: str, conditions: int, seeds: int, qui
         "logging.project_name=x",
         "logging.log_gradients=true",
         "experiment.title=other",
-        "experiment.headline=best",
+        "experiment.primary_metric=best/test/accuracy",
         "data.batch_size=128",
         "training.lr=0.001",
         "training.lr=1e-3",
@@ -363,7 +363,7 @@ def test_starting_at_zero_is_nothing_without_shortcuts():
     plan = fathomlab.load(CNN, ["model.params.residual=false", both])
     assert len(plan.trials) == len(plan.conditions) == 1
     assert plan.notices == (
-        "model.params.zero_init_residual is ignored where residual is false: it would leave every block dead.",
+        "model.params.zero_init_residual is ignored if residual is false: it would leave every block dead.",
     )
     assert len(hashes(CNN, "model.params.residual=true", both)) == 2
 
@@ -417,7 +417,7 @@ def test_a_condition_on_a_factor():
 
 def test_equal_conditions_are_one():
     """Two spellings of a level do not train twice."""
-    with pytest.raises(ConfigError, match="names a level twice; equal levels are one condition"):
+    with pytest.raises(ConfigError, match="duplicate level"):
         labels(MLP, "training.lr=0.1,0.1")
     assert labels(MLP, "training.scheduler=none,null") == ["scheduler=none"]
 

@@ -1,4 +1,4 @@
-"""Strict options: plain values from a file become frozen dataclasses, and every mistake is named at once.
+"""Strict options: plain values from a file become frozen dataclasses, and all problems are reported together.
 
 A part (model, data set, optimiser, probe) and a section of the experiment file are the same kind of thing: a frozen
 dataclass whose fields are its options. The types it may use: bool, int, float, str, `Literal`, `tuple[T, ...]`,
@@ -32,15 +32,20 @@ class Bound:
     def complaint(self, value: int | float) -> str:
         """What is wrong with `value`, or `""`."""
         checks: tuple[tuple[int | float | None, Callable[[int | float], bool], str], ...] = (
-            (self.least, lambda limit: value < limit, "at least"),
-            (self.above, lambda limit: value <= limit, "above"),
-            (self.most, lambda limit: value > limit, "at most"),
-            (self.below, lambda limit: value >= limit, "below"),
+            (self.least, lambda limit: value < limit, ">="),
+            (self.above, lambda limit: value <= limit, ">"),
+            (self.most, lambda limit: value > limit, "<="),
+            (self.below, lambda limit: value >= limit, "<"),
         )
         for limit, broken, words in checks:
             if limit is not None and broken(limit):
-                return f"should be {words} {limit:g} (got {shown(value)})."
+                return f"must be {words} {limit:g}, got {shown(value)}{self._as_fraction(value)}"
         return ""
+
+    def _as_fraction(self, value: int | float) -> str:
+        """The fraction that was probably meant by a percentage."""
+        is_fraction = 0 in (self.least, self.above) and 1 in (self.most, self.below)
+        return f". Did you mean {value / 100:g}?" if is_fraction and 1 < value < 100 else ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class OneOf:
         if value in self.names:
             return ""
         near = suggestion(value, self.names)
-        return f"not a supported {self.what} (got {shown(value)}).{near} Supported: {', '.join(self.names)}."
+        return f"unsupported {self.what} {shown(value)}.{near} Supported: {', '.join(self.names)}."
 
 
 class Ambiguous(str):
@@ -124,13 +129,11 @@ def check(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
 
 
 def check_options(part: type, options: Any, path: str, problems: list[Problem]) -> Any:
-    """An instance of the dataclass `part` from a mapping, or `MISSING` after adding every mistake to `problems`."""
+    """An instance of the dataclass `part` from a mapping, or `MISSING` after adding all problems to `problems`."""
     if options is None:
         options = {}
     if not isinstance(options, Mapping):
-        problems.append(
-            Problem("wrong-type", path, f"should be a section with keys of its own (got {shown(options)}).")
-        )
+        problems.append(Problem("wrong-type", path, f"must be a mapping, got {shown(options)}"))
         return MISSING
     hints = _hints(part)
     fields = {field.name: field for field in dataclasses.fields(part)}
@@ -144,7 +147,7 @@ def check_options(part: type, options: Any, path: str, problems: list[Problem]) 
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in options and not any(key not in fields for key in options):
-            problems.append(Problem("missing-key", path, f"the key '{name}' is missing."))
+            problems.append(Problem("missing-key", path, f"missing key '{name}'"))
     if len(problems) > before:
         return MISSING
     made = part(**values)
@@ -157,13 +160,13 @@ def check_options(part: type, options: Any, path: str, problems: list[Problem]) 
 def too_large(value: Any) -> str:
     """What is wrong with a whole number of so many digits that Python itself will not print it, or `""`."""
     huge = isinstance(value, int) and value.bit_length() > 1024
-    return "should be below 2^53 (got a number of more than 300 digits)." if huge else ""
+    return "must be below 2^53, got a number of more than 300 digits" if huge else ""
 
 
 def unknown_key(key: object, known: Sequence[str]) -> str:
-    """The message for a key that nothing reads, with the nearest known one or the whole list."""
+    """The message for an unknown key, with the most similar known key or all of them."""
     near = suggestion(str(key), known)
-    return f"unknown key.{near}" if near else f"unknown key. Known here: {', '.join(sorted(known))}."
+    return f"unknown key.{near}" if near else f"unknown key. Known keys: {', '.join(sorted(known))}"
 
 
 def plain(part: Any) -> Any:
@@ -188,7 +191,7 @@ def _join(path: str, key: object) -> str:
 
 def _ambiguous(value: Ambiguous, path: str) -> Problem:
     got = value if len(value) <= 60 else value[:57] + "..."
-    return Problem("ambiguous-value", path, f"YAML versions read this differently (got {got}). Write {value.remedy}.")
+    return Problem("ambiguous-value", path, f"ambiguous YAML value `{got}`: write {value.remedy}")
 
 
 def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
@@ -199,7 +202,7 @@ def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
             if isinstance(key, str):
                 _is_raw(item, _join(path, key), problems)
             else:
-                problems.append(Problem("invalid-key", path, f"should have texts as keys (got {shown(key)})."))
+                problems.append(Problem("invalid-key", path, f"keys must be strings, got {shown(key)}"))
     elif isinstance(value, list | tuple):
         for place, item in enumerate(value):
             _is_raw(item, f"{path}[{place}]", problems)
@@ -208,7 +211,7 @@ def _is_raw(value: Any, path: str, problems: list[Problem]) -> bool:
     elif complaint := too_large(value):
         problems.append(Problem("out-of-range", path, complaint))
     elif not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
-        problems.append(Problem("wrong-type", path, f"should be a plain, finite value (got {shown(value)})."))
+        problems.append(Problem("wrong-type", path, f"must be a plain, finite value, got {shown(value)}"))
     return len(problems) == before
 
 
@@ -233,7 +236,7 @@ def _check_union(hints: tuple[Any, ...], value: Any, path: str, problems: list[P
 
 def _check_list(item: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     if not isinstance(value, list | tuple):
-        problems.append(Problem("wrong-type", path, f"should be a list (got {shown(value)})."))
+        problems.append(Problem("wrong-type", path, f"must be a list, got {shown(value)}"))
         return MISSING
     made = [check(item, entry, f"{path}[{place}]", problems) for place, entry in enumerate(value)]
     return MISSING if any(entry is MISSING for entry in made) else tuple(made)
@@ -242,41 +245,41 @@ def _check_list(item: Any, value: Any, path: str, problems: list[Problem]) -> An
 def _check_plain(hint: Any, value: Any) -> tuple[Any, tuple[str, str]]:
     """The value, and the code and text of what is wrong with it, `OK` where nothing is."""
     if get_origin(hint) is dict:
-        return value, _typed(isinstance(value, Mapping), "should be a section with keys of its own", value)
+        return value, _typed(isinstance(value, Mapping), "must be a mapping", value)
     if get_origin(hint) is Literal:
         names = tuple(str(name) for name in get_args(hint))
         if isinstance(value, str) and value in names:
             return value, OK
         near = suggestion(value, names) if isinstance(value, str) else ""
-        return value, ("unknown-name", f"should be one of {', '.join(names)} (got {shown(value)}).{near}")
+        return value, ("unknown-name", f"must be one of {', '.join(names)}, got {shown(value)}{near and '.' + near}")
     return _check_scalar(hint, value)
 
 
 def _check_scalar(hint: Any, value: Any) -> tuple[Any, tuple[str, str]]:
     if hint is bool:
-        return value, _typed(isinstance(value, bool), "should be true or false", value)
+        return value, _typed(isinstance(value, bool), "must be true or false", value)
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int):
-            return value, _typed(False, "should be a whole number", value)
+            return value, _typed(False, "must be an integer", value)
         return value, OK if abs(value) < 2**53 else _large(value)
     if hint is float:
         if isinstance(value, str) and EXPONENT.fullmatch(value):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return value, _typed(False, "should be a number", value)
+            return value, _typed(False, "must be a number", value)
         return _finite(value)
     if hint is str:
-        return value, _typed(isinstance(value, str), "should be a text", value)
+        return value, _typed(isinstance(value, str), "must be a string", value)
     assert hint in (object, Any), f"options may not have the type {hint!r}"
     return value, OK
 
 
 def _typed(fits: bool, text: str, value: Any) -> tuple[str, str]:
-    return OK if fits else ("wrong-type", f"{text} (got {shown(value)}).")
+    return OK if fits else ("wrong-type", f"{text}, got {shown(value)}")
 
 
 def _large(value: int | float) -> tuple[str, str]:
-    return "out-of-range", f"should be below 2^53 (got {shown(value)})."
+    return "out-of-range", f"must be below 2^53, got {shown(value)}"
 
 
 def _finite(value: int | float) -> tuple[Any, tuple[str, str]]:
@@ -284,5 +287,5 @@ def _finite(value: int | float) -> tuple[Any, tuple[str, str]]:
         return value, _large(value)
     return float(value), OK if math.isfinite(value) else (
         "out-of-range",
-        f"should be a finite number (got {shown(value)}).",
+        f"must be finite, got {shown(value)}",
     )

@@ -1,4 +1,4 @@
-"""The only errors that a user's mistake may raise: each names the place, what is wrong, and the remedy."""
+"""Errors that users can fix. Each names the location, the problem, and the fix, and has a stable code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Problem:
     Attributes:
         code: Stable name of this kind of error, such as `unknown-key`. Programs and tests rely on it; wording may change.
         path: Dotted key, `""` for the document as a whole.
-        message: What is wrong, with the value that was got; one or two sentences.
-        place: Where to look, such as `exp.yaml:3` or `override 2`; `""` while it is not known.
+        message: What is wrong, with the value, and the fix.
+        place: Location, such as `exp.yaml:3` or `override 2`; `""` if it is not known yet.
     """
 
     code: str
@@ -22,7 +22,7 @@ class Problem:
     place: str = ""
 
     def __str__(self) -> str:
-        """The line that people read: place, dotted key, message."""
+        """Location, dotted key, and message in one line."""
         key = f"{self.path}: " if self.path else ""
         return f"{self.place}  {key}{self.message}" if self.place else f"{key}{self.message}"
 
@@ -44,8 +44,8 @@ class ConfigError(UserError):
     """Everything that is wrong with an experiment, at once.
 
     Attributes:
-        source: Name of the file or of the mapping that was read.
-        problems: All of them, in the order of the file.
+        source: Name of the file or mapping.
+        problems: All problems, in the order of the file.
     """
 
     def __init__(self, source: str, problems: Sequence[Problem]):
@@ -59,14 +59,22 @@ class ConfigError(UserError):
 
 
 def shown(value: object, limit: int = 60) -> str:
-    """A value as an error message shows it: Python's spelling, booleans and null as YAML has them, cut at `limit`."""
+    """A value for an error message: as Python shows it, with YAML's true, false, and null, truncated at `limit`."""
     text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)  # type: ignore[arg-type]
     assert text is not None
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """The nearest name as `" Did you mean 'x'?"`, or `""` where none is near."""
+    """The most similar name as `" Did you mean 'x'?"`, or `""` if none is similar.
+
+    Example:
+        >>> suggestion("accuracy", ["val/accuracy", "test/accuracy"])
+        " Did you mean 'val/accuracy'?"
+    """
+    ending = next((name for name in known if word and name.endswith(f"/{word}")), None)
+    if ending is not None:
+        return f" Did you mean '{ending}'?"
     lower = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
     return f" Did you mean '{lower[near[0]]}'?" if near else ""

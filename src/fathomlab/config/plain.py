@@ -15,9 +15,9 @@ LONGEST_KEY = 200
 def text_fault(text: str) -> str:
     """Why `text` can be no name, title or value, or `""`: what a terminal, a file or a page should not be given."""
     if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        return "holds half of a surrogate pair, which no text may."
+        return "contains half of a surrogate pair"
     if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in text):
-        return "holds a control character, which no text may."
+        return "contains a control character"
     return ""
 
 
@@ -31,9 +31,9 @@ def paired(text: str) -> str:
 def key_fault(key: str) -> str:
     """Why `key` can be no dotted key, or `""`."""
     if text_fault(key) or re.search(r"[\n\t]", key):
-        return f"has a key that is no plain text (got {key[:60]!a})."
+        return f"invalid key {key[:60]!a}: must be plain text"
     if len(key) > LONGEST_KEY or key.count(".") >= DEEPEST:
-        return f"has a key of {len(key):,} letters; none has more than {LONGEST_KEY}, or than {DEEPEST} parts."
+        return f"key of {len(key):,} characters: the maximum is {LONGEST_KEY}, with {DEEPEST} parts"
     return ""
 
 
@@ -67,11 +67,11 @@ class _Copier:
         self.values += 1
         if depth > DEEPEST:
             raise ConfigError(
-                self.name, [Problem("too-deep", "", f"nests deeper than {DEEPEST} levels, or holds itself.")]
+                self.name, [Problem("too-deep", "", f"nested deeper than {DEEPEST} levels, or contains itself")]
             )
         if self.values > MOST_VALUES:
             raise ConfigError(
-                self.name, [Problem("too-large", "", f"holds more than {MOST_VALUES:,} keys and values.")]
+                self.name, [Problem("too-large", "", f"contains more than {MOST_VALUES:,} keys and values")]
             )
         if isinstance(value, Mapping):
             return {
@@ -87,7 +87,7 @@ class _Copier:
         return value
 
     def is_key(self, key: Any, path: str) -> bool:
-        fault = key_fault(key) if isinstance(key, str) else f"should have texts as keys (got {shown(key)})."
+        fault = key_fault(key) if isinstance(key, str) else f"keys must be strings, got {shown(key)}"
         if fault:
             self.problems.append(Problem("invalid-key", path, fault))
         return not fault

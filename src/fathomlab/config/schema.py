@@ -1,6 +1,6 @@
-"""The sections of an experiment file, with the seed's keys, meanings and defaults.
+"""The sections of an experiment file: keys, meanings, and defaults.
 
-Sections that name a part (`model.type`, `training.optimizer`) hold the name and its raw options; the layer that owns the
+Sections that name a component (`model.type`, `training.optimizer`) hold the name and its raw options. The layer that owns the
 table checks them.
 """
 
@@ -26,16 +26,19 @@ Metric = Literal[
 
 @dataclass(frozen=True)
 class DataOptions:
-    """`data`: which images, how they are split, batched and augmented.
+    """`data`: which images, and how they are split, batched, and augmented.
 
     Attributes:
-        name: Data set; MNIST for an MLP and CIFAR-10 for a CNN where it is not given.
-        batch_size: Images a training step; the last batch of an epoch may be smaller and is kept.
-        validation_split: Share of the training images held out [per cent], stratified by class.
-        num_workers: Accepted for the seed's files; the data live on the device, so it does nothing.
+        name: Dataset; MNIST for an MLP and CIFAR-10 for a CNN by default.
+        batch_size: Images per training step. The last batch of an epoch may be smaller.
+        validation_split: Training images held out for validation (%), stratified by class.
+        num_workers: Ignored: datasets are kept in device memory.
         augment: Any of `flip`, `crop`.
-        limit: Use only so many training images (a stratified sample, the same for every seed).
-        params: Options of the data set itself.
+        limit: Number of training images to use: a stratified subset, the same for every seed, so that intervals over seeds do not
+            include the choice of images.
+        params: Options of the dataset.
+        drop_last: Leave out a last batch that is smaller than `batch_size`. The order of the images differs per epoch, so all of
+            them are used over time.
     """
 
     name: str | None = None
@@ -45,11 +48,21 @@ class DataOptions:
     augment: tuple[str, ...] = ()
     limit: Annotated[int, Bound(least=2)] | None = None
     params: dict[str, Any] = field(default_factory=dict)
+    drop_last: bool = False
+
+    def complaints(self) -> list[Problem]:
+        """A fraction where a percentage is expected."""
+        if 0 < self.validation_split < 1:
+            text = f"must be a percentage from 1 to 90, got {self.validation_split:g}"
+            return [
+                Problem("out-of-range", "validation_split", f"{text}. Did you mean {100 * self.validation_split:g}?")
+            ]
+        return []
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """`model`, `teacher_model`, `student_model`: a name from the table of models and its options."""
+    """`model`, `teacher_model`, `student_model`: the name of a model and its options."""
 
     type: str
     params: dict[str, Any] = field(default_factory=dict)
@@ -62,13 +75,13 @@ class TrainingOptions:
     Attributes:
         epochs: Passes over the training images.
         criterion: Loss on the labels.
-        optimizer: Optimiser; `optimizer_params` are its options beside the learning rate.
-        lr: Learning rate at the start.
+        optimizer: Optimizer; `optimizer_params` are its options except for the learning rate.
+        lr: Initial learning rate.
         scheduler: Learning-rate schedule or none; `scheduler_params` are its options.
-        precision: Number format of the matrix products; parameters and statistics stay in fp32 (fp64 with fp64). bf16 runs
-            only after a self-test on the network's own shapes; auto takes it where it is right and pays.
-        label_smoothing: Share of the label spread evenly over the classes.
-        gradient_clip: Largest norm of the whole gradient, or none.
+        precision: Number format of matrix products; parameters and statistics stay in fp32 (fp64 with fp64). bf16 requires a
+            self-test on the network's shapes; auto uses it if it is correct and faster.
+        label_smoothing: Fraction of the label spread evenly over the classes.
+        gradient_clip: Maximum norm of the full gradient, or none.
     """
 
     epochs: Epochs
@@ -88,7 +101,7 @@ class DistillationOptions:
     """`distillation`: (1 - alpha) cross-entropy + alpha T^2 KL(teacher || student).
 
     Attributes:
-        temperature: T, softens both networks' outputs.
+        temperature: T, softens the outputs of both networks.
         alpha: Weight of the teacher.
     """
 
@@ -98,7 +111,7 @@ class DistillationOptions:
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor with a condition: it varies only where all keys of `when` have the given levels."""
+    """A factor with a condition: it varies only if all keys of `when` have the given levels."""
 
     levels: tuple[Any, ...]
     when: dict[str, Any] = field(default_factory=dict)
@@ -106,18 +119,19 @@ class Factor:
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """`experiment`: what varies, how often it is repeated, what is measured.
+    """`experiment`: what varies, the number of replicates, and what is measured.
 
     Attributes:
         title: Heading of the report.
-        question: What the experiment asks, one or two sentences.
-        depths: Levels of the model's depth; without `factors` crossed with residual false and true, as the seed runs it.
+        question: What the experiment asks, in one or two sentences.
+        depths: Levels of the model's depth; without `factors`, crossed with residual false and true.
         widths: Levels of the model's width.
         factors: Dotted key -> list of levels, or `{levels, when}`.
-        seeds: How many replicates (seed, seed + 1, ...), or their list.
-        analyze_gradients: Measure gradient norms per layer at initialisation, after step 1 and after each epoch.
-        probes: What else to measure: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
-        headline: Which weights the answer is about: those of the last epoch, or the best on validation.
+        seeds: Number of replicates (seed, seed + 1, ...), or their list.
+        analyze_gradients: Measure gradient norms per layer at initialization, after step 1, and after each epoch.
+        probes: Other measurements: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
+        primary_metric: Metric that the report leads with: test accuracy after the last epoch, or of the best epoch on the
+            validation set.
     """
 
     title: str = ""
@@ -128,12 +142,12 @@ class ExperimentOptions:
     seeds: Annotated[int, Bound(least=1, most=100_000)] | tuple[Annotated[int, Bound(least=0)], ...] = 1
     analyze_gradients: bool = False
     probes: dict[str, Any] | tuple[str, ...] = ()
-    headline: Literal["last", "best"] = "last"
+    primary_metric: Literal["test/accuracy", "best/test/accuracy"] = "test/accuracy"
 
 
 @dataclass(frozen=True)
 class LoggingOptions:
-    """`logging`: kept with the experiment for exporters; it changes nothing in training."""
+    """`logging`: options for exporters. They do not affect training."""
 
     project_name: str = ""
     log_gradients: bool = False
@@ -146,15 +160,16 @@ class Claim:
     Attributes:
         name: The claim in one sentence.
         factor: Dotted key of the factor that the contrast compares, or its ending, or `role` for distillation.
-        levels: Two levels: the effect is the metric at the first minus the metric at the second. One level beside a
-            `reference`; three or more for a trend.
+        levels: Two levels: the effect is the metric at the first minus the metric at the second. One level with a `reference`;
+            three or more for a trend.
         expect: Sign of the effect that the claim asserts.
-        matters: Smallest effect that matters, in the effect's unit.
-        at: Levels of other factors at which the contrast is taken; the rest is averaged within each seed.
-        metric: What is compared.
-        kind: `difference` of means; `trend`, the slope of the metric over log2 of the levels (of the depth where levels are
-            lists), per doubling; `success`, the fraction of seeds whose metric is above `threshold`.
-        threshold: What the metric of a success is above.
+        matters: Smallest effect that matters: a fraction for accuracies and successes (0.02 is 2 percentage points), nats for
+            losses.
+        at: Levels of other factors at which the contrast is taken; the others are averaged within each seed.
+        metric: The metric to compare.
+        kind: `difference` of means; `trend`, the slope of the metric over log2 of the levels (of the depth if levels are lists),
+            per doubling; `success`, the fraction of seeds whose metric is above `threshold`.
+        threshold: The metric of a success is above this value.
         reference: The number that one level is compared with; a fraction of seeds for a success.
     """
 
@@ -170,37 +185,44 @@ class Claim:
     reference: float | None = None
 
     def complaints(self) -> list[Problem]:
-        """What cannot be asked: too few levels, equality without an effect that matters, a success without a threshold."""
+        """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
         found = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
-            found.append(
-                Problem("invalid-claim", "matters", "should be above 0 where no difference is claimed (got 0).")
-            )
+            found.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
         if self.kind == "trend" and self.reference is not None:
-            found.append(Problem("invalid-claim", "reference", "has nothing to do in a trend. Remove it."))
+            found.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
         if self.kind != "success" and self.threshold is not None:
-            found.append(
-                Problem("invalid-claim", "threshold", "belongs to `kind: success`. Set the kind, or remove it.")
-            )
+            found.append(Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it"))
         if self.kind == "success" and self.threshold is None:
-            found.append(Problem("invalid-claim", "threshold", "is missing: a success is a metric above it."))
+            found.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
         if self.kind == "success" and self.metric.endswith("loss"):
-            found.append(
-                Problem(
-                    "invalid-claim",
-                    "metric",
-                    f"should be an accuracy, which a success has more of (got {self.metric}).",
+            found.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
+        return found + self._fraction_problems()
+
+    def _fraction_problems(self) -> list[Problem]:
+        """Accuracies and fractions of seeds that were given in percent."""
+        accuracy = self.metric.endswith("accuracy")
+        fractions = {
+            "matters": self.matters if accuracy or self.kind == "success" else None,
+            "threshold": self.threshold if accuracy else None,
+            "reference": self.reference if accuracy or self.kind == "success" else None,
+        }
+        problems = []
+        for key, value in fractions.items():
+            if value is not None and not 0 <= value <= 1:
+                hint = f". Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
+                problems.append(
+                    Problem("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}")
                 )
-            )
-        return found
+        return problems
 
     def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:
-        """Whether a condition is one of the contrast's at `level`.
+        """Whether a condition belongs to the contrast at `level`.
 
         Args:
-            factors: Its levels by dotted key, `role` among them.
-            level: Of the claim's own factor.
-            fixed: Options that all conditions share, by dotted key: what an override has made of a factor is looked up there.
+            factors: Its levels by dotted key, including `role`.
+            level: Level of the claim's factor.
+            fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is found there.
         """
         wanted = {**self.at, self.factor: level}
         return all(_level(factors, fixed, key) == _exactly(own) for key, own in wanted.items())
@@ -208,22 +230,22 @@ class Claim:
     def _levels_complaint(self) -> str:
         count = len(self.levels)
         if len({repr(_exactly(level)) for level in self.levels}) < count:
-            return "names a level twice."
+            return "duplicate level"
         if self.kind == "trend":
             numbers = all(type(level) in (int, float) and level > 0 for level in self.levels)
             if count < 3:
-                return f"should be three levels or more for a trend (got {count})."
+                return f"a trend needs at least three levels, got {count}"
             if not numbers and not all(isinstance(level, list | tuple) for level in self.levels):
-                return "should be numbers above 0, or lists of blocks, for a trend."
+                return "a trend needs numbers > 0, or lists of blocks"
         elif self.reference is not None and count != 1:
-            return f"should be one level where it is compared with a reference (got {count})."
+            return f"must be one level if `reference` is given, got {count}"
         elif self.reference is None and count != 2:
-            return f"should be two levels, the effect is first minus second (got {count})."
+            return f"must have exactly two levels (effect = first - second), got {count}"
         return ""
 
 
 def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> Any:
-    """The level of the one factor called `key`, or whose dotted key ends so, else the option; else what no level equals."""
+    """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` equals no level."""
     for options in (factors, fixed):
         found = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
         if found:
@@ -232,14 +254,14 @@ def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> An
 
 
 def _exactly(level: Any) -> Any:
-    """A level for comparison: lists and tuples alike, and true is not 1."""
+    """A level for comparison: lists equal tuples, and true does not equal 1."""
     value = plain(level)
     return ("truth", value) if isinstance(value, bool) else value
 
 
 @dataclass(frozen=True)
 class ExperimentFile:
-    """The whole document."""
+    """A complete experiment file."""
 
     seed: Annotated[int, Bound(least=0)] = 0
     data: DataOptions = field(default_factory=DataOptions)

@@ -15,8 +15,8 @@ INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "~": None, "": None, "Null": None}
 SURPRISES = (
-    (re.compile(r"(?i)yes|on|y"), "true, or quote it"),
-    (re.compile(r"(?i)no|off|n"), "false, or quote it"),
+    (re.compile(r"(?i)yes|on|y"), "`true`, or quote it"),
+    (re.compile(r"(?i)no|off|n"), "`false`, or quote it"),
     (re.compile(r"(?i)true|false|null"), "it in lower case, or quote it"),
     (re.compile(r"[-+]?0[0-9_]+"), "it without leading zeros, or quote it"),
     (re.compile(r"[-+]?0[xob][0-9a-fA-F_]+"), "a decimal number, or quote it"),
@@ -57,11 +57,11 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     document = Document(source, {})
     if node is None:
         raise ConfigError(
-            source, [Problem("empty-file", "", "the file is empty. Write the experiment's sections, such as `model:`.")]
+            source, [Problem("empty-file", "", "the file is empty. Add the experiment's sections, such as `model:`")]
         )
     data = _construct(node, "", document, problems, 0)
     if not isinstance(data, dict) and not problems:
-        problems.append(Problem("wrong-type", "", "should be sections with keys, such as `model:` and `training:`."))
+        problems.append(Problem("wrong-type", "", "must be a mapping of sections, such as `model:` and `training:`"))
     if problems:
         raise ConfigError(source, problems)
     document.data = data
@@ -117,11 +117,11 @@ class _Loader(yaml.SafeLoader):
         self.values += 1
         message = ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            message = "uses an anchor or alias (& or *); write the value out."
+            message = "anchors and aliases (& and *) are not supported; write out the value"
         elif isinstance(event, yaml.CollectionStartEvent) and self.depth >= DEEPEST:
-            message = f"nests deeper than {DEEPEST} levels."
+            message = f"nested deeper than {DEEPEST} levels"
         elif self.values > MOST_VALUES:
-            message = f"holds more than {MOST_VALUES:,} keys and values; an experiment file is small."
+            message = f"contains more than {MOST_VALUES:,} keys and values"
         if message:
             raise ConfigError(
                 self.source, [Problem("unsupported-yaml", "", message, f"{self.source}:{event.start_mark.line + 1}")]
@@ -130,24 +130,22 @@ class _Loader(yaml.SafeLoader):
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     if len(text) > LARGEST_BYTES:
-        raise ConfigError(
-            source, [Problem("too-large", "", f"is larger than {LARGEST_BYTES:,} bytes; an experiment file is small.")]
-        )
+        raise ConfigError(source, [Problem("too-large", "", f"larger than {LARGEST_BYTES:,} bytes")])
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return _one_document(_Loader(decoded, source))
     except UnicodeDecodeError as error:
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not UTF-8 text (byte {error.start}).")]) from None
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"not UTF-8 text (byte {error.start})")]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else ""
         said = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not YAML: {said}.", place)]) from None
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {said}", place)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        said = "it nests too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"is not YAML: {said}.")]) from None
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {said}")]) from None
 
 
 def _one_document(loader: _Loader) -> yaml.Node | None:
@@ -156,7 +154,8 @@ def _one_document(loader: _Loader) -> yaml.Node | None:
         loader.get_event()
         place = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
         raise ConfigError(
-            loader.source, [Problem("unsupported-yaml", "", "holds several documents; one experiment is one.", place)]
+            loader.source,
+            [Problem("unsupported-yaml", "", "contains several YAML documents; only one is allowed", place)],
         )
     return node
 
@@ -167,9 +166,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
         document.places.setdefault(path, line)
     tag = getattr(node, "written_tag", None)
     if tag is not None:
-        problems.append(
-            Problem("unsupported-yaml", path, f"has the tag {tag[:100]}; only plain values are read.", line)
-        )
+        problems.append(Problem("unsupported-yaml", path, f"tag {tag[:100]}: only plain values are supported", line))
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -193,7 +190,7 @@ def _construct_mapping(
     for key_node, value_node in node.value:
         line = f"{document.source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode) or (key_node.style is None and key_node.value == "<<"):
-            problems.append(Problem("invalid-key", path, "has a key that is not a plain name.", line))
+            problems.append(Problem("invalid-key", path, "keys must be plain names", line))
             continue
         key = key_node.value
         fault = key_fault(key)
@@ -203,9 +200,7 @@ def _construct_mapping(
         inner = f"{path}.{key}" if path else key
         if key in made:
             first = document.places.get(inner, "above")
-            problems.append(
-                Problem("duplicate-key", inner, f"stands twice; the first is at {first}. Remove one.", line)
-            )
+            problems.append(Problem("duplicate-key", inner, f"duplicate key (first defined at {first})", line))
             continue
         document.places[inner] = line
         made[key] = _construct(value_node, inner, document, problems, depth + 1)

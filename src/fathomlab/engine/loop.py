@@ -57,7 +57,7 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
             if state.step in snapshots and place + 1 < training.steps_per_epoch:
                 yield Snapshot(epoch, state.step, None, None, _lr(training, place))
             training.poll()
-        yield _end_epoch(training, order.shape[1])
+        yield _end_epoch(training, training.images_per_epoch)
 
 
 def _end_epoch(training: Training, images: int) -> Snapshot:

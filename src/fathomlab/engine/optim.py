@@ -75,7 +75,7 @@ class SGD:
     def complaints(self) -> list[Problem]:
         """Nesterov needs momentum and no dampening."""
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            return [Problem("conflict", "nesterov", "needs momentum above 0 and dampening 0.")]
+            return [Problem("conflict", "nesterov", "requires momentum > 0 and dampening 0")]
         return []
 
     def slots(self, values: Tensors) -> Slots:
@@ -198,7 +198,7 @@ OTHERS = [
 
 
 def _two_betas(betas: tuple[float, ...]) -> list[Problem]:
-    return [] if len(betas) == 2 else [Problem("wrong-type", "betas", f"should be two numbers (got {list(betas)}).")]
+    return [] if len(betas) == 2 else [Problem("wrong-type", "betas", f"must be two numbers, got {list(betas)}")]
 
 
 def _moments(values: Tensors, amsgrad: bool) -> Slots:

@@ -35,6 +35,7 @@ class Recipe:
         limit: Training images used, or None for all.
         data: Name and options of the data set, as canonical JSON.
         teaching: Distillation, or None.
+        drop_last: Whether an incomplete last batch is left out.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Recipe:
     limit: int | None
     data: str
     teaching: Teaching | None = None
+    drop_last: bool = False
 
     @property
     def plain(self) -> bool:

@@ -65,6 +65,11 @@ class StepLR:
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {"step_size": 1}
 
+    @staticmethod
+    def defaults(epochs: int) -> dict[str, object]:
+        """What options that PyTorch requires are if they are left out."""
+        return {"step_size": max(1, epochs // 3)}
+
     def rate(self, base: float, at: Position, memory: Memory) -> float:
         """The rate of the present epoch."""
         return base * self.gamma ** (at.epoch // (self.step_size or max(1, at.epochs // 3)))
@@ -80,6 +85,11 @@ class MultiStepLR:
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {"milestones": [1, 2]}
+
+    @staticmethod
+    def defaults(epochs: int) -> dict[str, object]:
+        """What options that PyTorch requires are if they are left out."""
+        return {"milestones": [max(1, epochs // 2), max(1, 3 * epochs // 4)]}
 
     def rate(self, base: float, at: Position, memory: Memory) -> float:
         """The rate of the present epoch."""

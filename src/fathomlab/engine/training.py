@@ -114,8 +114,14 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch, the last smaller one included."""
-        return -(-self.train_index.shape[1] // self.common.batch_size)
+        """Batches per epoch, including a smaller last one unless the trial leaves it out."""
+        images, batch = self.train_index.shape[1], self.common.batch_size
+        return images // batch if self.common.drop_last else -(-images // batch)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Images that an epoch trains on."""
+        return min(self.train_index.shape[1], self.steps_per_epoch * self.common.batch_size)
 
     @property
     def plain(self) -> bool:

@@ -76,28 +76,26 @@ class MLP:
         found = []
         two = self.residual and self.block == "two_layer"
         if two and self.hidden_layers_num % 2:
-            text = (
-                f"should be even where block is two_layer, two linear layers a branch (got {self.hidden_layers_num})."
-            )
+            text = f"must be even with block: two_layer (two linear layers per branch), got {self.hidden_layers_num}"
             found.append(Problem("conflict", "hidden_layers_num", text))
         if self.residual and self.skip_init == "fixup":
             if not two:
-                text = f"needs block: two_layer: with one layer a branch L^(-1/(2m-2)) is undefined (got {self.block})."
+                text = (
+                    f"requires block: two_layer (L^(-1/(2m-2)) is undefined for one layer per branch), got {self.block}"
+                )
                 found.append(Problem("conflict", "skip_init", f"fixup {text}"))
             if self.batch_norm:
                 found.append(
-                    Problem(
-                        "conflict", "skip_init", "fixup takes the place of batch normalisation. Set batch_norm: false."
-                    )
+                    Problem("conflict", "skip_init", "fixup replaces batch normalization; set batch_norm: false")
                 )
         if self.init == "looks_linear":
             wrong = [
-                (self.activation != "ReLU", f"activation: ReLU (got {self.activation})"),
+                (self.activation != "ReLU", f"activation: ReLU, got {self.activation}"),
                 (self.batch_norm, "batch_norm: false"),
-                (self.layers_dim % 2 == 1, f"an even layers_dim (got {self.layers_dim})"),
-                (two, "another block than two_layer, whose activation follows the addition"),
+                (self.layers_dim % 2 == 1, f"an even layers_dim, got {self.layers_dim}"),
+                (two, "a block other than two_layer, whose activation follows the addition"),
             ]
-            found += [Problem("conflict", "init", f"looks_linear needs {need}.") for bad, need in wrong if bad]
+            found += [Problem("conflict", "init", f"looks_linear requires {need}") for bad, need in wrong if bad]
         return found
 
     def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
@@ -109,13 +107,15 @@ class MLP:
                 Problem(
                     "data-mismatch",
                     "input_size",
-                    f"should be {prod(shape)}, the data's {size} (got {self.input_size}).",
+                    f"must be {prod(shape)} to match the {size} images, got {self.input_size}",
                 )
             )
         if self.class_num != classes:
             found.append(
                 Problem(
-                    "data-mismatch", "class_num", f"should be {classes}, the data's classes (got {self.class_num})."
+                    "data-mismatch",
+                    "class_num",
+                    f"must be {classes}, the number of classes of the data, got {self.class_num}",
                 )
             )
         return found
@@ -124,12 +124,14 @@ class MLP:
         """Options that are set and do nothing here, each with the reason."""
         found = []
         if not self.residual and self.block != "one_layer":
-            found.append(("block", "is ignored where residual is false: without shortcuts all blocks are one network."))
+            found.append(
+                ("block", "is ignored if residual is false: without shortcuts, all blocks are the same network.")
+            )
         if not self.residual and self.skip_init != "none":
-            found.append(("skip_init", "is ignored where residual is false: there are no branches."))
+            found.append(("skip_init", "is ignored if residual is false: there are no branches."))
         for key in ("batch_norm_eps", "batch_norm_beta"):
             if not self.batch_norm and getattr(self, key) != getattr(MLP, key):
-                found.append((key, "is ignored where batch_norm is false."))
+                found.append((key, "is ignored if batch_norm is false."))
         return found
 
     def normal_form(self) -> "MLP":

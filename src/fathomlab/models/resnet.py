@@ -71,21 +71,21 @@ class CNN:
         """Four stages, no more, no fewer; no block that can never learn."""
         found = []
         if len(self.layers) != STAGES:
-            text = f"should be four numbers of blocks, such as [2, 2, 2, 2] (got {list(self.layers)})."
+            text = f"must be four numbers of blocks, such as [2, 2, 2, 2], got {list(self.layers)}"
             found.append(Problem("conflict", "layers", text))
         if self.residual and self.init == "dirac":
             found.append(
                 Problem(
                     "conflict",
                     "init",
-                    "dirac needs residual: false: it is for nets that have identity kernels for shortcuts.",
+                    "dirac requires residual: false",
                 )
             )
         if self.residual and self.zero_init_residual and self.pre_activation:
-            text = "needs pre_activation: false, blocks that end in a norm. Use skip_init: rezero."
+            text = "requires pre_activation: false (blocks that end in a norm). Use skip_init: rezero."
             found.append(Problem("conflict", "zero_init_residual", text))
         if self.residual and self.zero_init_residual and self.skip_init == "rezero":
-            text = "cannot stand beside skip_init: rezero: of two factors that are both 0 neither has a gradient."
+            text = "cannot be combined with skip_init: rezero: two factors that are both 0 have no gradient"
             found.append(Problem("conflict", "zero_init_residual", text))
         return found
 
@@ -94,7 +94,9 @@ class CNN:
         if self.num_classes != classes:
             return [
                 Problem(
-                    "data-mismatch", "num_classes", f"should be {classes}, the data's classes (got {self.num_classes})."
+                    "data-mismatch",
+                    "num_classes",
+                    f"must be {classes}, the data's classes, got {self.num_classes}",
                 )
             ]
         return []
@@ -105,12 +107,12 @@ class CNN:
             return []
         reasons = {
             "zero_init_residual": "it would leave every block dead.",
-            "pre_activation": "without shortcuts both orders are one network.",
+            "pre_activation": "without shortcuts, both orders are the same network.",
             "shortcut": "there are no shortcuts.",
             "skip_init": "there are no branches.",
         }
         changed = [(key, text) for key, text in reasons.items() if getattr(self, key) != getattr(CNN, key)]
-        return [(key, f"is ignored where residual is false: {text}") for key, text in changed]
+        return [(key, f"is ignored if residual is false: {text}") for key, text in changed]
 
     def normal_form(self) -> "CNN":
         """The options with which the same network is written in one way: without shortcuts nothing starts at 0."""

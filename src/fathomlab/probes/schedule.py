@@ -34,7 +34,7 @@ def steps(at: Sequence[str | int], steps_per_epoch: int, epochs: int) -> frozens
 def complaints(at: Sequence[object]) -> list[Problem]:
     """What is wrong with the entries of `at`, each with its key, such as `at[1]`."""
     if not at:
-        return [Problem("invalid-schedule", "at", f"should say when to measure (got an empty list). {_allowed()}")]
+        return [Problem("invalid-schedule", "at", f"must have at least one entry, got []. {_allowed()}")]
     texts = ((f"at[{place}]", _complaint(moment)) for place, moment in enumerate(at))
     return [Problem("invalid-schedule", key, text) for key, text in texts if text]
 
@@ -43,11 +43,11 @@ def _complaint(moment: object) -> str:
     if isinstance(moment, str):
         if moment in MOMENTS:
             return ""
-        return f"no moment of a training (got {shown(moment)}).{suggestion(moment, MOMENTS) or ' ' + _allowed()}"
+        return f"unknown schedule entry {shown(moment)}.{suggestion(moment, MOMENTS) or ' ' + _allowed()}"
     if isinstance(moment, bool) or not isinstance(moment, int):
-        return f"should be a moment of a training or the number of a step (got {shown(moment)}). {_allowed()}"
-    return "" if moment >= 0 else f"a step should be at least 0 (got {shown(moment)})."
+        return f"must be a schedule entry or a step number, got {shown(moment)}. {_allowed()}"
+    return "" if moment >= 0 else f"a step must be >= 0, got {shown(moment)}"
 
 
 def _allowed() -> str:
-    return "Allowed: init, epochs, end, log (steps 1, 2, 4, 8, ...), or the number of a step."
+    return "Allowed: init, epochs, end, log (steps 1, 2, 4, 8, ...), or step numbers."

@@ -29,7 +29,8 @@ def training_images(trial: Trial) -> int:
     """Images of an epoch, those held out for validation left out."""
     own = recipe(trial)
     images = own.limit or DATASETS[trial.content["data"]["name"]].facts.train_examples
-    return images - round(images * own.validation_split / 100)
+    images -= round(images * own.validation_split / 100)
+    return images - images % own.batch_size if own.drop_last else images
 
 
 def flops(trial: Trial) -> float:
@@ -37,7 +38,7 @@ def flops(trial: Trial) -> float:
     own = recipe(trial)
     facts = DATASETS[trial.content["data"]["name"]].facts
     images = own.limit or facts.train_examples
-    held_out = images - training_images(trial)
+    held_out = round(images * own.validation_split / 100)
     training = 6.0 * own.architecture.macs * training_images(trial) * own.epochs
     evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * facts.test_examples)
     teaching = 2.0 * own.teaching.architecture.macs * images if own.teaching else 0.0

@@ -15,7 +15,7 @@ from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
-from fathomlab.config.load import set_path
+from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan, Trial, packs
 from fathomlab.run import cost, provenance
 from fathomlab.run.local import Where, run_packs
@@ -241,7 +241,7 @@ def _record(plan: Plan) -> dict[str, Any]:
         "quick": loaded.quick,
         "resolved": _resolved(plan),
         "factors": list(plan.factors),
-        "headline": options.headline,
+        "headline": "best" if options.primary_metric.startswith("best/") else "last",
         "seeds": list(plan.seeds),
         "logging": {
             "project_name": loaded.file.logging.project_name,

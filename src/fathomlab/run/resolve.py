@@ -1,4 +1,4 @@
-"""Turns the names in an experiment file into checked parts, and a trial's content into its recipe. No torch."""
+"""Turns the names in an experiment file into components, and a trial's content into its recipe. No torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,47 +9,51 @@ from typing import Any
 from fathomlab.base.catalogue import OneOf, check_options, plain
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import Problem, shown, suggestion
-from fathomlab.config.load import load
+from fathomlab.config.load import Loaded, load
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, Facts
 from fathomlab.engine import optim, schedules
 from fathomlab.engine.recipe import Recipe, Teaching
-from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
 from fathomlab.probes.schedule import DEFAULT, complaints
 from fathomlab.probes.table import PROBES
+from fathomlab.run.feasibility import batch_norm_problems, data_problems
+from fathomlab.run.hints import TORCH_NAMES, explained, torch_name_problem
 
 NO_SCHEDULE = ("none", "None")
-TORCH_NAMES = (
-    ("criterion", CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
-    ("optimizer", tuple(optim.OPTIMISERS), optim.OTHERS),
-    ("scheduler", (*schedules.SCHEDULES, "none"), schedules.OTHERS),
-)
 
 
 def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
-    """Read an experiment, check every part of every trial, and plan it.
+    """Read an experiment, check every component of every trial, and plan it.
 
     Raises:
-        ConfigError: All problems at once.
-        UserError: The file cannot be read.
+        ConfigError: If there are problems; all of them.
+        UserError: If the file cannot be read.
     """
-    return expand(load(source, overrides, quick, _check_parts), Parts())
+    loaded = load(source, overrides, quick)
+    problems = list(loaded.problems)
+    if problems:
+        _check_parts(loaded.document.data, problems)
+    return _expanded(replace(loaded, problems=tuple(problems)))
+
+
+def _expanded(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
+    return expand(loaded, Parts(), seeds, lambda problem: explained(problem, loaded.document.data))
 
 
 def with_seeds(plan: Plan, count: int) -> Plan:
-    """The same experiment with `count` seeds, the plan's own first and then the next numbers; the plan where it has as many."""
+    """The same experiment with `count` seeds: those of the plan, then the next numbers. The plan if it has as many."""
     if count <= len(plan.seeds):
         return plan
     following = range(max(plan.seeds) + 1, max(plan.seeds) + 1 + count - len(plan.seeds))
-    return expand(plan.loaded, Parts(), (*plan.seeds, *following))
+    return _expanded(plan.loaded, (*plan.seeds, *following))
 
 
 class Parts:
-    """The tables of all layers, as the plan asks for them."""
+    """The tables of all layers, for the plan."""
 
     def axes(self, model: str) -> tuple[str, str] | None:
         """The option names of a model's depth and width."""
@@ -59,7 +63,7 @@ class Parts:
     def content(
         self, data: Mapping[str, Any], role: Role, problems: list[Problem], notices: dict[str, None]
     ) -> tuple[dict[str, Any], int] | None:
-        """The resolved content of a trial but for its seed, and its depth."""
+        """The resolved content of a trial except for its seed, and its depth."""
         before = len(problems)
         main = {"supervised": "model", "teacher": "teacher_model"}.get(role, "student_model")
         training = {"supervised": "training", "teacher": "training_teacher"}.get(role, "training_student")
@@ -69,25 +73,27 @@ class Parts:
             "format": FORMAT,
             "data": images and images[0],
             "model": model and model[0],
-            "training": _training(data.get(training), training, problems),
+            "training": _training(data.get(training), training, problems, notices),
             "probes": _probes(data.get("experiment"), problems),
         }
         if role == "distilled":
             teacher = _model(data.get("teacher_model"), "teacher_model", images, problems, notices)
-            schooling = _training(data.get("training_teacher"), "training_teacher", problems)
+            schooling = _training(data.get("training_teacher"), "training_teacher", problems, notices)
             made["teacher"] = {"model": teacher and teacher[0], "training": schooling}
             made["distillation"] = plain(
                 check_options(DistillationOptions, data.get("distillation"), "distillation", problems)
             )
-        if images and made["training"] and images[0]["batch_size"] > images[1].train_examples:
-            text = f"should be at most {images[1].train_examples}, the training images (got {images[0]['batch_size']})."
-            problems.append(Problem("data-mismatch", "data.batch_size", text))
+        if images and len(problems) == before:
+            problems += data_problems(*images[:1], images[1].train_examples, images[1].classes, notices)
+        if images and model and len(problems) == before:
+            network = architecture(model[0], images[0]["name"])
+            problems += batch_norm_problems(images[0], network, images[1].train_examples, notices)
         return None if len(problems) > before or model is None else (made, model[1])
 
 
 @lru_cache(maxsize=200_000)
 def recipe(trial: Trial) -> Recipe:
-    """How a planned trial is trained; its content has been checked before."""
+    """How a planned trial is trained. Its content was checked before."""
     return replace(_seedless(canonical_json({**trial.content, "seed": 0})), seed=trial.seed)
 
 
@@ -117,13 +123,14 @@ def _seedless(text: str) -> Recipe:
         augment=tuple(data["augment"]),
         validation_split=data["validation_split"],
         limit=data["limit"],
+        drop_last=data.get("drop_last", False),
         data=canonical_json({"name": data["name"], "params": data["params"]}),
         teaching=teaching,
     )
 
 
 def architecture(model: Mapping[str, Any], data: str) -> Architecture:
-    """The network of resolved model options for images of a data set."""
+    """The network of resolved model options for images of a dataset."""
     facts = DATASETS[data].facts
     return _make(MODELS[model["type"]], model["params"]).build((facts.channels, facts.height, facts.width))
 
@@ -145,7 +152,7 @@ def _check_parts(data: Mapping[str, Any], problems: list[Problem]) -> None:
     """What is wrong with the parts that any section names, each section by itself."""
     for name in ("training", "training_teacher", "training_student"):
         if data.get(name) is not None:
-            _training(data[name], name, problems)
+            _training(data[name], name, problems, {})
     for name in ("model", "teacher_model", "student_model"):
         if data.get(name) is not None:
             _model(data[name], name, None, problems, {})
@@ -174,7 +181,7 @@ def _data(
     name = default if made.name is None else canonical_name(made.name)
     if name is None:
         near = suggestion(str(made.name), tuple(DATASETS))
-        text = f"not a data set (got {shown(made.name)}).{near} Supported: {', '.join(DATASETS)}."
+        text = f"unsupported dataset {shown(made.name)}.{near} Supported: {', '.join(DATASETS)}."
         problems.append(Problem("unknown-name", "data.name", text))
         return None
     params = check_options(DATASETS[name], made.params, "data.params", problems)
@@ -184,14 +191,16 @@ def _data(
             problems.append(Problem("unknown-name", f"data.augment[{place}]", complaint))
     facts = DATASETS[name].facts
     if made.limit is not None and made.limit > facts.train_examples:
-        text = f"should be at most {facts.train_examples}, the training images of {name} (got {made.limit})."
+        text = f"must be <= {facts.train_examples}, the number of training images of {name}, got {made.limit}"
         problems.append(Problem("data-mismatch", "data.limit", text))
     if not isinstance(params, DATASETS[name]):
         return None
     if made.num_workers:
-        notices.setdefault("data.num_workers is accepted and does nothing: the data live on the device.")
+        notices.setdefault("data.num_workers is ignored: datasets are kept in device memory.")
     resolved = plain(made) | {"name": name, "params": plain(params)}
     del resolved["num_workers"]
+    if not made.drop_last:  # added later: at its default it is no part of a trial's identity
+        del resolved["drop_last"]
     resolved["augment"] = [word for word in AUGMENTATIONS if word in made.augment]
     return resolved, facts
 
@@ -218,7 +227,7 @@ def _model(
     return {"type": options["type"], "params": plain(normal)}, normal.depth
 
 
-def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any] | None:
+def _training(options: Any, path: str, problems: list[Problem], notices: dict[str, None]) -> dict[str, Any] | None:
     before = len(problems)
     made = check_options(TrainingOptions, options, path, problems)
     raw = dict(options) if isinstance(options, Mapping) else {}
@@ -226,7 +235,7 @@ def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any
         raw["scheduler"] = None
     for what, supported, others in TORCH_NAMES:
         name = raw.get(what)
-        if isinstance(name, str) and (complaint := _torch_name(what, name, supported, others)):
+        if isinstance(name, str) and (complaint := torch_name_problem(what, name, supported, others)):
             problems.append(Problem("unknown-name", f"{path}.{what}", complaint))
     if not isinstance(made, TrainingOptions) or len(problems) > before:
         return None
@@ -238,9 +247,14 @@ def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any
     if scheduler is not None:
         part = schedules.SCHEDULES[scheduler]
         schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
+        for key, value in part.defaults(made.epochs).items() if hasattr(part, "defaults") else ():
+            if isinstance(schedule, part) and getattr(schedule, key) is None:
+                notices.setdefault(f"{path}.scheduler_params.{key} is not set; {scheduler} uses {value}.")
     elif made.scheduler_params:
         problems.append(
-            Problem("conflict", f"{path}.scheduler_params", "has no scheduler to go to. Set scheduler, or remove it.")
+            Problem(
+                "conflict", f"{path}.scheduler_params", "requires a scheduler; set training.scheduler, or remove it"
+            )
         )
     if len(problems) > before:
         return None
@@ -248,19 +262,8 @@ def _training(options: Any, path: str, problems: list[Problem]) -> dict[str, Any
     return plain(made) | parts
 
 
-def _torch_name(what: str, name: str, supported: Sequence[str], others: Sequence[str]) -> str:
-    if name in supported:
-        return ""
-    listed = f"Supported: {', '.join(supported)}."
-    if name in others:
-        return f"not a supported {what} (got {shown(name)}). {listed}"
-    article = "an" if what[0] in "aeiou" else "a"
-    near = suggestion(name, supported)
-    return f"not {article} {what} of torch (got {shown(name)}).{near or ' ' + listed}"
-
-
 def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
-    """Name -> when (`at`) and options of every probe, all filled in."""
+    """Name of each probe to its schedule (`at`) and options, with defaults."""
     made = check_options(ExperimentOptions, options, "experiment", problems)
     if not isinstance(made, ExperimentOptions):
         return {}
@@ -279,9 +282,7 @@ def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         given = asked[name] if asked[name] is not None else {}
         if not isinstance(given, Mapping):
             problems.append(
-                Problem(
-                    "wrong-type", path, f"should be a mapping of options such as {{at: [init]}} (got {shown(given)})."
-                )
+                Problem("wrong-type", path, f"must be a mapping of options such as {{at: [init]}}, got {shown(given)}")
             )
             continue
         at = given.get("at", list(DEFAULT))

@@ -1,4 +1,4 @@
-"""Writes experiment files and collects what is said of them."""
+"""Writes experiment files and collects the problems that they have."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 import fathomlab
+from fathomlab.base.problems import Problem
 
 Tell = Callable[..., list[str]]
 
 
 @pytest.fixture
 def told(tmp_path: Path) -> Tell:
-    """The lines of the error that a file `exp.yaml` with this text and these overrides gives; [] if it is right."""
+    """The problems of a file `exp.yaml` with this text and these overrides, each as "CODE LINE KEY"; [] if it is valid.
+
+    LINE is the number of a line or `override N`; it is left out for the file as a whole, as is KEY.
+    """
 
     def tell(text: str | bytes, overrides: Sequence[str] = (), quick: bool = False) -> list[str]:
         path = tmp_path / "exp.yaml"
@@ -21,10 +25,14 @@ def told(tmp_path: Path) -> Tell:
             fathomlab.load(path, overrides, quick)
         except fathomlab.ConfigError as error:
             head, *lines = str(error).splitlines()
-            count = len(error.problems)
-            assert head == f"exp.yaml: {count} problem{'s' * (count != 1)}"
-            assert all(line.startswith("  ") for line in lines)
-            return [line[2:] for line in lines]
+            assert head.startswith(f"exp.yaml: {len(error.problems)} problem")
+            assert [line.strip() for line in lines] == [str(problem) for problem in error.problems]
+            assert all(problem.message.isascii() and len(problem.message) < 400 for problem in error.problems)
+            return [_short(problem) for problem in error.problems]
         return []
 
     return tell
+
+
+def _short(problem: Problem) -> str:
+    return " ".join(filter(None, (problem.code, problem.place.removeprefix("exp.yaml:"), problem.path)))

@@ -170,15 +170,15 @@ def test_float32_takes_a_rate_for_each_replica() -> None:
 @pytest.mark.parametrize(
     ("part", "complaint"),
     [
-        (SGD(nesterov=True), ("nesterov", "needs momentum above 0 and dampening 0.")),
-        (SGD(nesterov=True, momentum=0.9, dampening=0.1), ("nesterov", "needs momentum above 0 and dampening 0.")),
-        (Adam(betas=(0.9,)), ("betas", "should be two numbers (got [0.9]).")),
-        (AdamW(betas=(0.9, 0.9, 0.9)), ("betas", "should be two numbers (got [0.9, 0.9, 0.9]).")),
+        (SGD(nesterov=True), "conflict nesterov"),
+        (SGD(nesterov=True, momentum=0.9, dampening=0.1), "conflict nesterov"),
+        (Adam(betas=(0.9,)), "wrong-type betas"),
+        (AdamW(betas=(0.9, 0.9, 0.9)), "wrong-type betas"),
     ],
 )
-def test_options_that_torch_refuses_are_refused(part: Any, complaint: tuple[str, str]) -> None:
+def test_options_that_torch_refuses_are_refused(part: Any, complaint: str) -> None:
     """With the option and the reason."""
-    assert part.complaints() == [complaint]
+    assert [f"{problem.code} {problem.path}" for problem in part.complaints()] == [complaint]
     with pytest.raises((ValueError, TypeError, IndexError)):
         expected(part, 0.01, 0.0, 0)
 

@@ -38,8 +38,8 @@ def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) ->
     ("entry", "words"),
     [
         ("epoch", ["'epoch'", "Did you mean 'epochs'?"]),
-        ("sometimes", ["'sometimes'", "Allowed: init, epochs, end, log", "number of a step"]),
-        (-1, ["at least 0", "-1"]),
+        ("sometimes", ["'sometimes'", "Allowed: init, epochs, end, log", "step numbers"]),
+        (-1, [">= 0", "-1"]),
         (True, ["true", "Allowed: init"]),
         (1.5, ["1.5", "Allowed: init"]),
         (None, ["null", "Allowed: init"]),
@@ -49,17 +49,16 @@ def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) ->
 )
 def test_a_wrong_entry_is_told_what_is_allowed(entry: object, words: list[str]) -> None:
     """One complaint, with the place of the entry."""
-    ((key, text),) = complaints(["init", entry, 3])
-    assert key == "at[1]"
-    assert all(word in text for word in words), text
+    (problem,) = complaints(["init", entry, 3])
+    assert (problem.code, problem.path) == ("invalid-schedule", "at[1]")
+    assert all(word in problem.message for word in words), problem.message
 
 
 def test_right_entries_have_no_complaint_and_none_at_all_has() -> None:
     """All words and numbers; an empty list never measures."""
     assert complaints([*DEFAULT, "log", "end", 0, 8]) == []
-    ((key, text),) = complaints([])
-    assert key == "at"
-    assert "Allowed: init, epochs" in text
+    (problem,) = complaints([])
+    assert (problem.code, problem.path) == ("invalid-schedule", "at")
 
 
 @pytest.mark.parametrize("module", ["schedule", "columns", "table"])
