@@ -23,13 +23,15 @@ def told(tmp_path: Path) -> Tell:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         try:
             fathomlab.load(path, overrides, quick)
-        except fathomlab.ConfigError as error:
-            head, *lines = str(error).splitlines()
-            assert head.startswith(f"exp.yaml: {len(error.problems)} problem")
-            assert [line.strip() for line in lines] == [str(problem) for problem in error.problems]
-            assert all(problem.message.isascii() and len(problem.message) < 400 for problem in error.problems)
-            return [_short(problem) for problem in error.problems]
-        return []
+        except fathomlab.ConfigError as caught:
+            error = caught
+        else:
+            return []
+        head, *lines = str(error).splitlines()
+        assert head.startswith(f"exp.yaml: {len(error.problems)} problem")
+        assert [line.strip() for line in lines] == [str(problem) for problem in error.problems]
+        assert all(problem.message.isascii() and len(problem.message) < 400 for problem in error.problems)
+        return [_short(problem) for problem in error.problems]
 
     return tell
 
