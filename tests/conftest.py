@@ -33,6 +33,19 @@ def twins() -> ModuleType:
     return _loaded(HERE / "unit" / "models" / "twins.py")
 
 
+@pytest.fixture(scope="session")
+def bf16(bench: ModuleType) -> None:
+    """Skip if products in bf16 do not work on this machine."""
+    import torch
+
+    from fathomlab.engine.selftest import bf16_self_test
+
+    for architecture in (bench.mlp(), bench.cnn(width=8)):
+        test = bf16_self_test(architecture, 16, torch.device("cpu"))
+        if not test.passed:
+            pytest.skip(f"bf16 does not work on this machine: layer {test.worst}, {test.death or test.error}")
+
+
 def _loaded(path: Path) -> ModuleType:
     """A module that is shared between test folders, which are no packages."""
     spec = importlib.util.spec_from_file_location(f"shared_{path.stem}", path)

@@ -151,6 +151,11 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
         from fathomlab.run.pack import choose_device
 
         choose_device("cuda")
+    requesting = [trial for trial in todo if trial.content["training"]["precision"] == "bf16"]
+    if requesting:
+        from fathomlab.run.pack import check_precision
+
+        check_precision(requesting, how.device)
     for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):
         if datasets.DATASETS[name].layout is not None:
             datasets.download(name)

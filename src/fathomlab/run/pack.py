@@ -67,8 +67,20 @@ def choose_device(name: str) -> torch.device:
         UserError: It is not here.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no-cuda", "--device cuda: torch sees no CUDA device here. Use --device cpu or auto.")
+        raise UserError("no-cuda", "--device cuda: no CUDA device available to PyTorch. Use --device cpu or auto.")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def check_precision(trials: Sequence[Trial], device: str) -> None:
+    """Check that bf16 works on this machine for every trial that requests it.
+
+    Raises:
+        UserError: If it does not.
+    """
+    chosen = choose_device(device)
+    for trial in trials:
+        config = recipe(trial)
+        choose_precision(config.precision, config.architecture, config.batch_size, chosen)
 
 
 def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:

@@ -183,7 +183,7 @@ def test_a_small_net_learns(bench: ModuleType) -> None:
         assert float(snapshots[-1].train.loss) < 0.5 * float(snapshots[0].train.loss)
 
 
-def test_half_precision_is_near_and_stores_float32(bench: ModuleType) -> None:
+def test_half_precision_is_near_and_stores_float32(bench: ModuleType, bf16: None) -> None:
     """Products in bf16, parameters and statistics in float32: an epoch's loss is that of float32 to 15 per cent."""
     for architecture in (bench.mlp(layers_dim=16, batch_norm=True, residual=True), bench.mlp(layers_dim=16)):
         curves = {}
