@@ -121,8 +121,8 @@ def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_p
         assert Store(copy.root).trial(copy.stopped[1].name).cause in (None, "metrics.jsonl, line 1 is damaged")
     said = go_on(copy)
     corrupt = {"newest": 2, "of one member": 1, "both": 4}.get(damage, 0)
-    assert sum("is damaged and was set aside" in text for text in said) == corrupt
-    assert ("begin anew" in " ".join(said)) == (damage in ("log", "log of one"))
+    assert sum("corrupted checkpoint" in text for text in said) == corrupt
+    assert ("from scratch" in " ".join(said)) == (damage in ("log", "log of one"))
     assert len(list(copy.root.glob("trials/*/*.corrupt"))) in (0, corrupt)
     expected, mine = digest(other), digest(copy.root)
     names = {folder.name[:8] for folder in copy.stopped}

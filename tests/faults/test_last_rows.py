@@ -415,7 +415,7 @@ def test_kept_states_go_on(forks: Server, fast: Path):
     assert sum(path.stat().st_size for path in states.KEPT.rglob("*") if path.is_file()) < 200_000
     status, said = forks.run(golden_command(fast, "--allow-drift"), report=False)
     assert status == 0, said
-    assert "anew" not in said
+    assert "from scratch" not in said
     must_be_golden(fast)
     for folder, about in zip(folders, begun, strict=True):
         (resumed,) = Store(fast).trial(folder.name).provenance["resumed"]
@@ -443,6 +443,6 @@ def test_kept_states_of_an_unknown_schema_are_told_and_begun_anew(forks: Server,
         rewritten(folder, lambda about: (about if kept == "all" else {}) | {"schema": 99})
     status, said = forks.run(golden_command(fast, "--allow-drift"), report=False)
     assert status == 0, said
-    assert "begin anew" in said
+    assert "from scratch" in said
     must_be_golden(fast)
     assert all(Store(fast).trial(folder.name).provenance["resumed"] == [] for folder in (fast / "trials").iterdir())

@@ -1,4 +1,4 @@
-"""How well a pack does on images that it is not trained on; nothing is changed."""
+"""Evaluates a pack on images that it is not trained on. Changes nothing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ EVALUATION_BATCH = 512
 
 @dataclass(frozen=True)
 class Outcome:
-    """How well each replica does on a set: mean loss [nats] and accuracy (a fraction), float64 (k,) each."""
+    """Result of an evaluation: mean loss (nats) and accuracy (a fraction) of each replica, float64 (k,)."""
 
     loss: Tensor
     accuracy: Tensor
@@ -28,10 +28,10 @@ class Outcome:
 def evaluate(
     training: Training, values: Tensors, buffers: Tensors, validation: bool, keep: list[Tensor] | None = None
 ) -> Outcome:
-    """Loss and accuracy of every replica on its validation images, or on the test set.
+    """Compute loss and accuracy of every replica on its validation images, or on the test set.
 
-    Running statistics are used and nothing is changed. The loss is plain cross-entropy, whatever the trial trains on. `keep`
-    is filled with the logits, (k, n, classes) a batch.
+    Batch normalization uses the running statistics. The loss is plain cross-entropy for every trial. The logits of each batch,
+    (k, n, classes), are appended to `keep`.
     """
     sums = torch.zeros(2, len(training.recipes), dtype=torch.float64, device=training.device)
     total = 0
@@ -41,6 +41,7 @@ def evaluate(
         total += labels.shape[1]
         if keep is not None:
             keep.append(logits)
+    assert total > 0, "an empty set has no loss"  # 0/0 would be recorded as a divergence
     loss, accuracy = sums / total
     return Outcome(loss, accuracy)
 
@@ -48,7 +49,7 @@ def evaluate(
 def predictions(
     training: Training, values: Tensors, buffers: Tensors, validation: bool
 ) -> Iterator[tuple[Logits, Int[Tensor, "k n"]]]:
-    """Logits (k, n, classes) and labels (k, n) of every replica, batch by batch in the order of the set."""
+    """Yield logits (k, n, classes) and labels (k, n) of every replica per batch, in the order of the set."""
     data = training.data
     if not validation:
         for images, labels in test_batches(training):
@@ -62,7 +63,7 @@ def predictions(
 
 
 def test_batches(training: Training) -> Iterator[tuple[Images, Int[Tensor, "k n"]]]:
-    """The test set for every replica, batch by batch: normalised images (k, n, c, h, w) and labels (k, n)."""
+    """Yield the test set for every replica per batch: normalized images (k, n, c, h, w) and labels (k, n)."""
     data, replicas = training.data, len(training.recipes)
     for start in range(0, len(data.test_labels), EVALUATION_BATCH):
         rows = slice(start, start + EVALUATION_BATCH)
@@ -72,7 +73,7 @@ def test_batches(training: Training) -> Iterator[tuple[Images, Int[Tensor, "k n"
 
 @torch.no_grad()
 def teacher_logits(training: Training) -> Iterator[Logits]:
-    """The outputs of each replica's teacher for the test set, (k, n, classes) a batch."""
+    """Yield the outputs of each replica's teacher for the test set, (k, n, classes) per batch."""
     teachers = training.teachers
     assert teachers is not None
     for images, _ in test_batches(training):

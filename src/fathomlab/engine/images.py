@@ -1,4 +1,4 @@
-"""A data set on the device: uint8 images, labels, and the split of each replica."""
+"""A dataset on the device: uint8 images, labels, and the split of each replica."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from fathomlab.engine.recipe import Recipe
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images and labels of a data set on one device.
+    """Images and labels of a dataset on one device.
 
     Attributes:
-        images: Training images, uint8 (n, c, h, w); normalised when a batch is taken.
+        images: Training images, uint8 (n, c, h, w). They are normalized per batch.
         labels: Their classes, (n,).
-        test_images: Likewise.
-        test_labels: Likewise.
-        mean: Per channel on the scale of 0 to 255, (c, 1, 1).
-        scale: One over the standard deviation, likewise.
+        test_images: Test images, uint8 (m, c, h, w).
+        test_labels: Their classes, (m,).
+        mean: Mean per channel on the scale of 0 to 255, (c, 1, 1).
+        scale: Inverse standard deviation per channel on the same scale, (c, 1, 1).
     """
 
     images: RawImages
@@ -39,21 +39,19 @@ class Pictures:
         return images.to(self.mean.dtype).sub_(self.mean).mul_(self.scale)
 
     def batch(self, index: Indices) -> Images:
-        """Normalised training images at `index`, (k, n, c, h, w)."""
+        """Return normalized training images at `index`, (k, n, c, h, w)."""
         if self.images.device.type != "cpu":
             return self.normalised(self.images[index])
         made = torch.empty((*index.shape, *self.images.shape[1:]), dtype=self.mean.dtype)
         rows = self.images.flatten(1)
-        for own, places in zip(
-            made, index, strict=True
-        ):  # one replica's batch stays in the cache from bytes to numbers
+        for own, places in zip(made, index, strict=True):  # the batch of one replica stays in the cache
             own.flatten(1).copy_(rows.index_select(0, places))
             own.sub_(self.mean).mul_(self.scale)
         return made
 
 
 def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtype) -> Pictures:
-    """Put a data set on `device`, to be normalised in `dtype`."""
+    """Copy a dataset to `device`; batches are normalized in `dtype`."""
     mean = torch.tensor(facts.mean, dtype=torch.float64).view(-1, 1, 1) * 255
     scale = 1 / (torch.tensor(facts.std, dtype=torch.float64).view(-1, 1, 1) * 255)
     return Pictures(
@@ -69,7 +67,7 @@ def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtyp
 def splits(
     recipes: Sequence[Recipe], labels: np.ndarray, device: torch.device
 ) -> tuple[Indices, Int[Tensor, "k held_out"]]:
-    """Training and validation indices of each replica, (k, n) each, from (seed, "split") alone."""
+    """Return training and validation indices of each replica, (k, n) each. They depend only on (seed, "split")."""
     parts = []
     for recipe in recipes:
         within = np.arange(len(labels)) if recipe.limit is None else limited(labels, recipe.limit)

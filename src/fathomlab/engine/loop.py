@@ -1,7 +1,7 @@
-"""The training loop: a generator that yields snapshots at steps known beforehand.
+"""The training loop: a generator that yields snapshots at given steps.
 
-Nothing in an epoch waits for the device: losses and correct answers are summed there and read once an epoch. Whoever
-iterates measures and stores; the loop knows neither probes nor store.
+Nothing in an epoch waits for the device: losses and correct predictions are summed there and read once per epoch. The caller
+measures and stores; the loop knows neither probes nor the store.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ class Snapshot:
     """The pack at a step.
 
     Attributes:
-        epoch: Epochs done.
-        step: Optimiser steps done.
-        train: Mean over the epoch that has just ended, while the weights moved; None inside an epoch.
-        validation: With the weights as they are now; None inside an epoch.
-        lr: Learning rate of the last step, one a replica.
-        objective: Mean of the trial's own loss over the epoch that has just ended, (k,); None inside an epoch.
+        epoch: Completed epochs.
+        step: Completed optimizer steps.
+        train: Mean over the steps of the epoch that ends here; None inside an epoch.
+        validation: Evaluation of the current weights; None inside an epoch.
+        lr: Learning rate of the last step, one per replica.
+        objective: Mean of the training loss over the epoch that ends here, (k,); None inside an epoch.
     """
 
     epoch: int
@@ -41,9 +41,9 @@ class Snapshot:
 def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
     """Train to the end, yielding at each step of `snapshots` and after every epoch.
 
-    The steps are known beforehand so that everything between two of them may run without a look at the host. A replica whose
-    loss is not finite goes on alone in its place; `state.bad_step` says when it diverged. A state that has been loaded goes
-    on where it stood. Between two steps `training.poll` is called; what it raises leaves a state that can be kept.
+    The steps are given in advance, so that everything between two of them can run on the device. A replica whose loss is not
+    finite keeps its slot; `state.bad_step` is the step at which it diverged. A loaded state resumes at its step.
+    `training.poll` is called between two steps; if it raises, the state is consistent and can be saved.
     """
     state, common = training.state, training.common
     if state.step == 0 and 0 in snapshots:
@@ -61,7 +61,7 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
 
 
 def _end_epoch(training: Training, images: int) -> Snapshot:
-    """Evaluate, keep what is best and what is finite, and begin the next epoch's sums."""
+    """Evaluate, copy the best and the last finite weights, and reset the sums."""
     state = training.state
     validation = evaluate(training, state.values, state.buffers, validation=True)
     lr = _lr(training, training.steps_per_epoch - 1)
@@ -80,7 +80,7 @@ def _end_epoch(training: Training, images: int) -> Snapshot:
 
 
 def _order(training: Training, epoch: int) -> Indices:
-    """The images of an epoch in their order, (k, n): sorted by random bits of (seed, epoch, image)."""
+    """The order of the images in an epoch, (k, n): sorted by random bits of (seed, epoch, image)."""
     keys = training.keys("order", epoch)
     bits = mix(keys.unsqueeze(1), training.train_index)
     return training.train_index.gather(1, bits.argsort(dim=1, stable=True))
@@ -91,7 +91,7 @@ def _lr(training: Training, place: int) -> tuple[float, ...]:
 
 
 def _observe(training: Training, validation: Outcome) -> None:
-    """Tell a schedule that adapts how the epoch went."""
+    """Pass the validation loss to a schedule that adapts to it."""
     observe = getattr(training.common.schedule, "observe", None)
     if observe is None:
         return

@@ -1,8 +1,8 @@
-"""Whole steps as one CUDA graph: the host launches one thing a step instead of hundreds of kernels.
+"""Runs a training step as one CUDA graph: the host launches one graph per step instead of hundreds of kernels.
 
-Everything that changes from step to step lies in tensors at fixed addresses, which the host fills before each replay:
-indices, epoch, dropout keys, learning rate, momentum and the step count (a count that the graph had frozen would freeze
-Adam's bias correction). Without a CUDA device the same tensors go through the same step, launched kernel by kernel.
+Everything that changes from step to step is in tensors at fixed addresses, which the host fills before each replay: indices,
+epoch, dropout keys, learning rate, momentum, and the step count (a constant count would freeze Adam's bias correction).
+Without a CUDA device, the same tensors go through the same step, launched kernel by kernel.
 """
 
 import torch
@@ -15,10 +15,10 @@ WARM_UP = 3
 
 
 class Replay:
-    """Steps of one pack with batches of one size, captured after a few eager ones."""
+    """Steps of one pack with full batches, captured after a few eager steps."""
 
     def __init__(self, training: Training):
-        """Reserve the tensors that the host fills."""
+        """Allocate the tensors that the host fills."""
         device, replicas = training.device, len(training.recipes)
         self.training = training
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -56,7 +56,7 @@ class Replay:
                 _ = tensor.copy_(value) if isinstance(value, torch.Tensor) else tensor.fill_(value)
 
     def _warm(self) -> None:
-        """Train one step launched kernel by kernel on a stream of its own, as a capture asks for beforehand."""
+        """Train one step kernel by kernel on a side stream, which a capture requires."""
         stream = torch.cuda.Stream(self.training.device)
         stream.wait_stream(torch.cuda.current_stream(self.training.device))
         with torch.cuda.stream(stream):
@@ -65,7 +65,7 @@ class Replay:
         self.eager += 1
 
     def _capture(self) -> None:
-        """Record a step; recording trains nothing."""
+        """Record a step. Recording does not train."""
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             advance(self.training, self.feed)

@@ -1,4 +1,4 @@
-"""The state of a pack in training: tensors with a replica axis, counters, and what is needed to go on from here."""
+"""The state of a pack in training: tensors with a replica axis, counters, and what is needed to resume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ SUMS = 3
 
 @dataclass
 class Kept:
-    """Weights set aside, for each replica.
+    """A copy of the weights of each replica.
 
     Attributes:
-        epoch: When, (k,), counted from 1; 0 for the initial values.
-        values: Learnt tensors then.
-        buffers: Running statistics then.
+        epoch: Epoch of the copy, (k,), counted from 1; 0 for the initial values.
+        values: Learned tensors.
+        buffers: Running statistics.
     """
 
     epoch: Tensor
@@ -32,7 +32,7 @@ class Kept:
 
     @torch.no_grad()
     def take(self, chosen: Tensor, epoch: int, values: Tensors, buffers: Tensors) -> None:
-        """Set the present weights of the `chosen` replicas (k,) aside instead."""
+        """Copy the current weights of the `chosen` replicas (k,)."""
         self.epoch.masked_fill_(chosen, epoch)
         for kept, now in ((self.values, values), (self.buffers, buffers)):
             for name, tensor in now.items():
@@ -46,17 +46,17 @@ class State:
 
     Attributes:
         network: The tensor program.
-        values: Learnt tensors by name, each (k, *shape).
+        values: Learned tensors by name, each (k, *shape).
         buffers: Running statistics by name, each (k, features).
-        slots: Optimiser state by slot, one tensor for each learnt tensor in the order of `values`.
-        memories: What the schedule remembers, one a replica.
+        slots: Optimizer state by slot, one tensor per learned tensor in the order of `values`.
+        memories: State of the schedule, one per replica.
         bad_step: Step of the first loss that was not finite, (k,); 0 while there is none.
-        sums: Of the running epoch, float64 (3, k): cross-entropy, correct answers, the trial's own loss.
-        best: Weights that were best on validation so far.
+        sums: Sums over the current epoch, float64 (3, k): cross-entropy, correct predictions, training loss.
+        best: Weights with the best validation accuracy so far.
         best_accuracy: Their validation accuracy, (k,); -1 before the first epoch.
-        finite: Weights at the last epoch's end with a finite loss: what is left of a replica that diverges.
-        epoch: Epochs done.
-        step: Optimiser steps done.
+        finite: Weights at the end of the last epoch with a finite loss; stored if the replica diverges.
+        epoch: Completed epochs.
+        step: Completed optimizer steps.
     """
 
     network: Network
@@ -113,9 +113,9 @@ def _aside(epoch: Tensor, values: Tensors, buffers: Tensors) -> Kept:
 
 
 def replica_tensors(state: State, place: int) -> Tensors:
-    """Everything of one replica that is needed to go on from here, by name, without its replica axis.
+    """Return everything that one replica needs to resume, by name, without the replica axis.
 
-    Of a replica that has diverged it is what was last finite: nothing else of it is worth keeping.
+    For a replica that has diverged, these are its last finite weights.
     """
     tensors = _views(state, place)
     if not int(state.bad_step[place]):
@@ -128,16 +128,16 @@ def replica_tensors(state: State, place: int) -> Tensors:
 
 @torch.no_grad()
 def load_replica(state: State, place: int, tensors: Tensors) -> None:
-    """Put what `replica_tensors` gave into a place of a pack of the same signature, bit for bit.
+    """Copy the result of `replica_tensors` into a slot of a pack of the same signature, bit for bit.
 
     Raises:
-        ValueError: The names, shapes or formats are those of another network.
+        ValueError: If names, shapes, or formats belong to another network.
     """
     own = _views(state, place)
     if {name: (tensor.shape, tensor.dtype) for name, tensor in own.items()} != {
         name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()
     }:
-        raise ValueError("the checkpoint belongs to another network or optimiser")
+        raise ValueError("the checkpoint belongs to another network or optimizer")
     for name, tensor in own.items():
         tensor.copy_(tensors[name])
         if int(tensors["state/bad_step"]) and name.startswith("value/"):
@@ -154,7 +154,7 @@ def _views(state: State, place: int) -> Tensors:
 
 
 def shared(numbers: Sequence[float], device: torch.device) -> float | Tensor:
-    """One float where all replicas have the same number, else a float64 tensor (k,)."""
+    """Return one float if all numbers are equal, else a float64 tensor (k,)."""
     first = float(numbers[0])
     return (
         first

@@ -1,4 +1,4 @@
-"""One optimiser step of a pack: batch, loss, gradients, update. Nothing here waits for the device."""
+"""One optimizer step of a pack: batch, loss, gradients, update. Nothing here waits for the device."""
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ from fathomlab.losses.supervised import cross_entropy
 
 
 def step(training: Training, index: Indices, epoch: int, place: int, dropout: Tensor) -> None:
-    """Train on the images at `index`, (k, n): state and sums of the pack move.
+    """Train on the images at `index`, (k, n), and update the state and the sums of the pack.
 
     Args:
         training: The pack.
-        index: Places in the training set.
-        epoch: Epochs done.
-        place: Batches of the present epoch done.
+        index: Indices into the training set.
+        epoch: Completed epochs.
+        place: Completed batches of the current epoch.
         dropout: Random keys of this epoch, (k,).
     """
     lr, momentum = training.rates(epoch, place)
@@ -32,7 +32,7 @@ def step(training: Training, index: Indices, epoch: int, place: int, dropout: Te
 
 
 def advance(training: Training, feed: Feed) -> None:
-    """What a step does on the device. All that changes from step to step is in `feed`, so a CUDA graph can repeat it."""
+    """Run a step on the device. Everything that changes from step to step is in `feed`, so that a CUDA graph can replay it."""
     if training.parts:
         _apart(training, feed)
         return
@@ -59,7 +59,7 @@ def advance(training: Training, feed: Feed) -> None:
 
 
 def _apart(training: Training, feed: Feed) -> None:
-    """Step each replica by itself, on a CUDA device all at once on streams of their own: one alone cannot fill it."""
+    """Step each replica separately; on a CUDA device in parallel streams, because one replica cannot fill the device."""
     streams = training.streams
     now = torch.cuda.current_stream(training.device) if streams else None
     for place, part in enumerate(training.parts):
@@ -77,7 +77,7 @@ def _apart(training: Training, feed: Feed) -> None:
 def _forward(
     training: Training, images: Tensor, labels: Tensor, taught: Tensor | None, keys: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Logits and the trial's own loss of each example."""
+    """Return logits and the training loss of each example."""
     logits = training.forward(images, "train", keys)
     return logits, training.loss(logits, labels, taught)
 
@@ -85,22 +85,22 @@ def _forward(
 def _compiled(
     training: Training, images: Tensor, labels: Tensor, taught: Tensor | None, keys: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same, compiled once for each shape; its gradient is compiled with it."""
+    """The same, compiled once per shape, with its gradient."""
     if training.program is None:
-        from torch._dynamo.exc import TorchDynamoException  # takes seconds to load, and few packs compile
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import, and few packs compile
 
-        torch.compiler.reset()  # torch compiles one function for a few shapes only; each pack is a shape of its own
+        torch.compiler.reset()  # torch limits the shapes per function, and each pack is a new shape
         training.program = torch.compile(_forward, dynamic=False)
         try:
             return training.program(training, images, labels, taught, keys)
-        except TorchDynamoException:  # a compiler without its headers, say: slower is better than failed
+        except TorchDynamoException:  # for example, a compiler without headers: run eagerly
             training.compiled = False
             return _forward(training, images, labels, taught, keys)
     return training.program(training, images, labels, taught, keys)
 
 
 def clip(gradients: list[Tensor], largest: float) -> None:
-    """Scale each replica's gradient to a norm of at most `largest`, as torch's clip_grad_norm_ does for one network."""
+    """Scale the gradient of each replica to a norm of at most `largest`, as `torch.nn.utils.clip_grad_norm_` does."""
     squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)
     scale = (largest / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient in gradients:

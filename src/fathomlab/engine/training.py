@@ -1,4 +1,4 @@
-"""A pack in training: its recipes, data, state and teachers, and what is computed from them."""
+"""A pack in training: its recipes, data, state, and teachers, and what is computed from them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ from fathomlab.models.network import Mode, Network
 
 @dataclass(frozen=True)
 class Teachers:
-    """What distilled students learn from.
+    """The teachers of distilled students.
 
     Attributes:
-        logits: The teachers' outputs for every training image, (k, n, classes); used where nothing is augmented.
-        network: The teachers themselves; used on the very view that the student sees where there is augmentation.
-        values: Their learnt tensors.
+        logits: Outputs for every training image, (k, n, classes); used without augmentation.
+        network: The networks; with augmentation, they see the same augmented images as the students.
+        values: Their learned tensors.
         buffers: Their running statistics.
     """
 
@@ -48,14 +48,14 @@ class Teachers:
 
 @dataclass
 class Feed:
-    """What changes from step to step: numbers, or tensors on the device where the step is captured.
+    """The inputs of a step: numbers, or tensors on the device if the step is captured.
 
     Attributes:
-        index: Places in the training set, (k, n).
-        epoch: Epochs done.
+        index: Indices into the training set, (k, n).
+        epoch: Completed epochs.
         dropout: Random keys of this step, (k,).
-        rates: Of the optimiser.
-        count: Steps done, this one included.
+        rates: Learning rate, weight decay, and momentum of the optimizer.
+        count: Steps, including this one.
     """
 
     index: Indices
@@ -65,7 +65,7 @@ class Feed:
     count: int | Tensor
 
     def part(self, place: int) -> "Feed":
-        """What one replica needs of it."""
+        """The inputs of one replica."""
         rows = slice(place, place + 1)
         lr, decay = (
             value[rows] if isinstance(value, Tensor) and value.dim() else value
@@ -76,7 +76,7 @@ class Feed:
 
 
 class Training:
-    """A pack on its way: what the loop, the probes and the store read."""
+    """A pack in training, as the loop, the probes, and the store read it."""
 
     def __init__(
         self,
@@ -89,10 +89,10 @@ class Training:
         compiled: bool = False,
         apart: bool = False,
     ):
-        """Start from the initial values of each seed. All recipes must have one signature.
+        """Start from the initial values of each seed. All recipes must have the same signature.
 
-        `compiled` compiles the forward and backward pass, once for this pack. `apart` runs each replica as a network of its
-        own, on a CUDA device all of them at once: grouped wide convolutions are slower than separate ones.
+        `compiled` compiles the forward and backward pass once for this pack. `apart` runs each replica as a separate network,
+        on a CUDA device in parallel: grouped wide convolutions are slower than separate ones.
         """
         self.compiled = compiled
         self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
@@ -125,26 +125,26 @@ class Training:
 
     @property
     def plain(self) -> bool:
-        """Whether the own loss of every trial is the plain cross-entropy on its labels."""
+        """Whether the training loss of every trial is plain cross-entropy on the labels."""
         return all(recipe.plain for recipe in self.recipes)
 
     def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
-        """The trial's own loss of each example, (k, n).
+        """The training loss of each example, (k, n).
 
         Args:
             logits: Outputs for the images at `index`, (k, n, classes).
-            index: Places in the training set, (k, n).
-            views: The images as the network saw them; needed where they were augmented.
+            index: Indices into the training set, (k, n).
+            views: The images as the network saw them; required with augmentation.
         """
         return self.loss(logits, self.data.labels[index], self.taught(index, views))
 
     def loss(self, logits: Logits, labels: Tensor, taught: Logits | None) -> PerExample:
-        """The trial's own loss of each example, (k, n), from what the images are labelled and the teachers say.
+        """The training loss of each example, (k, n), from labels and teacher outputs.
 
         Args:
             logits: Outputs, (k, n, classes).
             labels: Classes, (k, n).
-            taught: The teachers' outputs for the same images, as `taught` gives them.
+            taught: The teachers' outputs for the same images, as returned by `taught`.
         """
         hard = cross_entropy(logits, labels, self._smoothing)
         if taught is None:
@@ -156,7 +156,7 @@ class Training:
     def taught(self, index: Indices, views: Tensor | None) -> Logits | None:
         """The teachers' outputs for the images at `index`, (k, n, classes); None without teachers.
 
-        Stored ones where nothing is augmented; where something is, the teachers see the views that the students see.
+        Without augmentation they are stored; with augmentation the teachers see the same augmented images as the students.
         """
         teachers = self.teachers
         if teachers is None:
@@ -169,7 +169,7 @@ class Training:
         return logits.to(storage(self.common.precision))
 
     def rates(self, epoch: int, place: int) -> tuple[list[float], float | None]:
-        """Learning rate of each replica at a step, and the momentum that the schedule cycles."""
+        """Learning rate of each replica at a step, and the momentum if the schedule changes it."""
         common = self.common
         at = Position(epoch, place, common.epochs, self.steps_per_epoch)
         lr = [
@@ -179,7 +179,7 @@ class Training:
         return lr, common.schedule.momentum(at) if common.schedule.per_step else None
 
     def batch(self, index: Indices, epoch: int | Tensor | None) -> Tensor:
-        """Normalised images at `index`, (k, n, c, h, w); augmented as in `epoch` where the trial augments."""
+        """Normalized images at `index`, (k, n, c, h, w), with the augmentation of `epoch` if there is one."""
         if epoch is None or not self.common.augment:
             return self.data.batch(index)
         images = augment(self.data.images[index], self._views, epoch, index, self.common.augment)
@@ -188,14 +188,14 @@ class Training:
     def forward(
         self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None
     ) -> Logits:
-        """Logits in the trial's precision, returned in the storage format."""
+        """Compute logits in the precision of the trial; they are returned in the storage format."""
         with products(self.common.precision, self.device):
             logits = self.state.network(self.state.values, self.state.buffers, images, mode, keys, taps)
         return logits.to(storage(self.common.precision))
 
     @torch.no_grad()
     def predict(self, values: Tensors, buffers: Tensors, images: Images) -> Logits:
-        """Logits with the running statistics, in the storage format; nothing is changed."""
+        """Compute logits with the running statistics, in the storage format. Changes nothing."""
         with products(self.common.precision, self.device):
             if not self.parts:
                 logits = self.state.network(values, buffers, images, "eval")
@@ -211,12 +211,12 @@ class Training:
         return logits.to(storage(self.common.precision))
 
     def keys(self, purpose: str, *keys: int) -> Tensor:
-        """One random key a replica for a purpose, (k,) int64."""
+        """One random key per replica for a purpose, (k,) int64."""
         numbers = [stream_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
         return torch.tensor([number - 2**63 for number in numbers], dtype=torch.int64, device=self.device)
 
     def _part(self, place: int) -> "Training":
-        """One replica as a training of its own, on the very memory of the pack."""
+        """One replica as a separate training that shares the memory of the pack."""
         part, state, rows = copy.copy(self), self.state, slice(place, place + 1)
         part.recipes, part.common = (self.recipes[place],), self.recipes[place]
         part.train_index, part.validation_index = self.train_index[rows], self.validation_index[rows]

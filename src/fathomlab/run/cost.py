@@ -1,4 +1,4 @@
-"""What trials will cost: products, memory, and time judged by like trials in the store. No torch."""
+"""Estimates the cost of trials: operations, memory, disk space, and time. Does not import torch."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ CUDA_BYTES = 2**34
 
 
 def training_images(trial: Trial) -> int:
-    """Images of an epoch, those held out for validation left out."""
+    """Images per epoch, without those held out for validation."""
     own = recipe(trial)
     images = own.limit or DATASETS[trial.content["data"]["name"]].facts.train_examples
     images -= round(images * own.validation_split / 100)
@@ -34,7 +34,7 @@ def training_images(trial: Trial) -> int:
 
 
 def flops(trial: Trial) -> float:
-    """Floating-point operations of the products: 6 x multiply-accumulates an image and step, 2 in evaluation."""
+    """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation."""
     own = recipe(trial)
     facts = DATASETS[trial.content["data"]["name"]].facts
     images = own.limit or facts.train_examples
@@ -55,25 +55,25 @@ def planned_seconds(trial: Trial) -> float:
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
     """Whether compiling the step of a pack saves more than twice the time that it takes.
 
-    Measured (docs/performance.md): a compiled step of an MLP takes about a fifth less time, compiling about 4 s and 0.5 s a
-    weighted layer, once a pack. Convolutional nets gain nothing. Needs a C++ compiler; without one packs run eagerly.
+    Measured (docs/performance.md): a compiled step of an MLP takes about 20% less time. Compiling takes about 4 s plus 0.5 s per
+    weighted layer, once per pack. Convolutional networks gain nothing. Without a C++ compiler, packs run eagerly.
     """
     common = recipes[0]
     drops = any(isinstance(layer, Dropout) and layer.rate for layer in walk(common.architecture.layers))
     if drops or common.architecture.convolutional or common.augment or not _compiler():
-        return False  # the compiler's 64-bit integer code, which dropout needs, ends in a crash (torch 2.13.0)
+        return False  # compiled 64-bit integer code, which dropout needs, crashes (torch 2.13.0)
     work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
     saved = COMPILED_SAVES * work / EAGER_RATE
     return saved > 2 * (4 + 0.5 * len(common.architecture.weighted))
 
 
 def _assumed_rate(trial: Trial) -> float:
-    """Operations a second and core: wide convolutions reached 1e11 where this was measured, narrow nets a third of it."""
+    """Operations per second and core: wide convolutions reached 1e11 when this was measured, narrow networks a third."""
     return 1e11 if _widest(recipe(trial).architecture) >= 256 else EAGER_RATE
 
 
 def _widest(architecture: Architecture) -> int:
-    """Channels of the widest convolution, 0 without any."""
+    """Channels of the widest convolution; 0 without convolutions."""
     return max((parameter.shape[0] for parameter in architecture.parameters() if len(parameter.shape) == 4), default=0)
 
 
@@ -83,15 +83,16 @@ def _compiler() -> bool:
 
 
 def runs_apart(architecture: Architecture) -> bool:
-    """Whether the replicas of a pack run as networks of their own: wide convolutions are slower grouped than apart."""
+    """Whether the replicas of a pack run as separate networks: wide convolutions are slower in groups."""
     return _widest(architecture) >= WIDEST_CONVOLUTION
 
 
 def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
-    """How many replicas of this trial one pack should hold.
+    """Maximum number of replicas of this trial in one pack.
 
-    Memory holds weights, gradients, two moments, the best and the last finite weights, and the activations of a batch; the
-    workers on a CPU share half of what there is. Wide nets gain nothing in a pack on a CPU; a CUDA device takes several at once.
+    Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
+    workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
+    parallel.
     """
     own = recipe(trial)
     most = LARGEST_PACK[device]
@@ -103,9 +104,9 @@ def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
 
 
 def disk_bytes(groups: Sequence[Sequence[Trial]], workers: int) -> int:
-    """About how much the packs will fill of a disk at once.
+    """Estimate the disk space that the packs need (bytes).
 
-    Each trial leaves its last and its best weights and its logs; those in training keep two states of six copies besides.
+    Each trial stores its last and its best weights and its logs. Trials in training also have two checkpoints with six copies.
     """
     weights = [[4 * recipe(trial).architecture.numel for trial in group] for group in groups]
     kept = sum(2 * size + 2**16 for group in weights for size in group)
@@ -113,16 +114,16 @@ def disk_bytes(groups: Sequence[Sequence[Trial]], workers: int) -> int:
 
 
 def rate(finished: Iterable[Mapping[str, Any]]) -> float | None:
-    """Operations a second and core of trials that are done: the median of `flops / seconds`, None without any."""
+    """Operations per second and core of finished trials: the median of `flops / seconds`; None without trials."""
     rates = [entry["flops"] / entry["seconds"] for entry in finished if entry["seconds"]]
     return median(rates) if rates else None
 
 
 def estimate(trials: Sequence[Trial], measured: float | None, workers: int) -> dict[str, Any]:
-    """The cost of training `trials`: total operations, and seconds at the measured rate or at an assumed one."""
+    """Estimate the cost of training `trials`: operations, and seconds at the measured or the assumed rate."""
     each = [flops(trial) for trial in trials]
     total = sum(each)
     assumed = sum(work / _assumed_rate(trial) for work, trial in zip(each, trials, strict=True))
     seconds = (total / measured if measured else assumed) / max(1, min(workers, len(trials) or 1))
-    basis = "by like trials in the store" if measured else "by rates measured elsewhere"
+    basis = "based on similar trials" if measured else "based on default throughput"
     return {"flops": total, "seconds": round(seconds, 1), "workers": workers, "basis": basis}

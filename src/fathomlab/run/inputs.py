@@ -1,4 +1,4 @@
-"""What a pack learns from: the data set on its device, and teachers with their logits. Kept between packs where it pays."""
+"""What a pack learns from: the dataset on its device, and teachers with their logits. Datasets are cached between packs."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ TEACHER_BATCH = 512
 
 @lru_cache(maxsize=2)
 def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictures]:
-    """A data set on the device, kept between packs."""
+    """Load a dataset to the device. The last two are cached."""
     choice = json.loads(data)
     split = datasets.load(choice["name"], choice["params"])
     return split, pictures(split, datasets.DATASETS[choice["name"]].facts, torch.device(device), dtype)
@@ -37,7 +37,10 @@ def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictur
 def teachers_of(
     trials: Sequence[Trial], recipes: Sequence[Recipe], images: Pictures, root: Path, device: torch.device
 ) -> Teachers:
-    """The teachers of a pack of students, with their logits for every training image, stored beside them."""
+    """Load the teachers of a pack of students, with their logits for every training image.
+
+    The logits are computed and stored in the storage format of the students' precision.
+    """
     dtype = storage(recipes[0].precision)
     columns, logits = [], []
     rows = torch.arange(len(images.labels), device=device)
@@ -50,25 +53,27 @@ def teachers_of(
         tensors = _weights(root, trial.teacher.hash)
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
         network = Network([own.teaching.architecture], device)
-        logits.append(_teacher_logits(folder, network, columns[-1], images, rows).to(dtype))
+        logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
     network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
     return Teachers(torch.stack(logits), network, stacked, stacked)
 
 
 def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
-    """A teacher's weights after its last epoch, verified against its result.
+    """Load the weights of a teacher after its last epoch, verified against its result.
 
     Raises:
-        UserError: It has none, or they are damaged.
+        UserError: If there are none, or if they are corrupted.
     """
     record = Store(root).trial(teacher)
     path = record.folder / "checkpoint.safetensors"
     if record.status != "finished" or not path.exists():
-        why = "its weights are missing" if record.status == "finished" else f"it is {record.status}"
-        raise UserError("no-teacher", f"its teacher, trial {teacher[:12]}, has no weights to learn from: {why}")
+        why = "checkpoint.safetensors is missing" if record.status == "finished" else f"status: {record.status}"
+        raise UserError("no-teacher", f"teacher trial {teacher[:12]} has no weights ({why})")
     if record.files and record.files.get(path.name, {}).get("sha256") != file_sha256(path):
-        raise UserError("corrupt-file", f"{path}: is damaged. Remove the trial's folder; the next run trains it again.")
+        raise UserError(
+            "corrupt-file", f"{path}: corrupted (checksum mismatch). Remove the trial's folder and run again."
+        )
     return load_tensors(path)[0]
 
 
@@ -76,22 +81,24 @@ def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
 def _teacher_logits(
     folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures, rows: Tensor
 ) -> Tensor:
-    """A teacher's outputs for the un-augmented training images at `rows`, in a table (n, classes) over all of them.
+    """Compute a teacher's outputs for the training images at `rows`, without augmentation, as a table (n, classes).
 
-    They are stored beside the teacher with the rows that they belong to, and reused by every later student.
+    They are stored next to the teacher's weights with their rows, and reused by later students of the same precision.
+    Rows that are not listed are NaN.
     """
     path = folder / "logits.sealed"
-    device = images.images.device
-    table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device)
-    with contextlib.suppress(Damaged):  # missing or damaged: computed again
+    device, dtype = images.images.device, images.mean.dtype
+    table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device, dtype=dtype)
+    with contextlib.suppress(Damaged):  # missing or corrupted: computed again
         stored, about = load_sealed(path)
-        if about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu()):
+        same = about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu())
+        if same and stored["logits"].dtype == dtype:  # no rounding of another format, whichever student came first
             table[rows] = stored["logits"].to(device)
             return table
     single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
     for start in range(0, len(rows), TEACHER_BATCH):
         some = rows[start : start + TEACHER_BATCH]
         batch = images.normalised(images.images[some]).unsqueeze(0)
-        table[some] = network(single, single, batch, "eval")[0].float()
+        table[some] = network(single, single, batch, "eval")[0]
     save_sealed(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
     return table

@@ -1,7 +1,7 @@
-"""Keeps what a pack finds, so that nothing is lost: logs, states to go on from, weights, results.
+"""Stores logs, checkpoints, weights, and results of a pack so that a crash loses nothing.
 
-Order matters. A state is written only after the logs that it rests on are durable; results only after the weights of every
-trial of the pack are; old states go only after new ones have been read back for all.
+Order matters. A checkpoint is written only after its logs are durable, results only after the weights of every trial of the
+pack, and old checkpoints are removed only after the new ones of all trials have been read back.
 """
 
 import shutil
@@ -31,12 +31,12 @@ WRITERS = 8
 
 @dataclass
 class Replica:
-    """A trial of the pack while it is trained.
+    """A trial of the pack during training.
 
     Attributes:
-        done: Its result is in the store: it is here only because the others began beside it.
-        metrics: Of the last epoch.
-        diverged: Step of its first loss that was not finite; 0 while there is none.
+        done: Whether its result is in the store. It then only keeps its slot, because the others started with it.
+        metrics: Metrics of the last epoch.
+        diverged: Step of its first loss that was not finite; 0 if there is none.
     """
 
     trial: Trial
@@ -52,9 +52,9 @@ class Keeper:
     def __init__(
         self, trials: Sequence[Trial], root: Path, environment: Mapping[str, Any], every: float | None, emit: Emit
     ):
-        """Nothing is touched before `load`.
+        """Nothing is read or written before `load`.
 
-        `every` is the time between two states [s]; None for as often as costs at most a hundredth of the time.
+        `every` is the time between two checkpoints (s). None spends at most 1% of the time on them.
         """
         self.root, self.environment, self.every, self.emit = root, environment, every, emit
         store = Store(root)
@@ -69,38 +69,38 @@ class Keeper:
 
     @property
     def active(self) -> list[tuple[int, Replica]]:
-        """Place and replica of the trials that have no result yet."""
+        """Slot and replica of the trials that have no result yet."""
         return [(place, replica) for place, replica in enumerate(self.replicas) if not replica.done]
 
     @property
     def seconds(self) -> float:
-        """Time of the pack so far, that before an interruption included, shared among its trials."""
+        """Time of the pack (s), including time before interruptions, divided by its trials."""
         return self.before + (time.monotonic() - self.started) / len(self.replicas)
 
     def each(self, write: Callable[[int, Replica], Any]) -> list[Any]:
-        """Call `write` for the place and replica of each trial without a result, several at once: a disk that is asked to keep
-        eight files takes hardly longer than for one.
+        """Call `write` with slot and replica of each trial without a result, in parallel: syncing eight files takes hardly
+        longer than syncing one.
 
         Raises:
-            OSError: The first that any of them raised, after all have ended.
+            OSError: The first error of any call, after all calls have ended.
         """
         with ThreadPoolExecutor(WRITERS) as pool:
             return list(pool.map(lambda pair: write(*pair), self.active))
 
     def numeric(self) -> tuple[str, bool] | None:
-        """The precision, and whether compiled, in which the trials were begun; None where they were not."""
+        """Precision and compilation recorded in the checkpoints; None without a checkpoint."""
         about = next((about for _, replica in self.active if (about := newest_about(replica.folder.path))), None)
         return (
             (str(about["numeric"][0]), bool(about["numeric"][1])) if about and about.get("schema") == SCHEMA else None
         )
 
     def load(self, training: Training, logging: Mapping[str, Any]) -> None:
-        """Go on from the newest step of which every unfinished trial has a whole state, or begin."""
+        """Resume from the newest step for which every unfinished trial has an intact checkpoint, or start from scratch."""
         found = {}
         for place, replica in self.active:
             found[place], corrupt = verified_steps(replica.folder.path)
             for name in corrupt:
-                self.warn(f"trial {replica.trial.hash[:12]}: {name} is damaged and was set aside as {name}.corrupt.")
+                self.warn(f"trial {replica.trial.hash[:12]}: corrupted checkpoint {name} renamed to {name}.corrupt")
         numeric = [training.common.precision, training.compiled]
         common = set.intersection(*(set(steps) for steps in found.values())) if found else set[int]()
         for step in sorted(common, reverse=True):
@@ -109,16 +109,15 @@ class Keeper:
                 self._go_on(training, step, about)
                 return
         if any(found.values()):
-            self.warn(
-                f"{len(found)} trials begin anew: they have no whole checkpoint of this release at a step in common."
-            )
+            count = f"{len(found)} trials restart" if len(found) > 1 else "1 trial restarts"
+            self.warn(f"{count} from scratch: no valid common checkpoint of this version.")
         for _, replica in self.active:
             replica.folder.begin(replica.trial.content, logging)
 
     def _fit(self, about: Mapping[int, Mapping[str, Any]], numeric: list[Any]) -> bool:
-        """Whether states of one step, one a place, belong together and to whole logs.
+        """Whether checkpoints of one step, one per slot, are consistent with each other and with intact logs.
 
-        A step has two states where one was written during the evaluation that ends its epoch; they are of different epochs.
+        A step has two checkpoints if one was written during the evaluation at the end of its epoch; their epochs differ.
         """
         return (
             all(own.get("schema") == SCHEMA and own["numeric"] == numeric for own in about.values())
@@ -133,13 +132,13 @@ class Keeper:
             try:
                 tensors, own = load_sealed(state_path(replica.folder.path, step))
             except Damaged:
-                if replica.done:  # it only keeps its place
+                if replica.done:  # it only keeps its slot
                     continue
                 raise
             load_replica(state, place, tensors)
             state.memories[place] = own["memory"]
             bad = int(state.bad_step[place])
-            if bad <= state.epoch * training.steps_per_epoch:  # else it diverged in the running epoch, which ends later
+            if bad <= state.epoch * training.steps_per_epoch:  # otherwise it diverged in the current epoch
                 replica.diverged = bad
             if not replica.done:
                 replica.folder.go_on(own["logs"])
@@ -152,18 +151,18 @@ class Keeper:
         ]
 
     def warn(self, text: str) -> None:
-        """Tell the user one line."""
+        """Show one line to the user."""
         self.emit({"event": "warning", "text": text})
 
     def due(self, ends_epoch: bool) -> bool:
-        """Whether to save now: at the end of an epoch, or after 30 s, as long as saving takes at most a hundredth of the time."""
+        """Whether to save now: at the end of an epoch or after 30 s, if saving takes at most 1% of the time."""
         since = time.monotonic() - self.saved
         if self.every is not None:
             return since >= self.every
         return since >= max(self.cost / COST_SHARE, 0.0 if ends_epoch else INTERVAL)
 
     def save(self, training: Training) -> bool:
-        """Write a state for every unfinished trial; False where the disk refused, and the older states stay."""
+        """Write a checkpoint of every unfinished trial; return False if writing failed. Older checkpoints then stay."""
         started, state = time.monotonic(), training.state
         members = [replica.trial.hash for replica in self.replicas]
 
@@ -201,16 +200,16 @@ class Keeper:
         free = shutil.disk_usage(self.root).free / 1e6
         reason = error.strerror if isinstance(error, OSError) else str(error)
         self.warn(
-            f"{self.root}: a checkpoint could not be written ({reason}; {free:.1f} MB free). Training goes on and tries "
-            "again; the checkpoint before stays."
+            f"{self.root}: could not write checkpoint ({reason}; {free:.1f} MB free). Training continues and tries again; the "
+            "previous checkpoint is intact."
         )
 
     def append(self, replica: Replica, name: str, record: Mapping[str, Any]) -> None:
-        """Add a record to a log; what the disk refuses waits, and that is said once."""
+        """Append a record to a log. Lines that cannot be written are buffered, with one warning."""
         if not replica.folder.append(name, record):
-            self.warn(f"{replica.folder.path / name}: cannot be written at present; its lines wait in memory.")
+            self.warn(f"{replica.folder.path / name}: cannot be written right now; buffering in memory")
 
     def clear(self) -> None:
-        """Remove the states of a pack whose results are all written."""
+        """Remove the checkpoints of a pack whose results are all written."""
         for replica in self.replicas:
             retire(replica.folder.path, [])

@@ -1,4 +1,4 @@
-"""Trains one pack and keeps everything that it finds in the trials' folders."""
+"""Trains one pack and stores its logs, checkpoints, weights, and results in the trials' folders."""
 
 import errno
 import json
@@ -43,14 +43,14 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.
 
 @dataclass(frozen=True)
 class Order:
-    """How a pack is to be trained, apart from what its trials are.
+    """Execution options of a pack.
 
     Attributes:
         root: The store.
-        device: auto, cpu or cuda.
-        logging: Kept beside each trial for exporters.
-        checkpoint_seconds: Time between two checkpoints; None for at most a hundredth of the time.
-        stop: Whether to keep what there is and end; asked between two steps.
+        device: auto, cpu, or cuda.
+        logging: Stored with each trial for exporters.
+        checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
+        stop: Returns a signal number to request a checkpoint and the end; called between two steps.
     """
 
     root: Path
@@ -61,10 +61,10 @@ class Order:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `--device` names.
+    """Return the device that `--device` selects.
 
     Raises:
-        UserError: It is not here.
+        UserError: If PyTorch has no such device.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no-cuda", "--device cuda: no CUDA device available to PyTorch. Use --device cpu or auto.")
@@ -84,12 +84,12 @@ def check_precision(trials: Sequence[Trial], device: str) -> None:
 
 
 def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:
-    """Train trials of one signature as one tensor program; those that are finished only keep their places.
+    """Train trials of one signature as one tensor program. Finished trials only keep their slots.
 
-    A pack of several that raises is trained again one by one, so that only the guilty trial fails.
+    If a pack of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
 
     Raises:
-        Stopped: `order.stop` asked for it; what there is has been kept.
+        Stopped: If `order.stop` requested it. A checkpoint has been written.
     """
     try:
         try:
@@ -108,8 +108,8 @@ def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:
         if error.errno not in DISK:
             raise
         free = shutil.disk_usage(order.root).free / 1e6
-        text = f"{order.root}: results cannot be written: {error.strerror} ({free:.1f} MB free)."
-        emit({"event": "warning", "text": f"{text} The trials stay unfinished; the same command goes on."})
+        text = f"{order.root}: cannot write results: {error.strerror} ({free:.1f} MB free)."
+        emit({"event": "warning", "text": f"{text} Run the same command again to resume."})
 
 
 class _Pack:
@@ -156,7 +156,7 @@ class _Pack:
         """Train, measure, test, and write the results."""
         each, epochs = self.training.steps_per_epoch, self.training.common.epochs
         due = {name: steps(at, each, epochs) for name, (_, at) in self.probes.items()}
-        over = self._over()  # stopped while it was being tested
+        over = self._over()  # interrupted during the test
         for snapshot in () if over else train(self.training, frozenset[int]().union(*due.values())):
             for name, (probe, _) in self.probes.items():
                 if snapshot.step in due[name]:
@@ -170,11 +170,11 @@ class _Pack:
         self._finish()
 
     def _over(self) -> bool:
-        """Whether all have diverged, so that nothing is left to train."""
+        """Whether all replicas have diverged."""
         return all(replica.diverged for replica in self.keeper.replicas)
 
     def _poll(self) -> None:
-        """Between two steps, or two batches of an evaluation: keep what there is, where it is time or the end is asked for."""
+        """Called between two steps or two batches of an evaluation: write a checkpoint if one is due or a stop is requested."""
         signum = self.order.stop()
         if signum is not None or self.keeper.due(ends_epoch=False):
             self.keeper.save(self.training)
@@ -222,7 +222,7 @@ class _Pack:
     def _result(
         self, place: int, replica: Replica, rows: Mapping[str, Any], found: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Write the result of one trial: after this it is finished."""
+        """Write the result of one trial, which finishes it."""
         state = self.training.state
         metrics = replica.metrics | {name: row[place] for name, row in rows.items()}
         metrics["best/epoch"] = int(state.best.epoch[place])
@@ -241,7 +241,7 @@ class _Pack:
         return replica.folder.finish("finished", None, metrics, facts)
 
     def _test(self) -> dict[str, Any]:
-        """What the weights after the last epoch do on the test set, a list over the replicas for each number."""
+        """Test-set results of the weights after the last epoch: for each number, a list over the replicas."""
         training, state = self.training, self.training.state
         kept: list[Tensor] = []
         last = evaluate(training, state.values, state.buffers, validation=False, keep=kept)
@@ -257,7 +257,7 @@ class _Pack:
         return {**_metrics("test", last), **alone, **rows, "examples": examples}
 
     def _save(self, place: int, replica: Replica) -> None:
-        """The weights after the last epoch, of a replica that diverged those that were last finite; and the best ones."""
+        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights."""
         state = self.training.state
         last = (state.finite if replica.diverged else None) or state
         epochs = int(state.finite.epoch[place]) if replica.diverged else state.epoch
@@ -294,7 +294,7 @@ class _Pack:
 
 
 def _measured(probe: Any, training: Training) -> dict[str, Any]:
-    """What a probe finds in each replica; replicas that run apart are measured one by one."""
+    """Measure each replica; replicas that run as separate networks are measured one by one."""
     if not training.parts:
         return probe.measure(training)
     found = [probe.measure(part) for part in training.parts]
