@@ -211,8 +211,8 @@ class _Run:
 def convolve(layer: Conv2d, x: Tensor, weight: Tensor, replicas: int) -> Tensor:
     """Convolve maps (n, k * c, h, w) with kernels (k * outputs, inputs, size, size), one group per replica.
 
-    On a CPU, a narrow 1x1 convolution with a stride reads the subsampled maps with stride 1, which is exact and takes no more
-    time. The strided kernel of oneDNN (torch 2.13.0, AVX2, float32, channels last) writes past the end of a buffer if the
+    On a CPU, a narrow 1x1 convolution with a stride reads the subsampled maps with stride 1, which is the same sum. The strided
+    kernel of oneDNN (torch 2.13.0, AVX2, float32, channels last) writes past the end of a buffer if the
     channels do not fill a vector register, and the process dies some time later.
     """
     stride = layer.stride
