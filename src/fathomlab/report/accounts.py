@@ -40,6 +40,17 @@ def failures_title(trials: Sequence[Failure]) -> str:
     return listed([f"{count(numbers[status], 'trial')} {NAMES[status]}" for status in NO_RESULT if numbers[status]])
 
 
+def failures_note(trials: Sequence[Failure]) -> str:
+    """What trials without a result mean for the numbers of the page."""
+    text = "These trials are excluded from all means and intervals."
+    if any(failure.status == "diverged" for failure in trials):
+        text += (
+            " In claims about accuracy, a diverged trial counts as chance accuracy; in success rates it counts as a failure. "
+            "Claims about losses and trends stay undecided."
+        )
+    return text
+
+
 def tally(study: Study) -> Counter[str]:
     """Number of trials with each status."""
     return Counter(trial.status for _, _, trial in study.trials)

@@ -9,6 +9,7 @@ from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
 from fathomlab.report.study import Condition, Study
 
 MOST_CARDS = 12  # of one question; its text lists all
+NO_SEED = "no common seed"
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,13 @@ def _compared(panel: Panel) -> Answers:
         reasons = "; ".join(f"{effect.label}: {effect.excluded}" for effect in panel.effects if effect.excluded)
         return Answers(question, f"No pair of trials has finished{f' ({reasons})' if reasons else ''}.", cards)
     largest = max(known, key=lambda effect: abs(effect.interval.mean) if effect.interval else 0)
-    sentence = _difference(largest).sentence
+    shown = _difference(largest)
+    sentence = shown.sentence
     if len(known) > 1:
-        sentence = f"Largest effect: {sentence[:1].lower()}{sentence[1:]}"
-    return Answers(question, f"{sentence}{_signs(known)}", cards)
+        sentence = f"Largest effect of {panel.subject}: {largest.label}, {shown.value} points ({shown.certainty})."
+    empty = [f"{effect.label} ({effect.excluded or NO_SEED})" for effect in panel.effects if effect.interval is None]
+    missing = f" No value: {_shortened(empty)}." if empty else ""
+    return Answers(question, f"{sentence}{_signs(known)}{missing}", cards)
 
 
 def _signs(effects: Sequence[Effect]) -> str:
@@ -82,9 +86,12 @@ def _signs(effects: Sequence[Effect]) -> str:
     sentences: list[str] = []
     for tone, text in parts:
         labels = [label for label, own in tones if own == tone]
-        shown = "; ".join(labels) if len(labels) <= MOST_CARDS else f"{len(labels)} of {len(tones)} comparisons"
-        sentences += [f"{text}: {shown}."] * bool(labels)
+        sentences += [f"{text}: {_shortened(labels)}."] * bool(labels)
     return " " + " ".join(sentences)
+
+
+def _shortened(labels: Sequence[str]) -> str:
+    return "; ".join(labels) if len(labels) <= MOST_CARDS else f"{len(labels)} comparisons"
 
 
 def _levels(study: Study) -> Answers:
@@ -110,7 +117,7 @@ def _difference(effect: Effect) -> Answer:
     interval, label = effect.interval, capital(effect.label)
     excluded = f"{count(effect.lost, 'pair')} excluded ({effect.excluded})" if effect.excluded else ""
     if interval is None:
-        why = effect.excluded or "no common seed"
+        why = effect.excluded or NO_SEED
         return Answer(label, "n/a", "", why, f"{label}: no value ({why}).", "open")
     certainty = "; ".join(filter(None, (_certainty(interval, sign=True), excluded)))
     sentence = f"{label}: {signed(interval.mean)} points ({certainty})."

@@ -38,8 +38,8 @@ def accuracy_note(study: Study) -> str:
 
 
 def effect_figures(panel: Panel) -> list[Figure]:
-    """The effects of a factor that have a number, in figures of at most `MOST_EFFECTS`."""
-    effects = panel.known
+    """The effects of a factor, in figures of at most `MOST_EFFECTS`; empty if none has a number."""
+    effects = panel.effects if panel.known else ()
     return [
         _effect_figure(panel, effects[start : start + MOST_EFFECTS], f"effect-{panel.name}" + f"-{start}" * bool(start))
         for start in range(0, len(effects), MOST_EFFECTS)

@@ -93,6 +93,13 @@ def _teacher_warning(teacher: Condition, baseline: Condition, several: bool) -> 
     if partly:
         end = "Interpret gains from distillation with care."
         sentences.append(f"The {names[0]} is not better than the {names[1]} {listed(partly)}. {end}")
+    gaps = [
+        f"{name}: {item.excluded('test/accuracy')}"
+        for item, name in zip((teacher, baseline), names, strict=True)
+        if item.missing("test/accuracy")
+    ]
+    if sentences and gaps:
+        sentences.append(f"The comparison excludes seeds ({'; '.join(gaps)}).")
     if teacher.trials and not any(teacher.outcomes(metric) for metric in METRICS) and _all_diverged(teacher):
         sentences.append(f"The {names[0]} diverged in all seeds; there is nothing to distill.")
     return sentences

@@ -43,6 +43,7 @@ def claim_figure(place: int, verdict: Mapping[str, Any], claim: Mapping[str, Any
     if diverged:
         keys.insert(1, Key(f"diverged (counts as {'failure' if success else 'chance'})", COLOURS[0], shape="cross"))
         description += " Crosses mark seeds of which a trial diverged."
+    description = " ".join([description, *map(str, entries(verdict.get("notes")))])
     svg = drawn(name, title, description, spec)
     return Figure(name, title, description, svg, _table(name, verdict, values, scale), tuple(keys))
 

@@ -226,13 +226,11 @@ def _statistics(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> str:
         checks = "Bootstrap intervals and an exact sign-flip test serve" if boot else "An exact sign-flip test serves"
         checks = f" {checks} as robustness check{'s' * boot}."
     corrected = ", Holm-corrected" if len(verdicts) > 1 else ""
-    tests = f"{each} was tested one-sided against its smallest effect of interest with {listed(used)} (alpha = 0.025{corrected})."
-    tests += " Claims of no difference used two one-sided tests (alpha = 0.05)." * _equal(verdicts)
+    equal = [verdict.get("expect") == "equal" for verdict in verdicts]
+    sides, alpha = ("with two one-sided tests", 0.05) if all(equal) else ("one-sided", 0.025)
+    tests = f"{each} was tested {sides} against its smallest effect of interest ({listed(used)}; alpha = {alpha}{corrected})."
+    tests += " Claims of no difference used two one-sided tests (alpha = 0.05)." * (any(equal) and not all(equal))
     return f"{intervals} {declared} {tests}{checks}{spent}"
-
-
-def _equal(verdicts: Sequence[Mapping[str, Any]]) -> bool:
-    return any(verdict.get("expect") == "equal" for verdict in verdicts)
 
 
 def _missing(study: Study) -> str:

@@ -64,11 +64,12 @@ def collapses(study: Study) -> list[Collapse]:
     ]
 
 
-def collapse_sentence(found: Sequence[Collapse]) -> str:
+def collapse_sentence(study: Study, found: Sequence[Collapse]) -> str:
     """How many trials collapsed, and how many of them predict one class for all images."""
     alone = sum(item.share == 1.0 for item in found)
+    finished = sum(condition.count("finished") for condition in study.conditions)
     predict = "predicts" if len(found) == 1 else "predict"
-    text = f"{count(len(found), 'trial')} {predict} one class for more than half of the test images"
+    text = f"{len(found):,} of {count(finished, 'finished trial')} {predict} one class for more than half of the test images"
     return f"{text}, {alone} of them for all." if alone else f"{text}."
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fathomlab.report.curves import panels
 from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
-from fathomlab.report.grids import snapshot_label
+from fathomlab.report.grids import Counts, coverage, snapshot_label
 from fathomlab.report.loose import entries, number, numbers
 from fathomlab.report.numbers import significant
 from fathomlab.report.study import Condition, Study
@@ -97,9 +97,10 @@ def _profile(
     for condition in conditions:
         trials = [trial for _, trial in condition.trials if place == 0 or trial.status == "finished"]
         snapshots = [trial.probes.get(measure.probe, []) for trial in trials]
-        layers, values = _over_layers([own[place] for own in snapshots if len(own) > (place == -1)], measure)
+        layers, columns = _over_layers([own[place] for own in snapshots if len(own) > (place == -1)], measure)
+        values = [_mean(known, measure.log) for known in columns]
         if any(value is not None for value in values):
-            lines.append((_label(condition, metric), layers, values))
+            lines.append((_label(condition, metric, tuple((len(known),) for known in columns)), layers, values))
     if not lines:
         return None
     name = f"{measure.probe}-{number_}"
@@ -123,23 +124,28 @@ def _profile(
     return Figure(name, title, description, svg, table(name, ["layer", *texts], rows), line_keys(texts))
 
 
-def _label(condition: Condition, metric: str) -> str:
-    """A condition in a legend, with the trials that did not finish."""
-    name, excluded = condition.level or condition.name, condition.excluded(metric)
-    return f"{name} ({excluded})" if excluded else name
+def _label(condition: Condition, metric: str, counts: Counts) -> str:
+    """A condition in a legend, with the number of seeds in its means if some are missing."""
+    name, planned = condition.level or condition.name, len(condition.trials)
+    if all(number == planned for row in counts for number in row):
+        return name
+    return f"{name}: {coverage(counts, planned, condition.excluded(metric))}"
 
 
-def _over_layers(snapshots: Sequence[Mapping[str, Any]], measure: Measure) -> tuple[list[str], list[float | None]]:
-    """Mean over seeds per layer; the geometric mean on a logarithmic scale."""
+def _over_layers(snapshots: Sequence[Mapping[str, Any]], measure: Measure) -> tuple[list[str], list[list[float]]]:
+    """Names of the layers, and per layer the values of the seeds that can be averaged."""
     rows = [(list(map(str, entries(own.get(measure.names)))), numbers(own.get(measure.column))) for own in snapshots]
     rows = [(names, values) for names, values in rows if names and names == rows[0][0] and len(names) == len(values)]
     if not rows:
         return [], []
-    return rows[0][0], [_mean(column, measure.log) for column in zip(*(values for _, values in rows), strict=True)]
+    columns = zip(*(values for _, values in rows), strict=True)
+    return rows[0][0], [
+        [value for value in column if value is not None and (value > 0 or not measure.log)] for column in columns
+    ]
 
 
-def _mean(values: Sequence[float | None], log: bool) -> float | None:
-    known = [value for value in values if value is not None and (value > 0 or not log)]
+def _mean(known: Sequence[float], log: bool) -> float | None:
+    """Mean over seeds; the geometric mean on a logarithmic scale."""
     if not known:
         return None
     return math.exp(fmean(math.log(value) for value in known)) if log else fmean(known)
@@ -149,7 +155,10 @@ def _noise(groups: Sequence[tuple[str, list[Condition]]], metric: str) -> list[F
     figures: list[Figure] = []
     for place, (panel, conditions) in enumerate(groups, start=1):
         name = f"noise-{place}"
-        lines = [(_label(condition, metric), _noise_scales(condition)) for condition in conditions]
+        lines: list[tuple[str, list[tuple[str, float | None]]]] = []
+        for condition in conditions:
+            scales, counts = _noise_scales(condition)
+            lines.append((_label(condition, metric, counts), scales))
         texts = [text for text, _ in lines]
         points = [
             {"x": when, "v": value, "g": group}
@@ -171,10 +180,14 @@ def _noise(groups: Sequence[tuple[str, list[Condition]]], metric: str) -> list[F
     return figures
 
 
-def _noise_scales(condition: Condition) -> list[tuple[str, float | None]]:
-    """Label and noise scale of each snapshot: the mean trace over seeds divided by the mean squared norm."""
+def _noise_scales(condition: Condition) -> tuple[list[tuple[str, float | None]], Counts]:
+    """Label and noise scale of each snapshot, and its number of seeds.
+
+    The noise scale is the mean trace over seeds divided by the mean squared norm.
+    """
     series = [own for _, trial in condition.trials if (own := trial.probes.get("noise", []))]
     found: list[tuple[str, float | None]] = []
+    counts: list[tuple[int, ...]] = []
     longest = max(series, key=len) if series else list[dict[str, Any]]()
     for place, snapshot in enumerate(longest):
         here = [own[place] for own in series if place < len(own)]
@@ -183,7 +196,8 @@ def _noise_scales(condition: Condition) -> list[tuple[str, float | None]]:
         squared = fmean(pair[1] for pair in known) if known else 0.0
         trace = fmean(pair[0] for pair in known) if known else 0.0
         found.append((snapshot_label(place, snapshot), trace / squared if squared > 0 and trace > 0 else None))
-    return found
+        counts.append((len(known),))
+    return found, tuple(counts)
 
 
 def _lines(points: list[dict[str, Any]], groups: int, log: bool, title: str) -> dict[str, Any]:

@@ -73,8 +73,8 @@ def data_notes(study: Study) -> list[str]:
 
 def test_reads(study: Study) -> str:
     """How often the test set was used, and with which weights."""
-    last = sum("test/accuracy" in trial.metrics for _, _, trial in study.trials)
-    best = sum("best/test/accuracy" in trial.metrics for _, _, trial in study.trials)
+    last = sum(trial.metrics.get("test/accuracy") is not None for _, _, trial in study.trials)
+    best = sum(trial.metrics.get("best/test/accuracy") is not None for _, _, trial in study.trials)
     return (
         f"The test set was used only after training ({count(last, 'evaluation')} after the last epoch, {best} with the "
         "weights of the best validation epoch). No choice was based on test accuracy."

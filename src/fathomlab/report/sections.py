@@ -49,6 +49,7 @@ def sections(about: Study, evidence: Evidence) -> dict[str, Any]:
         "total": len(about.trials),
         "pending": sum(tally[status] for status in accounts.PENDING),
         "failures": failures,
+        "failures_note": accounts.failures_note(failures),
         "failures_title": accounts.failures_title(failures),
         "warnings": distillation.teacher_warnings(about),
         "interrupted": tally["interrupted"],
@@ -114,7 +115,7 @@ def _outcomes(about: Study) -> dict[str, Any]:
     collapsed = outcomes.collapses(about)
     return {
         "collapsed": outcomes.collapse_table(collapsed) if collapsed else None,
-        "collapse_text": outcomes.collapse_sentence(collapsed),
+        "collapse_text": outcomes.collapse_sentence(about, collapsed),
         "histograms": outcomes.histogram_figures(about),
         "calibration": outcomes.calibration_table(about),
         "reliability": outcomes.calibration_figures(about),

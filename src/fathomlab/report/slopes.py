@@ -126,6 +126,12 @@ def slopes_sentence(found: Sequence[Slopes]) -> str:
     apart = [item.condition.name for item in known if item.agreement == "differs"]
     said = f"Theory matches {len(known) - len(apart)} of {len(known)} measured slopes at initialization."
     said += f" Mismatch: {'; '.join(apart)}." if apart else ""
+    missing = [
+        f"{item.condition.name} ({len(item.condition.trials) - len(item.each)} of {len(item.condition.trials)} seeds)"
+        for item in found
+        if len(item.each) < len(item.condition.trials)
+    ]
+    said += f" No slope at initialization: {'; '.join(missing)}." if missing else ""
     beyond = [item for item in known if item.limit is not None and (item.condition.depth or 0) > item.limit]
     if beyond:
         names = "; ".join(item.condition.name for item in beyond)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from fathomlab.base.labels import DISPLAY_NAMES
+from fathomlab.base.labels import DISPLAY_NAMES, level_text
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
@@ -181,6 +181,8 @@ def word(key: str, level: Any) -> str:
         level = "-".join(str(item) for item in cast(list[Any], level))
     if isinstance(level, bool):
         level = "on" if level else "off"
+    if isinstance(level, float):
+        level = level_text(level)
     return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level}"
 
 

@@ -74,8 +74,8 @@ def test_exclusions_are_counted_by_reason():
 
 def test_every_table_of_means_names_excluded_seeds(about: Study):
     """The accuracy, calibration, and slope tables agree on what they exclude."""
-    expected = {"dropout 0.0, depth 5": "", "dropout 0.5, depth 5": SOME}
-    expected |= {"dropout 0.0, depth 10": "", "dropout 0.5, depth 10": ALL}
+    expected = {"dropout 0, depth 5": "", "dropout 0.5, depth 5": SOME}
+    expected |= {"dropout 0, depth 10": "", "dropout 0.5, depth 10": ALL}
     assert reasons(about) == expected
     accuracies = accuracy_table(about, "x", about.conditions)
     assert column(accuracies, "excluded") == expected
@@ -133,9 +133,10 @@ def test_effects_report_excluded_pairs(about: Study):
     assert [effect.excluded for effect in panels["dropout"].effects] == [SOME, ALL]
     (figure,) = effect_figures(panels["dropout"])
     assert SOME in figure.description
-    assert column(figure.table, "excluded pairs") == {"depth 5": SOME}
+    assert column(figure.table, "excluded pairs") == {"depth 5": SOME, "depth 10": ALL}
     (depth,) = [answer for answer in answers(about) if "depth" in answer.question]
     assert [ALL in card.certainty for card in depth.cards] == [False, True]
+    assert f"depth 10 ({ALL})" in next(answer.summary for answer in answers(about) if "of dropout" in answer.question)
     assert len(answers(about)) == 3  # levels, depth, dropout
 
 
