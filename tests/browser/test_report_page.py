@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing loaded, no error, no sideways scroll, light and dark, without JavaScript."""
+"""The pages in a real browser: no requests, no errors, no horizontal scrolling, light and dark, without JavaScript."""
 
 import json
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ return [...document.querySelectorAll('figure > svg')].map(svg => {
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One headless Chromium with a fresh profile; skipped with the reason where there is none."""
+    """One headless Chromium with a fresh profile; skipped with a reason if it is not installed."""
     for needed in (BROWSER, DRIVER):
         if not needed.exists():
             pytest.skip(f"{needed} is not installed")
@@ -66,7 +66,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def show(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> None:
-    """Open a page at a width in a colour scheme, with empty logs."""
+    """Open a page at a width in a color scheme, with empty logs."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -77,8 +77,8 @@ def show(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_requested_and_the_console_is_silent(browser: Any, pages: dict[str, Path], name: str):
-    """One request: the file itself; data addresses are no requests to anyone."""
+def test_page_requests_nothing_and_logs_nothing(browser: Any, pages: dict[str, Path], name: str):
+    """One request: the file itself. Data URIs are not network requests."""
     show(browser, pages[name])
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
@@ -89,8 +89,8 @@ def test_nothing_is_requested_and_the_console_is_silent(browser: Any, pages: dic
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", [360, 768, 1280])
 @pytest.mark.parametrize("name", NAMES)
-def test_no_page_scrolls_sideways(browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str):
-    """With all details open as well, where the tables are."""
+def test_page_does_not_scroll_sideways(browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str):
+    """Also with all details open, which contain the tables."""
     show(browser, pages[name], width, scheme)
     for script in ("", "document.querySelectorAll('details').forEach(item => { item.open = true; });"):
         browser.execute_script(script)
@@ -113,7 +113,7 @@ def test_figures_are_readable_on_a_phone(browser: Any, pages: dict[str, Path], n
 
 @pytest.mark.parametrize("name", NAMES)
 def test_light_and_dark_are_readable(browser: Any, pages: dict[str, Path], name: str):
-    """A contrast of 4.5 and more for every text colour on the paper (WCAG AA), in both schemes."""
+    """A contrast of at least 4.5 for every text color on the background (WCAG AA), in both schemes."""
     papers: list[float] = []
     for scheme in SCHEMES:
         show(browser, pages[name], scheme=scheme)
@@ -128,7 +128,7 @@ def test_light_and_dark_are_readable(browser: Any, pages: dict[str, Path], name:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("name", NAMES)
-def test_no_rule_of_accessibility_is_broken(browser: Any, pages: dict[str, Path], name: str, scheme: str):
+def test_page_follows_accessibility_rules(browser: Any, pages: dict[str, Path], name: str, scheme: str):
     """All rules with all details open, at 1280 and at 360 pixels."""
     for width in (1280, 360):
         show(browser, pages[name], width, scheme)
@@ -154,7 +154,7 @@ SPOILT = {
 
 @pytest.mark.parametrize("rule", SPOILT)
 def test_each_rule_can_be_broken(browser: Any, pages: dict[str, Path], rule: str):
-    """A page with one fault added has an offender more; without it, none."""
+    """A page with one added fault breaks its rule; the page without it does not."""
     show(browser, pages["2_2"])
     assert browser.execute_script(RULES[rule]) == []
     browser.execute_script("document.querySelector('main').insertAdjacentHTML('beforeend', arguments[0])", SPOILT[rule])
@@ -178,8 +178,8 @@ def test_the_keyboard_reaches_the_content_first(browser: Any, pages: dict[str, P
     assert stops[1 : 1 + len(links)] == links[: len(stops) - 1]
 
 
-def test_a_printed_page_shows_its_tables_whole(browser: Any, pages: dict[str, Path]):
-    """On paper nothing scrolls, the contents are gone, the paper is white."""
+def test_printed_page_shows_full_tables(browser: Any, pages: dict[str, Path]):
+    """On paper nothing scrolls, the table of contents is hidden, and the background is white."""
     show(browser, pages["2_2"], scheme="dark")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     look = """return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display,
@@ -188,8 +188,8 @@ def test_a_printed_page_shows_its_tables_whole(browser: Any, pages: dict[str, Pa
 
 
 @pytest.mark.parametrize("name", ["1_2", "2_2"])
-def test_all_is_there_without_javascript(browser: Any, pages: dict[str, Path], name: str):
-    """Sections, figures and an opening table, by the keyboard alone; the page is read through the tools' protocol."""
+def test_page_is_complete_without_javascript(browser: Any, pages: dict[str, Path], name: str):
+    """Sections and figures exist, and a table opens with the keyboard; read through the DevTools protocol."""
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         show(browser, pages[name])

@@ -1,4 +1,4 @@
-"""Thirty texts in every text of every record, also in those that nobody thought of: the page keeps its elements."""
+"""Thirty hostile texts in every text field of every record: the page keeps its elements."""
 
 import importlib.util
 import json
@@ -46,7 +46,7 @@ PAYLOADS = (
     "<" * 300,
 )
 assert len(PAYLOADS) == 30
-# What is no text but a word of the format: another one there is another page, not a hostile text.
+# Keywords of the format: changing them changes the page, so they are not free text.
 WORDS = ("trial", "status", "role", "verdict", "headline", "outcome", "kind", "expect", "started", "created", "seal")
 LOADING = (
     "href",
@@ -99,7 +99,7 @@ class Skeleton(HTMLParser):
                 self.wrong.append(f"{tag} {key}={text[:100]}")
 
     def handle_comment(self, data: str) -> None:
-        """There are none, but for those of the page itself."""
+        """Count comments."""
         self.tags.append(("comment", []))
 
     def unknown_decl(self, data: str) -> None:
@@ -138,13 +138,13 @@ def pages(root: Path, added: Callable[[str], str]) -> tuple[Skeleton, Skeleton]:
 
 
 def rotating(start: int) -> Callable[[str], str]:
-    """Another payload for each text; over thirty pages every text gets every one."""
+    """A payload per text; over thirty pages each text gets each payload."""
     return lambda text: PAYLOADS[(zlib.crc32(text.encode()) + start) % len(PAYLOADS)]
 
 
 @pytest.fixture(scope="module")
 def harmless(tmp_path_factory: pytest.TempPathFactory) -> tuple[Skeleton, Skeleton]:
-    """The same pages with three letters in every place."""
+    """The same pages with three letters in all fields."""
     return pages(tmp_path_factory.mktemp("harmless"), lambda _: "xxx")
 
 
@@ -157,23 +157,21 @@ def compared(made: tuple[Skeleton, Skeleton], harmless: tuple[Skeleton, Skeleton
 
 
 @pytest.mark.parametrize("start", range(0, 30, 10))
-def test_texts_of_strangers_add_nothing_to_a_page(tmp_path: Path, harmless: tuple[Skeleton, Skeleton], start: int):
-    """Three pages, every text with another payload on every page."""
+def test_hostile_texts_add_nothing_to_a_page(tmp_path: Path, harmless: tuple[Skeleton, Skeleton], start: int):
+    """Three pages; each text has a different payload on each page."""
     assert "answer" in harmless[0].sections
     compared(pages(tmp_path, rotating(start)), harmless)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("payload", PAYLOADS, ids=ascii)
-def test_each_text_of_strangers_adds_nothing_to_a_page(
-    tmp_path: Path, harmless: tuple[Skeleton, Skeleton], payload: str
-):
-    """One payload in every place at once."""
+def test_each_hostile_text_adds_nothing_to_a_page(tmp_path: Path, harmless: tuple[Skeleton, Skeleton], payload: str):
+    """One payload in all fields."""
     compared(pages(tmp_path, lambda _: payload), harmless)
 
 
-def test_a_record_that_nests_without_end_is_no_traceback(tmp_path: Path, harmless: Callable[..., Any]):
-    """The record is damaged, or shown; the page is written, and the index too."""
+def test_deeply_nested_record_still_gives_pages(tmp_path: Path, harmless: Callable[..., Any]):
+    """The record is reported as corrupted or shown; the page and the index are written."""
     stores.write_depths(tmp_path, depths=(20,), epochs=1, seeds=1)
     (file,) = tmp_path.glob("experiments/*/experiment.json")
     trial = next(tmp_path.glob("trials/*/trial.json"))

@@ -1,1 +1,1 @@
-"""One page an experiment, read from the store alone: figures, tables, answers. Free of torch and of JavaScript."""
+"""One HTML page per experiment, generated only from the results directory. Needs neither torch nor JavaScript."""

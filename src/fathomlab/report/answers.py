@@ -9,6 +9,7 @@ from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
 from fathomlab.report.study import Condition, Study
 
 MOST_CARDS = 12  # of one question; its text lists all
+MOST_LABELS = 6  # of one list in a sentence
 NO_SEED = "no common seed"
 
 
@@ -91,7 +92,7 @@ def _signs(effects: Sequence[Effect]) -> str:
 
 
 def _shortened(labels: Sequence[str]) -> str:
-    return "; ".join(labels) if len(labels) <= MOST_CARDS else f"{len(labels)} comparisons"
+    return "; ".join(labels) if len(labels) <= MOST_LABELS else f"{len(labels)} comparisons"
 
 
 def _levels(study: Study) -> Answers:

@@ -233,8 +233,8 @@ def _limit(condition: Condition, prediction: Prediction | None) -> float | None:
     if prediction is None or not contents or prediction.slope <= 0:
         return None
     options = mapping(at(contents[0], "model.params"))
-    normalised = options.get("batch_norm") is True and options.get("residual") is not True
-    return depth_limit(prediction.slope) if normalised else None
+    normalized = options.get("batch_norm") is True and options.get("residual") is not True
+    return depth_limit(prediction.slope) if normalized else None
 
 
 @lru_cache(maxsize=512)

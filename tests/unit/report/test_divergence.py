@@ -221,15 +221,16 @@ def test_teacher_that_is_not_better_is_reported_first(
 
 
 def test_distillation_table_names_excluded_pairs(stores: ModuleType, tmp_path: Path):
-    """A diverged distilled student is missing from mean and gain, and both say so."""
+    """A diverged student is missing from mean and gain, and both say so; a pair with a diverged trial diverged."""
     distilled(stores, tmp_path, {0: 0.95, 1: 0.96, 2: 0.97})
-    trial = Store(tmp_path).experiment("z").conditions[2].trials[0][1]
-    file = tmp_path / "trials" / trial / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "diverged", "metrics": {}, "outcome": {}}))
+    for place, status in ((1, "failed"), (2, "diverged")):
+        trial = Store(tmp_path).experiment("z").conditions[place].trials[0][1]
+        file = tmp_path / "trials" / trial / "result.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"status": status, "metrics": {}, "outcome": {}}))
     about = study(Store(tmp_path), Store(tmp_path).experiment("z"))
     table = distillation_table(about)
     assert table is not None
-    assert list(column(table, "excluded").values()) == ["", "", "1 of 3 diverged"]
+    assert list(column(table, "excluded").values()) == ["", "1 of 3 failed", "1 of 3 diverged"]
     assert list(column(table, "excluded pairs").values()) == ["", "", "1 of 3 diverged"]
     assert "1 of 3 diverged" in distillation_sentence(about)
 

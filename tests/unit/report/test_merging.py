@@ -9,7 +9,7 @@ TRIANGLE = 'd="M0,-2.2L2.2,1.6L-2.2,1.6Z" fill="var(--s2)" stroke-width="2" opac
 
 
 def test_dots_of_one_look_are_one_path():
-    """A stroke of no length at each place, as wide as the dot; another colour stays apart; one alone stays as it is."""
+    """A zero-length stroke per position, as wide as the dot. Other colors and single marks are not merged."""
     other = DOT.replace("s1", "s3")
     marks = [f'<path transform="translate({x},7.5)" {DOT}/>' for x in (1, 2.5)]
     alone = f'<path transform="translate(9,9)" {other}/>'
@@ -38,7 +38,7 @@ def test_polygons_keep_their_corners():
 
 
 def test_thin_lines_are_joined_and_thick_ones_are_not():
-    """Runs with one colour; the wrappers of the joined ones go with them."""
+    """Runs of one color are merged, together with their wrappers."""
     between = '</g></g></g><g transform="translate(0,0)"><g><g>'
     look = 'stroke="var(--s1)" stroke-width="0.7" opacity="0.4"/>'
     thin = f'<path d="M0,1L2,3" {look}{between}<path d="M0,2L2,4" {look}'
