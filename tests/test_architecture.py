@@ -99,7 +99,7 @@ def test_the_public_names_are_these():
         "__version__",
         "build_model",
         "load",
-        "open",
+        "open_store",
         "run",
     ]
     with pytest.raises(AttributeError, match="module 'fathomlab' has no attribute 'nothing'"):
@@ -112,7 +112,7 @@ def test_every_public_name_is_there():
         assert getattr(fathomlab, name) is not None
     api = importlib.import_module("fathomlab.api")
     assert fathomlab.load is api.load
-    assert fathomlab.open is api.open_runs
+    assert fathomlab.open_store is api.open_store
     assert fathomlab.build_model is api.build_model
 
 
@@ -122,7 +122,7 @@ def test_the_command_s_verbs_are_these():
     assert sorted(command.commands) == ["bench", "data", "list", "plan", "report", "run", "show", "store", "verify"]  # type: ignore[attr-defined]
     inner = command.commands["data"].commands  # type: ignore[attr-defined]
     assert sorted(inner) == ["download", "import", "list"]
-    assert sorted(command.commands["store"].commands) == ["check", "prune", "rebuild"]  # type: ignore[attr-defined]
+    assert sorted(command.commands["store"].commands) == ["check", "prune", "repair"]  # type: ignore[attr-defined]
 
 
 def test_every_verb_prints_json():

@@ -328,7 +328,7 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
     assert out == ""
     assert err.splitlines()[-1] == "stopped; finished trials and checkpoints are kept, the same command goes on"
     assert "Traceback" not in err
-    statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open(folder / "runs")}
+    statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open_store(folder / "runs")}
     assert statuses == {1: "finished", 20000: "interrupted"}
 
 
@@ -342,7 +342,7 @@ def test_workers_end_with_a_run_that_is_killed_and_record_nothing(folder: Path):
     while _group(process.pid) and time.monotonic() < ended:
         time.sleep(0.05)
     assert _group(process.pid) == []
-    statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open(folder / "runs")}
+    statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open_store(folder / "runs")}
     assert statuses.pop(1) == "finished"
     assert set(statuses.values()) <= {"interrupted"}
 

@@ -95,7 +95,7 @@ def test_every_trial_is_another_network_of_the_same_size(store: Path):
 def test_an_opened_store_gives_the_same_columns(store: Path):
     """By name of the experiment or all, and each trial by its first digits."""
     results = again(store)
-    runs = fathomlab.open(store / "runs")
+    runs = fathomlab.open_store(store / "runs")
     assert runs.experiments == [results.summary.experiment]
     assert runs.table() == runs.table(results.summary.experiment) == results.table()
     first = next(iter(results))
@@ -163,9 +163,9 @@ def test_the_store_is_named_by_the_environment(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FATHOMLAB_RUNS", str(tmp_path / "elsewhere"))
     run(TINY, workers=1, progress="off")
-    assert len(list(fathomlab.open())) == 1
+    assert len(list(fathomlab.open_store())) == 1
     monkeypatch.delenv("FATHOMLAB_RUNS")
-    assert list(fathomlab.open()) == []
+    assert list(fathomlab.open_store()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
 
 
@@ -223,7 +223,7 @@ def test_the_first_lines_of_the_documentation_work_in_a_fresh_interpreter(tmp_pa
         f"    plan = fathomlab.load(source, seed)\n"
         f"    results = fathomlab.run(source, seed, runs={str(tmp_path)!r}, workers=1, progress='off')\n"
         f"    assert fathomlab.run(plan, runs={str(tmp_path)!r}, progress='off').summary.cached == 1\n"
-        f"print(len(fathomlab.open({str(tmp_path)!r}).table()['trial']))\n"
+        f"print(len(fathomlab.open_store({str(tmp_path)!r}).table()['trial']))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)

@@ -1,10 +1,10 @@
-"""Controlled questions about deep networks: one YAML file in, trained networks, measurements and a report out.
+"""Controlled experiments on deep networks: one YAML file in; trained networks, measurements, and a report out.
 
     import fathomlab
     results = fathomlab.run("configs/config_exp1_2.yaml", "experiment.seeds=5", quick=True)
     results.table()
 
-Importing the package loads neither torch nor any other large library.
+Importing the package loads neither PyTorch nor any other large library.
 """
 
 import sys
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fathomlab.api import Runs as Runs
     from fathomlab.api import build_model as build_model
     from fathomlab.api import load as load
-    from fathomlab.api import open_runs as open  # noqa: F401
+    from fathomlab.api import open_store as open_store
     from fathomlab.api import run as run
     from fathomlab.base.problems import ConfigError as ConfigError
     from fathomlab.base.problems import UserError as UserError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "load": ("fathomlab.api", "load"),
     "run": ("fathomlab.api", "run"),
-    "open": ("fathomlab.api", "open_runs"),
+    "open_store": ("fathomlab.api", "open_store"),
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
     "Runs": ("fathomlab.api", "Runs"),

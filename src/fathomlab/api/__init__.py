@@ -2,8 +2,8 @@
 
 from fathomlab.api.answers import compare, verify
 from fathomlab.api.models import build_model
-from fathomlab.api.planning import find_file, load
-from fathomlab.api.results import Results, Runs, open_runs
+from fathomlab.api.planning import bundled, find_experiment, find_file, load
+from fathomlab.api.results import Results, Runs, open_store
 from fathomlab.api.running import run
 from fathomlab.api.stores import default_runs, existing_runs, rewrite_reports, upkeep, write_reports
 
@@ -11,12 +11,14 @@ __all__ = [
     "Results",
     "Runs",
     "build_model",
+    "bundled",
     "compare",
     "default_runs",
     "existing_runs",
+    "find_experiment",
     "find_file",
     "load",
-    "open_runs",
+    "open_store",
     "rewrite_reports",
     "run",
     "upkeep",

@@ -1,4 +1,4 @@
-"""Verdicts from what the store holds, and the numbers of two reports side by side."""
+"""Verdicts from the store, and the comparison of two reports."""
 
 import json
 from html.parser import HTMLParser
@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from fathomlab.analysis.compare import differences, lines, summary
 from fathomlab.analysis.verdicts import verdicts
+from fathomlab.api.planning import find_experiment
 from fathomlab.base.problems import UserError, shown
 from fathomlab.plan import Plan
 from fathomlab.run.experiment import experiment_name, known_seeds, unfinished
@@ -15,33 +16,33 @@ from fathomlab.store.reading import Store
 
 
 def verify(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], int]:
-    """The verdict on each claim of a plan, and how many of its trials are not finished.
+    """The verdict on each claim of a plan, and the number of unfinished trials.
 
     Raises:
-        UserError: The plan has no claims, or the store has no such experiment.
+        UserError: If the plan has no claims, or the store has no such experiment.
     """
     if not plan.claims:
-        raise UserError("no-claims", f"{plan.loaded.document.source}: has no claims, so there is nothing to verify.")
+        raise UserError("no-claims", f"{plan.loaded.document.source}: the experiment has no claims to verify.")
     name = experiment_name(plan, root)
     store = Store(root)
     if name not in [record.name for record in store.experiments()]:
         raise UserError(
-            "no-such-experiment", f"{root}: holds no run of this experiment ({name}). Run it first: fathomlab run FILE"
+            "no-such-experiment", f"{root}: no results of this experiment ({name}). Run: fathomlab run FILE"
         )
     missing = unfinished(with_seeds(plan, known_seeds(root, name)), store)
     return verdicts(store, store.experiment(name)), len(missing)
 
 
 def compare(root: Path, first: str, second: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """What two reports say differently: rows of numbers, and lines for people.
+    """The differences of two reports: rows of numbers, and lines of text.
 
     Args:
-        root: The store in which names of experiments are looked for.
-        first: A report's file, or the name of an experiment.
-        second: Likewise.
+        root: The store.
+        first: A report's file, or an experiment: a name in the store or its beginning, a file, or a bundled one.
+        second: The other report or experiment.
 
     Raises:
-        UserError: One of them is neither.
+        UserError: If one of them does not exist.
     """
     rows = differences(_numbers(root, first), _numbers(root, second))
     return rows, lines(rows)
@@ -49,9 +50,9 @@ def compare(root: Path, first: str, second: str) -> tuple[list[dict[str, Any]], 
 
 def _numbers(root: Path, which: str) -> dict[str, Any]:
     path = Path(which)
-    if not path.is_file():
+    if not path.is_file() or path.suffix in (".yaml", ".yml"):
         store = Store(root)
-        return summary(store, store.experiment(which))
+        return summary(store, store.experiment(find_experiment(store, which)))
     parser = _Embedded()
     try:
         parser.feed(path.read_text(encoding="utf-8"))
@@ -61,13 +62,13 @@ def _numbers(root: Path, which: str) -> dict[str, Any]:
     if not isinstance(value, dict) or "conditions" not in value:
         raise UserError(
             "not-a-report",
-            f"{shown(which)}: is no report of fathomlab with numbers in it. Write it again: fathomlab report",
+            f"{shown(which)}: not a fathomlab report. Regenerate it with: fathomlab report",
         )
     return cast(dict[str, Any], value)
 
 
 class _Embedded(HTMLParser):
-    """Takes the JSON that a report embeds."""
+    """Extracts the JSON that a report embeds."""
 
     def __init__(self) -> None:
         super().__init__()

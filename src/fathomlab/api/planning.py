@@ -1,47 +1,79 @@
-"""From a file, its number or a mapping to a plan."""
+"""Finds experiments: files, numbers of bundled ones, and directories of the store."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.problems import UserError, suggestion
+from fathomlab.base.problems import UserError, shown, suggestion
 from fathomlab.plan import Plan
 from fathomlab.run.resolve import prepare
+from fathomlab.store.reading import Store
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+PACKAGE = Path(__file__).parents[1]
 
 
 def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = False) -> Plan:
     """Read and check an experiment and plan its trials; nothing is trained.
 
     Args:
-        source: A path to an experiment file, the number of one of the laboratory's, or a mapping of the same format.
+        source: A path to an experiment file, the name of a bundled one (such as 1_2), or a mapping of the same format.
         overrides: `key.path=value`, one or several.
-        quick: Lay the file's `quick` section over the rest.
+        quick: Apply the file's `quick` section.
 
     Raises:
-        ConfigError: Every problem at once.
-        UserError: The file cannot be read.
+        ConfigError: If the experiment has problems; all of them.
+        UserError: If the file cannot be read.
     """
     found = source if isinstance(source, Mapping) else find_file(os.fspath(source))
     return prepare(found, [overrides] if isinstance(overrides, str) else list(overrides), quick)
 
 
 def find_file(name: str) -> Path:
-    """The experiment file that `name` means: a path, or the number of one of the laboratory's files.
+    """The experiment file for a path, or for the name of a bundled experiment.
 
     Raises:
-        UserError: There is none.
+        UserError: If there is none.
     """
     path = Path(name)
-    folders = [Path("configs"), Path(__file__).parents[3] / "configs"]
-    candidates = [folder / spelling for folder in folders for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
+    candidates = [folder / spelling for folder in _folders() for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
     found = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
     if found is not None or path.parent != Path() or "\0" in name:
         return found or path
-    known = sorted({file.stem.removeprefix("config_exp") for folder in folders for file in folder.glob("*.yaml")})
-    raise UserError(
-        "no-such-file",
-        f"{name}: no such file.{suggestion(name, known)} Experiments here: {', '.join(known) or 'none'}.",
-    )
+    known = bundled()
+    message = f"{name}: no such file.{suggestion(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
+    raise UserError("no-such-file", message)
+
+
+def bundled() -> list[str]:
+    """Names of the bundled experiments, and of those in `configs/` of the working directory."""
+    files = (file for folder in _folders() for file in folder.glob("*.yaml"))
+    return sorted({file.stem.removeprefix("config_exp") for file in files})
+
+
+def find_experiment(store: Store, name: str) -> str:
+    """The directory in the store for the name of an experiment, its beginning, a file, or a bundled experiment.
+
+    Raises:
+        UserError: If there is none, or several.
+    """
+    names = store.experiment_names()
+    if name in names:
+        return name
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    spellings = (f"config_exp{stem}-", f"{stem}-", f"config_exp{stem}", stem)
+    for spelling in (spelling.lower() for spelling in spellings):
+        matches = [known for known in names if known.startswith(spelling)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            text = f"{shown(name)} matches {len(matches)} experiments: {', '.join(matches)}. Name one of them."
+            raise UserError("ambiguous-experiment", text)
+    near = suggestion(name, names) or f" Known: {', '.join(names) or 'none'}."
+    raise UserError("no-such-experiment", f"no experiment {shown(name)} in {store.root}.{near}")
+
+
+def _folders() -> tuple[Path, ...]:
+    """Where experiment files are: the working directory's `configs`, the package's, and the repository's."""
+    return Path("configs"), PACKAGE / "configs", PACKAGE.parents[1] / "configs"

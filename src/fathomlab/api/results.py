@@ -1,4 +1,4 @@
-"""Finished runs and whole stores, as records and as columns."""
+"""Finished runs and stores, as records and as columns."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from fathomlab.store.records import TrialRecord
 
 @dataclass(frozen=True)
 class Results:
-    """A finished run: iterate over its trials, or take them as columns."""
+    """A finished run: iterate over its trials, or get them as columns."""
 
     store: Store
     plan: Plan
@@ -28,22 +28,22 @@ class Results:
         return (self.store.trial(trial.hash) for condition in self.plan.conditions for trial in condition.trials)
 
     def table(self) -> dict[str, list[Any]]:
-        """Plain columns, one row a trial: experiment, condition, role, factors, seed, status, metrics."""
+        """Plain columns, one row per trial: experiment, condition, role, factors, seed, status, metrics."""
         return columns(self.store, [self.summary.experiment])
 
     def to_pandas(self) -> Any:
-        """The table as a pandas frame.
+        """The table as a pandas data frame.
 
         Raises:
-            ImportError: pandas is not installed; the message says how to install it.
+            ImportError: If pandas is not installed.
         """
         return _frame("pandas", self.table())
 
     def to_polars(self) -> Any:
-        """The table as a polars frame.
+        """The table as a polars data frame.
 
         Raises:
-            ImportError: polars is not installed; the message says how to install it.
+            ImportError: If polars is not installed.
         """
         return _frame("polars", self.table())
 
@@ -60,10 +60,10 @@ class Runs:
         return [record.name for record in self.store.experiments()]
 
     def trial(self, prefix: str) -> TrialRecord:
-        """One trial by the first digits of its hash.
+        """One trial by a prefix of its hash.
 
         Raises:
-            UserError: None or several begin so.
+            UserError: If no trial or several match.
         """
         return self.store.trial(self.store.find(prefix))
 
@@ -72,20 +72,20 @@ class Runs:
         return (self.store.trial(trial) for trial in self.store.trials())
 
     def table(self, *experiments: str) -> dict[str, list[Any]]:
-        """Plain columns over the named experiments, all where none is named."""
+        """Plain columns over the named experiments, or all of them."""
         return columns(self.store, experiments or self.experiments)
 
     def to_pandas(self, *experiments: str) -> Any:
-        """The table as a pandas frame; raises ImportError where pandas is not installed."""
+        """The table as a pandas data frame; raises ImportError if pandas is not installed."""
         return _frame("pandas", self.table(*experiments))
 
     def to_polars(self, *experiments: str) -> Any:
-        """The table as a polars frame; raises ImportError where polars is not installed."""
+        """The table as a polars data frame; raises ImportError if polars is not installed."""
         return _frame("polars", self.table(*experiments))
 
 
-def open_runs(runs: str | os.PathLike[str] | None = None) -> Runs:
-    """Open a store, by default that of `FATHOMLAB_RUNS` or `runs`."""
+def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
+    """Open a store: `FATHOMLAB_RUNS` or `runs` by default."""
     return Runs(Store(Path(runs) if runs is not None else default_runs()))
 
 

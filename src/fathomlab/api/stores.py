@@ -1,4 +1,4 @@
-"""Stores: where they are, holding them, and the pages made from them."""
+"""Results directories: where they are, locks, and reports."""
 
 import os
 import sys
@@ -13,35 +13,35 @@ from fathomlab.store.reading import Store
 
 
 def default_runs() -> Path:
-    """The store: `FATHOMLAB_RUNS`, or `runs` in the working folder."""
+    """The results directory: `FATHOMLAB_RUNS`, or `runs` in the working directory."""
     return Path(os.environ.get("FATHOMLAB_RUNS") or "runs")
 
 
 def existing_runs(runs: Path | None) -> Path:
-    """The store that `--runs` names.
+    """The results directory for `--runs`.
 
     Raises:
-        UserError: There is none.
+        UserError: If it does not exist.
     """
     root = runs or default_runs()
     if not (root / "trials").is_dir():
-        raise UserError("no-such-store", f"{root}: is no store of results. Name one with --runs.")
+        raise UserError("no-such-store", f"{root}: not a results directory. Choose one with --runs.")
     return root
 
 
 @contextmanager
 def upkeep(root: Path) -> Iterator[None]:
-    """Hold a store while it is repaired.
+    """Lock a store for maintenance.
 
     Raises:
-        UserError: Another process trains into it.
+        UserError: If another process uses it.
     """
     with locked(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
         yield
 
 
 def rewrite_reports(root: Path) -> list[str]:
-    """Write the report of every experiment that can be read, and the index; returns their paths."""
+    """Write the report of every readable experiment, and the index; returns their paths."""
     names = [record.name for record in Store(root).experiments() if record.cause is None]
     written = [str(write_reports(root, name)) for name in names]
     return [*written, str(write_index(Store(root)))]
@@ -54,7 +54,5 @@ def write_reports(root: Path, experiment: str) -> Path:
         path = write_report(store, experiment)
         write_index(store)
     except OSError as error:
-        raise UserError(
-            "unwritable", f"{root}: the report cannot be written there: {error.strerror or error}."
-        ) from None
+        raise UserError("unwritable", f"{root}: cannot write the report: {error.strerror or error}.") from None
     return path

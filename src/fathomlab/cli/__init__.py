@@ -1,6 +1,7 @@
 """The commands: plan | run | verify | report | list | show | data | store | bench. Each prints JSON with --json."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -14,6 +15,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        from fathomlab import __version__
+
+        print(f"fathomlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Run controlled deep-learning experiments: plan, train, verify, report."""
+
+
 for part in (planning.app, experiments.app, results.app, bench.app):
     app.registered_commands += part.registered_commands
 app.add_typer(data.app, name="data")
@@ -44,5 +64,5 @@ def laboratory(arguments: list[str] | None = None) -> int:
     if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0
-    print("error: --experiment is missing. Example: python main.py --experiment 1_1", file=sys.stderr)
+    print("error: --experiment is missing. Example: python main.py --experiment 1_1 training.epochs=3", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""bench: how fast this machine is, side by side with peers."""
+"""bench: training speed compared with other frameworks."""
 
 import subprocess
 import sys
@@ -16,18 +16,18 @@ app = typer.Typer()
 @app.command()
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="grid, cnn, overheads, growth or startup; all where none is named.")
+        list[str] | None, typer.Argument(help="grid, cnn, overheads, growth, startup [default: all].")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Interleaved rounds; medians are taken over them.")] = 5,
-    corners: Annotated[bool, typer.Option("--corners", help="Four cells of the grid instead of nine.")] = False,
+    rounds: Annotated[int, typer.Option(help="Interleaved rounds; results are medians.")] = 5,
+    corners: Annotated[bool, typer.Option("--corners", help="Measure four cells of the grid instead of nine.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure fathomlab beside a plain loop, a DataLoader loop, Lightning and JAX (those that are installed)."""
+    """Compare training speed with a plain loop, Lightning, and JAX (if installed)."""
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__main__.py").is_file():
         raise UserError(
             "needs-clone",
-            "the benchmarks are not part of the installed package: run this in a clone of the repository.",
+            "The benchmarks are not in the installed package; run this in a clone of the repository.",
         )
     out = root / "docs" / "results" / "bench.json"
     words = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]

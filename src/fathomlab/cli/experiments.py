@@ -1,4 +1,4 @@
-"""run | verify | report: from a question to its verdicts and its page."""
+"""run | verify | report: from an experiment file to verdicts and a report."""
 
 import sys
 from dataclasses import asdict
@@ -8,6 +8,7 @@ import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
+from fathomlab.cli.verdicts import print_verdicts
 from fathomlab.run.signals import Stopped
 from fathomlab.store.reading import Store
 
@@ -24,90 +25,100 @@ def run(
     device: Device = "auto",
     progress: Progress = "auto",
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for another fathomlab that trains into the store.")
+        bool, typer.Option("--wait", help="Wait if another process is using the results directory.")
     ] = False,
     allow_drift: Annotated[
         bool,
-        typer.Option("--allow-drift", help="Go on with trials begun under another torch, processor, device or code."),
+        typer.Option(
+            "--allow-drift", help="Resume checkpoints written in a different environment (PyTorch, CPU/GPU, code)."
+        ),
     ] = False,
-    extend: Annotated[
-        bool, typer.Option("--extend", help="Add the seeds that undecided claims still need, look by look.")
-    ] = False,
-    budget: Annotated[int, typer.Option(help="Seeds in all that --extend may reach.")] = 30,
+    max_seeds: Annotated[
+        int | None,
+        typer.Option("--max-seeds", help="Add seeds in stages until all claims are decided, up to this total."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train what the experiment needs and the store does not have, and write its report."""
+    """Train the missing trials and write the report."""
     from fathomlab import api
+    from fathomlab.analysis.verdicts import verdicts
     from fathomlab.run.progress import MODES
 
     if progress not in MODES:
-        raise UserError("invalid-option", f"--progress should be one of {', '.join(MODES)} (got {progress!r}).")
+        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
     planned = api.load(file, overrides or [], quick)
-    how: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    try:
-        results = api.run(planned, runs=runs, progress=progress, max_seeds=budget if extend else None, **how)
-    except Stopped as stopped:  # typer makes 130 of each KeyboardInterrupt, whichever signal it was
-        raise typer.Exit(128 + stopped.signum) from None
-    summary = results.summary
     for notice in planned.notices:
         print(f"note: {notice}", file=sys.stderr)
+    options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
+    try:
+        results = api.run(planned, runs=runs, progress=progress, max_seeds=max_seeds, **options)
+    except Stopped as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
+        raise typer.Exit(128 + stopped.signum) from None
+    summary = results.summary
     if as_json:
         print_json({**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)})
     else:
-        print(
-            f"{count(summary.trials, 'trial')}: {summary.trained} trained, {summary.cached} cached, "
-            f"{summary.failed} failed, {summary.seconds:.0f} s\nreport: {results.report}"
-        )
+        outcomes = f"{summary.trained} trained, {summary.cached} cached"
+        outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
+        outcomes += f", {summary.failed} failed" if summary.failed else ""
+        print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
+        if quick and planned.claims:
+            print("Quick run: use these verdicts to check the setup, not as evidence.")
+        print_verdicts(verdicts(results.store, results.store.experiment(summary.experiment)))
+        print(f"report: {results.report}")
     if summary.failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def verify(
-    file: File, overrides: Overrides = None, quick: Quick = False, runs: RunsFolder = None, as_json: Json = False
+    file: File,
+    overrides: Overrides = None,
+    quick: Quick = False,
+    runs: RunsFolder = None,
+    details: Annotated[bool, typer.Option("--details", help="Also print the statistics behind each verdict.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Print the verdict on each claim from the trials in the store; exit status 0 only if every claim is supported."""
+    """Print the verdict for each claim. Exits with 0 only if all are supported."""
     from fathomlab import api
 
     planned = api.load(file, overrides or [], quick)
-    found, missing = api.verify(planned, runs or api.default_runs())
+    verdicts, missing = api.verify(planned, runs or api.default_runs())
     if as_json:
-        print_json({"unfinished": missing, "verdicts": found})
+        print_json({"unfinished": missing, "verdicts": verdicts})
     else:
-        for verdict in found:
-            late = " (exploratory: declared after the first result)" if verdict["exploratory"] else ""
-            print(f"{verdict['verdict']}: {verdict['sentence']}{late}")
+        print_verdicts(verdicts, details)
         if missing:
-            print(f"{count(missing, 'trial')} of the plan not finished: fathomlab run {file}")
-    if missing or any(verdict["verdict"] != "supported" for verdict in found):
+            print(f"{count(missing, 'trial')} not finished. Run: fathomlab run {file}")
+    if missing or any(verdict["verdict"] != "supported" for verdict in verdicts):
         raise typer.Exit(1)
 
 
 @app.command()
 def report(
     experiment: Annotated[
-        str | None, typer.Argument(help="An experiment's name, as the list shows it; all where it is not given.")
+        str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
     ] = None,
     runs: RunsFolder = None,
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Compare the numbers of two reports: files, or experiments."),
+        typer.Option(metavar="A B", help="Compare two reports (HTML files or experiments)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the reports again from the store, and the index page; or compare two of them."""
+    """Regenerate reports and the index from the results, or compare two reports."""
     from fathomlab import api
     from fathomlab.report.page import write_index
 
     root = runs or api.default_runs()
     if diff is not None:
-        rows, said = api.compare(root, *diff)
-        print_json(rows) if as_json else print("\n".join(said))
+        rows, lines = api.compare(root, *diff)
+        print_json(rows) if as_json else print("\n".join(lines))
         return
     store = Store(root)
-    names = [experiment] if experiment else [record.name for record in store.experiments()]
+    names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
     if not names:
-        raise UserError("no-such-experiment", f"{root}: holds no experiment. Run one first: fathomlab run 1_2 --quick")
+        raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
     written = [str(api.write_reports(root, name)) for name in names]
     index = str(write_index(store))
     if as_json:

@@ -1,21 +1,25 @@
-"""What the commands share: options with their help, counts in words, JSON on stdout."""
+"""Shared by the commands: options with their help, counts, JSON and tables on standard output."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-File = Annotated[str, typer.Argument(help="Experiment file, or the number of one of the laboratory's, such as 1_2.")]
+File = Annotated[str, typer.Argument(help="Experiment file, or the name of a bundled one (e.g. 1_2).")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key.path=value; a comma or a range such as 0..9 makes a factor.")
+    list[str] | None,
+    typer.Argument(help="Override, key.path=value. A list (a,b) or range (0..9) becomes a factor."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
-RunsFolder = Annotated[Path | None, typer.Option("--runs", help="The store. Default: FATHOMLAB_RUNS, or ./runs.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Lay the file's quick section over the rest: about a minute.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Workers = Annotated[str, typer.Option(help="Worker processes: a number, or auto for one a core.")]
-Progress = Annotated[str, typer.Option(help="auto, rich, plain, json or off; on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+RunsFolder = Annotated[
+    Path | None, typer.Option("--runs", help="Results directory [default: $FATHOMLAB_RUNS or ./runs].")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Apply the file's `quick` overrides for a fast trial run.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
+Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto (one per core).")]
+Progress = Annotated[str, typer.Option(help="Progress on standard error: auto, rich, plain, json, or off.")]
 
 
 def count(number: int, noun: str) -> str:
@@ -24,5 +28,15 @@ def count(number: int, noun: str) -> str:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document on stdout."""
+    """Print one JSON document on standard output."""
     print(json.dumps(document, indent=1, allow_nan=False))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table with aligned columns; nothing if it has no rows."""
+    if not rows:
+        return
+    widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
+    print(f"\n{title}")
+    for row in (columns, *rows):
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

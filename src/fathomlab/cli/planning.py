@@ -1,5 +1,6 @@
-"""plan: what an experiment needs and costs, and why a trial is new. Trains nothing, loads no torch."""
+"""plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,12 +23,12 @@ def plan(
     runs: RunsFolder = None,
     why: Annotated[
         str | None,
-        typer.Option(metavar="TRIAL", help="Name the fields that make a trial new, by the first digits of its hash."),
+        typer.Option(metavar="TRIAL", help="Explain why a trial is not cached (hash prefix)."),
     ] = None,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what an experiment needs: trials, how many are in the store, cost. Trains nothing."""
+    """Show required trials, cached trials, and the estimated cost. Does not train."""
     from fathomlab import api
     from fathomlab.run.experiment import unfinished
 
@@ -48,14 +49,14 @@ def plan(
     compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
     print(
         f"{count(document['trials'], 'trial')} ({count(document['conditions'], 'condition')} x "
-        f"{count(document['seeds'], 'seed')}), {document['cached']} cached, {len(todo)} to run in "
+        f"{count(document['seeds'], 'seed')}): {document['cached']} cached, {len(todo)} to train in "
         f"{count(document['packs'], 'pack')}{compiled}, about {duration(estimate['seconds'])} ({estimate['basis']})"
     )
     for condition in planned.conditions:
         cached = sum(trial.hash not in todo for trial in condition.trials)
-        print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to run")
+        print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train")
         for trial in condition.trials if trials else ():
-            print(f"    {trial.hash[:12]}  seed {trial.seed}  {'to run' if trial.hash in todo else 'cached'}")
+            print(f"    {trial.hash[:12]}  seed {trial.seed}  {'to train' if trial.hash in todo else 'cached'}")
     for notice in [*planned.notices, *_warnings(planned)]:
         print(f"note: {notice}")
 
@@ -88,7 +89,13 @@ def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
         "notices": [*planned.notices, *_warnings(planned)],
         "estimate": cost.estimate(missing, measured, worker_count("auto", len(groups), device)),
         "trial_list": [
-            {"trial": trial.hash, "condition": condition.label, "seed": trial.seed, "cached": trial.hash not in todo}
+            {
+                "trial": trial.hash,
+                "condition": condition.label,
+                "role": condition.role,
+                "seed": trial.seed,
+                "cached": trial.hash not in todo,
+            }
             for condition in planned.conditions
             for trial in condition.trials
         ],
@@ -96,37 +103,40 @@ def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
 
 
 def _warnings(planned: Plan) -> list[str]:
-    """What the number of seeds will not allow to be said."""
+    """What this number of seeds cannot decide: the two-sided sign-flip test over n seeds has p >= 2 / 2^n."""
     claims, n = len(planned.claims), len(planned.seeds)
-    if not claims or n >= 6:
+    if not claims:
         return []
+    needed = math.ceil(math.log2(2 * claims / 0.05))
     if n < 2:
-        return ["one seed allows no interval, so every claim will stay undecided; six or more are advised."]
-    floor = f"{2 / 2**n:.3g}"
-    return [f"with {n} seeds the exact sign-flip test cannot go below p = {floor}; six or more seeds are advised."]
+        return [f"With 1 seed no claim can be decided. Use {needed} or more."]
+    if n >= needed:
+        return []
+    corrected = f" for {claims} claims" if claims > 1 else ""
+    return [f"{n} seeds are too few for the distribution-free check{corrected}. Use {needed} or more."]
 
 
 def _explain(planned: Plan, store: Store, prefix: str, todo: set[str], as_json: bool) -> None:
-    """Print the fields in which a trial differs from the nearest one in the store."""
+    """Print the fields in which a trial differs from the closest one in the store."""
     found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
     if len(found) != 1:
-        many = f"{len(found)} trials of the plan begin" if found else "no trial of the plan begins"
-        raise UserError("no-such-trial", f"--why: {many} with {shown(prefix)}. `plan --trials` lists them.")
+        matches = f"{shown(prefix)} matches {count(len(found), 'trial')} of the plan"
+        raise UserError("no-such-trial", f"--why: {matches}. List them with: fathomlab plan FILE --trials")
     trial = found[0]
     nearest, fields = _nearest(trial, store)
     document = {"trial": trial.hash, "cached": trial.hash not in todo, "nearest": nearest, "fields": fields}
     if as_json:
         print_json(document)
     elif document["cached"]:
-        print(f"trial {trial.hash[:12]} is in the store: it will not be trained.")
+        print(f"Trial {trial.hash[:12]} is cached.")
     elif nearest is None:
-        print(f"trial {trial.hash[:12]} is new: the store has no finished trial.")
+        print(f"Trial {trial.hash[:12]} is new.")
     elif not fields:
-        print(f"trial {trial.hash[:12]} is known but {store.trial(trial.hash).status}: it will be trained.")
+        print(f'Trial {trial.hash[:12]} has status "{store.trial(trial.hash).status}" and will be retrained.')
     else:
-        print(f"trial {trial.hash[:12]} is new. The nearest in the store is {nearest[:12]}; different are:")
+        print(f"Trial {trial.hash[:12]} is new. Closest stored trial: {nearest[:12]}. Differences:")
         for field in fields:
-            print(f"  {field['key']}: {shown(field['stored'])} there, {shown(field['planned'])} here")
+            print(f"  {field['key']}: {shown(field['stored'])} (stored), {shown(field['planned'])} (requested)")
 
 
 def _nearest(trial: Trial, store: Store) -> tuple[str | None, list[dict[str, Any]]]:

@@ -1,13 +1,15 @@
-"""list | show: what the store holds."""
+"""list | show: trials in the store."""
 
 import os
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
+from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
-from fathomlab.cli.options import Json, RunsFolder, print_json
+from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
 from fathomlab.config.plain import printable
 from fathomlab.store.reading import Store
 
@@ -16,48 +18,68 @@ app = typer.Typer()
 
 @app.command("list")
 def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """List every trial of the store."""
+    """List all trials in the results directory."""
     from fathomlab import api
 
     if runs is not None and not os.path.isdir(runs):
-        raise UserError("no-such-store", f"{runs}: is no folder of results.")
+        raise UserError("no-such-store", f"{runs}: not a results directory.")
     rows = trial_rows(Store(runs or api.default_runs()))
     if as_json:
         print_json(rows)
         return
     for row in rows:
         accuracy = row["metrics"].get("test/accuracy")
-        shown = f"{accuracy:.4f}" if accuracy is not None else "-"
+        shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
             f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
             f"{printable(str(row['condition']))}  {printable(str(row['experiment']))}"
         )
     if not rows:
-        print("no trials yet")
+        print("No trials yet.")
 
 
 @app.command()
 def show(
-    trial: Annotated[str, typer.Argument(help="The first four or more digits of a trial's hash.")],
+    trial: Annotated[str, typer.Argument(help="Trial hash or a unique prefix (4+ characters).")],
     runs: RunsFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one trial: options, every curve, gradients, provenance."""
+    """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
 
     store = Store(runs or api.default_runs())
     record = store.trial(store.find(trial))
     row = trial_row(record, experiments_of(store))
-    whole = row | {
-        "cause": record.cause,
-        "seconds": record.seconds,
-        "curves": record.curves,
-        "gradients": record.gradients,
-        "provenance": record.provenance,
-    }
     if as_json:
-        print_json(whole)
+        fields = ("cause", "seconds", "curves", "gradients", "provenance")
+        print_json(row | {name: getattr(record, name) for name in fields})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
-    for key, value in [*row["config"].items(), *row["metrics"].items()]:
-        print(f"  {printable(key)} = {printable(str(value))}")
+    print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
+    print_table("Options", ("key", "value"), [(key, str(value)) for key, value in row["config"].items()])
+    print_table("Metrics", ("metric", "value"), [(key, _number(value)) for key, value in row["metrics"].items()])
+    names = list(record.curves)
+    print_table(
+        "Curves", names, [[_number(value) for value in values] for values in zip(*record.curves.values(), strict=True)]
+    )
+    _print_gradients(record.gradients)
+    print_table("Provenance", ("key", "value"), [(key, str(value)) for key, value in dotted(record.provenance).items()])
+
+
+def _print_gradients(snapshots: Sequence[Mapping[str, Any]]) -> None:
+    """Norms per layer at the first and the last snapshot."""
+    if not snapshots:
+        return
+    ends = [snapshots[0], snapshots[-1]] if len(snapshots) > 1 else [snapshots[0]]
+    for title, names, values in (("weights", "layers", "weight"), ("activations", "points", "activation")):
+        columns = ["layer", *(f"step {snapshot.get('step')}" for snapshot in ends)]
+        layers = ends[0].get(names, [])
+        rows = [[layer, *(_number(end[values][index]) for end in ends)] for index, layer in enumerate(layers)]
+        print_table(f"Gradient norms ({title})", columns, rows)
+
+
+def _number(value: Any) -> str:
+    """A number for a table: integers in full, others with five significant digits."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"

@@ -1,4 +1,4 @@
-"""store check | rebuild | prune: the upkeep of results."""
+"""store check | repair | prune: maintenance of results."""
 
 from typing import Annotated, Any
 
@@ -6,14 +6,12 @@ import typer
 
 from fathomlab.cli.options import Json, RunsFolder, count, print_json
 
-app = typer.Typer(
-    help="The store: verify it, repair what can be derived, remove what is not needed.", no_args_is_help=True
-)
+app = typer.Typer(help="Check, repair, and clean up the results directory.", no_args_is_help=True)
 
 
 @app.command()
 def check(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """Compare every file with its SHA-256; exit status 1 where something is damaged. Changes nothing."""
+    """Verify every file. Exits with 1 if one is corrupted."""
     from fathomlab import api
     from fathomlab.store.upkeep import check_store
 
@@ -23,15 +21,15 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
     else:
         for fault in found["faults"]:
             print(f"{fault['path']}: {fault['problem']}")
-        whole = "all whole" if not found["faults"] else count(len(found["faults"]), "fault")
+        whole = "no problems found" if not found["faults"] else count(len(found["faults"]), "problem")
         print(f"{count(found['trials'], 'trial')}, {count(found['files'], 'file')}: {whole}")
     if found["faults"]:
         raise typer.Exit(1)
 
 
 @app.command()
-def rebuild(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """Repair what can be: cut torn logs, set damaged files aside, write reports and index again."""
+def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
+    """Truncate incomplete logs, quarantine corrupted files, regenerate reports."""
     from fathomlab import api
     from fathomlab.store.upkeep import rebuild_store
 
@@ -39,29 +37,29 @@ def rebuild(runs: RunsFolder = None, as_json: Json = False) -> None:
     with api.upkeep(root):
         done = rebuild_store(root)
         names = api.rewrite_reports(root)
-    _say(done, names, as_json)
+    _print_changes(done, names, as_json)
 
 
 @app.command()
 def prune(
     runs: RunsFolder = None,
-    unfinished: Annotated[bool, typer.Option("--unfinished", help="Also trials that are not finished.")] = False,
-    orphans: Annotated[bool, typer.Option("--orphans", help="Also trials that belong to no experiment.")] = False,
-    damaged: Annotated[bool, typer.Option("--damaged", help="Also what has been set aside as damaged.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Also remove unfinished trials.")] = False,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Also remove unreferenced trials.")] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="Also remove quarantined files.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what finished trials no longer need; with options also whole trials."""
+    """Remove checkpoints of finished trials; optionally other files."""
     from fathomlab import api
     from fathomlab.store.upkeep import prune_store
 
     root = api.existing_runs(runs)
     with api.upkeep(root):
         done = prune_store(root, unfinished, orphans, damaged, dry_run)
-    _say(done, [], as_json)
+    _print_changes(done, [], as_json)
 
 
-def _say(done: list[dict[str, Any]], reports: list[str], as_json: bool) -> None:
+def _print_changes(done: list[dict[str, Any]], reports: list[str], as_json: bool) -> None:
     if as_json:
         print_json({"done": done, "reports": reports})
         return
