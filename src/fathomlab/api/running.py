@@ -62,6 +62,8 @@ def run(
     plan = with_seeds(plan, known_seeds(root, name))
     log = root / "experiments" / name / "log.txt"
     with listening() as stop, showing(progress, log=log) as emit:
+        for notice in plan.notices:
+            emit({"event": "note", "text": notice})
         how = How(device, workers, wait, allow_drift, name)
         summary = run_experiment(plan, root, how, emit, stop)
         if max_seeds is not None:
@@ -100,7 +102,7 @@ def _run_in_stages(
         results: list[dict[str, Any]] = verdicts(Store(root), replace(record, looks=tuple(looks)))
         step = extension(results, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
-        emit({"event": "warning", "text": f"{n} seeds: {step.reason}. {action}"})
+        emit({"event": "note", "text": f"{n} seeds: {step.reason}. {action}"})
         if not step.seeds:
             return plan, summary
         plan = with_seeds(plan, n + step.seeds)

@@ -1,6 +1,5 @@
 """run | verify | report: from an experiment file to verdicts and a report."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -47,8 +46,6 @@ def run(
     if progress not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
     planned = api.load(file, overrides or [], quick)
-    for notice in planned.notices:
-        print(f"note: {notice}", file=sys.stderr)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     try:
         results = api.run(planned, runs=runs, progress=progress, max_seeds=max_seeds, **options)

@@ -148,12 +148,12 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
     """Check everything that must hold before training (device, data, disk space, environment), and form the packs."""
     device = provenance.likely_device(how.device)
     if todo and how.device == "cuda":
-        from fathomlab.run.pack import choose_device
+        from fathomlab.run.devices import choose_device
 
         choose_device("cuda")
     requesting = [trial for trial in todo if trial.content["training"]["precision"] == "bf16"]
     if requesting:
-        from fathomlab.run.pack import check_precision
+        from fathomlab.run.devices import check_precision
 
         check_precision(requesting, how.device)
     for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):

@@ -26,6 +26,7 @@ from fathomlab.probes.schedule import steps
 from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
 from fathomlab.run.cost import compiling_pays, runs_apart
+from fathomlab.run.devices import choose_device
 from fathomlab.run.environment import environment
 from fathomlab.run.failure import record_failure
 from fathomlab.run.inputs import images_of, teachers_of
@@ -58,29 +59,6 @@ class Order:
     logging: Mapping[str, Any] = field(default_factory=dict[str, Any])
     checkpoint_seconds: float | None = None
     stop: Callable[[], int | None] = lambda: None
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that `--device` selects.
-
-    Raises:
-        UserError: If PyTorch has no such device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no-cuda", "--device cuda: no CUDA device available to PyTorch. Use --device cpu or auto.")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
-
-
-def check_precision(trials: Sequence[Trial], device: str) -> None:
-    """Check that bf16 works on this machine for every trial that requests it.
-
-    Raises:
-        UserError: If it does not.
-    """
-    chosen = choose_device(device)
-    for trial in trials:
-        config = recipe(trial)
-        choose_precision(config.precision, config.architecture, config.batch_size, chosen)
 
 
 def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:

@@ -161,8 +161,8 @@ def _line(tally: Tally, event: Mapping[str, Any], last_printed: list[float]) -> 
             f"{_count(event['trials'], 'trial')}: {event['cached']} cached, {tally.total} to train in {packs} on {workers}"
             f"{time_left}"
         )
-    if kind == "warning":
-        return f"warning: {event['text']}"
+    if kind in ("note", "warning"):
+        return f"{kind}: {event['text']}"
     if kind == "finished":
         last_printed[0] = time.monotonic()
         label = tally.labels.get(event["trial"], event["trial"][:12])
