@@ -14,7 +14,8 @@ from fathomlab.run import cost
 CPU = torch.device("cpu")
 
 
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.skipif(not cost._compiler(), reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # warnings of the compiler
 def test_compiled_equals_eager_in_float64(bench: ModuleType) -> None:
     """20 steps of a pack that differs in everything a pack may differ in, the smaller last batch included."""
     architectures = [bench.mlp(batch_norm=True, residual=residual) for residual in (True, False)]
