@@ -9,11 +9,10 @@ import pytest
 from fathomlab.run import environment, provenance
 from fathomlab.run.environment import drift, numeric_files
 
-# Imported while training, but unable to change a number: planning and hashes are checked by identity, the store by checksums.
+# Imported while training, but unable to change a number: they check a file, describe the run, or store what was computed.
 HARMLESS_PACKAGES = ("fathomlab.config", "fathomlab.store")
-HARMLESS = {"fathomlab", "fathomlab.plan", "fathomlab.run"} | {
-    f"fathomlab.run.{name}" for name in ("environment", "failure", "provenance", "resume", "signals", "worker")
-}
+HARMLESS_RUN = ("environment", "failure", "feasibility", "hints", "provenance", "resume", "signals", "worker")
+HARMLESS = {"fathomlab", "fathomlab.plan", "fathomlab.run", *(f"fathomlab.run.{name}" for name in HARMLESS_RUN)}
 
 TRAINING = """
 import sys
