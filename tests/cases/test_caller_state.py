@@ -129,7 +129,7 @@ STATES: dict[str, Callable[[], Any]] = {
         deterministic, lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]), (False, False)
     ),
     "anomaly": lambda: changed(torch.is_anomaly_enabled, lambda value: torch.set_anomaly_enabled(value), True),
-    "numpy_errors": lambda: changed(lambda: np.geterr()["over"], lambda value: np.seterr(all=value), "raise"),
+    "numpy_errors": lambda: entered(np.errstate(all="raise"), np.geterr),
     "decimal": lambda: changed(
         lambda: decimal.getcontext().prec, lambda value: setattr(decimal.getcontext(), "prec", value), 3
     ),
