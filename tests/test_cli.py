@@ -236,7 +236,7 @@ def test_an_unknown_experiment_names_those_that_are(command: Any, name: str, nea
 
 def test_a_number_means_a_file_of_the_laboratory(command: Any):
     """From any working folder."""
-    assert json.loads(command("plan", "1_2", "--json").out)["trials"] == 40
+    assert json.loads(command("plan", "1_2", "--json").out)["trials"] == 56
     assert json.loads(command("plan", "1_2", "seed=0..2", "--quick", "--json").out)["trials"] == 24
 
 

@@ -47,7 +47,7 @@ def _naive(folder: Path, stack: ExitStack, name: str) -> Found:
     """The control: here failures are what must be found."""
     broken = points("naive", folder / "w", CALLS, FAULTS)
     found = Found(broken.counts)
-    found.counts["broken, as they must be"] = len(broken.failures)
+    found.counts["expected failures"] = len(broken.failures)
     found.check(bool(broken.failures), "the naive writer was not found broken")
     return found
 
@@ -88,16 +88,16 @@ GATES: dict[str, tuple[str, Gate]] = {
     "kills-alone": ("SIGKILL at random instants, eight trials one by one", _kills("run.pack=1")),
     "calls-replace": ("each system call of replacing a file x 5 faults", _points("replace")),
     "calls-trial": ("each system call of a trial's folder x 5 faults", _points("trial")),
-    "calls-aside": ("each system call of setting a trial aside x 5 faults", _points("aside")),
+    "calls-aside": ("each system call of quarantining a trial x 5 faults", _points("aside")),
     "calls-experiment": ("each system call of an experiment's record x 5 faults", _points("experiment")),
-    "calls-naive": ("the same for a naive writer (control)", _naive),
-    "resume": ("stopped and resumed: optimiser x schedule x augmentation x place x kind", _resume),
-    "damage": ("flipped bits and cut files", _damage),
+    "calls-naive": ("each system call of a non-atomic writer x 5 faults (control)", _naive),
+    "resume": ("stopped and resumed: optimizer x schedule x augmentation x step x kind of stop", _resume),
+    "damage": ("flipped bits and truncated files", _damage),
     "signals": ("SIGINT, SIGTERM, SIGHUP, once (5 s) and twice (1 s)", _signals),
-    "signals-workers": ("the same to a run with two workers", _worker_signals),
-    "dead-workers": ("a worker killed, another goes on", _dead_workers),
-    "writers": ("8 processes x 1,000 records, read meanwhile", _writers),
-    "drivers": ("the same experiment begun twice at once", _drivers),
+    "signals-workers": ("SIGINT, SIGTERM, SIGHUP to a run with two workers", _worker_signals),
+    "dead-workers": ("a worker killed, its trials resumed", _dead_workers),
+    "writers": ("8 processes x 1,000 records, with concurrent readers", _writers),
+    "drivers": ("the same experiment started twice concurrently", _drivers),
 }
 
 
@@ -138,7 +138,7 @@ def main(names: list[str]) -> int:
 
 def rewrite(known: dict[str, Any]) -> None:
     """Put the results into the page."""
-    lines = ["| gate | what was done | counts | failures | seed | seconds | date |", "|---|---|---|--:|--:|--:|---|"]
+    lines = ["| test | what was done | counts | failures | seed | seconds | date |", "|---|---|---|--:|--:|--:|---|"]
     for name, (what, _) in GATES.items():
         if name in known:
             own = known[name]
