@@ -44,8 +44,9 @@ def test_progress_shows_names_and_causes_as_text(mode: Mode, text: str, monkeypa
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("CI", raising=False)
     out = Terminal()
-    with showing(mode, {TRIAL: f"{text} seed=1"}, out) as emit:
-        emit({"event": "planned", "trials": 1, "cached": 0, "packs": 1, "workers": 1})
+    with showing(mode, out) as emit:
+        labels = {TRIAL: f"{text} seed=1"}
+        emit({"event": "planned", "trials": 1, "cached": 0, "packs": 1, "workers": 1, "labels": labels})
         emit({"event": "started", "trials": [TRIAL], "epochs": 1})
         epoch = {"event": "epoch", "trial": TRIAL, "epoch": 1, "val/accuracy": 0.5, "seconds": 1.0}
         emit(epoch)

