@@ -45,8 +45,8 @@ def share(rounds: Sequence[Mapping[str, float]], accounts: Sequence[str]) -> flo
 def text(found: Mapping[str, Any]) -> list[str]:
     """Shares, and where the time of the run without probes goes."""
     lines = [
-        "Probes at their default schedule (at initialisation, after step 1, after every epoch), experiment 1.2's MLP of",
-        f"width 128 and depth 20 without batch normalisation, 48,000 images, {PROBED_EPOCHS} epoch, a pack of {PROBED_SEEDS}:",
+        "Probes at their default schedule (at initialization, after step 1, after every epoch), experiment 1.2's MLP of",
+        f"width 128 and depth 20 without batch normalization, 48,000 images, {PROBED_EPOCHS} epoch, a pack of {PROBED_SEEDS}:",
         "",
     ]
     lines += table(
@@ -61,7 +61,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
     names = ("preparing", *TRAINING, *BOOKKEEPING)
     lines += table([f"s in {name}" for name in names], [[f"{_seconds(kept, (name,)):.3f}" for name in names]])
     lines += [
-        "`preparing` is what comes once a pack before its first step: data, split, initial values, optimiser. Store,",
+        "`preparing` is what comes once a pack before its first step: data, split, initial values, optimizer. Store,",
         f"progress and the rest of the bookkeeping are {100 * kept['share']:.2f} % of the training time.",
         "",
     ]
@@ -69,7 +69,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
 
 
 def targets(found: Mapping[str, Any]) -> list[Target]:
-    """At most 5 and 1 per cent of the training time."""
+    """At most 5 and 1 percent of the training time."""
     kept = Target("store, progress and bookkeeping", 0.01, found["bookkeeping"]["share"], "%", most=True)
     if DEFAULT not in found["probes"]:
         return [kept]

@@ -22,7 +22,7 @@ class Target:
         what: Who and what, in words.
         wanted: The number.
         reached: What was measured.
-        unit: Stands behind both; `%` shows fractions in per cent.
+        unit: Stands behind both; `%` shows fractions in percent.
         most: Whether the number is the largest allowed, not the smallest.
     """
 
@@ -78,6 +78,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
 def exponent(points: Mapping[float, float]) -> float:
     """b of the least-squares fit y = a x^b: the slope on logarithmic axes."""
     across, up = ([log(number) for number in numbers] for numbers in (points.keys(), points.values()))
-    centre, height = sum(across) / len(across), sum(up) / len(up)
-    rise = sum((x - centre) * (y - height) for x, y in zip(across, up, strict=True))
-    return rise / sum((x - centre) ** 2 for x in across)
+    center, height = sum(across) / len(across), sum(up) / len(up)
+    rise = sum((x - center) * (y - height) for x, y in zip(across, up, strict=True))
+    return rise / sum((x - center) ** 2 for x in across)

@@ -13,7 +13,7 @@ from fathomlab.models.resnet import CNN
 
 BATCH = 128
 IMAGES = 48_000
-COLOUR_IMAGES = 12_800
+COLOR_IMAGES = 12_800
 RATE = 1e-3
 MEAN, DEVIATION = 0.1307, 0.3081
 
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def data(self) -> str:
-        """The data set whose constants normalise the images."""
+        """The dataset whose constants normalize the images."""
         return "mnist"
 
     def architecture(self) -> Architecture:
@@ -73,7 +73,7 @@ class ConvCell:
 
     @property
     def data(self) -> str:
-        """The data set whose constants normalise the images."""
+        """The dataset whose constants normalize the images."""
         return "cifar-10"
 
     def architecture(self) -> Architecture:
@@ -83,8 +83,8 @@ class ConvCell:
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """Random images and labels: no speed depends on what they show."""
         draws = stream(0, "benchmark")
-        pixels = draws.integers(0, 256, (COLOUR_IMAGES, 3, 32, 32), dtype=np.uint8)
-        return pixels, draws.integers(0, 10, COLOUR_IMAGES)
+        pixels = draws.integers(0, 256, (COLOR_IMAGES, 3, 32, 32), dtype=np.uint8)
+        return pixels, draws.integers(0, 10, COLOR_IMAGES)
 
     @property
     def step_flops(self) -> float:
@@ -114,6 +114,6 @@ def images(count: int = IMAGES) -> tuple[np.ndarray, np.ndarray]:
     return split.train_images[places], split.train_labels[places]
 
 
-def normalised(pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """(n, 784), as every system normalises."""
+def normalized(pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """(n, 784), as every system normalizes."""
     return ((pixels.to(dtype) - 255 * MEAN) / (255 * DEVIATION)).flatten(1)

@@ -1,8 +1,8 @@
-"""Gradient slopes at initialisation beside what theory predicts.
+"""Gradient slopes at initialization beside what theory predicts.
 
     python -m benchmarks.slopes             # writes docs/results/slopes.md and slopes.json, about two minutes
 
-Float64, 20 initialisations of each network, standard normal inputs, labels at random, batch 128, batch statistics (mode
+Float64, 20 initializations of each network, standard normal inputs, labels at random, batch 128, batch statistics (mode
 `measure`), through the very program that trains. G_l is the norm over the batch of dLoss/dh_l; the slope is minus the
 least-squares slope of ln G_l on l.
 """
@@ -25,14 +25,14 @@ from torch import Tensor
 
 from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.theory import branch_share, forward_growth, predicted
-from fathomlab.base.catalogue import plain
+from fathomlab.base.catalog import plain
 from fathomlab.base.files import atomic_write
 from fathomlab.losses.supervised import cross_entropy
 from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.network import Network
 
-INITIALISATIONS, BATCH, WIDTH = 20, 128, 128
+INITIALIZATIONS, BATCH, WIDTH = 20, 128, 128
 DEPTHS = (5, 10, 20, 40)
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 BY_DEPTH: dict[str, dict[str, Any]] = {
@@ -57,13 +57,13 @@ EPS, BETAS = (1e-5, 1e-3, 0.1, 0.3, 1.0, 3.0), (0.5, 1.0, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Measured:
-    """One network over its initialisations.
+    """One network over its initializations.
 
     Attributes:
-        slopes: One an initialisation [nats a layer].
-        ratios: G_0 / G_L, one an initialisation.
-        growth: rms(h_L) / rms(h_0), one an initialisation.
-        shares: Layer -> l x centred variance of h_l - h_(l-1) over that of h_(l-1), mean over initialisations.
+        slopes: One an initialization [nats a layer].
+        ratios: G_0 / G_L, one an initialization.
+        growth: rms(h_L) / rms(h_0), one an initialization.
+        shares: Layer -> l x centered variance of h_l - h_(l-1) over that of h_(l-1), mean over initializations.
     """
 
     slopes: list[float]
@@ -72,14 +72,14 @@ class Measured:
     shares: dict[int, float]
 
 
-def measure(options: MLP, batch: int = BATCH, initialisations: int = INITIALISATIONS) -> Measured:
-    """The slopes of `options` at `initialisations` seeds, as one pack."""
+def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> Measured:
+    """The slopes of `options` at `initializations` seeds, as one pack."""
     architecture = options.build((1, 1, options.input_size))
-    drawn = [initial_values(architecture, seed) for seed in range(initialisations)]
+    drawn = [initial_values(architecture, seed) for seed in range(initializations)]
     values = {name: torch.stack([one[name] for one in drawn]).requires_grad_() for name in drawn[0]}
-    network = Network([architecture] * initialisations)
+    network = Network([architecture] * initializations)
     generator = torch.Generator().manual_seed(1)
-    shape = (initialisations, batch, *architecture.shape)
+    shape = (initializations, batch, *architecture.shape)
     images = torch.randn(shape, generator=generator, dtype=torch.float64)
     labels = torch.randint(options.class_num, shape[:2], generator=generator)
     taps: list[Tensor] = []
@@ -98,11 +98,11 @@ def measure(options: MLP, batch: int = BATCH, initialisations: int = INITIALISAT
     return Measured(slopes.tolist(), (logs[:, 0] - logs[:, -1]).exp().tolist(), (sizes[1] / sizes[0]).tolist(), shares)
 
 
-def compare(name: str, options: MLP, batch: int = BATCH, initialisations: int = INITIALISATIONS) -> dict[str, Any]:
+def compare(name: str, options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> dict[str, Any]:
     """One row: measured slope with its 95 % t interval, predicted slope, and whether they differ by more than is allowed."""
     prediction = predicted({"type": "MLP", "params": plain(options)}, batch)
     assert prediction is not None, name
-    found = measure(options, batch, initialisations)
+    found = measure(options, batch, initializations)
     interval = mean_interval(found.slopes)
     return {
         "network": name,
@@ -145,7 +145,7 @@ def slopes() -> list[dict[str, Any]]:
 
 
 def growths() -> list[dict[str, Any]]:
-    """Forward growth rms(h_L) / rms(h_0) of residual nets, geometric mean over the initialisations."""
+    """Forward growth rms(h_L) / rms(h_0) of residual nets, geometric mean over the initializations."""
     rows = []
     for norm in (False, True):
         for depth in DEPTHS:
@@ -169,11 +169,11 @@ def markdown(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     agreeing = sum(row["agree"] for row in record["slopes"])
     lines = [
-        "# Gradient slopes at initialisation\n",
+        "# Gradient slopes at initialization\n",
         f"`python -m benchmarks.slopes`, {about['date']}; {versions}.\n",
-        f"Float64, {INITIALISATIONS} initialisations each, standard normal inputs, labels at random, batch statistics. A slope",
-        "is minus the least-squares slope of ln |dLoss/dh_l| on l [nats a layer]: positive where gradients grow towards the",
-        "input. Measured: mean over initialisations with its 95 % t interval. Agree: the mean is within the tolerance of the",
+        f"Float64, {INITIALIZATIONS} initializations each, standard normal inputs, labels at random, batch statistics. A slope",
+        "is minus the least-squares slope of ln |dLoss/dh_l| on l [nats a layer]: positive where gradients grow toward the",
+        "input. Measured: mean over initializations with its 95 % t interval. Agree: the mean is within the tolerance of the",
         "prediction; `analysis/theory.py` says where both come from.\n",
         f"{agreeing} of {len(record['slopes'])} agree.\n",
         "| network | L | n | batch | measured | predicted | tolerance | agree | G_0/G_L | predicted |",

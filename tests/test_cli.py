@@ -161,7 +161,7 @@ def test_quick_and_runs_are_options(command: Any, folder: Path):
 
 
 def test_data_list(command: Any, monkeypatch: pytest.MonkeyPatch, folder: Path):
-    """A row a data set: what is here, where, and how to get what is not."""
+    """A row a dataset: what is here, where, and how to get what is not."""
     monkeypatch.setenv("FATHOMLAB_DATA", str(folder / "data"))
     said = command("data", "list", "--json")
     rows = {row["name"]: row for row in json.loads(said.out)}

@@ -1,1 +1,1 @@
-"""One file a peer: the same network, data, batch, order and optimiser, written as that peer's own documentation says."""
+"""One file a peer: the same network, data, batch, order and optimizer, written as that peer's own documentation says."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks.setting import BATCH, RATE, Cell, images, normalised
+from benchmarks.setting import BATCH, RATE, Cell, images, normalized
 from fathomlab.models.initial import initial_values
 
 
@@ -66,7 +66,7 @@ def curve(cell: Cell, seed: int, order: torch.Tensor) -> list[float]:
     """Losses in float64 on the images of each row of `order`."""
     jax.config.update("jax_enable_x64", True)
     pixels, labels = (torch.from_numpy(array) for array in images())
-    inputs, classes = normalised(pixels, torch.float64).numpy(), labels.numpy()
+    inputs, classes = normalized(pixels, torch.float64).numpy(), labels.numpy()
     state, losses = _state(cell, seed, jnp.float64), []
     compiled = jax.jit(step)
     for row in order.numpy():
@@ -78,7 +78,7 @@ def curve(cell: Cell, seed: int, order: torch.Tensor) -> list[float]:
 def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
     """A function that trains `replicas` networks at once for some steps."""
     pixels, labels = (torch.from_numpy(array) for array in images())
-    inputs, classes = jnp.asarray(normalised(pixels).numpy()), jnp.asarray(labels.numpy())
+    inputs, classes = jnp.asarray(normalized(pixels).numpy()), jnp.asarray(labels.numpy())
     states = [_state(cell, seed, jnp.float32) for seed in range(replicas)]
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from benchmarks.peers.plain import network
-from benchmarks.setting import BATCH, RATE, Cell, images, normalised
+from benchmarks.setting import BATCH, RATE, Cell, images, normalized
 
 warnings.filterwarnings("ignore")
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -51,7 +51,7 @@ def _trainer(**options: Any) -> lightning.Trainer:
 def curve(cell: Cell, seed: int, order: torch.Tensor) -> list[float]:
     """Losses in float64 on the images of each row of `order`."""
     pixels, labels = (torch.from_numpy(array) for array in images())
-    inputs = normalised(pixels, torch.float64)
+    inputs = normalized(pixels, torch.float64)
     losses: list[float] = []
     batches = [(inputs[row], labels[row]) for row in order]
     model = Classifier(network(cell, seed, torch.float64), lambda loss: losses.append(float(loss)))
@@ -63,7 +63,7 @@ def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
     """A function that lets a running trainer take some steps; `replicas` must be 1."""
     assert replicas == 1
     pixels, labels = (torch.from_numpy(array) for array in images())
-    data = TensorDataset(normalised(pixels), labels)
+    data = TensorDataset(normalized(pixels), labels)
     loader = DataLoader(data, batch_size=None, sampler=BatchSampler(RandomSampler(data), BATCH, drop_last=False))
     wanted: Queue[int] = Queue()
     done: Queue[None] = Queue()

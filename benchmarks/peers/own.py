@@ -28,7 +28,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
         Recipe(
             seed=seed,
             architecture=architecture,
-            optimiser=Adam(),
+            optimizer=Adam(),
             schedule=Constant(),
             epochs=1000,
             batch_size=BATCH,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from benchmarks.setting import BATCH, RATE, Cell, images, normalised
+from benchmarks.setting import BATCH, RATE, Cell, images, normalized
 from fathomlab.models.initial import initial_values
 
 
@@ -25,19 +25,19 @@ def network(cell: Cell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Seq
 
 def steps(net: nn.Module, batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[torch.Tensor]:
     """Train on each batch; yields the loss."""
-    optimiser = torch.optim.Adam(net.parameters(), RATE, fused=True)
+    optimizer = torch.optim.Adam(net.parameters(), RATE, fused=True)
     for inputs, labels in batches:
         loss = nn.functional.cross_entropy(net(inputs), labels)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         yield loss.detach()
 
 
 def curve(cell: Cell, seed: int, order: torch.Tensor) -> list[float]:
     """Losses in float64 on the images of each row of `order`."""
     pixels, labels = (torch.from_numpy(array) for array in images())
-    inputs = normalised(pixels, torch.float64)
+    inputs = normalized(pixels, torch.float64)
     net = network(cell, seed, torch.float64)
     return [float(loss) for loss in steps(net, ((inputs[row], labels[row]) for row in order))]
 
@@ -46,7 +46,7 @@ def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
     """A function that trains one network for some steps; `replicas` must be 1."""
     assert replicas == 1
     pixels, labels = (torch.from_numpy(array) for array in images())
-    inputs = normalised(pixels)
+    inputs = normalized(pixels)
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while True:

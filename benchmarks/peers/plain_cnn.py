@@ -30,7 +30,7 @@ def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn
 
 
 def _data(cell: ConvCell, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised images and labels."""
+    """Normalized images and labels."""
     pixels, labels = (torch.from_numpy(array) for array in cell.images())
     facts = DATASETS[cell.data].facts
     mean, deviation = (torch.tensor(numbers, dtype=dtype).view(-1, 1, 1) for numbers in (facts.mean, facts.std))

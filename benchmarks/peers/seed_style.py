@@ -14,7 +14,7 @@ from benchmarks.setting import BATCH, DEVIATION, MEAN, RATE, Cell, images
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """MNIST as the usual data set class hands it out: an image object, to a tensor, normalised, one by one."""
+    """MNIST as the usual dataset class hands it out: an image object, to a tensor, normalized, one by one."""
 
     def __init__(self) -> None:
         pixels, labels = images()
@@ -35,17 +35,17 @@ def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
     assert replicas == 1
     loader = DataLoader(Pictures(), BATCH, shuffle=True, num_workers=4, persistent_workers=True)
     net = nn.Sequential(nn.Flatten(), *network(cell, 0))
-    optimiser = torch.optim.Adam(net.parameters(), RATE)
+    optimizer = torch.optim.Adam(net.parameters(), RATE)
 
     def running() -> Iterator[None]:
         total, correct = 0.0, 0
         while True:
             for inputs, labels in loader:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 outputs = net(inputs)
                 loss = nn.functional.cross_entropy(outputs, labels)
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 total += loss.item()
                 correct += (outputs.argmax(1) == labels).sum().item()
                 yield

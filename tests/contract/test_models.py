@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fathomlab.base.catalogue import OneOf, check_options, plain
+from fathomlab.base.catalog import OneOf, check_options, plain
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.losses.supervised import cross_entropy
@@ -177,7 +177,7 @@ def test_complaints_name_what_disagrees_with_the_data(part: Any) -> None:
 
 
 def test_a_signature_forgets_initial_values_alone(part: Any) -> None:
-    """Initialisation may differ within a pack; depth and width may not."""
+    """Initialization may differ within a pack; depth and width may not."""
     one = made(part)
     built = one.build(part.tiny_shape)
     inits = [level for name, level in levels(part) if name == "init"]

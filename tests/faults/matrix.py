@@ -20,7 +20,7 @@ from fathomlab.store.reading import Store
 from tests.faults.gate import Found
 from tests.faults.kills import digest, unlike
 
-OPTIMISERS = {"momentum": ("SGD", {"momentum": 0.9}), "AdamW": ("AdamW", {}), "Adam": ("Adam", {})}
+OPTIMIZERS = {"momentum": ("SGD", {"momentum": 0.9}), "AdamW": ("AdamW", {}), "Adam": ("Adam", {})}
 SCHEDULES = {
     "none": (None, {}),
     "cosine": ("CosineAnnealingLR", {}),
@@ -36,14 +36,14 @@ EPOCHS = 3
 class Case:
     """One cell of the matrix."""
 
-    optimiser: str
+    optimizer: str
     schedule: str
     augmented: bool
     stop: str
     kind: str
 
 
-ALL = tuple(itertools.starmap(Case, itertools.product(OPTIMISERS, SCHEDULES, (False, True), STOPS, KINDS)))
+ALL = tuple(itertools.starmap(Case, itertools.product(OPTIMIZERS, SCHEDULES, (False, True), STOPS, KINDS)))
 
 
 PLAIN = Case("Adam", "none", False, "", "supervised")
@@ -69,10 +69,10 @@ def covering(count: int) -> list[Case]:
 
 def source(case: Case) -> dict[str, Any]:
     """The experiment of a cell: two seeds, nets with batch norm and dropout, 3 epochs of 4 steps."""
-    optimiser, options = OPTIMISERS[case.optimiser]
+    optimizer, options = OPTIMIZERS[case.optimizer]
     schedule, choices = SCHEDULES[case.schedule]
     net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": 0.2}
-    training = {"epochs": EPOCHS, "optimizer": optimiser, "optimizer_params": options, "lr": 0.01}
+    training = {"epochs": EPOCHS, "optimizer": optimizer, "optimizer_params": options, "lr": 0.01}
     training |= {"scheduler": schedule, "scheduler_params": choices}
     found: dict[str, Any] = {
         "data": {"name": "mnist-sample", "limit": 200, "batch_size": 48, "augment": ["crop"] if case.augmented else []},
@@ -104,7 +104,7 @@ class Watch:
 
 
 def state_hash(training: Training) -> str:
-    """SHA-256 over weights, running statistics, optimiser, schedule and sums."""
+    """SHA-256 over weights, running statistics, optimizer, schedule and sums."""
     state, digest = training.state, hashlib.sha256()
     tensors = [*state.values.values(), *state.buffers.values(), *itertools.chain(*state.slots.values())]
     for tensor in [*tensors, state.bad_step, state.sums, state.best_accuracy, *state.best.values.values()]:
@@ -166,7 +166,7 @@ def combinations(cases: list[Case], folder: Path) -> Found:
     found = Found()
     golden: dict[tuple[Any, ...], tuple[Watch, dict[str, Any], list[Trial]]] = {}
     for number, case in enumerate(cases):
-        key = case.optimiser, case.schedule, case.augmented, case.kind
+        key = case.optimizer, case.schedule, case.augmented, case.kind
         root = folder / f"{number}"
         if key not in golden:
             planned = fathomlab.load(source(case))

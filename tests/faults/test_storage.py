@@ -133,7 +133,7 @@ torn
         ("/mnt/windows/runs", "cifs"),
     ],
 )
-def test_network_file_systems_are_recognised(tmp_path: Path, place: str, kind: str):
+def test_network_file_systems_are_recognized(tmp_path: Path, place: str, kind: str):
     """B14: by the longest mount point above the store."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert remote_kind(Path(place), tmp_path / "mountinfo") == kind

@@ -23,10 +23,10 @@ def recipes(model: str, loss: str, bench: ModuleType) -> list[Any]:
     """Two replicas that differ in seed, rate and, where there is one, in what they take from the teacher."""
     if model == "mlp":
         architecture = bench.mlp(residual=True, batch_norm=True, dropout=0.1)
-        common: dict[str, Any] = {"optimiser": Adam(), "schedule": CosineAnnealingLR(), "label_smoothing": 0.1}
+        common: dict[str, Any] = {"optimizer": Adam(), "schedule": CosineAnnealingLR(), "label_smoothing": 0.1}
     else:
         architecture = bench.cnn(width=3)
-        common = {"optimiser": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
+        common = {"optimizer": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
         common["gradient_clip"] = 2.0
     made = [bench.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
     return bench.taught(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from fathomlab.base.catalogue import Bound, OneOf
+from fathomlab.base.catalog import Bound, OneOf
 from fathomlab.config.schema import Claim, DataOptions, ExperimentFile, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS
 from fathomlab.engine import optim, schedules
@@ -147,7 +147,7 @@ class Grammar:
             ModelChoice: (("type", "params", MODELS),),
             DataOptions: (("name", "params", DATASETS),),
             TrainingOptions: (
-                ("optimizer", "optimizer_params", optim.OPTIMISERS),
+                ("optimizer", "optimizer_params", optim.OPTIMIZERS),
                 ("scheduler", "scheduler_params", schedules.SCHEDULES),
             ),
         }
@@ -195,7 +195,7 @@ def dotted_options(part: type = ExperimentFile, path: str = "") -> Iterator[tupl
     tables: dict[tuple[type, str], dict[str, Any]] = {
         (ModelChoice, "params"): MODELS,
         (DataOptions, "params"): DATASETS,
-        (TrainingOptions, "optimizer_params"): optim.OPTIMISERS,
+        (TrainingOptions, "optimizer_params"): optim.OPTIMIZERS,
         (TrainingOptions, "scheduler_params"): schedules.SCHEDULES,
     }
     hints = typing.get_type_hints(part, include_extras=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 import pytest
 
 import fathomlab
-from fathomlab.base.catalogue import Bound
+from fathomlab.base.catalog import Bound
 from fathomlab.config.schema import (
     Claim,
     DataOptions,
@@ -84,7 +84,7 @@ def options() -> Iterator[Option]:
         yield from of(part, "model.params", start, {}, "    ")
     for name, part in DATASETS.items():
         yield from of(part, "data.params", f"{rest}data:\n  name: {name}\n  params:\n", {}, "    ")
-    for what, table in (("optimizer", optim.OPTIMISERS), ("scheduler", schedules.SCHEDULES)):
+    for what, table in (("optimizer", optim.OPTIMIZERS), ("scheduler", schedules.SCHEDULES)):
         for name, part in table.items():
             start = f"{model}training:\n  epochs: 1\n  {what}: {name}\n  {what}_params:\n"
             yield from of(part, f"training.{what}_params", start, {}, "    ")

@@ -1,4 +1,4 @@
-"""Markup, colours and titles in names reach a terminal as text: no raw escape, no crash, one line for one event."""
+"""Markup, colors and titles in names reach a terminal as text: no raw escape, no crash, one line for one event."""
 
 import io
 import json

@@ -6,7 +6,7 @@ from functools import cache
 from statistics import fmean
 from typing import Any
 
-from fathomlab.base.catalogue import check_options
+from fathomlab.base.catalog import check_options
 from fathomlab.base.labels import dotted, level_text
 from fathomlab.config.load import check_claims
 from fathomlab.config.schema import Claim

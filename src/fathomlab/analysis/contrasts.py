@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fathomlab.analysis.significance import clustered_discordant, discordant
-from fathomlab.base.catalogue import plain
+from fathomlab.base.catalog import plain
 from fathomlab.base.labels import describe_level, level_text
 from fathomlab.config.schema import Claim
 from fathomlab.data import DATASETS

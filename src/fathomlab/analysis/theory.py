@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
 from typing import Any
 
-from fathomlab.base.catalogue import check_options
+from fathomlab.base.catalog import check_options
 from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 

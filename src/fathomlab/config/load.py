@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.catalogue import check, check_options, unknown_key
+from fathomlab.base.catalog import check, check_options, unknown_key
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
 from fathomlab.config.overrides import apply_overrides

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from fathomlab.base.catalogue import Bound, Count, Fraction, Positive, plain
+from fathomlab.base.catalog import Bound, Count, Fraction, Positive, plain
 from fathomlab.base.problems import Problem
 
 Epochs = Annotated[int, Bound(least=1, most=100_000)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.catalogue import check_options
+from fathomlab.base.catalog import check_options
 from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100

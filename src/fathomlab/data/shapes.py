@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
 
-from fathomlab.base.catalogue import Bound
+from fathomlab.base.catalog import Bound
 from fathomlab.data.table import Facts, Layout, Split
 
 SIDE = 32

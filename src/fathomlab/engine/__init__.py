@@ -1,1 +1,1 @@
-"""Trains packs: recipe, optimisers, schedules, state, loop. It yields snapshots and knows no probe, store or report."""
+"""Trains packs: recipe, optimizers, schedules, state, loop. It yields snapshots and knows no probe, store or report."""

@@ -67,7 +67,7 @@ def test_batches(training: Training) -> Iterator[tuple[Images, Int[Tensor, "k n"
     data, replicas = training.data, len(training.recipes)
     for start in range(0, len(data.test_labels), EVALUATION_BATCH):
         rows = slice(start, start + EVALUATION_BATCH)
-        images = data.normalised(data.test_images[rows]).expand(replicas, -1, -1, -1, -1)
+        images = data.normalized(data.test_images[rows]).expand(replicas, -1, -1, -1, -1)
         yield images, data.test_labels[rows].expand(replicas, -1)
 
 

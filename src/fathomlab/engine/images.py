@@ -34,14 +34,14 @@ class Pictures:
     mean: Tensor
     scale: Tensor
 
-    def normalised(self, images: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
+    def normalized(self, images: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
         """(images / 255 - mean) / deviation, in the format of `mean`."""
         return images.to(self.mean.dtype).sub_(self.mean).mul_(self.scale)
 
     def batch(self, index: Indices) -> Images:
         """Return normalized training images at `index`, (k, n, c, h, w)."""
         if self.images.device.type != "cpu":
-            return self.normalised(self.images[index])
+            return self.normalized(self.images[index])
         made = torch.empty((*index.shape, *self.images.shape[1:]), dtype=self.mean.dtype)
         rows = self.images.flatten(1)
         for own, places in zip(made, index, strict=True):  # the batch of one replica stays in the cache

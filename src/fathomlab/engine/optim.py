@@ -1,4 +1,4 @@
-"""Optimisers by their torch names, on stacked tensors: the learning rate and weight decay may differ between replicas.
+"""Optimizers by their torch names, on stacked tensors: the learning rate and weight decay may differ between replicas.
 
 One formula a class, equal to torch.optim's. Where a pack shares its hyper-parameters, torch's fused kernels do the same in
 one pass over memory.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalogue import Fraction, NonNegative
+from fathomlab.base.catalog import Fraction, NonNegative
 from fathomlab.base.problems import Problem
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Rates:
     Attributes:
         lr: Learning rate; (k,) where it differs between the replicas.
         weight_decay: Likewise.
-        momentum: First-moment decay that a schedule cycles, or None for the optimiser's own.
+        momentum: First-moment decay that a schedule cycles, or None for the optimizer's own.
 
     In a captured step lr and momentum are tensors on the device, which the host fills before each replay.
     """
@@ -158,7 +158,7 @@ class RMSprop:
     tiny: ClassVar[dict[str, object]] = {"momentum": 0.5}
 
     def slots(self, values: Tensors) -> Slots:
-        """The mean square, the mean where centred, the momentum where there is one."""
+        """The mean square, the mean where centered, the momentum where there is one."""
         made = {"square": _zeros(values)}
         if self.centered:
             made["mean"] = _zeros(values)
@@ -181,7 +181,7 @@ class RMSprop:
             value.sub_(_per(rates.lr, value) * gradient)
 
 
-OPTIMISERS: dict[str, type[Any]] = {part.__name__: part for part in (Adam, AdamW, RMSprop, SGD)}
+OPTIMIZERS: dict[str, type[Any]] = {part.__name__: part for part in (Adam, AdamW, RMSprop, SGD)}
 OTHERS = [
     "Adadelta",
     "Adafactor",

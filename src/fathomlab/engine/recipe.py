@@ -22,7 +22,7 @@ class Recipe:
     Attributes:
         seed: Root of all random streams.
         architecture: The network.
-        optimiser: A part of `optim.OPTIMISERS`.
+        optimizer: A part of `optim.OPTIMIZERS`.
         schedule: A part of `schedules.SCHEDULES`, or `Constant`.
         epochs: Passes over the training images.
         batch_size: Images a step.
@@ -31,16 +31,16 @@ class Recipe:
         label_smoothing: Share of the label spread over the classes.
         gradient_clip: Largest norm of the whole gradient of a replica, or None.
         augment: Names of augmentations.
-        validation_split: Held out [per cent].
+        validation_split: Held out [percent].
         limit: Training images used, or None for all.
-        data: Name and options of the data set, as canonical JSON.
+        data: Name and options of the dataset, as canonical JSON.
         teaching: Distillation, or None.
         drop_last: Whether an incomplete last batch is left out.
     """
 
     seed: int
     architecture: Architecture
-    optimiser: Any
+    optimizer: Any
     schedule: Any
     epochs: int
     batch_size: int
@@ -71,7 +71,7 @@ class Recipe:
             self,
             seed=0,
             architecture=signature(self.architecture),
-            optimiser=replace(self.optimiser, weight_decay=0.0),
+            optimizer=replace(self.optimizer, weight_decay=0.0),
             lr=0.0,
             label_smoothing=0.0,
             teaching=teaching,

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
-from fathomlab.base.catalogue import Bound, Count, Fraction, NonNegative, Positive
+from fathomlab.base.catalog import Bound, Count, Fraction, NonNegative, Positive
 
 Memory = dict[str, float | int]
 Share = Annotated[float, Bound(above=0, below=1)]

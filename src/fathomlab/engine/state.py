@@ -87,7 +87,7 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> State:
         network,
         values,
         buffers,
-        recipes[0].optimiser.slots([value.detach() for value in values.values()]),
+        recipes[0].optimizer.slots([value.detach() for value in values.values()]),
         [{} for _ in recipes],
         bad_step=zeros,
         sums=torch.zeros(SUMS, len(recipes), dtype=torch.float64, device=device),

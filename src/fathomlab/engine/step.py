@@ -49,7 +49,7 @@ def advance(training: Training, feed: Feed) -> None:
         if common.gradient_clip is not None:
             clip(gradients, common.gradient_clip)
         values = [value.detach() for value in state.values.values()]
-        common.optimiser.update(values, gradients, state.slots, feed.count, feed.rates)
+        common.optimizer.update(values, gradients, state.slots, feed.count, feed.rates)
         bad = ~torch.isfinite(loss) & (state.bad_step == 0)
         state.bad_step.copy_(torch.where(bad, feed.count, state.bad_step))
         hard = losses if training.plain else cross_entropy(logits, labels)

@@ -103,7 +103,7 @@ class Training:
         self.train_index, self.validation_index = train_index, validation_index
         self.state: State = initial_state(recipes, device)
         self.common = recipes[0]
-        self.weight_decay = shared([recipe.optimiser.weight_decay for recipe in recipes], device)
+        self.weight_decay = shared([recipe.optimizer.weight_decay for recipe in recipes], device)
         self._views = self.keys("augment")
         self._smoothing = self._column([recipe.label_smoothing for recipe in recipes])
         if teachers is not None:
@@ -183,7 +183,7 @@ class Training:
         if epoch is None or not self.common.augment:
             return self.data.batch(index)
         images = augment(self.data.images[index], self._views, epoch, index, self.common.augment)
-        return self.data.normalised(images)
+        return self.data.normalized(images)
 
     def forward(
         self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None
@@ -221,7 +221,7 @@ class Training:
         part.recipes, part.common = (self.recipes[place],), self.recipes[place]
         part.train_index, part.validation_index = self.train_index[rows], self.validation_index[rows]
         part.teachers = self.teachers and self.teachers.part(place)
-        part.weight_decay = shared([self.recipes[place].optimiser.weight_decay], self.device)
+        part.weight_decay = shared([self.recipes[place].optimizer.weight_decay], self.device)
         part.parts, part._views = (), self._views[rows]
         for name in ("_smoothing", "_alpha", "_temperature"):
             value = getattr(self, name, None)

@@ -42,12 +42,12 @@ class Architecture:
     init: str
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """All learnt tensors, in the order of the network."""
+        """All learned tensors, in the order of the network."""
         return tuple(parameter for layer in self.layers for parameter in layer.parameters())
 
     @cached_property
     def numel(self) -> int:
-        """Learnt numbers of one replica."""
+        """Learned numbers of one replica."""
         return sum(parameter.numel for parameter in self.parameters())
 
     @cached_property

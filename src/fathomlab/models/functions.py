@@ -51,7 +51,7 @@ class Subsampled(torch.autograd.Function):
         return inner, None
 
 
-class Normalised(torch.autograd.Function):
+class Normalized(torch.autograd.Function):
     """gamma (x - mean) / sqrt(var + eps) + beta over `axes`, with the mean and the biased variance.
 
     The closed-form gradient (Ioffe & Szegedy, 2015, section 3) reads the batch five times; the chain rule, operation by
@@ -64,14 +64,14 @@ class Normalised(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The normalized batch, its mean, and its biased variance."""
         mean = x.mean(axes, keepdim=True)
-        centred = x - mean
-        var = centred.square().mean(axes, keepdim=True)
+        centered = x - mean
+        var = centered.square().mean(axes, keepdim=True)
         scale = torch.rsqrt(var + eps)
-        centred.mul_(scale)
-        ctx.save_for_backward(centred, gamma, scale)
+        centered.mul_(scale)
+        ctx.save_for_backward(centered, gamma, scale)
         ctx.axes = axes
         ctx.mark_non_differentiable(mean, var)
-        return torch.addcmul(beta, centred, gamma), mean, var
+        return torch.addcmul(beta, centered, gamma), mean, var
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

@@ -12,7 +12,7 @@ from fathomlab.models.layers import Parameter, Plain
 
 
 def initial_values(architecture: Architecture, seed: int) -> dict[str, Tensor]:
-    """Values of every learnt tensor of one replica, float64 on the CPU.
+    """Values of every learned tensor of one replica, float64 on the CPU.
 
     Drawn in float64 and rounded by whoever trains in another format, so that all precisions start from the same numbers.
 
@@ -22,7 +22,7 @@ def initial_values(architecture: Architecture, seed: int) -> dict[str, Tensor]:
         he_fan_out: N(0, 2/fan_out) (He et al., 2015, eq. 14).
         glorot: U(+-sqrt(6/(fan_in + fan_out))) (Glorot & Bengio, 2010, eq. 16, the uniform form).
         orthogonal: gain x a matrix drawn evenly from those with orthonormal columns, orthonormal rows where it narrows (Saxe
-            et al., 2014); gain sqrt(2) where the network has ReLU, 1 elsewhere. Kernels hold it at their centre and are 0
+            et al., 2014); gain sqrt(2) where the network has ReLU, 1 elsewhere. Kernels hold it at their center and are 0
             around it: delta-orthogonal (Xiao et al., 2018). A layer keeps norms (times the gain) where it does not narrow;
             where it narrows it keeps those in the span of its rows and drops the rest.
         looks_linear: mirrored blocks [[V, -V], [-V, V]] of orthogonal V, [V; -V] in the first layer and [V, -V] in the last
@@ -71,11 +71,11 @@ def _weight(shape: tuple[int, ...], init: str, draws: np.random.Generator, gain:
         case "glorot":
             return draws.uniform(-1, 1, shape) * sqrt(6 / (fan_in + fan_out))
         case "orthogonal":
-            return _centred(gain * _orthogonal(draws, *shape[:2]), shape)
+            return _centered(gain * _orthogonal(draws, *shape[:2]), shape)
         case "dirac":
             drawn = draws.standard_normal(shape) * sqrt(2 / fan_out)
             alike = min(shape[:2])
-            drawn[:alike] = _centred(np.eye(shape[0], shape[1]), shape)[:alike]
+            drawn[:alike] = _centered(np.eye(shape[0], shape[1]), shape)[:alike]
             return drawn
     raise AssertionError(init)
 
@@ -88,8 +88,8 @@ def _orthogonal(draws: np.random.Generator, rows: int, columns: int) -> np.ndarr
     return np.ascontiguousarray(q if rows >= columns else q.T)
 
 
-def _centred(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The matrix of a linear layer, or a kernel that is this matrix at its centre and 0 around it."""
+def _centered(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The matrix of a linear layer, or a kernel that is this matrix at its center and 0 around it."""
     if len(shape) == 2:
         return matrix
     kernel = np.zeros(shape)

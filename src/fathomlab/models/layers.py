@@ -12,10 +12,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learnt tensor: its name, its shape for one replica and how it is filled.
+    """A learned tensor: its name, its shape for one replica and how it is filled.
 
     Attributes:
-        fill: `weight` or `bias` (by the architecture's initialisation), or a constant.
+        fill: `weight` or `bias` (by the architecture's initialization), or a constant.
         kind: weight, bias, gamma, beta or scale.
         gain: The weights that are drawn are multiplied by it.
     """
@@ -95,9 +95,9 @@ class Conv2d:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Batch normalisation per feature or channel.
+    """Batch normalization per feature or channel.
 
-    Normalises with the biased batch variance; the running variance takes the unbiased one, as torch does.
+    Normalizes with the biased batch variance; the running variance takes the unbiased one, as torch does.
 
     Attributes:
         eps: Added to the variance; may differ between the replicas of a pack.
@@ -130,7 +130,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Scale:
-    """Multiplies everything by one learnt number, which starts at `start`."""
+    """Multiplies everything by one learned number, which starts at `start`."""
 
     name: str
     start: float

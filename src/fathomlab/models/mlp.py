@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from math import prod, sqrt
 from typing import Annotated, ClassVar, Literal, final
 
-from fathomlab.base.catalogue import Bound, Fraction, OneOf
+from fathomlab.base.catalog import Bound, Fraction, OneOf
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, Plain, Residual, Scale, Shape, Tap
@@ -30,18 +30,18 @@ class MLP:
         residual: Whether the identity is added around each block.
         activation: By its torch name.
         dropout: Share of the features set to 0 in training.
-        batch_norm: Whether each layer but the output normalises over the batch.
+        batch_norm: Whether each layer but the output normalizes over the batch.
         init: How weights are drawn: `torch`'s default, `he`, `glorot`, `orthogonal`, `looks_linear` (see `initial.py`). The
             last needs ReLU, an even width, no batch norm, and no addition inside an activation (`two_layer` with shortcuts).
         block: `one_layer`: h + dropout(act(bn(W h + b))), non-negative branches that nothing follows; `two_layer`: act(h +
             bn(W' dropout(act(bn(W h + b))) + b')), He's form (He et al., 2015); `pre_activation`: h + W dropout(act(bn(h))) +
             b, with a norm and activation before the output and none after the input layer (He et al., 2016).
         batch_norm_eps: Added to the variance.
-        batch_norm_beta: Initial shift of every normalisation.
-        skip_init: How branches start. `none`: as `init` says. `rezero`: one learnt number multiplies each branch and starts at
+        batch_norm_beta: Initial shift of every normalization.
+        skip_init: How branches start. `none`: as `init` says. `rezero`: one learned number multiplies each branch and starts at
             0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup` (Zhang et al., 2019, for m = 2 layers a
             branch, B branches): the last linear layer of a branch starts at 0, the weights of the one before are multiplied by
-            B^(-1/(2m-2)), biases of both start at 0, and one learnt number that starts at 1 multiplies the branch. The scalar
+            B^(-1/(2m-2)), biases of both start at 0, and one learned number that starts at 1 multiplies the branch. The scalar
             biases of the paper are contained in those of the linear layers; its zero output layer is left out, as no gradient
             would pass it before the first step.
     """

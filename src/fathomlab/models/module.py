@@ -56,7 +56,7 @@ class Module(torch.nn.Module):
                 buffers[f"{layer}.{kind}"] = self.get_tensor(f"{layer}.{kind}").unsqueeze(0)
         size = self.architecture.shape
         if images[0].numel() != prod(size) or not images.is_floating_point():
-            wanted = "normalised floats of shape (n, " + ", ".join(str(axis) for axis in size) + ")"
+            wanted = "normalized floats of shape (n, " + ", ".join(str(axis) for axis in size) + ")"
             raise ValueError(f"images should be {wanted} (got {images.dtype}, {tuple(images.shape)})")
         shaped = images.reshape(1, len(images), *size)
         keys = torch.randint(2**62, (1,)) if self.training and self._drops else None

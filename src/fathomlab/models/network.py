@@ -1,7 +1,7 @@
 """Runs architectures as one tensor program in which every layer carries the replica axis.
 
 Dense features have the layout (k, n, d), feature maps (n, k * c, h, w): batched products and grouped convolutions are then
-single calls, and batch normalisation of maps is per replica without further work. A single net is a pack of one.
+single calls, and batch normalization of maps is per replica without further work. A single net is a pack of one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from fathomlab.base.noise import mix, uniform
 from fathomlab.base.shapes import Images, Logits
 from fathomlab.models.architecture import Architecture, signature
-from fathomlab.models.functions import Affine, Normalised, Subsampled
+from fathomlab.models.functions import Affine, Normalized, Subsampled
 from fathomlab.models.layers import (
     BatchNorm,
     Conv2d,
@@ -90,9 +90,9 @@ class Network:
         """Logits of a batch for each replica.
 
         Args:
-            values: Learnt tensors by name, each (k, *shape).
+            values: Learned tensors by name, each (k, *shape).
             buffers: Running statistics by name; moved in place in mode `train` only.
-            images: Normalised images, (k, n, c, h, w).
+            images: Normalized images, (k, n, c, h, w).
             mode: Which statistics are used, and whether dropout acts.
             keys: One random key for each replica and step, (k,) int64; needed where there is dropout in mode `train`.
             taps: Filled with the tensor at every tap, in the network's order.
@@ -195,15 +195,15 @@ class _Run:
         if self.mode == "eval":
             scale = gamma.view(shape) * torch.rsqrt(var.view(shape) + added)
             return (x - mean.view(shape)) * scale + beta.view(shape)
-        made, centre, spread = Normalised.apply(x, gamma.view(shape), beta.view(shape), added, axes)
+        made, center, spread = Normalized.apply(x, gamma.view(shape), beta.view(shape), added, axes)
         if self.mode == "train":
-            self._move(mean, var, centre, spread, x.numel() // spread.numel())
+            self._move(mean, var, center, spread, x.numel() // spread.numel())
         return made
 
     @torch.no_grad()
-    def _move(self, mean: Tensor, var: Tensor, centre: Tensor, spread: Tensor, count: int) -> None:
+    def _move(self, mean: Tensor, var: Tensor, center: Tensor, spread: Tensor, count: int) -> None:
         """The running statistics; the running variance takes the unbiased batch variance."""
-        mean.lerp_(centre.detach().view_as(mean).to(mean.dtype), MOMENTUM)
+        mean.lerp_(center.detach().view_as(mean).to(mean.dtype), MOMENTUM)
         unbiased = spread.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
         var.lerp_(unbiased, MOMENTUM)
 
@@ -252,7 +252,7 @@ def _options(layers: Layers, place: str = "") -> list[tuple[str, float | bool]]:
 
 
 def norms(layers: Layers) -> list[tuple[str, int]]:
-    """Names and features of the batch normalisations, in the network's order."""
+    """Names and features of the batch normalizations, in the network's order."""
     found: list[tuple[str, int]] = []
     for layer in layers:
         if isinstance(layer, BatchNorm):

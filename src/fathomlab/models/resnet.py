@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
-from fathomlab.base.catalogue import Bound
+from fathomlab.base.catalog import Bound
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Linear, Pad, Plain, Residual, Scale, Shape, Tap
@@ -39,7 +39,7 @@ class CNN:
         shortcut: Where the shape changes: `conv`: 1x1 convolution and norm; `pad`: every second pixel and channels of zeros,
             without parameters (option A of He et al., 2015).
         batch_norm_eps: Added to the variance.
-        skip_init: `rezero`: one learnt number multiplies each branch and starts at 0 (ReZero, Bachlechner et al., 2020;
+        skip_init: `rezero`: one learned number multiplies each branch and starts at 0 (ReZero, Bachlechner et al., 2020;
             SkipInit, De & Smith, 2020); `none`: branches start as `init` says.
     """
 

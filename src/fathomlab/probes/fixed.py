@@ -53,7 +53,7 @@ def by_replica(tap: Tensor, replicas: int) -> Float[Tensor, "k n units cells"]:
 def in_double(training: Training) -> Training:
     """The same pack with parameters, statistics, images and teachers in float64, for measuring alone.
 
-    The numbers are those of the pack, rounded as its format rounds them; only what is computed from them is finer. Optimiser
+    The numbers are those of the pack, rounded as its format rounds them; only what is computed from them is finer. Optimizer
     state is left as it is.
     """
     made = copy(training)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalogue import Count
+from fathomlab.base.catalog import Count
 
 if TYPE_CHECKING:
     from fathomlab.engine.training import Training
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Gradients:
     """Norms of the gradient of the trial's loss, on one batch of training images fixed for each seed.
 
-    Batch statistics, no dropout, no augmentation; weights apart from biases and normalisation (science: one profile for the
+    Batch statistics, no dropout, no augmentation; weights apart from biases and normalization (science: one profile for the
     weights dLoss/dW, one for the activations dLoss/dh, which is the object of the theory).
 
     Attributes:

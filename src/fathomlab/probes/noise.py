@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
-from fathomlab.base.catalogue import Bound, Count
+from fathomlab.base.catalog import Bound, Count
 
 if TYPE_CHECKING:
     from fathomlab.engine.training import Training
@@ -18,7 +18,7 @@ class Noise:
     |g|^2 and tr(Sigma) are without bias, their ratio is not, and where little gradient is left the estimate of |g|^2 may come
     out negative; there is no noise scale then. Average the two over snapshots or seeds before dividing.
 
-    The training images are fixed for each seed; no dropout, no augmentation. Batch normalisation takes the statistics of
+    The training images are fixed for each seed; no dropout, no augmentation. Batch normalization takes the statistics of
     each small batch, so that g is the gradient of training at that batch size.
 
     Attributes:

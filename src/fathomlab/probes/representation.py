@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalogue import Count
+from fathomlab.base.catalog import Count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +19,7 @@ class Representation:
     Batch statistics, no dropout, no augmentation. A deep plain network forgets its input before it is trained: biases keep
     the size of h while what differs between inputs shrinks layer by layer, so that all inputs come to one point. The cosine
     between two inputs therefore goes to 1, and the spread about their mean to 0, where size alone shows nothing; vectors are
-    not centred first, for the mean is what they collapse to. The spread sees what the cosine rounds to 1, down to 1e-7 in
+    not centered first, for the mean is what they collapse to. The spread sees what the cosine rounds to 1, down to 1e-7 in
     float32, which is rounding noise, and 1e-16 in float64.
 
     Attributes:

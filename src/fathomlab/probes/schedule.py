@@ -13,7 +13,7 @@ def steps(at: Sequence[str | int], steps_per_epoch: int, epochs: int) -> frozens
 
     Args:
         at: `init` (0), `epochs` (the end of each epoch), `end` (the last step), `log` (1, 2, 4, 8, ...), or step numbers.
-        steps_per_epoch: Optimiser steps an epoch.
+        steps_per_epoch: Optimizer steps an epoch.
         epochs: Epochs of the trial.
 
     Example:

@@ -1,9 +1,9 @@
-"""Update-to-weight ratios: what the optimiser makes of the gradients, layer by layer."""
+"""Update-to-weight ratios: what the optimizer makes of the gradients, layer by layer."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalogue import Count
+from fathomlab.base.catalog import Count
 
 if TYPE_CHECKING:
     from fathomlab.engine.training import Training
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Updates:
-    """|dW| / |W| for the step that the optimiser would take next, on one batch of training images fixed for each seed.
+    """|dW| / |W| for the step that the optimizer would take next, on one batch of training images fixed for each seed.
 
-    The optimiser's own rule on copies of weights and optimiser state, with weight decay, clipping and the next step's
+    The optimizer's own rule on copies of weights and optimizer state, with weight decay, clipping and the next step's
     learning rate: under Adam the size of a gradient says little about the size of its step. The gradient is that of the
     fixed batch (batch statistics, no dropout, no augmentation), so that a step is comparable between snapshots. After the
     last step the rates are the last step's.
@@ -52,7 +52,7 @@ class Updates:
             slots = {name: [tensor.clone() for tensor in tensors] for name, tensors in state.slots.items()}
             lr, momentum = training.rates(epoch, place)
             rates = Rates(shared(lr, training.device), training.weight_decay, momentum)
-            common.optimiser.update(list(moved.values()), gradients, slots, state.step + 1, rates)
+            common.optimizer.update(list(moved.values()), gradients, slots, state.step + 1, rates)
             names = [f"{name}.weight" for name in common.architecture.weighted]
             weight = norms([state.values[name] for name in names])
             update = norms([moved[name].double() - state.values[name].double() for name in names])

@@ -5,7 +5,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from fathomlab.base.catalogue import check_options
+from fathomlab.base.catalog import check_options
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS

@@ -6,7 +6,7 @@ from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.report.effects import bounded
-from fathomlab.report.figures import COLOURS, DASHES, MOST_LINES, SHAPES, Figure, channel, drawn, line_keys, point_keys
+from fathomlab.report.figures import COLORS, DASHES, MOST_LINES, SHAPES, Figure, channel, drawn, line_keys, point_keys
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
@@ -190,7 +190,7 @@ def _spec(lines: list[Line], scale: dict[str, Any], last: int) -> dict[str, Any]
     }
     x["axis"] = {"values": epoch_ticks(last), "format": "d"}
     y = {"field": "v", "type": "quantitative", "scale": scale}
-    color = channel(COLOURS, len(lines))
+    color = channel(COLORS, len(lines))
     dash = channel(DASHES, len(lines))
     low, high = {"field": "l", "type": "quantitative", "scale": scale}, {"field": "h"}
     layers: list[dict[str, Any]] = [
@@ -225,7 +225,7 @@ def _only_epoch(lines: list[Line], scale: dict[str, Any]) -> dict[str, Any]:
     axis = {"labelAngle": 0, "labelLimit": 90, "labelOverlap": False}
     x = {"field": "x", "type": "ordinal", "title": None, "sort": [line.name for line in lines], "axis": axis}
     y = {"field": "v", "type": "quantitative", "scale": scale}
-    color = channel(COLOURS, len(lines))
+    color = channel(COLORS, len(lines))
     shape = channel(SHAPES, len(lines))
     tick = {"type": "tick", "color": "var(--ink)", "thickness": 1.5, "width": 26}
     point = {"type": "point", "filled": True, "size": 55, "opacity": 0.85}

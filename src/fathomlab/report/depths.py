@@ -5,7 +5,7 @@ from typing import Any
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
-from fathomlab.report.figures import COLOURS, MOST_LINES, SHAPES, Figure, Key, channel, drawn, point_keys
+from fathomlab.report.figures import COLORS, MOST_LINES, SHAPES, Figure, Key, channel, drawn, point_keys
 from fathomlab.report.numbers import percent, plain
 from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
@@ -160,7 +160,7 @@ def _spec(
     domain = ends if also else [max(0.0, ends[0]), min(100.0, ends[1])]  # accuracies are bounded, differences are not
     scale = {"domain": domain, "nice": False, "zero": False, "clamp": True}
     y = {"field": "v", "type": "quantitative", "scale": scale}
-    color = channel(COLOURS, groups)
+    color = channel(COLORS, groups)
     shape = channel(SHAPES, groups)
     low, high = {"field": "l", "type": "quantitative", "scale": scale}, {"field": "h"}
     names = [{"x": place, "t": text} for place, text in enumerate(labels)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathomlab.report.claims import contrast_text, threshold, unit
-from fathomlab.report.figures import COLOURS, SHAPES, Figure, Key, drawn
+from fathomlab.report.figures import COLORS, SHAPES, Figure, Key, drawn
 from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.tables import Table, table
@@ -28,7 +28,7 @@ def claim_figure(place: int, verdict: Mapping[str, Any], claim: Mapping[str, Any
     if success:
         description = f"{title}: each seed's accuracy (%) at each level, and the threshold of a success."
         spec = _levels(verdict, claim, values)
-        keys = [Key("seed", COLOURS[0], shape="circle"), Key("threshold", "var(--muted)", dash="4,3")]
+        keys = [Key("seed", COLORS[0], shape="circle"), Key("threshold", "var(--muted)", dash="4,3")]
     else:
         interval = number(verdict.get("low")) is not None
         mean = "mean with 95% interval" if interval else "mean"
@@ -37,11 +37,11 @@ def claim_figure(place: int, verdict: Mapping[str, Any], claim: Mapping[str, Any
             "dashed lines at the smallest effect that matters."
         )
         spec = _differences(verdict, values, effect_unit, scale)
-        keys = [Key("seed", COLOURS[0], shape="circle"), Key(mean, COLOURS[1], shape="diamond")]
+        keys = [Key("seed", COLORS[0], shape="circle"), Key(mean, COLORS[1], shape="diamond")]
         if number(verdict.get("matters")):
             keys.append(Key("smallest effect that matters", "var(--muted)", dash="4,3"))
     if diverged:
-        keys.insert(1, Key(f"diverged (counts as {'failure' if success else 'chance'})", COLOURS[0], shape="cross"))
+        keys.insert(1, Key(f"diverged (counts as {'failure' if success else 'chance'})", COLORS[0], shape="cross"))
         description += " Crosses mark seeds of which a trial diverged."
     description = " ".join([description, *map(str, entries(verdict.get("notes")))])
     svg = drawn(name, title, description, spec)
@@ -77,11 +77,11 @@ def _differences(
             _rule(lines, x, {"color": "var(--muted)", "strokeWidth": 1.3, "strokeDash": [4, 3]}),
             {
                 "data": {"values": span},
-                "mark": {"type": "rule", "strokeWidth": 2.4, "color": COLOURS[1]},
+                "mark": {"type": "rule", "strokeWidth": 2.4, "color": COLORS[1]},
                 "encoding": {"x": {**x, "field": "l"}, "x2": {"field": "h"}, "y": y},
             },
-            *_seeds(points, x, y, {"size": 40, "color": COLOURS[0], "opacity": 0.9}),
-            _marks(mean, x, y, {"shape": "diamond", "size": 80, "color": COLOURS[1]}),
+            *_seeds(points, x, y, {"size": 40, "color": COLORS[0], "opacity": 0.9}),
+            _marks(mean, x, y, {"shape": "diamond", "size": 80, "color": COLORS[1]}),
             _texts(labels, y),
         ],
     }
@@ -108,7 +108,7 @@ def _levels(verdict: Mapping[str, Any], claim: Mapping[str, Any], values: list[d
         "padding": PADDED,
         "layer": [
             _rule([] if border is None else [{"x": border}], x, dashed),
-            *_seeds(points, x, y, {"size": 44, "color": COLOURS[0], "opacity": 0.55}),
+            *_seeds(points, x, y, {"size": 44, "color": COLORS[0], "opacity": 0.55}),
             _texts(text, y),
         ],
     }

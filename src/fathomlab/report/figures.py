@@ -13,12 +13,12 @@ from markupsafe import Markup, escape
 from fathomlab.report.merging import merged
 from fathomlab.report.tables import Table
 
-COLOURS = tuple(f"var(--s{place})" for place in range(1, 9))
+COLORS = tuple(f"var(--s{place})" for place in range(1, 9))
 DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (4, 2), (1, 3), (10, 4), (3, 1))
 SHAPES = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-left", "triangle-right")
 WIDTH = 280
 PADDING = {"left": 6, "right": 6, "top": 3, "bottom": 3}
-MOST_LINES = len(COLOURS)
+MOST_LINES = len(COLORS)
 CONFIG: dict[str, Any] = {
     "aria": False,
     "background": None,
@@ -56,7 +56,7 @@ class Key:
     """A legend entry: a text with its color, and the dash, shape, or width that distinguishes it without color."""
 
     text: str
-    colour: str
+    color: str
     dash: str = ""
     shape: str = ""
     broad: bool = False
@@ -82,12 +82,12 @@ def channel(values: Sequence[Any], count: int) -> dict[str, Any]:
 
 def line_keys(texts: Sequence[str]) -> tuple[Key, ...]:
     """The legend of lines, distinguished by color and dash."""
-    return tuple(Key(text, COLOURS[i], dash=",".join(map(str, DASHES[i]))) for i, text in enumerate(texts))
+    return tuple(Key(text, COLORS[i], dash=",".join(map(str, DASHES[i]))) for i, text in enumerate(texts))
 
 
 def point_keys(texts: Sequence[str]) -> tuple[Key, ...]:
     """The legend of points, distinguished by color and shape."""
-    return tuple(Key(text, COLOURS[i], shape=SHAPES[i]) for i, text in enumerate(texts))
+    return tuple(Key(text, COLORS[i], shape=SHAPES[i]) for i, text in enumerate(texts))
 
 
 def drawn(name: str, title: str, description: str, spec: dict[str, Any]) -> Markup:

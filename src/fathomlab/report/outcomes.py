@@ -9,7 +9,7 @@ from fathomlab.analysis.statistics import mean_interval
 from fathomlab.data import DATASETS
 from fathomlab.report.curves import panels
 from fathomlab.report.effects import bounded
-from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
+from fathomlab.report.figures import COLORS, DASHES, Figure, channel, drawn, line_keys
 from fathomlab.report.loose import at, entries, number, numbers
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.study import Condition, Study
@@ -157,7 +157,7 @@ def _reliability(
     scale = {"domain": [0, 100], "nice": False}
     x = {"field": "x", "type": "quantitative", "title": "confidence (%)", "scale": scale, "axis": {"tickCount": 5}}
     y = {"field": "v", "type": "quantitative", "scale": scale}
-    color, dash = channel(COLOURS, len(pools)), channel(DASHES, len(pools))
+    color, dash = channel(COLORS, len(pools)), channel(DASHES, len(pools))
     honest = {"type": "line", "color": "var(--muted)", "strokeWidth": 1}
     spec = {
         "height": 190,
@@ -218,8 +218,8 @@ def _histogram(place: int, condition: Condition, metric: str) -> Figure:
     x = {"field": "x", "type": "ordinal", "sort": labels, "title": None, "axis": axis}
     y = {"field": "v", "type": "quantitative", "scale": {"domain": [0, 100], "nice": False}}
     layers: list[dict[str, Any]] = [
-        {"data": {"values": bars}, "mark": {"type": "bar", "color": COLOURS[0], "opacity": 0.45}},
-        {"data": {"values": points}, "mark": {"type": "point", "filled": True, "size": 30, "color": COLOURS[0]}},
+        {"data": {"values": bars}, "mark": {"type": "bar", "color": COLORS[0], "opacity": 0.45}},
+        {"data": {"values": points}, "mark": {"type": "point", "filled": True, "size": 30, "color": COLORS[0]}},
     ]
     spec = {"height": 120, "layer": [{**layer, "encoding": {"x": x, "y": y}} for layer in layers]}
     rows = [

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from fathomlab.analysis.audit import audits
 from fathomlab.analysis.compare import summary
 from fathomlab.analysis.verdicts import verdicts as verdicts_on
-from fathomlab.base.catalogue import check
+from fathomlab.base.catalog import check
 from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import Problem
 from fathomlab.config.schema import Claim

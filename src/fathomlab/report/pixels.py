@@ -12,7 +12,7 @@ APART = ("#4a2c9b", "#6a57b5", "#928bcb", "#bdb9dd", "#ececec", "#f3cfa2", "#e3a
 SHADES = 255  # 0 is transparent: no number
 
 
-def colour(place: float, stops: Sequence[str] = STOPS) -> tuple[int, int, int]:
+def color(place: float, stops: Sequence[str] = STOPS) -> tuple[int, int, int]:
     """The color at a position between 0 and 1."""
     place = min(1.0, max(0.0, place)) * (len(stops) - 1)
     left = min(int(place), len(stops) - 2)
@@ -30,7 +30,7 @@ def picture(rows: Sequence[Sequence[float | None]], low: float, high: float, sto
         high: Number of the last color; greater than `low`.
         stops: Colors from low to high, evenly spaced.
     """
-    palette = bytes(3) + b"".join(bytes(colour(place / (SHADES - 1), stops)) for place in range(SHADES))
+    palette = bytes(3) + b"".join(bytes(color(place / (SHADES - 1), stops)) for place in range(SHADES))
     lines = b"".join(b"\0" + bytes(_shade(value, low, high) for value in row) for row in rows)
     header = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 3, 0, 0, 0)
     chunks = (

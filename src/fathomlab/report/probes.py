@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.report.curves import panels
-from fathomlab.report.figures import COLOURS, DASHES, Figure, channel, drawn, line_keys
+from fathomlab.report.figures import COLORS, DASHES, Figure, channel, drawn, line_keys
 from fathomlab.report.grids import Counts, coverage, snapshot_label
 from fathomlab.report.loose import entries, number, numbers
 from fathomlab.report.numbers import significant
@@ -205,7 +205,7 @@ def _lines(points: list[dict[str, Any]], groups: int, log: bool, title: str) -> 
     x["axis"] = {"tickMinStep": 1, "tickCount": 6, "format": "d"}
     axis = {"format": ".1~e" if log else "", "tickCount": 5}
     y = {"field": "v", "type": "quantitative", "scale": {"type": "log"} if log else {"zero": False}, "axis": axis}
-    color, dash = channel(COLOURS, groups), channel(DASHES, groups)
+    color, dash = channel(COLORS, groups), channel(DASHES, groups)
     mark: dict[str, Any] = {"type": "line", "strokeWidth": 1.8}
     if len(points) <= MOST_MARKS:  # a line of one point would be invisible
         mark["point"] = {"size": 10}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fathomlab.report.figures import COLOURS, DASHES, Figure, Key, channel, drawn, line_keys
+from fathomlab.report.figures import COLORS, DASHES, Figure, Key, channel, drawn, line_keys
 from fathomlab.report.grids import Grid, coverage
 from fathomlab.report.numbers import plain
 from fathomlab.report.slopes import predicted_logs
@@ -28,7 +28,7 @@ def profiles(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Figure, ..
     groups: dict[str, list[Grid]] = {}
     for grid in grids:
         groups.setdefault(grid.condition.level if study.has_depths else "", []).append(grid)
-    usable = [(level, group) for level, group in groups.items() if len(group) <= len(COLOURS)]
+    usable = [(level, group) for level, group in groups.items() if len(group) <= len(COLORS)]
     chosen = usable[:MOST_PROFILES]
     return tuple(_profile(kind, place, level, group) for place, (level, group) in enumerate(chosen, start=1))
 
@@ -74,7 +74,7 @@ def _spec(lines: Sequence[_Line]) -> dict[str, Any]:
         for group, line in enumerate(lines)
         for layer, value in enumerate(line.theory)
     ]
-    color = channel(COLOURS, len(lines))
+    color = channel(COLORS, len(lines))
     dash = channel(DASHES, len(lines))
     x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": "layer, input to output"}
     x |= {"scale": {"nice": False}, "axis": {"tickMinStep": 1, "tickCount": 6}}

@@ -10,7 +10,7 @@ from typing import Any
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.theory import Prediction, depth_limit, predicted
 from fathomlab.base.identity import canonical_json
-from fathomlab.report.figures import COLOURS, Figure, Key, drawn
+from fathomlab.report.figures import COLORS, Figure, Key, drawn
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import plain
 from fathomlab.report.study import Condition, Study
@@ -74,9 +74,9 @@ def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
     if len(norms) < 3 or any(norm is None or norm <= 0 for norm in norms):
         return None
     logs = [math.log(norm) for norm in norms if norm is not None]
-    centre = (len(logs) - 1) / 2
-    total = sum((place - centre) ** 2 for place in range(len(logs)))
-    return sum((centre - place) * value for place, value in enumerate(logs)) / total / stride
+    center = (len(logs) - 1) / 2
+    total = sum((place - center) ** 2 for place in range(len(logs)))
+    return sum((center - place) * value for place, value in enumerate(logs)) / total / stride
 
 
 def prediction_of(trial: TrialRecord) -> Prediction | None:
@@ -162,11 +162,11 @@ def slopes_figure(found: Sequence[Slopes]) -> Figure:
         _layer([{"x": 0.0}], {"type": "rule", "color": "var(--ink)", "strokeWidth": 1}, {"x": x}),
         _layer(
             spans,
-            {"type": "rule", "strokeWidth": 2.4, "color": COLOURS[0]},
+            {"type": "rule", "strokeWidth": 2.4, "color": COLORS[0]},
             {"x": {**x, "field": "l"}, "x2": {"field": "h"}, "y": y},
         ),
-        _layer(points, {"type": "point", "filled": True, "size": 22, "color": COLOURS[0], "opacity": 0.5}, both),
-        _layer(means, {"type": "point", "filled": True, "size": 60, "color": COLOURS[0]}, both),
+        _layer(points, {"type": "point", "filled": True, "size": 22, "color": COLORS[0], "opacity": 0.5}, both),
+        _layer(means, {"type": "point", "filled": True, "size": 60, "color": COLORS[0]}, both),
         _layer(theory, _HOLLOW, both),
         _layer(names, text, {"y": y, "text": {"field": "t"}}),
     ]
@@ -177,12 +177,12 @@ def slopes_figure(found: Sequence[Slopes]) -> Figure:
     mean = "the mean with its 95% interval" if spans else "the mean"
     more = f" The first {len(shown)} of {len(found)} conditions are drawn." * (len(found) > len(shown))
     description = f"{title}: each seed, {mean}, and the predicted slope.{more}"
-    keys = [Key("measured: mean and seeds", COLOURS[0], shape="circle"), Key("predicted", COLOURS[1], shape="diamond")]
+    keys = [Key("measured: mean and seeds", COLORS[0], shape="circle"), Key("predicted", COLORS[1], shape="diamond")]
     svg = drawn("slopes-figure", title, description, spec)
     return Figure("slopes-figure", title, description, svg, slopes_table(found), tuple(keys))
 
 
-_HOLLOW = {"type": "point", "shape": "diamond", "size": 130, "color": COLOURS[1], "strokeWidth": 2, "filled": False}
+_HOLLOW = {"type": "point", "shape": "diamond", "size": 130, "color": COLORS[1], "strokeWidth": 2, "filled": False}
 
 
 def _layer(values: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any]) -> dict[str, Any]:

@@ -65,12 +65,12 @@ COMPUTED = {
 }
 TORCH_NAMES = (
     ("criterion", CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
-    ("optimizer", tuple(optim.OPTIMISERS), optim.OTHERS),
+    ("optimizer", tuple(optim.OPTIMIZERS), optim.OTHERS),
     ("scheduler", (*schedules.SCHEDULES, "none"), schedules.OTHERS),
 )
 COMPONENTS: dict[str, tuple[str, Mapping[str, type]]] = {
     "params": ("type", MODELS),
-    "optimizer_params": ("optimizer", optim.OPTIMISERS),
+    "optimizer_params": ("optimizer", optim.OPTIMIZERS),
     "scheduler_params": ("scheduler", schedules.SCHEDULES),
 }
 
@@ -129,7 +129,7 @@ def _places(key: str) -> list[str]:
     places = [f"{name}.{key}" for name, section in sections.items() if key in _options(section)]
     tables: list[tuple[str, Mapping[str, type]]] = [
         ("model.params", MODELS),
-        ("training.optimizer_params", optim.OPTIMISERS),
+        ("training.optimizer_params", optim.OPTIMIZERS),
         ("training.scheduler_params", schedules.SCHEDULES),
         ("data.params", DATASETS),
     ]

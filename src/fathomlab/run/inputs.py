@@ -98,7 +98,7 @@ def _teacher_logits(
     single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
     for start in range(0, len(rows), TEACHER_BATCH):
         some = rows[start : start + TEACHER_BATCH]
-        batch = images.normalised(images.images[some]).unsqueeze(0)
+        batch = images.normalized(images.images[some]).unsqueeze(0)
         table[some] = network(single, single, batch, "eval")[0]
     save_sealed(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
     return table

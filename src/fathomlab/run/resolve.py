@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from fathomlab.base.catalogue import OneOf, check_options, plain
+from fathomlab.base.catalog import OneOf, check_options, plain
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.load import Loaded, load
@@ -110,7 +110,7 @@ def _seedless(text: str) -> Recipe:
     return Recipe(
         seed=content["seed"],
         architecture=architecture(content["model"], data["name"]),
-        optimiser=_make(optim.OPTIMISERS[training["optimizer"]], training["optimizer_params"]),
+        optimizer=_make(optim.OPTIMIZERS[training["optimizer"]], training["optimizer_params"]),
         schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"])
         if schedule
         else schedules.Constant(),
@@ -240,8 +240,8 @@ def _training(options: Any, path: str, problems: list[Problem], notices: dict[st
     if not isinstance(made, TrainingOptions) or len(problems) > before:
         return None
     scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
-    optimiser = check_options(
-        optim.OPTIMISERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems
+    optimizer = check_options(
+        optim.OPTIMIZERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems
     )
     schedule: Any = schedules.Constant()
     if scheduler is not None:
@@ -258,7 +258,7 @@ def _training(options: Any, path: str, problems: list[Problem], notices: dict[st
         )
     if len(problems) > before:
         return None
-    parts = {"scheduler": scheduler, "optimizer_params": plain(optimiser), "scheduler_params": plain(schedule)}
+    parts = {"scheduler": scheduler, "optimizer_params": plain(optimizer), "scheduler_params": plain(schedule)}
     return plain(made) | parts
 
 

@@ -88,7 +88,7 @@ def test_newcombe_covers_on_average(n: int):
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 10, 16])
 @pytest.mark.parametrize("border", [0.0, 0.2])
 def test_differences_of_fractions_never_err_more_often_than_told(n: int, border: float):
-    """Exact, at chances between the places where p was maximised; Newcombe's interval alone would fail this at n = 8."""
+    """Exact, at chances between the places where p was maximized; Newcombe's interval alone would fail this at n = 8."""
     p_values = np.array(
         [[difference_above((one, n), (other, n), border) for other in range(n + 1)] for one in range(n + 1)]
     )

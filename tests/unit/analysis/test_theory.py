@@ -1,4 +1,4 @@
-"""Predictions at initialisation against published and computed numbers, and against the networks themselves."""
+"""Predictions at initialization against published and computed numbers, and against the networks themselves."""
 
 import importlib.util
 import math
@@ -21,7 +21,7 @@ from fathomlab.analysis.theory import (
     predicted,
     unpredicted,
 )
-from fathomlab.base.catalogue import plain
+from fathomlab.base.catalog import plain
 from fathomlab.models.mlp import MLP
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
@@ -217,7 +217,7 @@ def test_what_a_store_may_hold_is_read() -> None:
     assert predicted({"type": "MLP", "params": {"block": "two_layer"}}, 128) == foretold()
 
 
-def test_a_batch_too_small_to_normalise() -> None:
+def test_a_batch_too_small_to_normalize() -> None:
     """Below four examples batch norm has no prediction; without it the batch does not matter."""
     assert "batches below 4" in unpredicted(model(batch_norm=True), 3)
     assert foretold(1).slope == foretold(1000).slope
@@ -247,24 +247,24 @@ def test_a_batch_too_small_to_normalise() -> None:
     ids=str,
 )
 def test_networks_do_what_is_predicted(options: dict[str, Any]) -> None:
-    """The reduced recipe: 64 wide, 10 deep, 6 initialisations; the whole one fills docs/results/slopes.md."""
+    """The reduced recipe: 64 wide, 10 deep, 6 initializations; the whole one fills docs/results/slopes.md."""
     made = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
-    row = recipe().compare("", made, initialisations=6)
+    row = recipe().compare("", made, initializations=6)
     assert row["agree"], row
 
 
 def test_measured_slopes_are_the_computed_ones() -> None:
-    """Numbers computed elsewhere by the same recipe, 20 initialisations: 64 wide, default init, and 128 wide with batch norm."""
+    """Numbers computed elsewhere by the same recipe, 20 initializations: 64 wide, default init, and 128 wide with batch norm."""
     for options, slope, tolerance in (
         (MLP(layers_dim=64, hidden_layers_num=20), -0.902, 0.02),
         (MLP(layers_dim=128, hidden_layers_num=10, batch_norm=True), 0.194, 0.006),
     ):
-        found = recipe().measure(options, initialisations=8)
+        found = recipe().measure(options, initializations=8)
         assert float(np.mean(found.slopes)) == pytest.approx(slope, abs=tolerance)
 
 
 def test_branches_are_measured_beside_their_skips() -> None:
     """l x ratio of variances, 128 wide: 1.00, 1.00, 0.98, 0.94 at layers 1, 2, 5, 10."""
-    shares = recipe().measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initialisations=6).shares
+    shares = recipe().measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initializations=6).shares
     found = [shares[layer] for layer in (1, 2, 5, 10)]
     assert found == pytest.approx([1.0, 1.0, 0.98, 0.94], abs=0.035)

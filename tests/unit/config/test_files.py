@@ -130,7 +130,7 @@ KEYS = {
         cnn("zzz: 3"),
         ["unknown-key 6 model.params.zzz"],
     ),
-    "an option of the optimiser": (
+    "an option of the optimizer": (
         "model:\n  type: MLP\ntraining:\n  epochs: 1\n  optimizer: SGD\n  optimizer_params: {momentun: 0.9}\n",
         ["unknown-key 6 training.optimizer_params.momentun"],
     ),
@@ -257,15 +257,15 @@ PARTS = {
         "training:\n  epochs: 1\nmodel:\n  type: GPT\n",
         ["unknown-name 4 model.type"],
     ),
-    "an optimiser that torch has": (
+    "an optimizer that torch has": (
         training("optimizer: LBFGS"),
         ["unknown-name 5 training.optimizer"],
     ),
-    "an optimiser that nobody has": (
+    "an optimizer that nobody has": (
         training("optimizer: Foo"),
         ["unknown-name 5 training.optimizer"],
     ),
-    "an optimiser in lower case": (
+    "an optimizer in lower case": (
         training("optimizer: sgd"),
         ["unknown-name 5 training.optimizer"],
     ),
@@ -314,11 +314,11 @@ PARTS = {
         ["out-of-range 6 model.params.layers[1]"],
     ),
     "a number of blocks": (cnn("layers: 3"), ["wrong-type 6 model.params.layers"]),
-    "a data set that is near": (
+    "a dataset that is near": (
         section("data", "name: cifar"),
         ["unknown-name 6 data.name"],
     ),
-    "another data set": (
+    "another dataset": (
         section("data", "name: imagenet"),
         ["unknown-name 6 data.name"],
     ),

@@ -42,7 +42,7 @@ def recipe(architecture: Architecture, **changes: Any) -> Recipe:
     plain = Recipe(
         seed=42,
         architecture=architecture,
-        optimiser=SGD(),
+        optimizer=SGD(),
         schedule=Constant(),
         epochs=4,
         batch_size=10,
@@ -101,14 +101,14 @@ def teachers(recipes: Sequence[Recipe], data: Pictures, scale: float = 1.5) -> T
     drawn = [initial_values(own.teaching.architecture, own.seed + 1000) for own in recipes if own.teaching]
     values = {name: torch.stack([one[name] for one in drawn]).to(dtype) * scale for name in drawn[0]}
     buffers = network.buffers(dtype, CPU)
-    every = data.normalised(data.images).expand(len(recipes), *data.images.shape)
+    every = data.normalized(data.images).expand(len(recipes), *data.images.shape)
     with torch.no_grad():
         logits = network(values, buffers, every, "eval")
     return Teachers(logits, network, values, buffers)
 
 
 def numbers(pack: Training, snapshots: Sequence[Snapshot], place: int) -> dict[str, Tensor]:
-    """Everything that training has made of one replica: weights, statistics, optimiser state, curves."""
+    """Everything that training has made of one replica: weights, statistics, optimizer state, curves."""
     state = pack.state
     found = {**state.values, **state.buffers}
     found |= {f"best {name}": tensor for name, tensor in {**state.best.values, **state.best.buffers}.items()}

@@ -32,7 +32,7 @@ def test_alpha_zero_is_the_baseline_bit_for_bit(
     kind: str, augment: tuple[str, ...], precision: str, bench: ModuleType
 ) -> None:
     """The teacher draws nothing from any stream and adds nothing to the loss."""
-    recipes = students(bench, kind, 0.0, precision=precision, augment=augment, optimiser=Adam(), lr=0.01)
+    recipes = students(bench, kind, 0.0, precision=precision, augment=augment, optimizer=Adam(), lr=0.01)
     data = bench.pictures(recipes[0].architecture.shape, dtype=torch.float64 if precision == "fp64" else torch.float32)
     taught, curves = bench.trained(recipes, bench.teachers(recipes, data), data)
     baseline, plain = bench.trained([replace(own, teaching=None) for own in recipes], None, data)
@@ -143,7 +143,7 @@ def test_with_augmentation_the_teacher_sees_the_view_of_the_student(bench: Modul
     assert set(teacher.modes) == {"eval"}
     assert all(torch.equal(one, other) for one, other in zip(trained, teacher.seen, strict=True))
     assert int(pack.state.bad_step.max()) == 0
-    plain = {tuple(image.flatten().tolist()) for image in data.normalised(data.images)}
+    plain = {tuple(image.flatten().tolist()) for image in data.normalized(data.images)}
     views = [tuple(image.flatten().tolist()) for images in trained for image in images.flatten(0, 1)]
     assert sum(view not in plain for view in views) > 0.9 * len(views)
 
@@ -163,14 +163,14 @@ def test_training_is_the_naive_loop(
     """A whole distillation written with torch.nn, torch.optim and F.kl_div gives the same weights and losses."""
     shape = bench.FLAT if isinstance(options, MLP) else bench.SQUARE
     recipe = bench.recipe(
-        options.build(shape), optimiser=SGD(momentum=0.9), batch_size=48, augment=augment, gradient_clip=0.5
+        options.build(shape), optimizer=SGD(momentum=0.9), batch_size=48, augment=augment, gradient_clip=0.5
     )
     (recipe,) = bench.taught([recipe], (ALPHA,), (TEMPERATURE,))
     data = bench.pictures(shape)
     teachers = bench.teachers([recipe], data)
     pack = bench.training([recipe], teachers, data)
     student, teacher = twins.twin(options, pack.state.values), twins.twin(options, teachers.values).eval()
-    optimiser = torch.optim.SGD(student.parameters(), lr=recipe.lr, momentum=0.9)
+    optimizer = torch.optim.SGD(student.parameters(), lr=recipe.lr, momentum=0.9)
     labels = data.labels[pack.train_index[0]]
     losses, hard = [], []
     for epoch in range(recipe.epochs):
@@ -180,10 +180,10 @@ def test_training_is_the_naive_loop(
             target = F.log_softmax(teacher(views) / TEMPERATURE, -1)
         soft = F.kl_div(F.log_softmax(logits / TEMPERATURE, -1), target, log_target=True, reduction="batchmean")
         loss = (1 - ALPHA) * F.cross_entropy(logits, labels) + ALPHA * TEMPERATURE**2 * soft
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert float(nn.utils.clip_grad_norm_(student.parameters(), 0.5)) > 0.5
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
         hard.append(float(F.cross_entropy(logits.detach(), labels)))
     snapshots = list(train(pack, frozenset()))
@@ -191,6 +191,6 @@ def test_training_is_the_naive_loop(
     assert [float(snapshot.objective[0]) for snapshot in snapshots] == pytest.approx(losses, rel=1e-10)
     found = {name: value[0].detach() for name, value in {**pack.state.values, **pack.state.buffers}.items()}
     bench.assert_near(found, {name: value.detach() for name, value in twins.tensors(student).items()})
-    held = data.normalised(data.images[pack.validation_index[0]])
+    held = data.normalized(data.images[pack.validation_index[0]])
     expected = F.cross_entropy(student.eval()(held), data.labels[pack.validation_index[0]])
     assert float(snapshots[-1].validation.loss[0]) == pytest.approx(float(expected.detach()), rel=1e-10)

@@ -68,7 +68,7 @@ def test_evaluation_is_plain_cross_entropy_and_changes_nothing(bench: ModuleType
         assert torch.equal(first.loss, second.loss)
         for place in range(2):
             index = pack.validation_index[place]
-            images = data.normalised(data.images[index] if validation else data.test_images)
+            images = data.normalized(data.images[index] if validation else data.test_images)
             labels = data.labels[index] if validation else data.test_labels
             logits = state.network(state.values, state.buffers, images.expand(2, *images.shape), "eval")[place]
             assert float(first.loss[place]) == pytest.approx(float(F.cross_entropy(logits, labels).detach()), rel=1e-12)
@@ -85,7 +85,7 @@ def test_evaluation_in_several_batches(bench: ModuleType) -> None:
     held = pack.validation_index[0]
     assert len(held) == 1260
     found = evaluate(pack, pack.state.values, pack.state.buffers, True)
-    images = data.normalised(data.images[held])[None]
+    images = data.normalized(data.images[held])[None]
     logits = pack.state.network(pack.state.values, pack.state.buffers, images, "eval")[0]
     assert float(found.loss) == pytest.approx(float(F.cross_entropy(logits, data.labels[held]).detach()), rel=1e-12)
     assert float(found.accuracy) == pytest.approx(float((logits.argmax(-1) == data.labels[held]).double().mean()))
@@ -110,16 +110,16 @@ def test_the_best_weights_are_the_first_that_were_best(bench: ModuleType) -> Non
     assert len(set(best.epoch.tolist())) > 1
 
 
-@pytest.mark.parametrize("optimiser", [SGD(momentum=0.9), Adam(), AdamW(), RMSprop()], ids=str)
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam(), AdamW(), RMSprop()], ids=str)
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_a_replica_that_diverges_harms_nobody(kind: str, optimiser: Any, bench: ModuleType) -> None:
-    """Neighbours keep every bit, whether the poisoned replica is first, in the middle or last."""
+def test_a_replica_that_diverges_harms_nobody(kind: str, optimizer: Any, bench: ModuleType) -> None:
+    """Neighbors keep every bit, whether the poisoned replica is first, in the middle or last."""
     architecture = bench.mlp(residual=True) if kind == "mlp" else bench.cnn()
     for poisoned in range(3):
         found = []
-        for rate in (1e200 if kind == "cnn" or not isinstance(optimiser, SGD) else 1e20, 1e-3):
-            recipes = [bench.recipe(architecture, seed=s, lr=0.01 + s / 1000, optimiser=optimiser) for s in range(3)]
-            recipes[poisoned] = replace(recipes[poisoned], lr=rate, optimiser=replace(optimiser, weight_decay=1.0))
+        for rate in (1e200 if kind == "cnn" or not isinstance(optimizer, SGD) else 1e20, 1e-3):
+            recipes = [bench.recipe(architecture, seed=s, lr=0.01 + s / 1000, optimizer=optimizer) for s in range(3)]
+            recipes[poisoned] = replace(recipes[poisoned], lr=rate, optimizer=replace(optimizer, weight_decay=1.0))
             recipes = [replace(own, gradient_clip=100.0) for own in recipes]
             pack, snapshots = bench.trained(recipes)
             found.append((pack, snapshots))
@@ -158,7 +158,7 @@ def test_clipping_is_that_of_torch(bench: ModuleType, twins: ModuleType) -> None
         list(train(pack, frozenset()))
         for place, naive in enumerate(made):
             index = pack.train_index[place]
-            F.cross_entropy(naive(pack.data.normalised(pack.data.images[index])), pack.data.labels[index]).backward()
+            F.cross_entropy(naive(pack.data.normalized(pack.data.images[index])), pack.data.labels[index]).backward()
             torch.nn.utils.clip_grad_norm_(naive.parameters(), largest)
             for name, tensor in twins.tensors(naive).items():
                 moved = (tensor - tensor.grad).detach()
@@ -166,7 +166,7 @@ def test_clipping_is_that_of_torch(bench: ModuleType, twins: ModuleType) -> None
 
 
 def test_a_last_batch_of_one_image_is_trained(bench: ModuleType) -> None:
-    """An MLP with batch normalisation goes on; its numbers stay finite."""
+    """An MLP with batch normalization goes on; its numbers stay finite."""
     recipe = bench.recipe(bench.mlp(batch_norm=True), batch_size=47)
     pack, snapshots = bench.trained([recipe])
     assert pack.state.step == 8
@@ -177,14 +177,14 @@ def test_a_last_batch_of_one_image_is_trained(bench: ModuleType) -> None:
 def test_a_small_net_learns(bench: ModuleType) -> None:
     """The pictures are easy: all three classes are told apart, by validation and by test."""
     for architecture in (bench.mlp(layers_dim=16, batch_norm=True), bench.cnn(width=4)):
-        pack, snapshots = bench.trained([bench.recipe(architecture, epochs=10, optimiser=Adam(), lr=0.01)])
+        pack, snapshots = bench.trained([bench.recipe(architecture, epochs=10, optimizer=Adam(), lr=0.01)])
         assert float(snapshots[-1].validation.accuracy) > 0.9
         assert float(evaluate(pack, pack.state.values, pack.state.buffers, False).accuracy) > 0.9
         assert float(snapshots[-1].train.loss) < 0.5 * float(snapshots[0].train.loss)
 
 
 def test_half_precision_is_near_and_stores_float32(bench: ModuleType, bf16: None) -> None:
-    """Products in bf16, parameters and statistics in float32: an epoch's loss is that of float32 to 15 per cent."""
+    """Products in bf16, parameters and statistics in float32: an epoch's loss is that of float32 to 15 percent."""
     for architecture in (bench.mlp(layers_dim=16, batch_norm=True, residual=True), bench.mlp(layers_dim=16)):
         curves = {}
         for precision in ("fp32", "bf16"):
@@ -204,7 +204,7 @@ def test_an_epoch_tells_plain_cross_entropy_beside_the_trials_own_loss(bench: Mo
         pack = bench.training([recipe], None, data)
         index = pack.train_index[0]
         with torch.no_grad():
-            logits = pack.forward(data.normalised(data.images[index])[None], "measure")[0]
+            logits = pack.forward(data.normalized(data.images[index])[None], "measure")[0]
         (snapshot,) = list(train(pack, frozenset()))
         plain = F.cross_entropy(logits, data.labels[index])
         smooth = F.cross_entropy(logits, data.labels[index], label_smoothing=smoothing)

@@ -1,4 +1,4 @@
-"""Optimisers on stacked tensors against torch.optim, one network at a time, in float64."""
+"""Optimizers on stacked tensors against torch.optim, one network at a time, in float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.engine.optim import OPTIMISERS, SGD, Adam, AdamW, Rates, RMSprop
+from fathomlab.engine.optim import OPTIMIZERS, SGD, Adam, AdamW, Rates, RMSprop
 
 STEPS, REPLICAS = 30, 3
 RATES = (0.01, 0.003, 0.05)
@@ -47,7 +47,7 @@ def slope(value: Tensor, step: int) -> Tensor:
 
 
 def stepped(part: Any, lr: list[float], decay: list[float], momentum: list[float] | None = None) -> list[Tensor]:
-    """Values after all steps of the stacked optimiser."""
+    """Values after all steps of the stacked optimizer."""
     values = start()
     slots = part.slots(values)
     shared = len(set(lr)) == len(set(decay)) == 1
@@ -62,19 +62,19 @@ def stepped(part: Any, lr: list[float], decay: list[float], momentum: list[float
 
 
 def expected(part: Any, lr: float, decay: float, replica: int, momentum: list[float] | None = None) -> list[Tensor]:
-    """Values of one replica after all steps of torch's own optimiser."""
+    """Values of one replica after all steps of torch's own optimizer."""
     values = [value[replica].clone().requires_grad_() for value in start()]
     options = {name: getattr(part, name) for name in part.__dataclass_fields__ if name in FIELDS[type(part).__name__]}
-    optimiser = getattr(torch.optim, type(part).__name__)(values, lr=lr, **options | {"weight_decay": decay})
+    optimizer = getattr(torch.optim, type(part).__name__)(values, lr=lr, **options | {"weight_decay": decay})
     for step in range(1, STEPS + 1):
-        group = optimiser.param_groups[0]
+        group = optimizer.param_groups[0]
         if momentum is not None and "betas" in group:
             group["betas"] = (momentum[step - 1], group["betas"][1])
         elif momentum is not None:
             group["momentum"] = momentum[step - 1]
         for value in values:
             value.grad = slope(value.detach(), step)
-        optimiser.step()
+        optimizer.step()
     return [value.detach() for value in values]
 
 
@@ -185,7 +185,7 @@ def test_options_that_torch_refuses_are_refused(part: Any, complaint: str) -> No
 
 def test_defaults_are_those_of_torch() -> None:
     """Every option that is left out means what it means in torch."""
-    for name, part in OPTIMISERS.items():
+    for name, part in OPTIMIZERS.items():
         mine, reference = part(), getattr(torch.optim, name)([torch.zeros(1)], lr=0.1).defaults
         assert {field: getattr(mine, field) for field in FIELDS[name]} == {
             field: reference[field] for field in FIELDS[name]

@@ -20,7 +20,7 @@ from fathomlab.engine.schedules import (
 )
 from fathomlab.engine.training import Teachers
 
-OPTIMISERS = [
+OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
     SGD(momentum=0.9, nesterov=True),
     Adam(),
@@ -48,11 +48,11 @@ RATES = {
 
 def differing(bench: ModuleType, architectures: list[Any], **changes: Any) -> list[Recipe]:
     """Three recipes that differ in seed, learning rate and weight decay."""
-    optimiser = changes.pop("optimiser", SGD(momentum=0.9))
+    optimizer = changes.pop("optimizer", SGD(momentum=0.9))
     return [
-        bench.recipe(architecture, seed=seed, lr=lr, optimiser=replace(optimiser, weight_decay=decay), **changes)
+        bench.recipe(architecture, seed=seed, lr=lr, optimizer=replace(optimizer, weight_decay=decay), **changes)
         for architecture, seed, lr, decay in zip(
-            architectures, SEEDS, RATES[type(optimiser).__name__], DECAYS, strict=True
+            architectures, SEEDS, RATES[type(optimizer).__name__], DECAYS, strict=True
         )
     ]
 
@@ -83,29 +83,29 @@ def single(bench: ModuleType, teachers: Teachers, place: int) -> Teachers:
     )
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_optimisers(kind: str, optimiser: Any, bench: ModuleType) -> None:
+def test_optimizers(kind: str, optimizer: Any, bench: ModuleType) -> None:
     """With learning rates and decays of their own, and with shared ones (the fused path).
 
-    No MLP with batch normalisation: the gradient of its biases is nothing but rounding, and these optimisers enlarge it.
+    No MLP with batch normalization: the gradient of its biases is nothing but rounding, and these optimizers enlarge it.
     """
     architecture = bench.mlp(residual=True) if kind == "mlp" else bench.cnn()
-    recipes = differing(bench, [architecture] * 3, optimiser=optimiser)
+    recipes = differing(bench, [architecture] * 3, optimizer=optimizer)
     assert_alone_as_packed(bench, recipes)
-    assert_alone_as_packed(bench, [replace(recipe, lr=recipes[0].lr, optimiser=optimiser) for recipe in recipes])
+    assert_alone_as_packed(bench, [replace(recipe, lr=recipes[0].lr, optimizer=optimizer) for recipe in recipes])
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("optimiser", [SGD(momentum=0.9), Adam()], ids=str)
-def test_schedules(schedule: Any, optimiser: Any, bench: ModuleType) -> None:
+@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=str)
+def test_schedules(schedule: Any, optimizer: Any, bench: ModuleType) -> None:
     """Rates follow each replica's own base, and for a plateau its own validation losses."""
-    assert_alone_as_packed(bench, differing(bench, [bench.mlp()] * 3, schedule=schedule, optimiser=optimiser))
+    assert_alone_as_packed(bench, differing(bench, [bench.mlp()] * 3, schedule=schedule, optimizer=optimizer))
 
 
 @pytest.mark.parametrize("options", [{}, {"residual": False}, {"block_type": "bottleneck"}, {"stem": "plain"}], ids=str)
 def test_convolutional_models(options: dict[str, Any], bench: ModuleType) -> None:
-    """Grouped convolutions and shared normalisation keep the replicas apart."""
+    """Grouped convolutions and shared normalization keep the replicas apart."""
     assert_alone_as_packed(bench, differing(bench, [bench.cnn(**options)] * 3))
 
 
@@ -123,7 +123,7 @@ def test_dropout_rates(bench: ModuleType) -> None:
     assert_alone_as_packed(bench, differing(bench, [bench.mlp(dropout=0.25)] * 3))
 
 
-def test_initialisations(bench: ModuleType) -> None:
+def test_initializations(bench: ModuleType) -> None:
     """Initial values may come from different distributions."""
     assert_alone_as_packed(bench, differing(bench, [bench.mlp(init=init) for init in ("torch", "he", "torch")]))
 
@@ -172,14 +172,14 @@ def test_limits_and_splits(bench: ModuleType) -> None:
 def test_what_a_pack_must_share_is_asked_for(bench: ModuleType) -> None:
     """Another batch size is another program."""
     one = bench.recipe(bench.mlp())
-    for other in (replace(one, batch_size=5), replace(one, optimiser=Adam()), replace(one, gradient_clip=1.0)):
+    for other in (replace(one, batch_size=5), replace(one, optimizer=Adam()), replace(one, gradient_clip=1.0)):
         with pytest.raises(AssertionError, match="one signature"):
             bench.training([one, other])
 
 
 def test_replicas_of_one_recipe_are_one(bench: ModuleType) -> None:
     """The same trial twice in one pack has the same numbers in both places, and another seed has others."""
-    recipe = bench.recipe(bench.mlp(dropout=0.2), optimiser=Adam())
+    recipe = bench.recipe(bench.mlp(dropout=0.2), optimizer=Adam())
     pack, snapshots = bench.trained([recipe, replace(recipe, seed=1), recipe])
     bench.assert_near(bench.numbers(pack, snapshots, 0), bench.numbers(pack, snapshots, 2), relative=1e-12)
     assert not torch.equal(pack.state.values["input.weight"][0], pack.state.values["input.weight"][1])

@@ -15,7 +15,7 @@ from fathomlab.engine.replay import Replay
 from fathomlab.engine.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from fathomlab.engine.training import Training
 
-OPTIMISERS = [
+OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
     SGD(momentum=0.9, nesterov=True, weight_decay=0.01),
     Adam(amsgrad=True),
@@ -47,14 +47,14 @@ def assert_same(bench: ModuleType, pack: Training, other: Training, relative: fl
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda part: type(part).__name__)
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("rates", [(0.01, 0.01), (0.01, 0.003)], ids=["shared", "own rates"])
 def test_numbers_on_the_device_make_the_same_step(
-    bench: ModuleType, optimiser: Any, schedule: Any, rates: tuple[float, float]
+    bench: ModuleType, optimizer: Any, schedule: Any, rates: tuple[float, float]
 ) -> None:
     """Learning rate, momentum and step count as tensors that are filled before each step: a frozen count would show."""
     recipes = [
-        bench.recipe(bench.mlp(batch_norm=True), seed=seed, lr=lr, optimiser=optimiser, schedule=schedule)
+        bench.recipe(bench.mlp(batch_norm=True), seed=seed, lr=lr, optimizer=optimizer, schedule=schedule)
         for seed, lr in zip((42, 7), rates, strict=True)
     ]
     pack = bench.training(recipes)
@@ -66,7 +66,7 @@ def test_numbers_on_the_device_make_the_same_step(
 def test_the_feed_carries_epoch_and_keys(bench: ModuleType) -> None:
     """Augmentation is drawn by the epoch, dropout by keys: both come from tensors here."""
     recipes = [
-        bench.recipe(bench.cnn(), seed=seed, augment=("flip", "crop"), optimiser=AdamW(), lr=0.01) for seed in (42, 7)
+        bench.recipe(bench.cnn(), seed=seed, augment=("flip", "crop"), optimizer=AdamW(), lr=0.01) for seed in (42, 7)
     ]
     pack = bench.training(recipes)
     pack.replay = Replay(pack)
@@ -86,15 +86,15 @@ def test_whole_batches_are_repeated_and_the_smaller_last_one_is_not(bench: Modul
     assert seen == [10] * 16
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
-def test_replicas_apart_are_the_pack(bench: ModuleType, optimiser: Any) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_replicas_apart_are_the_pack(bench: ModuleType, optimizer: Any) -> None:
     """Each replica steps by itself on the memory of the pack; options of their own and clipping included."""
     recipes = [
         bench.recipe(
             bench.cnn(residual=True),
             seed=seed,
-            lr=lr * (0.1 if isinstance(optimiser, RMSprop) else 1.0),
-            optimiser=replace(optimiser, weight_decay=decay),
+            lr=lr * (0.1 if isinstance(optimizer, RMSprop) else 1.0),
+            optimizer=replace(optimizer, weight_decay=decay),
             label_smoothing=smoothing,
             gradient_clip=0.5,
         )
@@ -115,7 +115,7 @@ def test_students_apart_have_their_own_teachers(bench: ModuleType) -> None:
 
 def test_apart_and_repeated_together(bench: ModuleType) -> None:
     """What a CUDA device runs for wide nets: one graph over the steps of all replicas."""
-    recipes = [bench.recipe(bench.cnn(), seed=seed, optimiser=Adam(), lr=0.01) for seed in (42, 7)]
+    recipes = [bench.recipe(bench.cnn(), seed=seed, optimizer=Adam(), lr=0.01) for seed in (42, 7)]
     pack = apart(bench, recipes)
     pack.replay = Replay(pack)
     assert_same(bench, pack, bench.training(recipes))
@@ -125,7 +125,7 @@ def test_apart_and_repeated_together(bench: ModuleType) -> None:
 def test_a_graph_is_the_eager_step_bit_for_bit(bench: ModuleType) -> None:
     """50 steps on a CUDA device."""
     device = torch.device("cuda")
-    recipes = [bench.recipe(bench.mlp(batch_norm=True), seed=seed, epochs=10, optimiser=Adam()) for seed in (42, 7)]
+    recipes = [bench.recipe(bench.mlp(batch_norm=True), seed=seed, epochs=10, optimizer=Adam()) for seed in (42, 7)]
     start = bench.training(recipes)
     packs = []
     for graph in (False, True):

@@ -54,13 +54,13 @@ def options(part: Any, epochs: int) -> dict[str, Any]:
     return filled | {"gamma": part.gamma} if hasattr(part, "gamma") else filled
 
 
-def reference(name: str, optimiser: torch.optim.Optimizer, **given: Any) -> Any:
+def reference(name: str, optimizer: torch.optim.Optimizer, **given: Any) -> Any:
     """Torch's schedule of that name."""
-    return getattr(torch.optim.lr_scheduler, name)(optimiser, **given)
+    return getattr(torch.optim.lr_scheduler, name)(optimizer, **given)
 
 
-def optimiser(name: str = "SGD", **given: Any) -> torch.optim.Optimizer:
-    """Torch's optimiser on one number that has no gradient."""
+def optimizer(name: str = "SGD", **given: Any) -> torch.optim.Optimizer:
+    """Torch's optimizer on one number that has no gradient."""
     return getattr(torch.optim, name)([torch.zeros(1, requires_grad=True)], lr=BASE, **given)
 
 
@@ -68,7 +68,7 @@ def optimiser(name: str = "SGD", **given: Any) -> torch.optim.Optimizer:
 @pytest.mark.parametrize("part", PARTS, ids=str)
 def test_a_schedule_by_the_epoch_is_torch(part: Any, epochs: int) -> None:
     """The rate of each epoch; batches do not matter."""
-    theirs = optimiser()
+    theirs = optimizer()
     schedule = reference(type(part).__name__, theirs, **options(part, epochs))
     for epoch in range(epochs):
         for step in (0, 3):
@@ -102,7 +102,7 @@ def test_a_cosine_ends_with_the_training() -> None:
 )
 def test_one_cycle_is_torch_step_by_step(part: OneCycleLR, kind: str, epochs: int, steps: int) -> None:
     """Learning rate and momentum of every batch."""
-    theirs = optimiser(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
+    theirs = optimizer(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
     given = options(part, epochs)
     schedule = reference("OneCycleLR", theirs, max_lr=BASE, total_steps=epochs * steps, **given)
     for number in range(epochs * steps):
@@ -141,7 +141,7 @@ LOSSES = [2.0, 1.5, 1.5, 1.49999, 1.6, 1.6, 1.6, 1.2, 1.2, 1.2, 1.2, 1.2, math.n
 )
 def test_a_plateau_is_torch(part: ReduceLROnPlateau) -> None:
     """The rate after every validation loss, one that is no number among them."""
-    theirs = optimiser()
+    theirs = optimizer()
     schedule = reference("ReduceLROnPlateau", theirs, **options(part, 1))
     memory: dict[str, float] = {}
     fell = 0
@@ -174,7 +174,7 @@ def test_defaults_are_those_of_torch() -> None:
     needed = {"StepLR": {"step_size": 3}, "MultiStepLR": {"milestones": [3]}, "ExponentialLR": {"gamma": 0.95}}
     needed |= {"CosineAnnealingLR": {"T_max": 3}, "OneCycleLR": {"max_lr": BASE, "total_steps": 10}}
     for name, part in SCHEDULES.items():
-        theirs = optimiser(momentum=0.9)
+        theirs = optimizer(momentum=0.9)
         made = reference(name, theirs, **needed.get(name, {}))
         for field in fields(part()):
             mine, other = getattr(part(), field.name), getattr(made, field.name, None)

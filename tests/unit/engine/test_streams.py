@@ -56,12 +56,12 @@ def test_places_in_the_order_are_even(bench: ModuleType) -> None:
 
 
 def test_conditions_of_a_seed_share_split_and_order(bench: ModuleType) -> None:
-    """Whatever the model, the optimiser, the rate, the augmentation; another seed shares neither."""
+    """Whatever the model, the optimizer, the rate, the augmentation; another seed shares neither."""
     one = bench.recipe(bench.mlp())
     found = orders(bench, [one])
     for other in (
         replace(one, architecture=bench.mlp(residual=True, layers_dim=9, dropout=0.5)),
-        replace(one, optimiser=Adam(), lr=0.001, label_smoothing=0.1, gradient_clip=1.0),
+        replace(one, optimizer=Adam(), lr=0.001, label_smoothing=0.1, gradient_clip=1.0),
         replace(one, augment=("flip", "crop")),
         replace(one, architecture=bench.cnn()),
         replace(one, precision="fp32"),
@@ -95,7 +95,7 @@ def test_order_and_augmentation_have_streams_of_their_own(bench: ModuleType) -> 
     assert torch.equal(views.flip(1), other.batch(index.flip(1), 1))
     assert not torch.equal(views, pack.batch(index, 2))
     assert not torch.equal(views, bench.training([replace(recipe, seed=1)]).batch(index, 1))
-    assert torch.equal(pack.batch(index, None)[0], pack.data.normalised(pack.data.images[index[0]]))
+    assert torch.equal(pack.batch(index, None)[0], pack.data.normalized(pack.data.images[index[0]]))
 
 
 def test_dropout_masks_change_from_step_to_step(bench: ModuleType) -> None:

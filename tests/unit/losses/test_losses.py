@@ -69,10 +69,10 @@ def test_nothing_is_lost_where_both_agree() -> None:
 
 
 def test_a_high_temperature_matches_logits() -> None:
-    """T to infinity: |centred z_s - centred z_t|^2 / (2 C) (Hinton et al., 2015, eq. 4)."""
+    """T to infinity: |centered z_s - centered z_t|^2 / (2 C) (Hinton et al., 2015, eq. 4)."""
     student, teacher = logits(1), logits(2)
-    centred = (student - student.mean(-1, keepdim=True)) - (teacher - teacher.mean(-1, keepdim=True))
-    expected = centred.square().sum(-1) / (2 * CLASSES)
+    centered = (student - student.mean(-1, keepdim=True)) - (teacher - teacher.mean(-1, keepdim=True))
+    expected = centered.square().sum(-1) / (2 * CLASSES)
     torch.testing.assert_close(softened_divergence(student, teacher, 1000.0), expected, rtol=5e-3, atol=0)
     torch.testing.assert_close(softened_divergence(student, teacher, 1e5), expected, rtol=5e-5, atol=0)
 

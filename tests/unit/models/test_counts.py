@@ -36,7 +36,7 @@ def mlp(**options: Any) -> Architecture:
     ],
 )
 def test_parameters_of_an_mlp(width: int, batch_norm: bool, depth: int, expected: int) -> None:
-    """784n + n + L(n^2 + n) + 10n + 10, plus 2n(L + 1) with batch normalisation; residual adds none."""
+    """784n + n + L(n^2 + n) + 10n + 10, plus 2n(L + 1) with batch normalization; residual adds none."""
     for residual in (False, True):
         made = mlp(layers_dim=width, hidden_layers_num=depth, batch_norm=batch_norm, residual=residual)
         assert made.numel == expected
@@ -54,7 +54,7 @@ def test_parameters_of_an_mlp(width: int, batch_norm: bool, depth: int, expected
     ],
 )
 def test_parameters_of_a_cnn(layers: tuple[int, ...], depth: int, residual: int, plain: int) -> None:
-    """Both settings of `residual` differ in three 1x1 convolutions and their normalisation: 173,824 numbers."""
+    """Both settings of `residual` differ in three 1x1 convolutions and their normalization: 173,824 numbers."""
     assert CNN(layers=layers).build(CIFAR).numel == residual
     assert CNN(layers=layers, residual=False).build(CIFAR).numel == plain
     assert residual - plain == 173_824
@@ -104,8 +104,8 @@ def test_blocks_of_a_cnn_stand_in_the_order_of_the_data() -> None:
     )
 
 
-def test_kinds_keep_weights_apart_from_normalisation() -> None:
-    """Each learnt tensor is a weight, a bias, a gamma or a beta."""
+def test_kinds_keep_weights_apart_from_normalization() -> None:
+    """Each learned tensor is a weight, a bias, a gamma or a beta."""
     made = mlp(hidden_layers_num=1, batch_norm=True)
     assert [(parameter.name, parameter.kind) for parameter in made.parameters()][:4] == [
         ("input.weight", "weight"),
@@ -240,7 +240,7 @@ def test_what_is_ignored_is_said_and_makes_no_other_trial(options: MLP | CNN, ig
 
 
 def test_what_differs_at_the_start_alone_is_one_signature() -> None:
-    """Rezero and fixup, betas, eps and initialisations can be trained in one pack; another block or a missing scalar cannot."""
+    """Rezero and fixup, betas, eps and initializations can be trained in one pack; another block or a missing scalar cannot."""
     options: dict[str, Any] = {"hidden_layers_num": 4, "residual": True, "block": "two_layer"}
     rezero, fixup = (signature(mlp(**options, skip_init=start)) for start in ("rezero", "fixup"))
     assert rezero == fixup != signature(mlp(**options))

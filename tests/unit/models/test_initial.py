@@ -231,7 +231,7 @@ def test_a_rezero_cnn_starts_as_its_shortcuts() -> None:
 
 
 def test_beta_starts_where_it_is_put() -> None:
-    """Every normalisation of the net, and nothing else."""
+    """Every normalization of the net, and nothing else."""
     values = initial_values(MLP(batch_norm=True, batch_norm_beta=1.5).build(MNIST), 0)
     assert {float(value.mean()) for name, value in values.items() if name.endswith("norm.bias")} == {1.5}
     assert {float(value.mean()) for name, value in values.items() if name.endswith("norm.weight")} == {1.0}

@@ -53,7 +53,7 @@ def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType
     for place in range(2):
         dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
         naive = twins.twin(dry, pack.state.values, place)
-        images = pack.data.normalised(pack.data.images[index[place]])
+        images = pack.data.normalized(pack.data.images[index[place]])
         loss = F.cross_entropy(naive(images), pack.data.labels[index[place]], label_smoothing=0.1)
         weights = {
             n: part.weight for n, part in naive.parts.items() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)

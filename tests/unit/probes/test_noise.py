@@ -26,7 +26,7 @@ MODELS = [
 
 def flat_gradient(pack: Training, twin: Any, place: int, index: Tensor) -> Tensor:
     """The whole gradient of one replica by the twin, its mean loss over the images at `index`."""
-    logits = twin(pack.data.normalised(pack.data.images[index])).unsqueeze(0)
+    logits = twin(pack.data.normalized(pack.data.images[index])).unsqueeze(0)
     loss = cross_entropy(logits, pack.data.labels[index].unsqueeze(0))
     if pack.teachers is not None:
         soft = softened_divergence(logits, pack.teachers.logits[place, index].unsqueeze(0), 4.0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.base.catalogue import check_options
+from fathomlab.base.catalog import check_options
 from fathomlab.engine.loop import train
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.engine.schedules import OneCycleLR, ReduceLROnPlateau
@@ -24,9 +24,9 @@ from fathomlab.probes.table import PROBES
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 NORMED = MLP(**DENSE, hidden_layers_num=3, batch_norm=True, dropout=0.4)
 CONVOLUTIONS = CNN(layers=(1, 1, 1, 1), num_classes=3, width=2)
-AUGMENTED: dict[str, Any] = {"augment": ("flip", "crop"), "optimiser": SGD(momentum=0.9)}
+AUGMENTED: dict[str, Any] = {"augment": ("flip", "crop"), "optimizer": SGD(momentum=0.9)}
 TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
-    (NORMED, {"optimiser": Adam(), "schedule": OneCycleLR(), "gradient_clip": 0.1}),
+    (NORMED, {"optimizer": Adam(), "schedule": OneCycleLR(), "gradient_clip": 0.1}),
     (NORMED, {"taught": True, "schedule": ReduceLROnPlateau(patience=0), "label_smoothing": 0.1}),
     (CONVOLUTIONS, AUGMENTED),
     (CONVOLUTIONS, AUGMENTED | {"taught": True}),
@@ -125,9 +125,9 @@ def test_a_replica_is_measured_alike_in_every_pack(
 def test_replicas_have_options_of_their_own(name: str, bench: ModuleType) -> None:
     """Learning rate, weight decay, smoothing, alpha and temperature differ within the pack."""
     probe, data = PROBES[name](**PROBES[name].tiny), bench.pictures(bench.FLAT)
-    changes = [{"lr": 0.05}, {"lr": 0.2, "label_smoothing": 0.2, "optimiser": Adam(weight_decay=0.1)}]
+    changes = [{"lr": 0.05}, {"lr": 0.2, "label_smoothing": 0.2, "optimizer": Adam(weight_decay=0.1)}]
     recipes = [
-        bench.recipe(bench.mlp(), seed=seed, **({"optimiser": Adam()} | own))
+        bench.recipe(bench.mlp(), seed=seed, **({"optimizer": Adam()} | own))
         for seed, own in zip((5, 6), changes, strict=True)
     ]
     students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
@@ -193,7 +193,7 @@ def test_columns_are_as_announced(name: str, options: MLP | CNN, packs: Any) -> 
 
 
 @EVERY
-def test_options_are_checked_by_the_catalogue(name: str) -> None:
+def test_options_are_checked_by_the_catalog(name: str) -> None:
     """Defaults and tiny options pass; no examples and unknown keys do not."""
     part = PROBES[name]
     for options in ({}, part.tiny):

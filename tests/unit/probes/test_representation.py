@@ -49,7 +49,7 @@ def test_loops_give_the_same(options: MLP | CNN, taught: bool, packs: Any, twins
     for place in range(3):
         twin = twins.twin(dry, pack.state.values, place)
         with torch.no_grad():
-            twin(pack.data.normalised(pack.data.images[index[place]]))
+            twin(pack.data.normalized(pack.data.images[index[place]]))
         expected = torch.tensor([naive(point) for point in twin.points], dtype=torch.float64)
         names = ("rms", "dead", "correlation", "spread")
         torch.testing.assert_close(torch.stack([found[name][place] for name in names], 1), expected, rtol=1e-10, atol=0)

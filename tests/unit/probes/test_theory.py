@@ -1,7 +1,7 @@
-"""Gradient slopes at initialisation against what theory predicts (Hanin & Rolnick, 2018; Yang et al., 2019).
+"""Gradient slopes at initialization against what theory predicts (Hanin & Rolnick, 2018; Yang et al., 2019).
 
-Standard normal inputs, labels at random, float64, batch statistics, 20 initialisations as one pack; the slope is minus the
-least-squares slope of ln |dLoss/dh_l| on l, in nats per layer: positive where gradients grow towards the input.
+Standard normal inputs, labels at random, float64, batch statistics, 20 initializations as one pack; the slope is minus the
+least-squares slope of ln |dLoss/dh_l| on l, in nats per layer: positive where gradients grow toward the input.
 """
 
 import math
@@ -16,20 +16,20 @@ from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.network import Network
 
-INITIALISATIONS, EXAMPLES = 20, 128
+INITIALIZATIONS, EXAMPLES = 20, 128
 
 
 def profiles(depth: int, **options: Any) -> tuple[Tensor, list[Tensor]]:
-    """Norm of the loss gradient at each layer's output, (initialisations, depth + 1), and the outputs."""
+    """Norm of the loss gradient at each layer's output, (initializations, depth + 1), and the outputs."""
     architecture = MLP(layers_dim=128, hidden_layers_num=depth, **options).build((1, 28, 28))
-    drawn = [initial_values(architecture, seed) for seed in range(INITIALISATIONS)]
+    drawn = [initial_values(architecture, seed) for seed in range(INITIALIZATIONS)]
     values = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
     for value in values.values():
         value.requires_grad_()
-    network = Network([architecture] * INITIALISATIONS)
+    network = Network([architecture] * INITIALIZATIONS)
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(INITIALISATIONS, EXAMPLES, 1, 28, 28, generator=generator, dtype=torch.float64)
-    labels = torch.randint(10, (INITIALISATIONS, EXAMPLES), generator=generator)
+    images = torch.randn(INITIALIZATIONS, EXAMPLES, 1, 28, 28, generator=generator, dtype=torch.float64)
+    labels = torch.randint(10, (INITIALIZATIONS, EXAMPLES), generator=generator)
     taps: list[Tensor] = []
     logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
     gradients = torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), taps)
@@ -38,7 +38,7 @@ def profiles(depth: int, **options: Any) -> tuple[Tensor, list[Tensor]]:
 
 
 def slope(norms: Tensor) -> float:
-    """Mean over the initialisations."""
+    """Mean over the initializations."""
     layers = torch.arange(norms.shape[1], dtype=torch.float64)
     layers = layers - layers.mean()
     return -float((norms.log() @ layers / layers.square().sum()).mean())
@@ -56,19 +56,19 @@ def slope(norms: Tensor) -> float:
     ids=str,
 )
 def test_slopes_are_the_predicted_ones(options: dict[str, Any], predicted: float, tolerance: float) -> None:
-    """Vanishing by 1/sqrt(6) a layer, none with He's variance, growing by sqrt(pi/(pi-1)) with batch normalisation."""
+    """Vanishing by 1/sqrt(6) a layer, none with He's variance, growing by sqrt(pi/(pi-1)) with batch normalization."""
     assert slope(profiles(10, **options)[0]) == pytest.approx(predicted, abs=tolerance)
 
 
 def test_residual_nets_drift_forward() -> None:
-    """Non-negative branches add up: rms(h_10)/rms(h_0) is 8.6 without normalisation and 6.8 with it."""
+    """Non-negative branches add up: rms(h_10)/rms(h_0) is 8.6 without normalization and 6.8 with it."""
     for options, expected in (({}, 8.58), ({"batch_norm": True}, 6.81)):
         _, outputs = profiles(10, residual=True, **options)
         growth = outputs[-1].square().mean((1, 2)).sqrt() / outputs[0].square().mean((1, 2)).sqrt()
         assert float(growth.log().mean().exp()) == pytest.approx(expected, rel=0.04)
 
 
-def test_batch_normalised_residual_gradients_grow_as_a_power() -> None:
+def test_batch_normalized_residual_gradients_grow_as_a_power() -> None:
     """Ratio of first to last activation gradient at L=10, 128 wide: 4.78 computed by the same recipe elsewhere."""
     norms, _ = profiles(10, residual=True, batch_norm=True)
     assert float((norms[:, 0] / norms[:, -1]).log().mean().exp()) == pytest.approx(4.78, rel=0.06)

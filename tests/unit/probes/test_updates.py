@@ -1,4 +1,4 @@
-"""The update probe: it says what training then does, what torch's optimisers do, and at which learning rate."""
+"""The update probe: it says what training then does, what torch's optimizers do, and at which learning rate."""
 
 from types import ModuleType
 from typing import Any
@@ -21,12 +21,12 @@ PLAIN = MLP(**DENSE, hidden_layers_num=4)
 NORMED = MLP(**DENSE, hidden_layers_num=3, batch_norm=True, residual=True)
 CONVOLUTIONS = CNN(layers=(1, 1, 1, 1), num_classes=3, width=2)
 TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
-    (PLAIN, {"optimiser": SGD()}),
-    (PLAIN, {"optimiser": SGD(momentum=0.9, dampening=0.3, weight_decay=0.01), "schedule": CosineAnnealingLR()}),
-    (PLAIN, {"optimiser": Adam(), "schedule": OneCycleLR(), "taught": True}),
-    (NORMED, {"optimiser": AdamW(), "gradient_clip": 0.1}),
-    (NORMED, {"optimiser": RMSprop(momentum=0.5), "label_smoothing": 0.1}),
-    (CONVOLUTIONS, {"optimiser": Adam(), "taught": True}),
+    (PLAIN, {"optimizer": SGD()}),
+    (PLAIN, {"optimizer": SGD(momentum=0.9, dampening=0.3, weight_decay=0.01), "schedule": CosineAnnealingLR()}),
+    (PLAIN, {"optimizer": Adam(), "schedule": OneCycleLR(), "taught": True}),
+    (NORMED, {"optimizer": AdamW(), "gradient_clip": 0.1}),
+    (NORMED, {"optimizer": RMSprop(momentum=0.5), "label_smoothing": 0.1}),
+    (CONVOLUTIONS, {"optimizer": Adam(), "taught": True}),
 ]
 
 
@@ -52,7 +52,7 @@ def test_the_next_step_is_the_one_foretold(options: MLP | CNN, changes: dict[str
 @pytest.mark.parametrize("schedule", [Constant(), CosineAnnealingLR(), OneCycleLR(cycle_momentum=False)], ids=str)
 def test_the_learning_rate_is_the_next_steps(schedule: Any, packs: Any) -> None:
     """Plain descent moves by rate x gradient; after the last step the rate is still the last step's."""
-    pack = packs(PLAIN, optimiser=SGD(), schedule=schedule)
+    pack = packs(PLAIN, optimizer=SGD(), schedule=schedule)
     told: list[torch.Tensor] = []
     for snapshot in train(pack, frozenset(range(21))):
         if told:
@@ -67,28 +67,28 @@ def test_the_learning_rate_is_the_next_steps(schedule: Any, packs: Any) -> None:
 @pytest.mark.parametrize("options", [PLAIN, NORMED, CONVOLUTIONS], ids=str)
 def test_torch_adam_takes_the_same_step(options: MLP | CNN, packs: Any, twins: ModuleType) -> None:
     """In the middle of training, from the same moments, with torch's clipping."""
-    pack = packs(options, optimiser=Adam(), gradient_clip=0.5)
+    pack = packs(options, optimizer=Adam(), gradient_clip=0.5)
     next(snapshot for snapshot in train(pack, frozenset({7})) if snapshot.step == 7)
     found, index = Updates().measure(pack), fixed_batch(pack, 128)
     for place in range(2):
         twin = twins.twin(options, pack.state.values, place)
         mine = twins.tensors(twin)
-        optimiser = torch.optim.Adam(twin.parameters(), lr=0.05)
+        optimizer = torch.optim.Adam(twin.parameters(), lr=0.05)
         for number, name in enumerate(pack.state.values):
             first, second = (pack.state.slots[slot][number][place].clone() for slot in ("first", "second"))
-            optimiser.state[mine[name]] = {"step": torch.tensor(7.0), "exp_avg": first, "exp_avg_sq": second}
+            optimizer.state[mine[name]] = {"step": torch.tensor(7.0), "exp_avg": first, "exp_avg_sq": second}
         before = {name: mine[f"{name}.weight"].detach().clone() for name in found["layers"]}
-        images = pack.data.normalised(pack.data.images[index[place]])
+        images = pack.data.normalized(pack.data.images[index[place]])
         F.cross_entropy(twin(images), pack.data.labels[index[place]]).backward()
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
-        optimiser.step()
+        optimizer.step()
         ratios = [float((mine[f"{name}.weight"].detach() - old).norm() / old.norm()) for name, old in before.items()]
         assert found["ratio"][place].tolist() == pytest.approx(ratios, rel=1e-8)
 
 
 def test_a_weight_of_zeros_has_no_ratio(packs: Any) -> None:
     """An update of a branch that begins at 0 is infinite beside it."""
-    pack = packs(PLAIN, optimiser=SGD())
+    pack = packs(PLAIN, optimizer=SGD())
     with torch.no_grad():
         pack.state.values["output.weight"].zero_()
     found = Updates().measure(pack)

@@ -111,7 +111,7 @@ def outcome(accuracy: float, role: str | None) -> dict[str, Any]:
 
 
 def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> list[dict[str, Any]]:
-    """Gradient norms that shrink by 10**slope a layer towards the input, less so as training goes on."""
+    """Gradient norms that shrink by 10**slope a layer toward the input, less so as training goes on."""
     names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1)), "output"]
     points = names[:-1]
     found: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> li
 
 
 def probe(name: str, layers: int, slope: float) -> list[dict[str, Any]]:
-    """Snapshots of another probe at initialisation and after an epoch."""
+    """Snapshots of another probe at initialization and after an epoch."""
     names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1))]
     columns: dict[str, dict[str, Any]] = {
         "updates": {

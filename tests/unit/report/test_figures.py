@@ -14,7 +14,7 @@ from fathomlab.report.curves import thinned
 from fathomlab.report.figures import slimmed
 from fathomlab.report.grids import spread
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
-from fathomlab.report.pixels import colour, picture
+from fathomlab.report.pixels import color, picture
 from fathomlab.report.study import word
 from fathomlab.report.tables import table
 
@@ -30,7 +30,7 @@ def test_thinning_keeps_ends_and_spikes():
 
 
 def test_a_spread_keeps_the_start_and_the_end():
-    """Initialisation, first step and last epoch are always among the snapshots."""
+    """Initialization, first step and last epoch are always among the snapshots."""
     assert spread(5, 8) == [0, 1, 2, 3, 4]
     chosen = spread(202, 52)
     assert (chosen[:2], chosen[-1], len(chosen)) == ([0, 1], 201, 52)
@@ -51,8 +51,8 @@ def test_a_picture_has_a_pixel_for_each_number():
     assert struct.unpack(">II", chunks[b"IHDR"][:8]) == (3, 2)
     assert zlib.decompress(chunks[b"IDAT"]) == bytes([0, 1, 0, 255, 0, 128, 1, 255])
     assert chunks[b"tRNS"] == b"\0"
-    assert tuple(chunks[b"PLTE"][3:6]) == colour(0) == (0x44, 0x01, 0x54)
-    assert tuple(chunks[b"PLTE"][-3:]) == colour(1) == (0xFD, 0xE7, 0x25)
+    assert tuple(chunks[b"PLTE"][3:6]) == color(0) == (0x44, 0x01, 0x54)
+    assert tuple(chunks[b"PLTE"][-3:]) == color(1) == (0xFD, 0xE7, 0x25)
 
 
 def test_an_svg_is_renamed_rounded_and_described():

@@ -68,7 +68,7 @@ def test_agreement_uses_interval_and_tolerance(about: Study):
 
 
 def test_slopes_table_is_measured_from_the_files(about: Study):
-    """One condition at initialisation, after the first epoch and at the end, from the norms themselves."""
+    """One condition at initialization, after the first epoch and at the end, from the norms themselves."""
     table = slopes_table(condition_slopes(about))
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "residual, depth 10")
     condition = next(item for item in about.conditions if item.name == "residual, depth 10")

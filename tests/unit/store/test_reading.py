@@ -100,7 +100,7 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGE)
 def test_damage_is_named_and_isolated(tmp_path: Path, name: str, damage: Callable[[Path], object]):
-    """The damaged trial says which file; its neighbour is whole."""
+    """The damaged trial says which file; its neighbor is whole."""
     other = "cd" * 32
     damage(write(tmp_path) / name)
     write(tmp_path, other)

@@ -207,7 +207,7 @@ def test_what_the_disk_refuses_waits_and_is_written_once(
 
 
 def test_a_log_whose_fsync_failed_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The kernel says "synchronised" the second time whatever it has lost, so a new file takes the old one's place."""
+    """The kernel says "synchronized" the second time whatever it has lost, so a new file takes the old one's place."""
     folder = written(tmp_path)
     path, real = folder.path / "metrics.jsonl", os.fsync
     before = path.stat().st_ino

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from fathomlab.base.catalogue import (
+from fathomlab.base.catalog import (
     MISSING,
     Ambiguous,
     Bound,

@@ -1,6 +1,6 @@
 """Strict options: plain values from a file become frozen dataclasses, and all problems are reported together.
 
-A part (model, data set, optimiser, probe) and a section of the experiment file are the same kind of thing: a frozen
+A part (model, dataset, optimizer, probe) and a section of the experiment file are the same kind of thing: a frozen
 dataclass whose fields are its options. The types it may use: bool, int, float, str, `Literal`, `tuple[T, ...]`,
 `dict[str, object]`, another such dataclass, `T | None`, and `Annotated[T, Bound(...)]` or `Annotated[str, OneOf(...)]`.
 """
