@@ -20,7 +20,7 @@ BF16_DIFFERENCE = 0.02
 
 
 def measure(asked: Asked) -> dict[str, Any]:
-    """Both layouts, one thread a process, after three equal losses at an eighth of the width."""
+    """Both layouts, one thread per process, after three equal losses at an eighth of the width."""
     with machine.recorded() as about:
         same = differences(SYSTEMS, ConvCell(8), 3, {OWN_BF16: BF16_DIFFERENCE})
         cell = ConvCell()
@@ -29,7 +29,7 @@ def measure(asked: Asked) -> dict[str, Any]:
 
 
 def summary(rounds: Mapping[str, list[float]], flops: float, processes: int) -> dict[str, Any]:
-    """Seconds, ratios and rates from milliseconds a step of each process, by system and round.
+    """Seconds, ratios and rates from milliseconds per step of each process, by system and round.
 
     Ratios are the plain loop's time over a system's, so that more is faster; shares of a peak are formed in each round.
     """
@@ -53,14 +53,14 @@ def text(found: Mapping[str, Any]) -> list[str]:
     gflop = found["flops"] / 1e9
     lines = [
         f"{found['network']} without shortcuts, the stem with its max-pool, batch {BATCH}, images of 3 x 32 x 32; one",
-        f"thread a process. A step is {gflop:.0f} GFLOP by direct counting (6 x multiply-accumulates, the stem's gradient",
+        f"thread per process. A step is {gflop:.0f} GFLOP by direct counting (6 x multiply-accumulates, the stem's gradient",
         "for its input left out); rates are of all processes together.",
         "",
     ]
     rows = []
     for layout, of in found["layouts"].items():
         for system in SYSTEMS:
-            shares = [f"{100 * of['shares'][name][system]:.0f} %" for name in PEAKS]
+            shares = [f"{100 * of['shares'][name][system]:.0f}%" for name in PEAKS]
             speed = [f"{of['seconds'][system]:.3f}", f"{of['ratios'][system]:.2f}x", f"{of['gflops'][system]:.0f}"]
             rows.append([layout, system, *speed, *shares])
         rows += [
@@ -69,7 +69,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
     head = [
         "layout",
         "system",
-        "s a step",
+        "s per step",
         "ratio to plain fp32",
         "GFLOP/s",
         *(f"share of {name} matmul" for name in PEAKS),

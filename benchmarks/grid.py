@@ -24,10 +24,10 @@ LAYOUTS = {
     "JAX vmap": [(1, 2, 1.0), (2, 1, 0.5)],
     "plain loop": [(2, 1, 0.0), (1, 2, 0.0)],
     "Lightning": [(2, 1, 0.0), (1, 2, 0.0)],
-    "seed-style loop": [(1, 2, 0.0), (2, 1, 0.0)],
+    "starter-style loop": [(1, 2, 0.0), (2, 1, 0.0)],
 }
-NEEDS = {"JAX vmap": "jax", "Lightning": "lightning", "seed-style loop": "PIL"}
-TARGETS = {"Lightning": 10.0, "seed-style loop": 25.0, "JAX vmap": 1.5, "plain loop": 2.5}
+NEEDS = {"JAX vmap": "jax", "Lightning": "lightning", "starter-style loop": "PIL"}
+TARGETS = {"Lightning": 10.0, "starter-style loop": 25.0, "JAX vmap": 1.5, "plain loop": 2.5}
 
 
 def measure(asked: Asked) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def summary(
     """The better layout of each system, and its ratio to the better of fathomlab's.
 
     Args:
-        rounds: Milliseconds a step and network, by label and round.
+        rounds: Milliseconds per step and network, by label and round.
         peaks: GFLOP/s of the matmul in each round, all processes together.
         systems: Names; their labels begin with them.
         flops: Of a step of one network.
@@ -87,9 +87,9 @@ def summary(
 def text(found: Mapping[str, Any]) -> list[str]:
     """The table of all cells, and that of the first steps."""
     names = list(found["ratios"])
-    lines = ["Milliseconds a step (batch 128) and network, both cores busy, median over the rounds:", ""]
+    lines = ["Milliseconds per step (batch 128) and network, both cores busy, median over the rounds:", ""]
     rows = [
-        [name, *(f"{cell['milliseconds'][system]:.3g}" for system in names), f"{100 * cell['share_of_peak']:.0f} %"]
+        [name, *(f"{cell['milliseconds'][system]:.3g}" for system in names), f"{100 * cell['share_of_peak']:.0f}%"]
         for name, cell in found["cells"].items()
     ]
     rows.append(["geometric mean of the ratio to fathomlab", *(f"{found['ratios'][name]:.2f}x" for name in names), ""])
@@ -122,7 +122,7 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
 
 
 def _cell(cell: Cell, systems: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Milliseconds a step and network of every system on one cell, by round."""
+    """Milliseconds per step and network of every system on one cell, by round."""
     entries = [
         Entry(system, cell, processes, threads, max(1, round(cell.seeds * share)))
         for system in systems

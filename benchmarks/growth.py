@@ -32,7 +32,7 @@ def measure(asked: Asked) -> dict[str, Any]:
 def text(found: Mapping[str, Any]) -> list[str]:
     """A table a curve."""
     lines = [
-        "Eager steps of one process with one thread, milliseconds a step of the whole pack, median over the rounds:",
+        "Eager steps of one process with one thread, milliseconds per step of the whole pack, median over the rounds:",
         "",
     ]
     rows = []
@@ -41,7 +41,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
         rows.append([name, "a pack", *(f"{cost:.3g}" for cost in costs.values()), f"{curve['exponent']:.2f}"])
         each = (f"{cost / int(count):.3g}" for count, cost in costs.items())
         rows.append([name, "a network", *each, ""])
-    lines += table(["cell", "ms a step of", *(f"{count} seeds" for count in SEEDS), "fitted exponent"], rows)
+    lines += table(["cell", "ms per step of", *(f"{count} seeds" for count in SEEDS), "fitted exponent"], rows)
     lines += [
         "Tiny trials (an MLP of width 8, one epoch of 200 images) through `fathomlab run`, its start and report included:",
         "",
@@ -63,7 +63,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
 def targets(found: Mapping[str, Any]) -> list[Target]:
     """Sublinear in seeds, linear in trials."""
     made = [
-        Target(f"exponent of time against seeds a pack, {name}", 1.0, curve["exponent"], "", most=True)
+        Target(f"exponent of time against seeds per pack, {name}", 1.0, curve["exponent"], "", most=True)
         for name, curve in found["seeds"].items()
     ]
     number = found["trials"]["exponent"]

@@ -63,7 +63,7 @@ def told(about: Mapping[str, Any]) -> str:
     ]
     line += f"; load average {', '.join(loads)}"
     if about.get("steal") is not None:
-        line += f"; stolen time {100 * about['steal']:.1f} %"
+        line += f"; stolen time {100 * about['steal']:.1f}%"
     return f"{line}."
 
 

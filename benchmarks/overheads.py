@@ -52,7 +52,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
     lines += table(
         ["probe", "s in the probe", "s in training", "share"],
         [
-            [name, f"{_seconds(of, ('probes',)):.3f}", f"{_seconds(of, TRAINING):.2f}", f"{100 * of['share']:.2f} %"]
+            [name, f"{_seconds(of, ('probes',)):.3f}", f"{_seconds(of, TRAINING):.2f}", f"{100 * of['share']:.2f}%"]
             for name, of in found["probes"].items()
         ],
     )
@@ -62,7 +62,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
     lines += table([f"s in {name}" for name in names], [[f"{_seconds(kept, (name,)):.3f}" for name in names]])
     lines += [
         "`preparing` is what comes once a pack before its first step: data, split, initial values, optimizer. Store,",
-        f"progress and the rest of the bookkeeping are {100 * kept['share']:.2f} % of the training time.",
+        f"progress and the rest of the bookkeeping are {100 * kept['share']:.2f}% of the training time.",
         "",
     ]
     return lines

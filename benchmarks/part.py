@@ -48,7 +48,7 @@ class Target:
         ]
 
     def _shown(self, number: float) -> str:
-        return f"{100 * number:.3g} %" if self.unit == "%" else f"{number:.3g}{self.unit}"
+        return f"{100 * number:.3g}%" if self.unit == "%" else f"{number:.3g}{self.unit}"
 
 
 class Part(Protocol):

@@ -43,7 +43,7 @@ class Entrant:
     steps: int = 8
 
     def round(self) -> float:
-        """Train some steps in every process at once; milliseconds a step of the slowest."""
+        """Train some steps in every process at once; milliseconds per step of the slowest."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write(f"{self.steps}\n")
@@ -59,7 +59,7 @@ class Course:
     """What a race found.
 
     Attributes:
-        rounds: Milliseconds a step of each process, by the entry's label and round.
+        rounds: Milliseconds per step of each process, by the entry's label and round.
         first_seconds: From the worker's start, torch loaded, to the end of its first step, by label.
     """
 

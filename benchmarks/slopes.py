@@ -60,7 +60,7 @@ class Measured:
     """One network over its initializations.
 
     Attributes:
-        slopes: One an initialization [nats a layer].
+        slopes: One an initialization [nats per layer].
         ratios: G_0 / G_L, one an initialization.
         growth: rms(h_L) / rms(h_0), one an initialization.
         shares: Layer -> l x centered variance of h_l - h_(l-1) over that of h_(l-1), mean over initializations.
@@ -172,7 +172,7 @@ def markdown(record: dict[str, Any]) -> str:
         "# Gradient slopes at initialization\n",
         f"`python -m benchmarks.slopes`, {about['date']}; {versions}.\n",
         f"Float64, {INITIALIZATIONS} initializations each, standard normal inputs, labels at random, batch statistics. A slope",
-        "is minus the least-squares slope of ln |dLoss/dh_l| on l [nats a layer]: positive where gradients grow toward the",
+        "is minus the least-squares slope of ln |dLoss/dh_l| on l [nats per layer]: positive where gradients grow toward the",
         "input. Measured: mean over initializations with its 95 % t interval. Agree: the mean is within the tolerance of the",
         "prediction; `analysis/theory.py` says where both come from.\n",
         f"{agreeing} of {len(record['slopes'])} agree.\n",

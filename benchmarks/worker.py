@@ -18,7 +18,7 @@ SYSTEMS = {
     "plain loop": ("benchmarks.peers.plain", "prepare"),
     "plain fp32": ("benchmarks.peers.plain_cnn", "prepare"),
     "plain fp32 channels-last": ("benchmarks.peers.plain_cnn", "prepare_channels_last"),
-    "seed-style loop": ("benchmarks.peers.seed_style", "prepare"),
+    "starter-style loop": ("benchmarks.peers.starter_loop", "prepare"),
     "Lightning": ("benchmarks.peers.lightning_trainer", "prepare"),
     "JAX vmap": ("benchmarks.peers.jax_vmap", "prepare"),
     "fp32 matmul": ("benchmarks.peers.matmul", "prepare"),

@@ -276,7 +276,7 @@ def test_the_laboratory_s_files_hold_the_seed_s_keys_and_values(name: str):
 
 
 @pytest.mark.parametrize("quick", [False, True])
-@pytest.mark.parametrize(("name", "conditions", "seeds"), [("1_1", 9, 5), ("1_2", 8, 5), ("1_3", 8, 1), ("2_2", 5, 1)])
+@pytest.mark.parametrize(("name", "conditions", "seeds"), [("1_1", 9, 7), ("1_2", 8, 7), ("1_3", 8, 1), ("2_2", 5, 1)])
 def test_the_laboratory_s_files_plan(name: str, conditions: int, seeds: int, quick: bool):
     """As the comment at the head of each says; the quick form repeats and needs no download."""
     plan = fathomlab.load(ROOT / "configs" / f"config_exp{name}.yaml", quick=quick)
@@ -285,6 +285,13 @@ def test_the_laboratory_s_files_plan(name: str, conditions: int, seeds: int, qui
     assert len(plan.trials) == len(plan.conditions) * len(plan.seeds)
     bundled = {"mnist-sample", "shapes"}
     assert {trial.content["data"]["name"] for trial in plan.trials} <= bundled or not quick
+
+
+@pytest.mark.parametrize("name", ["config_exp1_1", "config_exp1_2", "depth_init", "batchnorm_depth"])
+def test_bundled_seeds_can_decide_every_claim(name: str):
+    """The sign-flip test over n seeds has p >= 2 / 2^n, which must be at most 5% divided by the number of claims."""
+    plan = fathomlab.load(ROOT / "configs" / f"{name}.yaml")
+    assert 2 / 2 ** len(plan.seeds) <= 0.05 / len(plan.claims)
 
 
 @pytest.mark.parametrize(

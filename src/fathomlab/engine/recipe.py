@@ -25,7 +25,7 @@ class Recipe:
         optimizer: A part of `optim.OPTIMIZERS`.
         schedule: A part of `schedules.SCHEDULES`, or `Constant`.
         epochs: Passes over the training images.
-        batch_size: Images a step.
+        batch_size: Images per step.
         lr: Learning rate at the start.
         precision: fp32, bf16 or fp64.
         label_smoothing: Share of the label spread over the classes.
