@@ -14,7 +14,7 @@ from fathomlab.plan import Trial
 from fathomlab.run import provenance
 from fathomlab.run.failure import record_failure
 from fathomlab.run.pool import Pool, workers
-from fathomlab.run.signals import Stop, Stopped
+from fathomlab.run.signals import WAKE_SECONDS, Stop, Stopped
 
 Emit = Callable[[Mapping[str, Any]], None]
 ATTEMPTS = 3
@@ -98,9 +98,11 @@ class _Scheduler:
             if self.deadline is None:
                 self._dispatch()
             try:
-                timeout = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+                timeout = WAKE_SECONDS if self.deadline is None else max(0.0, self.deadline - time.monotonic())
                 slot, event = self.pool.events.get(timeout=timeout)
             except Empty:
+                if self.deadline is None:
+                    continue
                 return
             self._handle(slot, event)
 

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,8 @@ import torch
 from torch.overrides import _pop_mode as pop_function_mode
 from torch.overrides import _push_mode as push_function_mode
 from torch.utils._python_dispatch import _disable_current_modes as without_dispatch_modes
+
+from fathomlab.run.signals import WAKE_SECONDS
 
 T = TypeVar("T")
 PRECISIONS = (  # backends before their operations, because operations inherit
@@ -32,7 +34,8 @@ PRECISIONS = (  # backends before their operations, because operations inherit
 def run_isolated(function: Callable[[], T]) -> T:
     """Call `function` in a new thread with the settings for training; return its result or raise its error.
 
-    The caller's thread waits. It still handles signals, so that Ctrl-C requests a checkpoint as usual.
+    The caller's thread waits and handles signals. It wakes up regularly, because a signal may be delivered to another thread,
+    and on Windows a wait without a timeout cannot be interrupted.
     """
 
     def call() -> T:
@@ -40,7 +43,10 @@ def run_isolated(function: Callable[[], T]) -> T:
             return function()
 
     with ThreadPoolExecutor(1, "fathomlab-training") as pool:
-        return pool.submit(call).result()
+        future = pool.submit(call)
+        while not future.done():
+            wait([future], timeout=WAKE_SECONDS)
+        return future.result()
 
 
 @contextlib.contextmanager

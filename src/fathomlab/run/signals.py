@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+WAKE_SECONDS = 0.1  # Python runs handlers in the main thread, which must therefore not wait without a timeout
+
 
 class Stopped(KeyboardInterrupt):
     """The run was interrupted by a signal. Progress is saved; the same command resumes.
