@@ -247,20 +247,20 @@ def test_the_caller_s_torch_is_left_as_it_was(laboratory: Any, small: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "parts"),
     [
-        ({"device": "tpu"}, "--device should be auto, cpu or cuda (got 'tpu')."),
-        ({"workers": "many"}, "--workers should be auto or a number from 1 (got 'many')."),
-        ({"workers": 0}, "--workers should be auto or a number from 1 (got 0)."),
+        ({"device": "tpu"}, ("--device", "auto, cpu, or cuda", "'tpu'")),
+        ({"workers": "many"}, ("--workers", "auto", "'many'")),
+        ({"workers": 0}, ("--workers", "auto", "0")),
     ],
 )
 def test_a_wrong_way_to_run_is_told_before_anything_is_written(
-    tmp_path: Any, small: dict[str, Any], change: dict[str, Any], said: str
+    tmp_path: Any, small: dict[str, Any], change: dict[str, Any], parts: tuple[str, ...]
 ):
     """No store, no folder, no trial."""
     with pytest.raises(UserError) as caught:
         fathomlab.api.run(small, runs=tmp_path / "runs", progress="off", **change)
-    assert str(caught.value) == said
+    assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "runs").exists()
 
 
