@@ -76,11 +76,11 @@ def drivers(one: Server, two: Server, folder: Path, count: int, draw: random.Ran
                 trained += json.loads(said[said.index("{\n") if "{\n" in said else said.index("{") :])["trained"]
                 continue
             found.counts["refused"] += 1
-            told = "another fathomlab trains into this store (process " in said and " on " in said
-            found.check(status == 2 and told and not wait, f"exit status {status}: {said[-300:]}")
+            named = "in use by" in said and "--wait" in said
+            found.check(status == 2 and named and not wait, f"exit status {status}: {said[-300:]}")
             other = first if own is second else second
             found.check(
-                f"process {other.pid} on" in said or "it has just begun" in said, f"names another: {said[-300:]}"
+                f"process {other.pid} on" in said or "has just started" in said, f"names another: {said[-300:]}"
             )
         found.counts["pairs"] += 1
         found.counts["waited"] += bool(wait)

@@ -118,7 +118,7 @@ def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_p
     if damage == "log of one":
         path = copy.stopped[1] / "metrics.jsonl"
         path.write_bytes(path.read_bytes().replace(b"loss", b"lose", 1))
-        assert Store(copy.root).trial(copy.stopped[1].name).cause in (None, "metrics.jsonl, line 1 is damaged")
+        assert Store(copy.root).trial(copy.stopped[1].name).cause in (None, "metrics.jsonl, line 1 is corrupted")
     said = go_on(copy)
     corrupt = {"newest": 2, "of one member": 1, "both": 4}.get(damage, 0)
     assert sum("corrupted checkpoint" in text for text in said) == corrupt
@@ -135,7 +135,7 @@ def test_files_missing_emptied_or_extra_stop_no_command(copy: Damageable, capfd:
     """B7: list, show, report and check name what is wrong, and work."""
     runs = ["--runs", str(copy.root)]
     status, said = command(capfd, "store", "check", *runs)
-    assert (status, "all whole" in said) == (0, True)
+    assert (status, "no problems found" in said) == (0, True)
     seldom = {"result.json", "best.safetensors"}  # the commands take their time: two files see them all
     for path in sorted(copy.finished[0].iterdir()):
         for emptied in (False, True):
@@ -162,16 +162,16 @@ def test_files_missing_emptied_or_extra_stop_no_command(copy: Damageable, capfd:
     assert command(capfd, "store", "check", *runs)[0] == 1
 
 
-def test_rebuild_sets_aside_and_the_next_run_trains_again(copy: Damageable, capfd: pytest.CaptureFixture[str]):
-    """A damaged finished trial is kept beside the store's trials; the store is whole then, and the run mends the rest."""
+def test_repair_quarantines_and_the_next_run_trains_again(copy: Damageable, capfd: pytest.CaptureFixture[str]):
+    """A corrupted trial is moved to `damaged/`; then the store has no problems, and the next run trains what is missing."""
     golden = digest(copy.root)
     (copy.finished[0] / "metrics.jsonl").write_text("{}\n")
     log = copy.stopped[0] / "metrics.jsonl"
     log.write_bytes(log.read_bytes() + b'{"epoch": 9')
     (copy.stopped[0] / ".result.json.3999999.tmp").write_text("{")
-    status, said = command(capfd, "store", "rebuild", "--runs", str(copy.root))
+    status, said = command(capfd, "store", "repair", "--runs", str(copy.root))
     assert status == 0
-    for word in ("set aside as", "torn end was cut off", "left by a writer that died"):
+    for word in ("moved to", "incomplete last line removed", "stale temporary file"):
         assert word in said
     assert check_store(copy.root)["faults"] == []
     assert not copy.finished[0].exists()

@@ -42,12 +42,12 @@ def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(forks: Server, fa
     running = forks.start(command(fast, runs, *own), report=False)
     assert begun(runs)
     filler = fill(disk)
-    assert running.wait(120) == 1 or "record cannot be written" in running.said()
+    assert running.wait(120) == 1 or "cannot write the experiment's record" in running.said()
     said = running.said()
     assert "No space left on device" in said
     assert "MB free" in said
     assert "Traceback" not in said
-    assert said.count("could not write checkpoint") < 100
+    assert said.lower().count("could not write") < 100
     store = Store(runs)
     trials = store.trials()
     assert {store.trial(trial).status for trial in trials} <= {"interrupted", "finished"}
@@ -62,7 +62,8 @@ def test_too_little_room_is_told_before_training(forks: Server, fast: Path, moun
     disk = mounted(fast / "disk", "-t", "tmpfs", "-o", "size=512k", "tmpfs")
     status, said = forks.run(command(fast, disk / "runs"))
     assert status == 2
-    assert "MB free and this run needs about" in said
+    assert "MB free" in said
+    assert "MB needed" in said
     assert not list((disk / "runs" / "trials").iterdir())
 
 
@@ -146,9 +147,9 @@ def test_a_network_file_system_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("fathomlab.store.lock.remote_kind", lambda root: "nfs4")
     with locked(tmp_path, False, said.append):
         pass
-    assert said == [
-        f"{tmp_path} is on a network file system (nfs4): run one fathomlab at a time there, its locks may not hold."
-    ]
+    (message,) = said
+    assert str(tmp_path) in message
+    assert "nfs4" in message
 
 
 @pytest.mark.parametrize("obstacle", ["read-only", "file", "file above"])
@@ -166,7 +167,7 @@ def test_a_folder_that_cannot_be_written_is_told_at_once(forks: Server, fast: Pa
     status, said = forks.run(words)
     assert time.monotonic() - started < 1
     assert status == 2
-    assert said.strip() == (f"{runs}: results cannot be written there: {reason}. Choose another folder with --runs.")
+    assert [part for part in (str(runs), reason, "--runs") if part not in said] == []
 
 
 @pytest.mark.skipif(not strace_works(), reason="strace is not here or may not trace")
