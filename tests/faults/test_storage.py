@@ -47,7 +47,7 @@ def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(forks: Server, fa
     assert "No space left on device" in said
     assert "MB free" in said
     assert "Traceback" not in said
-    assert said.lower().count("could not write") < 100
+    assert 0 < said.count("could not write checkpoint") < 20  # once each time that room runs out
     store = Store(runs)
     trials = store.trials()
     assert {store.trial(trial).status for trial in trials} <= {"interrupted", "finished"}

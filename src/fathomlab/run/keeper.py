@@ -64,7 +64,7 @@ class Keeper:
         ]
         self.started = self.saved = time.monotonic()
         self.cost = ASSUMED_COST * (1 + len(self.replicas) / 4)
-        self.before = 0.0
+        self.before, self.refusing = 0.0, False
         self.resumed: list[dict[str, Any]] = []
 
     @property
@@ -192,11 +192,16 @@ class Keeper:
         finally:
             self.saved = time.monotonic()
             self.cost = self.saved - started
+        self.refusing = False
         for _, replica in self.active:
             retire(replica.folder.path, state_steps(replica.folder.path)[:KEPT])
         return True
 
     def _refused(self, error: Exception) -> None:
+        """Warn, once until a checkpoint can be written again."""
+        if self.refusing:
+            return
+        self.refusing = True
         free = shutil.disk_usage(self.root).free / 1e6
         reason = error.strerror if isinstance(error, OSError) else str(error)
         self.warn(
