@@ -46,8 +46,8 @@ def test_a_target_that_is_no_number_is_missed():
 
 
 def test_targets_show_fractions_in_per_cent():
-    """0.851 is 85.1 %."""
-    assert Target("share", 0.85, 0.851, "%").row() == ["share", "at least 85 %", "85.1 %", "met"]
+    """0.851 is 85.1%."""
+    assert Target("share", 0.85, 0.851, "%").row() == ["share", "at least 85%", "85.1%", "met"]
 
 
 def test_table():

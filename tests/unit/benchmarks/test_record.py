@@ -75,7 +75,7 @@ def test_a_file_of_the_grid_alone_is_read(tmp_path):
     record = command.former(path)
     assert record == {"grid": old}
     text = command.markdown(record)
-    assert "| w32 d10 | 0.5 | 1 | 50 % |" in text
+    assert "| w32 d10 | 0.5 | 1 | 50% |" in text
     assert "| grid against Lightning, geometric mean over 1 cells | at least 10x | 2x | missed |" in text
     assert "load average 1.00 before." in text
 
