@@ -46,13 +46,16 @@ run: setup
 # Shapes in signatures are checked in tests. The checker cannot enter compiled code, which is tested separately.
 SHAPES := fathomlab.engine,fathomlab.models,fathomlab.losses,fathomlab.probes,beartype.beartype
 
+# Each worker of pytest-xdist uses one thread, and the tests of one file stay together because they share fixtures.
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: setup-test
-	$(THREADS) $(BIN)/python -m pytest tests/compiled
-	$(THREADS) $(BIN)/python -m pytest --ignore=tests/compiled --jaxtyping-packages=$(SHAPES)
+	$(PYTEST) tests/compiled
+	$(PYTEST) --ignore=tests/compiled --jaxtyping-packages=$(SHAPES)
 
 test-all: setup-test
-	$(THREADS) $(BIN)/python -m pytest tests/compiled -m ""
-	$(THREADS) $(BIN)/python -m pytest --ignore=tests/compiled --jaxtyping-packages=$(SHAPES) -m ""
+	$(PYTEST) tests/compiled -m ""
+	$(PYTEST) --ignore=tests/compiled --jaxtyping-packages=$(SHAPES) -m ""
 
 check: setup-test
 	$(BIN)/ruff format --check .

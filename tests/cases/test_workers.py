@@ -20,7 +20,13 @@ PARALLEL = ("run.pack=1", "--workers", "2", "--progress", "plain", "--json")
 
 @pytest.mark.parametrize(
     "shadow",
-    [["statistics.py"], ["queue.py", "random.py", "json.py"], ["numpy.py", "torch.py"], ["fathomlab/__init__.py"]],
+    [
+        ["statistics.py", "queue.py", "random.py", "json.py", "numpy.py", "torch.py", "fathomlab/__init__.py"],
+        *(
+            pytest.param(names, marks=pytest.mark.slow)
+            for names in (["statistics.py"], ["queue.py", "random.py", "json.py"], ["numpy.py", "torch.py"])
+        ),
+    ],
 )
 def test_modules_in_the_working_directory_are_not_imported(tiny: Path, shell: SimpleNamespace, shadow: list[str]):
     """A script of the user's with the name of a module that workers need."""
@@ -32,7 +38,15 @@ def test_modules_in_the_working_directory_are_not_imported(tiny: Path, shell: Si
     assert json.loads(done.stdout)["trained"] == 4
 
 
-@pytest.mark.parametrize("entries", ["{source}:", ":{source}", ".:{source}", "{source}::."])
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ".:{source}:",
+        pytest.param("{source}:", marks=pytest.mark.slow),
+        pytest.param(":{source}", marks=pytest.mark.slow),
+        pytest.param("{source}::.", marks=pytest.mark.slow),
+    ],
+)
 def test_empty_entries_of_the_module_path_are_not_the_working_directory(
     tiny: Path, shell: SimpleNamespace, entries: str
 ):

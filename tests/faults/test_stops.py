@@ -13,9 +13,9 @@ from tests.faults.kills import command, digest, unlike
 from tests.faults.stops import dead_workers, signals, signals_to_workers
 
 
-def test_ten_signals_are_obeyed_in_time(forks: Server, fast: Path):
-    """Once: a checkpoint and the status within 5 s. Twice: gone within 1 s."""
-    found = signals(forks, fast, 10, chance("signals"))
+def test_ten_signals_stop_a_run(forks: Server, fast: Path):
+    """Once: a checkpoint and the status. Twice: gone. The full numbers also check the time, on an idle machine."""
+    found = signals(forks, fast, 10, chance("signals"), timed=False)
     assert (found.counts["once"], found.counts["twice"]) == (5, 5)
     found.must_hold()
 
@@ -28,7 +28,7 @@ def test_a_hundred_signals_are_obeyed_in_time(forks: Server, fast: Path):
 
 def test_workers_are_stopped_with_their_driver(fast: Path):
     """A real command with two workers: both keep what they have, none is left."""
-    signals_to_workers(fast, 1, chance("workers stopped")).must_hold()
+    signals_to_workers(fast, 1, chance("workers stopped"), timed=False).must_hold()
 
 
 @pytest.mark.slow
