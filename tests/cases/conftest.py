@@ -1,6 +1,7 @@
 """Commands in processes of their own, with the environment that a case needs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,19 @@ def tiny(tmp_path: Path) -> Path:
     """A folder with a tiny experiment file."""
     (tmp_path / "tiny.yaml").write_text(TINY)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `trained` copies."""
+    folder = tmp_path_factory.mktemp("original")
+    (folder / "tiny.yaml").write_text(TINY)
+    done = command("run", "tiny.yaml", "--progress", "off", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def trained(original: Path, tmp_path: Path) -> Path:
+    """A folder with a tiny experiment file and its results."""
+    return Path(shutil.copytree(original, tmp_path / "trained"))

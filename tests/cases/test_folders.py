@@ -11,14 +11,13 @@ FOREIGN = (".ipynb_checkpoints", "@eaDir", "lost+found", "my notes", "__MACOSX",
 
 
 @pytest.fixture
-def store(tiny: Path, shell: SimpleNamespace) -> Path:
+def store(trained: Path) -> Path:
     """A store with results and foreign folders in each of its own."""
-    assert shell.run("run", "tiny.yaml", "--progress", "off", cwd=tiny).returncode == 0
     for folder in ("experiments", "trials", "."):
         for name in FOREIGN:
-            (tiny / "runs" / folder / name).mkdir()
-        (tiny / "runs" / folder / ".DS_Store").write_bytes(b"x")
-    return tiny
+            (trained / "runs" / folder / name).mkdir()
+        (trained / "runs" / folder / ".DS_Store").write_bytes(b"x")
+    return trained
 
 
 def test_foreign_folders_are_ignored(store: Path, shell: SimpleNamespace):

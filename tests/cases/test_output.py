@@ -21,14 +21,6 @@ COMMANDS = (
 )
 
 
-@pytest.fixture
-def trained(tiny: Path, shell: SimpleNamespace) -> Path:
-    """A folder with a file and its results."""
-    done = shell.run("run", "tiny.yaml", "--progress", "off", cwd=tiny)
-    assert done.returncode == 0, done.stderr
-    return tiny
-
-
 def test_every_code_page_shows_the_output(trained: Path, shell: SimpleNamespace):
     """Verdicts hold a minus sign that these encodings lack; the exit status is that of the verdict."""
     for encoding in ("cp1252", "latin-1", "ascii", "cp437", "cp932", "utf-16"):

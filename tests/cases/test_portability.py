@@ -78,7 +78,7 @@ import fathomlab, threading
 from fathomlab.run.experiment import How, run_experiment
 from fathomlab.run.signals import Stop, Stopped
 from pathlib import Path
-stop, plan = Stop(), fathomlab.load("long.yaml", ["run.pack=1", "run.checkpoint_seconds=0"])
+stop, plan = Stop(), fathomlab.load("long.yaml", ["run.pack=1"])
 seen = set()
 def watch(event):
     if event["event"] == "epoch":

@@ -12,10 +12,10 @@ WAYS = {"packed": (), "alone": ("run.pack=1",)}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_twenty_kills_cost_nothing(forks: Server, fast: Path, way: str):
+def test_six_kills_cost_nothing(forks: Server, fast: Path, way: str):
     """No finished trial lost or trained again, no bit different, nothing left over."""
-    found = kill_loop(forks, fast, 10, chance(f"kills {way}"), *WAYS[way])
-    assert found.counts["kills"] == 10
+    found = kill_loop(forks, fast, 6, chance(f"kills {way}"), *WAYS[way])
+    assert found.counts["kills"] == 6
     found.must_hold()
 
 

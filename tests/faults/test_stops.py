@@ -13,10 +13,10 @@ from tests.faults.kills import command, digest, unlike
 from tests.faults.stops import dead_workers, signals, signals_to_workers
 
 
-def test_ten_signals_stop_a_run(forks: Server, fast: Path):
+def test_six_signals_stop_a_run(forks: Server, fast: Path):
     """Once: a checkpoint and the status. Twice: gone. The full numbers also check the time, on an idle machine."""
-    found = signals(forks, fast, 10, chance("signals"), timed=False)
-    assert (found.counts["once"], found.counts["twice"]) == (5, 5)
+    found = signals(forks, fast, 6, chance("signals"), timed=False)
+    assert (found.counts["once"], found.counts["twice"]) == (3, 3)
     found.must_hold()
 
 
