@@ -83,7 +83,7 @@ seen = set()
 def watch(event):
     if event["event"] == "epoch":
         seen.add(event["trial"])
-        if len(seen) == 2:
+        if len(seen) == 2 and stop.signum is None:  # a second request ends the process
             stop.take(15)
 try:
     run_experiment(plan, Path("runs"), How("cpu", 2), watch, stop)
