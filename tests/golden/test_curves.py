@@ -1,7 +1,4 @@
-"""Loss curves of 20 steps in float64, kept as text: a change of any stream or formula moves them.
-
-`FATHOMLAB_REWRITE_GOLDEN=1 python -m pytest tests/golden` writes the files anew; the difference is to be reviewed.
-"""
+"""Loss curves of 20 steps in float64, stored as text: a change of any stream or formula moves them."""
 
 import os
 from pathlib import Path

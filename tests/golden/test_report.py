@@ -1,0 +1,43 @@
+"""The numbers, verdicts, and audits of the synthetic stores, whose trials are the same on every machine."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fathomlab.report.page import evidence
+from fathomlab.store.reading import Store
+
+PROSE = ("sentence", "finding", "details", "notes", "title")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    spec = importlib.util.spec_from_file_location("stores", Path(__file__).parents[1] / "unit" / "report" / "stores.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    root = tmp_path_factory.mktemp("runs")
+    module.write_all(root)
+    return Store(root)
+
+
+def rounded(value: Any) -> Any:
+    """Plain JSON without prose, floats with 9 significant digits."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items() if key not in PROSE}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def test_report_numbers_are_golden(store: Store, golden: Callable[[str, Any], Any]) -> None:
+    names = store.experiment_names()
+    assert len(names) >= 4
+    for name in names:
+        result = evidence(store, store.experiment(name))
+        value = rounded({"numbers": result.numbers, "audits": list(result.audits)})
+        assert value == golden(f"reports/{name}.json", value), name
