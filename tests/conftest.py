@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 HERE = Path(__file__).parent
+os.environ.pop("PYTHONUNBUFFERED", None)  # commands run with buffered streams, as users have them
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
 

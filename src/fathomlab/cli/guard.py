@@ -87,12 +87,19 @@ def guarded(command: Callable[[], Any], as_json: bool) -> int:
             output.flush()
         return status
     except ReaderGone:
-        _discard_output()
+        _discard(sys.stdout)
         return 0
     except OutputError as error:
-        _discard_output()
+        _discard(sys.stdout)
         _complain(f"error: standard output cannot be written: {error}")
         return OUTPUT_FAILED
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _discard(sys.stderr)
+        except AttributeError:  # standard error is closed
+            pass
 
 
 def _status(command: Callable[[], Any], as_json: bool) -> int:
@@ -156,9 +163,9 @@ def _reported() -> Any:
         raise OutputError(getattr(error, "strerror", None) or str(error)) from None
 
 
-def _discard_output() -> None:
-    """Send what is still buffered nowhere, so that the interpreter does not complain when it ends."""
+def _discard(stream: TextIO) -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not exit with status 120."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
