@@ -90,6 +90,8 @@ def _compiled(
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import, and few packs compile
 
         torch.compiler.reset()  # torch limits the shapes per function, and each pack is a new shape
+        # Otherwise torch reuses code that was compiled for a wider instruction set, and gets NaN.
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
         training.program = torch.compile(_forward, dynamic=False)
         try:
             return training.program(training, images, labels, taught, keys)
