@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Fraction, NonNegative
+from fathomlab.base.options import Fraction, NonNegativeFloat
 from fathomlab.base.problems import Problem
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SGD:
 
     momentum: Fraction = 0.0
     dampening: Fraction = 0.0
-    weight_decay: NonNegative = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     nesterov: bool = False
 
     tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
@@ -100,8 +100,8 @@ class Adam:
     """Adam (Kingma & Ba, 2015) with L2 weight decay, as torch.optim.Adam."""
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.0
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -125,8 +125,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.01
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -150,8 +150,8 @@ class RMSprop:
     """RMSprop (Hinton's lecture 6e), as torch.optim.RMSprop."""
 
     alpha: Fraction = 0.99
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.0
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
     momentum: Fraction = 0.0
     centered: bool = False
 

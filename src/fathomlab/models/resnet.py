@@ -3,12 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
-from fathomlab.base.catalog import Bound
+from annotated_types import Interval
+
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Linear, Pad, Plain, Residual, Scale, Shape, Tap
 
-Blocks = Annotated[int, Bound(least=1, most=200)]
+Blocks = Annotated[int, Interval(ge=1, le=200)]
 STAGES = 4
 
 
@@ -45,15 +46,15 @@ class CNN:
 
     block_type: Literal["basic", "bottleneck"] = "basic"
     layers: tuple[Blocks, ...] = (1, 1, 1, 1)
-    num_classes: Annotated[int, Bound(least=2, most=65_536)] = 10
+    num_classes: Annotated[int, Interval(ge=2, le=65_536)] = 10
     residual: bool = True
     zero_init_residual: bool = False
-    width: Annotated[int, Bound(least=1, most=4096)] = 64
+    width: Annotated[int, Interval(ge=1, le=4096)] = 64
     stem: Literal["pool", "plain"] = "pool"
     init: Literal["he_fan_out", "torch", "he", "glorot", "orthogonal", "dirac"] = "he_fan_out"
     pre_activation: bool = False
     shortcut: Literal["conv", "pad"] = "conv"
-    batch_norm_eps: Annotated[float, Bound(above=0, most=1e6)] = 1e-5
+    batch_norm_eps: Annotated[float, Interval(gt=0, le=1e6)] = 1e-5
     skip_init: Literal["none", "rezero"] = "none"
 
     tiny: ClassVar[dict[str, object]] = {"layers": [1, 1, 1, 1], "num_classes": 3, "width": 4}
