@@ -10,11 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fathomlab.base.options import parse, to_dict
+from fathomlab.base.packing import signature
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models import MODELS, Model
-from fathomlab.models.architecture import Architecture, signature
+from fathomlab.models.architecture import Architecture
 from fathomlab.models.initial import initial_values
 from fathomlab.models.network import Network
 

@@ -6,9 +6,12 @@ one pass over memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+
+from annotated_types import Interval
 
 from fathomlab.base.options import Fraction, NonNegativeFloat
+from fathomlab.base.packing import Varies
 from fathomlab.base.problems import Problem
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     Step = int | Tensor
 
+WeightDecay = Annotated[float, Interval(ge=0), Varies()]
 Tensors = Sequence["Tensor"]
 Slots = dict[str, list["Tensor"]]
 
@@ -67,7 +71,7 @@ class SGD:
 
     momentum: Fraction = 0.0
     dampening: Fraction = 0.0
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: WeightDecay = 0.0
     nesterov: bool = False
 
     tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
@@ -101,7 +105,7 @@ class Adam:
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
     eps: NonNegativeFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: WeightDecay = 0.0
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -126,7 +130,7 @@ class AdamW:
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
     eps: NonNegativeFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: WeightDecay = 0.01
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -151,7 +155,7 @@ class RMSprop:
 
     alpha: Fraction = 0.99
     eps: NonNegativeFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: WeightDecay = 0.0
     momentum: Fraction = 0.0
     centered: bool = False
 

@@ -8,7 +8,7 @@ from fathomlab.base.shapes import Indices
 from fathomlab.engine.optim import Rates
 from fathomlab.engine.state import shared
 from fathomlab.engine.training import Feed, Training
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.losses.cross_entropy import cross_entropy
 
 
 def step(training: Training, index: Indices, epoch: int, place: int, dropout: Tensor) -> None:

@@ -169,7 +169,7 @@ class MLP:
                 after = (Plain(self.activation), Dropout(place, self.dropout))
         if self.skip_init != "none":
             branch = (*branch, Scale(f"{name}.scale", 0.0 if self.skip_init == "rezero" else 1.0))
-        return (Residual(branch, (), self.residual), *after, Tap(name))
+        return (Residual(branch, self.residual), *after, Tap(name))
 
     def _linear(self, name: str, gain: float | None = None) -> Linear:
         return Linear(name, self.layers_dim, self.layers_dim, gain=gain)

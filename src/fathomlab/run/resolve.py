@@ -14,7 +14,9 @@ from fathomlab.config.schema import DataOptions, DistillationOptions, Experiment
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, Facts
 from fathomlab.engine import optim, schedules
-from fathomlab.engine.recipe import Recipe, Teaching
+from fathomlab.engine.recipe import Recipe
+from fathomlab.losses import CRITERIA, Loss
+from fathomlab.losses.distillation import Distillation
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
@@ -101,15 +103,17 @@ def recipe(trial: Trial) -> Recipe:
 def _seedless(text: str) -> Recipe:
     content = json.loads(text)
     data, training = content["data"], content["training"]
-    teaching = None
+    criterion = CRITERIA[training["criterion"]](training["label_smoothing"])
+    loss: Loss = criterion
+    teacher = None
     if "teacher" in content:
-        distillation = content["distillation"]
+        loss = Distillation(**content["distillation"], hard=criterion)
         teacher = architecture(content["teacher"]["model"], data["name"])
-        teaching = Teaching(distillation["alpha"], distillation["temperature"], teacher)
     schedule = training["scheduler"]
     return Recipe(
         seed=content["seed"],
         architecture=architecture(content["model"], data["name"]),
+        loss=loss,
         optimizer=_make(optim.OPTIMIZERS[training["optimizer"]], training["optimizer_params"]),
         schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"])
         if schedule
@@ -118,14 +122,13 @@ def _seedless(text: str) -> Recipe:
         batch_size=data["batch_size"],
         lr=training["lr"],
         precision=training["precision"],
-        label_smoothing=training["label_smoothing"],
         gradient_clip=training["gradient_clip"],
         augment=tuple(data["augment"]),
         validation_split=data["validation_split"],
         limit=data["limit"],
         drop_last=data.get("drop_last", False),
         data=canonical_json({"name": data["name"], "params": data["params"]}),
-        teaching=teaching,
+        teacher=teacher,
     )
 
 
