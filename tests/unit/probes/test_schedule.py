@@ -1,6 +1,5 @@
 """When probes measure: every word, step numbers, and what a wrong entry is told."""
 
-
 import pytest
 
 from fathomlab.probes.schedule import DEFAULT, complaints, steps
