@@ -16,7 +16,6 @@ from fathomlab.base.identity import stream
 from fathomlab.plan import Trial
 from fathomlab.run.experiment import unfinished
 from fathomlab.run.provenance import machine
-from fathomlab.run.resolve import recipe
 from fathomlab.store.reading import Store
 from fathomlab.store.writing import TrialFolder, open_store
 
@@ -60,7 +59,7 @@ def _write(root: Path, trial: Trial) -> None:
     folder.write(
         "provenance.json", {**machine(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1}
     )
-    own = recipe(trial)
+    own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]
     for line in lines:
         folder.append("metrics.jsonl", {**line, "seconds": 0.1 * line["epoch"]})

@@ -9,9 +9,8 @@ from fathomlab.analysis.compare import differences, lines, summary
 from fathomlab.analysis.verdicts import verdicts
 from fathomlab.api.planning import find_experiment
 from fathomlab.base.problems import UserError, shown
-from fathomlab.plan import Plan
+from fathomlab.plan import Plan, with_seeds
 from fathomlab.run.experiment import experiment_name, known_seeds, unfinished
-from fathomlab.run.resolve import with_seeds
 from fathomlab.store.reading import Store
 
 

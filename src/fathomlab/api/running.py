@@ -13,10 +13,9 @@ from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.problems import UserError
-from fathomlab.plan import Plan
+from fathomlab.plan import Plan, with_seeds
 from fathomlab.run.experiment import Emit, How, Summary, amend_experiment, experiment_name, known_seeds, run_experiment
 from fathomlab.run.progress import Mode, showing
-from fathomlab.run.resolve import with_seeds
 from fathomlab.run.signals import Stop, listening
 from fathomlab.store.reading import Store
 

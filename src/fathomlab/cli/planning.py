@@ -64,7 +64,6 @@ def plan(
 def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
     from fathomlab.run import cost, provenance
     from fathomlab.run.experiment import experiment_name, form_packs, worker_count
-    from fathomlab.run.resolve import recipe
 
     device = provenance.likely_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
@@ -78,7 +77,7 @@ def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
         "compiled_packs": sum(
-            cost.compiling_pays([recipe(trial) for trial in group], cost.training_images(group[0])) for group in groups
+            cost.compiling_pays([trial.recipe for trial in group], cost.training_images(group[0])) for group in groups
         ),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),

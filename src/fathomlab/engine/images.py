@@ -11,7 +11,7 @@ from torch import Tensor
 from fathomlab.base.shapes import Images, Indices, RawImages
 from fathomlab.data.split import limited, stratified_split
 from fathomlab.data.table import Facts, Split
-from fathomlab.engine.recipe import Recipe
+from fathomlab.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)

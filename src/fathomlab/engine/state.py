@@ -9,8 +9,8 @@ from torch import Tensor
 from fathomlab.engine.initial import initial_values
 from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
-from fathomlab.engine.recipe import Recipe
 from fathomlab.optim.schedules import Memory
+from fathomlab.plan.recipe import Recipe
 
 Tensors = dict[str, Tensor]
 SUMS = 3

@@ -18,11 +18,11 @@ from fathomlab.data.augment import augment
 from fathomlab.engine.images import Pictures
 from fathomlab.engine.network import Mode, Network
 from fathomlab.engine.precision import products, storage
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.stacking import stacked
 from fathomlab.engine.state import State, Tensors, initial_state, shared
 from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
+from fathomlab.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)

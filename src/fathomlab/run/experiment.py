@@ -12,15 +12,15 @@ from typing import Any
 
 from fathomlab import data as datasets
 from fathomlab.base.files import atomic_write
-from fathomlab.base.identity import canonical_json, content_hash
+from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import dotted
 from fathomlab.base.packing import signature
 from fathomlab.base.problems import UserError
 from fathomlab.config.paths import set_path
-from fathomlab.plan import Plan, Trial, packs
+from fathomlab.plan import Plan, Trial
 from fathomlab.run import cost, provenance
+from fathomlab.run.grouping import packs
 from fathomlab.run.local import Where, run_packs
-from fathomlab.run.resolve import recipe
 from fathomlab.run.resume import begun_packs, check_drift, clear_finished, newest_step
 from fathomlab.run.signals import Stop
 from fathomlab.store.lock import locked
@@ -152,12 +152,12 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
         from fathomlab.run.devices import choose_device
 
         choose_device("cuda")
-    requesting = [trial for trial in todo if trial.content["training"]["precision"] == "bf16"]
+    requesting = [trial for trial in todo if trial.recipe.precision == "bf16"]
     if requesting:
         from fathomlab.run.devices import check_precision
 
         check_precision(requesting, how.device)
-    for name in dict.fromkeys(trial.content["data"]["name"] for trial in todo):
+    for name in dict.fromkeys(trial.data.info.name for trial in todo):
         if datasets.DATASETS[name].layout is not None:
             datasets.download(name)
     if not how.allow_drift:
@@ -177,7 +177,7 @@ def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers
     begun, fresh = ([], trials) if forced else begun_packs(runs, trials)
 
     def key(trial: Trial) -> object:
-        return signature(recipe(trial)), canonical_json(trial.content["probes"]), forced and newest_step(runs, trial)
+        return signature(trial.recipe), trial.probes, forced and newest_step(runs, trial)
 
     made = packs(fresh, key, lambda trial: forced or cost.pack_limit(trial, device, workers))
     made = made if forced else _for_all(made, workers - len(begun))

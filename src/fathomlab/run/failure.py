@@ -6,7 +6,6 @@ from typing import Any
 
 from fathomlab.plan import Trial
 from fathomlab.run import provenance
-from fathomlab.run.resolve import recipe
 from fathomlab.store.reading import Store
 from fathomlab.store.states import state_steps
 from fathomlab.store.writing import TrialFolder
@@ -26,6 +25,6 @@ def record_failure(
     if not state_steps(folder.path):  # checkpoints stay for the next run
         folder.begin(trial.content, logging)
     folder.write("provenance.json", provenance.machine())
-    facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
+    facts = {"parameters": trial.recipe.architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
     folder.finish("failed", cause, {}, facts)
     emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})

@@ -16,9 +16,9 @@ from fathomlab.data.table import Split
 from fathomlab.engine.images import Pictures, pictures
 from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Teachers
 from fathomlab.plan import Trial
+from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checkpoints import load_sealed, load_tensors, save_sealed
 from fathomlab.store.reading import Store
 from fathomlab.store.sealed import Damaged, file_sha256

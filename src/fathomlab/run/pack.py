@@ -22,7 +22,6 @@ from fathomlab.engine.replay import Replay
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
 from fathomlab.plan import Trial
-from fathomlab.probes import PROBES
 from fathomlab.probes.outcome import outcome
 from fathomlab.probes.schedule import steps
 from fathomlab.run import provenance
@@ -32,7 +31,6 @@ from fathomlab.run.environment import environment
 from fathomlab.run.failure import record_failure
 from fathomlab.run.inputs import images_of, teachers_of
 from fathomlab.run.keeper import Keeper, Replica
-from fathomlab.run.resolve import recipe
 from fathomlab.run.resume import kernels
 from fathomlab.run.settings import deterministic
 from fathomlab.run.signals import Stopped
@@ -100,7 +98,7 @@ class _Pack:
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         self.environment = environment(device.type, gpu, kernels())
         self.keeper = Keeper(trials, order.root, self.environment, order.checkpoint_seconds, emit)
-        planned = [recipe(trial) for trial in trials]
+        planned = [trial.recipe for trial in trials]
         asked, begun = planned[0], self.keeper.numeric()
         precision = (
             begun[0] if begun else choose_precision(asked.precision, asked.architecture, asked.batch_size, device)
@@ -116,10 +114,7 @@ class _Pack:
         if device.type == "cuda":
             self.training.replay = Replay(self.training)
         self.training.poll = self._poll
-        self.probes = {
-            name: (PROBES[name](**{key: value for key, value in options.items() if key != "at"}), options["at"])
-            for name, options in trials[0].content["probes"].items()
-        }
+        self.probes = {probe.name: (probe.component, probe.at) for probe in trials[0].probes}
         self.keeper.load(self.training, order.logging)
         self.said_compiled = self.training.compiled
         self._provenance()

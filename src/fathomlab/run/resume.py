@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import UserError
-from fathomlab.plan import Trial
+from fathomlab.plan import Trial, read_trial
 from fathomlab.run.environment import drift, environment
 from fathomlab.store.states import newest_about, retire, state_steps
 
@@ -90,7 +89,7 @@ def kernels() -> str:
 def _trial(runs: Path, hash_: str) -> Trial | None:
     try:
         about = json.loads((runs / "trials" / hash_ / "trial.json").read_text(encoding="utf-8"))
-        trial = Trial(canonical_json(about["content"]))
+        trial = read_trial(about["content"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return trial if trial.hash == hash_ else None

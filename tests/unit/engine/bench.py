@@ -12,7 +12,6 @@ from fathomlab.engine.images import Pictures, splits
 from fathomlab.engine.initial import initial_values
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.network import Network
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Teachers, Training
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
@@ -21,6 +20,7 @@ from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.optim.schedules import Constant
 from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 CPU = torch.device("cpu")
 FLAT, SQUARE = (1, 3, 4), (3, 16, 16)

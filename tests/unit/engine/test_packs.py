@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Teachers
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam, AdamW
@@ -22,6 +21,7 @@ from fathomlab.optim.schedules import (
     StepLR,
 )
 from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.replay import Replay
 from fathomlab.engine.training import Training
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),

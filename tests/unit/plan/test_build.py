@@ -10,10 +10,10 @@ import yaml
 
 import fathomlab
 from fathomlab.base.problems import ConfigError
-from fathomlab.plan import Plan, packs
-from fathomlab.run.resolve import recipe
+from fathomlab.plan import Plan
+from fathomlab.run.grouping import packs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SEED = {
     "1_1": """\
     #Esperimento 1.1: MLP con MNIST
@@ -250,8 +250,8 @@ def test_the_seed_s_values_reach_the_trials(tmp_path: Path):
 def test_the_parameter_counts_of_the_distillation(tmp_path: Path):
     """21,282,122 and 4,729,418: 77.8 % fewer."""
     teacher, student, distilled = plan_of(SEED["2_2"], tmp_path).trials
-    assert recipe(teacher).architecture.numel == 21_282_122
-    assert recipe(student).architecture.numel == recipe(distilled).architecture.numel == 4_729_418
+    assert teacher.recipe.architecture.numel == 21_282_122
+    assert student.recipe.architecture.numel == distilled.recipe.architecture.numel == 4_729_418
     assert round(100 * (1 - 4_729_418 / 21_282_122), 1) == 77.8
 
 
@@ -378,8 +378,8 @@ def test_starting_at_zero_is_nothing_without_shortcuts():
 def test_a_hash_is_pinned():
     """The identity of a trial outlives releases: a store filled today is found again tomorrow."""
     (trial,) = fathomlab.load(MLP).trials
-    assert trial.hash == hashlib.sha256(trial.text.encode()).hexdigest()
-    assert trial.text == (
+    assert trial.hash == hashlib.sha256(trial.canonical_json.encode()).hexdigest()
+    assert trial.canonical_json == (
         '{"data":{"augment":[],"batch_size":128,"limit":null,"name":"mnist","params":{},"validation_split":20.0},'
         '"format":2,"model":{"params":{"activation":"ReLU","batch_norm":false,"batch_norm_beta":0.0,'
         '"batch_norm_eps":1e-05,"block":"one_layer","class_num":10,"dropout":0.0,'

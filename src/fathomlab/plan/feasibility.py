@@ -1,48 +1,36 @@
 """What a plan can know before training: the sizes of the splits, and batches too small for batch normalization."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
+from fathomlab.plan.sections import Data
 
 SMALL_BATCH = 8
 
 
-def split_sizes(data: Mapping[str, Any], train_examples: int) -> tuple[int, int]:
-    """Number of training and validation images of a resolved data section."""
-    images = data["limit"] or train_examples
-    held_out = round(images * data["validation_split"] / 100)
-    return images - held_out, held_out
-
-
-def data_problems(
-    data: Mapping[str, Any], train_examples: int, classes: int, notices: dict[str, None]
-) -> list[Problem]:
+def data_problems(data: Data, notices: dict[str, None]) -> list[Problem]:
     """Splits without images, and batches that do not fit."""
-    training, held_out = split_sizes(data, train_examples)
-    percent = f"{data['validation_split']:g}"
+    train_examples, classes = data.info.train_examples, data.info.classes
+    training, held_out = data.split_sizes
+    percent = f"{data.validation_split:g}"
     if held_out < 1:
         text = f"{percent}% of {training + held_out} images is no validation image; increase it, or data.limit"
         return [Problem("empty-split", "data.validation_split", text)]
     if training < 1:
         text = f"{percent}% of {held_out} images leaves no training image; decrease it, or increase data.limit"
         return [Problem("empty-split", "data.validation_split", text)]
-    if data["batch_size"] > train_examples:
-        text = f"must be <= {train_examples}, the number of training images, got {data['batch_size']}"
+    if data.batch_size > train_examples:
+        text = f"must be <= {train_examples}, the number of training images, got {data.batch_size}"
         return [Problem("data-mismatch", "data.batch_size", text)]
-    if data.get("drop_last") and data["batch_size"] > training:
+    if data.drop_last and data.batch_size > training:
         text = f"must be <= {training}, the training images without the validation split, as data.drop_last is true"
-        return [Problem("data-mismatch", "data.batch_size", f"{text}, got {data['batch_size']}")]
+        return [Problem("data-mismatch", "data.batch_size", f"{text}, got {data.batch_size}")]
     if held_out < classes:
         notices.setdefault(f"data.validation_split: {held_out} validation images for {classes} classes.")
     return []
 
 
-def batch_norm_problems(
-    data: Mapping[str, Any], architecture: Architecture, train_examples: int, notices: dict[str, None]
-) -> list[Problem]:
+def batch_norm_problems(data: Data, architecture: Architecture, notices: dict[str, None]) -> list[Problem]:
     """Batch normalization over a single value per channel, which has no variance; PyTorch refuses it as well.
 
     Maps have height x width values per image, so the smallest map of the network decides.
@@ -50,18 +38,18 @@ def batch_norm_problems(
     cells = _fewest_cells(architecture.layers, architecture.shape)
     if cells is None:
         return []
-    training, _ = split_sizes(data, train_examples)
-    last = 0 if data.get("drop_last") else training % data["batch_size"]
-    if min(data["batch_size"], training) * cells == 1:
+    training, _ = data.split_sizes
+    last = 0 if data.drop_last else training % data.batch_size
+    if min(data.batch_size, training) * cells == 1:
         text = "batch normalization needs at least 2 images per batch, got 1"
         return [Problem("batch-too-small", "data.batch_size", text)]
     if last * cells == 1:
         text = (
-            f"the last of {training // data['batch_size'] + 1} batches has 1 of {training} training images, which batch "
+            f"the last of {training // data.batch_size + 1} batches has 1 of {training} training images, which batch "
             "normalization cannot use. Change data.batch_size, or set data.drop_last: true"
         )
         return [Problem("batch-too-small", "data.batch_size", text)]
-    if 0 < last < SMALL_BATCH and training > data["batch_size"]:
+    if 0 < last < SMALL_BATCH and training > data.batch_size:
         notices.setdefault(
             f"data.batch_size: the last batch of an epoch has {last} of {training} training images, few for batch "
             "normalization; data.drop_last: true leaves it out."
