@@ -28,7 +28,7 @@ CUDA_BYTES = 2**34
 def training_images(trial: Trial) -> int:
     """Images per epoch, without those held out for validation."""
     own = recipe(trial)
-    images = own.limit or DATASETS[trial.content["data"]["name"]].facts.train_examples
+    images = own.limit or DATASETS[trial.content["data"]["name"]].info.train_examples
     images -= round(images * own.validation_split / 100)
     return images - images % own.batch_size if own.drop_last else images
 
@@ -36,11 +36,11 @@ def training_images(trial: Trial) -> int:
 def flops(trial: Trial) -> float:
     """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation."""
     own = recipe(trial)
-    facts = DATASETS[trial.content["data"]["name"]].facts
-    images = own.limit or facts.train_examples
+    info = DATASETS[trial.content["data"]["name"]].info
+    images = own.limit or info.train_examples
     held_out = round(images * own.validation_split / 100)
     training = 6.0 * own.architecture.macs * training_images(trial) * own.epochs
-    evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * facts.test_examples)
+    evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * info.test_examples)
     teaching = 2.0 * own.teaching.architecture.macs * images if own.teaching else 0.0
     return training + evaluation + teaching
 

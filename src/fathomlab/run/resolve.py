@@ -12,7 +12,7 @@ from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.load import Loaded, load
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
-from fathomlab.data.table import AUGMENTATIONS, Facts
+from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
 from fathomlab.engine import optim, schedules
 from fathomlab.engine.recipe import Recipe, Teaching
 from fathomlab.models import MODELS
@@ -131,8 +131,8 @@ def _seedless(text: str) -> Recipe:
 
 def architecture(model: Mapping[str, Any], data: str) -> Architecture:
     """The network of resolved model options for images of a dataset."""
-    facts = DATASETS[data].facts
-    return _make(MODELS[model["type"]], model["params"]).build((facts.channels, facts.height, facts.width))
+    info = DATASETS[data].info
+    return _make(MODELS[model["type"]], model["params"]).build((info.channels, info.height, info.width))
 
 
 def build_part(model: Mapping[str, Any], problems: list[Problem]) -> Any:
@@ -174,7 +174,7 @@ def _model_data(choice: Any) -> str:
 
 def _data(
     options: Any, default: str, problems: list[Problem], notices: dict[str, None]
-) -> tuple[dict[str, Any], Facts] | None:
+) -> tuple[dict[str, Any], DatasetInfo] | None:
     made = check_options(DataOptions, options, "data", problems)
     if not isinstance(made, DataOptions):
         return None
@@ -189,9 +189,9 @@ def _data(
         complaint = OneOf("augmentation", AUGMENTATIONS).complaint(augmentation)
         if complaint:
             problems.append(Problem("unknown-name", f"data.augment[{place}]", complaint))
-    facts = DATASETS[name].facts
-    if made.limit is not None and made.limit > facts.train_examples:
-        text = f"must be <= {facts.train_examples}, the number of training images of {name}, got {made.limit}"
+    info = DATASETS[name].info
+    if made.limit is not None and made.limit > info.train_examples:
+        text = f"must be <= {info.train_examples}, the number of training images of {name}, got {made.limit}"
         problems.append(Problem("data-mismatch", "data.limit", text))
     if not isinstance(params, DATASETS[name]):
         return None
@@ -202,13 +202,13 @@ def _data(
     if not made.drop_last:  # added later: at its default it is no part of a trial's identity
         del resolved["drop_last"]
     resolved["augment"] = [word for word in AUGMENTATIONS if word in made.augment]
-    return resolved, facts
+    return resolved, info
 
 
 def _model(
     options: Any,
     path: str,
-    images: tuple[dict[str, Any], Facts] | None,
+    images: tuple[dict[str, Any], DatasetInfo] | None,
     problems: list[Problem],
     notices: dict[str, None],
 ) -> tuple[dict[str, Any], int] | None:
@@ -218,8 +218,8 @@ def _model(
     if part is None:
         return None
     if images is not None:
-        facts = images[1]
-        complaints = part.complaints_for((facts.channels, facts.height, facts.width), facts.classes)
+        info = images[1]
+        complaints = part.complaints_for((info.channels, info.height, info.width), info.classes)
         problems.extend(replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints)
     normal = part.normal_form()
     for key, text in part.ignored():
