@@ -63,9 +63,9 @@ def download_files(remotes: Sequence[RemoteFile], folder: Path, missing_files: C
         needed = [remote for remote in remotes if names & remote.provides]
         unreachable = _unreachable_hosts(url for remote in needed for url in remote.urls)
         causes: list[str] = []
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
             for remote in needed:
-                shutil.rmtree(temporary, ignore_errors=True)
                 try:
                     path = _from_mirrors(remote, temporary, unreachable)
                 except DownloadError as error:

@@ -45,11 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind in ("403", "503"):
             return self.answer(int(kind), b"no")
         if kind == "redirect":
-            return self.answer(302, b"", {"Location": "ftp://127.0.0.1/toy.bin"})
+            return self.answer(302, b"", {"Location": "https://127.0.0.1:9/toy.bin"})
         if kind == "moved":
             return self.answer(302, b"", {"Location": "/good/toy.bin"})
         if kind == "silent":
-            self.over.wait(60)
+            self.over.wait(600)
         if kind == "drip":
             return self.drip()
         bodies = {"html": b"<html>log in</html>", "wrong": CONTENT[::-1], "long": CONTENT + b"0", "silent": b""}
@@ -141,7 +141,7 @@ def test_download_reports_every_mirror(server: str, tmp_path: Path) -> None:
     kinds = ("403", "wrong", "redirect", "long")
     with pytest.raises(DownloadError) as caught:
         fetch(server, tmp_path, *kinds)
-    parts = ("403", hashlib.sha256(CONTENT[::-1]).hexdigest(), "ftp://127.0.0.1", f"{len(CONTENT):,}")
+    parts = ("403", hashlib.sha256(CONTENT[::-1]).hexdigest(), "https://127.0.0.1:9/toy.bin", f"{len(CONTENT):,}")
     for kind, part, cause in zip(kinds, parts, caught.value.causes, strict=True):
         assert f"{server}/{kind}/" in cause
         assert part in cause
@@ -274,6 +274,7 @@ def test_download_does_not_wait_for_silent_hosts(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("FATHOMLAB_OFFLINE", raising=False)
     monkeypatch.setattr("urllib.request.getproxies", dict)
     monkeypatch.setattr("socket.create_connection", never)
+    monkeypatch.setattr("pooch.retrieve", lambda *_, **__: pytest.fail("connected"))
     monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.2)
     with pytest.raises(UserError) as caught:
         mnist.Mnist().load(tmp_path)
