@@ -32,11 +32,11 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 def test_load_returns_the_documented_arrays(name: str) -> None:
     """Counts, shapes, and dtypes; writable, as torch requires."""
-    split, info = loaded(name), DATASETS[name].info
+    arrays, info = loaded(name), DATASETS[name].info
     image = (info.channels, info.height, info.width)
-    assert split.train_images.shape == (info.train_examples, *image)
-    assert split.test_images.shape == (info.test_examples, *image)
-    for images, labels in ((split.train_images, split.train_labels), (split.test_images, split.test_labels)):
+    assert arrays.train_images.shape == (info.train_examples, *image)
+    assert arrays.test_images.shape == (info.test_examples, *image)
+    for images, labels in ((arrays.train_images, arrays.train_labels), (arrays.test_images, arrays.test_labels)):
         assert images.dtype == np.uint8
         assert labels.dtype == np.int64
         assert images.flags.writeable
@@ -47,10 +47,10 @@ def test_load_returns_the_documented_arrays(name: str) -> None:
 
 def test_mean_and_std_match_the_training_images(name: str) -> None:
     """The test options of a generated dataset may differ a little from the published constants."""
-    info, split = DATASETS[name].info, loaded(name)
+    info, arrays = DATASETS[name].info, loaded(name)
     tolerance = 0.001 if DATASETS[name].layout is not None else 0.02
     for channel in range(info.channels):
-        values = np.bincount(split.train_images[:, channel].ravel(), minlength=256) / split.train_images[:, 0].size
+        values = np.bincount(arrays.train_images[:, channel].ravel(), minlength=256) / arrays.train_images[:, 0].size
         mean = float(values @ np.arange(256)) / 255
         std = float(values @ (np.arange(256) / 255 - mean) ** 2) ** 0.5
         assert mean == pytest.approx(info.mean[channel], abs=tolerance)
@@ -59,11 +59,11 @@ def test_mean_and_std_match_the_training_images(name: str) -> None:
 
 def test_train_and_test_do_not_overlap(name: str) -> None:
     """Except for the few duplicates that the published datasets are known to have."""
-    split = loaded(name)
-    train = {hashlib.blake2b(image.tobytes()).digest() for image in split.train_images}
-    shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in split.test_images)
+    arrays = loaded(name)
+    train = {hashlib.blake2b(image.tobytes()).digest() for image in arrays.train_images}
+    shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in arrays.test_images)
     published = DATASETS[name].layout is not None
-    assert shared <= (len(split.test_images) // 500 if published else 0)
+    assert shared <= (len(arrays.test_images) // 500 if published else 0)
 
 
 def test_load_is_deterministic(name: str) -> None:
@@ -78,7 +78,7 @@ def test_load_is_deterministic(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_facts_are_consistent(name: str) -> None:
+def test_info_is_consistent(name: str) -> None:
     """With the table and with each other, without reading a file."""
     dataset = make(name, DATASETS[name].test_options)
     info = dataset.info

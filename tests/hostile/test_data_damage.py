@@ -24,8 +24,8 @@ IDX = idx.header((40, 28, 28)) + DRAW.integers(0, 256, (40, 28, 28), dtype=np.ui
 ROWS = encode_rows([np.arange(10)], DRAW.integers(0, 256, (10, 3072), dtype=np.uint8))
 
 
-def pin_of(name: str, data: bytes) -> PinnedFile:
-    """The pin of these bytes."""
+def pinned(name: str, data: bytes) -> PinnedFile:
+    """The published file with these bytes."""
     return PinnedFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
@@ -50,12 +50,12 @@ KINDS: dict[str, tuple[str, bytes, FileLayout]] = {
         STORED,
         FileLayout(
             ("toy",),
-            ((pin_of("rows.bin", ROWS),),),
+            ((pinned("rows.bin", ROWS),),),
             (
                 RemoteFile(
-                    pin_of("rows.tar.gz", STORED),
+                    pinned("rows.tar.gz", STORED),
                     ("https://localhost/x",),
-                    (("toy/rows.bin", pin_of("rows.bin", ROWS)),),
+                    (("toy/rows.bin", pinned("rows.bin", ROWS)),),
                 ),
             ),
         ),
@@ -76,7 +76,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, byte
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         if not layout.files:
-            layout = FileLayout(layout.folders, ((pin_of(path.name, published),),), ())
+            layout = FileLayout(layout.folders, ((pinned(path.name, published),),), ())
         return read_files(INFO, layout, tmp_path / "data")
 
     return reading
@@ -156,4 +156,4 @@ def test_large_files_are_not_read_into_memory(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(ROWS)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read into memory"))
     with pytest.raises(UserError, match=hashlib.sha256(ROWS).hexdigest()):
-        checksums.read_verified(path, pin_of("rows.bin", b"small"), tmp_path, "toy")
+        checksums.read_verified(path, pinned("rows.bin", b"small"), tmp_path, "toy")

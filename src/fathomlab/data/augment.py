@@ -48,8 +48,8 @@ def augment(
     """
     for name in names:
         if name not in AUGMENTATIONS:
-            near = suggestion(name, AUGMENTATIONS)
-            raise ValueError(f"unknown augmentation {name!r}.{near} Supported: {', '.join(AUGMENTATIONS)}.")
+            did_you_mean = suggestion(name, AUGMENTATIONS)
+            raise ValueError(f"unknown augmentation {name!r}.{did_you_mean} Supported: {', '.join(AUGMENTATIONS)}.")
     if not names:
         return images
     height, width = images.shape[-2:]

@@ -10,7 +10,7 @@ from platformdirs import user_data_dir
 
 from fathomlab.base.problems import UserError
 from fathomlab.data.archive import extract
-from fathomlab.data.checksums import VerifiedFile, modified_notes, read_verified, sha256_of, trusted_checksums
+from fathomlab.data.checksums import SUMS, VerifiedFile, read_verified, sha256_of, trusted_checksums
 from fathomlab.data.download import DownloadError, download_files, is_offline, manual_steps
 from fathomlab.data.table import DatasetInfo, FileLayout, PinnedFile
 
@@ -137,12 +137,11 @@ def read_files(info: DatasetInfo, layout: FileLayout, folder: Path | None) -> Ve
         if located.path is not None
     }
     modified = tuple(name for name, file in files.items() if not file.matches_published)
-    return VerifiedFiles(
-        tuple(files.values()),
-        {name: file.sha256 for name, file in files.items()},
-        modified,
-        (*layout.notes, *modified_notes(info.title, modified)),
-    )
+    notes = layout.notes
+    if modified:
+        text = f"the SHA-256 is listed in a {SUMS}, but is not the published one."
+        notes += (f"{info.title}: unofficial copy of {', '.join(modified)}: {text}",)
+    return VerifiedFiles(tuple(files.values()), {name: file.sha256 for name, file in files.items()}, modified, notes)
 
 
 def ensure_downloaded(info: DatasetInfo, layout: FileLayout, root: Path) -> Path:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,6 @@ def trust_checksums(folder: Path, checksums: Mapping[str, str]) -> None:
     lines = [line for line in _lines(folder / SUMS) if line.partition(" ")[2].strip().lstrip("*") not in checksums]
     lines += [f"{checksum}  {name}" for name, checksum in sorted(checksums.items())]
     atomic_write(folder / SUMS, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
-
-
-def modified_notes(title: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the note for provenance and report about files that are not as published; empty if there are none."""
-    if not names:
-        return ()
-    listed = ", ".join(names)
-    return (f"{title}: unofficial copy of {listed}: the SHA-256 is listed in a {SUMS}, but is not the published one.",)
 
 
 def sha256_of(path: Path, root: Path) -> str:

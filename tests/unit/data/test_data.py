@@ -60,9 +60,9 @@ def test_load_reads_the_folders_of_torchvision(tmp_path: Path) -> None:
         (raw / name).write_bytes(gzip.decompress((source / f"{name}.gz").read_bytes()))
     for name in idx.NAMES[2:]:
         shutil.copy(source / f"{name}.gz", raw)
-    split = load("mnist", folder=tmp_path)
-    assert split.modified == ()
-    assert set(split.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
+    arrays = load("mnist", folder=tmp_path)
+    assert arrays.modified == ()
+    assert set(arrays.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
 
 
 def test_load_rejects_a_corrupted_sample(monkeypatch: pytest.MonkeyPatch) -> None:

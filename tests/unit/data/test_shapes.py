@@ -11,11 +11,11 @@ PINNED = "cf75e6930d4495384cacb31e93c8b30d304ff0557872fd17c21506a8bdfcb364"
 
 def test_shapes_have_pinned_bytes() -> None:
     """SHA-256 of images and labels at difficulty 0.5."""
-    split = Shapes().load()
-    digest = hashlib.sha256(split.train_images.tobytes() + split.test_images.tobytes())
-    digest.update(split.train_labels.astype("<i8").tobytes() + split.test_labels.astype("<i8").tobytes())
+    arrays = Shapes().load()
+    digest = hashlib.sha256(arrays.train_images.tobytes() + arrays.test_images.tobytes())
+    digest.update(arrays.train_labels.astype("<i8").tobytes() + arrays.test_labels.astype("<i8").tobytes())
     assert digest.hexdigest() == PINNED
-    assert list(split.files.values()) == [PINNED]
+    assert list(arrays.files.values()) == [PINNED]
 
 
 def test_images_are_independent_of_each_other() -> None:
