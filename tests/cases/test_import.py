@@ -222,6 +222,13 @@ def test_import_visits_each_folder_once(tmp_path: Path, source: Path, files: Fil
     assert skipped(report) == 2
 
 
+def test_import_prefers_real_folders_to_links(tmp_path: Path, source: Path, files: Files) -> None:
+    """A link that comes first by name does not hide the folder that it leads to."""
+    write_mnist(source / "z", files)
+    (source / "a").symlink_to(source / "z")
+    assert {file.source.parent for file in import_folder(source, tmp_path / "out").files} == {source / "z"}
+
+
 def test_import_reports_broken_links(tmp_path: Path, source: Path, files: Files) -> None:
     """A dangling link, a link to itself, and two that link to each other."""
     write_mnist(source, files)
@@ -241,7 +248,7 @@ def test_import_opens_only_regular_files(
     (source / "t10k-images-idx3-ubyte.gz").symlink_to("/dev/zero")
     report = import_folder(source, tmp_path / "out")
     assert len(report.files) == 4
-    assert [entry.count for entry in report.skipped] == [2]
+    assert [(entry.count, entry.reason) for entry in report.skipped] == [(2, "not a regular file")]
 
 
 def test_import_continues_after_unreadable_entries(
@@ -441,7 +448,8 @@ def test_import_bounds_the_search(tmp_path: Path, source: Path, files: Files, mo
     """Too many entries are an error, folders that are too deep a skip."""
     monkeypatch.setattr(importer, "MAX_DEPTH", 3)
     write_mnist(source / "1" / "2" / "3", files)
-    write(source / "1" / "2" / "3" / "4" / "x", b"x")
+    for name in ("x", "y"):
+        write(source / "1" / "2" / "3" / "4" / name, b"x")
     assert skipped(import_folder(source, tmp_path / "out")) == 1
     monkeypatch.setattr(importer, "MAX_ENTRIES", 7)
     with pytest.raises(UserError) as caught:
