@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fathomlab.analysis.significance import clustered_discordant, discordant
-from fathomlab.base.catalog import plain
 from fathomlab.base.labels import describe_level, level_text
+from fathomlab.base.options import to_dict
 from fathomlab.config.schema import Claim
 from fathomlab.data import DATASETS
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
@@ -178,7 +178,7 @@ def _side(read: Read, conditions: tuple[ConditionRecord, ...], claim: Claim, lev
     means = {seed: fmean(values) for seed, values in sorted(outcomes.items())}
     values = {seed: value for seed, value in means.items() if not math.isnan(value) and value < math.inf}
     return Side(
-        level=f"{_tail(claim.factor)}={level_text(plain(level))}",
+        level=f"{_tail(claim.factor)}={level_text(to_dict(level))}",
         phrase=describe_level(claim.factor, level),
         conditions=conditions,
         values=values,
@@ -244,7 +244,7 @@ def _places(claim: Claim, sides: Sequence[Side]) -> list[float]:
 
 
 def _absent(claim: Claim, side: Side) -> str:
-    where = "".join(f" {key}={level_text(plain(value))}" for key, value in claim.at.items())
+    where = "".join(f" {key}={level_text(to_dict(value))}" for key, value in claim.at.items())
     return f"no condition has {side.level}{where}"
 
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
 from typing import Any
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 
@@ -132,7 +132,7 @@ def _find(model: Mapping[str, Any], batch_size: int) -> Prediction | str:
 
 def _options(model: Mapping[str, Any]) -> MLP | str:
     problems: list[Problem] = []
-    made = check_options(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
+    made = parse(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
     return made.normal_form() if isinstance(made, MLP) else "there are closed forms for MLPs only"
 
 

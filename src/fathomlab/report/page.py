@@ -13,8 +13,8 @@ from urllib.parse import quote
 from fathomlab.analysis.audit import audits
 from fathomlab.analysis.compare import summary
 from fathomlab.analysis.verdicts import verdicts as verdicts_on
-from fathomlab.base.catalog import check
 from fathomlab.base.files import atomic_write
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.config.schema import Claim
 from fathomlab.report import accounts
@@ -154,7 +154,7 @@ def run_label(record: ExperimentRecord) -> str:
 def _problem(record: ExperimentRecord) -> str:
     """Why the claims of a record cannot be evaluated; "" if they can."""
     problems: list[Problem] = []
-    check(tuple[Claim, ...], list(record.claims), "claims", problems)
+    parse(tuple[Claim, ...], list(record.claims), "claims", problems)
     return "; ".join(map(str, problems))
 
 
