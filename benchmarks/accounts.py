@@ -16,7 +16,7 @@ from unittest import mock
 from benchmarks.apart import held
 from benchmarks.setting import images
 from fathomlab import api
-from fathomlab.data.table import Split
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine import loop
 from fathomlab.probes import PROBES
 from fathomlab.run import pack as pack  # with everything that it calls, before names are replaced
@@ -123,7 +123,7 @@ def train(shape: Mapping[str, Any], seeds: int, epochs: int, probe: str | None) 
     plan, split = api.load(source), _repeated()
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()), ExitStack() as stack:
         stack.enter_context(mock.patch("fathomlab.data.load", return_value=split))
-        stack.enter_context(mock.patch("fathomlab.data.download"))
+        stack.enter_context(mock.patch("fathomlab.data.download_dataset"))
         accounts = Accounts("training")
         _replace(accounts, stack)
         summary = api.run(plan, runs=folder, device="cpu", workers=1, progress="plain").summary
@@ -171,7 +171,7 @@ def _called(accounts: Accounts) -> Iterator[tuple[Any, str, Any, Any]]:
                 yield module, attribute, value, timed(HOMES[home], value)
 
 
-def _repeated() -> Split:
+def _repeated() -> DatasetArrays:
     """The bundled sample in MNIST's size."""
     pixels, labels = images(TRAIN)
-    return Split(pixels, labels, pixels[:TEST], labels[:TEST])
+    return DatasetArrays(pixels, labels, pixels[:TEST], labels[:TEST])

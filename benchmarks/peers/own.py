@@ -6,7 +6,7 @@ import torch
 
 from benchmarks.setting import BATCH, RATE, Setting
 from fathomlab.data import DATASETS
-from fathomlab.data.table import Split
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.images import pictures
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import choose_precision, storage
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> Training:
     pixels, labels = setting.images()
-    split = Split(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
+    split = DatasetArrays(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
     architecture = setting.architecture()
     chosen = choose_precision(precision, architecture, BATCH, CPU)
     recipes = [
@@ -44,7 +44,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
         )
         for seed in range(replicas)
     ]
-    data = pictures(split, DATASETS[setting.data].facts, CPU, storage(precision))
+    data = pictures(split, DATASETS[setting.data].info, CPU, storage(precision))
     index = torch.arange(len(labels)).expand(replicas, -1)
     return Training(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
 

@@ -159,7 +159,7 @@ def _chance(read: Read, conditions: Sequence[ConditionRecord]) -> float | None:
             data = read(trial).content.get("data")
             name = data.get("name") if isinstance(data, Mapping) else None
             if isinstance(name, str) and name in DATASETS:
-                return 1 / DATASETS[name].facts.classes
+                return 1 / DATASETS[name].info.classes
     return None
 
 

@@ -32,7 +32,7 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     network = sections.network(model, "", problems, {})
     if network is None:
         raise ConfigError("the model", problems)
-    info = DATASETS[network.component.data].facts
+    info = DATASETS[network.component.data].info
     size = getattr(network.component, "input_size", None)
     shape = (1, 1, size) if size is not None else (info.channels, info.height, info.width)
     with computing():

@@ -34,7 +34,7 @@ def data_download(
     """Download a dataset and verify its checksums."""
     from fathomlab import data
 
-    folder = data.download(name)
+    folder = data.download_dataset(name)
     if as_json:
         print_json({"name": name, "folder": str(folder)})
     else:

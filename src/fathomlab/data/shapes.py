@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, final
 import numpy as np
 from annotated_types import Interval
 
-from fathomlab.data.table import Facts, Layout, Split
+from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout
 
 SIDE = 32
 TRAIN, TEST = 10000, 2000
 CHUNK = 1000
 CLUTTER = 6
 
-FACTS = Facts(
+INFO = DatasetInfo(
     name="shapes",
     title="Shapes",
     channels=3,
@@ -68,24 +68,24 @@ class Shapes:
     """
 
     difficulty: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5
-    facts: ClassVar[Facts] = FACTS
-    layout: ClassVar[Layout | None] = None
-    tiny: ClassVar[dict[str, Any]] = {"difficulty": 0.25}
+    info: ClassVar[DatasetInfo] = INFO
+    layout: ClassVar[FileLayout | None] = None
+    test_options: ClassVar[dict[str, Any]] = {"difficulty": 0.25}
 
-    def load(self, folder: Path | None = None) -> Split:
+    def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. They are generated; `folder` is ignored."""
         level = round(self.difficulty * 256)
         images = np.concatenate(
-            [pictures(np.arange(start, start + CHUNK), level) for start in range(0, TRAIN + TEST, CHUNK)]
+            [render_images(np.arange(start, start + CHUNK), level) for start in range(0, TRAIN + TEST, CHUNK)]
         )
-        labels = np.arange(TRAIN + TEST, dtype=np.int64) % FACTS.classes
+        labels = np.arange(TRAIN + TEST, dtype=np.int64) % INFO.classes
         digest = hashlib.sha256(images.data)
         digest.update(labels.astype("<i8").tobytes())
         files = {f"generated at difficulty {level}/256": digest.hexdigest()}
-        return Split(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:], files)
+        return DatasetArrays(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:], files)
 
 
-def pictures(index: np.ndarray, level: int) -> np.ndarray:
+def render_images(index: np.ndarray, level: int) -> np.ndarray:
     """Return the images with these indices, uint8 (n, 3, 32, 32), at a difficulty of `level`/256.
 
     An image depends only on its index and the level. Coordinates are doubled: a center may be between pixels.
@@ -98,11 +98,11 @@ def pictures(index: np.ndarray, level: int) -> np.ndarray:
     dx, dy = x - across[:, None, None], y - down[:, None, None]
     mask = np.empty((len(index), SIDE, SIDE), bool)
     for label, draw in enumerate(MASKS):
-        mine = index % len(MASKS) == label
-        mask[mine] = draw(dx[mine], dy[mine], radius[mine, None, None])
-    ground, shape = _colors(index, level)
+        selected = index % len(MASKS) == label
+        mask[selected] = draw(dx[selected], dy[selected], radius[selected, None, None])
+    background, shape = _colors(index, level)
     canvas = np.empty((len(index), 3, SIDE, SIDE), np.int16)
-    canvas[:] = ground[:, :, None, None]
+    canvas[:] = background[:, :, None, None]
     slope = [(_below(index, purpose, 2 * level + 1) - level)[:, None, None] for purpose in (3, 4)]
     canvas += ((slope[0] * x + slope[1] * y) >> 8).astype(np.int16)[:, None]
     _clutter(canvas, index, level)
@@ -119,21 +119,21 @@ def _odd(offset: np.ndarray, radius: np.ndarray) -> np.ndarray:
 def _colors(index: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
     """Colors (n, 3) of background and shape. Each channel of the shape is lighter or darker by the same contrast."""
     contrast = 96 - (56 * level >> 8)
-    ground = np.stack([64 + _below(index, 10 + channel, 128) for channel in range(3)], axis=1)
+    background = np.stack([64 + _below(index, 10 + channel, 128) for channel in range(3)], axis=1)
     lighter = np.stack([_below(index, 13 + channel, 2) for channel in range(3)], axis=1)
-    lighter = np.where(ground < contrast, 1, np.where(ground > 255 - contrast, 0, lighter))
-    return ground.astype(np.int16), (ground + (2 * lighter - 1) * contrast).astype(np.int16)
+    lighter = np.where(background < contrast, 1, np.where(background > 255 - contrast, 0, lighter))
+    return background.astype(np.int16), (background + (2 * lighter - 1) * contrast).astype(np.int16)
 
 
 def _clutter(canvas: np.ndarray, index: np.ndarray, level: int) -> None:
     """Small rectangles of other colors behind the shape."""
     x = np.arange(SIDE, dtype=np.int32)
-    pieces = _below(index, 20, 1 + (CLUTTER * level >> 8))
-    for piece in range(CLUTTER * level >> 8):
-        left, top, width, height, *color = (_below(index, 30 + 8 * piece + draw, SIDE) for draw in range(7))
+    counts = _below(index, 20, 1 + (CLUTTER * level >> 8))
+    for rectangle in range(CLUTTER * level >> 8):
+        left, top, width, height, *color = (_below(index, 30 + 8 * rectangle + draw, SIDE) for draw in range(7))
         inside_x = (x >= left[:, None]) & (x <= (left + 1 + width // 6)[:, None])
         inside_y = (x >= top[:, None]) & (x <= (top + 1 + height // 6)[:, None])
-        mask = inside_y[:, :, None] & inside_x[:, None, :] & (piece < pieces)[:, None, None]
+        mask = inside_y[:, :, None] & inside_x[:, None, :] & (rectangle < counts)[:, None, None]
         paint = (8 * np.stack(color, axis=1)).astype(np.int16)
         np.copyto(canvas, paint[:, :, None, None], where=mask[:, None])
 

@@ -13,7 +13,7 @@ from fathomlab.base.options import INVALID, parse, to_dict, unknown_name
 from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.schema import DataOptions, DistillationOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
-from fathomlab.data.table import AUGMENTATIONS, Facts
+from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
 from fathomlab.losses.distillation import Distillation
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
@@ -48,9 +48,9 @@ class Data:
     drop_last: bool
 
     @property
-    def info(self) -> Facts:
-        """Facts about the dataset that are known without reading it."""
-        return self.component.facts
+    def info(self) -> DatasetInfo:
+        """DatasetInfo about the dataset that are known without reading it."""
+        return self.component.info
 
     @property
     def split_sizes(self) -> tuple[int, int]:
@@ -75,7 +75,7 @@ class Network:
     type: str
     component: Any
 
-    def architecture(self, info: Facts) -> Architecture:
+    def architecture(self, info: DatasetInfo) -> Architecture:
         """The network for images of a dataset."""
         return _architecture(self.component, (info.channels, info.height, info.width))
 
@@ -144,9 +144,9 @@ def data(raw: Any, default: str, problems: list[Problem], notices: Notices) -> D
     for index, augmentation in enumerate(options.augment):
         if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
             problems.append(Problem("unknown-name", f"data.augment[{index}]", text))
-    facts = DATASETS[name].facts
-    if options.limit is not None and options.limit > facts.train_examples:
-        text = f"must be <= {facts.train_examples}, the number of training images of {name}, got {options.limit}"
+    info = DATASETS[name].info
+    if options.limit is not None and options.limit > info.train_examples:
+        text = f"must be <= {info.train_examples}, the number of training images of {name}, got {options.limit}"
         problems.append(Problem("data-mismatch", "data.limit", text))
     if len(problems) > before:
         return None
@@ -174,7 +174,7 @@ def network(raw: Any, path: str, problems: list[Problem], notices: Notices) -> N
     return Network(choice.type, component.normal_form())
 
 
-def mismatches(model: Network, info: Facts, path: str) -> list[Problem]:
+def mismatches(model: Network, info: DatasetInfo, path: str) -> list[Problem]:
     """What disagrees between a model and a dataset."""
     complaints = model.component.complaints_for((info.channels, info.height, info.width), info.classes)
     return [replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints]

@@ -64,7 +64,7 @@ def operations(content: Mapping[str, Any]) -> float | None:
     macs = _macs(canonical_json(mapping(content.get("model"))), str(data))
     if macs is None or epochs is None:
         return None
-    images = number(at(content, "data.limit")) or DATASETS[str(data)].facts.train_examples
+    images = number(at(content, "data.limit")) or DATASETS[str(data)].info.train_examples
     held_out = (number(at(content, "data.validation_split")) or 0.0) / 100
     return 6.0 * macs * round(images * (1 - held_out)) * epochs
 
@@ -80,11 +80,9 @@ def _macs(model: str, data: str) -> int | None:
         return None
     problems: list[Problem] = []
     made = parse(part, about.get("params"), "", problems)
-    facts = DATASETS[data].facts
+    info = DATASETS[data].info
     return (
-        None
-        if problems or not isinstance(made, Model)
-        else made.build((facts.channels, facts.height, facts.width)).macs
+        None if problems or not isinstance(made, Model) else made.build((info.channels, info.height, info.width)).macs
     )
 
 

@@ -107,14 +107,14 @@ def _data(told: _Told) -> str:
         if known is None:
             said.append(f"The dataset is {name}.")
             continue
-        facts = known.facts
+        info = known.info
         limits = [f"{int(size):,}" for value in told.values("data.limit") if (size := number(value)) is not None]
-        used = f"{facts.train_examples:,}"
+        used = f"{info.train_examples:,}"
         if limits:
             used = f"a stratified subset of {listed(limits)} of the {used}"
         said.append(
-            f"The dataset is {facts.title}: {used} training images and {facts.test_examples:,} test images of "
-            f"{facts.height} x {facts.width} pixels in {facts.classes} classes, normalized with the mean and standard deviation "
+            f"The dataset is {info.title}: {used} training images and {info.test_examples:,} test images of "
+            f"{info.height} x {info.width} pixels in {info.classes} classes, normalized with the mean and standard deviation "
             "of the training images."
         )
     if told.is_set("data.validation_split"):

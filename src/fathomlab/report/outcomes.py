@@ -243,7 +243,7 @@ def _data(trial: TrialRecord) -> str:
 
 def _label(trial: TrialRecord, place: int) -> str:
     known = DATASETS.get(_data(trial))
-    names = known.facts.class_names if known is not None else ()
+    names = known.info.class_names if known is not None else ()
     return str(names[place]) if place < len(names) else str(place)
 
 

@@ -159,7 +159,7 @@ def _prepared(plan: Plan, todo: list[Trial], runs: Path, how: How) -> list[list[
         check_precision(requesting, how.device)
     for name in dict.fromkeys(trial.data.info.name for trial in todo):
         if datasets.DATASETS[name].layout is not None:
-            datasets.download(name)
+            datasets.download_dataset(name)
     if not how.allow_drift:
         check_drift(runs, todo, device)
     workers = worker_count(how.workers, len(todo), device)

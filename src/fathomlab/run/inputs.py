@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fathomlab import data as datasets
 from fathomlab.base.problems import UserError
-from fathomlab.data.split import limited
-from fathomlab.data.table import Split
+from fathomlab.data.split import stratified_subset
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.images import Pictures, pictures
 from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
@@ -27,11 +27,11 @@ TEACHER_BATCH = 512
 
 
 @lru_cache(maxsize=2)
-def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictures]:
+def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[DatasetArrays, Pictures]:
     """Load a dataset to the device. The last two are cached."""
     choice = json.loads(data)
     split = datasets.load(choice["name"], choice["params"])
-    return split, pictures(split, datasets.DATASETS[choice["name"]].facts, torch.device(device), dtype)
+    return split, pictures(split, datasets.DATASETS[choice["name"]].info, torch.device(device), dtype)
 
 
 def teachers_of(
@@ -45,7 +45,7 @@ def teachers_of(
     columns, logits = [], []
     rows = torch.arange(len(images.labels), device=device)
     if recipes[0].limit is not None:
-        rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
+        rows = torch.from_numpy(stratified_subset(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
     for trial, own in zip(trials, recipes, strict=True):
         assert trial.teacher is not None
         assert own.teacher is not None

@@ -255,7 +255,7 @@ class _Pack:
             "data": {
                 "name": json.loads(self.recipes[0].data)["name"],
                 "files": dict(split.files),
-                "unofficial": list(split.unofficial),
+                "unofficial": list(split.modified),
                 "notes": list(split.notes),
             },
             "started": datetime.now(UTC).isoformat(timespec="seconds"),

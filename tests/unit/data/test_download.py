@@ -1,13 +1,12 @@
-"""Downloads from a local server: fail-over, resumption, one download for many processes, clear failures."""
+"""Downloads from a local server: fail-over, one download for many processes, clear failures."""
 
-import gzip
 import hashlib
 import http.server
-import io
 import multiprocessing
+import os
+import resource
 import subprocess
 import sys
-import tarfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -18,14 +17,15 @@ import pytest
 from filelock import FileLock
 
 from fathomlab.base.problems import UserError
-from fathomlab.data import folder as folder_module
-from fathomlab.data import mirrors, mnist
-from fathomlab.data.mirrors import Refused, download_files
-from fathomlab.data.table import Facts, Layout, Pin, Remote
+from fathomlab.data import checksums, mnist
+from fathomlab.data.cache import ensure_downloaded, read_files
+from fathomlab.data.download import DownloadError, download_files
+from fathomlab.data.table import FileLayout, PinnedFile, RemoteFile
 
 CONTENT = bytes(range(256)) * 4000
-SHA = hashlib.sha256(CONTENT).hexdigest()
-PIN = Pin("toy.bin", SHA, len(CONTENT))
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PUBLISHED = PinnedFile("toy.bin", SHA256, len(CONTENT))
+download = sys.modules["fathomlab.data.download"]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +33,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     requests: ClassVar[Counter[str]] = Counter()
-    ranges: ClassVar[list[str]] = []
     over: ClassVar[threading.Event] = threading.Event()
 
     def log_message(self, format: str, *_: object) -> None:
@@ -46,16 +45,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind in ("403", "503"):
             return self.answer(int(kind), b"no")
         if kind == "redirect":
-            return self.answer(302, b"", {"Location": "ftp://127.0.0.1/toy.bin"})
+            return self.answer(302, b"", {"Location": "https://127.0.0.1:9/toy.bin"})
+        if kind == "moved":
+            return self.answer(302, b"", {"Location": "/good/toy.bin"})
         if kind == "silent":
-            self.over.wait(60)
+            self.over.wait(600)
         if kind == "drip":
             return self.drip()
         bodies = {"html": b"<html>log in</html>", "wrong": CONTENT[::-1], "long": CONTENT + b"0", "silent": b""}
-        Handler.ranges.append(self.headers.get("Range", ""))
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        if start and kind == "good":
-            return self.answer(206, CONTENT[start:])
         body = bodies.get(kind, CONTENT)
         return self.answer(200, body, {"Content-Length": str(2 * len(body))} if kind == "short" else {})
 
@@ -64,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(CONTENT)))
         self.end_headers()
-        while not self.over.wait(0.02):
+        while not self.over.wait(0.01):
             self.wfile.write(b"x")
         self.close_connection = True
 
@@ -80,14 +77,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """Its address. The counts start at zero, and no proxy is used."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "FATHOMLAB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setattr(mirrors, "CONNECT_SECONDS", 60.0)  # a busy machine may need more than two seconds
+    monkeypatch.setattr(checksums, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "SCHEME", "http")
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 60.0)  # a busy machine may need more than two seconds
+    monkeypatch.setattr(download, "READ_TIMEOUT", 60.0)
     Handler.requests.clear()
-    Handler.ranges.clear()
     Handler.over.clear()
     instance = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     instance.handle_error = lambda *_: None  # type: ignore[method-assign]
@@ -100,11 +99,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join()
 
 
-def fetch(server: str, folder: Path, *kinds: str, stall: float = 60.0) -> None:
+def fetch(server: str, folder: Path, *kinds: str) -> None:
     """Download the toy from mirrors of these kinds unless it is there."""
-    remote = Remote(PIN, tuple(f"{server}/{kind}/toy.bin" for kind in kinds))
-    path = folder / PIN.name
-    download_files([remote], folder, lambda: set() if path.exists() else {PIN.name}, "http", stall)
+    remote = RemoteFile(PUBLISHED, tuple(f"{server}/{kind}/toy.bin" for kind in kinds))
+    path = folder / PUBLISHED.name
+    download_files([remote], folder, lambda: set() if path.exists() else {PUBLISHED.name})
 
 
 @pytest.mark.parametrize("kind", ["403", "503", "html", "wrong", "long", "short", "silent", "drip", "redirect"])
@@ -113,63 +112,105 @@ def test_download_tries_the_next_mirror(
 ) -> None:
     """A mirror that is silent or drips would block until the test is over; no partial file remains."""
     if kind == "drip":
-        monkeypatch.setattr(mirrors, "CHUNK_SECONDS", 0.3)
-    for attempt in range(5):  # the limits must be short here, so a busy machine may miss them with the good mirror, too
+        monkeypatch.setattr(download, "CHUNK_BYTES", 16)
+        monkeypatch.setattr(download, "SLOW_AFTER", 0.3)
+    elif kind == "silent":
+        monkeypatch.setattr(download, "READ_TIMEOUT", 0.3)
+    for attempt in range(5):  # the limits are short here, so a busy machine may miss them with the good mirror, too
         try:
-            fetch(server, tmp_path, kind, "good", stall=0.3 if kind == "silent" else 60.0)
+            fetch(server, tmp_path / "toy", kind, "good")
             break
-        except Refused:
+        except DownloadError:
             if attempt == 4:
                 raise
     assert not Handler.over.is_set()
-    assert (tmp_path / "toy.bin").read_bytes() == CONTENT
+    assert (tmp_path / "toy" / "toy.bin").read_bytes() == CONTENT
     assert Handler.requests["good"] >= 1
     assert Handler.requests[kind] >= 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".download.lock", "toy.bin"]
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == [".download.lock", "toy.bin"]
+
+
+def test_download_uses_mirrors_in_order(server: str, tmp_path: Path) -> None:
+    """The first that works is the last that is asked. A redirect on the same scheme is followed."""
+    fetch(server, tmp_path, "moved", "403")
+    assert Handler.requests == {"moved": 1, "good": 1}
 
 
 def test_download_reports_every_mirror(server: str, tmp_path: Path) -> None:
     """One cause per mirror, and no file."""
     kinds = ("403", "wrong", "redirect", "long")
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(DownloadError) as caught:
         fetch(server, tmp_path, *kinds)
-    parts = ("403", hashlib.sha256(CONTENT[::-1]).hexdigest(), "ftp://127.0.0.1", f"{len(CONTENT):,}")
+    parts = ("403", hashlib.sha256(CONTENT[::-1]).hexdigest(), "https://127.0.0.1:9/toy.bin", f"{len(CONTENT):,}")
     for kind, part, cause in zip(kinds, parts, caught.value.causes, strict=True):
         assert f"{server}/{kind}/" in cause
         assert part in cause
-    assert not (tmp_path / "toy.bin").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [".download.lock"]
 
 
-def test_download_checks_the_published_md5(server: str, tmp_path: Path) -> None:
-    """If a pin has both hashes, both must match."""
-    remote = Remote(Pin(PIN.name, PIN.sha256, PIN.size, "0" * 32), (f"{server}/good/toy.bin",))
-    with pytest.raises(Refused, match=PIN.sha256):
-        download_files([remote], tmp_path, lambda: {PIN.name}, "http")
-    assert not (tmp_path / "toy.bin").exists()
+def test_download_prints_a_line_per_mirror(server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """On standard error, nothing else."""
+    fetch(server, tmp_path, "403", "good")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line.split()[1] for line in err.splitlines()] == [f"{server}/{kind}/toy.bin" for kind in ("403", "good")]
 
 
-def test_download_never_uses_http(server: str, tmp_path: Path) -> None:
+def test_download_never_uses_http(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only tests accept another scheme than https. No request is made."""
-    remote = Remote(PIN, (f"{server}/good/toy.bin",))
-    with pytest.raises(Refused, match=server):
-        download_files([remote], tmp_path, lambda: {PIN.name})
+    monkeypatch.undo()
+    with pytest.raises(DownloadError) as caught:
+        fetch(server, tmp_path, "good")
+    assert server in caught.value.causes[0]
     assert not Handler.requests
 
 
-def test_download_resumes_a_partial_file(server: str, tmp_path: Path) -> None:
-    """By range if the server can; a partial file with other bytes is discarded."""
-    (tmp_path / ".toy.bin.part").write_bytes(CONTENT[:700_000])
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "HTTP://x/", "data:,x"]
+)
+def test_redirects_to_other_schemes_are_rejected(target: str) -> None:
+    """Before they are followed."""
+
+    class Response:
+        is_redirect = True
+        headers: ClassVar[dict[str, str]] = {"location": target}
+
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        download._check_redirect(Response())
+    assert target in str(caught.value)
+    for allowed in ("https://localhost/y", "/y", "//localhost/y"):
+        Response.headers = {"location": allowed}
+        download._check_redirect(Response())
+
+
+def fetch_to_a_full_disk(server: str, folder: Path) -> None:
+    """Download with files limited to half of the toy."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, len(CONTENT) // 2))
+    try:
+        fetch(server, folder, "good")
+    except DownloadError as error:
+        os._exit(3 if "File too large" in error.causes[0] else 4)
+
+
+def test_download_leaves_nothing_on_a_full_disk(server: str, tmp_path: Path) -> None:
+    """The cause is reported, and the next download works."""
+    process = multiprocessing.get_context("fork").Process(target=fetch_to_a_full_disk, args=(server, tmp_path))
+    process.start()
+    process.join()
+    assert process.exitcode == 3
+    assert [path.name for path in tmp_path.iterdir()] == [".download.lock"]
     fetch(server, tmp_path, "good")
     assert (tmp_path / "toy.bin").read_bytes() == CONTENT
-    assert Handler.ranges == ["bytes=700000-"]
-    (tmp_path / "toy.bin").unlink()
-    (tmp_path / ".toy.bin.part").write_bytes(b"x" * 700_000)
+
+
+def test_download_removes_partial_files(server: str, tmp_path: Path) -> None:
+    """What a killed process has left neither counts nor stays."""
+    (tmp_path / ".download").mkdir()
+    (tmp_path / ".download" / "tmp123").write_bytes(CONTENT[:700_000])
+    (tmp_path / ".download" / "toy.bin").write_bytes(CONTENT[:700_000])
     fetch(server, tmp_path, "good")
     assert (tmp_path / "toy.bin").read_bytes() == CONTENT
-    (tmp_path / "toy.bin").unlink()
-    (tmp_path / ".toy.bin.part").write_bytes(CONTENT[:700_000])
-    fetch(server, tmp_path, "no-ranges")
-    assert (tmp_path / "toy.bin").read_bytes() == CONTENT
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".download.lock", "toy.bin"]
 
 
 def test_eight_processes_download_once(server: str, tmp_path: Path) -> None:
@@ -210,40 +251,16 @@ def test_a_killed_process_releases_the_lock(server: str, tmp_path: Path) -> None
     assert Handler.requests == {"good": 1}
 
 
-def test_manually_installed_archives_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The archive of the manual steps, in the data folder."""
-    monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        info = tarfile.TarInfo("set/toy.bin")
-        info.size = len(CONTENT)
-        tar.addfile(info, io.BytesIO(CONTENT))
-    packed = gzip.compress(buffer.getvalue(), mtime=0)
-    archive = Pin("toy.tar.gz", hashlib.sha256(packed).hexdigest(), len(packed))
-    layout = Layout(("toy",), ((PIN,),), (Remote(archive, ("https://localhost/x",), (("set/toy.bin", PIN),)),))
-    facts = Facts("toy", "Toy", 1, 2, 2, 2, ("a", "b"), 1, 1, (0.5,), (0.5,), "here", "none")
-    with pytest.raises(UserError, match=r"toy\.tar\.gz") as caught:
-        folder_module.read_files(facts, layout, tmp_path)
-    assert caught.value.code == "download-failed"
-    (tmp_path / "toy.tar.gz").write_bytes(packed)
-    contents = folder_module.read_files(facts, layout, tmp_path)
-    assert contents.verified[0].data == CONTENT
-    assert contents.unofficial == ()
-
-
-def test_download_replaces_corrupted_files(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_replaces_corrupted_files(server: str, tmp_path: Path) -> None:
     """The command of the error message downloads the file again."""
-    monkeypatch.delenv("FATHOMLAB_OFFLINE", raising=False)
-    real: Any = download_files
-    monkeypatch.setattr(folder_module, "download_files", lambda *arguments: real(*arguments, "http"))
-    layout = Layout(("toy",), ((PIN,),), (Remote(PIN, (f"{server}/good/toy.bin",)),))
+    layout = FileLayout(("toy",), ((PUBLISHED,),), (RemoteFile(PUBLISHED, (f"{server}/good/toy.bin",)),))
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "toy.bin").write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(UserError, match="fathomlab data download mnist") as caught:
-        folder_module.read_files(mnist.FACTS, layout, tmp_path)
+        read_files(mnist.INFO, layout, tmp_path)
     assert caught.value.code == "checksum-mismatch"
-    folder_module.obtain(mnist.FACTS, layout, tmp_path)
-    assert folder_module.read_files(mnist.FACTS, layout, tmp_path).verified[0].data == CONTENT
+    ensure_downloaded(mnist.INFO, layout, tmp_path)
+    assert read_files(mnist.INFO, layout, tmp_path).files[0].data == CONTENT
 
 
 def test_download_does_not_wait_for_silent_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,9 +272,10 @@ def test_download_does_not_wait_for_silent_hosts(tmp_path: Path, monkeypatch: py
         raise OSError
 
     monkeypatch.delenv("FATHOMLAB_OFFLINE", raising=False)
-    monkeypatch.setattr(mirrors.urllib.request, "getproxies", dict)
-    monkeypatch.setattr(mirrors.socket, "create_connection", never)
-    monkeypatch.setattr(mirrors, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    monkeypatch.setattr("socket.create_connection", never)
+    monkeypatch.setattr("pooch.retrieve", lambda *_, **__: pytest.fail("connected"))
+    monkeypatch.setattr(download, "CONNECT_TIMEOUT", 0.2)
     with pytest.raises(UserError) as caught:
         mnist.Mnist().load(tmp_path)
     over.set()
@@ -266,19 +284,11 @@ def test_download_does_not_wait_for_silent_hosts(tmp_path: Path, monkeypatch: py
         assert part in str(caught.value)
 
 
-def test_offline_makes_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
-    monkeypatch.setattr(mirrors.socket, "create_connection", lambda *_: pytest.fail("tried"))
-    with pytest.raises(UserError, match="FATHOMLAB_OFFLINE") as caught:
-        mnist.Mnist().load(tmp_path)
-    assert caught.value.code == "download-failed"
-
-
-def test_download_module_needs_no_posix_calls() -> None:
-    """The data layer imports on a system without fcntl, pwd, and resource."""
+def test_data_layer_needs_no_posix_calls() -> None:
+    """It imports on a system without fcntl, pwd, and resource."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['fcntl', 'pwd', 'grp', 'resource']));"
-        "import filelock, fathomlab.data.importing, fathomlab.cli.data"
+        "import filelock, fathomlab.data.importer, fathomlab.cli.data"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import pytest
 
 from fathomlab.base.problems import UserError
 from fathomlab.data import cifar100, idx, import_folder, recognize
-from fathomlab.data.verify import vouch
+from fathomlab.data.checksums import trust_checksums
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
 LABELS = [3, 1, 4, 1, 5, 9]
@@ -22,9 +22,9 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def vouch_all(folder: Path) -> None:
+def trust_all(folder: Path) -> None:
     """A SHA256SUMS for every file in the folder."""
-    vouch(folder, {path.name: sha256(path) for path in folder.iterdir() if path.is_file()})
+    trust_checksums(folder, {path.name: sha256(path) for path in folder.iterdir() if path.is_file()})
 
 
 @pytest.mark.parametrize(("folder", "name"), [("MNIST/raw", "mnist"), ("FashionMNIST/raw", "fashion-mnist")])
@@ -36,7 +36,7 @@ def test_import_accepts_listed_idx_files(tmp_path: Path, folder: str, name: str,
     data = idx.header((6, 2, 2)) + bytes(range(24))
     for stem in idx.NAMES:
         (source / (stem + suffix)).write_bytes(gzip.compress(data) if suffix else data)
-    vouch_all(source)
+    trust_all(source)
     report = import_folder(tmp_path / "data", tmp_path / "out")
     assert [(file.name, file.file, file.official) for file in report.files] == [
         (name, stem + suffix, False) for stem in sorted(idx.NAMES)
@@ -55,7 +55,7 @@ def test_import_requires_sums_for_other_batches(tmp_path: Path) -> None:
         import_folder(tmp_path, tmp_path / "out")
     assert caught.value.code == "checksum-mismatch"
     assert not (tmp_path / "out").exists()
-    vouch_all(folder)
+    trust_all(folder)
     assert [file.official for file in import_folder(folder, tmp_path / "out").files] == [False]
     written = tmp_path / "out" / "cifar-10-batches-bin" / "test_batch.bin"
     assert f"{sha256(written)}  test_batch.bin" in (written.parent / "SHA256SUMS").read_text()
@@ -65,8 +65,8 @@ def test_import_trusts_the_md5_of_cifar100(tmp_path: Path, monkeypatch: pytest.M
     """Two label bytes per row, coarse and fine, under any name."""
     data = pickle.dumps({b"coarse_labels": LABELS, b"fine_labels": [90 + label for label in LABELS], b"data": PIXELS})
     (tmp_path / "anything").write_bytes(data)
-    pieces = tuple((replace(piece[0], size=6 * 3074),) for piece in cifar100.LAYOUT.pieces)
-    monkeypatch.setattr(cifar100, "LAYOUT", replace(cifar100.LAYOUT, pieces=pieces))
+    files = tuple((replace(spellings[0], size=6 * 3074),) for spellings in cifar100.LAYOUT.files)
+    monkeypatch.setattr(cifar100, "LAYOUT", replace(cifar100.LAYOUT, files=files))
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     monkeypatch.setattr(recognize, "CIFAR100_MD5", {"train": "", "test": digest})
     report = import_folder(tmp_path, tmp_path / "out")
