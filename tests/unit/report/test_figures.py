@@ -8,6 +8,7 @@ import zlib
 from urllib.parse import unquote
 
 import pytest
+from fathomlab.report.study import word
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.report.curves import thinned
@@ -15,7 +16,6 @@ from fathomlab.report.figures import slimmed
 from fathomlab.report.grids import spread
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.pixels import color, picture
-from fathomlab.report.study import word
 from fathomlab.report.tables import table
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fathomlab.report.study import Study, study
 
 from fathomlab.report.cost import cost_table, operations, reused, total_time
 from fathomlab.report.distillation import distillation_sentence, distillation_table, gap_closed
 from fathomlab.report.methods import methods
 from fathomlab.report.outcomes import calibration_figures, calibration_table, collapses, histogram_figures
 from fathomlab.report.provenance import resumed
-from fathomlab.report.study import Study, study
 from fathomlab.store.reading import Store
 
 

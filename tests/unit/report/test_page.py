@@ -16,12 +16,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from fathomlab.report.study import study
 
 from fathomlab.analysis.compare import summary
 from fathomlab.base.problems import UserError
 from fathomlab.report.answers import answers
 from fathomlab.report.page import question, write_index, write_report
-from fathomlab.report.study import study
 from fathomlab.store.reading import Store
 
 EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")
