@@ -125,17 +125,17 @@ def test_the_sign_flip_test_errs_as_exactly_as_it_can(runs: int):
 
 
 @slowly(2000, 20_000)
-def test_tost_errs_in_five_per_cent(made: SimpleNamespace, runs: int):
+def test_tost_errs_in_five_per_cent(build: SimpleNamespace, runs: int):
     """The true effect is exactly what matters; where it is nothing, equivalence is found."""
     rng = drawn()
-    border, nothing = (
-        [made.judge(row, expect="equal", matters=0.01) for row in rng.normal(mean, 0.01, (count, 12)).tolist()]
+    at_threshold, without_effect = (
+        [build.judge(row, expect="equal", matters=0.01) for row in rng.normal(mean, 0.01, (count, 12)).tolist()]
         for mean, count in ((0.01, runs), (0.0, 300))
     )
-    share = np.mean([found["p"] <= 0.05 for found in border])
+    share = np.mean([verdict.tests.p <= 0.05 for verdict in at_threshold])
     assert near(share, 0.05, runs)
-    assert share == np.mean([found["verdict"] == "supported" for found in border])
-    assert np.mean([found["verdict"] == "supported" for found in nothing]) > 0.85
+    assert share == np.mean([verdict.decision == "supported" for verdict in at_threshold])
+    assert np.mean([verdict.decision == "supported" for verdict in without_effect]) > 0.85
 
 
 def family(rows: np.ndarray, wrong: Sequence[int]) -> float:

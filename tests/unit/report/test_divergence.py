@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from fathomlab.report.study import Study, exclusions, study
 
+from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.answers import answers
 from fathomlab.report.cost import cost_table
 from fathomlab.report.curves import curve_figures, curve_note

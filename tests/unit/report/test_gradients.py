@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from fathomlab.report.study import Study, study
 
+from fathomlab.analysis.study import Study, study
 from fathomlab.report.grids import difference
 from fathomlab.report.heatmaps import gradient_figures, probe_cost
 from fathomlab.report.probes import probe_figures
