@@ -6,9 +6,8 @@ Everything that leaves the analysis as JSON is made here. The keys are a public 
 from collections.abc import Sequence
 from typing import Any
 
-from fathomlab.analysis.audit import Audit
-from fathomlab.analysis.audit import summarize as summarize_audit
-from fathomlab.analysis.compare import Difference, Summary, summarize
+from fathomlab.analysis.audit import Audit, summarize
+from fathomlab.analysis.compare import Difference, Summary, summarize_study
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
@@ -21,7 +20,7 @@ FORMAT = 1
 def verdict_json(verdict: Verdict) -> JsonObject:
     """A verdict with its sentences. `decided_at` is the two-sided level (%) of the decision."""
     contrast, tests, advice = verdict.contrast, verdict.tests, verdict.advice
-    claim, effect, text = contrast.claim, verdict.effect, finding(verdict)
+    claim, effect, text = verdict.claim, verdict.effect, finding(verdict)
     return {
         "name": claim.name,
         "kind": claim.kind,
@@ -71,7 +70,7 @@ def audit_json(audit: Audit) -> JsonObject:
         }
         for item in audit.findings
     ]
-    return {"name": audit.claim, "levels": list(audit.levels), "rows": rows, "summary": summarize_audit(audit)}
+    return {"name": audit.claim, "levels": list(audit.levels), "rows": rows, "summary": summarize(audit)}
 
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
@@ -84,7 +83,7 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "headline": experiment.headline,
         "seeds": list(experiment.seeds),
         "claims_hash": experiment.claims_hash,
-        "conditions": to_plain(summarize(study, verdicts))["conditions"],
+        "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
     }
 

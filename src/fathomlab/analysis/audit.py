@@ -197,9 +197,9 @@ def _ignores(model: Any, name: str, value: Any) -> bool:
     return isinstance(options, component) and name in dict(options.ignored())
 
 
-def _touches(factor: str, *words: str) -> bool:
+def _touches(factor: str, *names: str) -> bool:
     """Whether a factor is, or belongs to, one of these."""
-    return bool(set(_sectioned(factor).split(".")) & set(words))
+    return bool(set(_sectioned(factor).split(".")) & set(names))
 
 
 def _sectioned(factor: str) -> str:

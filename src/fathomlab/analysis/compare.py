@@ -71,10 +71,10 @@ class Difference:
     state: State
 
 
-def summarize(study: Study, verdicts: Sequence[Verdict]) -> Summary:
+def summarize_study(study: Study, verdicts: Sequence[Verdict]) -> Summary:
     """The numbers of an experiment and of the verdicts on its claims. Diverged trials have no metrics; they are counted."""
     claims = [
-        ClaimSummary(verdict.name, verdict.decision, verdict.effect.mean if verdict.effect else None)
+        ClaimSummary(verdict.claim.name, verdict.decision, verdict.effect.mean if verdict.effect else None)
         for verdict in verdicts
     ]
     return Summary(tuple(_condition(condition) for condition in study.conditions), tuple(claims))

@@ -50,9 +50,9 @@ class ClaimEvidence:
     @property
     def distance(self) -> float:
         """From the effect to the nearest threshold of a decision."""
-        claim, mean = self.contrast.claim, self.effect.mean if self.effect else 0.0
         if self.effect is None:
             return 0.0
+        claim, mean = self.contrast.claim, self.effect.mean
         if claim.expect == "equal":
             return abs(claim.matters - abs(mean))
         return abs(mean + claim.matters if claim.expect == "less" else mean - claim.matters)

@@ -1,12 +1,14 @@
 """Trials as rows and columns, for `list`, `show`, and data frames."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fathomlab.analysis.study import Study
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import dotted
 from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
+
+if TYPE_CHECKING:
+    from fathomlab.analysis.study import Study  # imports NumPy, which `list` does not need
 
 Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
@@ -45,7 +47,7 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
     }
 
 
-def columns(studies: Iterable[Study]) -> dict[str, list[Any]]:
+def columns(studies: Iterable["Study"]) -> dict[str, list[Any]]:
     """Plain columns over experiments, one row per trial and condition."""
     rows: list[JsonObject] = []
     for study in studies:

@@ -11,6 +11,7 @@ from fathomlab.analysis.significance import ONE_SIDED, SignFlip, correlation, ho
 from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP, Interval, bootstrap_interval, wilson_interval
 from fathomlab.analysis.study import Study
 from fathomlab.base.problems import ConfigError
+from fathomlab.config.schema import Claim
 
 Decision = Literal["supported", "refuted", "undecided"]
 
@@ -94,9 +95,9 @@ class Verdict:
     exploratory: bool = False
 
     @property
-    def name(self) -> str:
-        """The claim in one sentence."""
-        return self.contrast.claim.name
+    def claim(self) -> Claim:
+        """The claim that it judges."""
+        return self.contrast.claim
 
     @property
     def n(self) -> int:

@@ -23,7 +23,7 @@ METRICS = {
 
 def sentence(verdict: Verdict) -> str:
     """The claim and its finding."""
-    return f"{verdict.name}: {finding(verdict)}"
+    return f"{verdict.claim.name}: {finding(verdict)}"
 
 
 def finding(verdict: Verdict) -> str:
@@ -63,7 +63,7 @@ def notes(verdict: Verdict) -> list[str]:
 
 def details(verdict: Verdict) -> list[str]:
     """The statistics behind a verdict, one sentence each."""
-    contrast, tests, claim = verdict.contrast, verdict.tests, verdict.contrast.claim
+    contrast, tests, claim = verdict.contrast, verdict.tests, verdict.claim
     if verdict.effect is None or verdict.effect.low is None:
         return []
     texts = []
@@ -168,7 +168,7 @@ def _explain(verdict: Verdict, effect: Interval) -> str:
     """Why the measured effect gives this verdict; `""` if there is nothing to add."""
     assert effect.low is not None
     assert effect.high is not None
-    claim, decision = verdict.contrast.claim, verdict.decision
+    claim, decision = verdict.claim, verdict.decision
     excludes_zero = effect.low > 0 or effect.high < 0
     sign = -1.0 if claim.expect == "less" else 1.0
     matters = size(claim, claim.matters)
@@ -239,7 +239,7 @@ def _check_sentences(verdict: Verdict) -> list[str]:
         needed = seeds_for_check(claims)
         return [f"Too few seeds for the distribution-free check (sign-flip test): {needed} are needed, there are {n}."]
     text = f"Distribution-free check (sign-flip test): p = {flips.p:.2g}"
-    if verdict.decision != "undecided" and flips.p > 0.05 and verdict.contrast.claim.matters == 0:
+    if verdict.decision != "undecided" and flips.p > 0.05 and verdict.claim.matters == 0:
         return [f"{text}. It disagrees: a single seed may drive this result."]
     return [f"{text}."]
 

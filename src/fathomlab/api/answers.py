@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from fathomlab.analysis.as_json import read_summary
-from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summarize
+from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summarize_study
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.planning import find_experiment
@@ -53,7 +53,7 @@ def _summary(root: Path, name: str) -> Summary:
     if not path.is_file() or path.suffix in (".yaml", ".yml"):
         store = Store(root)
         experiment = study(store, store.experiment(find_experiment(store, name)))
-        return summarize(experiment, judge(experiment))
+        return summarize_study(experiment, judge(experiment))
     parser = _Embedded()
     try:
         parser.feed(path.read_text(encoding="utf-8"))

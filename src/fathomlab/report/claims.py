@@ -52,8 +52,8 @@ def card(verdict: Verdict, audit: Audit) -> Card:
     return Card(
         kind=verdict.decision,
         meaning=MEANINGS[verdict.decision],
-        title=verdict.name or text,
-        text=text if verdict.name else "",
+        title=verdict.claim.name or text,
+        text=text if verdict.claim.name else "",
         details=(*wording.details(verdict), *wording.notes(verdict)),
         audit=summarize(audit) if audit.findings else "",
         confounded=bool(audit.unexpected),
@@ -97,11 +97,11 @@ def claims_table(verdicts: Sequence[Verdict]) -> Table:
 
 def claims_note(verdicts: Sequence[Verdict]) -> str:
     """What the marks of the dot plots are; mentions only what there is."""
-    means = [verdict for verdict in verdicts if verdict.contrast.claim.kind != "success"]
+    means = [verdict for verdict in verdicts if verdict.claim.kind != "success"]
     texts = ["Each dot is one seed."]
     if any(verdict.effect is not None and verdict.effect.low is not None for verdict in means):
         texts.append("Bar: 95% confidence interval of the mean.")
-    if any(verdict.contrast.claim.matters for verdict in means):
+    if any(verdict.claim.matters for verdict in means):
         texts.append("Dashed: smallest effect that matters.")
     if len(means) < len(verdicts):
         texts.append("Success rates: dashed is the threshold of a success.")
@@ -112,7 +112,7 @@ def success_table(verdicts: Sequence[Verdict]) -> Table | None:
     """Success rates with their 95% Wilson intervals; None without success claims."""
     rows = [
         [
-            verdict.name,
+            verdict.claim.name,
             side.level,
             str(side.successes),
             str(side.n),
@@ -134,7 +134,7 @@ def images_table(verdicts: Sequence[Verdict]) -> Table | None:
             continue
         excluded = f" ({len(images.excluded)} excluded)" if images.excluded else ""
         tests = [(f"all {images.seeds}{excluded}", images), *((f"seed {seed.seed}", seed) for seed in images.each)]
-        rows += [[verdict.name, seeds, str(test.b), str(test.c), _p(test.p)] for seeds, test in tests]
+        rows += [[verdict.claim.name, seeds, str(test.b), str(test.c), _p(test.p)] for seeds, test in tests]
     columns = ["claim", "seeds", "correct only at the first level", "correct only at the second level", "p, two-sided"]
     return table("mcnemar", columns, rows, texts=2) if rows else None
 
@@ -145,10 +145,10 @@ def scale(claim: Claim) -> float:
 
 
 def _row(verdict: Verdict) -> list[str]:
-    claim, effect, tests, factor = verdict.contrast.claim, verdict.effect, verdict.tests, scale(verdict.contrast.claim)
+    claim, effect, tests, factor = verdict.claim, verdict.effect, verdict.tests, scale(verdict.claim)
     flips = tests.sign_flip
     ends = (effect.mean, effect.low, effect.high) if effect else (None, None, None)
-    row = [verdict.name, contrast_text(claim), verdict.decision, *(_scaled(end, factor) for end in ends)]
+    row = [verdict.claim.name, contrast_text(claim), verdict.decision, *(_scaled(end, factor) for end in ends)]
     row += [wording.unit(claim), f"{EXPECTED[claim.expect]} {_scaled(claim.matters, factor)}"]
     row += [_p(p) for p in (tests.p, tests.p_holm, flips.p if flips else None, flips.floor if flips else None)]
     row += [_scaled(verdict.advice.detectable, factor), str(verdict.n)]

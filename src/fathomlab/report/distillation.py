@@ -38,10 +38,10 @@ def distillation_table(study: Study) -> Table | None:
 
 def distillation_sentence(study: Study) -> str:
     """The result of the student with the largest mean gain; "" if none finished."""
-    known = [(effect, effect.interval) for effect in distillation_gains(study) if effect.interval is not None]
-    if not known:
+    gains = [(effect, effect.interval) for effect in distillation_gains(study) if effect.interval is not None]
+    if not gains:
         return ""
-    effect, gain = max(known, key=lambda pair: pair[1].mean)
+    effect, gain = max(gains, key=lambda pair: pair[1].mean)
     seeds = f"95% interval {span(gain)}, {count(gain.n, 'seed')}" if gain.low is not None else "1 seed"
     pairs = f"; {count(effect.lost, 'pair')} excluded: {effect.excluded}" if effect.excluded else ""
     text = (
@@ -49,8 +49,8 @@ def distillation_sentence(study: Study) -> str:
     )
     closed = gap_closed(study, effect.second)
     sentences = [f"{text}, which closes {plain(closed, 0)}% of the gap to the teacher." if closed else f"{text}."]
-    if len(known) > 1:
-        sentences.append(f"It was selected as the best of {len(known)}, so the true gain is probably smaller.")
+    if len(gains) > 1:
+        sentences.append(f"It was selected as the best of {len(gains)}, so the true gain is probably smaller.")
     if closed is None and teacher_warnings(study):
         sentences.append('The teacher does not beat the baseline, so "gap closed" is undefined.')
     return " ".join(sentences)
@@ -132,8 +132,8 @@ def _options(condition: Condition) -> list[str]:
 
 def _shown(condition: Condition, key: str) -> Interval | None:
     values = [number(trial.outcome.get(key)) for _, trial in condition.trials if trial.status == "finished"]
-    known = [100 * value for value in values if value is not None]
-    return bounded(mean_interval(known)) if known else None
+    percentages = [100 * value for value in values if value is not None]
+    return bounded(mean_interval(percentages)) if percentages else None
 
 
 def _ends(interval: Interval | None) -> list[str]:

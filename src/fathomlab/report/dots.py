@@ -19,10 +19,10 @@ PADDED = {"left": 14, "right": 10, "top": 3, "bottom": 3}  # fonts differ in wid
 
 def claim_figure(number: int, verdict: Verdict) -> Figure | None:
     """The dot plot of one verdict; None if no seed has a value."""
-    claim, pairs = verdict.contrast.claim, verdict.contrast.pairs
+    claim, pairs = verdict.claim, verdict.contrast.pairs
     if not pairs:
         return None
-    name, title = f"claim-{number}", verdict.name
+    name, title = f"claim-{number}", verdict.claim.name
     diverged = any(pair.diverged for pair in pairs)
     success = claim.kind == "success"
     if success:
@@ -49,7 +49,7 @@ def claim_figure(number: int, verdict: Verdict) -> Figure | None:
 
 
 def _differences(verdict: Verdict) -> dict[str, Any]:
-    claim, effect, pairs = verdict.contrast.claim, verdict.effect, verdict.contrast.pairs
+    claim, effect, pairs = verdict.claim, verdict.effect, verdict.contrast.pairs
     factor = scale(claim)
     named = len(pairs) <= MOST_NAMED
     step = 1 if named else MOST_NAMED / len(pairs)
@@ -89,7 +89,7 @@ def _differences(verdict: Verdict) -> dict[str, Any]:
 
 def _levels(verdict: Verdict) -> dict[str, Any]:
     """A row per level: a success is a seed above the threshold. A diverged seed is drawn at 0."""
-    levels, threshold = [side.level for side in verdict.success], verdict.contrast.claim.threshold
+    levels, threshold = [side.level for side in verdict.success], verdict.claim.threshold
     points = [
         {"x": 100 * (value or 0.0), "y": index, "d": value is None}
         for index in range(len(levels))
@@ -150,7 +150,7 @@ def _texts(labels: list[dict[str, Any]], y: dict[str, Any]) -> dict[str, Any]:
 
 
 def _table(name: str, verdict: Verdict) -> Table:
-    claim, pairs = verdict.contrast.claim, verdict.contrast.pairs
+    claim, pairs = verdict.claim, verdict.contrast.pairs
     metric, measure = ("accuracy", "%") if claim.in_points else ("loss", "nats")
     columns = ["seed", f"first level: {metric} ({measure})", f"second level: {metric} ({measure})"]
     columns += [f"difference ({unit(claim)})", "diverged"]

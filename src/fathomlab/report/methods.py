@@ -209,7 +209,7 @@ def _statistics(study: Study, verdicts: Sequence[Verdict]) -> str:
     were, each = ("was", "It") if len(verdicts) == 1 else ("were", "Each claim")
     declared = f"{capital(count(len(verdicts), 'claim'))} {were} declared {late} the first trial"
     declared += ", so the verdicts are exploratory." if study.experiment.claims_late else "."
-    kinds = {verdict.contrast.claim.kind for verdict in verdicts}
+    kinds = {verdict.claim.kind for verdict in verdicts}
     tests = [
         text
         for kind, text in (
@@ -230,7 +230,7 @@ def _statistics(study: Study, verdicts: Sequence[Verdict]) -> str:
         checks = "Bootstrap intervals and an exact sign-flip test serve" if boot else "An exact sign-flip test serves"
         checks = f" {checks} as robustness check{'s' * boot}."
     corrected = ", Holm-corrected" if len(verdicts) > 1 else ""
-    equal = [verdict.contrast.claim.expect == "equal" for verdict in verdicts]
+    equal = [verdict.claim.expect == "equal" for verdict in verdicts]
     sides, alpha = ("with two one-sided tests", 0.05) if all(equal) else ("one-sided", 0.025)
     tested = f"{each} was tested {sides} against its smallest effect of interest ({listed(tests)}; alpha = {alpha}{corrected})."
     tested += " Claims of no difference used two one-sided tests (alpha = 0.05)." * (any(equal) and not all(equal))

@@ -25,7 +25,7 @@ Context = dict[str, Any]  # of a template
 def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Context:
     """The context of the template. The page omits sections without content."""
     tally, failures = trials.count_by_status(study), trials.failures(study)
-    known = [panel for panel in effect_panels(study) if panel.known]
+    panels = [panel for panel in effect_panels(study) if panel.known]
     return {
         "experiment": study.experiment,
         "tally": tally,
@@ -43,11 +43,11 @@ def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit])
         "curve_note": curve_note(study),
         "accuracy": accuracy_figures(study) if any(c.outcomes(study.metric) for c in study.conditions) else [],
         "accuracy_note": accuracy_note(study),
-        "effects": [figure for panel in known if panel.name != "gain" for figure in effect_figures(panel)],
+        "effects": [figure for panel in panels if panel.name != "gain" for figure in effect_figures(panel)],
         **_gradients(study),
         "probes": probe_figures(study),
         "distillation": distillation.distillation_table(study),
-        "gains": [figure for panel in known if panel.name == "gain" for figure in effect_figures(panel)],
+        "gains": [figure for panel in panels if panel.name == "gain" for figure in effect_figures(panel)],
         "gain_sentence": distillation.distillation_sentence(study),
         **_outcomes(study),
         "audits": audit_tables(audits),

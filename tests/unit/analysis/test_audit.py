@@ -9,8 +9,7 @@ import pytest
 from fathomlab.analysis.as_json import audit_json, differences_json, read_summary, summary_json
 from fathomlab.analysis.audit import Audit, Finding, summarize
 from fathomlab.analysis.audit import audit as audit_claims
-from fathomlab.analysis.compare import Summary, diff_summaries, format_diff
-from fathomlab.analysis.compare import summarize as summarize_numbers
+from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
 
@@ -198,7 +197,7 @@ def residual_study(
 def numbers(build: SimpleNamespace, residual: list[Any], claims: list[Any] | None = None) -> Summary:
     """The summary of residual and plain networks."""
     value = residual_study(build, residual, claims)
-    return summarize_numbers(value, judge(value))
+    return summarize_study(value, judge(value))
 
 
 def test_summary_json_has_means_with_intervals(build: SimpleNamespace):
@@ -214,7 +213,7 @@ def test_summary_json_has_means_with_intervals(build: SimpleNamespace):
     assert (metric["mean"], metric["n"]) == (pytest.approx(0.61), 2)
     assert metric["high"] == pytest.approx(0.61 + 12.7062 * 0.01)
     assert result["verdicts"][0]["n"] == 3
-    assert read_summary(result) == summarize_numbers(value, judge(value))
+    assert read_summary(result) == summarize_study(value, judge(value))
 
 
 @pytest.mark.parametrize("value", [[], {}, {"conditions": [{}]}, {"conditions": [{"label": 1}]}])
