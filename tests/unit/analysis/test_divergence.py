@@ -43,7 +43,10 @@ def test_equality_is_not_supported_by_finished_seeds_only(build: SimpleNamespace
     assert judged(build, [0.9] * 20, second[1:], expect="equal", matters=0.02).decision == "supported"
     verdict = judged(build, [0.9] * 21, second, expect="equal", matters=0.2)
     assert (verdict.decision, verdict.tests.p, verdict.advice.more_seeds) == ("undecided", 1.0, None)
-    assert judged(build, [0.9] * 20, ["diverged"] * 12 + [0.9] * 8, expect="equal", matters=0.02).decision == "refuted"
+    assert "more seed" not in finding(verdict)
+    refuted = judged(build, [0.9] * 20, ["diverged"] * 12 + [0.9] * 8, expect="equal", matters=0.02)
+    assert refuted.decision == "refuted"
+    assert "larger than the 2.00 points" in finding(refuted)
 
 
 def test_equality_with_a_reference_is_not_supported(build: SimpleNamespace):

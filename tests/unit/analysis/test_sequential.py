@@ -124,6 +124,14 @@ def test_plan_extension_returns_seeds_to_add(verdicts: list[Verdict], n: int, lo
     assert extension.reason
 
 
+def test_plan_extension_stops_if_all_claims_are_decided():
+    """A refuted claim is decided, too; an open claim that no number of seeds decides is not."""
+    decided = plan_extension([undecided(None, "supported"), undecided(None, "refuted")], 6, [Look(6, 30)], 30)
+    open_claim = plan_extension([undecided(None)], 6, [Look(6, 30)], 30)
+    assert (decided.seeds, open_claim.seeds) == (0, 0)
+    assert ["undecided" in step.reason for step in (decided, open_claim)] == [False, True]
+
+
 def extended(build: SimpleNamespace, values: np.ndarray, first: int, budget: int) -> tuple[str, int, int]:
     """The verdict, seeds and looks when an experiment with these differences is extended until it is decided."""
     n, looks = first, []
