@@ -15,6 +15,7 @@ from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.schedules import Constant
 from fathomlab.engine.step import step
 from fathomlab.engine.training import Training
+from fathomlab.losses.cross_entropy import CrossEntropy
 
 CPU = torch.device("cpu")
 
@@ -34,7 +35,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
             batch_size=BATCH,
             lr=RATE,
             precision=chosen,
-            label_smoothing=0.0,
+            loss=CrossEntropy(),
             gradient_clip=None,
             augment=(),
             validation_split=1.0,

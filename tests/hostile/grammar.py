@@ -9,7 +9,8 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from fathomlab.base.catalog import Bound, OneOf
+from annotated_types import Interval
+
 from fathomlab.config.schema import Claim, DataOptions, ExperimentFile, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS
 from fathomlab.engine import optim, schedules
@@ -110,20 +111,18 @@ class Grammar:
     def bounded(self, base: Any, *rules: Any) -> Any:
         """A value inside its bounds, now and then just beside them."""
         for rule in rules:
-            if isinstance(rule, OneOf):
-                return self.chance.choice(rule.names)
-            if isinstance(rule, Bound):
+            if isinstance(rule, Interval):
                 return self.near(base, rule)
         return self.value(base)
 
-    def near(self, base: Any, rule: Bound) -> Any:
-        low = next((limit for limit in (rule.least, rule.above) if limit is not None), None)
-        high = next((limit for limit in (rule.most, rule.below) if limit is not None), None)
+    def near(self, base: Any, rule: Interval) -> Any:
+        low = next((limit for limit in (rule.ge, rule.gt) if limit is not None), None)
+        high = next((limit for limit in (rule.le, rule.lt) if limit is not None), None)
         step = 1 if base is int else 1e-3
-        start = (low or 0) + (step if rule.above is not None else 0)
+        start = (low or 0) + (step if rule.gt is not None else 0)
         inside = [start, start + step, start + 2 * step]
         if high is not None and high <= LARGEST_LIST:
-            inside.append(high - (step if rule.below is not None else 0))
+            inside.append(high - (step if rule.lt is not None else 0))
         beside = [limit + sign * step for limit, sign in ((low, -1), (high, 1)) if limit is not None]
         return self.chance.choice(beside if beside and self.chance.random() < self.wild else inside)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import pytest
+from annotated_types import Interval
 
 import fathomlab
-from fathomlab.base.catalog import Bound
 from fathomlab.config.schema import (
     Claim,
     DataOptions,
@@ -123,13 +123,13 @@ def kinds(hint: Any) -> set[Any]:
     return {origin or hint}
 
 
-def bounds(hint: Any) -> list[tuple[Any, Bound]]:
+def bounds(hint: Any) -> list[tuple[Any, Interval]]:
     """The bounds of a number."""
     if get_origin(hint) in (Union, types.UnionType):
         return [pair for choice in get_args(hint) for pair in bounds(choice)]
     if get_origin(hint) is not typing.Annotated:
         return []
-    return [(get_args(hint)[0], rule) for rule in get_args(hint)[1:] if isinstance(rule, Bound)]
+    return [(get_args(hint)[0], rule) for rule in get_args(hint)[1:] if isinstance(rule, Interval)]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_bounds_are_named(told: Any, option: Option):
     takes = kinds(option.hint)
     for base, rule in bounds(option.hint):
         step = 1 if base is int else 1e-3
-        beside = [(rule.least, -step), (rule.most, step), (rule.above, 0), (rule.below, 0)]
+        beside = [(rule.ge, -step), (rule.le, step), (rule.gt, 0), (rule.lt, 0)]
         for limit, change in beside:
             if limit is not None and not (base is int and limit >= 2**53):
                 value = repr(float(limit + change)) if base is float else str(int(limit + change))

@@ -6,9 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.study import Study
-from fathomlab.base.catalog import check_options
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import dotted, level_text
+from fathomlab.base.options import parse
 from fathomlab.base.problems import ConfigError
 from fathomlab.config.schema import Claim
 from fathomlab.models import MODELS
@@ -193,7 +193,7 @@ def _ignores(model: Any, name: str, value: Any) -> bool:
     component = MODELS.get(str(model.get("type"))) if isinstance(model, Mapping) else None
     if component is None:
         return False
-    options = check_options(component, {**model.get("params", {}), name: value}, "", [])
+    options = parse(component, {**model.get("params", {}), name: value}, "", [])
     return isinstance(options, component) and name in dict(options.ignored())
 
 

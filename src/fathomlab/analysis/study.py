@@ -8,8 +8,8 @@ from typing import Any
 
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
 from fathomlab.analysis.sequential import Look
-from fathomlab.base.catalog import check
 from fathomlab.base.labels import Levels, format_factor_level, last_part
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.config.schema import Claim
 from fathomlab.store.reading import Store
@@ -189,7 +189,7 @@ def _study(
     experiment: ExperimentRecord, read: Callable[[str], TrialRecord], experiments: Callable[[], list[ExperimentRecord]]
 ) -> Study:
     problems: list[Problem] = []
-    claims = check(tuple[Claim, ...], list(experiment.claims), "claims", problems)
+    claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
     conditions = _named([_condition(read, record) for record in experiment.conditions])
     planned: tuple[Look, ...] = ()
     try:

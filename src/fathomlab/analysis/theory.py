@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
 
-from fathomlab.base.catalog import check_options
 from fathomlab.base.codec import JsonObject
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 
@@ -132,7 +132,7 @@ def _find(model: JsonObject, batch_size: int) -> Prediction | str:
 
 def _options(model: JsonObject) -> MLP | str:
     problems: list[Problem] = []
-    options = check_options(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
+    options = parse(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
     return options.normal_form() if isinstance(options, MLP) else "there are closed forms for MLPs only"
 
 

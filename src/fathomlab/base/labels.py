@@ -92,9 +92,9 @@ def format_factor_level(key: str, level: Any) -> str:
         level = "on" if level else "off"
     if isinstance(level, list | tuple):
         level = "-".join(str(item) for item in level)
-    return (
-        f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level_text(level) if isinstance(level, float) else level}"
-    )
+    if isinstance(level, float):
+        level = level_text(level)
+    return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level}"
 
 
 def factor_name(key: str) -> str:

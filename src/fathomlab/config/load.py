@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.catalog import check_options, unknown_key
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import parse, unknown_key
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.plain import plain_copy, printable
@@ -73,13 +73,13 @@ def load(
 
 def _sections(data: Mapping[str, Any], problems: list[Problem]) -> ExperimentFile:
     """The file's sections; one with problems gets its default, so that the others can still be judged."""
-    file = check_options(ExperimentFile, data, "", problems)
+    file = parse(ExperimentFile, data, "", problems)
     if isinstance(file, ExperimentFile):
         return file
     sections: dict[str, Any] = {}
     for name in ExperimentFile.__dataclass_fields__:
         if name in data:
-            section = check_options(ExperimentFile, {name: data[name]}, "", [])
+            section = parse(ExperimentFile, {name: data[name]}, "", [])
             if isinstance(section, ExperimentFile):
                 sections[name] = getattr(section, name)
     return ExperimentFile(**sections)
@@ -98,7 +98,7 @@ def factors_of(file: ExperimentFile, problems: list[Problem]) -> dict[str, Facto
         if key in ("seed", "experiment.seeds"):
             problems.append(Problem("seed-factor", path, "seeds cannot be a factor; set experiment.seeds instead"))
         options = value if isinstance(value, Mapping) else {"levels": value}
-        factor = check_options(Factor, options, path, problems)
+        factor = parse(Factor, options, path, problems)
         if isinstance(factor, Factor):
             made[key] = factor
             if not factor.levels:
@@ -173,7 +173,7 @@ class RunOptions:
 
 
 def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
-    options = check_options(RunOptions, run, "run", problems)
+    options = parse(RunOptions, run, "run", problems)
     if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
         problems.append(Problem("out-of-range", "run.pack", f"must be >= 1, got {options.pack}"))
     if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fathomlab.base.catalog import too_large
+from fathomlab.base.options import too_large
 from fathomlab.base.problems import ConfigError, Problem, shown
 
 DEEPEST = 40

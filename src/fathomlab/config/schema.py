@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from fathomlab.base.catalog import Bound, Count, Fraction, Positive, plain
+from annotated_types import Interval
+
+from fathomlab.base.options import Fraction, PositiveFloat, PositiveInt, to_dict
 from fathomlab.base.problems import Problem
 
-Epochs = Annotated[int, Bound(least=1, most=100_000)]
+Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 Metric = Literal[
     "test/accuracy",
     "test/loss",
@@ -42,11 +44,11 @@ class DataOptions:
     """
 
     name: str | None = None
-    batch_size: Annotated[int, Bound(least=1, most=1_000_000)] = 128
-    validation_split: Annotated[float, Bound(above=0, most=90)] = 20.0
-    num_workers: Annotated[int, Bound(least=0)] = 0
+    batch_size: Annotated[int, Interval(ge=1, le=1_000_000)] = 128
+    validation_split: Annotated[float, Interval(gt=0, le=90)] = 20.0
+    num_workers: Annotated[int, Interval(ge=0)] = 0
     augment: tuple[str, ...] = ()
-    limit: Annotated[int, Bound(least=2)] | None = None
+    limit: Annotated[int, Interval(ge=2)] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     drop_last: bool = False
 
@@ -87,13 +89,13 @@ class TrainingOptions:
     epochs: Epochs
     criterion: str = "CrossEntropyLoss"
     optimizer: str = "Adam"
-    lr: Positive = 0.001
+    lr: PositiveFloat = 0.001
     scheduler: str | None = None
     optimizer_params: dict[str, Any] = field(default_factory=dict)
     scheduler_params: dict[str, Any] = field(default_factory=dict)
     precision: Literal["fp32", "bf16", "auto", "fp64"] = "fp32"
     label_smoothing: Fraction = 0.0
-    gradient_clip: Positive | None = None
+    gradient_clip: PositiveFloat | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ class DistillationOptions:
         alpha: Weight of the teacher.
     """
 
-    temperature: Annotated[float, Bound(above=0, most=1e6)] = 3.0
-    alpha: Annotated[float, Bound(least=0, most=1)] = 0.7
+    temperature: Annotated[float, Interval(gt=0, le=1e6)] = 3.0
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.7
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,9 @@ class ExperimentOptions:
     title: str = ""
     question: str = ""
     depths: tuple[int | tuple[int, ...], ...] | None = None
-    widths: tuple[Count, ...] | None = None
+    widths: tuple[PositiveInt, ...] | None = None
     factors: dict[str, Any] = field(default_factory=dict)
-    seeds: Annotated[int, Bound(least=1, most=100_000)] | tuple[Annotated[int, Bound(least=0)], ...] = 1
+    seeds: Annotated[int, Interval(ge=1, le=100_000)] | tuple[Annotated[int, Interval(ge=0)], ...] = 1
     analyze_gradients: bool = False
     probes: dict[str, Any] | tuple[str, ...] = ()
     primary_metric: Literal["test/accuracy", "best/test/accuracy"] = "test/accuracy"
@@ -177,7 +179,7 @@ class Claim:
     factor: str
     levels: tuple[Any, ...]
     expect: Literal["greater", "less", "equal"]
-    matters: Annotated[float, Bound(least=0)] = 0.0
+    matters: Annotated[float, Interval(ge=0)] = 0.0
     at: dict[str, Any] = field(default_factory=dict)
     metric: Metric = "test/accuracy"
     kind: Literal["difference", "trend", "success"] = "difference"
@@ -260,7 +262,7 @@ def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> An
 
 def _exactly(level: Any) -> Any:
     """A level for comparison: lists equal tuples, and true does not equal 1."""
-    value = plain(level)
+    value = to_dict(level)
     return ("truth", value) if isinstance(value, bool) else value
 
 
@@ -268,7 +270,7 @@ def _exactly(level: Any) -> Any:
 class ExperimentFile:
     """A complete experiment file."""
 
-    seed: Annotated[int, Bound(least=0)] = 0
+    seed: Annotated[int, Interval(ge=0)] = 0
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelChoice | None = None
     training: TrainingOptions | None = None

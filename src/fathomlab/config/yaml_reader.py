@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from fathomlab.base.catalog import Ambiguous
+from fathomlab.base.options import Ambiguous
 from fathomlab.base.problems import ConfigError, Problem
 from fathomlab.config.plain import DEEPEST, MOST_VALUES, key_fault, paired, text_fault
 

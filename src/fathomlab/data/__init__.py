@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.options import parse
 from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
@@ -70,7 +70,7 @@ def make(name: str, params: Mapping[str, Any] | None = None) -> DataSet:
         ConfigError: If options are unknown or have invalid values; lists all of them.
     """
     problems: list[Problem] = []
-    dataset = check_options(DATASETS[_known(name)], params, "data.params", problems)
+    dataset = parse(DATASETS[_known(name)], params, "data.params", problems)
     if problems:
         raise ConfigError(f"dataset {name}", problems)
     return dataset

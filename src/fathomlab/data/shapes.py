@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, final
 
 import numpy as np
+from annotated_types import Interval
 
-from fathomlab.base.catalog import Bound
 from fathomlab.data.table import Facts, Layout, Split
 
 SIDE = 32
@@ -67,7 +67,7 @@ class Shapes:
         difficulty: From 0 (large, central, full contrast) to 1 (small, anywhere, noisy, low contrast, with clutter).
     """
 
-    difficulty: Annotated[float, Bound(least=0.0, most=1.0)] = 0.5
+    difficulty: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5
     facts: ClassVar[Facts] = FACTS
     layout: ClassVar[Layout | None] = None
     tiny: ClassVar[dict[str, Any]] = {"difficulty": 0.25}

@@ -6,9 +6,12 @@ one pass over memory.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
-from fathomlab.base.catalog import Fraction, NonNegative
+from annotated_types import Interval
+
+from fathomlab.base.options import Fraction, NonNegativeFloat
+from fathomlab.base.packing import Varies
 from fathomlab.base.problems import Problem
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
     Step = int | Tensor
 
+WeightDecay = Annotated[float, Interval(ge=0), Varies()]
 Tensors = Sequence["Tensor"]
 Slots = dict[str, list["Tensor"]]
 
@@ -67,7 +71,7 @@ class SGD:
 
     momentum: Fraction = 0.0
     dampening: Fraction = 0.0
-    weight_decay: NonNegative = 0.0
+    weight_decay: WeightDecay = 0.0
     nesterov: bool = False
 
     tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
@@ -100,8 +104,8 @@ class Adam:
     """Adam (Kingma & Ba, 2015) with L2 weight decay, as torch.optim.Adam."""
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.0
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: WeightDecay = 0.0
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -125,8 +129,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.01
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: WeightDecay = 0.01
     amsgrad: bool = False
 
     tiny: ClassVar[dict[str, object]] = {}
@@ -150,8 +154,8 @@ class RMSprop:
     """RMSprop (Hinton's lecture 6e), as torch.optim.RMSprop."""
 
     alpha: Fraction = 0.99
-    eps: NonNegative = 1e-8
-    weight_decay: NonNegative = 0.0
+    eps: NonNegativeFloat = 1e-8
+    weight_decay: WeightDecay = 0.0
     momentum: Fraction = 0.0
     centered: bool = False
 

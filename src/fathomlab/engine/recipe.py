@@ -1,18 +1,12 @@
-"""How one trial is trained, as a value: parts instead of names. What two recipes must share to be packed is `signature`."""
+"""How one trial is trained, as a value: components instead of names. `base.packing.signature` says what can be packed."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from fathomlab.models.architecture import Architecture, signature
-
-
-@dataclass(frozen=True)
-class Teaching:
-    """Distillation: the weight of the teacher, the temperature, and the teacher's network."""
-
-    alpha: float
-    temperature: float
-    architecture: Architecture
+from fathomlab.base.packing import Varies
+from fathomlab.losses import Loss
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.models.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -22,57 +16,40 @@ class Recipe:
     Attributes:
         seed: Root of all random streams.
         architecture: The network.
-        optimizer: A part of `optim.OPTIMIZERS`.
-        schedule: A part of `schedules.SCHEDULES`, or `Constant`.
+        loss: A component of the table of losses.
+        optimizer: A component of `optim.OPTIMIZERS`.
+        schedule: A component of `schedules.SCHEDULES`, or `Constant`.
         epochs: Passes over the training images.
         batch_size: Images per step.
-        lr: Learning rate at the start.
-        precision: fp32, bf16 or fp64.
-        label_smoothing: Share of the label spread over the classes.
-        gradient_clip: Largest norm of the whole gradient of a replica, or None.
+        lr: Initial learning rate.
+        precision: fp32, bf16, or fp64.
+        gradient_clip: Maximum norm of the full gradient of a replica, or None.
         augment: Names of augmentations.
-        validation_split: Held out [percent].
+        validation_split: Training images held out (%).
         limit: Training images used, or None for all.
         data: Name and options of the dataset, as canonical JSON.
-        teaching: Distillation, or None.
+        teacher: The teacher's network if the loss needs its logits.
         drop_last: Whether an incomplete last batch is left out.
     """
 
-    seed: int
+    seed: Annotated[int, Varies()]
     architecture: Architecture
+    loss: Loss
     optimizer: Any
     schedule: Any
     epochs: int
     batch_size: int
-    lr: float
+    lr: Annotated[float, Varies()]
     precision: str
-    label_smoothing: float
     gradient_clip: float | None
     augment: tuple[str, ...]
     validation_split: float
     limit: int | None
     data: str
-    teaching: Teaching | None = None
+    teacher: Architecture | None = None
     drop_last: bool = False
 
     @property
     def plain(self) -> bool:
-        """Whether the trial's own loss is the plain cross-entropy on its labels."""
-        return self.teaching is None and self.label_smoothing == 0
-
-    def signature(self) -> "Recipe":
-        """The recipe with everything removed that may differ between the trials of one pack.
-
-        Those are: seed, initial values, learning rate, weight decay, label smoothing, dropout rate, batch-norm eps,
-        residual connections around identity shortcuts, alpha and temperature.
-        """
-        teaching = self.teaching and Teaching(0.0, 1.0, signature(self.teaching.architecture))
-        return replace(
-            self,
-            seed=0,
-            architecture=signature(self.architecture),
-            optimizer=replace(self.optimizer, weight_decay=0.0),
-            lr=0.0,
-            label_smoothing=0.0,
-            teaching=teaching,
-        )
+        """Whether the training loss is cross-entropy on the labels, so that no other loss is recorded next to it."""
+        return self.loss == CrossEntropy()

@@ -9,10 +9,12 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, final
 
-from fathomlab.base.catalog import Bound, Count, Fraction, NonNegative, Positive
+from annotated_types import Interval
+
+from fathomlab.base.options import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Memory = dict[str, float | int]
-Share = Annotated[float, Bound(above=0, below=1)]
+Share = Annotated[float, Interval(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Constant:
 class CosineAnnealingLR:
     """eta_min + (base - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter, 2017); T_max defaults to the epochs."""
 
-    T_max: Count | None = None
-    eta_min: NonNegative = 0.0
+    T_max: PositiveInt | None = None
+    eta_min: NonNegativeFloat = 0.0
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {}
@@ -59,8 +61,8 @@ class CosineAnnealingLR:
 class StepLR:
     """base gamma^(epoch // step_size); step_size defaults to a third of the epochs."""
 
-    step_size: Count | None = None
-    gamma: Positive = 0.1
+    step_size: PositiveInt | None = None
+    gamma: PositiveFloat = 0.1
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {"step_size": 1}
@@ -80,8 +82,8 @@ class StepLR:
 class MultiStepLR:
     """base gamma^(milestones passed); milestones default to one half and three quarters of the epochs."""
 
-    milestones: tuple[Count, ...] | None = None
-    gamma: Positive = 0.1
+    milestones: tuple[PositiveInt, ...] | None = None
+    gamma: PositiveFloat = 0.1
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {"milestones": [1, 2]}
@@ -104,7 +106,7 @@ class MultiStepLR:
 class ExponentialLR:
     """base gamma^epoch."""
 
-    gamma: Positive = 0.95
+    gamma: PositiveFloat = 0.95
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {}
@@ -127,8 +129,8 @@ class OneCycleLR:
     cycle_momentum: bool = True
     base_momentum: Fraction = 0.85
     max_momentum: Fraction = 0.95
-    div_factor: Positive = 25.0
-    final_div_factor: Positive = 1e4
+    div_factor: PositiveFloat = 25.0
+    final_div_factor: PositiveFloat = 1e4
     three_phase: bool = False
 
     per_step: ClassVar[bool] = True
@@ -175,12 +177,12 @@ class ReduceLROnPlateau:
     """Multiplies the rate by `factor` when the validation loss has not fallen for more than `patience` epochs."""
 
     factor: Share = 0.1
-    patience: Annotated[int, Bound(least=0)] = 10
-    threshold: NonNegative = 1e-4
+    patience: Annotated[int, Interval(ge=0)] = 10
+    threshold: NonNegativeFloat = 1e-4
     threshold_mode: Literal["rel", "abs"] = "rel"
-    cooldown: Annotated[int, Bound(least=0)] = 0
-    min_lr: NonNegative = 0.0
-    eps: NonNegative = 1e-8
+    cooldown: Annotated[int, Interval(ge=0)] = 0
+    min_lr: NonNegativeFloat = 0.0
+    eps: NonNegativeFloat = 1e-8
 
     per_step: ClassVar[bool] = False
     tiny: ClassVar[dict[str, object]] = {"patience": 0}

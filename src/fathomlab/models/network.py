@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fathomlab.base.noise import mix, uniform
+from fathomlab.base.packing import signature
 from fathomlab.base.shapes import Images, Logits
-from fathomlab.models.architecture import Architecture, signature
+from fathomlab.models.architecture import Architecture
 from fathomlab.models.functions import Affine, Normalized, Subsampled
 from fathomlab.models.layers import (
     BatchNorm,
@@ -26,7 +27,9 @@ from fathomlab.models.layers import (
     Plain,
     Residual,
     Scale,
+    Shortcut,
     Tap,
+    inside_shortcut,
 )
 
 Mode = Literal["train", "measure", "eval"]
@@ -136,7 +139,7 @@ class _Run:
                 return convolve(layer, x, self.values[f"{layer.name}.weight"].flatten(0, 1), self.replicas)
             case BatchNorm():
                 return self._norm(layer, x, self.varying.get(place))
-            case Residual():
+            case Residual() | Shortcut():
                 return self._residual(layer, x, place)
             case Dropout():
                 return self._dropout(layer, x, self.varying.get(place))
@@ -165,13 +168,14 @@ class _Run:
         maps = x[:, :, :: layer.stride, :: layer.stride].unflatten(1, (self.replicas, -1))
         return F.pad(maps, (0, 0, 0, 0, 0, layer.outputs - layer.inputs)).flatten(1, 2)
 
-    def _residual(self, layer: Residual, x: Tensor, place: str) -> Tensor:
+    def _residual(self, layer: Residual | Shortcut, x: Tensor, place: str) -> Tensor:
         branch = self.layers(layer.branch, x, f"{place}b")
+        if isinstance(layer, Shortcut):
+            return branch + self.layers(layer.shortcut, x, f"{place}s")
         on = self.varying.get(place)
         if on is None and not layer.on:
             return branch
-        total = branch + self.layers(layer.shortcut, x, f"{place}s")
-        return total if on is None else torch.where(_along(on, x, self.replicas), total, branch)
+        return branch + x if on is None else torch.where(_along(on, x, self.replicas), branch + x, branch)
 
     def _dropout(self, layer: Dropout, x: Tensor, rates: Tensor | None) -> Tensor:
         if self.mode != "train" or (rates is None and layer.rate == 0):
@@ -239,9 +243,9 @@ def _options(layers: Layers, place: str = "") -> list[tuple[str, float | bool]]:
     for number, layer in enumerate(layers):
         here = f"{place}{number}."
         match layer:
-            case Residual():
-                found.append((here, layer.on))
-                found += _options(layer.branch, f"{here}b") + _options(layer.shortcut, f"{here}s")
+            case Residual() | Shortcut():
+                found += [(here, layer.on)] if isinstance(layer, Residual) else []
+                found += _options(layer.branch, f"{here}b") + _options(inside_shortcut(layer), f"{here}s")
             case Dropout():
                 found.append((here, layer.rate))
             case BatchNorm():
@@ -257,6 +261,6 @@ def norms(layers: Layers) -> list[tuple[str, int]]:
     for layer in layers:
         if isinstance(layer, BatchNorm):
             found.append((layer.name, layer.features))
-        elif isinstance(layer, Residual):
-            found += norms(layer.branch) + (norms(layer.shortcut) if layer.on else [])
+        elif isinstance(layer, Residual | Shortcut):
+            found += norms(layer.branch) + norms(inside_shortcut(layer))
     return found

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
-from fathomlab.base.catalog import Bound, Count
+from annotated_types import Interval
+
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
     from fathomlab.engine.training import Training
@@ -26,8 +28,8 @@ class Noise:
         examples: Size of a small batch, less where the trial's batch or training set is smaller.
     """
 
-    batches: Annotated[int, Bound(least=2)] = 8
-    examples: Count = 32
+    batches: Annotated[int, Interval(ge=2)] = 8
+    examples: PositiveInt = 32
 
     tiny: ClassVar[dict[str, object]] = {"batches": 2, "examples": 4}
 

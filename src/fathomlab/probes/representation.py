@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Count
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ class Representation:
         float64: Compute in float64 whatever the trial trains in.
     """
 
-    examples: Count = 128
+    examples: PositiveInt = 128
     float64: bool = False
 
     tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Count
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
     from fathomlab.engine.training import Training
@@ -23,7 +23,7 @@ class Updates:
         examples: Size of the batch, the trial's batch size where it is smaller.
     """
 
-    examples: Count = 128
+    examples: PositiveInt = 128
 
     tiny: ClassVar[dict[str, object]] = {"examples": 8}
 

@@ -6,8 +6,8 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.base.catalog import check_options
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.models import MODELS, Model
@@ -80,7 +80,7 @@ def _macs(model: str, data: str) -> int | None:
     if part is None or data not in DATASETS:
         return None
     problems: list[Problem] = []
-    made = check_options(part, about.get("params"), "", problems)
+    made = parse(part, about.get("params"), "", problems)
     facts = DATASETS[data].facts
     return (
         None

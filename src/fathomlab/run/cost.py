@@ -41,7 +41,7 @@ def flops(trial: Trial) -> float:
     held_out = round(images * own.validation_split / 100)
     training = 6.0 * own.architecture.macs * training_images(trial) * own.epochs
     evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * facts.test_examples)
-    teaching = 2.0 * own.teaching.architecture.macs * images if own.teaching else 0.0
+    teaching = 2.0 * own.teacher.macs * images if own.teacher else 0.0
     return training + evaluation + teaching
 
 

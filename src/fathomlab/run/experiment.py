@@ -14,6 +14,7 @@ from fathomlab import data as datasets
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import dotted
+from fathomlab.base.packing import signature
 from fathomlab.base.problems import UserError
 from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan, Trial, packs
@@ -176,7 +177,7 @@ def form_packs(plan: Plan, trials: list[Trial], runs: Path, device: str, workers
     begun, fresh = ([], trials) if forced else begun_packs(runs, trials)
 
     def key(trial: Trial) -> object:
-        return recipe(trial).signature(), canonical_json(trial.content["probes"]), forced and newest_step(runs, trial)
+        return signature(recipe(trial)), canonical_json(trial.content["probes"]), forced and newest_step(runs, trial)
 
     made = packs(fresh, key, lambda trial: forced or cost.pack_limit(trial, device, workers))
     made = made if forced else _for_all(made, workers - len(begun))

@@ -5,7 +5,7 @@ from typing import Any
 
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape
+from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 
 SMALL_BATCH = 8
 
@@ -75,9 +75,8 @@ def _fewest_cells(layers: Layers, shape: Shape) -> int | None:
     for layer in layers:
         if isinstance(layer, BatchNorm):
             fewest.append(shape[1] * shape[2] if len(shape) == 3 else 1)
-        elif isinstance(layer, Residual):
-            inner = [_fewest_cells(layer.branch, shape)]
-            inner += [_fewest_cells(layer.shortcut, shape)] if layer.on else []
+        elif isinstance(layer, Residual | Shortcut):
+            inner = [_fewest_cells(layer.branch, shape), _fewest_cells(inside_shortcut(layer), shape)]
             fewest += [cells for cells in inner if cells is not None]
         shape = layer.shape(shape)
     return min(fewest, default=None)

@@ -64,7 +64,7 @@ COMPUTED = {
     "persistent_workers": "datasets are kept in device memory",
 }
 TORCH_NAMES = (
-    ("criterion", CRITERIA, ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
+    ("criterion", tuple(CRITERIA), ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
     ("optimizer", tuple(optim.OPTIMIZERS), optim.OTHERS),
     ("scheduler", (*schedules.SCHEDULES, "none"), schedules.OTHERS),
 )

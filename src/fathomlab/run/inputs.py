@@ -48,14 +48,14 @@ def teachers_of(
         rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
     for trial, own in zip(trials, recipes, strict=True):
         assert trial.teacher is not None
-        assert own.teaching is not None
+        assert own.teacher is not None
         folder = root / "trials" / trial.teacher.hash
         tensors = _weights(root, trial.teacher.hash)
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        network = Network([own.teaching.architecture], device)
+        network = Network([own.teacher], device)
         logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
-    network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
+    network = Network([own.teacher for own in recipes if own.teacher], device)
     return Teachers(torch.stack(logits), network, stacked, stacked)
 
 

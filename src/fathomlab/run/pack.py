@@ -108,7 +108,7 @@ class _Pack:
         common = self.recipes[0]
         self.split, images = images_of(common.data, device.type, storage(common.precision))
         train_index, validation_index = splits(self.recipes, self.split.train_labels, device)
-        teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teaching else None
+        teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teacher else None
         compiled = begun[1] if begun else device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
         apart = runs_apart(common.architecture)
         self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled, apart)

@@ -6,15 +6,17 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from fathomlab.base.catalog import OneOf, check_options, plain
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import parse, to_dict, unknown_name
 from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.load import Loaded, load
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, Facts
 from fathomlab.engine import optim, schedules
-from fathomlab.engine.recipe import Recipe, Teaching
+from fathomlab.engine.recipe import Recipe
+from fathomlab.losses import CRITERIA, Loss
+from fathomlab.losses.distillation import Distillation
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
@@ -80,8 +82,8 @@ class Parts:
             teacher = _model(data.get("teacher_model"), "teacher_model", images, problems, notices)
             schooling = _training(data.get("training_teacher"), "training_teacher", problems, notices)
             made["teacher"] = {"model": teacher and teacher[0], "training": schooling}
-            made["distillation"] = plain(
-                check_options(DistillationOptions, data.get("distillation"), "distillation", problems)
+            made["distillation"] = to_dict(
+                parse(DistillationOptions, data.get("distillation"), "distillation", problems)
             )
         if images and len(problems) == before:
             problems += data_problems(*images[:1], images[1].train_examples, images[1].classes, notices)
@@ -101,15 +103,17 @@ def recipe(trial: Trial) -> Recipe:
 def _seedless(text: str) -> Recipe:
     content = json.loads(text)
     data, training = content["data"], content["training"]
-    teaching = None
+    criterion = CRITERIA[training["criterion"]](training["label_smoothing"])
+    loss: Loss = criterion
+    teacher = None
     if "teacher" in content:
-        distillation = content["distillation"]
+        loss = Distillation(**content["distillation"], hard=criterion)
         teacher = architecture(content["teacher"]["model"], data["name"])
-        teaching = Teaching(distillation["alpha"], distillation["temperature"], teacher)
     schedule = training["scheduler"]
     return Recipe(
         seed=content["seed"],
         architecture=architecture(content["model"], data["name"]),
+        loss=loss,
         optimizer=_make(optim.OPTIMIZERS[training["optimizer"]], training["optimizer_params"]),
         schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"])
         if schedule
@@ -118,14 +122,13 @@ def _seedless(text: str) -> Recipe:
         batch_size=data["batch_size"],
         lr=training["lr"],
         precision=training["precision"],
-        label_smoothing=training["label_smoothing"],
         gradient_clip=training["gradient_clip"],
         augment=tuple(data["augment"]),
         validation_split=data["validation_split"],
         limit=data["limit"],
         drop_last=data.get("drop_last", False),
         data=canonical_json({"name": data["name"], "params": data["params"]}),
-        teaching=teaching,
+        teacher=teacher,
     )
 
 
@@ -137,14 +140,14 @@ def architecture(model: Mapping[str, Any], data: str) -> Architecture:
 
 def build_part(model: Mapping[str, Any], problems: list[Problem]) -> Any:
     """A model's options from `{"type": ..., "params": ...}`, or None after adding to `problems`."""
-    choice = check_options(ModelChoice, model, "", problems)
+    choice = parse(ModelChoice, model, "", problems)
     if not isinstance(choice, ModelChoice):
         return None
-    complaint = OneOf("model", tuple(MODELS)).complaint(choice.type)
+    complaint = unknown_name("model", choice.type, tuple(MODELS))
     if complaint:
         problems.append(Problem("unknown-name", "type", complaint))
         return None
-    part = check_options(MODELS[choice.type], choice.params, "params", problems)
+    part = parse(MODELS[choice.type], choice.params, "params", problems)
     return part if isinstance(part, MODELS[choice.type]) else None
 
 
@@ -161,7 +164,7 @@ def _check_parts(data: Mapping[str, Any], problems: list[Problem]) -> None:
 
 def _make(part: type[Any], options: Mapping[str, Any]) -> Any:
     problems: list[Problem] = []
-    made = check_options(part, options, "", problems)
+    made = parse(part, options, "", problems)
     assert not problems, problems
     return made
 
@@ -175,7 +178,7 @@ def _model_data(choice: Any) -> str:
 def _data(
     options: Any, default: str, problems: list[Problem], notices: dict[str, None]
 ) -> tuple[dict[str, Any], Facts] | None:
-    made = check_options(DataOptions, options, "data", problems)
+    made = parse(DataOptions, options, "data", problems)
     if not isinstance(made, DataOptions):
         return None
     name = default if made.name is None else canonical_name(made.name)
@@ -184,9 +187,9 @@ def _data(
         text = f"unsupported dataset {shown(made.name)}.{near} Supported: {', '.join(DATASETS)}."
         problems.append(Problem("unknown-name", "data.name", text))
         return None
-    params = check_options(DATASETS[name], made.params, "data.params", problems)
+    params = parse(DATASETS[name], made.params, "data.params", problems)
     for place, augmentation in enumerate(made.augment):
-        complaint = OneOf("augmentation", AUGMENTATIONS).complaint(augmentation)
+        complaint = unknown_name("augmentation", augmentation, AUGMENTATIONS)
         if complaint:
             problems.append(Problem("unknown-name", f"data.augment[{place}]", complaint))
     facts = DATASETS[name].facts
@@ -197,7 +200,7 @@ def _data(
         return None
     if made.num_workers:
         notices.setdefault("data.num_workers is ignored: datasets are kept in device memory.")
-    resolved = plain(made) | {"name": name, "params": plain(params)}
+    resolved = to_dict(made) | {"name": name, "params": to_dict(params)}
     del resolved["num_workers"]
     if not made.drop_last:  # added later: at its default it is no part of a trial's identity
         del resolved["drop_last"]
@@ -224,12 +227,12 @@ def _model(
     normal = part.normal_form()
     for key, text in part.ignored():
         notices.setdefault(f"{path}.params.{key} {text}")
-    return {"type": options["type"], "params": plain(normal)}, normal.depth
+    return {"type": options["type"], "params": to_dict(normal)}, normal.depth
 
 
 def _training(options: Any, path: str, problems: list[Problem], notices: dict[str, None]) -> dict[str, Any] | None:
     before = len(problems)
-    made = check_options(TrainingOptions, options, path, problems)
+    made = parse(TrainingOptions, options, path, problems)
     raw = dict(options) if isinstance(options, Mapping) else {}
     if raw.get("scheduler") in NO_SCHEDULE:
         raw["scheduler"] = None
@@ -240,13 +243,11 @@ def _training(options: Any, path: str, problems: list[Problem], notices: dict[st
     if not isinstance(made, TrainingOptions) or len(problems) > before:
         return None
     scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
-    optimizer = check_options(
-        optim.OPTIMIZERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems
-    )
+    optimizer = parse(optim.OPTIMIZERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems)
     schedule: Any = schedules.Constant()
     if scheduler is not None:
         part = schedules.SCHEDULES[scheduler]
-        schedule = check_options(part, made.scheduler_params, f"{path}.scheduler_params", problems)
+        schedule = parse(part, made.scheduler_params, f"{path}.scheduler_params", problems)
         for key, value in part.defaults(made.epochs).items() if hasattr(part, "defaults") else ():
             if isinstance(schedule, part) and getattr(schedule, key) is None:
                 notices.setdefault(f"{path}.scheduler_params.{key} is not set; {scheduler} uses {value}.")
@@ -258,13 +259,13 @@ def _training(options: Any, path: str, problems: list[Problem], notices: dict[st
         )
     if len(problems) > before:
         return None
-    parts = {"scheduler": scheduler, "optimizer_params": plain(optimizer), "scheduler_params": plain(schedule)}
-    return plain(made) | parts
+    parts = {"scheduler": scheduler, "optimizer_params": to_dict(optimizer), "scheduler_params": to_dict(schedule)}
+    return to_dict(made) | parts
 
 
 def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     """Name of each probe to its schedule (`at`) and options, with defaults."""
-    made = check_options(ExperimentOptions, options, "experiment", problems)
+    made = parse(ExperimentOptions, options, "experiment", problems)
     if not isinstance(made, ExperimentOptions):
         return {}
     asked: dict[str, Any] = (
@@ -275,7 +276,7 @@ def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
     found = {}
     for name in sorted(asked):
         path = f"experiment.probes.{name}"
-        complaint = OneOf("probe", tuple(PROBES)).complaint(name)
+        complaint = unknown_name("probe", name, tuple(PROBES))
         if complaint:
             problems.append(Problem("unknown-name", "experiment.probes", complaint))
             continue
@@ -289,6 +290,6 @@ def _probes(options: Any, problems: list[Problem]) -> dict[str, dict[str, Any]]:
         moments = list(at) if isinstance(at, list | tuple) else [at]
         problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in complaints(moments))
         own = {key: value for key, value in given.items() if key != "at"}
-        part = check_options(PROBES[name], own, path, problems)
-        found[name] = {"at": moments} | (plain(part) if isinstance(part, PROBES[name]) else {})
+        part = parse(PROBES[name], own, path, problems)
+        found[name] = {"at": moments} | (to_dict(part) if isinstance(part, PROBES[name]) else {})
     return found

@@ -21,7 +21,7 @@ from fathomlab.analysis.theory import (
     predict,
     reason_unpredicted,
 )
-from fathomlab.base.catalog import plain
+from fathomlab.base.options import to_dict
 from fathomlab.models.mlp import MLP
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
@@ -29,7 +29,7 @@ RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
 
 def model(**options: Any) -> dict[str, Any]:
     """A model as a trial's content holds it."""
-    return {"type": "MLP", "params": plain(MLP(**options))}
+    return {"type": "MLP", "params": to_dict(MLP(**options))}
 
 
 def foretold(batch: int = 128, **options: Any) -> Prediction:

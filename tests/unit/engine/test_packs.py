@@ -19,6 +19,7 @@ from fathomlab.engine.schedules import (
     StepLR,
 )
 from fathomlab.engine.training import Teachers
+from fathomlab.losses.cross_entropy import CrossEntropy
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
@@ -138,7 +139,7 @@ def test_label_smoothing(bench: ModuleType) -> None:
     """Shares of their own, none among them."""
     recipes = differing(bench, [bench.mlp()] * 3)
     shares = (0.0, 0.1, 0.3)
-    assert_alone_as_packed(bench, [replace(own, label_smoothing=s) for own, s in zip(recipes, shares, strict=True)])
+    assert_alone_as_packed(bench, [replace(own, loss=CrossEntropy(s)) for own, s in zip(recipes, shares, strict=True)])
 
 
 @pytest.mark.parametrize("augment", [(), ("flip", "crop")])

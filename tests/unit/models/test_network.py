@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 import fathomlab
 from fathomlab.models.initial import initial_values
-from fathomlab.models.mlp import ACTIVATIONS, MLP
+from fathomlab.models.mlp import MLP, Activation
 from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
 
@@ -19,7 +19,7 @@ DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 7, "class_num": 4, "hid
 MLPS = [
     MLP(**DENSE, residual=residual, batch_norm=batch_norm) for residual in (False, True) for batch_norm in (False, True)
 ]
-MLPS += [MLP(**DENSE, activation=name, batch_norm=name != "GELU", residual=True) for name in ACTIVATIONS[1:]]
+MLPS += [MLP(**DENSE, activation=name, batch_norm=name != "GELU", residual=True) for name in get_args(Activation)[1:]]
 FOUR: dict[str, Any] = DENSE | {"hidden_layers_num": 4, "residual": True}
 PLAIN: dict[str, Any] = FOUR | {"residual": False}
 WIDE: dict[str, Any] = FOUR | {"layers_dim": 8}

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.training import Training
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.losses.distillation import softened_divergence
-from fathomlab.losses.supervised import cross_entropy
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.fixed import fixed_images

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.options import parse
 from fathomlab.engine.loop import train
 from fathomlab.engine.optim import SGD, Adam
 from fathomlab.engine.schedules import OneCycleLR, ReduceLROnPlateau
@@ -198,11 +198,11 @@ def test_options_are_checked_by_the_catalog(name: str) -> None:
     part = PROBES[name]
     for options in ({}, part.tiny):
         problems: list[Any] = []
-        assert check_options(part, options, "", problems) == part(**options)
+        assert parse(part, options, "", problems) == part(**options)
         assert not problems
     for wrong in ({"examples": 0}, {"exmples": 3}):
         problems = []
-        check_options(part, wrong, "", problems)
+        parse(part, wrong, "", problems)
         assert len(problems) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.network import Network

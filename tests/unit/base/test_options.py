@@ -5,24 +5,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Interval
 
-from fathomlab.base.catalog import (
-    MISSING,
+from fathomlab.base.options import (
+    INVALID,
     Ambiguous,
-    Bound,
-    Count,
     Fraction,
-    NonNegative,
-    OneOf,
-    Positive,
-    check,
-    check_options,
-    plain,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    parse,
+    to_dict,
     unknown_key,
 )
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown, suggestion
 
-ACT = Annotated[str, OneOf("activation", ("ReLU", "GELU"))]
+ACT = Literal["ReLU", "GELU"]
 CHOICE = Literal["basic", "bottleneck"]
 
 
@@ -30,7 +28,7 @@ CHOICE = Literal["basic", "bottleneck"]
 class Inner:
     """A section."""
 
-    depth: Count = 1
+    depth: PositiveInt = 1
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,9 @@ class Outer:
     """A section with a needed key, a section inside and a rule over its options."""
 
     name: str
-    rate: Positive = 0.5
+    rate: PositiveFloat = 0.5
     inner: Inner = field(default_factory=Inner)
-    sizes: tuple[Count, ...] = (1, 2)
+    sizes: tuple[PositiveInt, ...] = (1, 2)
     extra: dict[str, Any] = field(default_factory=dict)
 
     def complaints(self) -> list[Problem]:
@@ -51,7 +49,7 @@ class Outer:
 def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
     """The value as checked, and the complaints."""
     problems: list[Problem] = []
-    return check(hint, value, "k", problems), [f"{problem.code} {problem.path}" for problem in problems]
+    return parse(hint, value, "k", problems), [f"{problem.code} {problem.path}" for problem in problems]
 
 
 @pytest.mark.parametrize(
@@ -69,9 +67,9 @@ def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
         (str, "1e-3", "1e-3"),
         (CHOICE, "basic", "basic"),
         (ACT, "GELU", "GELU"),
-        (Count, 1, 1),
+        (PositiveInt, 1, 1),
         (Fraction, 0, 0.0),
-        (Annotated[float, Bound(least=0, most=1)], 1, 1.0),
+        (Annotated[float, Interval(ge=0, le=1)], 1, 1.0),
         (tuple[int, ...], [1, 2], (1, 2)),
         (tuple[int, ...], [], ()),
         (tuple[tuple[int, ...], ...], [[1], [2, 3]], ((1,), (2, 3))),
@@ -79,7 +77,7 @@ def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
         (float | None, 2, 2.0),
         (int | tuple[int, ...], 4, 4),
         (int | tuple[int, ...], [4], (4,)),
-        (Positive | None, "1e-2", 0.01),
+        (PositiveFloat | None, "1e-2", 0.01),
         (dict[str, Any], {"a": [1]}, {"a": [1]}),
         (Inner, {"depth": 3}, Inner(3)),
         (Inner, None, Inner()),
@@ -117,16 +115,16 @@ def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
         (CHOICE, ["basic"], "unknown-name k"),
         (ACT, "relu", "unknown-name k"),
         (ACT, "swish", "unknown-name k"),
-        (Count, 0, "out-of-range k"),
-        (Positive, 0, "out-of-range k"),
-        (NonNegative, -0.5, "out-of-range k"),
+        (PositiveInt, 0, "out-of-range k"),
+        (PositiveFloat, 0, "out-of-range k"),
+        (NonNegativeFloat, -0.5, "out-of-range k"),
         (Fraction, 1, "out-of-range k"),
-        (Annotated[int, Bound(most=9)], 10, "out-of-range k"),
+        (Annotated[int, Interval(le=9)], 10, "out-of-range k"),
         (tuple[int, ...], 3, "wrong-type k"),
         (tuple[int, ...], "12", "wrong-type k"),
-        (tuple[Count, ...], [1, 0, 2], "out-of-range k[1]"),
+        (tuple[PositiveInt, ...], [1, 0, 2], "out-of-range k[1]"),
         (float | None, "x", "wrong-type k"),
-        (Positive | None, 0, "out-of-range k"),
+        (PositiveFloat | None, 0, "out-of-range k"),
         (int | tuple[int, ...], [1, "x"], "wrong-type k[1]"),
         (int | tuple[int, ...], "x", "wrong-type k"),
         (dict[str, Any], [1], "wrong-type k"),
@@ -145,7 +143,7 @@ def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
 def test_values_that_do_not_fit(hint: Any, value: Any, complaint: str) -> None:
     """Place, what is wrong, what was got, and the nearest name."""
     found, complaints = checked(hint, value)
-    assert found is MISSING
+    assert found is INVALID
     assert complaints == [complaint]
 
 
@@ -153,40 +151,41 @@ def test_every_problem_is_named_at_once() -> None:
     """Unknown keys, wrong values deep inside, all in one go."""
     problems: list[Problem] = []
     options = {"nam": "x", "rate": -1, "inner": {"depth": 0}, "sizes": [0, "a"], "extra": 3}
-    assert check_options(Outer, options, "model", problems) is MISSING
-    assert [(problem.code, problem.path) for problem in problems] == [
-        ("unknown-key", "model.nam"),
-        ("out-of-range", "model.rate"),
-        ("out-of-range", "model.inner.depth"),
-        ("out-of-range", "model.sizes[0]"),
-        ("wrong-type", "model.sizes[1]"),
-        ("wrong-type", "model.extra"),
+    assert parse(Outer, options, "model", problems) is INVALID
+    messages = {problem.path: problem.message for problem in problems}
+    assert sorted((problem.path, problem.code) for problem in problems) == [
+        ("model.extra", "wrong-type"),
+        ("model.inner.depth", "out-of-range"),
+        ("model.nam", "unknown-key"),
+        ("model.rate", "out-of-range"),
+        ("model.sizes[0]", "out-of-range"),
+        ("model.sizes[1]", "wrong-type"),
     ]
-    assert "'name'" in problems[0].message
-    assert "-1.0" in problems[1].message
+    assert "'name'" in messages["model.nam"]
+    assert "-1" in messages["model.rate"]
 
 
 def test_a_missing_key_is_named() -> None:
     """Where no other key can be its misspelling."""
     problems: list[Problem] = []
-    assert check_options(Outer, {"rate": 0.1}, "model", problems) is MISSING
+    assert parse(Outer, {"rate": 0.1}, "model", problems) is INVALID
     assert [(problem.code, problem.path) for problem in problems] == [("missing-key", "model")]
 
 
 def test_rules_over_options_come_after_the_options() -> None:
     """Only once each option is right by itself."""
     problems: list[Problem] = []
-    assert check_options(Outer, {"name": "x", "rate": 2}, "model", problems) is MISSING
+    assert parse(Outer, {"name": "x", "rate": 2}, "model", problems) is INVALID
     assert [(problem.code, problem.path) for problem in problems] == [("conflict", "model.rate")]
     problems.clear()
-    check_options(Outer, {"name": 1, "rate": 2}, "model", problems)
+    parse(Outer, {"name": 1, "rate": 2}, "model", problems)
     assert [(problem.code, problem.path) for problem in problems] == [("wrong-type", "model.name")]
 
 
 def test_earlier_problems_do_not_spoil_what_is_right() -> None:
     """A section is judged by its own mistakes."""
     problems = [Problem("unknown-key", "elsewhere", "wrong.")]
-    made = check_options(Outer, {"name": "x"}, "model", problems)
+    made = parse(Outer, {"name": "x"}, "model", problems)
     assert made == Outer("x")
     assert len(problems) == 1
 
@@ -194,10 +193,10 @@ def test_earlier_problems_do_not_spoil_what_is_right() -> None:
 def test_plain_is_the_inverse() -> None:
     """Defaults are filled in, tuples become lists, and all of it is read back."""
     made = Outer("x", 0.25, Inner(4), (3,), {"a": (1, 2)})
-    options = plain(made)
+    options = to_dict(made)
     assert options == {"name": "x", "rate": 0.25, "inner": {"depth": 4}, "sizes": [3], "extra": {"a": [1, 2]}}
     problems: list[Problem] = []
-    assert plain(check_options(Outer, options, "", problems)) == options
+    assert to_dict(parse(Outer, options, "", problems)) == options
     assert not problems
 
 
