@@ -367,11 +367,15 @@ def test_page_of_failed_trials_only_has_no_figures(stores: ModuleType, tmp_path:
     assert parsed.text.count("12\u00a0trials failed") == 2
 
 
-def test_unreadable_claims_leave_a_page_with_the_reason(stores: ModuleType, tmp_path: Path):
-    """A claim of a kind that this version does not know leaves a page with the reason."""
-    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[{"name": "a", "factor": "residual", "kind": "magic"}])
+@pytest.mark.parametrize("changes", [{"kind": "magic"}, {"name": "\ud800"}, {"levels": [True]}])
+def test_unreadable_claims_leave_a_page_with_the_reason(stores: ModuleType, tmp_path: Path, changes: dict[str, Any]):
+    """A claim that this version does not know leaves a page with the reason and without verdicts."""
+    claim = {"name": "a", "factor": "residual", "levels": [True, False], "expect": "greater"} | changes
+    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[claim])
     text = write_report(Store(tmp_path), "1_2").read_text()
-    assert "magic" in elements(text.split('class="notice bad"')[1].split("</div>")[0]).text
+    assert "claims" in elements(text.split('class="notice bad"')[1].split("</div>")[0]).text
+    assert 'class="badge"' not in text
+    assert 'id="results"' not in text
     assert write_index(Store(tmp_path)).is_file()
 
 
