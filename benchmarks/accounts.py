@@ -18,7 +18,7 @@ from benchmarks.setting import images
 from fathomlab import api
 from fathomlab.data.table import Split
 from fathomlab.engine import loop
-from fathomlab.probes.table import PROBES
+from fathomlab.probes import PROBES
 from fathomlab.run import pack as pack  # with everything that it calls, before names are replaced
 from fathomlab.run.keeper import Keeper
 from fathomlab.run.progress import showing

@@ -27,10 +27,10 @@ from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
 from fathomlab.base.options import to_dict
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.losses.cross_entropy import cross_entropy
-from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 
 INITIALIZATIONS, BATCH, WIDTH = 20, 128, 128
 DEPTHS = (5, 10, 20, 40)

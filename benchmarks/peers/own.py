@@ -9,13 +9,13 @@ from fathomlab.data import DATASETS
 from fathomlab.data.table import Split
 from fathomlab.engine.images import pictures
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import Adam
 from fathomlab.engine.precision import choose_precision, storage
 from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Constant
 from fathomlab.engine.step import step
 from fathomlab.engine.training import Training
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import Constant
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ from torch import nn
 from benchmarks.peers.plain import steps
 from benchmarks.setting import BATCH, ConvCell
 from fathomlab.data import DATASETS
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
 
 
 def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:

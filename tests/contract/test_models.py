@@ -13,11 +13,11 @@ from fathomlab.base.options import parse, to_dict
 from fathomlab.base.packing import signature
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models import MODELS, Model
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.initial import initial_values
-from fathomlab.models.network import Network
 
 
 @pytest.fixture(params=sorted(MODELS))

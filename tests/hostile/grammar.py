@@ -13,9 +13,9 @@ from annotated_types import Interval
 
 from fathomlab.config.schema import Claim, DataOptions, ExperimentFile, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS
-from fathomlab.engine import optim, schedules
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
 
 WORDS = ("no", "010", "1_0", "12:30", "2024-01-01", ".nan", ".inf", "1e400", "1e-3", "0x1F", "~", "MLP", "SGD", "x")
 TEXTS = (
@@ -146,8 +146,8 @@ class Grammar:
             ModelChoice: (("type", "params", MODELS),),
             DataOptions: (("name", "params", DATASETS),),
             TrainingOptions: (
-                ("optimizer", "optimizer_params", optim.OPTIMIZERS),
-                ("scheduler", "scheduler_params", schedules.SCHEDULES),
+                ("optimizer", "optimizer_params", OPTIMIZERS),
+                ("scheduler", "scheduler_params", SCHEDULES),
             ),
         }
         if part is TrainingOptions and "criterion" in made:
@@ -194,8 +194,8 @@ def dotted_options(part: type = ExperimentFile, path: str = "") -> Iterator[tupl
     tables: dict[tuple[type, str], dict[str, Any]] = {
         (ModelChoice, "params"): MODELS,
         (DataOptions, "params"): DATASETS,
-        (TrainingOptions, "optimizer_params"): optim.OPTIMIZERS,
-        (TrainingOptions, "scheduler_params"): schedules.SCHEDULES,
+        (TrainingOptions, "optimizer_params"): OPTIMIZERS,
+        (TrainingOptions, "scheduler_params"): SCHEDULES,
     }
     hints = typing.get_type_hints(part, include_extras=True)
     for name in (field.name for field in dataclasses.fields(part)):

@@ -27,8 +27,8 @@ from fathomlab.config.schema import (
     TrainingOptions,
 )
 from fathomlab.data import DATASETS
-from fathomlab.engine import optim, schedules
 from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
 
 SUPERVISED = {"model": "{type: MLP}", "training": "{epochs: 1}"}
 DISTILLING = {
@@ -84,7 +84,7 @@ def options() -> Iterator[Option]:
         yield from of(part, "model.params", start, {}, "    ")
     for name, part in DATASETS.items():
         yield from of(part, "data.params", f"{rest}data:\n  name: {name}\n  params:\n", {}, "    ")
-    for what, table in (("optimizer", optim.OPTIMIZERS), ("scheduler", schedules.SCHEDULES)):
+    for what, table in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULES)):
         for name, part in table.items():
             start = f"{model}training:\n  epochs: 1\n  {what}: {name}\n  {what}_params:\n"
             yield from of(part, f"training.{what}_params", start, {}, "    ")

@@ -7,7 +7,7 @@ from fathomlab.base.problems import ConfigError, Problem
 from fathomlab.run.resolve import architecture, build_part
 
 if TYPE_CHECKING:
-    from fathomlab.models.module import Module
+    from fathomlab.engine.module import Module
 
 
 def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
@@ -24,7 +24,7 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     Raises:
         ConfigError: Lists every problem of the options.
     """
-    from fathomlab.models.module import Module
+    from fathomlab.engine.module import Module
     from fathomlab.run.settings import computing
 
     problems: list[Problem] = []

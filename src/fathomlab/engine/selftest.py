@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.network import convolve
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Conv2d, Layers, Linear, Residual, Shape, Shortcut, inside_shortcut, shape_after
-from fathomlab.models.network import convolve
 
 MAX_ERROR = 0.02
 PACKAGE = Path(__file__).parents[1]

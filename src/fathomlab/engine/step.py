@@ -5,10 +5,10 @@ from torch import Tensor
 
 from fathomlab.base.noise import mix
 from fathomlab.base.shapes import Indices
-from fathomlab.engine.optim import Rates
 from fathomlab.engine.state import shared
 from fathomlab.engine.training import Feed, Training
 from fathomlab.losses.cross_entropy import cross_entropy
+from fathomlab.optim.rates import Rates
 
 
 def step(training: Training, index: Indices, epoch: int, place: int, dropout: Tensor) -> None:

@@ -16,13 +16,13 @@ from fathomlab.base.packing import signature
 from fathomlab.base.shapes import Images, Indices, Logits, PerExample
 from fathomlab.data.augment import augment
 from fathomlab.engine.images import Pictures
-from fathomlab.engine.optim import Rates
+from fathomlab.engine.network import Mode, Network
 from fathomlab.engine.precision import products, storage
 from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Position
 from fathomlab.engine.stacking import stacked
 from fathomlab.engine.state import State, Tensors, initial_state, shared
-from fathomlab.models.network import Mode, Network
+from fathomlab.optim.rates import Rates
+from fathomlab.optim.schedules import Position
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from fathomlab.config.schema import (
     TrainingOptions,
 )
 from fathomlab.data import DATASETS
-from fathomlab.engine import optim, schedules
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES, UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
 
 MODEL_SECTIONS = ("model", "teacher_model", "student_model")
 TRAINING_SECTIONS = ("training", "training_teacher", "training_student")
@@ -65,13 +65,13 @@ COMPUTED = {
 }
 TORCH_NAMES = (
     ("criterion", tuple(CRITERIA), ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
-    ("optimizer", tuple(optim.OPTIMIZERS), optim.OTHERS),
-    ("scheduler", (*schedules.SCHEDULES, "none"), schedules.OTHERS),
+    ("optimizer", tuple(OPTIMIZERS), UNSUPPORTED_OPTIMIZERS),
+    ("scheduler", (*SCHEDULES, "none"), UNSUPPORTED_SCHEDULES),
 )
 COMPONENTS: dict[str, tuple[str, Mapping[str, type]]] = {
     "params": ("type", MODELS),
-    "optimizer_params": ("optimizer", optim.OPTIMIZERS),
-    "scheduler_params": ("scheduler", schedules.SCHEDULES),
+    "optimizer_params": ("optimizer", OPTIMIZERS),
+    "scheduler_params": ("scheduler", SCHEDULES),
 }
 
 
@@ -129,8 +129,8 @@ def _places(key: str) -> list[str]:
     places = [f"{name}.{key}" for name, section in sections.items() if key in _options(section)]
     tables: list[tuple[str, Mapping[str, type]]] = [
         ("model.params", MODELS),
-        ("training.optimizer_params", optim.OPTIMIZERS),
-        ("training.scheduler_params", schedules.SCHEDULES),
+        ("training.optimizer_params", OPTIMIZERS),
+        ("training.scheduler_params", SCHEDULES),
         ("data.params", DATASETS),
     ]
     places += [f"{name}.{key}" for name, table in tables if any(key in _options(part) for part in table.values())]

@@ -14,10 +14,10 @@ from fathomlab.base.problems import UserError
 from fathomlab.data.split import limited
 from fathomlab.data.table import Split
 from fathomlab.engine.images import Pictures, pictures
+from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
 from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Teachers
-from fathomlab.models.network import Network
 from fathomlab.plan import Trial
 from fathomlab.store.checkpoints import load_sealed, load_tensors, save_sealed
 from fathomlab.store.reading import Store

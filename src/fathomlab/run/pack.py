@@ -16,14 +16,15 @@ from torch import Tensor
 from fathomlab.base.problems import UserError
 from fathomlab.engine.evaluation import Outcome, evaluate, teacher_logits
 from fathomlab.engine.images import splits
-from fathomlab.engine.loop import Snapshot, train
+from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.precision import choose_precision, storage
 from fathomlab.engine.replay import Replay
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
 from fathomlab.plan import Trial
+from fathomlab.probes import PROBES
 from fathomlab.probes.outcome import outcome
 from fathomlab.probes.schedule import steps
-from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
 from fathomlab.run.cost import compiling_pays, runs_apart
 from fathomlab.run.devices import choose_device
@@ -159,14 +160,14 @@ class _Pack:
         if signum is not None:
             raise Stopped(signum)
 
-    def _measure(self, name: str, probe: Any, snapshot: Snapshot) -> None:
+    def _measure(self, name: str, probe: Any, snapshot: Progress) -> None:
         record, bad = _measured(probe, self.training), self.training.state.bad_step.tolist()
         for place, replica in self.keeper.active:
             if not bad[place]:
                 own = {key: row[place].tolist() if isinstance(row, Tensor) else row for key, row in record.items()}
                 self.keeper.append(replica, f"{name}.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
 
-    def _epoch(self, snapshot: Snapshot) -> None:
+    def _epoch(self, snapshot: Progress) -> None:
         assert snapshot.train is not None
         assert snapshot.validation is not None
         bad_steps = self.training.state.bad_step.tolist()
@@ -274,8 +275,8 @@ class _Pack:
 def _measured(probe: Any, training: Training) -> dict[str, Any]:
     """Measure each replica; replicas that run as separate networks are measured one by one."""
     if not training.parts:
-        return probe.measure(training)
-    found = [probe.measure(part) for part in training.parts]
+        return probe.measure(Snapshot(training))
+    found = [probe.measure(Snapshot(part)) for part in training.parts]
     return {
         name: torch.cat([own[name] for own in found]) if isinstance(first, Tensor) else first
         for name, first in found[0].items()

@@ -13,15 +13,16 @@ from fathomlab.config.load import Loaded, load
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, Facts
-from fathomlab.engine import optim, schedules
 from fathomlab.engine.recipe import Recipe
 from fathomlab.losses import CRITERIA, Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.models import MODELS
 from fathomlab.models.architecture import Architecture
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
+from fathomlab.optim.schedules import Constant
 from fathomlab.plan import FORMAT, Plan, Role, Trial, expand
+from fathomlab.probes import PROBES
 from fathomlab.probes.schedule import DEFAULT, complaints
-from fathomlab.probes.table import PROBES
 from fathomlab.run.feasibility import batch_norm_problems, data_problems
 from fathomlab.run.hints import TORCH_NAMES, explained, torch_name_problem
 
@@ -114,10 +115,8 @@ def _seedless(text: str) -> Recipe:
         seed=content["seed"],
         architecture=architecture(content["model"], data["name"]),
         loss=loss,
-        optimizer=_make(optim.OPTIMIZERS[training["optimizer"]], training["optimizer_params"]),
-        schedule=_make(schedules.SCHEDULES[schedule], training["scheduler_params"])
-        if schedule
-        else schedules.Constant(),
+        optimizer=_make(OPTIMIZERS[training["optimizer"]], training["optimizer_params"]),
+        schedule=_make(SCHEDULES[schedule], training["scheduler_params"]) if schedule else Constant(),
         epochs=training["epochs"],
         batch_size=data["batch_size"],
         lr=training["lr"],
@@ -243,10 +242,10 @@ def _training(options: Any, path: str, problems: list[Problem], notices: dict[st
     if not isinstance(made, TrainingOptions) or len(problems) > before:
         return None
     scheduler = None if made.scheduler in NO_SCHEDULE else made.scheduler
-    optimizer = parse(optim.OPTIMIZERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems)
-    schedule: Any = schedules.Constant()
+    optimizer = parse(OPTIMIZERS[made.optimizer], made.optimizer_params, f"{path}.optimizer_params", problems)
+    schedule: Any = Constant()
     if scheduler is not None:
-        part = schedules.SCHEDULES[scheduler]
+        part = SCHEDULES[scheduler]
         schedule = parse(part, made.scheduler_params, f"{path}.scheduler_params", problems)
         for key, value in part.defaults(made.epochs).items() if hasattr(part, "defaults") else ():
             if isinstance(schedule, part) and getattr(schedule, key) is None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError, shown, suggestion
-from fathomlab.probes.columns import COLUMNS
+from fathomlab.probes import PROBES
 from fathomlab.store.damage import Faults, as_list, as_mapping, as_number, as_whole, hashed
 from fathomlab.store.lock import busy
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
@@ -138,7 +138,7 @@ def _unread(trial: str, folder: Path, status: str, cause: str | None) -> TrialRe
 
 def _is_snapshot(name: str, line: dict[str, Any], faults: Faults) -> bool:
     """Whether a snapshot is whole: lists that belong together agree; numbers that are none become None in place."""
-    for numbers, labels in COLUMNS.get(name.removesuffix(".jsonl"), {}).items():
+    for numbers, labels in getattr(PROBES.get(name.removesuffix(".jsonl")), "columns", {}).items():
         if labels is None:
             line[numbers] = as_number(line.get(numbers))
             continue

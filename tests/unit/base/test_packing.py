@@ -6,9 +6,10 @@ from typing import Annotated
 import pytest
 
 from fathomlab.base.packing import Varies, signature, varying
-from fathomlab.engine.optim import SGD, Adam
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.sgd import SGD
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.images import Pictures, splits
-from fathomlab.engine.loop import Snapshot, train
-from fathomlab.engine.optim import SGD
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.network import Network
 from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Constant
 from fathomlab.engine.training import Teachers, Training
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
+from fathomlab.optim.schedules import Constant
+from fathomlab.optim.sgd import SGD
 
 CPU = torch.device("cpu")
 FLAT, SQUARE = (1, 3, 4), (3, 16, 16)
@@ -81,7 +81,7 @@ def training(recipes: Sequence[Recipe], teachers: Teachers | None = None, data: 
 
 def trained(
     recipes: Sequence[Recipe], teachers: Teachers | None = None, data: Pictures | None = None
-) -> tuple[Training, list[Snapshot]]:
+) -> tuple[Training, list[Progress]]:
     """A pack after its last step, and a snapshot an epoch."""
     pack = training(recipes, teachers, data)
     return pack, list(train(pack, frozenset()))
@@ -109,7 +109,7 @@ def teachers(recipes: Sequence[Recipe], data: Pictures, scale: float = 1.5) -> T
     return Teachers(logits, network, values, buffers)
 
 
-def numbers(pack: Training, snapshots: Sequence[Snapshot], place: int) -> dict[str, Tensor]:
+def numbers(pack: Training, snapshots: Sequence[Progress], place: int) -> dict[str, Tensor]:
     """Everything that training has made of one replica: weights, statistics, optimizer state, curves."""
     state = pack.state
     found = {**state.values, **state.buffers}

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam
+from fathomlab.engine.network import Network
 from fathomlab.engine.training import Teachers
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.sgd import SGD
 
 ALPHA, TEMPERATURE = 0.7, 3.0
 

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
 from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import (
+from fathomlab.engine.training import Teachers
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import (
     Constant,
     CosineAnnealingLR,
     ExponentialLR,
@@ -18,8 +21,7 @@ from fathomlab.engine.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
-from fathomlab.engine.training import Teachers
-from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.sgd import SGD
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
@@ -73,7 +75,7 @@ def assert_alone_as_packed(bench: ModuleType, recipes: list[Recipe], teachers: T
 
 def single(bench: ModuleType, teachers: Teachers, place: int) -> Teachers:
     """The teacher of one replica."""
-    from fathomlab.models.network import Network
+    from fathomlab.engine.network import Network
 
     rows = slice(place, place + 1)
     return Teachers(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fathomlab.engine.images import splits
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import Adam
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam
 
 
 def orders(bench: ModuleType, recipes: list[Any]) -> Tensor:

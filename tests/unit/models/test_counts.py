@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from fathomlab.base.packing import signature
+from fathomlab.engine.initial import initial_values
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 

@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.engine.optim import OPTIMIZERS, SGD, Adam, AdamW, Rates, RMSprop
+from fathomlab.optim import OPTIMIZERS
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rates import Rates
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.sgd import SGD
 
 STEPS, REPLICAS = 30, 3
 RATES = (0.01, 0.003, 0.05)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import fathomlab
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.models.mlp import MLP, Activation
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
 
 TOLERANCE = 1e-10

@@ -14,8 +14,8 @@ from torch import Tensor
 from fathomlab.base.noise import mix, uniform
 from fathomlab.base.packing import signature
 from fathomlab.base.shapes import Images, Logits
+from fathomlab.engine.functions import Affine, Normalized, Subsampled
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.functions import Affine, Normalized, Subsampled
 from fathomlab.models.layers import (
     BatchNorm,
     Conv2d,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.schedules import (
-    SCHEDULES,
+from fathomlab.optim import SCHEDULES
+from fathomlab.optim.schedules import (
     Constant,
     CosineAnnealingLR,
     ExponentialLR,

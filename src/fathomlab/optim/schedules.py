@@ -7,7 +7,7 @@ epoch, as the usual loop does, but OneCycleLR, which steps once a batch.
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 from annotated_types import Interval
 
@@ -204,21 +204,3 @@ class ReduceLROnPlateau:
             rate = lower if rate - lower > self.eps else rate
             cooling, bad = self.cooldown, 0
         return {"best": best, "bad": bad, "cooling": cooling, "rate": rate}
-
-
-SCHEDULES: dict[str, type[Any]] = {
-    part.__name__: part
-    for part in (CosineAnnealingLR, StepLR, MultiStepLR, ExponentialLR, OneCycleLR, ReduceLROnPlateau)
-}
-OTHERS = [
-    "LambdaLR",
-    "MultiplicativeLR",
-    "ConstantLR",
-    "LinearLR",
-    "PolynomialLR",
-    "CosineAnnealingWarmRestarts",
-    "CyclicLR",
-    "ChainedScheduler",
-    "SequentialLR",
-    "SWALR",
-]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)

@@ -5,10 +5,10 @@ from math import prod
 import torch
 from torch import Tensor
 
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network, Values, norms
 from fathomlab.models.architecture import Architecture, walk
-from fathomlab.models.initial import initial_values
 from fathomlab.models.layers import Dropout
-from fathomlab.models.network import Network, Values, norms
 
 
 class Module(torch.nn.Module):
