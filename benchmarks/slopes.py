@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fathomlab.analysis.statistics import mean_interval
-from fathomlab.analysis.theory import branch_share, forward_growth, predicted
+from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
 from fathomlab.base.options import to_dict
 from fathomlab.engine.initial import initial_values
@@ -100,7 +100,7 @@ def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZAT
 
 def compare(name: str, options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> dict[str, Any]:
     """One row: measured slope with its 95 % t interval, predicted slope, and whether they differ by more than is allowed."""
-    prediction = predicted({"type": "MLP", "params": to_dict(options)}, batch)
+    prediction = predict({"type": "MLP", "params": to_dict(options)}, batch)
     assert prediction is not None, name
     found = measure(options, batch, initializations)
     interval = mean_interval(found.slopes)

@@ -4,11 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from fathomlab.analysis.looks import looks_at
-from fathomlab.analysis.sequential import extension, next_look
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.as_json import looks_json
+from fathomlab.analysis.extension import plan_extension
+from fathomlab.analysis.looks import look_history, planned_looks
+from fathomlab.analysis.sequential import next_look
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import judge
 from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
@@ -52,8 +54,8 @@ def run(
         UserError: If results cannot be written, or data or device are missing.
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
-    words = [word for given in overrides for word in ([given] if isinstance(given, str) else given)]
-    plan = source if isinstance(source, Plan) else load(source, words, quick)
+    texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
+    plan = source if isinstance(source, Plan) else load(source, texts, quick)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, root)
     if max_seeds is not None:
@@ -92,14 +94,14 @@ def _run_in_stages(
 ) -> tuple[Plan, Summary]:
     """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
     while True:
-        record = Store(root).experiment(summary.experiment)
-        n = len(plan.seeds)
-        looks = list(record.looks or looks_at(Store(root), record).made)
-        if not looks or looks[-1]["n"] < n:
+        store, n = Store(root), len(plan.seeds)
+        record = store.experiment(summary.experiment)
+        looks = list(planned_looks(record.looks) or look_history(record, store.experiments(), ()).looks)
+        if not looks or looks[-1].n < n:
             looks.append(next_look(looks, n, budget))
-        amend_experiment(root, summary.experiment, {"looks": looks})
-        results: list[dict[str, Any]] = verdicts(Store(root), replace(record, looks=tuple(looks)))
-        step = extension(results, n, looks, budget)
+        amend_experiment(root, summary.experiment, {"looks": looks_json(looks)})
+        verdicts = judge(study(store, store.experiment(summary.experiment)))
+        step = plan_extension(verdicts, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
         emit({"event": "note", "text": f"{n} seeds: {step.reason}. {action}"})
         if not step.seeds:

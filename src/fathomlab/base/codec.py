@@ -4,6 +4,7 @@ A frozen dataclass is written with its fields by name; tuples become lists. Read
 lists to tuples and whole numbers to floats. Keys that a class does not have are ignored, so that newer files can be read.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 T = TypeVar("T")
+JsonObject = Mapping[str, Any]  # as read from a file, or to be written
 
 
 @cache

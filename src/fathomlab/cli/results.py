@@ -52,7 +52,7 @@ def show(
     row = trial_row(record, experiments_of(store))
     if as_json:
         fields = ("cause", "seconds", "curves", "gradients", "provenance")
-        print_json(row | {name: getattr(record, name) for name in fields})
+        print_json({**row, **{name: getattr(record, name) for name in fields}})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")

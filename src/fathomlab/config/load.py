@@ -13,7 +13,7 @@ from fathomlab.base.options import parse, unknown_key
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.plain import plain_copy, printable
-from fathomlab.config.schema import Claim, ExperimentFile, Factor
+from fathomlab.config.schema import ExperimentFile, Factor
 from fathomlab.config.yaml_reader import LARGEST_BYTES, Document, read_yaml
 
 
@@ -181,16 +181,3 @@ def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, 
             Problem("out-of-range", "run.checkpoint_seconds", f"must be >= 0, got {options.checkpoint_seconds}")
         )
     return run
-
-
-def check_claims(value: Any) -> tuple[Claim, ...]:
-    """Claims from plain data that was checked before, such as an experiment's record.
-
-    Raises:
-        ConfigError: If it was changed since.
-    """
-    problems: list[Problem] = []
-    claims = parse(tuple[Claim, ...], value, "claims", problems)
-    if problems:
-        raise ConfigError("the experiment's record", problems)
-    return claims

@@ -186,6 +186,11 @@ class Claim:
     threshold: float | None = None
     reference: float | None = None
 
+    @property
+    def in_points(self) -> bool:
+        """Whether effects are differences of fractions, shown in percentage points."""
+        return self.kind == "success" or self.metric.endswith("accuracy")
+
     def complaints(self) -> list[Problem]:
         """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
         found = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]

@@ -5,16 +5,16 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.models import MODELS, Model
-from fathomlab.report.accounts import BROKEN, PENDING
 from fathomlab.report.loose import at, mapping, number
-from fathomlab.report.numbers import count, duration, plain, whole
-from fathomlab.report.study import Condition, Study
+from fathomlab.report.numbers import count, duration, format_int, plain
 from fathomlab.report.tables import Table, table
+from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
 from fathomlab.store.records import TrialRecord
 
 
@@ -28,11 +28,12 @@ def cost_table(study: Study) -> Table:
         kept = sum(reused(study, trial) for _, trial in condition.trials)
         row = [
             condition.name,
-            whole(condition.parameters),
+            format_int(condition.parameters),
             str(len(condition.trials)),
             str(condition.count("finished")),
         ]
-        row += [str(condition.count("diverged")), str(condition.count(*BROKEN)), str(condition.count(*PENDING))]
+        statuses = (("diverged",), FAILED_STATUSES, PENDING_STATUSES)
+        row += [str(condition.count(*group)) for group in statuses]
         row += [str(kept), str(epochs), plain(fmean(times) if times else None, 1)]
         rows.append([*row, plain(sum(times), 1), f"{fmean(work) / 1e12:.3g}" if work else ""])
     columns = ["condition", "parameters", "trials", "finished", "diverged", "failed", "pending", "reused", "epochs"]

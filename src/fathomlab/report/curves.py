@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.effects import bounded
 from fathomlab.report.figures import COLORS, DASHES, MOST_LINES, SHAPES, Figure, channel, drawn, line_keys, point_keys
 from fathomlab.report.numbers import plain, significant
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 
 MOST_POINTS = 400

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
 from fathomlab.report.figures import COLORS, MOST_LINES, SHAPES, Figure, Key, channel, drawn, point_keys
 from fathomlab.report.numbers import percent, plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 
 SPREAD = 0.16

@@ -1,11 +1,13 @@
 """A claim's evidence as a dot plot: each seed's difference, the interval, zero, and the smallest effect that matters."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from fathomlab.report.claims import contrast_text, threshold, unit
+from fathomlab.analysis.contrasts import Pair
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.analysis.wording import notes, unit
+from fathomlab.report.claims import contrast_text, scale
 from fathomlab.report.figures import COLORS, SHAPES, Figure, Key, drawn
-from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.tables import Table, table
 
@@ -15,58 +17,56 @@ INNER = 232  # without the labels of the seeds
 PADDED = {"left": 14, "right": 10, "top": 3, "bottom": 3}  # fonts differ in width
 
 
-def claim_figure(place: int, verdict: Mapping[str, Any], claim: Mapping[str, Any]) -> Figure | None:
+def claim_figure(number: int, verdict: Verdict) -> Figure | None:
     """The dot plot of one verdict; None if no seed has a value."""
-    values = [mapping(value) for value in entries(verdict.get("values"))]
-    values = [value for value in values if number(value.get("difference")) is not None]
-    if not values:
+    claim, pairs = verdict.claim, verdict.contrast.pairs
+    if not pairs:
         return None
-    name = f"claim-{place}"
-    title, (effect_unit, scale) = str(verdict.get("name", "")), unit(verdict)
-    diverged = any(value.get("diverged") is True for value in values)
-    success = verdict.get("kind") == "success"
+    name, title = f"claim-{number}", verdict.claim.name
+    diverged = any(pair.diverged for pair in pairs)
+    success = claim.kind == "success"
     if success:
         description = f"{title}: each seed's accuracy (%) at each level, and the threshold of a success."
-        spec = _levels(verdict, claim, values)
+        spec = _levels(verdict)
         keys = [Key("seed", COLORS[0], shape="circle"), Key("threshold", "var(--muted)", dash="4,3")]
     else:
-        interval = number(verdict.get("low")) is not None
+        interval = verdict.effect is not None and verdict.effect.low is not None
         mean = "mean with 95% interval" if interval else "mean"
         description = (
-            f"{title}: {contrast_text(claim)} ({effect_unit}). Each seed's difference, the {mean}, a line at zero, and "
+            f"{title}: {contrast_text(claim)} ({unit(claim)}). Each seed's difference, the {mean}, a line at zero, and "
             "dashed lines at the smallest effect that matters."
         )
-        spec = _differences(verdict, values, effect_unit, scale)
+        spec = _differences(verdict)
         keys = [Key("seed", COLORS[0], shape="circle"), Key(mean, COLORS[1], shape="diamond")]
-        if number(verdict.get("matters")):
+        if claim.matters:
             keys.append(Key("smallest effect that matters", "var(--muted)", dash="4,3"))
     if diverged:
         keys.insert(1, Key(f"diverged (counts as {'failure' if success else 'chance'})", COLORS[0], shape="cross"))
         description += " Crosses mark seeds of which a trial diverged."
-    description = " ".join([description, *map(str, entries(verdict.get("notes")))])
+    description = " ".join([description, *notes(verdict)])
     svg = drawn(name, title, description, spec)
-    return Figure(name, title, description, svg, _table(name, verdict, values, scale), tuple(keys))
+    return Figure(name, title, description, svg, _table(name, verdict), tuple(keys))
 
 
-def _differences(
-    verdict: Mapping[str, Any], values: list[dict[str, Any]], effect_unit: str, scale: float
-) -> dict[str, Any]:
-    named = len(values) <= MOST_NAMED
-    step = 1 if named else MOST_NAMED / len(values)
-    rows = min(len(values), MOST_NAMED)
+def _differences(verdict: Verdict) -> dict[str, Any]:
+    claim, effect, pairs = verdict.claim, verdict.effect, verdict.contrast.pairs
+    factor = scale(claim)
+    named = len(pairs) <= MOST_NAMED
+    step = 1 if named else MOST_NAMED / len(pairs)
+    rows = min(len(pairs), MOST_NAMED)
     points = [
-        {"x": scale * (number(value["difference"]) or 0.0), "y": place * step, "d": value.get("diverged") is True}
-        for place, value in enumerate(values)
+        {"x": factor * pair.difference, "y": index * step, "d": pair.diverged} for index, pair in enumerate(pairs)
     ]
-    effect, low, high = (number(verdict.get(key)) for key in ("effect", "low", "high"))
-    mean = [] if effect is None else [{"x": scale * effect, "y": rows}]
-    span = [] if low is None or high is None else [{"l": scale * low, "h": scale * high, "y": rows}]
-    labels = [{"y": place * step, "t": f"seed {value.get('seed')}"} for place, value in enumerate(values)]
+    mean = [] if effect is None else [{"x": factor * effect.mean, "y": rows}]
+    span = []
+    if effect is not None and effect.low is not None and effect.high is not None:
+        span = [{"l": factor * effect.low, "h": factor * effect.high, "y": rows}]
+    labels = [{"y": index * step, "t": f"seed {pair.seed}"} for index, pair in enumerate(pairs)]
     labels = [*(labels if named else [{"y": rows / 2, "t": "all seeds"}]), {"y": rows, "t": "mean"}]
-    matters = scale * (number(verdict.get("matters")) or 0.0)
-    borders = {"less": [-matters], "equal": [-matters, matters]}.get(str(verdict.get("expect")), [matters])
-    lines = [{"x": border} for border in borders] if matters else []
-    x = _axis(effect_unit)
+    matters = factor * claim.matters
+    thresholds = {"less": [-matters], "equal": [-matters, matters], "greater": [matters]}[claim.expect]
+    lines = [{"x": threshold} for threshold in thresholds] if matters else []
+    x = _axis(unit(claim))
     y = _rows(rows + 1)
     return {
         "width": INNER,
@@ -87,27 +87,26 @@ def _differences(
     }
 
 
-def _levels(verdict: Mapping[str, Any], claim: Mapping[str, Any], values: list[dict[str, Any]]) -> dict[str, Any]:
+def _levels(verdict: Verdict) -> dict[str, Any]:
     """A row per level: a success is a seed above the threshold. A diverged seed is drawn at 0."""
-    sides = [str(mapping(side).get("level", "")) for side in entries(verdict.get("success"))]
-    keys = ("first", "second")[: len(sides)]
+    levels, threshold = [side.level for side in verdict.success], verdict.claim.threshold
     points = [
-        {"x": 100 * (number(seed.get(key)) or 0.0), "y": place, "d": number(seed.get(key)) is None}
-        for place, key in enumerate(keys)
-        for seed in values
+        {"x": 100 * (value or 0.0), "y": index, "d": value is None}
+        for index in range(len(levels))
+        for pair in verdict.contrast.pairs
+        for value in ((pair.first, pair.second)[index],)
     ]
-    border = threshold(claim)
     x = _axis("%")
     x["scale"] = {"domain": [0, 100], "nice": False}
-    y = _rows(len(sides))
-    text = [{"y": place, "t": side.split("=", 1)[-1]} for place, side in enumerate(sides)]
+    y = _rows(len(levels))
+    text = [{"y": index, "t": level.split("=", 1)[-1]} for index, level in enumerate(levels)]
     dashed = {"color": "var(--muted)", "strokeWidth": 1.3, "strokeDash": [4, 3]}
     return {
         "width": INNER,
-        "height": 34 * len(sides),
+        "height": 34 * len(levels),
         "padding": PADDED,
         "layer": [
-            _rule([] if border is None else [{"x": border}], x, dashed),
+            _rule([] if threshold is None else [{"x": 100 * threshold}], x, dashed),
             *_seeds(points, x, y, {"size": 44, "color": COLORS[0], "opacity": 0.55}),
             _texts(text, y),
         ],
@@ -150,24 +149,15 @@ def _texts(labels: list[dict[str, Any]], y: dict[str, Any]) -> dict[str, Any]:
     return {"data": {"values": labels}, "mark": mark, "encoding": {"y": y, "text": {"field": "t"}}}
 
 
-def _table(name: str, verdict: Mapping[str, Any], values: list[dict[str, Any]], scale: float) -> Table:
-    accuracy = scale == 100
-    shown = [
-        [
-            str(value.get("seed")),
-            *(_number(value.get(key), accuracy) for key in ("first", "second", "difference")),
-            *(["yes" if value.get("diverged") is True else "no"] if "diverged" in value else []),
-        ]
-        for value in values
-    ]
-    what, measure = ("accuracy", "%") if accuracy else ("loss", "nats")
-    columns = ["seed", f"first level: {what} ({measure})", f"second level: {what} ({measure})"]
-    columns += [f"difference ({unit(verdict)[0]})", *["diverged"] * any("diverged" in value for value in values)]
-    return table(name, columns, [[*row, *[""] * (len(columns) - len(row))] for row in shown])
+def _table(name: str, verdict: Verdict) -> Table:
+    claim, pairs = verdict.claim, verdict.contrast.pairs
+    metric, measure = ("accuracy", "%") if claim.in_points else ("loss", "nats")
+    columns = ["seed", f"first level: {metric} ({measure})", f"second level: {metric} ({measure})"]
+    columns += [f"difference ({unit(claim)})", "diverged"]
+    return table(name, columns, [_row(pair, claim.in_points) for pair in pairs])
 
 
-def _number(value: Any, accuracy: bool) -> str:
-    shown = number(value)
-    if shown is None:
-        return ""
-    return plain(100 * shown) if accuracy else significant(shown)
+def _row(pair: Pair, in_points: bool) -> Sequence[str]:
+    values = [pair.first, pair.second, pair.difference]
+    texts = [plain(None if value is None else 100 * value) if in_points else significant(value) for value in values]
+    return [str(pair.seed), *texts, "yes" if pair.diverged else "no"]

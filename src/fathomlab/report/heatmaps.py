@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fathomlab.analysis.study import Study
 from fathomlab.report.figures import Figure, drawn
 from fathomlab.report.grids import Counts, Difference, Grid, coverage, difference, fewest, grid, spread
 from fathomlab.report.loose import at, number
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.pixels import APART, STOPS, picture
 from fathomlab.report.profiles import decades, profiles
-from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 MOST_SNAPSHOTS = 52

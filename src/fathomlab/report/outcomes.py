@@ -6,13 +6,13 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.statistics import mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.data import DATASETS
 from fathomlab.report.curves import panels
 from fathomlab.report.effects import bounded
 from fathomlab.report.figures import COLORS, DASHES, Figure, channel, drawn, line_keys
 from fathomlab.report.loose import at, entries, number, numbers
 from fathomlab.report.numbers import count, plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 

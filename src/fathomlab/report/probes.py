@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.curves import panels
 from fathomlab.report.figures import COLORS, DASHES, Figure, channel, drawn, line_keys
 from fathomlab.report.grids import Counts, coverage, snapshot_label
 from fathomlab.report.loose import entries, number, numbers
 from fathomlab.report.numbers import significant
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import table
 
 MOST_PANELS = 2

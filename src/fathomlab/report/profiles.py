@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fathomlab.analysis.study import Study
 from fathomlab.report.figures import COLORS, DASHES, Figure, Key, channel, drawn, line_keys
 from fathomlab.report.grids import Grid, coverage
 from fathomlab.report.numbers import plain
 from fathomlab.report.slopes import predicted_logs
-from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 MOST_PROFILES = 6

@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
-from fathomlab.analysis.theory import Prediction, depth_limit, predicted
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.analysis.theory import Prediction, depth_limit, predict
 from fathomlab.base.identity import canonical_json
 from fathomlab.report.figures import COLORS, Figure, Key, drawn
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
@@ -241,7 +241,7 @@ def _limit(condition: Condition, prediction: Prediction | None) -> float | None:
 def _predicted(model: str, batch_size: int) -> Prediction | None:
     import json
 
-    return predicted(json.loads(model), batch_size)
+    return predict(json.loads(model), batch_size)
 
 
 def _ends(interval: Interval | None) -> list[str]:

@@ -10,12 +10,12 @@ from urllib.parse import unquote
 import pytest
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.base.labels import format_factor_level
 from fathomlab.report.curves import thinned
 from fathomlab.report.figures import slimmed
 from fathomlab.report.grids import spread
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.pixels import color, picture
-from fathomlab.report.study import word
 from fathomlab.report.tables import table
 
 
@@ -105,7 +105,7 @@ def test_numbers_have_signs_units_and_commas():
 )
 def test_word_names_a_level(key: str, level: object, expected: str):
     """Readable names of factors and levels."""
-    assert word(key, level) == expected
+    assert format_factor_level(key, level) == expected
 
 
 def test_a_csv_address_decodes_to_the_table():

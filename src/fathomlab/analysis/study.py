@@ -1,11 +1,17 @@
-"""An experiment as the page shows it: conditions with readable names, their trials, and their numbers."""
+"""An experiment as analyses and reports read it: conditions with readable names, their trials, its claims, and its looks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
 
-from fathomlab.base.labels import DISPLAY_NAMES, level_text
+from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
+from fathomlab.analysis.sequential import Look
+from fathomlab.base.labels import Levels, format_factor_level, last_part
+from fathomlab.base.options import parse
+from fathomlab.base.problems import Problem
+from fathomlab.config.schema import Claim
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
@@ -49,7 +55,7 @@ class Condition:
     @property
     def residual(self) -> bool | None:
         """Whether it has residual connections; None if that is not a factor."""
-        return next((value for key, value in self.record.factors.items() if _tail(key) == "residual"), None)
+        return next((value for key, value in self.record.factors.items() if last_part(key) == "residual"), None)
 
     @property
     def parameters(self) -> int | None:
@@ -58,8 +64,8 @@ class Condition:
 
     def outcomes(self, metric: str) -> dict[int, float]:
         """Seed to metric, for each trial that finished with a number."""
-        found = {seed: trial.metrics.get(metric) for seed, trial in self.trials if trial.status == "finished"}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {seed: trial.metrics.get(metric) for seed, trial in self.trials if trial.status == "finished"}
+        return {seed: value for seed, value in values.items() if value is not None}
 
     def count(self, *statuses: str) -> int:
         """Number of its trials with one of these statuses."""
@@ -80,10 +86,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Study:
-    """An experiment and its conditions, in the order of the plan."""
+    """An experiment with the records of its trials, each read once.
+
+    Attributes:
+        conditions: In the order of the plan.
+        claims: In the order of the file; empty if they cannot be evaluated.
+        problems: Why its claims cannot be evaluated; empty if they can.
+        looks: Analyses of the same question with other numbers of seeds.
+    """
 
     experiment: ExperimentRecord
     conditions: tuple[Condition, ...]
+    claims: tuple[Claim, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    looks: LookHistory = field(default_factory=LookHistory)
 
     @property
     def metric(self) -> str:
@@ -98,14 +114,21 @@ class Study:
     @property
     def has_depths(self) -> bool:
         """Whether accuracy against depth is a question of this experiment."""
-        depths = {condition.depth for condition in self.conditions}
-        roles = {condition.record.role for condition in self.conditions}
-        return len(depths) > 1 and None not in depths and roles == {"supervised"}
+        return _have_depths(self.conditions)
 
     @property
     def most_seeds(self) -> int:
         """The largest number of seeds with a value of the primary metric in one condition."""
         return max((len(condition.outcomes(self.metric)) for condition in self.conditions), default=0)
+
+    def selected(self, claim: Claim, level: Any) -> tuple[Condition, ...]:
+        """The conditions that a claim compares at one level of its factor."""
+        fixed = self.experiment.fixed
+        return tuple(
+            condition
+            for condition in self.conditions
+            if claim.selects({"role": condition.record.role, **condition.record.factors}, level, fixed)
+        )
 
     def with_role(self, role: str) -> tuple[Condition, ...]:
         """The conditions of a role."""
@@ -139,24 +162,14 @@ class Study:
 
 def study(store: Store, experiment: ExperimentRecord) -> Study:
     """Read an experiment with the records of its trials."""
-    made = Study(experiment, tuple(_condition(store, record) for record in experiment.conditions))
-    if not made.has_depths:
-        conditions = tuple(replace(item, series="", level=item.name) for item in made.conditions)
-        made = Study(experiment, conditions)
-    names = Counter(condition.name for condition in made.conditions)
-    conditions = tuple(
-        condition
-        if names[condition.name] == 1
-        else replace(condition, name=condition.record.label, level=condition.record.label)
-        for condition in made.conditions
-    )
-    return Study(experiment, conditions)
+    return _study(experiment, cache(store.trial), store.experiments)
 
 
-def factor_name(key: str) -> str:
-    """A factor for readers: "depth", "residual connections", "learning rate"."""
-    tail = _tail(key)
-    return "residual connections" if tail == "residual" else DISPLAY_NAMES.get(tail, tail.replace("_", " "))
+def studies(store: Store) -> list[Study]:
+    """Read all experiments of a store; a trial that several share is read once."""
+    experiments = store.experiments()
+    read = cache(store.trial)
+    return [_study(experiment, read, lambda: experiments) for experiment in experiments]
 
 
 def exclusions(reasons: Sequence[str], total: int) -> str:
@@ -172,43 +185,61 @@ def exclusions(reasons: Sequence[str], total: int) -> str:
     return ", ".join(f"{number} of {total} {reason}" for reason, number in counts.items())
 
 
-def word(key: str, level: Any) -> str:
-    """A factor's level for readers: `residual: false` is "plain", `layers_dim: 32` is "width 32"."""
-    tail = _tail(key)
-    if tail == "residual":
-        return "residual" if level else "plain"
-    if isinstance(level, list | tuple):
-        level = "-".join(str(item) for item in cast(list[Any], level))
-    if isinstance(level, bool):
-        level = "on" if level else "off"
-    if isinstance(level, float):
-        level = level_text(level)
-    return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level}"
+def _study(
+    experiment: ExperimentRecord, read: Callable[[str], TrialRecord], experiments: Callable[[], list[ExperimentRecord]]
+) -> Study:
+    problems: list[Problem] = []
+    claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
+    conditions = _named([_condition(read, record) for record in experiment.conditions])
+    planned: tuple[Look, ...] = ()
+    try:
+        planned = planned_looks(experiment.looks)
+    except ValueError:
+        problems.append(Problem("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
+    if problems:
+        return Study(experiment, conditions, problems=tuple(problems))
+    looks = look_history(experiment, experiments() if claims else [], planned)
+    return Study(experiment, conditions, claims, looks=looks)
 
 
-def _condition(store: Store, record: ConditionRecord) -> Condition:
+def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """The conditions with unique names, and without series if there is no depth."""
+    if not _have_depths(conditions):
+        conditions = [replace(condition, series="", level=condition.name) for condition in conditions]
+    names = Counter(condition.name for condition in conditions)
+    return tuple(
+        condition
+        if names[condition.name] == 1
+        else replace(condition, name=condition.record.label, level=condition.record.label)
+        for condition in conditions
+    )
+
+
+def _have_depths(conditions: Sequence[Condition]) -> bool:
+    depths = {condition.depth for condition in conditions}
+    roles = {condition.record.role for condition in conditions}
+    return len(depths) > 1 and None not in depths and roles == {"supervised"}
+
+
+def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> Condition:
     factors = record.factors
     role = [ROLES[record.role]] if record.role in ROLES else []
-    others = [word(key, level) for key, level in factors.items() if _tail(key) not in DEPTH_KEYS]
+    others = [format_factor_level(key, level) for key, level in factors.items() if last_part(key) not in DEPTH_KEYS]
     depth = _depth_words(record.depth, factors)
     return Condition(
         record=record,
         name=", ".join(role + others + depth) or record.label or "single condition",
         series=", ".join(role + others),
         level=", ".join(depth),
-        key=tuple((key, repr(level)) for key, level in factors.items() if _tail(key) != "residual"),
-        trials=tuple((seed, store.trial(trial)) for seed, trial in record.trials),
+        key=tuple((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
+        trials=tuple((seed, read(trial)) for seed, trial in record.trials),
     )
 
 
-def _depth_words(depth: int | None, factors: Mapping[str, Any]) -> list[str]:
-    keys = [key for key in factors if _tail(key) in DEPTH_KEYS]
+def _depth_words(depth: int | None, factors: Levels) -> list[str]:
+    keys = [key for key in factors if last_part(key) in DEPTH_KEYS]
     if not keys:
         return []
     if depth is None:
-        return [word(key, factors[key]) for key in keys]
+        return [format_factor_level(key, factors[key]) for key in keys]
     return [f"depth {depth}"]
-
-
-def _tail(key: str) -> str:
-    return key.rsplit(".", 1)[-1]

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fathomlab.report.numbers import count, listed, percent, plain, significant, whole
-from fathomlab.report.study import Study
+from fathomlab.analysis.study import Study
+from fathomlab.report.numbers import count, format_int, listed, percent, plain, significant
 from fathomlab.report.tables import Table, table
 
-BROKEN = ("failed", "damaged")
-NO_RESULT = ("diverged", *BROKEN)
-PENDING = ("running", "waiting", "interrupted")
+FAILED_STATUSES = ("failed", "damaged")
+WITHOUT_RESULT = ("diverged", *FAILED_STATUSES)
+PENDING_STATUSES = ("running", "waiting", "interrupted")
 NAMES = {"diverged": "diverged", "failed": "failed", "damaged": "corrupted"}
 
 
@@ -30,14 +30,16 @@ def failures(study: Study) -> list[Failure]:
     return [
         Failure(condition.name, seed, trial.trial, trial.status, trial.cause or "no cause recorded")
         for condition, seed, trial in study.trials
-        if trial.status in NO_RESULT
+        if trial.status in WITHOUT_RESULT
     ]
 
 
 def failures_title(trials: Sequence[Failure]) -> str:
     """How many trials have no result, by status: "2 trials diverged and 1 trial failed"."""
     numbers = Counter(failure.status for failure in trials)
-    return listed([f"{count(numbers[status], 'trial')} {NAMES[status]}" for status in NO_RESULT if numbers[status]])
+    return listed(
+        [f"{count(numbers[status], 'trial')} {NAMES[status]}" for status in WITHOUT_RESULT if numbers[status]]
+    )
 
 
 def failures_note(trials: Sequence[Failure]) -> str:
@@ -51,7 +53,7 @@ def failures_note(trials: Sequence[Failure]) -> str:
     return text
 
 
-def tally(study: Study) -> Counter[str]:
+def count_by_status(study: Study) -> Counter[str]:
     """Number of trials with each status."""
     return Counter(trial.status for _, _, trial in study.trials)
 
@@ -61,10 +63,10 @@ def trials_table(study: Study) -> Table:
     rows: list[list[str]] = []
     for condition, seed, trial in study.trials:
         numbers = trial.metrics
-        row = [condition.name, str(seed), trial.status, trial.trial[:10], whole(trial.parameters)]
+        row = [condition.name, str(seed), trial.status, trial.trial[:10], format_int(trial.parameters)]
         row += [percent(numbers.get(name)) for name in ("test/accuracy", "best/test/accuracy", "val/accuracy")]
         row += [significant(numbers.get(name)) for name in ("test/loss", "val/loss", "train/loss")]
-        row += [percent(numbers.get("train/accuracy")), whole(numbers.get("best/epoch")), plain(trial.seconds, 1)]
+        row += [percent(numbers.get("train/accuracy")), format_int(numbers.get("best/epoch")), plain(trial.seconds, 1)]
         rows.append([*row, trial.cause or ""])
     columns = ["condition", "seed", "status", "trial", "parameters", "test acc., last epoch (%)"]
     columns += ["test acc., best epoch (%)", "val. acc. (%)", "test loss (nats)", "val. loss (nats)"]
