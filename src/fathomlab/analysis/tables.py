@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fathomlab.base.labels import dotted
-from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, TrialRecord
 
 
 def trial_rows(store: Store) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from fathomlab.analysis.tables import columns
 from fathomlab.api.stores import default_runs
 from fathomlab.plan import Plan
-from fathomlab.run.experiment import Summary
+from fathomlab.run.experiment import RunSummary
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 
@@ -20,7 +20,7 @@ class Results:
 
     store: Store
     plan: Plan
-    summary: Summary
+    summary: RunSummary
     report: Path
 
     def __iter__(self) -> Iterator[TrialRecord]:

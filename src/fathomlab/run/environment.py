@@ -10,7 +10,7 @@ from typing import Any
 from fathomlab.run import provenance
 
 NUMERIC_PACKAGES = ("base", "data", "models", "losses", "engine", "probes")
-NUMERIC_MODULES = ("cost", "devices", "inputs", "keeper", "pack", "resolve", "settings")
+NUMERIC_MODULES = ("cost", "devices", "inputs", "checkpointer", "pack", "resolve", "settings")
 KERNEL_VARIABLES = ("ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "NPY_DISABLE_", "NVIDIA_TF32", "TORCH_ALLOW_TF32")
 HARMLESS = ("_NUM_THREADS", "_VERBOSE", "_VERBOSE_TIMESTAMP", "_DYNAMIC")
 LABELS = {

@@ -11,7 +11,7 @@ import fathomlab.api
 from fathomlab.base.problems import UserError
 from fathomlab.run import pack
 from fathomlab.run.experiment import worker_count
-from fathomlab.store.checkpoints import load_sealed, load_tensors
+from fathomlab.store.weights import load_checked, load_tensors
 
 
 def statuses(laboratory: Any) -> list[str]:
@@ -177,7 +177,7 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:
-            stored, about = load_sealed(laboratory.root / "trials" / trial.hash / "logits.sealed")
+            stored, about = load_checked(laboratory.root / "trials" / trial.hash / "logits.sealed")
             assert stored["logits"].shape[1] == 10
             assert about["trial"] == trial.hash
     losses = {result["test/loss"] for result in laboratory.results().values()}

@@ -10,6 +10,8 @@ from fathomlab.base.problems import UserError
 from fathomlab.run import cost, provenance, resume
 from fathomlab.run.environment import environment
 from fathomlab.run.experiment import form_packs
+from fathomlab.store.checkpoints import SCHEMA, Checkpoint
+from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
 
 MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
 CNN = {"data": {"name": "cifar-10"}, "model": {"type": "CNN"}, "training": {"epochs": 1}}
@@ -18,7 +20,7 @@ CNN = {"data": {"name": "cifar-10"}, "model": {"type": "CNN"}, "training": {"epo
 def sizes(source: Any, *overrides: str, workers: int = 1, device: str = "cpu", runs: Path) -> list[int]:
     """How many trials each pack has."""
     plan = fathomlab.load(source, list(overrides))
-    made = form_packs(plan, list(plan.trials), runs, device, workers)
+    made = form_packs(plan, plan.trials, take_inventory(runs, plan.trials), device, workers)
     assert sorted(trial.hash for pack in made for trial in pack) == sorted(trial.hash for trial in plan.trials)
     return [len(pack) for pack in made]
 
@@ -75,11 +77,12 @@ def test_room_on_the_disk_is_for_what_is_kept_and_what_is_in_training(tmp_path: 
 def test_another_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same device is not asked about; another one is named with both names."""
     trials = list(fathomlab.load(MLP).trials)
-    then = {"step": 7, "environment": environment("cuda", "A", resume.kernels())}
-    monkeypatch.setattr(resume, "newest_about", lambda folder: then)
+    checkpoint = Checkpoint(SCHEMA, step=7, environment=environment("cuda", "A", resume.kernels()))
+    entries = {trial.hash: TrialEntry(trial, "running", None, checkpoint) for trial in trials}
+    inventory = Inventory(tmp_path, entries, {})
     monkeypatch.setattr(resume, "gpu_name", lambda: "A")
-    resume.check_drift(tmp_path, trials, "cuda")
+    resume.check_environment(inventory, trials, "cuda")
     monkeypatch.setattr(resume, "gpu_name", lambda: "B")
     with pytest.raises(UserError, match=r"A then, B now") as caught:
-        resume.check_drift(tmp_path, trials, "cuda")
+        resume.check_environment(inventory, trials, "cuda")
     assert caught.value.code == "environment-changed"

@@ -12,9 +12,9 @@ import pytest
 
 from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
-from fathomlab.store.lock import locked
+from fathomlab.store.directory import TrialFolder, write_experiment
+from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store, TrialRecord
-from fathomlab.store.writing import TrialFolder, write_experiment
 
 TRIAL = "ab" * 32
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -54,14 +54,14 @@ def test_a_whole_trial_is_read_as_it_was_written(tmp_path: Path):
     )
 
 
-def test_a_trial_without_result_is_running_or_interrupted_and_without_folder_is_waiting(tmp_path: Path):
+def test_a_trial_without_result_is_running_or_interrupted_and_without_folder_is_pending(tmp_path: Path):
     """Running while somebody trains into the store; none of it is damage."""
     folder = write(tmp_path)
     (folder / "result.json").unlink()
     (folder / "provenance.json").unlink()
     store = Store(tmp_path)
     assert (store.trial(TRIAL).status, store.trial(TRIAL).cause) == ("interrupted", None)
-    with locked(tmp_path, False, lambda text: None):
+    with store_lock(tmp_path, False, lambda text: None):
         assert Store(tmp_path).trial(TRIAL).status == "running"
     (tmp_path / "trials" / ("ef" * 32)).mkdir()
     assert store.trial("ef" * 32).status == "waiting"
@@ -156,7 +156,7 @@ def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path, name: str)
     """What was written by a later release is not guessed at."""
     content = {"seed": 1}
     folder = TrialFolder(tmp_path, content_hash(content))
-    folder.begin(content)
+    folder.create(content)
     folder.write("provenance.json", {})
     folder.finish("finished", None, {}, {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5})
     experiment = write_experiment(tmp_path, "exp", {})

@@ -12,9 +12,9 @@ import pytest
 
 from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
+from fathomlab.store.checksums import document_checksum, read_valid_records
+from fathomlab.store.directory import TrialFolder, create_store, nan_to_none, write_experiment
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import seal, whole_records
-from fathomlab.store.writing import TrialFolder, finite, open_store, write_experiment
 
 CONTENT = {"seed": 3, "model": {"type": "MLP"}}
 TRIAL = content_hash(CONTENT)
@@ -24,7 +24,7 @@ FACTS = {"parameters": 10, "epochs": 1, "steps": 4, "seconds": 0.5}
 def written(root: Path) -> TrialFolder:
     """A trial up to its result."""
     folder = TrialFolder(root, TRIAL)
-    folder.begin(CONTENT)
+    folder.create(CONTENT)
     folder.append("metrics.jsonl", {"epoch": 1, "train/loss": math.nan, "val/loss": 0.5})
     folder.append("metrics.jsonl", {"epoch": 2, "train/loss": math.inf, "val/loss": 0.25})
     folder.write("provenance.json", {"threads": 1})
@@ -32,7 +32,7 @@ def written(root: Path) -> TrialFolder:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path):
-    """Options, curves with null for what is not finite, the result."""
+    """Options, curves with null for what is not nan_to_none, the result."""
     written(tmp_path).finish("finished", None, {"test/loss": 0.125, "test/accuracy": math.nan}, FACTS)
     record = Store(tmp_path).trial(TRIAL)
     assert (record.status, record.cause) == ("finished", None)
@@ -47,9 +47,9 @@ def test_a_trial_is_finished_by_its_result_alone(tmp_path: Path):
     """Until then it is interrupted where nobody trains, whatever else is there."""
     folder = written(tmp_path)
     assert Store(tmp_path).trial(TRIAL).status == "interrupted"
-    folder.finish("diverged", "the loss was not finite at step 2", {}, FACTS)
+    folder.finish("diverged", "the loss was not nan_to_none at step 2", {}, FACTS)
     record = Store(tmp_path).trial(TRIAL)
-    assert (record.status, record.cause) == ("diverged", "the loss was not finite at step 2")
+    assert (record.status, record.cause) == ("diverged", "the loss was not nan_to_none at step 2")
 
 
 def test_a_second_attempt_keeps_nothing_of_the_first(tmp_path: Path):
@@ -57,7 +57,7 @@ def test_a_second_attempt_keeps_nothing_of_the_first(tmp_path: Path):
     folder = written(tmp_path)
     folder.finish("failed", "RuntimeError: x", {}, FACTS)
     (folder.path / "checkpoint.safetensors").write_bytes(b"x")
-    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
+    TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert [path.name for path in folder.path.iterdir()] == ["trial.json"]
     assert Store(tmp_path).trial(TRIAL).status == "interrupted"
 
@@ -67,7 +67,7 @@ def test_the_result_is_returned_as_it_is_written(tmp_path: Path):
     folder = written(tmp_path)
     result = folder.finish("finished", None, {"test/loss": 0.5}, FACTS)
     stored = json.loads((folder.path / "result.json").read_text())
-    assert stored == result | {"seal": seal(result)}
+    assert stored == result | {"seal": document_checksum(result)}
     files = result.pop("files")
     assert sorted(files) == ["metrics.jsonl", "provenance.json", "trial.json"]
     for name, about in files.items():
@@ -102,10 +102,10 @@ def test_an_experiment_is_read_back(tmp_path: Path):
 
 def test_a_store_is_made_where_it_is_missing(tmp_path: Path):
     """With its two folders and no trace of the test for writing; opening it again changes nothing."""
-    root = open_store(tmp_path / "a" / "b")
+    root = create_store(tmp_path / "a" / "b")
     assert sorted(path.name for path in root.iterdir()) == ["experiments", "trials"]
     (root / "trials" / "x").mkdir()
-    assert open_store(root) == root
+    assert create_store(root) == root
     assert (root / "trials" / "x").exists()
 
 
@@ -113,7 +113,7 @@ def test_a_store_that_cannot_be_is_told(tmp_path: Path):
     """A file in the way: the path, the system's reason, the remedy."""
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError) as caught:
-        open_store(tmp_path / "runs")
+        create_store(tmp_path / "runs")
     parts = (str(tmp_path / "runs"), "Not a directory", "--runs")
     assert [part for part in parts if part not in str(caught.value)] == []
 
@@ -130,20 +130,20 @@ def test_a_store_that_cannot_be_is_told(tmp_path: Path):
 )
 def test_only_finite_numbers_are_written(value: Any, made: Any):
     """JSON has no word for the others."""
-    assert finite(value) == made
-    assert json.loads(json.dumps(finite(value), allow_nan=False)) == made
+    assert nan_to_none(value) == made
+    assert json.loads(json.dumps(nan_to_none(value), allow_nan=False)) == made
 
 
 def test_a_failed_attempt_is_replaced_and_a_damaged_result_is_kept(tmp_path: Path):
     """What is damaged goes to `damaged/`; nothing of a failed attempt needs to stay."""
     folder = written(tmp_path)
     folder.finish("failed", "RuntimeError: x", {}, FACTS)
-    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
+    TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert not (tmp_path / "damaged").exists()
     folder = written(tmp_path)
     folder.finish("finished", None, {}, FACTS)
     (folder.path / "metrics.jsonl").write_text("x")
-    TrialFolder(tmp_path, TRIAL).begin(CONTENT)
+    TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert [path.name for path in (tmp_path / "damaged").iterdir()] == [f"{TRIAL}-1"]
 
 
@@ -159,13 +159,13 @@ def test_a_log_is_cut_back_to_a_state(tmp_path: Path):
         file.write('{"epoch": 4')
     (folder.path / ".result.json.4000000.tmp").write_text("{")
     again = TrialFolder(tmp_path, TRIAL)
-    assert again.holds(state)
-    assert not again.holds({"metrics.jsonl": 4})
-    assert not again.holds({"noise.jsonl": 1})
-    again.go_on(state)
+    assert again.has_lines(state)
+    assert not again.has_lines({"metrics.jsonl": 4})
+    assert not again.has_lines({"noise.jsonl": 1})
+    again.resume(state)
     assert sorted(path.name for path in folder.path.iterdir()) == ["metrics.jsonl", "provenance.json", "trial.json"]
     again.append("metrics.jsonl", {"epoch": 3})
-    assert [record["epoch"] for record in whole_records(folder.path / "metrics.jsonl")] == [1, 2, 3]
+    assert [record["epoch"] for record in read_valid_records(folder.path / "metrics.jsonl")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("written_before", [0, 7])
@@ -197,12 +197,12 @@ def test_what_the_disk_refuses_waits_and_is_written_once(
             refuse()
 
     with monkeypatch.context() as patch:
-        patch.setattr("fathomlab.store.writing.open", Full, raising=False)
+        patch.setattr("fathomlab.store.directory.open", Full, raising=False)
         patch.setattr(os, "ftruncate", refuse)
         assert not folder.append("metrics.jsonl", {"epoch": 3})
-    assert len(whole_records(path)) == 2
+    assert len(read_valid_records(path)) == 2
     assert folder.append("metrics.jsonl", {"epoch": 4})
-    assert [record["epoch"] for record in whole_records(path)] == [1, 2, 3, 4]
+    assert [record["epoch"] for record in read_valid_records(path)] == [1, 2, 3, 4]
     assert path.read_bytes().count(b"\n") == 4
 
 
@@ -217,11 +217,11 @@ def test_a_log_whose_fsync_failed_is_written_anew(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="Input/output"):
-        folder.settle()
+        folder.flush()
     monkeypatch.setattr(os, "fsync", real)
-    folder.settle()
+    folder.flush()
     assert path.stat().st_ino != before
-    assert len(whole_records(path)) == 2
+    assert len(read_valid_records(path)) == 2
 
 
 def test_an_experiment_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -244,4 +244,4 @@ def test_two_may_open_a_store_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
         Path(after).unlink()
 
     monkeypatch.setattr(os, "replace", other)
-    assert open_store(tmp_path / "runs") == tmp_path / "runs"
+    assert create_store(tmp_path / "runs") == tmp_path / "runs"
