@@ -71,12 +71,11 @@ def take_inventory(root: Path, trials: Sequence[Trial]) -> Inventory:
 
 def _look(root: Path, name: str, trial: Trial | None) -> TrialEntry:
     files = TrialFiles(root, name)
-    if files.result is not None:
-        files.check_logs()
+    status = files.verified_status()
     if trial is None:  # a member of a pack that began in another experiment
-        return TrialEntry(_stored_trial(files, name), files.status)
+        return TrialEntry(_stored_trial(files, name), status)
     seconds = files.result.seconds if files.result else None
-    return TrialEntry(trial, files.status, seconds, latest_checkpoint(files.folder) if files.exists else None)
+    return TrialEntry(trial, status, seconds, latest_checkpoint(files.folder) if files.exists else None)
 
 
 def _stored_trial(files: TrialFiles, name: str) -> Trial | None:

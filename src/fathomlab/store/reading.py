@@ -12,7 +12,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError, shown, suggestion
 from fathomlab.probes.columns import COLUMNS
 from fathomlab.store.lock import is_locked
-from fathomlab.store.records import ExperimentRecord, Provenance, Result, TrialRecord
+from fathomlab.store.records import ExperimentRecord, Outcome, Provenance, Result, Snapshot, TrialRecord
 from fathomlab.store.validation import FolderValidator, as_int, as_number
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -80,7 +80,8 @@ class Store:
             seconds=result.seconds if result else None,
             folder=files.folder,
             probes=probes,
-            **({"outcome": result.outcome, "files": result.files} if result else {}),
+            outcome=result.outcome if result else Outcome(),
+            files=result.files if result else {},
         )
 
     def experiments(self) -> list[ExperimentRecord]:
@@ -150,17 +151,21 @@ class TrialFiles(FolderValidator):
         self.logs = sorted(names, key=lambda name: name != "metrics.jsonl")
         self.provenance = self.value("provenance.json", Provenance, required=result is not None) or self.provenance
 
-    def check_logs(self) -> None:
-        """Verify the checksum of every line of the logs."""
-        for name in self.logs:
-            self.check_lines(name, self.checked)
-
     @property
     def status(self) -> str:
         """Status as in `TrialRecord`, except that a trial without result is always running."""
         if self.first_error is not None:
             return "damaged"
         return "waiting" if not self.exists else self.result.status if self.result else "running"
+
+    def verified_status(self) -> str:
+        """Status after verifying every line of the logs of a trial with a result.
+
+        The SHA-256 of a log is that of the file when the result was written, and does not show earlier corruption.
+        """
+        for name in self.logs if self.result else ():
+            self.check_lines(name, self.checked)
+        return self.status
 
     @property
     def cause(self) -> str | None:
@@ -170,9 +175,7 @@ class TrialFiles(FolderValidator):
 
 def trial_status(root: Path, trial: str) -> str:
     """Status of a trial as in `TrialRecord`, except that a trial without result is always running."""
-    files = TrialFiles(root, trial)
-    files.check_logs()
-    return files.status
+    return TrialFiles(root, trial).verified_status()
 
 
 def _hash(content: Mapping[str, Any]) -> str | None:
@@ -186,7 +189,7 @@ def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
 
 
-def _is_snapshot(name: str, line: dict[str, Any], files: FolderValidator) -> bool:
+def _is_snapshot(name: str, line: Snapshot, files: FolderValidator) -> bool:
     """Whether a snapshot is complete: lists that belong together have equal lengths. Values that are not numbers become None."""
     for numbers, labels in COLUMNS.get(name.removesuffix(".jsonl"), {}).items():
         if labels is None:
@@ -206,15 +209,12 @@ def _is_snapshot(name: str, line: dict[str, Any], files: FolderValidator) -> boo
 
 def _read_experiment(folder: Path) -> ExperimentRecord:
     files = FolderValidator(folder)
-    identity = {"name": folder.name, "folder": str(folder), "cause": None}
     document = files.document("experiment.json", required=True) or {}
-    document = document | identity | {"conditions": [_with_pairs(item) for item in _list(document.get("conditions"))]}
+    document |= {"name": folder.name, "folder": str(folder), "cause": None}
+    if isinstance(conditions := document.get("conditions"), list):
+        document["conditions"] = [_with_pairs(condition) for condition in cast(list[Any], conditions)]
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
     return replace(record, cause=files.first_error)
-
-
-def _list(value: Any) -> list[Any]:
-    return cast(list[Any], value) if isinstance(value, list) else []
 
 
 def _with_pairs(condition: Any) -> Any:

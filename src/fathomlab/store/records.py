@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Number: TypeAlias = int | float
 Environment: TypeAlias = Mapping[str, str | int | None]
+Snapshot: TypeAlias = dict[str, Any]  # a line of a probe's log: step, epoch, and the columns that the probe declares
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
@@ -148,12 +149,12 @@ class TrialRecord:
     parameters: int | None
     metrics: Mapping[str, Number | None]
     curves: Mapping[str, list[Number | None]]
-    gradients: list[dict[str, Any]]
-    provenance: Mapping[str, Any]
+    gradients: list[Snapshot]
+    provenance: Provenance
     seconds: Number | None
     folder: Path
-    probes: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
-    outcome: Mapping[str, Any] = field(default_factory=Outcome)
+    probes: Mapping[str, list[Snapshot]] = field(default_factory=dict[str, list[Snapshot]])
+    outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 
     def correct(self) -> "npt.NDArray[np.bool_] | None":
@@ -201,7 +202,7 @@ class ExperimentRecord:
     factors: tuple[str, ...] = ()
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()
-    logging: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    logging: Mapping[str, str | bool] = field(default_factory=dict[str, str | bool])
     conditions: tuple[ConditionRecord, ...] = ()
     claims: tuple[Any, ...] = ()
     claims_hash: str = ""
@@ -209,7 +210,7 @@ class ExperimentRecord:
     created: str = ""
     seconds: Number | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
-    looks: tuple[Mapping[str, Any], ...] = ()
+    looks: tuple[Mapping[str, Number], ...] = ()
     seal: str = ""
 
     @property
