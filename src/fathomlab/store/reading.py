@@ -210,11 +210,11 @@ def _is_snapshot(name: str, line: Snapshot, files: FolderValidator) -> bool:
 def _read_experiment(folder: Path) -> ExperimentRecord:
     files = FolderValidator(folder)
     document = files.document("experiment.json", required=True) or {}
-    document |= {"name": folder.name, "folder": str(folder), "cause": None}
+    document |= {"name": "", "folder": "", "cause": None}  # the directory decides
     if isinstance(conditions := document.get("conditions"), list):
         document["conditions"] = [_with_pairs(condition) for condition in cast(list[Any], conditions)]
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
-    return replace(record, cause=files.first_error)
+    return replace(record, name=folder.name, folder=folder, cause=files.first_error)
 
 
 def _with_pairs(condition: Any) -> Any:

@@ -79,7 +79,8 @@ class FolderValidator:
     def typed(self, name: str, kind: type[T], document: Mapping[str, Any]) -> T | None:
         """The typed value of a document of this file; None if its content has another layout, which is a problem."""
         try:
-            return from_json(kind, json.dumps(document, allow_nan=False))
+            text = json.dumps(document, allow_nan=False, ensure_ascii=False)
+            return from_json(kind, text.encode(errors="replace"))  # a lone surrogate, which is not a character, becomes "?"
         except (ValueError, RecursionError) as error:
             where = getattr(error, "errors", lambda: [{"loc": ()}])()[0]["loc"]
             return self.report(f"{name} has an unexpected value at {'.'.join(map(str, where)) or 'its top level'}")
