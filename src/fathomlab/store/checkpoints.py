@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fathomlab.base.codec import from_plain
 from fathomlab.store.checksums import CorruptFileError, read_checked
@@ -75,13 +75,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def parse_checkpoint(metadata: Mapping[str, Any]) -> Checkpoint:
     """Metadata as a value. Of another schema, only step and environment are used: they tell which code can resume it."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if metadata.get("schema") == SCHEMA:
             return from_plain(Checkpoint, metadata)
-    environment = metadata.get("environment")
-    return Checkpoint(
-        0, as_int(metadata.get("step")) or 0, environment=environment if isinstance(environment, dict) else {}
-    )
+    step, environment = as_int(metadata.get("step")) or 0, metadata.get("environment")
+    return Checkpoint(0, step, environment=cast(Environment, environment) if isinstance(environment, dict) else {})
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

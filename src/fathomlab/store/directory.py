@@ -5,9 +5,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fathomlab.base.files import atomic_write, sync_folder
 from fathomlab.base.problems import UserError
@@ -233,7 +233,7 @@ def nan_to_none(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: nan_to_none(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
-        return [nan_to_none(item) for item in value]
+        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
     return value

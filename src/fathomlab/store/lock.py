@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ LOCKED_BYTE = 2**20  # on Windows
 
 
 @contextlib.contextmanager
-def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Iterator[int | None]:
+def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[int | None]:
     """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
     Workers inherit the descriptor, so that the store is free only when all of them have ended.

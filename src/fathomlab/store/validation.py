@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fathomlab.base.codec import from_json
+from fathomlab.base.codec import error_location, from_json
 from fathomlab.store.checksums import decode_line, document_checksum, line_text, parse_json
 from fathomlab.store.records import FileDigest, Number
 
@@ -80,10 +80,11 @@ class FolderValidator:
         """The typed value of a document of this file; None if its content has another layout, which is a problem."""
         try:
             text = json.dumps(document, allow_nan=False, ensure_ascii=False)
-            return from_json(kind, text.encode(errors="replace"))  # a lone surrogate, which is not a character, becomes "?"
+            return from_json(
+                kind, text.encode(errors="replace")
+            )  # a lone surrogate, which is not a character, becomes "?"
         except (ValueError, RecursionError) as error:
-            where = getattr(error, "errors", lambda: [{"loc": ()}])()[0]["loc"]
-            return self.report(f"{name} has an unexpected value at {'.'.join(map(str, where)) or 'its top level'}")
+            return self.report(f"{name} has an unexpected value at {error_location(error) or 'its top level'}")
 
     def lines(self, name: str, checked: bool) -> list[dict[str, Any]]:
         """The records of a log. An incomplete last line is dropped; any other is a problem.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -33,7 +33,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
         if not isinstance(metadata, dict):
             raise ValueError("its metadata is not a mapping")
-        return load(payload), metadata
+        return load(payload), cast(dict[str, Any], metadata)
     except OSError as error:
         raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error.strerror or error}.") from None
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
