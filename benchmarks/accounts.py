@@ -20,9 +20,9 @@ from fathomlab.data.table import DatasetArrays
 from fathomlab.engine import loop
 from fathomlab.probes import PROBES
 from fathomlab.run import pack as pack  # with everything that it calls, before names are replaced
-from fathomlab.run.keeper import Keeper
+from fathomlab.run.checkpointer import Checkpointer
 from fathomlab.run.progress import showing
-from fathomlab.store.writing import TrialFolder
+from fathomlab.store.directory import TrialFolder
 
 TRAIN, TEST = 60_000, 10_000
 # Where a function is defined -> the account of its time, for those that the modules of `run` call by name.
@@ -147,7 +147,7 @@ def _replace(accounts: Accounts, stack: ExitStack) -> None:
     for own, timed in shown:
         for module, attribute in held(own):
             stack.enter_context(mock.patch.object(module, attribute, timed))
-    for keeper in (TrialFolder, Keeper):
+    for keeper in (TrialFolder, Checkpointer):
         for name, value in list(vars(keeper).items()):
             if isinstance(value, FunctionType):
                 stack.enter_context(mock.patch.object(keeper, name, accounts.charged("store", value)))

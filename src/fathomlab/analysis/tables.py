@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import dotted
-from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, TrialRecord
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study  # imports NumPy, which `list` does not need

@@ -11,7 +11,8 @@ from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.planning import find_experiment
 from fathomlab.base.problems import UserError, shown
 from fathomlab.plan import Plan, with_seeds
-from fathomlab.run.experiment import experiment_name, known_seeds, unfinished
+from fathomlab.run.experiment import experiment_name, recorded_seed_count
+from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
 
 
@@ -23,13 +24,15 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     """
     if not plan.claims:
         raise UserError("no-claims", f"{plan.loaded.document.source}: the experiment has no claims to verify.")
-    name = experiment_name(plan, root)
     store = Store(root)
-    if name not in [record.name for record in store.experiments()]:
+    names = store.experiment_names()
+    name = experiment_name(plan, names)
+    if name not in names:
         raise UserError(
             "no-such-experiment", f"{root}: no results of this experiment ({name}). Run: fathomlab run FILE"
         )
-    missing = unfinished(with_seeds(plan, known_seeds(root, name)), store)
+    trials = with_seeds(plan, recorded_seed_count(root, name)).trials
+    missing = take_inventory(root, trials).pending(trials)
     return judge(study(store, store.experiment(name))), len(missing)
 
 

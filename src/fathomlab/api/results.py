@@ -10,7 +10,7 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.tables import columns
 from fathomlab.api.stores import default_runs
 from fathomlab.plan import Plan
-from fathomlab.run.experiment import Summary
+from fathomlab.run.experiment import RunSummary
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 
@@ -21,7 +21,7 @@ class Results:
 
     store: Store
     plan: Plan
-    summary: Summary
+    summary: RunSummary
     report: Path
 
     def __iter__(self) -> Iterator[TrialRecord]:

@@ -16,7 +16,15 @@ from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.problems import UserError
 from fathomlab.plan import Plan, with_seeds
-from fathomlab.run.experiment import Emit, How, Summary, amend_experiment, experiment_name, known_seeds, run_experiment
+from fathomlab.run.experiment import (
+    Emit,
+    RunOptions,
+    RunSummary,
+    amend_experiment,
+    experiment_name,
+    recorded_seed_count,
+    run_experiment,
+)
 from fathomlab.run.progress import Mode, showing
 from fathomlab.run.signals import Stop, listening
 from fathomlab.store.reading import Store
@@ -57,22 +65,22 @@ def run(
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
     plan = source if isinstance(source, Plan) else load(source, texts, quick)
     root = Path(runs) if runs is not None else default_runs()
-    name = experiment_name(plan, root)
+    name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:
         _check_extension(plan, max_seeds)
-    plan = with_seeds(plan, known_seeds(root, name))
+    plan = with_seeds(plan, recorded_seed_count(root, name))
     log = root / "experiments" / name / "log.txt"
     with listening() as stop, showing(progress, log=log) as emit:
         for notice in plan.notices:
             emit({"event": "note", "text": notice})
-        how = How(device, workers, wait, allow_drift, name)
+        how = RunOptions(device, workers, wait, allow_drift, name)
         summary = run_experiment(plan, root, how, emit, stop)
         if max_seeds is not None:
             plan, summary = _run_in_stages(plan, root, how, summary, max_seeds, emit, stop)
     return Results(Store(root), plan, summary, _report(root, name, summary))
 
 
-def _report(root: Path, name: str, summary: Summary) -> Path:
+def _report(root: Path, name: str, summary: RunSummary) -> Path:
     """The report; written again only if something was trained since."""
     folder = root / "experiments" / name
     path = folder / "report.html"
@@ -90,8 +98,8 @@ def _check_extension(plan: Plan, budget: int) -> None:
 
 
 def _run_in_stages(
-    plan: Plan, root: Path, how: How, summary: Summary, budget: int, emit: Emit, stop: Stop
-) -> tuple[Plan, Summary]:
+    plan: Plan, root: Path, how: RunOptions, summary: RunSummary, budget: int, emit: Emit, stop: Stop
+) -> tuple[Plan, RunSummary]:
     """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
     while True:
         store, n = Store(root), len(plan.seeds)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fathomlab.base.problems import UserError
 from fathomlab.report.page import write_index, write_report
-from fathomlab.store.lock import locked
+from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store
 
 
@@ -36,7 +36,7 @@ def upkeep(root: Path) -> Iterator[None]:
     Raises:
         UserError: If another process uses it.
     """
-    with locked(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
+    with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
         yield
 
 

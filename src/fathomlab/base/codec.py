@@ -42,6 +42,16 @@ def from_json(kind: type[T], text: str | bytes) -> T:
     return adapter(kind).validate_json(text, strict=True)
 
 
+def error_location(error: Exception) -> str:
+    """The dotted path of the first wrong value; empty if the error is not about a value at a path."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return ".".join(str(part) for part in first["loc"])
+
+
 def from_plain(kind: type[T], data: Any) -> T:
     """The value of plain data, as `json.loads` returns it.
 

@@ -1,7 +1,6 @@
 """plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError, shown
 from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, count, print_json
 from fathomlab.plan import Plan, Trial
+from fathomlab.store.inventory import Inventory, take_inventory
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
@@ -30,16 +30,15 @@ def plan(
 ) -> None:
     """Show required trials, cached trials, and the estimated cost. Does not train."""
     from fathomlab import api
-    from fathomlab.run.experiment import unfinished
 
     planned = api.load(file, overrides or [], quick)
     root = runs or api.default_runs()
-    store = Store(root)
-    todo = {trial.hash for trial in unfinished(planned, store)}
+    inventory = take_inventory(root, planned.trials)
+    todo = {trial.hash for trial in inventory.pending(planned.trials)}
     if why is not None:
-        _explain(planned, store, why, todo, as_json)
+        _explain(planned, Store(root), why, todo, as_json)
         return
-    document = _document(planned, root, todo)
+    document = _document(planned, inventory, todo)
     if as_json:
         print_json(document)
         return
@@ -61,18 +60,18 @@ def plan(
         print(f"note: {notice}")
 
 
-def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
+def _document(planned: Plan, inventory: Inventory, todo: set[str]) -> dict[str, Any]:
     from fathomlab.run import cost, provenance
     from fathomlab.run.experiment import experiment_name, form_packs, worker_count
 
     device = provenance.likely_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
-    groups = form_packs(planned, missing, root, device, worker_count("auto", len(missing), device))
+    groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     like = [trial for trial in planned.trials if trial.hash not in todo]
-    seconds = {trial: Store(root).trial(trial.hash).seconds for trial in like[:50]}
+    seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
     return {
-        "experiment": experiment_name(planned, root),
+        "experiment": experiment_name(planned, inventory.experiments),
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),

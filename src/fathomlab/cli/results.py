@@ -51,8 +51,8 @@ def show(
     record = store.trial(store.find(trial))
     row = trial_row(record, experiments_of(store))
     if as_json:
-        fields = ("cause", "seconds", "curves", "gradients", "provenance")
-        print_json({**row, **{name: getattr(record, name) for name in fields}})
+        fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
+        print_json({**row, **fields, "provenance": dict(record.provenance)})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")

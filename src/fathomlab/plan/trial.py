@@ -134,21 +134,24 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
         ValueError: If it is not the content of a trial that this version can train.
     """
     problems: list[Problem] = []
+    seed, taught_by = content.get("seed"), content.get("teacher")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(taught_by, Mapping | None):
+        raise ValueError("not the content of a trial")
     data = sections.data(content.get("data"), "mnist", problems, {})
     probes = sections.measurements(content.get("probes"), problems)
     network, training = _network(content, problems)
     if data is None or network is None or training is None:
         raise ValueError("; ".join(map(str, problems)))
     blueprint = Blueprint(data, network, training, probes)
-    if "teacher" in content:
-        model, how = _network(content["teacher"], problems)
+    if taught_by is not None:
+        model, how = _network(taught_by, problems)
         distillation = sections.distillation(content.get("distillation"), problems)
         if model is None or how is None or distillation is None:
             raise ValueError("; ".join(map(str, problems)))
         blueprint = replace(
             blueprint, distillation=distillation, teacher=replace(blueprint, network=model, training=how)
         )
-    trial = blueprint.trial(content["seed"])
+    trial = blueprint.trial(seed)
     if problems or trial.canonical_json != canonical_json(content):
         raise ValueError("; ".join(map(str, problems)) or "not the content of a trial of this version")
     return trial

@@ -19,9 +19,9 @@ from fathomlab.engine.precision import storage
 from fathomlab.engine.training import Teachers
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
-from fathomlab.store.checkpoints import load_sealed, load_tensors, save_sealed
+from fathomlab.store.checksums import CorruptFileError, file_sha256
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import Damaged, file_sha256
+from fathomlab.store.weights import load_checked, load_tensors, save_checked
 
 TEACHER_BATCH = 512
 
@@ -70,7 +70,8 @@ def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
     if record.status != "finished" or not path.exists():
         why = "checkpoint.safetensors is missing" if record.status == "finished" else f"status: {record.status}"
         raise UserError("no-teacher", f"teacher trial {teacher[:12]} has no weights ({why})")
-    if record.files and record.files.get(path.name, {}).get("sha256") != file_sha256(path):
+    digest = record.files.get(path.name)
+    if record.files and (digest is None or digest.sha256 != file_sha256(path)):
         raise UserError(
             "corrupt-file", f"{path}: corrupted (checksum mismatch). Remove the trial's folder and run again."
         )
@@ -89,8 +90,8 @@ def _teacher_logits(
     path = folder / "logits.sealed"
     device, dtype = images.images.device, images.mean.dtype
     table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device, dtype=dtype)
-    with contextlib.suppress(Damaged):  # missing or corrupted: computed again
-        stored, about = load_sealed(path)
+    with contextlib.suppress(CorruptFileError):  # missing or corrupted: computed again
+        stored, about = load_checked(path)
         same = about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu())
         if same and stored["logits"].dtype == dtype:  # no rounding of another format, whichever student came first
             table[rows] = stored["logits"].to(device)
@@ -100,5 +101,5 @@ def _teacher_logits(
         some = rows[start : start + TEACHER_BATCH]
         batch = images.normalized(images.images[some]).unsqueeze(0)
         table[some] = network(single, single, batch, "eval")[0]
-    save_sealed(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
+    save_checked(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
     return table

@@ -13,7 +13,7 @@ import pytest
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, FileDigest, TrialRecord
 
 FACTOR = "model.params.residual"
 Value = float | str | Mapping[str, float]
@@ -83,7 +83,7 @@ def with_images(folder: Path, record: TrialRecord, correct: Sequence[bool]) -> T
     folder.mkdir(parents=True, exist_ok=True)
     packed = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
     (folder / "correct.bin").write_bytes(packed)
-    files = {"correct.bin": {"sha256": hashlib.sha256(packed).hexdigest()}}
+    files = {"correct.bin": FileDigest(hashlib.sha256(packed).hexdigest())}
     return replace(record, folder=folder, files=files, outcome={"examples": len(correct)})
 
 

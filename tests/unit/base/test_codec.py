@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from fathomlab.base.codec import from_json, from_plain, to_json, to_plain
+from fathomlab.base.codec import error_location, from_json, from_plain, to_json, to_plain
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ def test_unions_round_trip_by_their_tag():
 def test_wrong_json_raises_value_error(text: str):
     with pytest.raises(ValueError, match="validation error"):
         from_json(Started, text)
+
+
+def test_error_location_names_the_first_wrong_value():
+    with pytest.raises(ValueError, match="validation error") as caught:
+        from_json(Saved, '{"seconds": 1, "factors": {"x": []}}')
+    assert error_location(caught.value).startswith("factors.x")
+    assert error_location(ValueError("x")) == ""
 
 
 def test_unknown_keys_are_ignored():

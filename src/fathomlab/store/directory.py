@@ -5,21 +5,22 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fathomlab.base.files import atomic_write, sync_folder
 from fathomlab.base.problems import UserError
-from fathomlab.store.reading import Store
-from fathomlab.store.sealed import file_sha256, seal, sealed_line, whole_records
-from fathomlab.store.states import NAME
+from fathomlab.store.checkpoints import NAME
+from fathomlab.store.checksums import document_checksum, encode_line, file_sha256, read_valid_records
+from fathomlab.store.reading import trial_status
+from fathomlab.store.records import ExperimentRecord
 
 FORMAT = 2
-BESIDE = ("result.json", "logits.sealed")
+NOT_IN_RESULT = ("result.json", "logits.sealed")
 
 
-def open_store(root: Path) -> Path:
+def create_store(root: Path) -> Path:
     """The store's directory, created if it is missing.
 
     Raises:
@@ -30,7 +31,7 @@ def open_store(root: Path) -> Path:
         (root / "experiments").mkdir(exist_ok=True)
         probe = root / ".writable"
         atomic_write(probe, b"")
-        probe.unlink(missing_ok=True)  # another process may be asking the same
+        probe.unlink(missing_ok=True)  # another process may do the same
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
@@ -39,7 +40,7 @@ def open_store(root: Path) -> Path:
     return root
 
 
-def check_room(root: Path, needed: int) -> None:
+def check_disk_space(root: Path, needed: int) -> None:
     """Check that enough disk space is free.
 
     Raises:
@@ -58,31 +59,31 @@ class TrialFolder:
     """The directory of one trial during training."""
 
     def __init__(self, root: Path, trial: str):
-        """Change nothing; call `begin` or `go_on` next."""
+        """Change nothing; call `create` or `resume` next."""
         self.trial, self.root, self.path = trial, root, root / "trials" / trial
         self.lines: dict[str, int] = {}
-        self._waiting: dict[str, str] = {}
-        self._doubtful: dict[str, int] = {}
+        self._pending: dict[str, str] = {}
+        self._unsynced: dict[str, int] = {}
 
-    def begin(self, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None) -> None:
+    def create(self, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None) -> None:
         """Start from scratch: remove an earlier attempt, or quarantine a finished but corrupted trial.
 
         `logging` is stored next to the content for exporters; it is not part of the trial's identity.
         """
-        if (self.path / "result.json").exists() and Store(self.root).trial(self.trial).status == "damaged":
-            put_aside(self.path)
+        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) == "damaged":
+            quarantine(self.path)
         elif self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         sync_folder(self.path.parent)
-        about = finite({"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}})
-        self.write("trial.json", about | {"seal": seal(about)})
+        document = {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}}
+        self.write("trial.json", _with_checksum(document))
 
-    def holds(self, logs: Mapping[str, int]) -> bool:
+    def has_lines(self, logs: Mapping[str, int]) -> bool:
         """Whether each log still has this number of valid lines."""
-        return all(len(whole_records(self.path / name)) >= lines for name, lines in logs.items())
+        return all(len(read_valid_records(self.path / name)) >= lines for name, lines in logs.items())
 
-    def go_on(self, logs: Mapping[str, int]) -> None:
+    def resume(self, logs: Mapping[str, int]) -> None:
         """Truncate the logs to these numbers of lines, as they were at a checkpoint, so that nothing is recorded twice."""
         (self.path / "result.json").unlink(missing_ok=True)  # of a failed attempt
         for path in self.path.glob(".*.tmp"):  # of a killed writer
@@ -92,14 +93,14 @@ class TrialFolder:
                 path.unlink()
         for name, lines in logs.items():
             path = self.path / name
-            whole = "".join(sealed_line(record) for record in whole_records(path)[:lines]).encode()
-            if path.read_bytes() != whole:
-                atomic_write(path, whole)
+            data = "".join(encode_line(record) for record in read_valid_records(path)[:lines]).encode()
+            if path.read_bytes() != data:
+                atomic_write(path, data)
         self.lines = dict(logs)
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Write one JSON document atomically."""
-        atomic_write(self.path / name, json.dumps(finite(value), indent=1) + "\n")
+        atomic_write(self.path / name, json.dumps(nan_to_none(value), indent=1) + "\n")
 
     def write_bytes(self, name: str, value: bytes) -> None:
         """Write a file atomically."""
@@ -107,7 +108,7 @@ class TrialFolder:
 
     def append(self, name: str, record: Mapping[str, Any]) -> bool:
         """Add one line to a log; False if writing failed. The line is then buffered until the next call."""
-        self._waiting[name] = self._waiting.get(name, "") + sealed_line(finite(record))
+        self._pending[name] = self._pending.get(name, "") + encode_line(nan_to_none(record))
         self.lines[name] = self.lines.get(name, 0) + 1
         try:
             self._flush(name)
@@ -116,10 +117,10 @@ class TrialFolder:
         return True
 
     def _flush(self, name: str, durable: bool = False) -> None:
-        path, rest = self.path / name, self._waiting.get(name, "").encode()
-        if name in self._doubtful:  # after an error the old file cannot be trusted, so write a new one
-            atomic_write(path, path.read_bytes()[: self._doubtful[name]] + rest)
-            del self._doubtful[name]
+        path, rest = self.path / name, self._pending.get(name, "").encode()
+        if name in self._unsynced:  # after an error the old file cannot be trusted, so write a new one
+            atomic_write(path, path.read_bytes()[: self._unsynced[name]] + rest)
+            del self._unsynced[name]
         else:
             with open(path, "ab", buffering=0) as file:
                 size = file.tell()
@@ -129,21 +130,21 @@ class TrialFolder:
                     if durable:
                         os.fsync(file.fileno())
                 except OSError:
-                    self._doubtful[name] = size
+                    self._unsynced[name] = size
                     with contextlib.suppress(OSError):  # remove the incomplete line
                         os.ftruncate(file.fileno(), size)
                     raise
-        self._waiting[name] = ""
+        self._pending[name] = ""
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Make all logs durable.
 
         Raises:
             OSError: If writing fails. A checkpoint that refers to these logs must not be written then.
         """
         for path in self.path.glob("*.jsonl"):
-            self._waiting.setdefault(path.name, "")
-        for name in list(self._waiting):
+            self._pending.setdefault(path.name, "")
+        for name in list(self._pending):
             self._flush(name, durable=True)
 
     def finish(
@@ -154,8 +155,8 @@ class TrialFolder:
         Raises:
             OSError: If writing fails. The trial is not finished then.
         """
-        self.settle()
-        result = finite(
+        self.flush()
+        result = nan_to_none(
             {
                 "format": FORMAT,
                 "trial": self.trial,
@@ -166,39 +167,35 @@ class TrialFolder:
                 "files": {
                     path.name: {"sha256": file_sha256(path), "size": path.stat().st_size}
                     for path in sorted(self.path.iterdir())
-                    if path.is_file() and not path.name.startswith(".") and not _passing(path.name)
+                    if path.is_file() and not path.name.startswith(".") and not _is_transient(path.name)
                 },
             }
         )
-        self.write("result.json", result | {"seal": seal(result)})
+        self.write("result.json", _with_checksum(result))
         return result
 
 
-def _passing(name: str) -> bool:
+def _is_transient(name: str) -> bool:
     """Whether a file is temporary, so not part of the result."""
-    return name in BESIDE or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
+    return name in NOT_IN_RESULT or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
 
 
-def put_aside(folder: Path) -> Path:
-    """Quarantine a corrupted trial: move its directory to `damaged/` next to `trials/`. Nothing is deleted."""
-    aside = folder.parents[1] / "damaged"
-    aside.mkdir(exist_ok=True)
+def quarantine(folder: Path) -> Path:
+    """Move the directory of a corrupted trial to `damaged/` next to `trials/`; returns its new path. Nothing is deleted."""
+    parent = folder.parents[1] / "damaged"
+    parent.mkdir(exist_ok=True)
     for number in range(1, 10_000):
-        target = aside / f"{folder.name}-{number}"
+        target = parent / f"{folder.name}-{number}"
         if not target.exists():
             folder.rename(target)
-            sync_folder(aside)
+            sync_folder(parent)
             return target
-    raise OSError(f"{aside} already holds 9,999 copies of this trial")
+    raise OSError(f"{parent} already contains 9,999 copies of this trial")
 
 
-def same_record(root: Path, name: str, record: Mapping[str, Any]) -> bool:
-    """Whether the store holds exactly this record of an experiment."""
-    try:
-        about = json.loads((root / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(about, dict) and about.get("seal") == seal(finite({"format": FORMAT, "name": name, **record}))
+def record_is_current(stored: ExperimentRecord | None, record: Mapping[str, Any]) -> bool:
+    """Whether the store has exactly this record of an experiment."""
+    return stored is not None and stored.cause is None and stored.seal == _document(stored.name, record)["seal"]
 
 
 def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
@@ -208,12 +205,11 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
         UserError: If writing fails.
     """
     folder = root / "experiments" / name
-    document = finite({"format": FORMAT, "name": name, **record})
     if folder.is_symlink():
         raise UserError("unwritable", f"{folder}: is a symbolic link, which could lead out of the store. Remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / "experiment.json", json.dumps(document | {"seal": seal(document)}, indent=1) + "\n")
+        atomic_write(folder / "experiment.json", json.dumps(_document(name, record), indent=1) + "\n")
     except OSError as error:
         free = shutil.disk_usage(root).free / 1e6
         raise UserError(
@@ -223,12 +219,21 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     return folder
 
 
-def finite(value: Any) -> Any:
+def _document(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    return _with_checksum({"format": FORMAT, "name": name, **record})
+
+
+def _with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
+    plain = nan_to_none(document)
+    return plain | {"seal": document_checksum(plain)}
+
+
+def nan_to_none(value: Any) -> Any:
     """`value` with NaN and infinities replaced by None, which JSON can represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
+        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
     return value
