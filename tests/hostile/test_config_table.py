@@ -17,8 +17,8 @@ import pytest
 from annotated_types import Interval
 
 import fathomlab
+from fathomlab.config.claims import Claim
 from fathomlab.config.schema import (
-    Claim,
     DataOptions,
     DistillationOptions,
     ExperimentFile,

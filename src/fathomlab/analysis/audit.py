@@ -10,7 +10,7 @@ from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import dotted, level_text
 from fathomlab.base.options import parse
 from fathomlab.base.problems import ConfigError
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 from fathomlab.models import MODELS
 from fathomlab.store.records import TrialRecord
 

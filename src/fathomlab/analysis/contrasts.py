@@ -16,7 +16,7 @@ from fathomlab.analysis.significance import mcnemar_clustered, mcnemar_exact
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.labels import describe_level, last_part, level_text
 from fathomlab.base.options import to_dict
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 from fathomlab.data import DATASETS
 from fathomlab.store.records import TrialRecord
 

@@ -16,7 +16,7 @@ from fathomlab.analysis.significance import (
     t_test_greater,
 )
 from fathomlab.analysis.statistics import Interval, mean_interval, newcombe_interval, wilson_interval
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 
 GreaterTest = Callable[[float, float], float]  # (sign, null value) -> one-sided p for sign * effect > null value
 

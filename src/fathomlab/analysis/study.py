@@ -11,7 +11,7 @@ from fathomlab.analysis.sequential import Look
 from fathomlab.base.labels import Levels, format_factor_level, last_part
 from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 

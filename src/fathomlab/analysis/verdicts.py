@@ -11,7 +11,7 @@ from fathomlab.analysis.significance import ONE_SIDED, SignFlip, correlation, ho
 from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP, Interval, bootstrap_interval, wilson_interval
 from fathomlab.analysis.study import Study
 from fathomlab.base.problems import ConfigError
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 
 Decision = Literal["supported", "refuted", "undecided"]
 

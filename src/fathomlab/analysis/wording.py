@@ -6,7 +6,7 @@ from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import describe_level
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 
 MINUS = "\u2212"
 METRICS = {

@@ -124,6 +124,11 @@ def unknown_key(key: object, names: Sequence[str]) -> str:
     return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
 
 
+def json_schema(hint: Any) -> dict[str, Any]:
+    """The JSON Schema of a type. Imports pydantic."""
+    return _adapter(hint).json_schema()
+
+
 @cache
 def hints(section: type) -> dict[str, Any]:
     """The options of a dataclass by name, with their types and bounds."""

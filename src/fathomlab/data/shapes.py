@@ -67,7 +67,7 @@ class Shapes:
         difficulty: From 0 (large, central, full contrast) to 1 (small, anywhere, noisy, low contrast, with clutter).
     """
 
-    difficulty: Annotated[float, Interval(ge=0.0, le=1.0)] = 0.5
+    difficulty: Annotated[float, Interval(ge=0, le=1)] = 0.5
     info: ClassVar[DatasetInfo] = INFO
     layout: ClassVar[FileLayout | None] = None
     test_options: ClassVar[dict[str, Any]] = {"difficulty": 0.25}

@@ -6,13 +6,7 @@ from typing import Any
 
 from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.paths import get_path
-from fathomlab.config.schema import (
-    DataOptions,
-    DistillationOptions,
-    ExperimentOptions,
-    LoggingOptions,
-    TrainingOptions,
-)
+from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
 from fathomlab.data import DATASETS
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS

@@ -8,7 +8,7 @@ from fathomlab.analysis import wording
 from fathomlab.analysis.audit import Audit, summarize
 from fathomlab.analysis.verdicts import Decision, Verdict
 from fathomlab.base.labels import format_factor_level
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 from fathomlab.report.numbers import MINUS, format_int, listed, plain, significant
 from fathomlab.report.tables import Table, table
 

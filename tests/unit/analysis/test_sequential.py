@@ -14,7 +14,7 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Advice, Decision, Verdict, judge
 from fathomlab.analysis.verdicts import Tests as Statistics
 from fathomlab.base.problems import UserError
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 
 SEED = 20251
 

@@ -14,7 +14,7 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Advice, Decision, Success, Verdict, judge
 from fathomlab.analysis.verdicts import Tests as Statistics
 from fathomlab.analysis.wording import unit
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 from fathomlab.report.claims import card, claims_note, claims_table, contrast_text, images_table, success_table
 from fathomlab.report.dots import claim_figure
 from fathomlab.report.fairness import audit_tables
