@@ -10,7 +10,7 @@ from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
 from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
-from fathomlab.config.plain import printable
+from fathomlab.config.limits import escape_control_chars
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
@@ -32,7 +32,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
             f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
-            f"{printable(str(row['condition']))}  {printable(str(row['experiment']))}"
+            f"{escape_control_chars(str(row['condition']))}  {escape_control_chars(str(row['experiment']))}"
         )
     if not rows:
         print("No trials yet.")

@@ -59,18 +59,20 @@ class Claim:
 
     def complaints(self) -> list[Problem]:
         """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
-        found = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
+        problems = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
-            found.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
+            problems.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
         if self.kind == "trend" and self.reference is not None:
-            found.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
+            problems.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
         if self.kind != "success" and self.threshold is not None:
-            found.append(Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it"))
+            problems.append(
+                Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it")
+            )
         if self.kind == "success" and self.threshold is None:
-            found.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
+            problems.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
         if self.kind == "success" and self.metric.endswith("loss"):
-            found.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
-        return found + self._fraction_problems()
+            problems.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
+        return problems + self._fraction_problems()
 
     def _fraction_problems(self) -> list[Problem]:
         """Accuracies and fractions of seeds that were given in percent."""
@@ -95,14 +97,14 @@ class Claim:
         Args:
             factors: Its levels by dotted key, including `role`.
             level: Level of the claim's factor.
-            fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is found there.
+            fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is among them.
         """
-        wanted = {**self.at, self.factor: level}
-        return all(_level(factors, fixed, key) == _exactly(own) for key, own in wanted.items())
+        required = {**self.at, self.factor: level}
+        return all(_level(factors, fixed, key) == _comparable(expected) for key, expected in required.items())
 
     def _levels_complaint(self) -> str:
         count = len(self.levels)
-        if len({repr(_exactly(level)) for level in self.levels}) < count:
+        if len({repr(_comparable(level)) for level in self.levels}) < count:
             return "duplicate level"
         if self.kind == "trend":
             numbers = all(type(level) in (int, float) and level > 0 for level in self.levels)
@@ -120,13 +122,13 @@ class Claim:
 def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> Any:
     """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` equals no level."""
     for options in (factors, fixed):
-        found = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
-        if found:
-            return _exactly(found[0]) if len(found) == 1 else ()
+        matches = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
+        if matches:
+            return _comparable(matches[0]) if len(matches) == 1 else ()
     return ()
 
 
-def _exactly(level: Any) -> Any:
+def _comparable(level: Any) -> Any:
     """A level for comparison: lists equal tuples, and true does not equal 1."""
     value = to_dict(level)
     return ("truth", value) if isinstance(value, bool) else value

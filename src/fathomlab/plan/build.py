@@ -10,8 +10,8 @@ from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, dotted, short_names
 from fathomlab.base.problems import Problem
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
-from fathomlab.config.load import Loaded, load, raise_located
-from fathomlab.config.paths import get_path, with_levels
+from fathomlab.config.load import Loaded, load, raise_config_error
+from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.plan import sections
 from fathomlab.plan.factors import SECTIONS_BY_ROLE, Role, all_factors, combinations, reads, roles_of, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems
@@ -130,7 +130,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         conditions = [({"role": role} | levels, dotted(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
-    raise_located(document, [explained(problem, document.data) for problem in problems])
+    raise_config_error(document, [explained(problem, document.data) for problem in problems])
     names = short_names(list(factors))
     results = [
         Condition(
@@ -171,7 +171,7 @@ class _Builder:
         return Blueprint(data, network, training, probes, distillation, teacher)
 
     def _data(self, model: str, levels: Mapping[str, Any]) -> sections.Data | None:
-        default = sections.default_dataset(with_levels(self.loaded.document.data, _only(levels, model)).get(model))
+        default = sections.default_dataset(apply_levels(self.loaded.document.data, _only(levels, model)).get(model))
         return self._section(
             "data", levels, lambda raw: sections.data(raw, default, self.problems, self.notices), default
         )
@@ -203,7 +203,7 @@ class _Builder:
         full = (*key, canonical_json(levels))
         if full not in self._built:
             before = len(self.problems)
-            self._built[full] = read(with_levels(self.loaded.document.data, levels).get(key[0]))
+            self._built[full] = read(apply_levels(self.loaded.document.data, levels).get(key[0]))
             for index in range(before, len(self.problems)):
                 self.problems[index] = _at_factor(self.problems[index], levels, self.loaded)
         return self._built[full]
@@ -227,11 +227,11 @@ def _check_sections(data: Mapping[str, Any], problems: list[Problem]) -> None:
 def _in_content(role: Role, key: str) -> str:
     """Where a trial's content holds the value of a key of the file."""
     section, _, rest = key.partition(".")
-    own = {"student_model": "model", "training_student": "training"}
-    schooled = {"teacher_model": "teacher.model", "training_teacher": "teacher.training"}
-    taught = {"teacher_model": "model", "training_teacher": "training"}
-    names = own | (taught if role == "teacher" else schooled)
-    return f"{names.get(section, section)}.{rest}"
+    students = {"student_model": "model", "training_student": "training"}
+    teachers = {"teacher_model": "teacher.model", "training_teacher": "teacher.training"}
+    if role == "teacher":
+        teachers = {"teacher_model": "model", "training_teacher": "training"}
+    return f"{(students | teachers).get(section, section)}.{rest}"
 
 
 def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> Problem:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.problems import Problem, suggestion
-from fathomlab.config.load import Loaded, factors_of
-from fathomlab.config.paths import get_path, with_levels
+from fathomlab.config.load import Loaded, parse_factors
+from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import ExperimentFile, Factor
 from fathomlab.models import MODELS
 
@@ -29,8 +29,8 @@ def roles_of(loaded: Loaded, problems: list[Problem]) -> tuple[Role, ...]:
     if distilling and data.get("model") is not None:
         text = "cannot be combined with teacher_model and student_model; remove one or the other"
         problems.append(Problem("conflict", "model", text))
-    wanted = sections[:-1] if distilling else ("model", "training")
-    missing = [name for name in wanted if data.get(name) is None]
+    required = sections[:-1] if distilling else ("model", "training")
+    missing = [name for name in required if data.get(name) is None]
     problems += [Problem("missing-section", "", f"missing section '{name}'") for name in missing]
     if missing:
         return ()
@@ -51,7 +51,7 @@ def seeds_of(file: ExperimentFile, problems: list[Problem]) -> tuple[int, ...]:
 def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Problem]) -> dict[str, Factor]:
     """The factors by dotted key, `widths` and `depths` included."""
     file, document = loaded.file, loaded.document
-    factors = factors_of(file, problems)
+    factors = parse_factors(file, problems)
     section = "model" if roles == ("supervised",) else "student_model"
     model = file.model if section == "model" else file.student_model
     component = MODELS.get(model.type) if model else None
@@ -69,14 +69,14 @@ def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Problem]
             document.places[f"experiment.factors.{key}"] = document.place(f"experiment.{name}")
         residual = f"{section}.params.residual"
         fixed = document.places.get(residual, "").startswith("override")
-        asked = {key for key in factors if document.place(f"experiment.factors.{key}").startswith("override")}
-        if options.depths is not None and not factors.keys() - asked and residual not in factors and not fixed:
+        overridden = {key for key in factors if document.place(f"experiment.factors.{key}").startswith("override")}
+        if options.depths is not None and not factors.keys() - overridden and residual not in factors and not fixed:
             declared[residual] = Factor((False, True))
     for key in factors if roles else ():
         if key not in ("seed", "experiment.seeds") and not any(reads(role, key) for role in roles):
-            known = sorted({section for role in roles for section in ("data", *SECTIONS_BY_ROLE[role])})
-            near = suggestion(key.split(".")[0], known)
-            text = f"not a valid factor: must start with {', '.join(known)}.{near}"
+            names = sorted({section for role in roles for section in ("data", *SECTIONS_BY_ROLE[role])})
+            hint = suggestion(key.split(".")[0], names)
+            text = f"not a valid factor: must start with {', '.join(names)}.{hint}"
             problems.append(Problem("unknown-factor", f"experiment.factors.{key}", text))
     return declared | factors
 
@@ -92,15 +92,15 @@ def combinations(
         text = f"expands to {count:,} trials (maximum {MAX_TRIALS:,})"
         problems.append(Problem("too-many-trials", "experiment", text))
         return []
-    made: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Any]] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):
         combination = dict(zip(factors, levels, strict=True))
-        data = with_levels(loaded.document.data, combination)
+        data = apply_levels(loaded.document.data, combination)
         for key, factor in factors.items():
             if any(get_path(data, other) != level for other, level in factor.when.items()):
                 del combination[key]
-        made.setdefault(canonical_json(combination), combination)
-    return list(made.values())
+        result.setdefault(canonical_json(combination), combination)
+    return list(result.values())
 
 
 def reads(role: Role, key: str) -> bool:

@@ -132,7 +132,7 @@ def _places(key: str) -> list[str]:
 
 
 def _in_section(place: str, section: str, data: Mapping[str, Any]) -> str:
-    """The place in the file's own section: a student's training for a key found in a student's training."""
+    """The location in the section that the file uses: a student's training for a key found in a student's training."""
     top, _, rest = place.partition(".")
     names = {"model": MODEL_SECTIONS, "training": TRAINING_SECTIONS}.get(top, (top,))
     current = section.partition(".")[0]

@@ -49,7 +49,7 @@ class Data:
 
     @property
     def info(self) -> DatasetInfo:
-        """DatasetInfo about the dataset that are known without reading it."""
+        """Facts about the dataset that are known without reading it."""
         return self.component.info
 
     @property
