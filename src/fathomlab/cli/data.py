@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fathomlab.base.output import escape_control_chars
 from fathomlab.cli.options import Json, count, print_json
-from fathomlab.config.limits import escape_control_chars
 
 app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 

@@ -7,8 +7,6 @@ import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
-from fathomlab.run.signals import Stopped
-from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -43,6 +41,7 @@ def run(
     from fathomlab.analysis.verdicts import judge
     from fathomlab.cli.verdicts import print_verdicts
     from fathomlab.run.progress import MODES
+    from fathomlab.run.signals import Stopped
 
     if progress not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
@@ -117,6 +116,8 @@ def report(
         rows = api.compare(root, *diff)
         print_json(differences_json(rows)) if as_json else print("\n".join(format_diff(rows)))
         return
+    from fathomlab.store.reading import Store
+
     store = Store(root)
     names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
     if not names:

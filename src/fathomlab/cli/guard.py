@@ -12,9 +12,8 @@ from typing import Any, TextIO
 
 import typer
 
-from fathomlab.base.output import encodable
+from fathomlab.base.output import encodable, escape_control_chars
 from fathomlab.base.problems import ConfigError, UserError
-from fathomlab.config.limits import escape_control_chars
 from fathomlab.run.signals import Stopped
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have

@@ -6,12 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
-from fathomlab.base.labels import dotted
+from fathomlab.base.output import escape_control_chars
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
-from fathomlab.config.limits import escape_control_chars
-from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -20,6 +17,8 @@ app = typer.Typer()
 def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     """List all trials in the results directory."""
     from fathomlab import api
+    from fathomlab.analysis.tables import trial_rows
+    from fathomlab.store.reading import Store
 
     if runs is not None and not os.path.isdir(runs):
         raise UserError("no-such-store", f"{runs}: not a results directory.")
@@ -46,6 +45,9 @@ def show(
 ) -> None:
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
+    from fathomlab.analysis.tables import experiments_of, trial_row
+    from fathomlab.base.labels import dotted
+    from fathomlab.store.reading import Store
 
     store = Store(runs or api.default_runs())
     record = store.trial(store.find(trial))

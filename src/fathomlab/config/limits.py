@@ -5,20 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fathomlab.base.options import too_large
+from fathomlab.base.output import invalid_text_reason
 from fathomlab.base.problems import ConfigError, Problem, shown
 
 MAX_DEPTH = 40
 MAX_VALUES = 5_000
 MAX_KEY_LENGTH = 200
-
-
-def invalid_text_reason(text: str) -> str:
-    """Why `text` can be no name, title or value, or `""`: what a terminal, a file or a page should not be given."""
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        return "contains half of a surrogate pair"
-    if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in text):
-        return "contains a control character"
-    return ""
 
 
 def paired(text: str) -> str:
@@ -35,13 +27,6 @@ def invalid_key_reason(key: str) -> str:
     if len(key) > MAX_KEY_LENGTH or key.count(".") >= MAX_DEPTH:
         return f"key of {len(key):,} characters: the maximum is {MAX_KEY_LENGTH}, with {MAX_DEPTH} parts"
     return ""
-
-
-def escape_control_chars(name: str) -> str:
-    """Escape characters that are not printable, for messages and records."""
-    return "".join(
-        ascii(letter)[1:-1] if invalid_text_reason(letter) or letter in "\n\t" else letter for letter in name
-    )
 
 
 def copy_mapping(source: Mapping[Any, Any], name: str) -> dict[str, Any]:

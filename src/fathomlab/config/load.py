@@ -10,8 +10,9 @@ from typing import Any
 
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import parse, unknown_key
+from fathomlab.base.output import escape_control_chars
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
-from fathomlab.config.limits import copy_mapping, escape_control_chars
+from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.schema import ExperimentFile, Factor
 from fathomlab.config.yaml_reader import MAX_BYTES, Document, read_yaml

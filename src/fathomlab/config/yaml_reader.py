@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from fathomlab.base.options import Ambiguous
+from fathomlab.base.output import invalid_text_reason
 from fathomlab.base.problems import ConfigError, Problem
-from fathomlab.config.limits import MAX_DEPTH, MAX_VALUES, invalid_key_reason, invalid_text_reason, paired
+from fathomlab.config.limits import MAX_DEPTH, MAX_VALUES, invalid_key_reason, paired
 
 MAX_BYTES = 2**18
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")

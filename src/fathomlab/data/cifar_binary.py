@@ -1,12 +1,14 @@
 """The binary format of CIFAR: rows of label bytes and 3,072 pixel bytes (red, green, and blue plane, row by row)."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fathomlab.base.problems import UserError
 from fathomlab.data.cache import VerifiedFiles
 from fathomlab.data.table import DatasetArrays, FileLayout, PinnedFile, RemoteFile
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PIXELS = 3072
 
@@ -18,7 +20,7 @@ def cifar_layout(folder: str, archive: PinnedFile, files: Sequence[PinnedFile], 
     return FileLayout((folder,), tuple((file,) for file in files), (RemoteFile(archive, (url,), members),), notes)
 
 
-def decode_rows(files: Sequence[tuple[str, bytes]], label_bytes: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def decode_rows(files: Sequence[tuple[str, bytes]], label_bytes: int, classes: int) -> "tuple[np.ndarray, np.ndarray]":
     """Return images (n, 3, 32, 32) and labels (n,) of several files. The last label byte is the class.
 
     Raises:
@@ -30,6 +32,8 @@ def decode_rows(files: Sequence[tuple[str, bytes]], label_bytes: int, classes: i
             raise UserError(
                 "invalid-data-file", f"{name}: size must be a positive multiple of {width} bytes, got {len(data):,}."
             )
+    import numpy as np
+
     rows = [np.frombuffer(data, np.uint8).reshape(-1, width) for _, data in files]
     labels = np.concatenate([part[:, label_bytes - 1] for part in rows]).astype(np.int64)
     if labels.max() >= classes:
@@ -38,8 +42,10 @@ def decode_rows(files: Sequence[tuple[str, bytes]], label_bytes: int, classes: i
     return images, labels
 
 
-def encode_rows(labels: Sequence[np.ndarray], pixels: np.ndarray) -> bytes:
+def encode_rows(labels: "Sequence[np.ndarray]", pixels: "np.ndarray") -> bytes:
     """Return the rows of label columns (each (n,)) and pixels (n, 3072)."""
+    import numpy as np
+
     columns = [np.asarray(column, np.uint8)[:, None] for column in labels]
     return np.concatenate([*columns, pixels], axis=1).tobytes()
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-import numpy as np
-
 from fathomlab.base.problems import UserError
 from fathomlab.data.mnist import INFO as MNIST
 from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
@@ -55,6 +53,8 @@ class MnistSample:
                 "invalid-data-file",
                 f"{path}: corrupted: SHA-256 {digest}, expected {FILE.sha256}. Reinstall fathomlab.",
             )
+        import numpy as np
+
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             images, labels = arrays["images"][:, None], arrays["labels"].astype(np.int64)
         notes = ("MNIST sample: all images, including the test images, are from the training set of MNIST.",)

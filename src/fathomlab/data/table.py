@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 AUGMENTATIONS = ("flip", "crop")
 
@@ -97,10 +98,10 @@ class DatasetArrays:
         notes: Notes on this copy for provenance and report.
     """
 
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+    train_images: "np.ndarray"
+    train_labels: "np.ndarray"
+    test_images: "np.ndarray"
+    test_labels: "np.ndarray"
     files: dict[str, str] = field(default_factory=dict)
     modified: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

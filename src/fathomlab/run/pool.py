@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, cast
 
-from fathomlab.config.limits import escape_control_chars
+from fathomlab.base.output import escape_control_chars
 
 Event = tuple[int, Mapping[str, Any]]
 TAIL_LINES = 8

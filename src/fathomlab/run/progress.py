@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from fathomlab.base.output import encodable
-from fathomlab.config.limits import escape_control_chars
+from fathomlab.base.output import encodable, escape_control_chars
 
 if TYPE_CHECKING:
     from rich.console import Console

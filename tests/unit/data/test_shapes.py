@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 
-from fathomlab.data.shapes import Shapes, render_images
+from fathomlab.data.render import render_images
+from fathomlab.data.shapes import Shapes
 
 PINNED = "cf75e6930d4495384cacb31e93c8b30d304ff0557872fd17c21506a8bdfcb364"
 
