@@ -6,6 +6,7 @@ import pytest
 
 from fathomlab.analysis.statistics import wilson_interval
 from fathomlab.analysis.verdicts import verdicts
+from fathomlab.report.claim_plots import claim_chart
 from fathomlab.report.claims import (
     VERDICTS,
     card,
@@ -16,7 +17,6 @@ from fathomlab.report.claims import (
     success_table,
     unit,
 )
-from fathomlab.report.dots import claim_figure
 from fathomlab.report.fairness import audit_tables
 from fathomlab.store.reading import Store
 
@@ -117,15 +117,15 @@ def test_claims_table_has_every_number_in_its_unit():
 
 def test_dot_plot_labels_each_seed():
     """Its table contains both levels and the difference; no seed, no plot."""
-    figure = claim_figure(1, VERDICT, CLAIM)
+    figure = claim_chart(1, VERDICT, CLAIM)
     assert figure is not None
     assert figure.table.rows[1] == ("5", "90.00", "85.00", "5.00")
     assert 'role="img"' in figure.svg
     assert "residual \u2212 plain at depth 40 (points)" in figure.description
     assert all(f"seed {seed}<" in figure.svg for seed in (4, 5, 6))
-    assert claim_figure(1, VERDICT | {"values": []}, CLAIM) is None
+    assert claim_chart(1, VERDICT | {"values": []}, CLAIM) is None
     many = [{"seed": seed, "first": 1.0, "second": 0.5, "difference": 0.5} for seed in range(40)]
-    crowded = claim_figure(1, VERDICT | {"values": many}, CLAIM)
+    crowded = claim_chart(1, VERDICT | {"values": many}, CLAIM)
     assert crowded is not None
     assert "seed 17<" not in crowded.svg
 
@@ -133,14 +133,14 @@ def test_dot_plot_labels_each_seed():
 def test_dot_plot_marks_diverged_seeds():
     """A diverged seed has a mark and a legend entry, also in a success claim, where it has no value."""
     values = [{"seed": 4, "first": 0.9, "second": 0.1, "difference": 0.8, "diverged": True}, VERDICT["values"][1]]
-    figure = claim_figure(1, VERDICT | {"values": values}, CLAIM)
+    figure = claim_chart(1, VERDICT | {"values": values}, CLAIM)
     assert figure is not None
     assert [key.shape for key in figure.keys].count("cross") == 1
     assert [row[-1] for row in figure.table.rows] == ["yes", ""]
     sides = [{"level": "a"}, {"level": "b"}]
     values = [{"seed": 4, "first": None, "second": 0.9, "difference": -1.0, "diverged": True}]
     success = VERDICT | {"kind": "success", "success": sides, "values": values}
-    figure = claim_figure(1, success, CLAIM | {"threshold": 0.5})
+    figure = claim_chart(1, success, CLAIM | {"threshold": 0.5})
     assert figure is not None
     assert [key.shape for key in figure.keys].count("cross") == 1
 
@@ -148,7 +148,7 @@ def test_dot_plot_marks_diverged_seeds():
 def test_one_seed_mentions_no_interval():
     """Neither the legend, the description, nor the note names an interval that is not drawn."""
     alone = VERDICT | {"low": None, "high": None, "values": VERDICT["values"][:1]}
-    figure = claim_figure(1, alone, CLAIM)
+    figure = claim_chart(1, alone, CLAIM)
     assert figure is not None
     for text in (figure.description, claims_note([alone]), *(key.text for key in figure.keys)):
         assert "interval" not in text
