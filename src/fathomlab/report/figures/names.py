@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from fathomlab.report.figures.scales import spread_apart, text_width
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 CONNECTOR = 11  # pixels from the end of a line to its name
 INNER = 0.8  # names of lines that end before this share of the axes are inside
-OFFSETS = [0.0, *(sign * 13.0 * step for step in range(1, 7) for sign in (1, -1))]  # pixels, nearest first
+SHIFTS = [0.0, *(sign * 13.0 * step for step in range(1, 9) for sign in (1, -1))]  # pixels, nearest first
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,13 @@ def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[
     label = (-72 * figure_of(axes).get_figwidth() * box.x0, height + LINE_HEIGHT, text_width(axes.get_ylabel()))
     taken = [(label[0], label[1], sum(label[::2])), *((x, y, x + text_width(end.name)) for end, x, y in names)]
     marks = [mark for line in lines for mark in _samples([(width * x, height * y) for x, y in line])]
-    for end in sorted((end for end in ends if end.x <= INNER), key=lambda end: (end.x, -end.y)):
-        x, y = width * end.x + CONNECTOR, height * end.y
-        y += min(OFFSETS, key=lambda offset: _crowding((x, y + offset, x + text_width(end.name)), taken, marks, height))
-        names.append((end, x, y))
-        taken.append((x, y, x + text_width(end.name)))
+    for at, group in groupby(sorted((end for end in ends if end.x <= INNER), key=lambda end: end.x), lambda end: end.x):
+        members, x = list(group), width * at + CONNECTOR
+        heights = spread_apart([height * end.y for end in members], LINE_HEIGHT)
+        boxes = [(x, y, x + text_width(end.name)) for end, y in zip(members, heights, strict=True)]
+        shift = min(SHIFTS, key=lambda shift: sum(_crowding(box, shift, taken, marks, height) for box in boxes))
+        names += [(end, x, box[1] + shift) for end, box in zip(members, boxes, strict=True)]
+        taken += [(left, y + shift, right) for left, y, right in boxes]
     for end, x, y in names:
         connector = ([end.x, (x - 2) / width], [end.y, y / height])
         axes.plot(*connector, color=COLORS[end.series], linewidth=0.8, transform=axes.transAxes, clip_on=False)
@@ -64,12 +66,13 @@ def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[
 
 def _crowding(
     name: tuple[float, float, float],
+    shift: float,
     taken: Sequence[tuple[float, float, float]],
     marks: Sequence[tuple[float, float]],
     height: float,
 ) -> float:
-    """How much a name (left, middle, right) covers: other names and the edges weigh more than lines."""
-    left, middle, right = name
+    """How much a name (left, middle, right) covers after a vertical shift: names and edges weigh more than lines."""
+    left, middle, right = name[0], name[1] + shift, name[2]
     covered = sum(left - 3 <= x <= right + 3 and abs(y - middle) < LINE_HEIGHT / 2 + 1 for x, y in marks)
     names = sum(left < end + 4 and start < right + 4 and abs(y - middle) < LINE_HEIGHT for start, y, end in taken)
     return covered + 100 * names + 100 * (not 6 < middle < height + 8)
