@@ -229,16 +229,17 @@ def test_the_keyboard_reaches_the_content_first(browser: Any, pages: dict[str, P
 
 
 def test_printed_page_shows_full_tables(browser: Any, pages: dict[str, Path]):
-    """On paper nothing scrolls, the table of contents is hidden, and the background is white."""
+    """On paper nothing scrolls, closed blocks are open except the data of figures, and the background is white."""
     show(browser, pages["2_2"], scheme="dark")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     look = """return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display,
       getComputedStyle(document.querySelector('.scroll')).overflowX]"""
     assert browser.execute_script(look) == ["rgb(255, 255, 255)", "none", "visible"]
-    heights = "return [...document.querySelectorAll('details:not([open]) table')].map(item => item.checkVisibility())"
-    visible = browser.execute_script(heights)
-    assert len(visible) > 5
-    assert all(visible)
+    closed = """return [...document.querySelectorAll('details:not([open]) > :is(p, ul, .scroll, pre, .grid)')]
+      .map(item => [!!item.closest('figure'), item.checkVisibility()])"""
+    found = browser.execute_script(closed)
+    assert {in_figure for in_figure, _ in found} == {True, False}
+    assert all(visible != in_figure for in_figure, visible in found)
 
 
 @pytest.mark.parametrize("name", ["1_2", "2_2"])
