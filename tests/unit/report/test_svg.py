@@ -116,8 +116,8 @@ def test_values_outside_the_axis_are_drawn_at_its_end():
         assert band.get("y") == f"{height:g}"
         for path in paths(root, stroke="var(--s1)"):
             numbers = [float(word) for word in path.attrib["d"].split() if word not in "MLCQzZ"]
-            assert all(-5 <= x <= width + 5 for x in numbers[::2])
-            assert all(-5 <= y <= height + 5 for y in numbers[1::2])
+            assert all(0 <= x <= width for x in numbers[::2])
+            assert all(27.9 <= y <= height - 39.9 for y in numbers[1::2])
 
 
 def test_names_of_overlapping_lines_do_not_overlap():
@@ -226,7 +226,9 @@ def test_the_callers_settings_neither_matter_nor_change():
         "font.size": 40,
         "svg.fonttype": "path",
         "axes.grid": False,
-        "lines.linewidth": 9,
+        "axes.labelsize": 30,
+        "xtick.labelsize": 30,
+        "path.simplify_threshold": 1.0,
         "text.parse_math": True,
     }
     with mpl.rc_context(settings):
