@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from fathomlab.analysis.statistics import Interval
-from fathomlab.report.charts import Chart, LegendEntry, point_keys
+from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, drawn_seeds, point_keys
 from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
@@ -61,7 +61,8 @@ def accuracy_note(study: Study) -> str:
         else "Small dots: seeds. Large markers: mean of finished seeds with its 95% confidence interval."
     )
     pairs = " Effects compare equal seeds." if effect_panels(study) else ""
-    notes = (f"{marks}{pairs}", excluded_trials(study, study.conditions), clipped(study))
+    some = f" At most {MAX_DOTS} seeds of a condition are drawn." if study.most_seeds > MAX_DOTS else ""
+    notes = (f"{marks}{some}{pairs}", excluded_trials(study, study.conditions), clipped(study))
     return " ".join(filter(None, notes))
 
 
@@ -113,7 +114,7 @@ def _depth_chart(study: Study, name: str, groups: dict[str, list[Condition]]) ->
 def _cells(study: Study, members: Sequence[Condition], depths: Sequence[int]) -> tuple[Cell, ...]:
     means = [(item, accuracy(study, item)) for item in sorted(members, key=lambda item: item.depth or 0)]
     return tuple(
-        Cell(depths.index(item.depth), tuple(100 * value for value in item.outcomes(study.metric).values()), mean)
+        Cell(depths.index(item.depth), tuple(drawn_seeds(100 * v for v in item.outcomes(study.metric).values())), mean)
         for item, mean in means
         if mean is not None and item.depth is not None
     )
@@ -124,7 +125,7 @@ def _condition_chart(study: Study, name: str, conditions: Sequence[Condition]) -
     rows = [
         Row(
             item.name,
-            tuple(Point(100 * value) for value in item.outcomes(study.metric).values()),
+            tuple(map(Point, drawn_seeds(100 * value for value in item.outcomes(study.metric).values()))),
             mean,
             note=item.excluded(study.metric),
         )
@@ -141,7 +142,7 @@ def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) 
     rows = [
         Row(
             item.label,
-            tuple(Point(value) for value in item.differences.values()),
+            tuple(map(Point, drawn_seeds(item.differences.values()))),
             item.interval,
             note=item.excluded,
         )

@@ -1,12 +1,15 @@
 """A figure on the page: its caption, legend, and SVG, and its data as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from fathomlab.report.figures.style import COLORS, DASHES, HALF, SHAPES, THIRD
+from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.tables import Table
+
+MAX_DOTS = 200  # more dots of one condition cover each other
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class Chart:
     svg: Markup
     table: Table
     keys: tuple[LegendEntry, ...] = ()
+
+
+def drawn_seeds(values: Iterable[float]) -> list[float]:
+    """The values that are drawn as dots: all, or `MAX_DOTS` of them from the smallest to the largest."""
+    ordered = sorted(values)
+    return [ordered[index] for index in evenly_spaced_indices(len(ordered), MAX_DOTS)]
 
 
 def line_keys(texts: Sequence[str]) -> tuple[LegendEntry, ...]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.analysis.statistics import Interval
-from fathomlab.report.charts import Chart, LegendEntry, width_of
+from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, width_of
 from fathomlab.report.claims import contrast_text, threshold, unit
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.tables import Table, table
@@ -80,10 +81,18 @@ def claim_levels(
     """
     rows = [
         Row(name, tuple(Point(value or 0.0, value is None) for value in values))
-        for name, values in zip(levels, ([item.first for item in seeds], [item.second for item in seeds]), strict=False)
+        for name, values in zip(
+            levels, ([item.first for item in _some(seeds)], [item.second for item in _some(seeds)]), strict=False
+        )
     ]
     dashed = () if border is None else (border,)
     return row_figure(rows, linear_axis("test accuracy (%)", 0, 100), width, dashed=dashed, row=36)
+
+
+def _some(seeds: Sequence[SeedDifference]) -> Sequence[SeedDifference]:
+    """The seeds that are drawn: all, or `MAX_DOTS` from the smallest to the largest difference."""
+    ordered = sorted(seeds, key=lambda item: item.difference)
+    return seeds if len(seeds) <= MAX_DOTS else [ordered[i] for i in evenly_spaced_indices(len(seeds), MAX_DOTS)]
 
 
 def claim_chart(index: int, verdict: Mapping[str, Any], claim: Mapping[str, Any], count: int = 1) -> Chart | None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval, mean_interval
-from fathomlab.report.charts import Chart, line_keys, point_keys, width_of
+from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, point_keys, width_of
 from fathomlab.report.effects import bounded
 from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
 from fathomlab.report.figures.style import HALF, MAX_SERIES
 from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
@@ -143,7 +144,8 @@ def curve_note(study: Study) -> str:
     single, mean = ("Dots", "Large dot") if last == 1 else ("Thin lines", "Thick line")
     if study.most_seeds < 2:
         return f"{single}: single seeds. Panels share the axis of the quantity."
-    note = f"{mean}: mean of finished seeds. {single}: single seeds."
+    some = f" (at most {MAX_DOTS} of a condition)" if study.most_seeds > MAX_DOTS else ""
+    note = f"{mean}: mean of finished seeds. {single}: single seeds{some}."
     if study.most_seeds >= MIN_SEEDS_FOR_INTERVAL:
         sizes = {len(conditions) > MAX_BANDS for _, conditions in panels(study)}
         where = {
@@ -179,7 +181,9 @@ def _curve(condition: Condition, quantity: Quantity, limit: int, metric: str) ->
     epochs = sorted({epoch for seed in finished for epoch in seed})
     means = {epoch: _mean([seed[epoch] for seed in finished if epoch in seed], quantity) for epoch in epochs}
     retained = {epoch for epoch, _ in downsample([(epoch, means[epoch].mean) for epoch in epochs], limit)}
-    thin = tuple(dict(downsample(list(seed.items()), limit)) for seed in seeds if seed)
+    known = [seed for seed in seeds if seed]
+    drawn = [known[index] for index in evenly_spaced_indices(len(known), MAX_DOTS)]
+    thin = tuple(dict(downsample(list(seed.items()), limit)) for seed in drawn)
     name, excluded = condition.level or condition.name, condition.excluded(metric)
     label = f"{name} ({excluded})" if excluded else name
     return Curve(name, label, thin, {epoch: mean for epoch, mean in means.items() if epoch in retained})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.theory import Prediction, depth_limit, predicted
 from fathomlab.base.identity import canonical_json
-from fathomlab.report.charts import Chart, LegendEntry
+from fathomlab.report.charts import Chart, LegendEntry, drawn_seeds
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
@@ -151,7 +151,7 @@ def slopes_figure(shown: Sequence[Slopes], width: int = HALF) -> "Figure":
     rows = [
         Row(
             item.condition.name.removeprefix("initialization "),
-            tuple(map(Point, item.each)),
+            tuple(map(Point, drawn_seeds(item.each))),
             item.start,
             predicted=item.prediction.slope if item.prediction else None,
         )

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from fathomlab.analysis.statistics import Interval
-from fathomlab.report.charts import columns
+from fathomlab.report.charts import columns, drawn_seeds
 from fathomlab.report.curves import downsample
 from fathomlab.report.figures.scales import power_ticks, round_ticks, shortened, spread_apart, text_width
 from fathomlab.report.grids import evenly_spaced_indices
@@ -104,6 +104,13 @@ def test_power_ticks_are_inside_and_few(low: float, high: float, count: int):
     ticks = power_ticks(low, high)
     assert count <= len(ticks) <= 8
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+def test_at_most_two_hundred_seeds_are_drawn():
+    """All up to that, then the smallest, the largest, and evenly many between."""
+    assert drawn_seeds([3.0, 1.0, 2.0]) == [1.0, 2.0, 3.0]
+    shown = drawn_seeds(float(value) for value in range(1000))
+    assert (len(shown), shown[0], shown[-1]) == (200, 0.0, 999.0)
 
 
 def test_names_are_spread_without_overlap():

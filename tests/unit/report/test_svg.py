@@ -91,7 +91,8 @@ def test_lines_have_a_point_per_epoch_and_a_name():
         means = paths(root, stroke=variable, stroke_width="1.8")
         assert [path.attrib["d"].count("L") for path in means] == [4]
         assert len(bands(root, variable)) == 1
-        assert [path.attrib["d"].count("L") for path in paths(root, stroke=variable, stroke_width="0.7")] == [4, 4]
+        (seeds,) = paths(root, stroke=variable, stroke_width="0.7")
+        assert (seeds.attrib["d"].count("M"), seeds.attrib["d"].count("L")) == (2, 8)
     assert {"depth 0", "depth 1", "epoch", "loss (nats)", "1", "4"} <= set(texts(root))
     (second,) = paths(root, stroke="var(--s2)", stroke_width="1.8")
     assert second.attrib["stroke-dasharray"] == "6,3"

@@ -1,5 +1,6 @@
 """Lines over epochs, layers, or snapshots: means with intervals and seeds, each named at its end."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -99,8 +100,8 @@ def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool
         columns = [list(column) for column in zip(*line.intervals, strict=True)]
         low, high = ([y.clamped(value) for value in column] for column in columns[1:])
         axes.fill_between(columns[0], low, high, color=color, alpha=0.18, linewidth=0)
-    for seed in line.seeds:
-        axes.plot(*_columns(seed, y), color=color, linewidth=0.7, alpha=0.4 if band else 0.3)
+    joined = [point for seed in line.seeds for point in (*seed, (math.nan, math.nan))]  # one path for all seeds
+    axes.plot(*_columns(joined, y), color=color, linewidth=0.7, alpha=0.4 if band else 0.3)
     if line.intervals and not band:
         at, low, high = line.intervals[-1]
         axes.plot([at, at], [y.clamped(low), y.clamped(high)], color=color, linewidth=2.2, clip_on=False)
@@ -118,5 +119,5 @@ def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool
     )
 
 
-def _columns(points: Points, y: Axis) -> tuple[list[float], list[float]]:
+def _columns(points: Sequence[tuple[float, float]], y: Axis) -> tuple[list[float], list[float]]:
     return [point[0] for point in points], [y.clamped(point[1]) for point in points]

@@ -38,7 +38,7 @@ class Axis:
 
     def clamped(self, value: float) -> float:
         """The value, or the end of the axis that is nearest to it."""
-        return min(self.high, max(self.low, value))
+        return value if math.isnan(value) else min(self.high, max(self.low, value))
 
     def tick_labels(self) -> list[str]:
         """The texts of the ticks."""

@@ -1,6 +1,7 @@
 """A matplotlib figure as inline SVG for a page: it follows light and dark, and equal figures give equal bytes."""
 
 import io
+from itertools import groupby
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -54,6 +55,7 @@ def inline_svg(figure: "Figure", name: str, title: str, description: str, kind: 
     for element in root.iter():
         _simplify(element)
     _remove_invisible(root)
+    _group_marks(root)
     attributes = {"viewBox": box, "style": f"max-width:{width * 1.2:.0f}px", "role": "img"}
     attributes |= {"class": kind} if kind else {}
     svg = ElementTree.Element("svg", attributes | {"aria-labelledby": f"{name}-t {name}-d"})
@@ -123,6 +125,26 @@ def _remove_invisible(parent: ElementTree.Element) -> None:
             parent.remove(child)
             for offset, inner in enumerate(child):
                 parent.insert(position + offset, inner)
+
+
+def _group_marks(root: ElementTree.Element) -> None:
+    """Move the look of marks that follow each other into a group, which makes figures with many seeds small."""
+    for parent in list(root.iter()):
+        runs = groupby(list(parent), lambda child: _look(child) if child.tag == "use" else None)
+        for look, run in [(look, list(run)) for look, run in runs if look]:
+            if len(run) < 3:
+                continue
+            group = ElementTree.Element("g", dict(look))
+            parent.insert(list(parent).index(run[0]), group)
+            for mark in run:
+                parent.remove(mark)
+                for key, _ in look:
+                    del mark.attrib[key]
+                group.append(mark)
+
+
+def _look(mark: ElementTree.Element) -> tuple[tuple[str, str], ...]:
+    return tuple((key, value) for key, value in mark.attrib.items() if key not in ("href", "x", "y"))
 
 
 def _is_invisible(element: ElementTree.Element) -> bool:
