@@ -38,13 +38,23 @@ const names = ['--ink', '--muted', '--accent', '--good', '--bad', '--open'];
 return [seen(style.backgroundColor), ...names.map(name => seen(root.getPropertyValue(name).trim()))];
 """
 MARKS = """
-return [...document.querySelectorAll('figure > svg')].map(svg => {
+return [...document.querySelectorAll('figure > svg')].filter(svg => svg.getClientRects().length).map(svg => {
   const box = svg.getBoundingClientRect();
   const texts = [...svg.querySelectorAll('text')].map(text => text.getBoundingClientRect());
   const sizes = [...svg.querySelectorAll('text')].map(text => parseFloat(getComputedStyle(text).fontSize));
   const scale = box.width / svg.viewBox.baseVal.width;
-  return {id: svg.parentElement.id, left: Math.min(0, ...texts.map(text => text.left - box.left)),
+  const right = Math.max(0, ...texts.map(text => text.right - box.right));
+  return {id: svg.parentElement.id, top: box.top, right, left: Math.min(0, ...texts.map(text => text.left - box.left)),
           smallest: Math.min(...sizes) * scale, width: box.width};
+});
+"""
+
+OVERLAPS = """
+return [...document.querySelectorAll('figure > svg')].filter(svg => svg.getClientRects().length).flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return texts.flatMap(([name, a], i) => texts.slice(i + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4)
+    .map(([other]) => `${svg.parentElement.id}: ${name} / ${other}`));
 });
 """
 
@@ -109,6 +119,46 @@ def test_figures_are_readable_on_a_phone(browser: Any, pages: dict[str, Path], n
         assert mark["smallest"] >= 9, mark
         assert mark["left"] >= -4, mark
         assert mark["width"] > 150, mark
+
+
+@pytest.mark.parametrize("width", [1400, 900, 400])
+@pytest.mark.parametrize("name", ["1_1", "1_2", "1_3", "2_2"])
+def test_figure_text_has_twelve_pixels(browser: Any, pages: dict[str, Path], name: str, width: int):
+    """At the size shown, with every figure once, and no text outside of its figure or across another."""
+    show(browser, pages[name], width)
+    browser.execute_script("document.querySelectorAll('details').forEach(item => { item.open = true; });")
+    marks = browser.execute_script(MARKS)
+    assert len(marks) == browser.execute_script("return document.querySelectorAll('figure').length")
+    for mark in marks:
+        assert mark["smallest"] >= 11.99, mark
+        assert mark["left"] >= -4, mark
+        assert mark["right"] <= 4, mark
+    assert browser.execute_script(OVERLAPS) == []
+
+
+@pytest.mark.parametrize("width", [1400, 900])
+@pytest.mark.parametrize("name", ["1_1", "1_2", "1_3", "2_2"])
+def test_main_chart_is_on_the_first_screen(browser: Any, pages: dict[str, Path], name: str, width: int):
+    """Next to the verdicts, and wider than a third of the text."""
+    show(browser, pages[name], width)
+    first = browser.execute_script(MARKS)[0]
+    assert first["id"] == "accuracy-1"
+    assert first["top"] < 550
+    assert first["width"] > 450
+
+
+@pytest.mark.parametrize("width", [1400, 900])
+@pytest.mark.parametrize(("name", "section"), [("1_2", "claims"), ("2_2", "claims"), ("2_2", "distillation")])
+def test_tables_of_claims_and_students_need_no_scrolling(
+    browser: Any, pages: dict[str, Path], name: str, section: str, width: int
+):
+    """All columns are visible."""
+    show(browser, pages[name], width)
+    browser.execute_script("document.querySelectorAll('details').forEach(item => { item.open = true; });")
+    look = f"return [...document.querySelectorAll('#{section} > .scroll, #{section} > details > .scroll')]"
+    sizes = browser.execute_script(f"{look}.map(item => [item.scrollWidth, item.clientWidth])")
+    assert len(sizes) >= 3
+    assert all(content <= visible + 1 for content, visible in sizes), sizes
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -179,12 +229,17 @@ def test_the_keyboard_reaches_the_content_first(browser: Any, pages: dict[str, P
 
 
 def test_printed_page_shows_full_tables(browser: Any, pages: dict[str, Path]):
-    """On paper nothing scrolls, the table of contents is hidden, and the background is white."""
+    """On paper nothing scrolls, closed blocks are open except the data of figures, and the background is white."""
     show(browser, pages["2_2"], scheme="dark")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     look = """return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('nav')).display,
       getComputedStyle(document.querySelector('.scroll')).overflowX]"""
     assert browser.execute_script(look) == ["rgb(255, 255, 255)", "none", "visible"]
+    closed = """return [...document.querySelectorAll('details:not([open]) > :is(p, ul, .scroll, pre, .grid)')]
+      .map(item => [!!item.closest('figure'), item.checkVisibility()])"""
+    found = browser.execute_script(closed)
+    assert {in_figure for in_figure, _ in found} == {True, False}
+    assert all(visible != in_figure for in_figure, visible in found)
 
 
 @pytest.mark.parametrize("name", ["1_2", "2_2"])

@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, point_keys, width_of
 from fathomlab.report.effects import bounded
-from fathomlab.report.figures import COLORS, DASHES, MOST_LINES, SHAPES, Figure, channel, drawn, line_keys, point_keys
+from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
+from fathomlab.report.figures.rows import Point, Row, row_figure
+from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
+from fathomlab.report.figures.style import HALF, MAX_SERIES
+from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.tables import Table, table
 
-MOST_POINTS = 400
-MOST_PANELS = 6
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 400
+MAX_PANELS = 6
 ALL_POINTS = 48_000  # of all curves of a page; limits the size of a page with many seeds
-FEWEST_FOR_BAND = 3
+MIN_SEEDS_FOR_INTERVAL = 3
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ QUANTITIES = (
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """The curves of one condition.
 
     Attributes:
@@ -56,186 +65,97 @@ class Line:
     means: dict[int, Interval]
 
 
-def curve_figures(study: Study) -> list[tuple[str, list[Figure]]]:
-    """For each quantity its title and a figure per panel. All panels of a quantity share the y-axis."""
+def learning_curves(curves: Sequence[Curve], y: Axis, width: int = HALF) -> "Figure":
+    """Draw the curves of several conditions; a row of dots for each condition if there is only one epoch.
+
+    Args:
+        curves: The conditions, at most as many as there are colors.
+        y: Axis of the quantity.
+        width: Width in pixels.
+    """
+    last = _last_epoch(curves)
+    if last == 1:
+        return row_figure([_only_epoch(index, curve) for index, curve in enumerate(curves)], y, width, row=26)
+    lines = [
+        Line(
+            name=line_name(curve.name),
+            points=tuple((float(epoch), mean.mean) for epoch, mean in curve.means.items()),
+            intervals=tuple(
+                (float(epoch), mean.low, mean.high)
+                for epoch, mean in curve.means.items()
+                if mean.n >= MIN_SEEDS_FOR_INTERVAL and mean.low is not None and mean.high is not None
+            ),
+            seeds=tuple(tuple((float(epoch), value) for epoch, value in seed.items()) for seed in curve.seeds),
+        )
+        for curve in curves
+    ]
+    return line_figure(lines, Axis("epoch", 1, last, tuple(map(float, epoch_ticks(last)))), y, width)
+
+
+def curve_charts(study: Study) -> list[tuple[str, list[Chart]]]:
+    """For each quantity its title and a chart per panel. All panels of a quantity share the axis of the quantity."""
     groups = panels(study)
-    curves = sum(len(condition.trials) for _, conditions in groups for condition in conditions)
-    points = max(20, min(MOST_POINTS, ALL_POINTS // max(1, curves * len(QUANTITIES))))
-    found: list[tuple[str, list[Figure]]] = []
+    count = sum(len(condition.trials) for _, conditions in groups for condition in conditions)
+    points = max(20, min(MAX_POINTS, ALL_POINTS // max(1, count * len(QUANTITIES))))
+    result: list[tuple[str, list[Chart]]] = []
     for quantity in QUANTITIES:
-        lines = [
-            (name, [_line(item, quantity, points, study.metric) for item in conditions]) for name, conditions in groups
+        curves = [
+            (name, [_curve(item, quantity, points, study.metric) for item in conditions]) for name, conditions in groups
         ]
-        values = [value for _, group in lines for line in group for seed in line.seeds for value in seed.values()]
+        values = [value for _, group in curves for curve in group for seed in curve.seeds for value in seed.values()]
         if not values:
             continue
-        scale = _scale(values, quantity)
-        figures = [_figure(quantity, place, name, group, scale) for place, (name, group) in enumerate(lines)]
-        found.append((f"{quantity.title} ({quantity.unit})", figures))
-    return found
+        y, width = _axis(values, quantity), width_of(len(curves) if len(curves) > 1 else len(QUANTITIES))
+        charts = [_chart(quantity, index, name, group, y, width) for index, (name, group) in enumerate(curves, start=1)]
+        result.append((f"{quantity.title} ({quantity.unit})", charts))
+    return result
 
 
 def panels(study: Study) -> list[tuple[str, list[Condition]]]:
     """Name and conditions of each panel: one per series, or slices of all conditions if there are many series."""
     groups = study.by_series()
-    if len(groups) <= MOST_PANELS and all(len(group) <= MOST_LINES for group in groups.values()):
+    if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
         return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
-    every = [replace(item, level=item.name) for item in study.conditions[: MOST_PANELS * MOST_LINES]]
-    slices = [every[start : start + MOST_LINES] for start in range(0, len(every), MOST_LINES)]
-    return [(f"Part {place}", items) for place, items in enumerate(slices, start=1)]
+    every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
+    slices = [every[start : start + MAX_SERIES] for start in range(0, len(every), MAX_SERIES)]
+    return [(f"Part {number}", items) for number, items in enumerate(slices, start=1)]
 
 
-def thinned(points: Sequence[tuple[int, float]], most: int) -> list[tuple[int, float]]:
-    """At most about `most` points: the minimum and maximum of each stretch, so that no spike is lost."""
-    if len(points) <= most:
+def downsample(points: Sequence[tuple[int, float]], limit: int) -> list[tuple[int, float]]:
+    """At most about `limit` points: the minimum and maximum of each stretch, so that no spike is lost."""
+    if len(points) <= limit:
         return list(points)
-    stretches = max(1, (most - 2) // 2)
-    kept = {points[0][0], points[-1][0]}
-    for place in range(stretches):
-        stretch = points[place * len(points) // stretches : (place + 1) * len(points) // stretches]
-        kept |= {min(stretch, key=lambda point: point[1])[0], max(stretch, key=lambda point: point[1])[0]}
-    return [point for point in points if point[0] in kept]
+    stretches = max(1, (limit - 2) // 2)
+    retained = {points[0][0], points[-1][0]}
+    for index in range(stretches):
+        stretch = points[index * len(points) // stretches : (index + 1) * len(points) // stretches]
+        retained |= {min(stretch, key=lambda point: point[1])[0], max(stretch, key=lambda point: point[1])[0]}
+    return [point for point in points if point[0] in retained]
+
+
+def line_name(condition: str) -> str:
+    """A condition at the end of its line, without the words that the legend repeats."""
+    return condition.removeprefix("distilled, ").removesuffix(" student")
 
 
 def curve_note(study: Study) -> str:
-    """What the lines and bands of the curves are; mentions only what there is."""
+    """What the lines and intervals of the curves are; mentions only what there is."""
     last = max((len(trial.curves.get("epoch", [])) for _, _, trial in study.trials), default=0)
-    single, mean = ("Dots", "Bar") if last == 1 else ("Thin lines", "Thick line")
+    single, mean = ("Dots", "Large dot") if last == 1 else ("Thin lines", "Thick line")
     if study.most_seeds < 2:
-        text = f"{single}: single seeds."
-    elif last == 1:
-        text = f"{single}: single seeds. {mean}: mean of finished seeds."
-    else:
-        band = f" Band: 95% confidence interval of the mean ({FEWEST_FOR_BAND}+ seeds)."
-        text = f"{mean}: mean of finished seeds. {single}: single seeds.{band * (study.most_seeds >= FEWEST_FOR_BAND)}"
-    shown = sum(len(conditions) for _, conditions in panels(study))
-    more = len(study.conditions) - shown
-    cut = f" The first {shown} of {len(study.conditions)} conditions are drawn." if more else ""
-    return f"{text} Panels share the y-axis.{cut}"
-
-
-def _line(condition: Condition, quantity: Quantity, most: int, metric: str) -> Line:
-    seeds: list[dict[int, float]] = []
-    finished: list[dict[int, float]] = []
-    for _, trial in condition.trials:
-        epochs, values = trial.curves.get("epoch", []), trial.curves.get(quantity.metric, [])
-        pairs = zip(epochs, values, strict=False)
-        seed = {int(e): v * quantity.scale for e, v in pairs if e is not None and v is not None}
-        seeds.append(seed)
-        finished += [seed] if trial.status == "finished" else []
-    epochs = sorted({epoch for seed in finished for epoch in seed})
-    means = {epoch: _mean([seed[epoch] for seed in finished if epoch in seed], quantity) for epoch in epochs}
-    kept = {epoch for epoch, _ in thinned([(epoch, means[epoch].mean) for epoch in epochs], most)}
-    thin = tuple(dict(thinned(list(seed.items()), most)) for seed in seeds if seed)
-    name, excluded = condition.level or condition.name, condition.excluded(metric)
-    label = f"{name} ({excluded})" if excluded else name
-    return Line(name, label, thin, {epoch: mean for epoch, mean in means.items() if epoch in kept})
-
-
-def _mean(values: list[float], quantity: Quantity) -> Interval:
-    interval = mean_interval(values)
-    return bounded(interval) if quantity.unit == "%" else interval
-
-
-def _scale(values: list[float], quantity: Quantity) -> dict[str, Any]:
-    """One y-scale for all panels: logarithmic for losses that span decades."""
-    low, high = min(values), max(values)
-    if quantity.unit == "nats" and low > 0 and high / low > 30:
-        return {"type": "log", "domain": [low * 0.9, high * 1.1], "nice": False, "clamp": True}
-    margin = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
-    floor = low - margin if low < 0 else max(0.0, low - margin)
-    ceiling = min(100.0, high + margin) if quantity.unit == "%" else high + margin
-    return {"domain": [floor, ceiling], "nice": False, "zero": False, "clamp": True}
-
-
-def _figure(quantity: Quantity, place: int, panel: str, lines: list[Line], scale: dict[str, Any]) -> Figure:
-    name = f"{quantity.metric.replace('/', '-')}-{place + 1}"
-    title = f"{quantity.title}, {panel}" if panel else quantity.title
-    last = max((epoch for line in lines for seed in line.seeds for epoch in seed), default=1)
-    what = "value after the only epoch" if last == 1 else f"curve over {last} epochs"
-    description = f"{title} ({quantity.unit}): {what} for {'; '.join(line.label for line in lines)}."
-    spec = _only_epoch(lines, scale) if last == 1 else _spec(lines, scale, last)
-    labels = [line.label for line in lines]
-    excluded = any(line.label != line.name for line in lines)
-    keys = line_keys(labels) if last > 1 else point_keys(labels) if excluded else ()
-    svg = drawn(name, title, description, spec)
-    return Figure(
-        name, panel or f"{quantity.title} ({quantity.unit})", description, svg, _table(name, quantity, lines), keys
-    )
-
-
-def _spec(lines: list[Line], scale: dict[str, Any], last: int) -> dict[str, Any]:
-    thin = [
-        {"e": epoch, "v": value, "g": place, "s": f"{place} {seed}"}
-        for place, line in enumerate(lines)
-        for seed, values in enumerate(line.seeds)
-        for epoch, value in values.items()
-    ]
-    means = [
-        {"e": epoch, "v": mean.mean, "g": place}
-        for place, line in enumerate(lines)
-        for epoch, mean in line.means.items()
-    ]
-    band = [
-        {"e": epoch, "l": mean.low, "h": mean.high, "g": place}
-        for place, line in enumerate(lines)
-        for epoch, mean in line.means.items()
-        if mean.n >= FEWEST_FOR_BAND
-    ]
-    x: dict[str, Any] = {
-        "field": "e",
-        "type": "quantitative",
-        "title": "epoch",
-        "scale": {"domain": [1, last], "nice": False},
-    }
-    x["axis"] = {"values": epoch_ticks(last), "format": "d"}
-    y = {"field": "v", "type": "quantitative", "scale": scale}
-    color = channel(COLORS, len(lines))
-    dash = channel(DASHES, len(lines))
-    low, high = {"field": "l", "type": "quantitative", "scale": scale}, {"field": "h"}
-    layers: list[dict[str, Any]] = [
-        {
-            "data": {"values": band},
-            "mark": {"type": "area", "opacity": 0.2},
-            "encoding": {"x": x, "y": low, "y2": high, "color": color},
-        },
-        {
-            "data": {"values": thin},
-            "mark": {"type": "line", "strokeWidth": 0.7, "opacity": 0.4},
-            "encoding": {"x": x, "y": y, "color": color, "detail": {"field": "s"}},
-        },
-        {
-            "data": {"values": means},
-            "mark": {"type": "line", "strokeWidth": 2.2},
-            "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash},
-        },
-    ]
-    return {"height": 190, "layer": layers if band else layers[1:]}
-
-
-def _only_epoch(lines: list[Line], scale: dict[str, Any]) -> dict[str, Any]:
-    """A single epoch has no curve: a point per seed, and the mean as a horizontal bar."""
-    points = [
-        {"x": line.name, "v": value, "g": place}
-        for place, line in enumerate(lines)
-        for seed in line.seeds
-        for value in seed.values()
-    ]
-    means = [{"x": line.name, "v": mean.mean} for line in lines for mean in line.means.values()]
-    axis = {"labelAngle": 0, "labelLimit": 90, "labelOverlap": False}
-    x = {"field": "x", "type": "ordinal", "title": None, "sort": [line.name for line in lines], "axis": axis}
-    y = {"field": "v", "type": "quantitative", "scale": scale}
-    color = channel(COLORS, len(lines))
-    shape = channel(SHAPES, len(lines))
-    tick = {"type": "tick", "color": "var(--ink)", "thickness": 1.5, "width": 26}
-    point = {"type": "point", "filled": True, "size": 55, "opacity": 0.85}
-    return {
-        "height": 190,
-        "layer": [
-            {"data": {"values": means}, "mark": tick, "encoding": {"x": x, "y": y}},
-            {"data": {"values": points}, "mark": point, "encoding": {"x": x, "y": y, "color": color, "shape": shape}},
-        ],
-    }
+        return f"{single}: single seeds. Panels share the axis of the quantity."
+    some = f" (at most {MAX_DOTS} of a condition)" if study.most_seeds > MAX_DOTS else ""
+    note = f"{mean}: mean of finished seeds. {single}: single seeds{some}."
+    if study.most_seeds >= MIN_SEEDS_FOR_INTERVAL:
+        sizes = {len(conditions) > MAX_BANDS for _, conditions in panels(study)}
+        where = {
+            frozenset({False}): "Band",
+            frozenset({True}): "Bar at the end",
+            frozenset({False, True}): "Band, or bar at the end of the line",
+        }[frozenset(sizes)]
+        shape = "Line through the large dot" if last == 1 else where
+        note += f" {shape}: 95% confidence interval of the mean (3+ seeds)."
+    return f"{note} Panels share the axis of the quantity."
 
 
 def epoch_ticks(last: int) -> list[int]:
@@ -249,16 +169,80 @@ def epoch_ticks(last: int) -> list[int]:
     return [1, *range(step if step > 1 else 2, last + 1, step)]
 
 
-def _table(name: str, quantity: Quantity, lines: list[Line]) -> Table:
+def _curve(condition: Condition, quantity: Quantity, limit: int, metric: str) -> Curve:
+    seeds: list[dict[int, float]] = []
+    finished: list[dict[int, float]] = []
+    for _, trial in condition.trials:
+        epochs, values = trial.curves.get("epoch", []), trial.curves.get(quantity.metric, [])
+        pairs = zip(epochs, values, strict=False)
+        seed = {int(e): v * quantity.scale for e, v in pairs if e is not None and v is not None}
+        seeds.append(seed)
+        finished += [seed] if trial.status == "finished" else []
+    epochs = sorted({epoch for seed in finished for epoch in seed})
+    means = {epoch: _mean([seed[epoch] for seed in finished if epoch in seed], quantity) for epoch in epochs}
+    retained = {epoch for epoch, _ in downsample([(epoch, means[epoch].mean) for epoch in epochs], limit)}
+    known = [seed for seed in seeds if seed]
+    drawn = [known[index] for index in evenly_spaced_indices(len(known), MAX_DOTS)]
+    thin = tuple(dict(downsample(list(seed.items()), limit)) for seed in drawn)
+    name, excluded = condition.level or condition.name, condition.excluded(metric)
+    label = f"{name} ({excluded})" if excluded else name
+    return Curve(name, label, thin, {epoch: mean for epoch, mean in means.items() if epoch in retained})
+
+
+def _mean(values: list[float], quantity: Quantity) -> Interval:
+    interval = mean_interval(values)
+    return bounded(interval) if quantity.unit == "%" else interval
+
+
+def _axis(values: list[float], quantity: Quantity) -> Axis:
+    """One scale for all panels: logarithmic for losses that span decades."""
+    label = f"{quantity.title.lower()} ({quantity.unit})"
+    low, high = min(values), max(values)
+    if quantity.unit == "nats" and low > 0 and high / low > 30:
+        return log_axis(label, low * 0.9, high * 1.1)
+    floor, ceiling = range_of(values, 0.04)
+    floor = floor if low < 0 else max(0.0, floor)
+    return linear_axis(label, floor, min(100.0, ceiling) if quantity.unit == "%" else ceiling)
+
+
+def _last_epoch(curves: Sequence[Curve]) -> int:
+    return max((epoch for curve in curves for seed in curve.seeds for epoch in seed), default=1)
+
+
+def _only_epoch(index: int, curve: Curve) -> Row:
+    points = tuple(Point(value) for seed in curve.seeds for value in seed.values())
+    mean = next((mean for mean in curve.means.values() if len(points) > 1), None)
+    if mean is not None and mean.n < MIN_SEEDS_FOR_INTERVAL:
+        mean = replace(mean, low=None, high=None)
+    return Row(curve.name, points, mean, series=index)
+
+
+def _chart(quantity: Quantity, number: int, panel: str, curves: list[Curve], y: Axis, width: int) -> Chart:
+    name = f"{quantity.metric.replace('/', '-')}-{number}"
+    title = f"{quantity.title}, {panel}" if panel else quantity.title
+    last = _last_epoch(curves)
+    what = "value after the only epoch" if last == 1 else f"curve over {last} epochs"
+    description = f"{title} ({quantity.unit}): {what} for {'; '.join(curve.label for curve in curves)}."
+    labels = [curve.label for curve in curves]
+    excluded = any(curve.label != curve.name for curve in curves)
+    keys = line_keys(labels) if last > 1 else point_keys(labels) if excluded else ()
+    svg = inline_svg(learning_curves(curves, y, width), name, title, description)
+    caption = panel or f"{quantity.title} ({quantity.unit})"
+    return Chart(name, caption, description, svg, _table(name, quantity, curves), keys)
+
+
+def _table(name: str, quantity: Quantity, curves: list[Curve]) -> Table:
     ends = ("mean", "95% low", "95% high", "seeds")
-    columns = ["epoch", *(f"{line.label}: {end}" for line in lines for end in ends)]
+    columns = ["epoch", *(f"{curve.label}: {end}" for curve in curves for end in ends)]
     rows: list[list[str]] = []
-    for epoch in sorted({epoch for line in lines for epoch in line.means}):
+    for epoch in sorted({epoch for curve in curves for epoch in curve.means}):
         row = [str(epoch)]
-        for line in lines:
-            mean = line.means.get(epoch)
+        for curve in curves:
+            mean = curve.means.get(epoch)
             values = (mean.mean, mean.low, mean.high) if mean is not None else (None, None, None)
-            if mean is not None and mean.n < FEWEST_FOR_BAND:  # an interval of two seeds is too wide to be useful
+            if (
+                mean is not None and mean.n < MIN_SEEDS_FOR_INTERVAL
+            ):  # an interval of two seeds is too wide to be useful
                 values = (mean.mean, None, None)
             row += [*(quantity.text(value) for value in values), str(mean.n) if mean is not None else "0"]
         rows.append(row)

@@ -5,14 +5,14 @@ counts the seeds of its cells, so that a cell of fewer seeds can say so.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
 from fathomlab.analysis.study import Condition
 
-MOST_LAYERS = 45
+MAX_LAYERS = 45
 Rows = tuple[tuple[float | None, ...], ...]
 Counts = tuple[tuple[int, ...], ...]
 
@@ -61,10 +61,10 @@ def grid(condition: Condition, kind: str, names: str) -> Grid | None:
         return None
     longest = max(series, key=len)
     layers = longest[0][names]
-    alike = [snapshots for snapshots in series if all(snapshot[names] == layers for snapshot in snapshots)]
-    chosen = spread(len(layers), MOST_LAYERS)
+    equal = [snapshots for snapshots in series if all(snapshot[names] == layers for snapshot in snapshots)]
+    chosen = evenly_spaced_indices(len(layers), MAX_LAYERS)
     cells = [
-        [_logs([item[time][kind][layer] for item in alike if time < len(item)]) for time in range(len(longest))]
+        [_logs([item[time][kind][layer] for item in equal if time < len(item)]) for time in range(len(longest))]
         for layer in chosen
     ]
     rows = tuple(tuple(round(fmean(logs), 2) if logs else None for logs in row) for row in cells)
@@ -81,57 +81,52 @@ def difference(first: Condition, second: Condition, kind: str, names: str) -> Di
     pairs = [(before[seed], after[seed]) for seed in before if seed in after]
     if not pairs:
         return None
-    one, other = pairs[0][0][0][names], pairs[0][1][0][names]
-    layers = [name for name in one if name in other]
+    before_layers, after_layers = pairs[0][0][0][names], pairs[0][1][0][names]
+    layers = [name for name in before_layers if name in after_layers]
     pairs = [
-        (here, there)
-        for here, there in pairs
-        if all(snapshot[names] == one for snapshot in here) and all(snapshot[names] == other for snapshot in there)
+        (a, b)
+        for a, b in pairs
+        if all(snapshot[names] == before_layers for snapshot in a)
+        and all(snapshot[names] == after_layers for snapshot in b)
     ]
-    layers = [layers[place] for place in spread(len(layers), MOST_LAYERS)]
-    times = max((min(len(here), len(there)) for here, there in pairs), default=0)
+    layers = [layers[index] for index in evenly_spaced_indices(len(layers), MAX_LAYERS)]
+    times = max((min(len(a), len(b)) for a, b in pairs), default=0)
     if not pairs or not layers or not times:
         return None
     means: list[tuple[float | None, ...]] = []
     deviations: list[tuple[float | None, ...]] = []
     counts: list[tuple[int, ...]] = []
     for layer in layers:
-        i, j = one.index(layer), other.index(layer)
+        i, j = before_layers.index(layer), after_layers.index(layer)
         values = [
-            _differences(
-                [
-                    (here[time][kind][i], there[time][kind][j])
-                    for here, there in pairs
-                    if time < min(len(here), len(there))
-                ]
-            )
+            _differences([(a[time][kind][i], b[time][kind][j]) for a, b in pairs if time < min(len(a), len(b))])
             for time in range(times)
         ]
-        means.append(tuple(round(fmean(found), 2) if found else None for found in values))
-        deviations.append(tuple(stdev(found) if len(found) > 1 else None for found in values))
+        means.append(tuple(round(fmean(logs), 2) if logs else None for logs in values))
+        deviations.append(tuple(stdev(logs) if len(logs) > 1 else None for logs in values))
         counts.append(tuple(map(len, values)))
-    labels = _labels(max((here for here, _ in pairs), key=len))[:times]
+    labels = _labels(max((a for a, _ in pairs), key=len))[:times]
     planned = len({seed for seed, _ in first.trials} & {seed for seed, _ in second.trials})
     return Difference(first, second, tuple(layers), labels, tuple(means), tuple(deviations), tuple(counts), planned)
 
 
-def spread(length: int, most: int) -> list[int]:
-    """At most `most` evenly spaced indices below `length`, including the first two and the last."""
-    if length <= most:
+def evenly_spaced_indices(length: int, limit: int) -> list[int]:
+    """At most `limit` evenly spaced indices below `length`, including the first two and the last."""
+    if length <= limit:
         return list(range(length))
-    rest = [2 + round(place * (length - 3) / (most - 3)) for place in range(most - 2)]
+    rest = [2 + round(index * (length - 3) / (limit - 3)) for index in range(limit - 2)]
     return sorted({0, 1, *rest})
 
 
-def snapshot_label(place: int, snapshot: dict[str, Any]) -> str:
+def snapshot_label(index: int, snapshot: Mapping[str, Any]) -> str:
     """A snapshot's name: "init", a step of the first epoch, or the epoch that it ends."""
-    if snapshot["step"] == 0 or place == 0:
+    if snapshot["step"] == 0 or index == 0:
         return "init"
     return f"step {snapshot['step']}" if snapshot["epoch"] == 0 else f"epoch {snapshot['epoch']}"
 
 
-def _labels(snapshots: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    return tuple(snapshot_label(place, snapshot) for place, snapshot in enumerate(snapshots))
+def _labels(snapshots: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(snapshot_label(index, snapshot) for index, snapshot in enumerate(snapshots))
 
 
 def _differences(pairs: Sequence[tuple[float | None, float | None]]) -> list[float]:

@@ -1,23 +1,28 @@
-"""Gradient heatmaps: log10 of the norm by layer and snapshot, for plain, residual, and their difference."""
+"""Gradient heatmaps: log10 of the norm by layer and snapshot, for plain, residual, and their ratio."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fathomlab.analysis.study import Study
-from fathomlab.report.figures import Figure, drawn
-from fathomlab.report.grids import Counts, Difference, Grid, coverage, difference, fewest, grid, spread
+from fathomlab.report.charts import Chart, columns
+from fathomlab.report.figures.heatmap import Heatmap, heatmap_figure
+from fathomlab.report.figures.scales import SUPERSCRIPTS
+from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.grids import Counts, Difference, Grid, coverage, difference, evenly_spaced_indices, fewest, grid
 from fathomlab.report.loose import at, number
 from fathomlab.report.numbers import count, plain
-from fathomlab.report.pixels import APART, STOPS, picture
-from fathomlab.report.profiles import decades, profiles
+from fathomlab.report.profiles import decades, profile_charts
 from fathomlab.report.tables import Table, table
 
-MOST_SNAPSHOTS = 52
-MOST_CELLS = 40_000  # of all heatmaps of a page; more layers mean fewer snapshots
-MOST_CONDITIONS = 16
-LEAST = -20.0  # smaller values (decades) share the lowest color
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_SNAPSHOTS = 52
+MAX_CELLS = 40_000  # of all heatmaps of a page; more layers mean fewer snapshots
+MAX_CONDITIONS = 16
+MIN_LOG = -20.0  # smaller values (decades) share the lowest color
 KINDS = (
     ("activation", "points", "Activation gradients (dLoss/dh)"),
     ("weight", "layers", "Weight gradients (dLoss/dW)"),
@@ -25,58 +30,71 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Scale:
-    """The color scale of maps: its two ends in decades, and the colors between."""
-
-    low: float
-    high: float
-    stops: tuple[str, ...]
-    what: str
-
-
-@dataclass(frozen=True)
-class GradientFigures:
-    """The heatmaps of one kind, their common scales, and the profiles at initialization."""
+class GradientCharts:
+    """The heatmaps of one kind, and the profiles at initialization."""
 
     title: str
-    scales: tuple[Scale, ...]
     columns: int
-    maps: tuple[Figure, ...]
-    profiles: tuple[Figure, ...]
+    maps: tuple[Chart, ...]
+    profiles: tuple[Chart, ...]
     left_out: int
 
 
-def gradient_figures(study: Study) -> list[GradientFigures]:
+@dataclass(frozen=True)
+class Cells:
+    """The numbers of a heatmap in decades, with the snapshots that fit.
+
+    Attributes:
+        rows: A row per layer from input to output.
+        layers: Names of the layers.
+        snapshots: Names of the snapshots.
+        ratio: Whether the numbers are ratios of two conditions, so that the scale is symmetric.
+    """
+
+    rows: tuple[tuple[float | None, ...], ...]
+    layers: tuple[str, ...]
+    snapshots: tuple[str, ...]
+    ratio: bool = False
+
+
+def gradient_heatmap(cells: Cells, low: int, high: int) -> "Figure":
+    """Draw gradient norms by layer (rows, input on top) and snapshot (columns), with a logarithmic color scale.
+
+    Args:
+        cells: The numbers.
+        low: Power of ten of the first color.
+        high: Power of ten of the last color.
+    """
+    ends = sorted({low, high, (low + high) // 2 if high - low > 2 else low})
+    scale = tuple((float(power), "1" if power == 0 else "10" + str(power).translate(SUPERSCRIPTS)) for power in ends)
+    return heatmap_figure(Heatmap(cells.rows, cells.layers, cells.snapshots, low, high, scale, cells.ratio))
+
+
+def gradient_charts(study: Study) -> list[GradientCharts]:
     """Activation gradients, then weight gradients; empty if no trial measured them."""
     measured = [item for item in study.conditions if any(trial.gradients for _, trial in item.trials)]
     if study.has_depths:
         measured.sort(key=lambda item: item.depth or 0)
-    found: list[GradientFigures] = []
+    result: list[GradientCharts] = []
     for kind, names, title in KINDS:
-        every = [own for item in measured if (own := grid(item, kind, names)) is not None]
-        grids = every[-MOST_CONDITIONS:]  # the deepest networks differ most
-        values = [value for own in grids for row in own.rows for value in row if value is not None]
-        if not values:
+        every = [item for condition in measured if (item := grid(condition, kind, names)) is not None]
+        grids = every[-MAX_CONDITIONS:]  # the deepest networks differ most
+        if all(value is None for item in grids for row in item.rows for value in row):
             continue
-        low, high = decades([max(value, LEAST) for value in values])
-        gaps = _gaps(study, {own.condition.name for own in grids}, kind, names)
-        cells = sum(len(own.layers) for own in (*grids, *gaps))
-        most = max(8, min(MOST_SNAPSHOTS, MOST_CELLS // (len(KINDS) * cells)))
-        scale = Scale(low, high, STOPS, "gradient norm")
-        reach = _reach(gaps)
-        apart = Scale(-reach, reach, APART, "residual / plain")
-        maps = _arranged(kind, grids, gaps, most, scale, apart, study.metric)
-        found.append(
-            GradientFigures(
+        ratios = _ratios(study, {item.condition.name for item in grids}, kind, names)
+        total = sum(len(item.layers) for item in (*grids, *ratios))
+        limit = max(8, min(MAX_SNAPSHOTS, MAX_CELLS // (len(KINDS) * total)))
+        maps = _arranged(kind, grids, ratios, limit, study.metric)
+        result.append(
+            GradientCharts(
                 title=title,
-                scales=(scale, apart) if gaps else (scale,),
-                columns=3 if gaps else len(study.by_series()),
+                columns=3 if ratios else columns(len(maps)),
                 maps=maps,
-                profiles=profiles(study, kind, every) if kind == "activation" else (),
+                profiles=profile_charts(study, kind, every) if kind == "activation" else (),
                 left_out=len(every) - len(grids),
             )
         )
-    return found
+    return result
 
 
 def probe_cost(study: Study) -> str:
@@ -94,129 +112,85 @@ def probe_cost(study: Study) -> str:
     return ""
 
 
-def _gaps(study: Study, shown: set[str], kind: str, names: str) -> list[Difference]:
+def _ratios(study: Study, shown: set[str], kind: str, names: str) -> list[Difference]:
     pairs = [pair for pair in study.residual_pairs() if pair[0].name in shown and pair[1].name in shown]
-    return [gap for first, second in pairs if (gap := difference(first, second, kind, names)) is not None]
-
-
-def _reach(gaps: Sequence[Difference]) -> float:
-    """The largest difference in decades, rounded up; the scale is symmetric."""
-    values = [abs(value) for gap in gaps for row in gap.rows for value in row if value is not None]
-    return float(max(1, math.ceil(max(values)))) if values else 1.0
+    return [item for first, second in pairs if (item := difference(first, second, kind, names)) is not None]
 
 
 def _arranged(
-    kind: str, grids: Sequence[Grid], gaps: Sequence[Difference], most: int, scale: Scale, apart: Scale, metric: str
-) -> tuple[Figure, ...]:
-    """Plain, residual, and their difference side by side; conditions without a partner come last."""
-    maps: list[Figure] = []
-    by_name = {own.condition.name: own for own in grids}
-    for gap in gaps:
-        for side in (gap.first, gap.second):
-            maps.append(_map(kind, len(maps) + 1, by_name.pop(side.name), most, scale, metric))
-        maps.append(_gap_map(kind, len(maps) + 1, gap, most, apart, metric))
-    for own in by_name.values():
-        maps.append(_map(kind, len(maps) + 1, own, most, scale, metric))
+    kind: str, grids: Sequence[Grid], ratios: Sequence[Difference], limit: int, metric: str
+) -> tuple[Chart, ...]:
+    """Plain, residual, and their ratio side by side, the first two with one scale; others come last."""
+    maps: list[Chart] = []
+    by_name = {item.condition.name: item for item in grids}
+    for ratio in ratios:
+        pair = [by_name.pop(side.name) for side in (ratio.first, ratio.second)]
+        scale = _scale(pair)
+        maps += [_map(kind, len(maps) + index, item, limit, scale, metric) for index, item in enumerate(pair, start=1)]
+        maps.append(_ratio_map(kind, len(maps) + 1, ratio, limit, metric))
+    for item in by_name.values():
+        maps.append(_map(kind, len(maps) + 1, item, limit, _scale([item]), metric))
     return tuple(maps)
 
 
-def _map(kind: str, place: int, own: Grid, most: int, scale: Scale, metric: str) -> Figure:
-    name = f"{kind}-gradients-{place}"
-    columns = spread(len(own.snapshots), most)
-    rows = [[row[column] for column in columns] for row in own.rows]
-    snapshots = [own.snapshots[column] for column in columns]
-    excluded = own.condition.excluded(metric)
-    title = f"{own.condition.name} ({excluded})" if excluded else own.condition.name
+def _scale(grids: Sequence[Grid]) -> tuple[int, int]:
+    """Full decades that contain the values of these maps."""
+    values = [max(value, MIN_LOG) for item in grids for row in item.rows for value in row if value is not None]
+    low, high = decades(values) if values else (0, 1)
+    return int(low), int(high)
+
+
+def _map(kind: str, index: int, item: Grid, limit: int, scale: tuple[int, int], metric: str) -> Chart:
+    name = f"{kind}-gradients-{index}"
+    cells = _cells(item.rows, item.layers, item.snapshots, limit)
+    excluded = item.condition.excluded(metric)
+    title = f"{item.condition.name} ({excluded})" if excluded else item.condition.name
     description = (
-        f"log10 of the {kind} gradient norm, {count(len(rows), 'layer')} from input (top) to output, "
-        f"{count(len(snapshots), 'snapshot')} from initialization to {snapshots[-1]}, "
-        f"{coverage(own.counts, own.planned, excluded)}."
+        f"log10 of the {kind} gradient norm, {count(len(cells.rows), 'layer')} from input (top) to output, "
+        f"{count(len(cells.snapshots), 'snapshot')} from initialization to {cells.snapshots[-1]}, "
+        f"{coverage(item.counts, item.planned, excluded)}; colors from 1e{scale[0]} to 1e{scale[1]}."
     )
-    spec = _spec(picture(rows, scale.low, scale.high), own.layers, snapshots)
-    svg = drawn(name, f"{kind} gradients: {title}", description, spec)
-    return Figure(name, title, description, svg, _table(name, own.layers, snapshots, rows, own.counts))
+    svg = inline_svg(gradient_heatmap(cells, *scale), name, f"{kind} gradients: {title}", description)
+    return Chart(name, title, description, svg, _table(name, cells, item.counts))
 
 
-def _gap_map(kind: str, place: int, gap: Difference, most: int, scale: Scale, metric: str) -> Figure:
-    name = f"{kind}-gradients-{place}"
-    columns = spread(len(gap.snapshots), most)
-    rows = [[row[column] for column in columns] for row in gap.rows]
-    snapshots = [gap.snapshots[column] for column in columns]
-    title = "residual / plain" if gap.second.level == gap.second.name else f"residual / plain, {gap.second.level}"
-    sides = [f"{item.name}: {text}" for item in (gap.first, gap.second) if (text := item.excluded(metric))]
+def _ratio_map(kind: str, index: int, ratio: Difference, limit: int, metric: str) -> Chart:
+    name = f"{kind}-gradients-{index}"
+    cells = replace(_cells(ratio.rows, ratio.layers, ratio.snapshots, limit), ratio=True)
+    title = "residual / plain" if ratio.second.level == ratio.second.name else f"residual / plain, {ratio.second.level}"
+    sides = [f"{item.name}: {text}" for item in (ratio.first, ratio.second) if (text := item.excluded(metric))]
     title += f" ({'; '.join(sides)})" if sides else ""
-    largest = max((value for row in gap.deviations for value in row if value is not None), default=None)
+    values = [abs(value) for row in ratio.rows for value in row if value is not None]
+    reach = max(1, math.ceil(max(values, default=1.0)))
+    largest = max((value for row in ratio.deviations for value in row if value is not None), default=None)
     spreads = "" if largest is None else f"; standard deviation over seeds at most {largest:.2f}"
     description = (
-        f"{gap.second.name} / {gap.first.name}: log10 of the ratio of the {kind} gradient norms, same seed, "
-        f"{coverage(gap.counts, gap.planned, '; '.join(sides))}{spreads}; {count(len(rows), 'layer')} from input (top) to "
-        "output."
+        f"{ratio.second.name} / {ratio.first.name}: log10 of the ratio of the {kind} gradient norms, same seed, "
+        f"{coverage(ratio.counts, ratio.planned, '; '.join(sides))}{spreads}; {count(len(cells.rows), 'layer')} from "
+        f"input (top) to output; colors from 1e-{reach} to 1e{reach}."
     )
-    spec = _spec(picture(rows, scale.low, scale.high, scale.stops), gap.layers, snapshots)
-    data = _table(name, gap.layers, snapshots, rows, gap.counts)
-    ends = sorted({0, len(gap.snapshots) - 1})
-    also = [f"standard deviation, {gap.snapshots[end]}" for end in ends]
-    cells = tuple(
+    data = _table(name, cells, ratio.counts)
+    ends = sorted({0, len(ratio.snapshots) - 1})
+    rows = tuple(
         (*row, *(plain(deviations[end]) for end in ends))
-        for row, deviations in zip(data.rows, gap.deviations, strict=True)
+        for row, deviations in zip(data.rows, ratio.deviations, strict=True)
     )
-    data = replace(data, columns=(*data.columns, *also), rows=cells)
-    return Figure(name, title, description, drawn(name, f"{kind} gradients: {title}", description, spec), data)
+    also = [f"standard deviation, {ratio.snapshots[end]}" for end in ends]
+    data = replace(data, columns=(*data.columns, *also), rows=rows)
+    svg = inline_svg(gradient_heatmap(cells, -reach, reach), name, f"{kind} gradients: {title}", description)
+    return Chart(name, title, description, svg, data)
 
 
-def _table(
-    name: str, layers: Sequence[str], snapshots: Sequence[str], rows: list[list[float | None]], counts: Counts
-) -> Table:
-    cells = [
+def _cells(
+    rows: Sequence[Sequence[float | None]], layers: tuple[str, ...], snapshots: Sequence[str], limit: int
+) -> Cells:
+    chosen = evenly_spaced_indices(len(snapshots), limit)
+    return Cells(tuple(tuple(row[i] for i in chosen) for row in rows), layers, tuple(snapshots[i] for i in chosen))
+
+
+def _table(name: str, cells: Cells, counts: Counts) -> Table:
+    rows = [
         [layer, *(plain(value) for value in row), seeds]
-        for layer, row, seeds in zip(layers, rows, fewest(counts), strict=True)
+        for layer, row, seeds in zip(cells.layers, cells.rows, fewest(counts), strict=True)
     ]
-    return table(name, ["layer", *snapshots, "fewest seeds in a cell"], cells)
-
-
-def _spec(image: str, layers: Sequence[str], snapshots: Sequence[str]) -> dict[str, Any]:
-    """The image with labels of layers and snapshots, thinned so that they do not overlap."""
-    height = min(300, max(96, 9 * len(layers)))
-    width = min(236, max(120, 22 * len(snapshots)))
-    longest = 1.3 * max(len(text) for text in layers)
-    every = max(1, math.ceil(len(layers) * 12 / height))
-    rows = [{"y": place + 0.5, "t": text} for place, text in enumerate(layers) if place % every == 0]
-    short = [text.removeprefix("epoch ") for text in snapshots]
-    columns = [{"x": place + 0.5, "t": short[place]} for place in _ticks(short, width)]
-    y = {"field": "y", "type": "quantitative", "axis": None, "scale": {"domain": [len(layers), 0], "nice": False}}
-    x = {"field": "x", "type": "quantitative", "axis": None, "scale": {"domain": [0, len(snapshots)], "nice": False}}
-    text = {"type": "text", "fontSize": 10, "color": "var(--muted)", "limit": 84}
-    shape = {"x": {"value": 0}, "x2": {"value": "width"}, "y": {"value": 0}, "y2": {"value": "height"}}
-    below = {**text, "y": height + 5, "baseline": "top"}
-    title = {**text, "fontSize": 11, "y": height + 20, "baseline": "top"}
-    return {
-        "width": width,
-        "padding": {"left": 3 + longest, "right": 6, "top": 3, "bottom": 3},  # fonts differ in width
-        "height": height,
-        "data": {"values": [{}]},
-        "layer": [
-            {"mark": {"type": "image", "aspect": False, "smooth": False, "url": image}, "encoding": shape},
-            {
-                "data": {"values": rows},
-                "mark": {**text, "align": "right", "x": -5},
-                "encoding": {"y": y, "text": {"field": "t"}},
-            },
-            {"data": {"values": columns}, "mark": below, "encoding": {"x": x, "text": {"field": "t"}}},
-            {
-                "data": {"values": [{"t": "epoch"}]},
-                "mark": {**title, "x": width / 2},
-                "encoding": {"text": {"field": "t"}},
-            },
-        ],
-    }
-
-
-def _ticks(labels: Sequence[str], width: float) -> list[int]:
-    """The positions whose labels do not overlap, starting with the first."""
-    cell, kept, end = width / len(labels), list[int](), -math.inf
-    for place, label in enumerate(labels):
-        half = 3.0 * len(label) + 2
-        if (place + 0.5) * cell - half >= end:
-            kept.append(place)
-            end = (place + 0.5) * cell + half
-    return kept
+    return table(name, ["layer", *cells.snapshots, "fewest seeds in a cell"], rows)

@@ -3,23 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.data import DATASETS
-from fathomlab.report.curves import panels
+from fathomlab.report.charts import Chart, line_keys, width_of
+from fathomlab.report.curves import line_name, panels
 from fathomlab.report.effects import bounded
-from fathomlab.report.figures import COLORS, DASHES, Figure, channel, drawn, line_keys
+from fathomlab.report.figures.lines import Line, line_figure
+from fathomlab.report.figures.rows import Point, Row, row_figure
+from fathomlab.report.figures.scales import linear_axis
+from fathomlab.report.figures.style import HALF
+from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.loose import at, entries, number, numbers
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 COLLAPSED = 0.5
-MOST_HISTOGRAMS = 6
-MOST_PANELS = 3
-FEWEST_IMAGES = 10  # of a bin that is drawn
+MAX_HISTOGRAMS = 6
+MAX_PANELS = 3
+MIN_IMAGES = 10  # of a bin that is drawn
 
 
 @dataclass(frozen=True)
@@ -41,39 +49,39 @@ class Collapse:
 
 def collapses(study: Study) -> list[Collapse]:
     """All finished trials that predict one class for more than half of the test images."""
-    found: list[tuple[str, int, TrialRecord, int, float]] = []
+    collapsed: list[tuple[str, int, TrialRecord, int, float]] = []
     for condition, seed, trial in study.trials:
         shares = _shares(trial)
         if shares and max(shares) > COLLAPSED:
-            found.append((condition.name, seed, trial, shares.index(max(shares)), max(shares)))
+            collapsed.append((condition.name, seed, trial, shares.index(max(shares)), max(shares)))
     truths: dict[tuple[str, int], float] = {}
-    for _, _, trial, place, share in found:
+    for _, _, trial, class_, share in collapsed:
         accuracy = trial.metrics.get("test/accuracy")
         if share == 1.0 and accuracy is not None:  # a constant prediction is right only on its class
-            truths[_data(trial), place] = accuracy
+            truths[_data(trial), class_] = accuracy
     return [
         Collapse(
             name,
             seed,
-            _label(trial, place),
+            _label(trial, class_),
             share,
-            truths.get((_data(trial), place)),
+            truths.get((_data(trial), class_)),
             trial.metrics.get("test/accuracy"),
         )
-        for name, seed, trial, place, share in found
+        for name, seed, trial, class_, share in collapsed
     ]
 
 
-def collapse_sentence(study: Study, found: Sequence[Collapse]) -> str:
+def collapse_sentence(study: Study, collapsed: Sequence[Collapse]) -> str:
     """How many trials collapsed, and how many of them predict one class for all images."""
-    alone = sum(item.share == 1.0 for item in found)
+    constant = sum(item.share == 1.0 for item in collapsed)
     finished = sum(condition.count("finished") for condition in study.conditions)
-    predict = "predicts" if len(found) == 1 else "predict"
-    text = f"{len(found):,} of {count(finished, 'finished trial')} {predict} one class for more than half of the test images"
-    return f"{text}, {alone} of them for all." if alone else f"{text}."
+    predict = "predicts" if len(collapsed) == 1 else "predict"
+    text = f"{len(collapsed):,} of {count(finished, 'finished trial')} {predict} one class for more than half of the test images"
+    return f"{text}, {constant} of them for all." if constant else f"{text}."
 
 
-def collapse_table(found: Sequence[Collapse]) -> Table:
+def collapse_table(collapsed: Sequence[Collapse]) -> Table:
     """A row per collapsed trial."""
     rows = [
         [
@@ -84,7 +92,7 @@ def collapse_table(found: Sequence[Collapse]) -> Table:
             _percent(item.truth),
             _percent(item.accuracy),
         ]
-        for item in found
+        for item in collapsed
     ]
     columns = [
         "condition",
@@ -97,16 +105,36 @@ def collapse_table(found: Sequence[Collapse]) -> Table:
     return table("collapses", columns, rows)
 
 
-def histogram_figures(study: Study) -> list[Figure]:
+@dataclass(frozen=True)
+class ClassShare:
+    """How often one condition predicts one class.
+
+    Attributes:
+        label: Name of the class.
+        mean: Mean share of the test set over seeds [%].
+        seeds: Share of each seed [%].
+    """
+
+    label: str
+    mean: float
+    seeds: tuple[float, ...]
+
+
+def predicted_classes(shares: Sequence[ClassShare], width: int = HALF) -> "Figure":
+    """Draw a bar per class for the mean, and a dot per seed."""
+    rows = [Row(item.label, tuple(Point(seed) for seed in item.seeds if seed > 0), bar=item.mean) for item in shares]
+    return row_figure(rows, linear_axis("share of predictions (%)", 0, 100, 4), width, row=17)
+
+
+def histogram_charts(study: Study) -> list[Chart]:
     """Predicted classes of each condition with a collapsed trial: each seed's share, and the mean as a bar."""
-    found = [
+    collapsed = [
         condition
         for condition in study.conditions
         if any(shares and max(shares) > COLLAPSED for shares in map(_shares, (trial for _, trial in condition.trials)))
-    ]
-    return [
-        _histogram(place, condition, study.metric) for place, condition in enumerate(found[:MOST_HISTOGRAMS], start=1)
-    ]
+    ][:MAX_HISTOGRAMS]
+    width = width_of(len(collapsed))
+    return [_histogram(index, condition, study.metric, width) for index, condition in enumerate(collapsed, start=1)]
 
 
 def calibration_table(study: Study) -> Table | None:
@@ -123,111 +151,105 @@ def calibration_table(study: Study) -> Table | None:
     return table("calibration", columns, rows) if any(row[1] for row in rows) else None
 
 
-def calibration_figures(study: Study) -> list[Figure]:
+@dataclass(frozen=True)
+class Bin:
+    """The test images of one range of confidences, all finished seeds pooled.
+
+    Attributes:
+        number: Number of the bin, from 1 to 15.
+        confidence: Mean probability of the predicted class [%].
+        accuracy: Share of correct predictions [%].
+        images: Number of images.
+    """
+
+    number: int
+    confidence: float
+    accuracy: float
+    images: float
+
+
+def reliability_diagram(names: Sequence[str], pools: Sequence[Sequence[Bin]], width: int = HALF) -> "Figure":
+    """Draw accuracy against confidence, a line per condition, with the diagonal of perfect calibration."""
+    lines = [
+        Line(line_name(name), tuple((item.confidence, item.accuracy) for item in pool if item.images >= MIN_IMAGES))
+        for name, pool in zip(names, pools, strict=True)
+    ]
+    x, y = linear_axis("confidence (%)", 0, 100), linear_axis("accuracy (%)", 0, 100)
+    return line_figure(lines, x, y, width, diagonal=True, marks=True)
+
+
+def calibration_charts(study: Study) -> list[Chart]:
     """Accuracy against confidence, all seeds of a condition pooled, with the diagonal of perfect calibration."""
-    figures: list[Figure] = []
-    for place, (panel, conditions) in enumerate(panels(study)[:MOST_PANELS], start=1):
-        pools = [(condition, _pooled(condition)) for condition in conditions]
-        known = [(condition, pool) for condition, pool in pools if pool]
-        if known:
-            figures.append(_reliability(place, panel, known, study.metric))
-    return figures
+    shown = [
+        (panel, known)
+        for panel, conditions in panels(study)[:MAX_PANELS]
+        if (known := [(condition, pool) for condition in conditions if (pool := _pooled(condition))])
+    ]
+    width = width_of(len(shown))
+    return [
+        _reliability(index, panel, pools, study.metric, width) for index, (panel, pools) in enumerate(shown, start=1)
+    ]
 
 
 def _reliability(
-    place: int, panel: str, pools: Sequence[tuple[Condition, dict[int, list[float]]]], metric: str
-) -> Figure:
-    name = f"reliability-{place}"
-    texts = [
-        f"{item.level or item.name}{f' ({excluded})' if (excluded := item.excluded(metric)) else ''}"
-        for item, _ in pools
-    ]
+    index: int, panel: str, pools: Sequence[tuple[Condition, tuple[Bin, ...]]], metric: str, width: int
+) -> Chart:
+    name = f"reliability-{index}"
+    names = [item.level or item.name for item, _ in pools]
+    excluded = [item.excluded(metric) for item, _ in pools]
+    texts = [f"{label} ({text})" if text else label for label, text in zip(names, excluded, strict=True)]
     title = f"Accuracy against confidence{f', {panel}' if panel else ''} (%)"
     description = (
         f"{title}: test images in 15 bins by the probability of the predicted class, all finished seeds pooled, bins of "
-        f"{FEWEST_IMAGES} or more images, for {'; '.join(texts)}. Points on the diagonal are well calibrated; points below "
+        f"{MIN_IMAGES} or more images, for {'; '.join(texts)}. Points on the diagonal are well calibrated; points below "
         "it are overconfident."
     )
-    points = [
-        {"x": 100 * bin_[0], "v": 100 * bin_[1], "g": group}
-        for group, (_, pool) in enumerate(pools)
-        for bin_ in pool.values()
-        if bin_[2] >= FEWEST_IMAGES
-    ]
-    scale = {"domain": [0, 100], "nice": False}
-    x = {"field": "x", "type": "quantitative", "title": "confidence (%)", "scale": scale, "axis": {"tickCount": 5}}
-    y = {"field": "v", "type": "quantitative", "scale": scale}
-    color, dash = channel(COLORS, len(pools)), channel(DASHES, len(pools))
-    honest = {"type": "line", "color": "var(--muted)", "strokeWidth": 1}
-    spec = {
-        "height": 190,
-        "layer": [
-            {
-                "data": {"values": [{"x": 0, "v": 0}, {"x": 100, "v": 100}]},
-                "mark": honest,
-                "encoding": {"x": x, "y": y},
-            },
-            {
-                "data": {"values": points},
-                "mark": {"type": "line", "strokeWidth": 1.8, "point": {"size": 16}},
-                "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash},
-            },
-        ],
-    }
+    svg = inline_svg(reliability_diagram(names, [pool for _, pool in pools], width), name, title, description)
     rows = [
-        [text, str(bin_), plain(100 * values[0]), plain(100 * values[1]), f"{values[2]:.0f}"]
+        [text, str(item.number), plain(item.confidence), plain(item.accuracy), f"{item.images:.0f}"]
         for text, (_, pool) in zip(texts, pools, strict=True)
-        for bin_, values in sorted(pool.items())
+        for item in pool
     ]
     data = table(name, ["condition", "bin", "confidence (%)", "accuracy (%)", "images"], rows)
-    return Figure(name, title, description, drawn(name, title, description, spec), data, line_keys(texts))
+    return Chart(name, title, description, svg, data, line_keys(texts))
 
 
-def _pooled(condition: Condition) -> dict[int, list[float]]:
-    """Bin to confidence, accuracy, and number of images, over all finished seeds of a condition."""
-    pool: dict[int, list[float]] = {}
+def _pooled(condition: Condition) -> tuple[Bin, ...]:
+    """The bins of a condition, over all its finished seeds."""
+    sums: dict[int, tuple[float, float, float]] = {}
     for trial in (trial for _, trial in condition.trials if trial.status == "finished"):
-        for place, bin_ in enumerate(entries(trial.outcome.get("bins")), start=1):
+        for bin_number, bin_ in enumerate(entries(trial.outcome.get("bins")), start=1):
             confidence, accuracy, images = (*numbers(bin_), None, None, None)[:3]
             if confidence is not None and accuracy is not None and images:
-                sums = pool.setdefault(place, [0.0, 0.0, 0.0])
-                sums[0], sums[1], sums[2] = sums[0] + images * confidence, sums[1] + images * accuracy, sums[2] + images
-    return {place: [own[0] / own[2], own[1] / own[2], own[2]] for place, own in pool.items()}
+                total = sums.get(bin_number, (0.0, 0.0, 0.0))
+                sums[bin_number] = (total[0] + images * confidence, total[1] + images * accuracy, total[2] + images)
+    return tuple(
+        Bin(bin_number, 100 * confidence / images, 100 * accuracy / images, images)
+        for bin_number, (confidence, accuracy, images) in sorted(sums.items())
+    )
 
 
-def _histogram(place: int, condition: Condition, metric: str) -> Figure:
-    name = f"predicted-{place}"
+def _histogram(index: int, condition: Condition, metric: str, width: int) -> Chart:
+    name = f"predicted-{index}"
     seeds = [(seed, trial, shares) for seed, trial in condition.trials if (shares := _shares(trial))]
     labels = [_label(seeds[0][1], class_) for class_ in range(len(seeds[0][2]))]
-    seeds = [(seed, trial, shares) for seed, trial, shares in seeds if len(shares) == len(labels)]
+    seeds = [(seed, shares) for seed, _, shares in seeds if len(shares) == len(labels)]
     excluded = condition.excluded(metric)
     title = f"Predicted classes: {condition.name}{f', {excluded}' if excluded else ''} (%)"
-    means = [fmean(shares[label] for _, _, shares in seeds) for label in range(len(labels))]
-    bars = [{"x": label, "v": 100 * mean} for label, mean in zip(labels, means, strict=True)]
-    points = [
-        {"x": label, "v": 100 * share}
-        for _, _, shares in seeds
-        for label, share in zip(labels, shares, strict=True)
-        if share > 0
-    ]
-    top = means.index(max(means))
-    description = (
-        f"{title}: share of the test set, each seed and the mean; largest: {labels[top]}, {100 * means[top]:.1f}%."
-    )
-    axis = {"labelAngle": 0 if max(map(len, labels)) < 4 else -40, "labelOverlap": False}
-    x = {"field": "x", "type": "ordinal", "sort": labels, "title": None, "axis": axis}
-    y = {"field": "v", "type": "quantitative", "scale": {"domain": [0, 100], "nice": False}}
-    layers: list[dict[str, Any]] = [
-        {"data": {"values": bars}, "mark": {"type": "bar", "color": COLORS[0], "opacity": 0.45}},
-        {"data": {"values": points}, "mark": {"type": "point", "filled": True, "size": 30, "color": COLORS[0]}},
-    ]
-    spec = {"height": 120, "layer": [{**layer, "encoding": {"x": x, "y": y}} for layer in layers]}
-    rows = [
-        [label, _percent(means[class_]), *(_percent(shares[class_]) for _, _, shares in seeds)]
+    shown = [
+        ClassShare(
+            label,
+            100 * fmean(shares[class_] for _, shares in seeds),
+            tuple(100 * shares[class_] for _, shares in seeds),
+        )
         for class_, label in enumerate(labels)
     ]
-    data = table(name, ["class", "mean (%)", *(f"seed {seed} (%)" for seed, _, _ in seeds)], rows)
-    return Figure(name, title, description, drawn(name, title, description, spec), data)
+    top = max(shown, key=lambda item: item.mean)
+    description = f"{title}: share of the test set, each seed and the mean; largest: {top.label}, {top.mean:.1f}%."
+    svg = inline_svg(predicted_classes(shown, width), name, title, description)
+    rows = [[item.label, plain(item.mean), *map(plain, item.seeds)] for item in shown]
+    data = table(name, ["class", "mean (%)", *(f"seed {seed} (%)" for seed, _ in seeds)], rows)
+    return Chart(name, title, description, svg, data)
 
 
 def _shares(trial: TrialRecord) -> list[float]:
@@ -241,10 +263,10 @@ def _data(trial: TrialRecord) -> str:
     return str(at(trial.content, "data.name"))
 
 
-def _label(trial: TrialRecord, place: int) -> str:
+def _label(trial: TrialRecord, class_: int) -> str:
     known = DATASETS.get(_data(trial))
     names = known.info.class_names if known is not None else ()
-    return str(names[place]) if place < len(names) else str(place)
+    return str(names[class_]) if class_ < len(names) else str(class_)
 
 
 def _percent(share: float | None) -> str:

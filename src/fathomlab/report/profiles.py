@@ -3,54 +3,114 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fathomlab.analysis.study import Study
-from fathomlab.report.figures import COLORS, DASHES, Figure, Key, channel, drawn, line_keys
+from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
+from fathomlab.report.figures.lines import Line, line_figure
+from fathomlab.report.figures.scales import Axis, linear_axis, log_axis
+from fathomlab.report.figures.style import HALF, MAX_SERIES
+from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Grid, coverage
 from fathomlab.report.numbers import plain
 from fathomlab.report.slopes import predicted_logs
 from fathomlab.report.tables import Table, table
 
-MOST_PROFILES = 6
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_PROFILES = 6
+MAX_DECADES = 200.0  # norms are floats: their powers of ten stay finite
 
 
 @dataclass(frozen=True)
-class _Line:
+class Profile:
+    """The norms of one condition at initialization, in decades.
+
+    Attributes:
+        name: Its series.
+        label: Its legend text, which says how many seeds the mean has if some are missing.
+        layers: Names from input to output.
+        values: Mean log10 norm of each layer.
+        theory: Predicted log10 norm of each layer; empty without a prediction.
+    """
+
     name: str
+    label: str
     layers: tuple[str, ...]
     values: tuple[float | None, ...]
     theory: tuple[float, ...]
 
 
-def profiles(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Figure, ...]:
-    """For each depth the norms over the layers at initialization, with a line per series."""
+def gradient_profile(profiles: Sequence[Profile], y: Axis, width: int = HALF) -> "Figure":
+    """Draw the norms over the layers, with the prediction as a broad gray line.
+
+    Args:
+        profiles: The conditions, at most as many as there are colors.
+        y: Axis of the gradient norm.
+        width: Width in pixels.
+    """
+    lines = [
+        Line(
+            profile.name,
+            tuple((float(i), _norm(value)) for i, value in enumerate(profile.values) if value is not None),
+            theory=tuple((float(i), _norm(value)) for i, value in enumerate(profile.theory)),
+        )
+        for profile in profiles
+    ]
+    last = max(1, *(len(profile.layers) - 1 for profile in profiles))
+    return line_figure(lines, linear_axis("layer, input to output", 0, last), y, width)
+
+
+def profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Chart, ...]:
+    """For each depth the norms over the layers at initialization, with a line per series and equal scales."""
     groups: dict[str, list[Grid]] = {}
     for grid in grids:
         groups.setdefault(grid.condition.level if study.has_depths else "", []).append(grid)
-    usable = [(level, group) for level, group in groups.items() if len(group) <= len(COLORS)]
-    chosen = usable[:MOST_PROFILES]
-    return tuple(_profile(kind, place, level, group) for place, (level, group) in enumerate(chosen, start=1))
+    chosen = [(level, group) for level, group in groups.items() if len(group) <= MAX_SERIES][:MAX_PROFILES]
+    profiles = [(level, [_profile(kind, grid) for grid in group]) for level, group in chosen]
+    values = [
+        value
+        for _, group in profiles
+        for profile in group
+        for value in (*profile.values, *profile.theory)
+        if value is not None
+    ]
+    if not values:
+        return ()
+    low, high = decades(values)
+    y = log_axis("gradient norm", _norm(low), _norm(high))
+    width = width_of(len(profiles))
+    return tuple(
+        _chart(kind, number, level, group, y, width) for number, (level, group) in enumerate(profiles, start=1)
+    )
 
 
-def _profile(kind: str, place: int, level: str, grids: Sequence[Grid]) -> Figure:
-    name = f"{kind}-profile-{place}"
-    lines = [_line(kind, grid) for grid in grids]
+def decades(values: Sequence[float]) -> tuple[float, float]:
+    """The range of full decades that contains all values."""
+    low, high = math.floor(min(values)), math.ceil(max(values))
+    return low, max(high, low + 1)
+
+
+def _norm(logarithm: float) -> float:
+    return 10.0 ** min(MAX_DECADES, max(-MAX_DECADES, logarithm))
+
+
+def _chart(kind: str, number: int, level: str, profiles: Sequence[Profile], y: Axis, width: int) -> Chart:
+    name = f"{kind}-profile-{number}"
     title = f"At initialization, {level}" if level else "At initialization"
-    texts = [line.name for line in lines]
-    predicted = any(line.theory for line in lines)
+    texts = [profile.label for profile in profiles]
+    predicted = any(profile.theory for profile in profiles)
     description = (
-        f"log10 of the {kind} gradient norm over the layers at initialization, input to output: {', '.join(texts)}"
+        f"{kind.capitalize()} gradient norm over the layers at initialization, input to output: {', '.join(texts)}"
         f"{'; thick gray line: theory, shifted to the mean of the measured line' if predicted else ''}."
     )
-    svg = drawn(name, title, description, _spec(lines))
-    keys = line_keys(texts)
-    if predicted:
-        keys = (*keys, Key("theory", "var(--rule)", broad=True))
-    return Figure(name, title, description, svg, _table(name, lines), keys)
+    svg = inline_svg(gradient_profile(profiles, y, width), name, title, description)
+    theory = (LegendEntry("theory", "var(--rule)", broad=True),) if predicted else ()
+    return Chart(name, title, description, svg, _table(name, profiles), (*line_keys(texts), *theory))
 
 
-def _line(kind: str, grid: Grid) -> _Line:
+def _profile(kind: str, grid: Grid) -> Profile:
     values = tuple(row[0] for row in grid.rows)
     theory: list[float] = []
     if kind == "activation":
@@ -59,60 +119,21 @@ def _line(kind: str, grid: Grid) -> _Line:
     name, counts = grid.condition.series or grid.condition.name, tuple(row[:1] for row in grid.counts)
     full = all(number == grid.planned for row in counts for number in row)
     label = name if full else f"{name} ({coverage(counts, grid.planned, '')})"
-    return _Line(label, grid.layers, values, tuple(theory))
+    return Profile(name, label, grid.layers, values, tuple(theory))
 
 
-def _spec(lines: Sequence[_Line]) -> dict[str, Any]:
-    points = [
-        {"x": layer, "v": value, "g": group}
-        for group, line in enumerate(lines)
-        for layer, value in enumerate(line.values)
-        if value is not None
-    ]
-    theory = [
-        {"x": layer, "v": round(value, 3), "g": group}
-        for group, line in enumerate(lines)
-        for layer, value in enumerate(line.theory)
-    ]
-    color = channel(COLORS, len(lines))
-    dash = channel(DASHES, len(lines))
-    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": "layer, input to output"}
-    x |= {"scale": {"nice": False}, "axis": {"tickMinStep": 1, "tickCount": 6}}
-    y = {"field": "v", "type": "quantitative", "scale": {"zero": False}}
-    under = {"type": "line", "strokeWidth": 7, "color": "var(--rule)", "opacity": 0.75, "strokeCap": "round"}
-    layers: list[dict[str, Any]] = [
-        {
-            "data": {"values": points},
-            "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {"x": x, "y": y, "color": color, "strokeDash": dash},
-        },
-        {
-            "data": {"values": theory},
-            "mark": under,
-            "encoding": {"x": x, "y": y, "detail": {"field": "g"}},
-        },
-    ]
-    return {"height": 170, "layer": layers[::-1] if theory else layers[:1]}
-
-
-def _table(name: str, lines: Sequence[_Line]) -> Table:
-    longest = max(lines, key=lambda line: len(line.layers))
+def _table(name: str, profiles: Sequence[Profile]) -> Table:
+    longest = max(profiles, key=lambda profile: len(profile.layers))
     columns = ["layer"]
-    for line in lines:
-        columns += [line.name, *([f"{line.name}: predicted"] if line.theory else [])]
+    for profile in profiles:
+        columns += [f"{profile.label}: log10", *([f"{profile.label}: predicted"] if profile.theory else [])]
     rows: list[list[str]] = []
     for layer in longest.layers:
         row = [layer]
-        for line in lines:
-            place = line.layers.index(layer) if layer in line.layers else None
-            row.append("" if place is None else plain(line.values[place]))
-            if line.theory:
-                row.append("" if place is None else plain(line.theory[place]))
+        for profile in profiles:
+            index = profile.layers.index(layer) if layer in profile.layers else None
+            row.append("" if index is None else plain(profile.values[index]))
+            if profile.theory:
+                row.append("" if index is None else plain(profile.theory[index]))
         rows.append(row)
     return table(name, columns, rows)
-
-
-def decades(values: Sequence[float]) -> tuple[float, float]:
-    """The range of full decades that contains all values."""
-    low, high = math.floor(min(values)), math.ceil(max(values))
-    return low, max(high, low + 1)

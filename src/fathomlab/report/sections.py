@@ -7,17 +7,18 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report import claims, cost, distillation, outcomes, provenance, trials
+from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, effect_charts
 from fathomlab.report.answers import answers
-from fathomlab.report.curves import curve_figures, curve_note
-from fathomlab.report.depths import accuracy_figures, accuracy_note, effect_figures
-from fathomlab.report.dots import claim_figure
+from fathomlab.report.charts import Chart, columns
+from fathomlab.report.claim_plots import claim_chart
+from fathomlab.report.curves import curve_charts, curve_note
 from fathomlab.report.effects import effect_panels
 from fathomlab.report.fairness import audit_tables
-from fathomlab.report.heatmaps import gradient_figures, probe_cost
+from fathomlab.report.heatmaps import gradient_charts, probe_cost
 from fathomlab.report.methods import methods
 from fathomlab.report.numbers import count, grouped
-from fathomlab.report.probes import probe_figures
-from fathomlab.report.slopes import condition_slopes, slopes_figure, slopes_sentence, sources
+from fathomlab.report.probes import probe_charts
+from fathomlab.report.slopes import condition_slopes, slopes_chart, slopes_sentence, sources
 
 Context = dict[str, Any]  # of a template
 
@@ -25,7 +26,6 @@ Context = dict[str, Any]  # of a template
 def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Context:
     """The context of the template. The page omits sections without content."""
     tally, failures = trials.count_by_status(study), trials.failures(study)
-    panels = [panel for panel in effect_panels(study) if panel.known]
     return {
         "experiment": study.experiment,
         "tally": tally,
@@ -39,15 +39,12 @@ def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit])
         **_claims(study, verdicts, audits),
         "answers": answers(study),
         "notes": provenance.data_notes(study),
-        "curves": curve_figures(study),
+        "curves": curve_charts(study),
         "curve_note": curve_note(study),
-        "accuracy": accuracy_figures(study) if any(c.outcomes(study.metric) for c in study.conditions) else [],
-        "accuracy_note": accuracy_note(study),
-        "effects": [figure for panel in panels if panel.name != "gain" for figure in effect_figures(panel)],
+        **_accuracy(study),
         **_gradients(study),
-        "probes": probe_figures(study),
+        "probes": probe_charts(study),
         "distillation": distillation.distillation_table(study),
-        "gains": [figure for panel in panels if panel.name == "gain" for figure in effect_figures(panel)],
         "gain_sentence": distillation.distillation_sentence(study),
         **_outcomes(study),
         "audits": audit_tables(audits),
@@ -56,6 +53,7 @@ def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit])
         "methods": methods(study, verdicts),
         "trials": trials.trials_table(study),
         **_provenance(study),
+        "columns": columns,
         "count": count,
         "grouped": grouped,
     }
@@ -63,17 +61,12 @@ def sections(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit])
 
 def _claims(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Context:
     cards = [claims.card(verdict, audit) for verdict, audit in zip(verdicts, audits, strict=True)]
-    plots = [
-        (plot, verdict.exploratory)
-        for number, verdict in enumerate(verdicts, start=1)
-        if (plot := claim_figure(number, verdict)) is not None
-    ]
     return {
         "problem": "; ".join(map(str, study.problems)),
         "cards": [card for card in cards if not card.exploratory],
         "exploratory_cards": [card for card in cards if card.exploratory],
-        "plots": [plot for plot, exploratory in plots if not exploratory],
-        "exploratory_plots": [plot for plot, exploratory in plots if exploratory],
+        "plots": _claim_charts(verdicts, exploratory=False),
+        "exploratory_plots": _claim_charts(verdicts, exploratory=True),
         "claims": claims.claims_table(verdicts) if verdicts else None,
         "claims_note": claims.claims_note(verdicts),
         "successes": claims.success_table(verdicts),
@@ -81,11 +74,30 @@ def _claims(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     }
 
 
+def _claim_charts(verdicts: Sequence[Verdict], exploratory: bool) -> list[Chart]:
+    numbered = [item for item in enumerate(verdicts, start=1) if item[1].exploratory is exploratory]
+    charts = (claim_chart(number, verdict, len(numbered)) for number, verdict in numbered)
+    return [chart for chart in charts if chart is not None]
+
+
+def _accuracy(study: Study) -> Context:
+    """The main chart and the first effect, which are next to the verdicts, and the other charts of accuracy."""
+    charts = accuracy_charts(study) if any(c.outcomes(study.metric) for c in study.conditions) else []
+    panels = [panel for panel in effect_panels(study) if panel.known]
+    lead = [*charts[:1], *(effect_charts(panels[0], wide=True) if charts and panels else [])]
+    others = [chart for panel in panels[1:] for chart in effect_charts(panel)]
+    return {
+        "lead": lead[:2],
+        "accuracy": [*charts[1:], *lead[2:], *others],
+        "accuracy_note": accuracy_note(study),
+    }
+
+
 def _gradients(study: Study) -> Context:
     slopes = condition_slopes(study)
     return {
-        "gradients": gradient_figures(study),
-        "slopes": slopes_figure(slopes) if slopes else None,
+        "gradients": gradient_charts(study),
+        "slopes": slopes_chart(slopes) if slopes else None,
         "slopes_text": slopes_sentence(slopes),
         "sources": sources(slopes),
         "probe_cost": probe_cost(study),
@@ -97,9 +109,9 @@ def _outcomes(study: Study) -> Context:
     return {
         "collapsed": outcomes.collapse_table(collapsed) if collapsed else None,
         "collapse_text": outcomes.collapse_sentence(study, collapsed),
-        "histograms": outcomes.histogram_figures(study),
+        "histograms": outcomes.histogram_charts(study),
         "calibration": outcomes.calibration_table(study),
-        "reliability": outcomes.calibration_figures(study),
+        "reliability": outcomes.calibration_charts(study),
     }
 
 

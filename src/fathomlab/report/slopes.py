@@ -5,20 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.theory import Prediction, depth_limit, predict
 from fathomlab.base.identity import canonical_json
-from fathomlab.report.figures import COLORS, Figure, Key, drawn
+from fathomlab.report.charts import Chart, LegendEntry, drawn_seeds
+from fathomlab.report.figures.rows import Point, Row, row_figure
+from fathomlab.report.figures.scales import linear_axis, range_of
+from fathomlab.report.figures.style import HALF
+from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import plain
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DEFAULT_EXAMPLES = 128
-MOST_ROWS = 40
+MAX_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Slopes:
 
 def condition_slopes(study: Study) -> list[Slopes]:
     """The slopes of all conditions whose trials measured activation gradients at three or more layers."""
-    return [found for condition in study.conditions if (found := _slopes(condition, study.metric)) is not None]
+    return [slopes for condition in study.conditions if (slopes := _slopes(condition, study.metric)) is not None]
 
 
 def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
@@ -75,8 +82,8 @@ def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
         return None
     logs = [math.log(norm) for norm in norms if norm is not None]
     center = (len(logs) - 1) / 2
-    total = sum((place - center) ** 2 for place in range(len(logs)))
-    return sum((center - place) * value for place, value in enumerate(logs)) / total / stride
+    total = sum((layer - center) ** 2 for layer in range(len(logs)))
+    return sum((center - layer) * value for layer, value in enumerate(logs)) / total / stride
 
 
 def prediction_of(trial: TrialRecord) -> Prediction | None:
@@ -93,10 +100,10 @@ def stride_of(trial: TrialRecord, layers: int) -> float:
     return hidden / (layers - 1) if hidden and layers > 1 else 1.0
 
 
-def slopes_table(found: Sequence[Slopes]) -> Table:
+def slopes_table(slopes: Sequence[Slopes]) -> Table:
     """Measured and predicted slopes, a row per condition."""
     rows: list[list[str]] = []
-    for item in found:
+    for item in slopes:
         prediction = item.prediction
         row = [item.condition.name, item.agreement or "no prediction", *_ends(item.start), str(len(item.each))]
         row += ["", ""] if prediction is None else [_four(prediction.slope), _four(prediction.tolerance)]
@@ -109,84 +116,67 @@ def slopes_table(found: Sequence[Slopes]) -> Table:
     return table("slopes", [*columns, "depth limit (layers)", "excluded"], rows, texts=2)
 
 
-def sources(found: Sequence[Slopes]) -> list[tuple[str, str]]:
+def sources(slopes: Sequence[Slopes]) -> list[tuple[str, str]]:
     """Each rule behind a prediction, and the conditions that it applies to."""
     rules: dict[str, list[str]] = {}
-    for item in found:
+    for item in slopes:
         if item.prediction is not None:
             rules.setdefault(item.prediction.source, []).append(item.condition.name)
     return [(rule, "; ".join(names)) for rule, names in rules.items()]
 
 
-def slopes_sentence(found: Sequence[Slopes]) -> str:
+def slopes_sentence(slopes: Sequence[Slopes]) -> str:
     """How many predictions agree, which do not, and which networks exceed their depth limit."""
-    known = [item for item in found if item.agreement]
+    known = [item for item in slopes if item.agreement]
     if not known:
         return "No theoretical prediction is available for these networks."
-    apart = [item.condition.name for item in known if item.agreement == "differs"]
-    said = f"Theory matches {len(known) - len(apart)} of {len(known)} measured slopes at initialization."
-    said += f" Mismatch: {'; '.join(apart)}." if apart else ""
+    mismatches = [item.condition.name for item in known if item.agreement == "differs"]
+    text = f"Theory matches {len(known) - len(mismatches)} of {len(known)} measured slopes at initialization."
+    text += f" Mismatch: {'; '.join(mismatches)}." if mismatches else ""
     missing = [
         f"{item.condition.name} ({len(item.condition.trials) - len(item.each)} of {len(item.condition.trials)} seeds)"
-        for item in found
+        for item in slopes
         if len(item.each) < len(item.condition.trials)
     ]
-    said += f" No slope at initialization: {'; '.join(missing)}." if missing else ""
+    text += f" No slope at initialization: {'; '.join(missing)}." if missing else ""
     beyond = [item for item in known if item.limit is not None and (item.condition.depth or 0) > item.limit]
     if beyond:
         names = "; ".join(item.condition.name for item in beyond)
-        said += f" Deeper than the predicted trainability limit: {names}."
-    return said
+        text += f" Deeper than the predicted trainability limit: {names}."
+    return text
 
 
-def slopes_figure(found: Sequence[Slopes]) -> Figure:
-    """Each seed's slope, the mean with its interval, and the prediction: a row per condition."""
-    shown = found[:MOST_ROWS]
-    points = [{"x": value, "y": place} for place, item in enumerate(shown) for value in item.each]
-    means = [{"x": item.start.mean, "y": place} for place, item in enumerate(shown) if item.start]
-    spans = [
-        {"l": item.start.low, "h": item.start.high, "y": place}
-        for place, item in enumerate(shown)
-        if item.start and item.start.low is not None
+def slopes_figure(shown: Sequence[Slopes], width: int = HALF) -> "Figure":
+    """Draw each seed's slope, the mean with its interval, and the prediction: a row per condition."""
+    rows = [
+        Row(
+            item.condition.name.removeprefix("initialization "),
+            tuple(map(Point, drawn_seeds(item.each))),
+            item.start,
+            predicted=item.prediction.slope if item.prediction else None,
+        )
+        for item in shown
     ]
-    theory = [{"x": item.prediction.slope, "y": place} for place, item in enumerate(shown) if item.prediction]
-    labels = [item.condition.name.removeprefix("initialization ") for item in shown]
-    names = [{"y": place, "t": label} for place, label in enumerate(labels)]
-    x: dict[str, Any] = {"field": "x", "type": "quantitative", "title": "slope at initialization (nats per layer)"}
-    x |= {"scale": {"zero": True}, "axis": {"tickCount": 4}}
-    scale = {"domain": [-0.6, len(shown) - 0.4], "nice": False, "reverse": True, "zero": False}
-    y: dict[str, Any] = {"field": "y", "type": "quantitative", "axis": None, "scale": scale}
-    both = {"x": x, "y": y}
-    text = {"type": "text", "align": "right", "x": -8, "fontSize": 11, "color": "var(--muted)", "limit": 150}
-    layers: list[dict[str, Any]] = [
-        _layer([{"x": 0.0}], {"type": "rule", "color": "var(--ink)", "strokeWidth": 1}, {"x": x}),
-        _layer(
-            spans,
-            {"type": "rule", "strokeWidth": 2.4, "color": COLORS[0]},
-            {"x": {**x, "field": "l"}, "x2": {"field": "h"}, "y": y},
-        ),
-        _layer(points, {"type": "point", "filled": True, "size": 22, "color": COLORS[0], "opacity": 0.5}, both),
-        _layer(means, {"type": "point", "filled": True, "size": 60, "color": COLORS[0]}, both),
-        _layer(theory, _HOLLOW, both),
-        _layer(names, text, {"y": y, "text": {"field": "t"}}),
-    ]
-    longest = max(map(len, labels), default=0)
-    padding = {"left": 4 + longest, "right": 12, "top": 3, "bottom": 3}
-    spec = {"width": 190, "height": 20 * len(shown) + 8, "padding": padding, "layer": layers}
+    values = [value for row in rows for value in (row.predicted, *(point.value for point in row.points)) if value]
+    ends = [end for row in rows if row.mean for end in (row.mean.low, row.mean.high) if end is not None]
+    x = linear_axis("slope at initialization (nats per layer)", *range_of([*values, *ends, 0.0]), 4)
+    return row_figure(rows, x, width, zero=True)
+
+
+def slopes_chart(slopes: Sequence[Slopes]) -> Chart:
+    """The slopes of the first conditions, with the table of all."""
+    shown = slopes[:MAX_ROWS]
     title = "Slope of the activation gradients at initialization"
-    mean = "the mean with its 95% interval" if spans else "the mean"
-    more = f" The first {len(shown)} of {len(found)} conditions are drawn." * (len(found) > len(shown))
+    known = any(item.start and item.start.low is not None for item in shown)
+    mean = "the mean with its 95% interval" if known else "the mean"
+    more = f" The first {len(shown)} of {len(slopes)} conditions are drawn." * (len(slopes) > len(shown))
     description = f"{title}: each seed, {mean}, and the predicted slope.{more}"
-    keys = [Key("measured: mean and seeds", COLORS[0], shape="circle"), Key("predicted", COLORS[1], shape="diamond")]
-    svg = drawn("slopes-figure", title, description, spec)
-    return Figure("slopes-figure", title, description, svg, slopes_table(found), tuple(keys))
-
-
-_HOLLOW = {"type": "point", "shape": "diamond", "size": 130, "color": COLORS[1], "strokeWidth": 2, "filled": False}
-
-
-def _layer(values: list[dict[str, Any]], mark: dict[str, Any], encoding: dict[str, Any]) -> dict[str, Any]:
-    return {"data": {"values": values}, "mark": mark, "encoding": encoding}
+    keys = (
+        LegendEntry("measured: mean and seeds", 0, shape="circle"),
+        LegendEntry("predicted", 1, shape="diamond-hollow"),
+    )
+    svg = inline_svg(slopes_figure(shown), "slopes-figure", title, description)
+    return Chart("slopes-figure", title, description, svg, slopes_table(slopes), keys)
 
 
 def _slopes(condition: Condition, metric: str) -> Slopes | None:
@@ -196,13 +186,13 @@ def _slopes(condition: Condition, metric: str) -> Slopes | None:
             if when == "last" and trial.status != "finished":
                 continue  # its last snapshot is not the end of training
             norms = snapshot["activation"]
-            found = slope(norms, stride_of(trial, len(norms)))
-            if found is not None:
-                times[when].append(found)
+            fitted = slope(norms, stride_of(trial, len(norms)))
+            if fitted is not None:
+                times[when].append(fitted)
     if not any(times.values()):
         return None
     intervals = {when: mean_interval(values) if values else None for when, values in times.items()}
-    prediction = next((made for _, trial in condition.trials if (made := prediction_of(trial)) is not None), None)
+    prediction = next((rule for _, trial in condition.trials if (rule := prediction_of(trial)) is not None), None)
     return Slopes(
         condition,
         intervals["start"],
@@ -217,15 +207,15 @@ def _slopes(condition: Condition, metric: str) -> Slopes | None:
 
 def _moments(snapshots: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The snapshots at initialization, after the first epoch, and at the end, if available."""
-    found: dict[str, Mapping[str, Any]] = {}
+    moments: dict[str, Mapping[str, Any]] = {}
     if snapshots and snapshots[0]["step"] == 0:
-        found["start"] = snapshots[0]
+        moments["start"] = snapshots[0]
     after = [snapshot for snapshot in snapshots if snapshot["epoch"] >= 1]
     if after and after[0]["epoch"] == 1:
-        found["first"] = after[0]
+        moments["first"] = after[0]
     if after and after[-1]["epoch"] > 1:
-        found["last"] = after[-1]
-    return found
+        moments["last"] = after[-1]
+    return moments
 
 
 def _limit(condition: Condition, prediction: Prediction | None) -> float | None:
@@ -257,9 +247,9 @@ def _four(value: float | None) -> str:
 def predicted_logs(trial: TrialRecord, measured: Sequence[float | None]) -> list[float]:
     """The predicted profile in decades, shifted to the mean of the measured one; empty without a prediction."""
     prediction = prediction_of(trial)
-    known = [(place, value) for place, value in enumerate(measured) if value is not None]
+    known = [(layer, value) for layer, value in enumerate(measured) if value is not None]
     if prediction is None or not known or len(prediction.profile) != len(measured):
         return []
     decades = [value / math.log(10) for value in prediction.profile]
-    shift = fmean(value - decades[place] for place, value in known)
+    shift = fmean(value - decades[layer] for layer, value in known)
     return [value + shift for value in decades]

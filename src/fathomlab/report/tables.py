@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import quote
 
 
@@ -22,6 +23,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
+
+    def parts(self, starts: Sequence[str]) -> list["Table"]:
+        """The table in parts that fit on a page without scrolling: each has the first column, and new ones begin at `starts`."""
+        cuts = [1, *(self.columns.index(start) for start in starts), len(self.columns)]
+        return [self._part([0, *range(first, last)]) for first, last in pairwise(cuts)]
+
+    def _part(self, indices: Sequence[int]) -> "Table":
+        columns = tuple(self.columns[index] for index in indices)
+        rows = tuple(tuple(row[index] for index in indices) for row in self.rows)
+        return Table(self.name, columns, rows, sum(index < self.texts for index in indices))
 
     @property
     def csv(self) -> str:

@@ -15,8 +15,8 @@ from fathomlab.analysis.verdicts import Advice, Decision, Success, Verdict, judg
 from fathomlab.analysis.verdicts import Tests as Statistics
 from fathomlab.analysis.wording import unit
 from fathomlab.config.claims import Claim
+from fathomlab.report.claim_plots import claim_chart
 from fathomlab.report.claims import card, claims_note, claims_table, contrast_text, images_table, success_table
-from fathomlab.report.dots import claim_figure
 from fathomlab.report.fairness import audit_tables
 from fathomlab.store.reading import Store
 
@@ -122,28 +122,28 @@ def test_claims_table_has_every_number_in_its_unit():
 
 def test_dot_plot_labels_each_seed():
     """Its table contains both levels and the difference; no seed, no plot."""
-    figure = claim_figure(1, VERDICT)
+    figure = claim_chart(1, VERDICT)
     assert figure is not None
     assert figure.table.rows[1] == ("5", "90.00", "85.00", "5.00", "no")
     assert 'role="img"' in figure.svg
     assert "residual \u2212 plain at depth 40 (points)" in figure.description
     assert all(f"seed {seed}<" in figure.svg for seed in (4, 5, 6))
-    assert claim_figure(1, with_pairs()) is None
-    crowded = claim_figure(1, with_pairs(*(Pair(seed, 1.0, 0.5, 0.5) for seed in range(40))))
+    assert claim_chart(1, with_pairs()) is None
+    crowded = claim_chart(1, with_pairs(*(Pair(seed, 1.0, 0.5, 0.5) for seed in range(40))))
     assert crowded is not None
     assert "seed 17<" not in crowded.svg
 
 
 def test_dot_plot_marks_diverged_seeds():
     """A diverged seed has a mark and a legend entry, also in a success claim, where it has no value."""
-    figure = claim_figure(1, with_pairs(Pair(4, 0.9, 0.1, 0.8, diverged=True), PAIRS[1]))
+    figure = claim_chart(1, with_pairs(Pair(4, 0.9, 0.1, 0.8, diverged=True), PAIRS[1]))
     assert figure is not None
     assert [key.shape for key in figure.keys].count("cross") == 1
     assert [row[-1] for row in figure.table.rows] == ["yes", "no"]
     contrast = replace(VERDICT.contrast, claim=replace(CLAIM, kind="success", threshold=0.5))
     contrast = replace(contrast, pairs=(Pair(4, None, 0.9, -1.0, diverged=True),))
     sides = (Success("a", 0, 1, 0.0, 0.8), Success("b", 1, 1, 0.2, 1.0))
-    figure = claim_figure(1, replace(VERDICT, contrast=contrast, success=sides))
+    figure = claim_chart(1, replace(VERDICT, contrast=contrast, success=sides))
     assert figure is not None
     assert [key.shape for key in figure.keys].count("cross") == 1
 
@@ -151,7 +151,7 @@ def test_dot_plot_marks_diverged_seeds():
 def test_one_seed_mentions_no_interval():
     """Neither the legend, the description, nor the note names an interval that is not drawn."""
     alone = replace(with_pairs(PAIRS[0]), effect=Interval(0.04, None, None, 1))
-    figure = claim_figure(1, alone)
+    figure = claim_chart(1, alone)
     assert figure is not None
     for text in (figure.description, claims_note([alone]), *(key.text for key in figure.keys)):
         assert "interval" not in text

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from fathomlab.analysis.study import Study, exclusions, study
+from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
 from fathomlab.report.answers import answers
 from fathomlab.report.cost import cost_table
-from fathomlab.report.curves import curve_figures, curve_note
-from fathomlab.report.depths import accuracy_figures, accuracy_note, accuracy_table, effect_figures
+from fathomlab.report.curves import curve_charts, curve_note
 from fathomlab.report.distillation import distillation_sentence, distillation_table, teacher_warnings
 from fathomlab.report.effects import accuracy, clipped, effect_panels
-from fathomlab.report.heatmaps import gradient_figures
+from fathomlab.report.heatmaps import gradient_charts
 from fathomlab.report.methods import methods
 from fathomlab.report.outcomes import calibration_table
 from fathomlab.report.page import write_index, write_report
-from fathomlab.report.probes import probe_figures
+from fathomlab.report.probes import probe_charts
 from fathomlab.report.slopes import condition_slopes, slopes_table
 from fathomlab.report.tables import Table
 from fathomlab.store.reading import Store
@@ -98,7 +98,7 @@ def test_slopes_at_the_end_are_of_finished_trials(about: Study):
 
 def test_curves_average_finished_seeds_only(about: Study):
     """The legend names the diverged seeds, and the mean excludes them at every epoch."""
-    for _, figures in curve_figures(about):
+    for _, figures in curve_charts(about):
         texts = [key.text for figure in figures for key in figure.keys]
         assert [SOME in text for text in texts].count(True) == 1
         assert [ALL in text for text in texts].count(True) == 1
@@ -110,7 +110,7 @@ def test_curves_average_finished_seeds_only(about: Study):
 
 def test_heatmaps_say_how_many_seeds_a_cell_has(about: Study):
     """Diverged seeds count until they stop; the table has the smallest number of seeds per layer."""
-    maps = {figure.title: figure for kind in gradient_figures(about) for figure in kind.maps}
+    maps = {figure.title: figure for kind in gradient_charts(about) for figure in kind.maps}
     (some,) = {title for title in maps if SOME in title}
     assert "3 to 5 of 5 seeds" in maps[some].description
     assert {row[-1] for row in maps[some].table.rows} == {"3"}
@@ -119,9 +119,9 @@ def test_heatmaps_say_how_many_seeds_a_cell_has(about: Study):
 
 def test_probes_name_diverged_conditions(about: Study):
     """Legends of the other probes say it, too."""
-    texts = [key.text for _, _, figures in probe_figures(about) for figure in figures for key in figure.keys]
+    texts = [key.text for _, _, figures in probe_charts(about) for figure in figures for key in figure.keys]
     assert any(SOME in text for text in texts)
-    finished = [figure for _, _, figures in probe_figures(about) for figure in figures if "at the end" in figure.title]
+    finished = [figure for _, _, figures in probe_charts(about) for figure in figures if "at the end" in figure.title]
     assert finished
     assert not any(ALL in key.text for figure in finished for key in figure.keys)
 
@@ -131,7 +131,7 @@ def test_effects_report_excluded_pairs(about: Study):
     panels = {panel.subject: panel for panel in effect_panels(about)}
     assert set(panels) == {"depth", "dropout"}
     assert [effect.excluded for effect in panels["dropout"].effects] == [SOME, ALL]
-    (figure,) = effect_figures(panels["dropout"])
+    (figure,) = effect_charts(panels["dropout"])
     assert SOME in figure.description
     assert column(figure.table, "excluded pairs") == {"depth 5": SOME, "depth 10": ALL}
     (depth,) = [answer for answer in answers(about) if "depth" in answer.question]
@@ -147,8 +147,8 @@ def test_answers_of_a_diverged_condition_have_no_number(about: Study):
     assert len(empty) >= 2
     assert {card.unit for card in empty} == {""}
     assert ALL in accuracy_note(about)
-    assert SOME in accuracy_figures(about)[0].description
-    assert any(SOME in key.text for key in accuracy_figures(about)[0].keys)
+    assert SOME in accuracy_charts(about)[0].description
+    assert any(SOME in key.text for key in accuracy_charts(about)[0].keys)
 
 
 def test_page_methods_and_index_count_diverged_trials(store: Store, about: Study):
@@ -176,8 +176,8 @@ def test_one_seed_mentions_neither_band_nor_interval(stores: ModuleType, tmp_pat
     """Captions describe only what is drawn."""
     stores.write_blocks(tmp_path, seeds=1, epochs=3)
     about = study(Store(tmp_path), Store(tmp_path).experiment("1_3"))
-    figures = [figure for _, group in curve_figures(about) for figure in group] + accuracy_figures(about)
-    figures += [figure for panel in effect_panels(about) for figure in effect_figures(panel)]
+    figures = [figure for _, group in curve_charts(about) for figure in group] + accuracy_charts(about)
+    figures += [figure for panel in effect_panels(about) for figure in effect_charts(panel)]
     for text in (curve_note(about), accuracy_note(about), *(figure.description for figure in figures)):
         assert not any(word in text.lower() for word in ("interval", "band", "mean"))
 

@@ -1,76 +1,37 @@
-"""The parts of a figure: thinning, images of numbers, SVG size, and numbers and tables as text."""
+"""The parts of a chart: fewer points without lost spikes, axes, and numbers and tables as text."""
 
-import base64
 import csv
 import io
-import struct
-import zlib
+import itertools
 from urllib.parse import unquote
 
 import pytest
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
-from fathomlab.report.curves import thinned
-from fathomlab.report.figures import slimmed
-from fathomlab.report.grids import spread
+from fathomlab.report.charts import columns, drawn_seeds
+from fathomlab.report.curves import downsample
+from fathomlab.report.figures.scales import power_ticks, round_ticks, shortened, spread_apart, text_width
+from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
-from fathomlab.report.pixels import color, picture
 from fathomlab.report.tables import table
 
 
 def test_thinning_keeps_ends_and_spikes():
     """A spike of one epoch among ten thousand survives; few points are left as they are."""
     points = [(epoch, 100.0 if epoch == 7321 else -5.0 if epoch == 44 else epoch / 1e4) for epoch in range(10_000)]
-    kept = thinned(points, 400)
+    kept = downsample(points, 400)
     assert 200 < len(kept) <= 400
     assert {points[0], points[-1], (7321, 100.0), (44, -5.0)} <= set(kept)
     assert kept == sorted(kept)
-    assert thinned(points[:400], 400) == points[:400]
+    assert downsample(points[:400], 400) == points[:400]
 
 
 def test_a_spread_keeps_the_start_and_the_end():
     """Initialization, first step and last epoch are always among the snapshots."""
-    assert spread(5, 8) == [0, 1, 2, 3, 4]
-    chosen = spread(202, 52)
+    assert evenly_spaced_indices(5, 8) == [0, 1, 2, 3, 4]
+    chosen = evenly_spaced_indices(202, 52)
     assert (chosen[:2], chosen[-1], len(chosen)) == ([0, 1], 201, 52)
-
-
-def test_a_picture_has_a_pixel_for_each_number():
-    """Decoded by hand: size, the clear shade for None, the first and the last shade at the ends of the scale."""
-    data = base64.b64decode(picture([[0.0, None, 10.0], [5.0, -99.0, 99.0]], 0.0, 10.0).split(",", 1)[1])
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    chunks: dict[bytes, bytes] = {}
-    place = 8
-    while place < len(data):
-        (length,) = struct.unpack(">I", data[place : place + 4])
-        kind, content = data[place + 4 : place + 8], data[place + 8 : place + 8 + length]
-        assert struct.unpack(">I", data[place + 8 + length : place + 12 + length])[0] == zlib.crc32(kind + content)
-        chunks[kind] = content
-        place += 12 + length
-    assert struct.unpack(">II", chunks[b"IHDR"][:8]) == (3, 2)
-    assert zlib.decompress(chunks[b"IDAT"]) == bytes([0, 1, 0, 255, 0, 128, 1, 255])
-    assert chunks[b"tRNS"] == b"\0"
-    assert tuple(chunks[b"PLTE"][3:6]) == color(0) == (0x44, 0x01, 0x54)
-    assert tuple(chunks[b"PLTE"][-3:]) == color(1) == (0xFD, 0xE7, 0x25)
-
-
-def test_an_svg_is_renamed_rounded_and_described():
-    """Counters of the process go, titles are escaped, coordinates keep a tenth; text keeps its digits."""
-    raw = (
-        '<svg xmlns="http://www.w3.org/2000/svg" class="marks" width="10" viewBox="0 0 100 50">'
-        '<clipPath id="clip41"><rect x="0"/></clipPath><g clip-path="url(#clip41)" role="x" aria-label="y">'
-        '<path d="M1.23456,2.98765L-0.01,3"/><text font-family="sans-serif">0.12345</text></g></svg>'
-    )
-    made = slimmed(raw, "loss-1", "<b>", 'a "c"')
-    again = slimmed(raw.replace("clip41", "clip77"), "loss-1", "<b>", 'a "c"')
-    assert made == again
-    assert made == (
-        '<svg viewBox="0 0 100 50" style="max-width:125px" role="img" aria-labelledby="loss-1-t loss-1-d">'
-        '<title id="loss-1-t">&lt;b&gt;</title><desc id="loss-1-d">a &#34;c&#34;</desc>'
-        '<clipPath id="loss-1-1"><rect x="0"/></clipPath><g clip-path="url(#loss-1-1)">'
-        '<path d="M1.2,3L0,3"/><text>0.12345</text></g></svg>'
-    )
 
 
 def test_numbers_have_signs_units_and_commas():
@@ -116,3 +77,62 @@ def test_a_csv_address_decodes_to_the_table():
     assert head == "data:text/csv;charset=utf-8"
     assert not set(content) & set(' "<>#%&?\n') - {"%"}
     assert list(csv.reader(io.StringIO(unquote(content), newline=""))) == [["x", "y"], *rows]
+
+
+def test_parts_of_a_table_have_every_column_once():
+    """Each part begins with the first column; the CSV stays one table."""
+    whole = table("t", ["name", "text", "a", "b", "c"], [["n", "x", "1", "2", "3"]], texts=2)
+    first, second = whole.parts(["b"])
+    assert (first.columns, first.rows, first.texts) == (("name", "text", "a"), (("n", "x", "1"),), 2)
+    assert (second.columns, second.rows, second.texts) == (("name", "b", "c"), (("n", "2", "3"),), 1)
+    assert whole.parts(()) == [whole]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.03, 1.7), (-85.0, 3.0), (1e-9, 3e-9), (97.1, 98.2), (0.0, 1e6)])
+def test_round_ticks_are_inside_and_few(low: float, high: float):
+    """Three to nine ticks within the axis, equally spaced."""
+    ticks = round_ticks(low, high)
+    assert 3 <= len(ticks) <= 9
+    assert low <= ticks[0] < ticks[-1] <= high
+    steps = {round((b - a) / (high - low), 6) for a, b in itertools.pairwise(ticks)}
+    assert len(steps) == 1
+
+
+@pytest.mark.parametrize(("low", "high", "count"), [(1e-18, 1e2, 3), (0.001, 0.05, 3), (30.0, 50.0, 2), (0.9, 1.1, 2)])
+def test_power_ticks_are_inside_and_few(low: float, high: float, count: int):
+    """At least `count` and at most eight ticks within a logarithmic axis."""
+    ticks = power_ticks(low, high)
+    assert count <= len(ticks) <= 8
+    assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+def test_at_most_two_hundred_seeds_are_drawn():
+    """All up to that, then the smallest, the largest, and evenly many between."""
+    assert drawn_seeds([3.0, 1.0, 2.0]) == [1.0, 2.0, 3.0]
+    shown = drawn_seeds(float(value) for value in range(1000))
+    assert (len(shown), shown[0], shown[-1]) == (200, 0.0, 999.0)
+
+
+def test_names_are_spread_without_overlap():
+    """At least the gap apart, in their order, and unmoved where there is room."""
+    targets = [50.0, 51.0, 10.0, 52.0, 200.0]
+    places = spread_apart(targets, 15)
+    assert places[2] == 10.0
+    assert places[4] == 200.0
+    assert [places[0], places[1], places[3]] == pytest.approx([36.0, 51.0, 66.0])
+
+
+def test_long_labels_keep_both_ends():
+    """The middle is replaced; a short label is not changed."""
+    text = "stage1.1." + "x" * 80 + ".conv1"
+    short = shortened(text, 100)
+    assert text_width(short) <= 100
+    assert (short[:3], short[-3:]) == ("sta", "nv1")
+    assert shortened("input", 100) == "input"
+
+
+@pytest.mark.parametrize("number", range(1, 13))
+def test_no_figure_is_alone_in_the_last_row(number: int):
+    """Except a single figure, and seven, which fit neither two nor three."""
+    last = number % columns(number)
+    assert last != 1 or number in (1, 7)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,8 +13,8 @@ import pytest
 
 from fathomlab.analysis.study import Study, study
 from fathomlab.report.grids import difference
-from fathomlab.report.heatmaps import gradient_figures, probe_cost
-from fathomlab.report.probes import probe_figures
+from fathomlab.report.heatmaps import gradient_charts, probe_cost
+from fathomlab.report.probes import probe_charts
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
 from fathomlab.store.reading import Store
 
@@ -124,7 +125,7 @@ def test_map_difference_is_paired_by_seed(about: Study):
 
 def test_maps_are_arranged_in_threes(about: Study):
     """Plain, residual, their difference; activation gradients first; the cost of the probe in images."""
-    activation, weight = gradient_figures(about)
+    activation, weight = gradient_charts(about)
     assert activation.title.startswith("Activation")
     assert [figure.title for figure in activation.maps[:3]] == [
         "plain, depth 5",
@@ -132,7 +133,9 @@ def test_maps_are_arranged_in_threes(about: Study):
         "residual / plain, depth 5",
     ]
     assert (activation.columns, len(activation.maps), len(weight.profiles)) == (3, 12, 0)
-    assert activation.scales[1].low == -activation.scales[1].high
+    scales = [re.search(r"colors from (1e-?\d+) to (1e-?\d+)", chart.description) for chart in activation.maps[:3]]
+    ends = [scale.groups() for scale in scales if scale is not None]
+    assert ends == [("1e-5", "1e-1"), ("1e-5", "1e-1"), ("1e-4", "1e4")]
     assert "standard deviation, init" in activation.maps[2].table.columns
     # 8 snapshots of 128 images, 6 epochs of 375 steps
     assert f"{100 * 8 / (6 * 375):.2g}%" in probe_cost(about)
@@ -140,7 +143,7 @@ def test_maps_are_arranged_in_threes(about: Study):
 
 def test_other_probes_have_figures_with_tables(about: Study):
     """Means over seeds of what the files hold, geometric on logarithmic scales; the noise scale is a ratio of means."""
-    updates, representation, noise = (figures for _, _, figures in probe_figures(about))
+    updates, representation, noise = (figures for _, _, figures in probe_charts(about))
     ratio = next(figure for figure in updates if "plain, at initialization" in figure.title)
     assert dict(zip(ratio.table.columns, ratio.table.rows[2], strict=True))["depth 5"] == "0.003"
     assert noise[0].table.rows[0][:2] == ("init", "40")
@@ -151,5 +154,5 @@ def test_other_probes_have_figures_with_tables(about: Study):
 def test_without_probes_there_is_no_figure(written: Store):
     """An experiment without probes has none of these."""
     about = study(written, written.experiment("1_3"))
-    found: list[Any] = [gradient_figures(about), condition_slopes(about), probe_figures(about), probe_cost(about)]
+    found: list[Any] = [gradient_charts(about), condition_slopes(about), probe_charts(about), probe_cost(about)]
     assert found == [[], [], [], ""]

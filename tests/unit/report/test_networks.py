@@ -13,7 +13,7 @@ from fathomlab.analysis.verdicts import judge
 from fathomlab.report.cost import cost_table, operations, reused, total_time
 from fathomlab.report.distillation import distillation_sentence, distillation_table, gap_closed
 from fathomlab.report.methods import methods
-from fathomlab.report.outcomes import calibration_figures, calibration_table, collapses, histogram_figures
+from fathomlab.report.outcomes import calibration_charts, calibration_table, collapses, histogram_charts
 from fathomlab.report.provenance import resumed
 from fathomlab.store.reading import Store
 
@@ -30,7 +30,7 @@ def test_collapsed_networks_are_named_with_class_and_share(written: Store):
     assert {(item.condition, item.label, item.share) for item in found} == {("plain, depth 40", "1", 1.0)}
     assert len(found) == 5
     assert all(item.truth is not None and item.truth == pytest.approx(0.1135, abs=0.012) for item in found)
-    (figure,) = histogram_figures(about)
+    (figure,) = histogram_charts(about)
     assert figure.table.rows[1][:2] == ("1", "100.00")
     assert collapses(of(written, "1_1")) == []
 
@@ -55,7 +55,7 @@ def test_calibration_pools_seeds_and_averages_errors(written: Store):
     table = calibration_table(about)
     assert table is not None
     assert table.rows[0] == ("plain, depth 5", "1.00", "1.00", "1.00", "5", "")
-    figure = calibration_figures(about)[0]
+    figure = calibration_charts(about)[0]
     row = next(dict(zip(figure.table.columns, row, strict=True)) for row in figure.table.rows if row[0] == "depth 5")
     assert (row["bin"], row["confidence (%)"], row["images"]) == ("15", "99.00", "50000")
     condition = about.conditions[0]

@@ -1,0 +1,217 @@
+"""Test accuracy of each seed: against depth, by condition, and as differences paired by seed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, drawn_seeds, point_keys
+from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
+from fathomlab.report.figures.depths import Cell, Series, depth_figure
+from fathomlab.report.figures.rows import Point, Row, row_figure
+from fathomlab.report.figures.scales import Axis, linear_axis
+from fathomlab.report.figures.style import HALF, MAIN, MAX_SERIES
+from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.numbers import percent, plain
+from fathomlab.report.tables import Table, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_EFFECTS = 10
+MAX_CONDITIONS = 24
+ACCURACY = "test accuracy (%)"
+
+
+def accuracy_by_depth(series: Sequence[Series], depths: Sequence[int], width: int = MAIN) -> "Figure":
+    """Draw each seed's test accuracy, the mean, and its interval against depth, for each series."""
+    cells = [cell for item in series for cell in item.cells]
+    y = _axis(ACCURACY, [(cell.seeds, cell.mean) for cell in cells], bounded=True)
+    return depth_figure(series, depths, y, width)
+
+
+def accuracy_by_condition(rows: Sequence[Row], width: int = MAIN) -> "Figure":
+    """Draw each seed's test accuracy, the mean, and its interval, a row per condition."""
+    return row_figure(rows, _axis(ACCURACY, _ranges(rows), bounded=True), width, row=26)
+
+
+def effects(rows: Sequence[Row], contrast: str, width: int = MAIN) -> "Figure":
+    """Draw each pair's difference in test accuracy, the mean, and its interval, a row per comparison."""
+    return row_figure(rows, _axis(f"{contrast} (points)", _ranges(rows), bounded=False), width, zero=True, row=26)
+
+
+def accuracy_charts(study: Study) -> list[Chart]:
+    """Test accuracy of each trial: series against depth, or a row per condition."""
+    if study.has_depths:
+        groups = list(study.by_series().items())
+        parts = [dict(groups[start : start + MAX_SERIES]) for start in range(0, len(groups), MAX_SERIES)]
+        return [_depth_chart(study, f"accuracy-{number}", part) for number, part in enumerate(parts, start=1)]
+    every = study.conditions
+    slices = [every[start : start + MAX_CONDITIONS] for start in range(0, len(every), MAX_CONDITIONS)]
+    return [_condition_chart(study, f"accuracy-{number}", part) for number, part in enumerate(slices, start=1)]
+
+
+def accuracy_note(study: Study) -> str:
+    """What the marks are, and what the means exclude; mentions only what there is."""
+    marks = (
+        "Dots: seeds."
+        if study.most_seeds < 2
+        else "Small dots: seeds. Large markers: mean of finished seeds with its 95% confidence interval."
+    )
+    pairs = " Effects compare equal seeds." if effect_panels(study) else ""
+    some = f" At most {MAX_DOTS} seeds of a condition are drawn." if study.most_seeds > MAX_DOTS else ""
+    notes = (f"{marks}{some}{pairs}", excluded_trials(study, study.conditions), clipped(study))
+    return " ".join(filter(None, notes))
+
+
+def effect_charts(panel: Panel, wide: bool = False) -> list[Chart]:
+    """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number.
+
+    Args:
+        panel: The effects.
+        wide: Whether the charts are as wide as the main chart; else two fit in a row.
+    """
+    shown = panel.effects if panel.known else ()
+    return [
+        _effect_chart(
+            panel, shown[start : start + MAX_EFFECTS], f"effect-{panel.name}" + f"-{start}" * bool(start), wide
+        )
+        for start in range(0, len(shown), MAX_EFFECTS)
+    ]
+
+
+def accuracy_table(study: Study, name: str, conditions: Sequence[Condition]) -> Table:
+    """Test accuracy of each seed, the mean, and its interval: a row per condition."""
+    seeds = sorted({seed for condition in conditions for seed, _ in condition.trials})
+    rows: list[list[str]] = []
+    for condition in conditions:
+        values, mean = condition.outcomes(study.metric), accuracy(study, condition)
+        ends = ("", "", "") if mean is None else (plain(mean.mean), plain(mean.low), plain(mean.high))
+        lost = condition.missing(study.metric)
+        cells = [percent(values.get(seed)) or lost.get(seed, "") for seed in seeds]
+        rows.append([condition.name, *ends, str(len(values)), condition.excluded(study.metric), *cells])
+    columns = ["condition", "mean (%)", "95% low", "95% high", "seeds", "excluded", *(f"seed {seed}" for seed in seeds)]
+    return table(name, columns, rows)
+
+
+def _depth_chart(study: Study, name: str, groups: dict[str, list[Condition]]) -> Chart:
+    conditions = [condition for group in groups.values() for condition in group]
+    depths = sorted({condition.depth for condition in conditions if condition.depth is not None})
+    series = [Series(label, _cells(study, members, depths)) for label, members in groups.items()]
+    title = "Test accuracy by depth (%)"
+    intervals = [cell.mean for item in series for cell in item.cells]
+    description = _description(study, title, intervals, f"depths {', '.join(map(str, depths))}", conditions)
+    keys: tuple[LegendEntry, ...] = ()
+    if len(groups) > 1:
+        keys = point_keys([_series_label(study, group, members) for group, members in groups.items()])
+    figures = [accuracy_by_depth(series, depths, width) for width in (MAIN, HALF)]
+    svg = _both(figures[0], figures[1], name, title, description)
+    return Chart(name, title, description, svg, accuracy_table(study, name, conditions), keys)
+
+
+def _cells(study: Study, members: Sequence[Condition], depths: Sequence[int]) -> tuple[Cell, ...]:
+    means = [(item, accuracy(study, item)) for item in sorted(members, key=lambda item: item.depth or 0)]
+    return tuple(
+        Cell(depths.index(item.depth), tuple(drawn_seeds(100 * v for v in item.outcomes(study.metric).values())), mean)
+        for item, mean in means
+        if mean is not None and item.depth is not None
+    )
+
+
+def _condition_chart(study: Study, name: str, conditions: Sequence[Condition]) -> Chart:
+    means = [accuracy(study, item) for item in conditions]
+    rows = [
+        Row(
+            item.name,
+            tuple(map(Point, drawn_seeds(100 * value for value in item.outcomes(study.metric).values()))),
+            mean,
+            note=item.excluded(study.metric),
+        )
+        for item, mean in zip(conditions, means, strict=True)
+    ]
+    title = "Test accuracy (%)"
+    names = "; ".join(item.name for item in conditions)
+    description = _description(study, title, [mean for mean in means if mean], names, conditions)
+    svg = _both(accuracy_by_condition(rows), accuracy_by_condition(rows, HALF), name, title, description)
+    return Chart(name, title, description, svg, accuracy_table(study, name, conditions))
+
+
+def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) -> Chart:
+    rows = [
+        Row(
+            item.label,
+            tuple(map(Point, drawn_seeds(item.differences.values()))),
+            item.interval,
+            note=item.excluded,
+        )
+        for item in shown
+    ]
+    title = f"Effect of {panel.subject} ({panel.contrast}, points)"
+    known = any(item.interval is not None and item.interval.low is not None for item in shown)
+    what = "each seed's difference, the mean, and its 95% interval" if known else "each seed's difference"
+    labels = "; ".join(item.label for item in shown)
+    description = " ".join(filter(None, (f"{title}: {what}, for {labels}.", excluded_pairs(shown))))
+    narrow = effects(rows, panel.contrast, HALF)
+    if wide:
+        svg = _both(effects(rows, panel.contrast), narrow, name, title, description)
+    else:
+        svg = inline_svg(narrow, name, title, description)
+    return Chart(name, title, description, svg, _effect_table(name, shown))
+
+
+def _both(wide: "Figure", narrow: "Figure", name: str, title: str, description: str) -> Markup:
+    """Two sizes of a figure. The style sheet shows the one whose text is readable at the width of the screen."""
+    pair = ((wide, name, "wide"), (narrow, f"{name}-narrow", "narrow"))
+    return Markup("").join(inline_svg(figure, id_, title, description, kind) for figure, id_, kind in pair)
+
+
+def _description(
+    study: Study, title: str, means: Sequence[Interval], names: str, conditions: Sequence[Condition]
+) -> str:
+    known = any(mean.low is not None for mean in means)
+    what = "each seed, the mean, and its 95% interval" if known else "each seed"
+    return " ".join(filter(None, (f"{title}: {what}, for {names}.", excluded_trials(study, conditions))))
+
+
+def _series_label(study: Study, name: str, members: Sequence[Condition]) -> str:
+    """A series in the legend, with the trials that its means exclude: "plain (depth 40: 2 of 5 diverged)"."""
+    parts = [f"{item.level}: {text}" for item in members if (text := item.excluded(study.metric))]
+    label = name or "all conditions"
+    return f"{label} ({'; '.join(parts)})" if parts else label
+
+
+def _ranges(rows: Sequence[Row]) -> list[tuple[tuple[float, ...], Interval]]:
+    return [(tuple(point.value for point in row.points), row.mean) for row in rows if row.mean is not None]
+
+
+def _axis(label: str, marks: Sequence[tuple[tuple[float, ...], Interval]], bounded: bool) -> Axis:
+    """An axis for seeds and intervals. An interval far outside of the seeds does not stretch it.
+
+    Args:
+        label: Text of the axis.
+        marks: Seeds and interval of each condition.
+        bounded: Whether values are percentages; else the axis includes zero.
+    """
+    values = [value for seeds, _ in marks for value in seeds]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = high - low or 1.0
+    ends = [end for _, mean in marks for end in (mean.low, mean.high) if end is not None]
+    shown = [*values, *(end for end in ends if low - room <= end <= high + room), *([] if bounded else [0.0])]
+    shown = shown or [0.0, 1.0]
+    margin = 0.05 * (max(shown) - min(shown)) or 1.0
+    low, high = min(shown) - margin, max(shown) + margin
+    return linear_axis(label, max(0.0, low), min(100.0, high)) if bounded else linear_axis(label, low, high)
+
+
+def _effect_table(name: str, shown: Sequence[Effect]) -> Table:
+    seeds = sorted({seed for effect in shown for seed in effect.differences})
+    rows: list[list[str]] = []
+    for effect in shown:
+        mean = effect.interval
+        ends = ("", "", "") if mean is None else (plain(mean.mean), plain(mean.low), plain(mean.high))
+        values = [plain(effect.differences.get(seed)) for seed in seeds]
+        rows.append([effect.label, *ends, str(len(effect.differences)), effect.excluded, *values])
+    columns = ["comparison", "mean (points)", "95% low", "95% high", "pairs", "excluded pairs"]
+    return table(name, [*columns, *(f"seed {seed}" for seed in seeds)], rows)

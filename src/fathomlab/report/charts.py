@@ -1,0 +1,74 @@
+"""A figure on the page: its caption, legend, and SVG, and its data as a table."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from fathomlab.report.figures.style import COLORS, DASHES, HALF, SHAPES, THIRD
+from fathomlab.report.grids import evenly_spaced_indices
+from fathomlab.report.tables import Table
+
+MAX_DOTS = 200  # more dots of one condition cover each other
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """A legend entry: a text with its color, and the dash, shape, or width that distinguishes it without color.
+
+    Attributes:
+        color: Number of the series, or a CSS color.
+        dash: Lengths of dashes and gaps in pixels, "" for a solid line.
+        shape: Name of a marker; "" for a line.
+        broad: Whether the line is broad.
+    """
+
+    text: str
+    color: int | str
+    dash: str = ""
+    shape: str = ""
+    broad: bool = False
+
+    @property
+    def css_color(self) -> str:
+        """The color for a style sheet."""
+        return self.color if isinstance(self.color, str) else f"var(--s{self.color + 1})"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its legend and its data as a table."""
+
+    name: str
+    title: str
+    description: str
+    svg: Markup
+    table: Table
+    keys: tuple[LegendEntry, ...] = ()
+
+
+def drawn_seeds(values: Iterable[float]) -> list[float]:
+    """The values that are drawn as dots: all, or `MAX_DOTS` of them from the smallest to the largest."""
+    ordered = sorted(values)
+    return [ordered[index] for index in evenly_spaced_indices(len(ordered), MAX_DOTS)]
+
+
+def line_keys(texts: Sequence[str]) -> tuple[LegendEntry, ...]:
+    """The legend of lines, distinguished by color and dash."""
+    dashes = ["" if dash == (1, 0) else ",".join(map(str, dash)) for dash in DASHES]
+    return tuple(LegendEntry(text, i, dash=dashes[i]) for i, text in enumerate(texts[: len(COLORS)]))
+
+
+def point_keys(texts: Sequence[str]) -> tuple[LegendEntry, ...]:
+    """The legend of points, distinguished by color and shape."""
+    return tuple(LegendEntry(text, i, shape=SHAPES[i]) for i, text in enumerate(texts))
+
+
+def columns(number: int) -> int:
+    """How many of `number` figures are in a row of the page: two or three, so that no figure is alone in the last row."""
+    return 2 if number % 3 and number not in (5, 7, 11) else 3
+
+
+def width_of(number: int) -> int:
+    """The width in pixels of each of `number` figures."""
+    return HALF if columns(number) == 2 else THIRD

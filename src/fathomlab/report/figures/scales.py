@@ -1,0 +1,160 @@
+"""Axes with round ticks, and the width of labels."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fathomlab.report.numbers import MINUS
+
+FONT_SIZE = 12
+NARROW, BROAD = frozenset("fijlrt.,:;'|!()[]I -"), frozenset("mwMW@%\u2014")
+SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis.
+
+    Attributes:
+        label: Quantity with its unit in parentheses.
+        low: Value at the start; below `high`.
+        high: Value at the end.
+        ticks: Values with a label.
+        log: Whether the scale is logarithmic.
+        texts: Labels of the ticks; empty for their numbers.
+    """
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    log: bool = False
+    texts: tuple[str, ...] = ()
+
+    def position(self, value: float) -> float:
+        """The position of a value on the axis: 0 at the start, 1 at the end."""
+        low, high, scaled = (math.log10(number) if self.log else number for number in (self.low, self.high, value))
+        return (scaled - low) / (high - low)
+
+    def clamped(self, value: float) -> float:
+        """The value, or the end of the axis that is nearest to it."""
+        return value if math.isnan(value) else min(self.high, max(self.low, value))
+
+    def tick_labels(self) -> list[str]:
+        """The texts of the ticks."""
+        if self.texts:
+            return list(self.texts)
+        return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
+
+
+def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:
+    """An axis from `low` to `high` with about `count` round ticks."""
+    return Axis(label, low, high, round_ticks(low, high, count))
+
+
+def log_axis(label: str, low: float, high: float) -> Axis:
+    """A logarithmic axis; `low` and `high` are above zero."""
+    return Axis(label, low, high, power_ticks(low, high), log=True)
+
+
+def range_of(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]:
+    """The range of values with a margin, as a share of it; never empty."""
+    known = list(values)
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    space = margin * (high - low) or 0.05 * abs(high) or 1.0
+    return low - space, high + space
+
+
+def round_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
+    """About `count` multiples of 1, 2, or 5 times a power of ten.
+
+    Example:
+        >>> round_ticks(0.03, 1.0), round_ticks(-25, 0.5, 4)
+        ((0.2, 0.4, 0.6, 0.8, 1.0), (-20.0, -10.0, 0.0))
+    """
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = min((unit * power for unit in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / rough)))
+    tolerance = 1e-9 * step
+    first, last = math.ceil((low - tolerance) / step), math.floor((high + tolerance) / step)
+    return tuple(round(index * step, 12) for index in range(first, last + 1))
+
+
+def power_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
+    """Powers of ten; within two decades, also 2 and 5 times them."""
+    first, last = math.log10(low), math.log10(high)
+    if last - first < 2:
+        units = (1, 2, 5) if last - first < 1.2 else (1, 3)
+        every = [unit * 10.0**power for power in range(math.floor(first), math.ceil(last) + 1) for unit in units]
+        ticks = tuple(tick for tick in every if low * 0.999 <= tick <= high * 1.001)
+        return ticks if len(ticks) > 1 else round_ticks(low, high, count)
+    every = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+    step = math.ceil(len(every) / (count + 1))
+    return tuple(10.0**power for power in every if power % step == 0)
+
+
+def tick_texts(ticks: Sequence[float]) -> list[str]:
+    """Numbers with equal decimals and a true minus sign.
+
+    Example:
+        >>> tick_texts((-0.5, 0.0, 0.5)), tick_texts((20.0, 40.0))
+        (['−0.5', '0.0', '0.5'], ['20', '40'])
+    """
+    digits = next((digits for digits in range(7) if all(abs(t - round(t, digits)) < 1e-9 for t in ticks)), 7)
+    if max(map(abs, ticks), default=0) < 1e5 and digits < 5:
+        return [f"{tick:,.{digits}f}".replace("-", MINUS) for tick in ticks]
+    return [f"{tick:.2g}".replace("-", MINUS) for tick in ticks]
+
+
+def power_text(value: float) -> str:
+    """A number on a logarithmic axis.
+
+    Example:
+        >>> power_text(1e-4), power_text(0.02), power_text(100.0)
+        ('10⁻⁴', '0.02', '100')
+    """
+    power = math.log10(value)
+    if abs(power) < 3.01 and value < 1e4:
+        return f"{value:.3g}"
+    whole = round(power)
+    if abs(power - whole) < 1e-6:
+        return "10" + str(whole).translate(SUPERSCRIPTS)
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("-", MINUS)
+
+
+def text_width(text: str, size: float = FONT_SIZE) -> float:
+    """The width of a text in pixels, about; never much too small."""
+    return size * sum(0.36 if char in NARROW else 0.95 if char in BROAD else 0.63 for char in text)
+
+
+def shortened(text: str, width: float) -> str:
+    """A text that fits, with an ellipsis in place of its middle if it is too long."""
+    if text_width(text) <= width:
+        return text
+    keep = max(4, int(len(text) * width / text_width(text)) - 1)
+    return f"{text[: keep - keep // 2]}\u2026{text[-(keep // 2) :]}"
+
+
+def spread_apart(targets: Sequence[float], gap: float) -> list[float]:
+    """Positions at least `gap` apart, in the order of the targets and as close to them as possible.
+
+    Example:
+        >>> spread_apart([0.0, 1.0, 30.0], 10)
+        [-4.5, 5.5, 30.0]
+    """
+    order = sorted(range(len(targets)), key=lambda index: targets[index])
+    blocks: list[list[float]] = []  # least squares under an order: neighbors that collide share their mean
+    for rank, index in enumerate(order):
+        blocks.append([targets[index] - rank * gap])
+        while len(blocks) > 1 and _mean(blocks[-2]) > _mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    levels = [_mean(block) for block in blocks for _ in block]
+    positions = [0.0] * len(targets)
+    for rank, index in enumerate(order):
+        positions[index] = levels[rank] + rank * gap
+    return positions
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
