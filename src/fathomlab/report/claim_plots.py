@@ -61,11 +61,11 @@ def claim_levels(levels: Sequence[str], seeds: Sequence[Pair], threshold: float 
         threshold: Threshold of a success (%); dashed.
         width: Width in pixels.
     """
+    shown = _some(seeds)
+    sides = ([item.first for item in shown], [item.second for item in shown])
     rows = [
         Row(name, tuple(Point(value or 0.0, value is None) for value in values))
-        for name, values in zip(
-            levels, ([item.first for item in _some(seeds)], [item.second for item in _some(seeds)]), strict=False
-        )
+        for name, values in zip(levels, sides, strict=False)
     ]
     dashed = () if threshold is None else (threshold,)
     return row_figure(rows, linear_axis("test accuracy (%)", 0, 100), width, dashed=dashed, row=36)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PROFILES = 6
-MAX_DECADES = 200.0  # norms are floats: their powers of ten stay finite
+MAX_DECADES = 100.0  # norms are floats: their powers of ten stay finite
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.heatmap import DIVERGING, Heatmap, heatmap_figure
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
-from fathomlab.report.figures.scales import linear_axis, log_axis
+from fathomlab.report.figures.scales import linear_axis, log_axis, range_of
 from fathomlab.report.figures.svg import VARIABLES, inline_svg
 from fathomlab.report.page import write_report
 from fathomlab.store.reading import Store
@@ -121,6 +121,20 @@ def test_values_outside_the_axis_are_drawn_at_its_end():
             assert all(27.9 <= y <= height - 39.9 for y in numbers[1::2])
 
 
+@pytest.mark.parametrize(
+    "values", [(1.7e308, -1.7e308), (5e-324, 1.7e308), (0.0, 0.0), (1.0, 1.0 + 2e-16), (3e38, 1e-45)]
+)
+def test_extreme_numbers_are_drawn(values: tuple[float, float]):
+    """Losses that explode, vanish, or do not change; warnings are errors here."""
+    line = Line("a", ((1.0, values[0]), (5.0, values[1])))
+    axes = [linear_axis("loss", *range_of(values))]
+    axes += [log_axis("loss", min(values), max(values))] if min(values) > 0 else []
+    for axis in axes:
+        (path,) = paths(parsed(line_figure([line], X, axis)), stroke="var(--s1)", stroke_width="1.8")
+        assert path.attrib["d"].count("L") == 1
+        assert len(axis.ticks) >= 1
+
+
 def test_names_of_overlapping_lines_do_not_overlap():
     """Four lines at the same height, and four that end at the same inner point."""
     flat = [Line(f"n{index}", ((1.0, 2.0), (end, 2.0))) for end in (5.0, 3.0) for index in range(4)][:5]
@@ -149,6 +163,16 @@ def test_rows_have_dots_means_bars_and_crosses():
     assert len(paths(root, stroke_dasharray="4,3")) == 1
     assert len([use for use in root.iter("use") if use.get("stroke") == "var(--s2)"]) == 1
     assert {"one", "two", "1 of 3 failed", "points"} <= set(texts(root))
+
+
+def test_marks_of_one_look_share_a_group():
+    """Their color is written once; two marks of another color stay outside."""
+    points = tuple(Point(float(value)) for value in range(1, 8))
+    root = parsed(row_figure([Row("one", points), Row("two", points[:2], series=1)], linear_axis("points", 0, 10)))
+    (group,) = (group for group in root.iter("g") if group.get("fill") == "var(--s1)")
+    assert [mark.tag for mark in group] == ["use"] * 7
+    assert all(set(mark.attrib) == {"href", "x", "y"} for mark in group)
+    assert len([use for use in root.iter("use") if use.get("fill") == "var(--s2)"]) == 2
 
 
 def test_depths_have_every_seed_and_one_name_per_series():

@@ -73,12 +73,12 @@ def depth_figure(
         at = [cell.depth + shift for cell in item.cells]
         means = [y.clamped(cell.mean.mean) for cell in item.cells]
         axes.plot(at, means, color=color, linewidth=1.2, alpha=0.8)
-        for place, cell in zip(at, item.cells, strict=True):
+        for position, cell in zip(at, item.cells, strict=True):
             dots = {"markersize": 4.5, "markeredgewidth": 0, "alpha": 0.45, "clip_on": False}
-            axes.plot([place] * len(cell.seeds), [*map(y.clamped, cell.seeds)], marker, color=color, **dots)
+            axes.plot([position] * len(cell.seeds), [*map(y.clamped, cell.seeds)], marker, color=color, **dots)
             if cell.mean.low is not None and cell.mean.high is not None:
                 bar = [y.clamped(end) for end in (cell.mean.low, cell.mean.high)]
-                axes.plot([place, place], bar, color=color, linewidth=2.2, solid_capstyle="butt", clip_on=False)
+                axes.plot([position, position], bar, color=color, linewidth=2.2, solid_capstyle="butt", clip_on=False)
         edges = {"markersize": 8.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8, "clip_on": False}
         axes.plot(at, means, marker, color=color, **edges)
         ends += [(index, at[-1], means[-1])] if item.cells and len(series) > 1 else []

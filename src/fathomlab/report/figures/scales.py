@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fathomlab.report.numbers import MINUS
 
 FONT_SIZE = 12
+LARGEST = 1e100  # larger numbers overflow in the arithmetic of axes; they are drawn at the end
 NARROW, BROAD = frozenset("fijlrt.,:;'|!()[]I -"), frozenset("mwMW@%\u2014")
 SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 
@@ -54,12 +55,14 @@ def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:
 
 def log_axis(label: str, low: float, high: float) -> Axis:
     """A logarithmic axis; `low` and `high` are above zero."""
+    low = min(LARGEST / 10, max(1 / LARGEST, low))
+    high = min(LARGEST, max(2 * low, high))
     return Axis(label, low, high, power_ticks(low, high), log=True)
 
 
 def range_of(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]:
     """The range of values with a margin, as a share of it; never empty."""
-    known = list(values)
+    known = [min(LARGEST, max(-LARGEST, value)) for value in values]
     low, high = min(known, default=0.0), max(known, default=1.0)
     space = margin * (high - low) or 0.05 * abs(high) or 1.0
     return low - space, high + space
@@ -69,7 +72,7 @@ def round_ticks(low: float, high: float, count: int = 5) -> tuple[float, ...]:
     """About `count` multiples of 1, 2, or 5 times a power of ten.
 
     Example:
-        >>> round_ticks(0.03, 1.0), round_ticks(-25, 0.5, 4)
+        >>> round_ticks(0.03, 1.0), round_ticks(-25, 0.5, 3)
         ((0.2, 0.4, 0.6, 0.8, 1.0), (-20.0, -10.0, 0.0))
     """
     rough = (high - low) / count
@@ -116,9 +119,9 @@ def power_text(value: float) -> str:
     power = math.log10(value)
     if abs(power) < 3.01 and value < 1e4:
         return f"{value:.3g}"
-    whole = round(power)
-    if abs(power - whole) < 1e-6:
-        return "10" + str(whole).translate(SUPERSCRIPTS)
+    exponent = round(power)
+    if abs(power - exponent) < 1e-6:
+        return "10" + str(exponent).translate(SUPERSCRIPTS)
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("-", MINUS)
 
 
