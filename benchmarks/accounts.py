@@ -16,13 +16,13 @@ from unittest import mock
 from benchmarks.apart import held
 from benchmarks.setting import images
 from fathomlab import api
-from fathomlab.data.table import Split
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine import loop
-from fathomlab.probes.table import PROBES
+from fathomlab.probes import PROBES
 from fathomlab.run import pack as pack  # with everything that it calls, before names are replaced
-from fathomlab.run.keeper import Keeper
+from fathomlab.run.checkpointer import Checkpointer
 from fathomlab.run.progress import showing
-from fathomlab.store.writing import TrialFolder
+from fathomlab.store.directory import TrialFolder
 
 TRAIN, TEST = 60_000, 10_000
 # Where a function is defined -> the account of its time, for those that the modules of `run` call by name.
@@ -123,7 +123,7 @@ def train(shape: Mapping[str, Any], seeds: int, epochs: int, probe: str | None) 
     plan, split = api.load(source), _repeated()
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()), ExitStack() as stack:
         stack.enter_context(mock.patch("fathomlab.data.load", return_value=split))
-        stack.enter_context(mock.patch("fathomlab.data.download"))
+        stack.enter_context(mock.patch("fathomlab.data.download_dataset"))
         accounts = Accounts("training")
         _replace(accounts, stack)
         summary = api.run(plan, runs=folder, device="cpu", workers=1, progress="plain").summary
@@ -147,7 +147,7 @@ def _replace(accounts: Accounts, stack: ExitStack) -> None:
     for own, timed in shown:
         for module, attribute in held(own):
             stack.enter_context(mock.patch.object(module, attribute, timed))
-    for keeper in (TrialFolder, Keeper):
+    for keeper in (TrialFolder, Checkpointer):
         for name, value in list(vars(keeper).items()):
             if isinstance(value, FunctionType):
                 stack.enter_context(mock.patch.object(keeper, name, accounts.charged("store", value)))
@@ -171,7 +171,7 @@ def _called(accounts: Accounts) -> Iterator[tuple[Any, str, Any, Any]]:
                 yield module, attribute, value, timed(HOMES[home], value)
 
 
-def _repeated() -> Split:
+def _repeated() -> DatasetArrays:
     """The bundled sample in MNIST's size."""
     pixels, labels = images(TRAIN)
-    return Split(pixels, labels, pixels[:TEST], labels[:TEST])
+    return DatasetArrays(pixels, labels, pixels[:TEST], labels[:TEST])

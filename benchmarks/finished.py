@@ -14,11 +14,9 @@ from fathomlab import api
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import stream
 from fathomlab.plan import Trial
-from fathomlab.run.experiment import unfinished
 from fathomlab.run.provenance import machine
-from fathomlab.run.resolve import recipe
-from fathomlab.store.reading import Store
-from fathomlab.store.writing import TrialFolder, open_store
+from fathomlab.store.directory import TrialFolder, create_store
+from fathomlab.store.inventory import take_inventory
 
 BINS = 15
 IMAGES = 1000
@@ -27,7 +25,7 @@ IMAGES = 1000
 def fill(file: str, runs: str) -> int:
     """Write every trial of an experiment file as if it had been trained; returns how many there are."""
     planned = api.load(file)
-    root = open_store(Path(runs))
+    root = create_store(Path(runs))
     for trial in planned.trials:
         _write(root, trial)
     return len(planned.trials)
@@ -37,7 +35,7 @@ def plan(file: str, runs: str) -> float:
     """Seconds to plan an experiment file: read, check, cross, hash, look into the store."""
     started = time.perf_counter()
     planned = api.load(file)
-    assert len(unfinished(planned, Store(Path(runs)))) == len(planned.trials)
+    assert len(take_inventory(Path(runs), planned.trials).pending(planned.trials)) == len(planned.trials)
     return time.perf_counter() - started
 
 
@@ -56,11 +54,11 @@ def _write(root: Path, trial: Trial) -> None:
     """One trial's files with plausible numbers."""
     draws = stream(trial.seed, "benchmark", trial.hash)
     folder = TrialFolder(root, trial.hash)
-    folder.begin(trial.content)
+    folder.create(trial.content)
     folder.write(
         "provenance.json", {**machine(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1}
     )
-    own = recipe(trial)
+    own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]
     for line in lines:
         folder.append("metrics.jsonl", {**line, "seconds": 0.1 * line["epoch"]})

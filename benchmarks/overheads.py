@@ -21,7 +21,7 @@ DEFAULT = "gradients"
 
 def measure(asked: Asked) -> dict[str, Any]:
     """Seconds by account of real packs, each in a process of its own."""
-    from fathomlab.probes.table import PROBES
+    from fathomlab.probes import PROBES
 
     rounds = min(MOST_ROUNDS, asked.rounds)
     with machine.recorded() as about:

@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from fathomlab.analysis.statistics import mean_interval
-from fathomlab.analysis.theory import branch_share, forward_growth, predicted
-from fathomlab.base.catalog import plain
+from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
-from fathomlab.losses.supervised import cross_entropy
-from fathomlab.models.initial import initial_values
+from fathomlab.base.options import to_dict
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 
 INITIALIZATIONS, BATCH, WIDTH = 20, 128, 128
 DEPTHS = (5, 10, 20, 40)
@@ -100,7 +100,7 @@ def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZAT
 
 def compare(name: str, options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> dict[str, Any]:
     """One row: measured slope with its 95 % t interval, predicted slope, and whether they differ by more than is allowed."""
-    prediction = predicted({"type": "MLP", "params": plain(options)}, batch)
+    prediction = predict({"type": "MLP", "params": to_dict(options)}, batch)
     assert prediction is not None, name
     found = measure(options, batch, initializations)
     interval = mean_interval(found.slopes)
@@ -150,7 +150,7 @@ def growths() -> list[dict[str, Any]]:
     for norm in (False, True):
         for depth in DEPTHS:
             options = MLP(layers_dim=WIDTH, hidden_layers_num=depth, residual=True, batch_norm=norm)
-            expected = forward_growth({"type": "MLP", "params": plain(options)})
+            expected = forward_growth({"type": "MLP", "params": to_dict(options)})
             assert expected is not None
             found = exp(fmean(log(value) for value in measure(options).growth))
             rows.append({"batch_norm": norm, "depth": depth, "measured": found, "predicted": expected[-1]})

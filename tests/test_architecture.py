@@ -201,3 +201,18 @@ def test_what_the_package_needs_is_in_the_package():
     """Templates, bundled data and the marker of types are where the installed package looks."""
     for path in ("py.typed", "data/mnist_sample.npz", "data/mnist_sample.md", "report/templates/report.html"):
         assert (SOURCE / path).is_file()
+
+
+def test_components_and_plans_import_without_torch():
+    """Options are validated and results are read without loading torch; methods of components import it."""
+    packages = ("models", "losses", "optim", "config", "analysis", "report", "plan", "probes")
+    modules = [
+        f"fathomlab.{path.relative_to(SOURCE).with_suffix('').as_posix().replace('/', '.').removesuffix('.__init__')}"
+        for path in FILES
+        if path.relative_to(SOURCE).parts[0].removesuffix(".py") in packages and path.stem not in ("norms", "outcome")
+    ]
+    assert len(modules) > 50
+    code = (
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\nsys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

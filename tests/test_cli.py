@@ -359,7 +359,9 @@ try:
     main(sys.argv[1:])
 except SystemExit as leaving:
     assert not leaving.code, leaving.code
-heavy = {"torch", "altair", "pandas", "polars"} & set(sys.modules)
+heavy = {"torch", "numpy", "scipy", "matplotlib", "jinja2", "pandas", "polars"} & set(sys.modules)
+if "--help" in sys.argv:
+    heavy |= {"yaml", "fathomlab.config"} & set(sys.modules)  # typer itself loads pydantic for the help of a command
 print("LOADED", sorted(heavy), file=sys.stderr)
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.setting import BATCH, RATE, Cell, images, normalized
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
 
 
 def parameters(cell: Cell, seed: int, dtype: Any) -> dict[str, Any]:

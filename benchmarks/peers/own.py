@@ -6,22 +6,23 @@ import torch
 
 from benchmarks.setting import BATCH, RATE, Setting
 from fathomlab.data import DATASETS
-from fathomlab.data.table import Split
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.images import pictures
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import Adam
 from fathomlab.engine.precision import choose_precision, storage
-from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Constant
 from fathomlab.engine.step import step
 from fathomlab.engine.training import Training
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import Constant
+from fathomlab.plan.recipe import Recipe
 
 CPU = torch.device("cpu")
 
 
 def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> Training:
     pixels, labels = setting.images()
-    split = Split(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
+    split = DatasetArrays(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
     architecture = setting.architecture()
     chosen = choose_precision(precision, architecture, BATCH, CPU)
     recipes = [
@@ -34,7 +35,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
             batch_size=BATCH,
             lr=RATE,
             precision=chosen,
-            label_smoothing=0.0,
+            loss=CrossEntropy(),
             gradient_clip=None,
             augment=(),
             validation_split=1.0,
@@ -43,7 +44,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
         )
         for seed in range(replicas)
     ]
-    data = pictures(split, DATASETS[setting.data].facts, CPU, storage(precision))
+    data = pictures(split, DATASETS[setting.data].info, CPU, storage(precision))
     index = torch.arange(len(labels)).expand(replicas, -1)
     return Training(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks.setting import BATCH, RATE, Cell, images, normalized
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
 
 
 def network(cell: Cell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:

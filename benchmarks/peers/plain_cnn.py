@@ -8,7 +8,7 @@ from torch import nn
 from benchmarks.peers.plain import steps
 from benchmarks.setting import BATCH, ConvCell
 from fathomlab.data import DATASETS
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
 
 
 def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -32,8 +32,8 @@ def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn
 def _data(cell: ConvCell, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalized images and labels."""
     pixels, labels = (torch.from_numpy(array) for array in cell.images())
-    facts = DATASETS[cell.data].facts
-    mean, deviation = (torch.tensor(numbers, dtype=dtype).view(-1, 1, 1) for numbers in (facts.mean, facts.std))
+    info = DATASETS[cell.data].info
+    mean, deviation = (torch.tensor(numbers, dtype=dtype).view(-1, 1, 1) for numbers in (info.mean, info.std))
     return pixels.to(dtype).sub_(255 * mean).div_(255 * deviation), labels
 
 

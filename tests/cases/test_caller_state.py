@@ -35,7 +35,7 @@ def numbers(runs: Path, conf: dict[str, Any] = CONF) -> list[Any]:
     trials = list(results)
     assert [trial.status for trial in trials] == ["finished"] * len(trials), [trial.cause for trial in trials]
     curves = [{name: values for name, values in trial.curves.items() if name != "seconds"} for trial in trials]
-    weights = [trial.files["checkpoint.safetensors"]["sha256"] for trial in trials]
+    weights = [trial.files["checkpoint.safetensors"].sha256 for trial in trials]
     return [[dict(trial.metrics) for trial in trials], curves, [trial.gradients for trial in trials], weights]
 
 

@@ -7,6 +7,8 @@ import pytest
 
 import fathomlab
 from fathomlab import api
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.analysis.wording import finding
 
 
 def experiment(rates: list[float], seeds: int, claims: list[dict[str, Any]], epochs: int) -> dict[str, Any]:
@@ -24,15 +26,15 @@ def experiment(rates: list[float], seeds: int, claims: list[dict[str, Any]], epo
     }
 
 
-def judged(conf: dict[str, Any], runs: Path, **options: Any) -> tuple[list[dict[str, Any]], Any]:
+def judged(conf: dict[str, Any], runs: Path, **options: Any) -> tuple[tuple[Verdict, ...], Any]:
     """The verdicts and the results of a run."""
     results = fathomlab.run(conf, runs=runs, progress="off", workers=1, **options)
     return api.verify(fathomlab.load(conf), runs)[0], results
 
 
-def diverged(verdict: dict[str, Any]) -> dict[str, int]:
+def diverged(verdict: Verdict) -> dict[str, int]:
     """Number of diverged seeds per level."""
-    return {level["level"]: level["diverged"] for level in verdict["diverged"]}
+    return {arm.level: len(arm.diverged) for arm in verdict.contrast.arms}
 
 
 def test_survivors_do_not_make_two_rates_equal(tmp_path: Path):
@@ -41,12 +43,12 @@ def test_survivors_do_not_make_two_rates_equal(tmp_path: Path):
     (verdict,), results = judged(experiment([3.0, 50.0], 20, [claim], 3), tmp_path)
     statuses = [trial.status for trial in results]
     assert diverged(verdict)["lr=50"] == statuses[20:].count("diverged") > 0
-    assert verdict["n"] == 20
-    assert verdict["verdict"] != "supported"
+    assert verdict.n == 20
+    assert verdict.decision != "supported"
 
 
 @pytest.fixture(scope="module")
-def huge(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def huge(tmp_path_factory: pytest.TempPathFactory) -> tuple[Verdict, ...]:
     """Verdicts where every seed of one level diverges."""
     levels = [0.5, 1.0e12]
     claims: list[dict[str, Any]] = [
@@ -61,24 +63,25 @@ def huge(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return verdicts
 
 
-def test_every_seed_counts_when_all_diverge(huge: list[dict[str, Any]]):
+def test_every_seed_counts_when_all_diverge(huge: tuple[Verdict, ...]):
     """All six seeds diverged at the huge rate, in every claim."""
     for verdict in huge:
         assert diverged(verdict)["lr=1e+12"] == 6
-        assert "6 of 6 seeds diverged at lr=1e+12" in verdict["finding"]
+        assert "6 of 6 seeds diverged at lr=1e+12" in finding(verdict)
 
 
-def test_accuracy_claims_use_chance_when_all_diverge(huge: list[dict[str, Any]]):
+def test_accuracy_claims_use_chance_when_all_diverge(huge: tuple[Verdict, ...]):
     """Six seeds with an effect, decided without more seeds."""
     success, means, _, best, reference = huge
-    assert success["success"][0]["successes"] == 0
-    assert (means["n"], best["n"]) == (6, 6)
-    assert [value["second"] for value in means["values"]] == pytest.approx([0.1] * 6)
-    assert means["effect"] > 0
-    assert means["p_against"] < 0.025
-    assert (reference["verdict"], reference["more_seeds"]) == ("undecided", None)
+    assert success.success[0].successes == 0
+    assert (means.n, best.n) == (6, 6)
+    assert [pair.second for pair in means.contrast.pairs] == pytest.approx([0.1] * 6)
+    assert means.effect is not None
+    assert means.effect.mean > 0
+    assert means.tests.p_against < 0.025
+    assert (reference.decision, reference.advice.more_seeds) == ("undecided", None)
 
 
-def test_loss_claims_stay_open_when_all_diverge(huge: list[dict[str, Any]]):
+def test_loss_claims_stay_open_when_all_diverge(huge: tuple[Verdict, ...]):
     """A loss has no chance value, and no seeds are bought for it."""
-    assert (huge[2]["verdict"], huge[2]["n"], huge[2]["more_seeds"]) == ("undecided", 0, None)
+    assert (huge[2].decision, huge[2].n, huge[2].advice.more_seeds) == ("undecided", 0, None)

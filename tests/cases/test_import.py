@@ -18,11 +18,11 @@ import pytest
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli import main
-from fathomlab.data import cifar10, fashion_mnist, idx, import_folder, importing, mnist, recognize, scan
-from fathomlab.data.folder import locate, read_files, usable
-from fathomlab.data.importing import ImportReport
-from fathomlab.data.rows import encode_rows
-from fathomlab.data.table import Layout, Pin, Remote
+from fathomlab.data import cifar10, fashion_mnist, idx, import_folder, importer, mnist, recognize
+from fathomlab.data.cache import file_state, locate, read_files
+from fathomlab.data.cifar_binary import encode_rows
+from fathomlab.data.importer import ImportReport
+from fathomlab.data.table import FileLayout, PinnedFile, RemoteFile
 
 SHAPES = ((12, 6, 6), (12,), (9, 6, 6), (9,))
 BATCHES = ("data_batch_1.bin", "test_batch.bin")
@@ -39,9 +39,14 @@ class Files(NamedTuple):
     keras: bytes
 
 
-def pin(name: str, data: bytes) -> Pin:
-    """The pin of these bytes."""
-    return Pin(name, hashlib.sha256(data).hexdigest(), len(data))
+def pinned(name: str, data: bytes) -> PinnedFile:
+    """The published file with these bytes."""
+    return PinnedFile(name, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def compress(data: bytes) -> bytes:
+    """The published gzip file of these bytes."""
+    return gzip.compress(data, 6, mtime=0)
 
 
 def npz(datas: tuple[bytes, ...]) -> bytes:
@@ -68,16 +73,16 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Files:
     """Makes small files the published ones."""
     draw = np.random.default_rng(0)
     monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
-    monkeypatch.setattr("fathomlab.data.verify.user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setattr("fathomlab.data.checksums.user_cache_dir", lambda _: str(tmp_path / "cache"))
     monkeypatch.setattr(idx, "SHAPES", SHAPES)
     contents = []
     for module in (mnist, fashion_mnist):
         datas = tuple(idx.header(shape) + draw.integers(0, 9, shape, np.uint8).tobytes() for shape in SHAPES)
-        pieces = tuple(
-            (pin(f"{name}.gz", idx.compress(data)), pin(name, data))
+        published = tuple(
+            (pinned(f"{name}.gz", compress(data)), pinned(name, data))
             for name, data in zip(idx.NAMES, datas, strict=True)
         )
-        monkeypatch.setattr(module, "LAYOUT", replace(module.LAYOUT, pieces=pieces, remotes=()))
+        monkeypatch.setattr(module, "LAYOUT", replace(module.LAYOUT, files=published, remotes=()))
         contents.append(datas)
     rows, pickles = {}, {}
     for name in BATCHES:
@@ -85,9 +90,13 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Files:
         rows[name] = encode_rows([np.array(labels)], pixels)
         pickles[name] = pickle.dumps({b"labels": labels, b"data": pixels}, 2)
     archive = packed({f"set/{name}": data for name, data in rows.items()})
-    pins = tuple(pin(name, data) for name, data in rows.items())
-    remote = Remote(pin("x.tar.gz", archive), ("https://localhost/x",), tuple((f"set/{p.name}", p) for p in pins))
-    monkeypatch.setattr(cifar10, "LAYOUT", Layout(("cifar-10-batches-bin",), tuple((p,) for p in pins), (remote,)))
+    batches = tuple(pinned(name, data) for name, data in rows.items())
+    remote = RemoteFile(
+        pinned("x.tar.gz", archive), ("https://localhost/x",), tuple((f"set/{file.name}", file) for file in batches)
+    )
+    monkeypatch.setattr(
+        cifar10, "LAYOUT", FileLayout(("cifar-10-batches-bin",), tuple((file,) for file in batches), (remote,))
+    )
     return Files(contents[0], contents[1], rows, pickles, archive, npz(contents[0]))
 
 
@@ -136,7 +145,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("encode", [bytes, idx.compress, lambda data: gzip.compress(data, 1)])
+@pytest.mark.parametrize("encode", [bytes, compress, lambda data: gzip.compress(data, 1)])
 def test_import_ignores_file_names(
     tmp_path: Path, source: Path, files: Files, name: str, encode: Callable[[bytes], bytes]
 ) -> None:
@@ -148,7 +157,7 @@ def test_import_ignores_file_names(
     (file,) = report.files
     assert (file.name, file.source, file.official) == ("mnist", path, True)
     located = locate(mnist.LAYOUT, tmp_path / "out")[0]
-    assert usable(located, tmp_path / "out") == "official"
+    assert file_state(located, tmp_path / "out") == "official"
     assert skipped(report) == 0
     assert len(report.missing["mnist"]) == 3
 
@@ -213,6 +222,13 @@ def test_import_visits_each_folder_once(tmp_path: Path, source: Path, files: Fil
     assert skipped(report) == 2
 
 
+def test_import_prefers_real_folders_to_links(tmp_path: Path, source: Path, files: Files) -> None:
+    """A link that comes first by name does not hide the folder that it leads to."""
+    write_mnist(source / "z", files)
+    (source / "a").symlink_to(source / "z")
+    assert {file.source.parent for file in import_folder(source, tmp_path / "out").files} == {source / "z"}
+
+
 def test_import_reports_broken_links(tmp_path: Path, source: Path, files: Files) -> None:
     """A dangling link, a link to itself, and two that link to each other."""
     write_mnist(source, files)
@@ -232,7 +248,7 @@ def test_import_opens_only_regular_files(
     (source / "t10k-images-idx3-ubyte.gz").symlink_to("/dev/zero")
     report = import_folder(source, tmp_path / "out")
     assert len(report.files) == 4
-    assert [entry.count for entry in report.skipped] == [2]
+    assert [(entry.count, entry.reason) for entry in report.skipped] == [(2, "not a regular file")]
 
 
 def test_import_continues_after_unreadable_entries(
@@ -269,16 +285,17 @@ def test_import_survives_changing_files(
     """What is written is what was hashed; a growing file is read no further than its size when it was listed."""
     write_mnist(source, files)
     path = write(source / "growing", files.fashion[0])
+    real = importer.scan_folder
 
     def scanned(*arguments: Any) -> list[tuple[Path, int]]:
-        listed = scan.scan_folder(*arguments)
+        listed = real(*arguments)
         if change == "vanishes":
             path.unlink()
         else:
             path.write_bytes(files.fashion[0] * 9 if change == "grows" else files.fashion[0][:-5])
         return listed
 
-    monkeypatch.setattr(importing, "scan_folder", scanned)
+    monkeypatch.setattr(importer, "scan_folder", scanned)
     report = import_folder(source, tmp_path / "out")
     assert {file.name for file in report.files} == {"mnist"}
     assert [entry.example for entry in report.skipped] == [path]
@@ -291,11 +308,11 @@ def test_import_takes_one_of_several_copies(tmp_path: Path, source: Path, files:
     write_mnist(source, files)
     write(source / "copy", files.mnist[0])
     (source / "hard").hardlink_to(source / idx.NAMES[1])
-    write(source / f"{idx.NAMES[2]}.gz", idx.compress(files.mnist[2]))
+    write(source / f"{idx.NAMES[2]}.gz", compress(files.mnist[2]))
     report = import_folder(source, tmp_path / "out")
     assert len(report.files) == len({file.file for file in report.files}) == 4
     assert skipped(report) == 3
-    assert len(read_files(mnist.FACTS, mnist.LAYOUT, tmp_path / "out").files) == 4
+    assert len(read_files(mnist.INFO, mnist.LAYOUT, tmp_path / "out").files) == 4
 
 
 @pytest.mark.parametrize("corrupted_first", [False, True])
@@ -320,7 +337,7 @@ def test_import_rejects_corrupted_files(tmp_path: Path, source: Path, files: Fil
         import_folder(source, tmp_path / "out")
     assert caught.value.code == "checksum-mismatch"
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (images, batch)]
-    for part in (str(images), str(batch), mnist.LAYOUT.pieces[0][1].sha256, *digests, "SHA256SUMS"):
+    for part in (str(images), str(batch), mnist.LAYOUT.files[0][1].sha256, *digests, "SHA256SUMS"):
         assert part in str(caught.value)
     assert str(source / "other.txt") in str(caught.value)
     assert sorted(path.name for path in (tmp_path / "out" / "mnist").iterdir()) == sorted(idx.NAMES[1:])
@@ -328,7 +345,7 @@ def test_import_rejects_corrupted_files(tmp_path: Path, source: Path, files: Fil
     (source / "SHA256SUMS").write_text("\ufeff" + "".join(lines), encoding="utf-8", newline="")
     report = import_folder(source, tmp_path / "out")
     assert [file.file for file in report.files if not file.official] == [idx.NAMES[0], "data_batch_1.bin"]
-    assert read_files(mnist.FACTS, mnist.LAYOUT, tmp_path / "out").unofficial == (idx.NAMES[0],)
+    assert read_files(mnist.INFO, mnist.LAYOUT, tmp_path / "out").modified == (idx.NAMES[0],)
 
 
 def test_import_replaces_a_corrupted_spelling(tmp_path: Path, source: Path, files: Files) -> None:
@@ -390,7 +407,7 @@ def test_import_reads_no_huge_files(
     """Whatever the name says, a file of 1 TB is not read (it is sparse)."""
     path = write(source / name, pickle.dumps({}))
     os.truncate(path, 1 << 40)
-    monkeypatch.setattr(importing, "read_at_most", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(importer, "read_at_most", lambda *_: pytest.fail("read"))
     monkeypatch.setattr(recognize, "read_at_most", lambda *_: pytest.fail("read"))
     with pytest.raises(UserError, match=name) as caught:
         import_folder(source, tmp_path / "out")
@@ -421,17 +438,20 @@ def test_import_reads_no_foreign_files(
     report = import_folder(source, tmp_path / "out")
     assert len(report.files) == 4
     assert [entry.count for entry in report.skipped] == [3000]
-    sizes = {pin.size for layout in (mnist.LAYOUT, fashion_mnist.LAYOUT) for piece in layout.pieces for pin in piece}
+    sizes = {
+        file.size for layout in (mnist.LAYOUT, fashion_mnist.LAYOUT) for spellings in layout.files for file in spellings
+    }
     assert len(read) <= 4 + len(sizes)
 
 
 def test_import_bounds_the_search(tmp_path: Path, source: Path, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many entries are an error, folders that are too deep a skip."""
-    monkeypatch.setattr(scan, "MAX_DEPTH", 3)
+    monkeypatch.setattr(importer, "MAX_DEPTH", 3)
     write_mnist(source / "1" / "2" / "3", files)
-    write(source / "1" / "2" / "3" / "4" / "x", b"x")
+    for name in ("x", "y"):
+        write(source / "1" / "2" / "3" / "4" / name, b"x")
     assert skipped(import_folder(source, tmp_path / "out")) == 1
-    monkeypatch.setattr(scan, "MAX_ENTRIES", 7)
+    monkeypatch.setattr(importer, "MAX_ENTRIES", 7)
     with pytest.raises(UserError) as caught:
         import_folder(source, tmp_path / "other")
     assert caught.value.code == "too-many-files"
@@ -468,10 +488,10 @@ def data_link(tmp_path: Path, files: Files) -> Path:
 
 
 def test_data_folder_may_contain_links_and_other_names(data_link: Path, files: Files) -> None:
-    contents = read_files(mnist.FACTS, mnist.LAYOUT, data_link)
-    assert [file.data for file in contents.verified] == list(files.mnist)
-    assert list(contents.files) == list(idx.NAMES)
-    assert contents.unofficial == ()
+    contents = read_files(mnist.INFO, mnist.LAYOUT, data_link)
+    assert [file.data for file in contents.files] == list(files.mnist)
+    assert list(contents.checksums) == list(idx.NAMES)
+    assert contents.modified == ()
 
 
 def test_import_writes_through_a_linked_data_folder(data_link: Path, source: Path, files: Files) -> None:

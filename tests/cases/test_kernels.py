@@ -8,14 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fathomlab.engine.network import convolve
 from fathomlab.models.layers import Conv2d
-from fathomlab.models.network import convolve
 
 TRAINING = """
 import sys, torch
 from fathomlab.engine.state import _laid_out
-from fathomlab.models.initial import initial_values
-from fathomlab.models.network import Network
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.models.resnet import CNN
 
 torch.set_num_threads(1)

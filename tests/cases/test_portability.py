@@ -75,7 +75,7 @@ def test_workers_stop_by_a_message(tmp_path: Path, shell: SimpleNamespace):
     (tmp_path / "long.yaml").write_text(shell.text.replace("epochs: 1", "epochs: 100000"))
     code = """
 import fathomlab, threading
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.signals import Stop, Stopped
 from pathlib import Path
 stop, plan = Stop(), fathomlab.load("long.yaml", ["run.pack=1"])
@@ -86,7 +86,7 @@ def watch(event):
         if len(seen) == 2 and stop.signum is None:  # a second request ends the process
             stop.take(15)
 try:
-    run_experiment(plan, Path("runs"), How("cpu", 2), watch, stop)
+    run_experiment(plan, Path("runs"), RunOptions("cpu", 2), watch, stop)
 except Stopped as stopped:
     print(stopped.signum, len(list(Path("runs/trials").glob("*/state-*"))) > 0)
 """

@@ -11,7 +11,7 @@ import pytest
 
 import fathomlab
 from fathomlab.run import pool
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.signals import Stop
 from fathomlab.store.reading import Store
 
@@ -111,7 +111,7 @@ def run(runs: Path, *overrides: str) -> tuple[Any, Any, list[Any]]:
     }
     events: list[Any] = []
     plan = fathomlab.load(conf, overrides)
-    return plan, run_experiment(plan, runs, How("cpu", 2), events.append, Stop()), events
+    return plan, run_experiment(plan, runs, RunOptions("cpu", 2), events.append, Stop()), events
 
 
 def test_a_signal_is_named_and_fails_only_the_guilty_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,9 @@
 """A compiled step is the eager step."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -72,3 +76,26 @@ def test_a_compiler_that_fails_costs_speed_alone(bench: ModuleType, monkeypatch:
     assert not pack.compiled
     for name, value in eager.state.values.items():
         assert torch.equal(pack.state.values[name], value)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not cost._compiler(), reason="there is no C++ compiler")
+def test_code_is_not_reused_by_older_processors(tmp_path: Path) -> None:
+    """One cache for AVX-512 and AVX2: without a key of its own, the second process gets NaN."""
+    for capability in ("avx512", "avx2"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                f"{__file__}::test_compiled_equals_eager_in_float64",
+            ],
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:]

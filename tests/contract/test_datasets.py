@@ -10,14 +10,14 @@ import pytest
 
 from fathomlab.base.problems import ConfigError, UserError
 from fathomlab.data import DATASETS, canonical_name, make
-from fathomlab.data.folder import data_folder, locate
-from fathomlab.data.table import AUGMENTATIONS, DataSet, Split
+from fathomlab.data.cache import data_dir, locate
+from fathomlab.data.table import AUGMENTATIONS, Dataset, DatasetArrays
 
 
 @cache
-def loaded(name: str) -> Split:
-    """The dataset with its tiny options, read once for all tests."""
-    return make(name, DATASETS[name].tiny).load()
+def loaded(name: str) -> DatasetArrays:
+    """The dataset with its test options, read once for all tests."""
+    return make(name, DATASETS[name].test_options).load()
 
 
 @pytest.fixture(params=sorted(DATASETS))
@@ -25,75 +25,75 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Each dataset that is on this machine; the others are skipped."""
     monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
     layout = DATASETS[request.param].layout
-    if layout is not None and any(piece.path is None for piece in locate(layout, data_folder())):
+    if layout is not None and any(file.path is None for file in locate(layout, data_dir())):
         pytest.skip(f"{request.param}: its files are not in the data folder (set FATHOMLAB_DATA)")
     return request.param
 
 
 def test_load_returns_the_documented_arrays(name: str) -> None:
     """Counts, shapes, and dtypes; writable, as torch requires."""
-    split, facts = loaded(name), DATASETS[name].facts
-    image = (facts.channels, facts.height, facts.width)
-    assert split.train_images.shape == (facts.train_examples, *image)
-    assert split.test_images.shape == (facts.test_examples, *image)
-    for images, labels in ((split.train_images, split.train_labels), (split.test_images, split.test_labels)):
+    arrays, info = loaded(name), DATASETS[name].info
+    image = (info.channels, info.height, info.width)
+    assert arrays.train_images.shape == (info.train_examples, *image)
+    assert arrays.test_images.shape == (info.test_examples, *image)
+    for images, labels in ((arrays.train_images, arrays.train_labels), (arrays.test_images, arrays.test_labels)):
         assert images.dtype == np.uint8
         assert labels.dtype == np.int64
         assert images.flags.writeable
         assert images.flags.c_contiguous
         assert labels.shape == images.shape[:1]
-        assert sorted(set(labels.tolist())) == list(range(facts.classes))
+        assert sorted(set(labels.tolist())) == list(range(info.classes))
 
 
 def test_mean_and_std_match_the_training_images(name: str) -> None:
-    """The tiny options of a generated dataset may differ a little from the published constants."""
-    facts, split = DATASETS[name].facts, loaded(name)
+    """The test options of a generated dataset may differ a little from the published constants."""
+    info, arrays = DATASETS[name].info, loaded(name)
     tolerance = 0.001 if DATASETS[name].layout is not None else 0.02
-    for channel in range(facts.channels):
-        values = np.bincount(split.train_images[:, channel].ravel(), minlength=256) / split.train_images[:, 0].size
+    for channel in range(info.channels):
+        values = np.bincount(arrays.train_images[:, channel].ravel(), minlength=256) / arrays.train_images[:, 0].size
         mean = float(values @ np.arange(256)) / 255
         std = float(values @ (np.arange(256) / 255 - mean) ** 2) ** 0.5
-        assert mean == pytest.approx(facts.mean[channel], abs=tolerance)
-        assert std == pytest.approx(facts.std[channel], abs=tolerance)
+        assert mean == pytest.approx(info.mean[channel], abs=tolerance)
+        assert std == pytest.approx(info.std[channel], abs=tolerance)
 
 
 def test_train_and_test_do_not_overlap(name: str) -> None:
     """Except for the few duplicates that the published datasets are known to have."""
-    split = loaded(name)
-    train = {hashlib.blake2b(image.tobytes()).digest() for image in split.train_images}
-    shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in split.test_images)
+    arrays = loaded(name)
+    train = {hashlib.blake2b(image.tobytes()).digest() for image in arrays.train_images}
+    shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in arrays.test_images)
     published = DATASETS[name].layout is not None
-    assert shared <= (len(split.test_images) // 500 if published else 0)
+    assert shared <= (len(arrays.test_images) // 500 if published else 0)
 
 
 def test_load_is_deterministic(name: str) -> None:
     """The same bytes each time, with a SHA-256 per file."""
-    first, second = loaded(name), make(name, DATASETS[name].tiny).load()
+    first, second = loaded(name), make(name, DATASETS[name].test_options).load()
     assert first.train_images.tobytes() == second.train_images.tobytes()
     assert first.test_labels.tobytes() == second.test_labels.tobytes()
     assert first.files == second.files
     assert first.files
     assert all(len(digest) == 64 for digest in first.files.values())
-    assert set(first.unofficial) <= set(first.files)
+    assert set(first.modified) <= set(first.files)
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))
-def test_facts_are_consistent(name: str) -> None:
+def test_info_is_consistent(name: str) -> None:
     """With the table and with each other, without reading a file."""
-    dataset = make(name, DATASETS[name].tiny)
-    facts = dataset.facts
-    assert isinstance(dataset, DataSet)
-    assert facts.name == name
-    assert canonical_name(facts.title) == name
-    assert len(facts.class_names) == facts.classes == len(set(facts.class_names))
-    assert len(facts.mean) == len(facts.std) == facts.channels
-    assert facts.source
-    assert facts.license
+    dataset = make(name, DATASETS[name].test_options)
+    info = dataset.info
+    assert isinstance(dataset, Dataset)
+    assert info.name == name
+    assert canonical_name(info.title) == name
+    assert len(info.class_names) == info.classes == len(set(info.class_names))
+    assert len(info.mean) == len(info.std) == info.channels
+    assert info.source
+    assert info.license
     if dataset.layout is not None:
         for remote in dataset.layout.remotes:
             assert all(url.startswith("https://") for url in remote.urls)
-        pins = [pin for piece in dataset.layout.pieces for pin in piece]
-        assert all(len(pin.sha256) == 64 and pin.size > 0 for pin in pins)
+        files = [file for spellings in dataset.layout.files for file in spellings]
+        assert all(len(file.sha256) == 64 and file.size > 0 for file in files)
 
 
 @pytest.mark.parametrize(

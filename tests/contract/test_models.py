@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fathomlab.base.catalog import OneOf, check_options, plain
+from fathomlab.base.options import parse, to_dict
+from fathomlab.base.packing import signature
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models import MODELS, Model
-from fathomlab.models.architecture import Architecture, signature
-from fathomlab.models.initial import initial_values
-from fathomlab.models.network import Network
+from fathomlab.models.architecture import Architecture
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -28,7 +29,7 @@ def part(request: pytest.FixtureRequest) -> Any:
 def made(part: Any, **changes: Any) -> Any:
     """The model with its tiny options."""
     problems: list[Problem] = []
-    options = check_options(part, {**part.tiny, **changes}, "", problems)
+    options = parse(part, {**part.tiny, **changes}, "", problems)
     assert not problems
     return options
 
@@ -48,7 +49,7 @@ def fitting(part: Any, own: dict[str, Any], **changes: Any) -> Any:
     for context in [own, *CONTEXTS]:
         problems: list[Problem] = []
         if context.keys() <= known:
-            options = check_options(part, {**part.tiny, **context, **changes}, "", problems)
+            options = parse(part, {**part.tiny, **context, **changes}, "", problems)
             if not problems:
                 return options
     raise AssertionError(f"{changes} goes with nothing")
@@ -63,8 +64,6 @@ def levels(part: Any) -> list[tuple[str, Any]]:
             found += [(name, level) for level in rules]
         elif hint is bool:
             found += [(name, False), (name, True)]
-        elif any(isinstance(rule, OneOf) for rule in rules):
-            found += [(name, level) for rule in rules if isinstance(rule, OneOf) for level in rule.names]
     return found
 
 
@@ -88,7 +87,7 @@ def test_a_model_is_a_value(part: Any) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(one, fields(one)[0].name, None)
     problems: list[Problem] = []
-    assert check_options(part, plain(one), "", problems) == one
+    assert parse(part, to_dict(one), "", problems) == one
     assert not problems
     assert part.data in DATASETS
     assert {part.depth_key, part.width_key} <= {field.name for field in fields(one)}

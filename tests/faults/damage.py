@@ -9,12 +9,12 @@ from typing import Any
 from unittest import mock
 
 import fathomlab
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.signals import Stop, Stopped
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
+from fathomlab.store.checksums import CorruptFileError, read_checked, read_valid_records
+from fathomlab.store.maintenance import check_store
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import Damaged, read_sealed, whole_records
-from fathomlab.store.states import newest_about, state_path, state_steps
-from fathomlab.store.upkeep import check_store
 from tests.faults.gate import Found
 from tests.faults.matrix import PLAIN, source
 
@@ -40,17 +40,17 @@ def make(root: Path) -> Damageable:
     """Train a little."""
     given = source(PLAIN)
     plan = fathomlab.load(given)
-    done = run_experiment(plan, root, How("cpu", 1), lambda event: None, Stop())
+    done = run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, Stop())
     other = fathomlab.load(given, ["training.lr=0.02", "run.checkpoint_seconds=0"])
     stop = mock.Mock(spec=Stop)
     type(stop).signum = mock.PropertyMock(side_effect=[None] * 7 + [2] * 9)
     try:
-        run_experiment(other, root, How("cpu", 1), lambda event: None, stop)
+        run_experiment(other, root, RunOptions("cpu", 1), lambda event: None, stop)
         raise AssertionError("was not stopped")
     except Stopped:
         pass
     finished, stopped = (tuple(root / "trials" / trial.hash for trial in own.trials) for own in (plan, other))
-    assert all(len(state_steps(folder)) == 2 for folder in stopped)
+    assert all(len(checkpoint_steps(folder)) == 2 for folder in stopped)
     return Damageable(root, finished, stopped, root / "experiments" / done.experiment / "experiment.json", other)
 
 
@@ -69,22 +69,21 @@ def cut(data: bytes, draw: random.Random) -> bytes:
 
 def noticed(store: Damageable, path: Path, before: bytes) -> str:
     """What is wrong with how a damage to `path` is told; "" where nothing is."""
-    faults = check_store(store.root)["faults"]
-    named = any(str(path) in fault["path"] or path.name in fault["problem"] for fault in faults)
+    faults = check_store(store.root).problems
+    named = any(path == fault.path or path.name in fault.problem for fault in faults)
     if path == store.experiment:
         record = Store(store.root).experiment(path.parent.name)
         return "" if (record.cause and named) or _same_json(before, path) else f"{record.cause}, {faults}"
     if path.suffix == ".sealed":
         try:
-            read_sealed(path)
+            read_checked(path)
             return "is read"
-        except Damaged:
+        except CorruptFileError:
             pass
-        about, states = newest_about(path.parent), state_steps(path.parent)
-        good = [step for step in states if state_path(path.parent, step) != path]
-        return (
-            "" if named and about and about["step"] == good[0] else f"{about and about['step']} of {states}, {faults}"
-        )
+        newest, states = latest_checkpoint(path.parent), checkpoint_steps(path.parent)
+        good = [step for step in states if checkpoint_path(path.parent, step) != path]
+        step = newest and newest.step
+        return "" if named and step == good[0] else f"{step} of {states}, {faults}"
     record = Store(store.root).trial(path.parent.name)
     if path.suffix in (".safetensors", ".bin"):
         if path.suffix == ".bin" and record.correct() is not None:
@@ -94,7 +93,7 @@ def noticed(store: Damageable, path: Path, before: bytes) -> str:
         return "" if path.name in str(record.cause) and named else f"{record.cause}; {faults}"
     if path.suffix == ".jsonl" and path.parent == store.stopped[0]:  # its last line may be torn: then it is left out
         whole = [line for line in before.decode().split("\n") if line]
-        left = whole_records(path)
+        left = read_valid_records(path)
         lost = len(left) < len(whole)
         return "" if lost or left == [_record(line) for line in whole] else f"{len(left)} of {len(whole)} lines"
     return "" if _same_json(before, path) else f"{record.status}: {record.cause}"

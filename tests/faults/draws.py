@@ -11,8 +11,7 @@ from torch import Tensor
 
 from fathomlab.base import identity
 from fathomlab.data import augment, split
-from fathomlab.engine import loop, training
-from fathomlab.models import initial, network
+from fathomlab.engine import initial, loop, network, training
 
 PURPOSES = ("order", "flip", "crop", "dropout", "split", "initial")
 RATE = 0.5

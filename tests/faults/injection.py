@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
+from fathomlab.store.checksums import CorruptFileError, file_sha256, read_checked
+from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import Damaged, file_sha256, read_sealed
-from fathomlab.store.states import state_path, state_steps
-from fathomlab.store.writing import TrialFolder, write_experiment
 from tests.faults import writers
 from tests.faults.forks import ROOT, SURROUNDINGS
 from tests.faults.gate import Found
@@ -43,7 +43,7 @@ def prepare(program: str, folder: Path) -> None:
     else:
         (folder / "trials").mkdir()
         old = TrialFolder(folder, TRIAL)
-        old.begin(CONTENT)
+        old.create(CONTENT)
         old.append("metrics.jsonl", {"epoch": 1, "step": 1, "val/loss": 9.0})
         old.write("provenance.json", {})
         old.finish("failed", "an old attempt", {}, FACTS)
@@ -129,11 +129,11 @@ def _trial_problems(root: Path, said: Sequence[str], status: int) -> list[str]:
 
 def _whole_states(root: Path) -> list[int]:
     whole, folder = [], root / "trials" / TRIAL
-    for step in state_steps(folder):
+    for step in checkpoint_steps(folder):
         try:
-            if read_sealed(state_path(folder, step))[1] == writers.state_bytes(step):
+            if read_checked(checkpoint_path(folder, step))[1] == writers.state_bytes(step):
                 whole.append(step)
-        except Damaged:
+        except CorruptFileError:
             continue
     return whole
 
@@ -147,8 +147,8 @@ def _unfinished(root: Path) -> list[str]:
     expected = [writers.line(step) for step in range(1, STEPS + 1)]
     if record.curves != {name: [own[name] for own in expected] for name in expected[0]}:
         found.append(f"its log holds {record.curves}")
-    for name, about in record.files.items():
-        if file_sha256(record.folder / name) != about["sha256"]:
+    for name, digest in record.files.items():
+        if file_sha256(record.folder / name) != digest.sha256:
             found.append(f"{name} is not what its result says")
     return found
 

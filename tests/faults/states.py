@@ -15,12 +15,12 @@ import torch
 
 import fathomlab
 from fathomlab.run import provenance
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.signals import Stop, Stopped
-from fathomlab.store.checkpoints import load_tensors
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
+from fathomlab.store.checksums import read_valid_records
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import whole_records
-from fathomlab.store.states import state_path, state_steps
+from fathomlab.store.weights import load_tensors
 
 KEPT = Path(__file__).parents[1] / "golden" / "states"
 EXPERIMENT, EXPECTED = KEPT / "experiment.yaml", KEPT / "expected.json"
@@ -48,7 +48,7 @@ def findings(runs: Path) -> dict[str, Any]:
             weights[name] = digest.hexdigest()
         curves = [
             {key: value for key, value in line.items() if key != "seconds"}
-            for line in whole_records(record.folder / "metrics.jsonl")
+            for line in read_valid_records(record.folder / "metrics.jsonl")
         ]
         metrics = {key: record.metrics[key] for key in ("test/loss", "test/accuracy", "best/test/loss")}
         found[trial] = {"weights": weights, "curves": curves, "metrics": metrics}
@@ -62,7 +62,7 @@ def brought(runs: Path) -> list[Path]:
 
 
 def _write() -> None:
-    plan, how = fathomlab.load(EXPERIMENT), How("cpu", 1)
+    plan, how = fathomlab.load(EXPERIMENT), RunOptions("cpu", 1)
     with tempfile.TemporaryDirectory() as place:
         whole, begun = Path(place) / "whole", Path(place) / "begun"
         run_experiment(plan, whole, how, lambda event: None, Stop())
@@ -73,7 +73,7 @@ def _write() -> None:
         except Stopped:
             shutil.rmtree(KEPT / "trials", ignore_errors=True)
         for folder in sorted((begun / "trials").iterdir()):
-            last = state_path(folder, state_steps(folder)[0])
+            last = checkpoint_path(folder, checkpoint_steps(folder)[0])
             kept = KEPT / "trials" / folder.name
             kept.mkdir(parents=True)
             for path in (folder / "trial.json", *folder.glob("*.jsonl"), last):

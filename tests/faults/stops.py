@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.reading import Store
-from fathomlab.store.states import newest_about
 from tests.faults.forks import ROOT, SURROUNDINGS, Server, gone
 from tests.faults.gate import Found
 from tests.faults.kills import command, digest, unlike
@@ -63,7 +63,7 @@ def signals(server: Server, folder: Path, count: int, draw: random.Random, timed
         states = {store.trial(trial).status for trial in store.trials()}
         found.check(states == {"interrupted"}, f"{what}: {states}")
         if not twice:
-            kept = all(newest_about(runs / "trials" / trial) for trial in store.trials())
+            kept = all(latest_checkpoint(runs / "trials" / trial) for trial in store.trials())
             found.check(kept, f"{what}: no checkpoint")
     return found
 
@@ -126,7 +126,7 @@ def signals_to_workers(folder: Path, count: int, draw: random.Random, timed: boo
         found.check(status == STATUS[which], f"{which.name}: exit status {status}: {said[-500:]}")
         found.check(gone(real.process.pid), "an orphan is left")
         store = Store(runs)
-        kept = [bool(newest_about(runs / "trials" / trial)) for trial in store.trials()]
+        kept = [bool(latest_checkpoint(runs / "trials" / trial)) for trial in store.trials()]
         found.check(kept == [True] * 8, f"{which.name}: checkpoints of {sum(kept)} of 8")
     return found
 

@@ -7,13 +7,13 @@ import pytest
 
 import fathomlab
 from fathomlab.cli import main
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.settings import computing
 from fathomlab.run.signals import Stop
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
+from fathomlab.store.checksums import decode_line
+from fathomlab.store.maintenance import check_store
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import unsealed_line
-from fathomlab.store.states import state_path, state_steps
-from fathomlab.store.upkeep import check_store
 from tests.faults.chance import chance
 from tests.faults.damage import Damageable, cut, damages, flipped, make
 from tests.faults.kills import digest, unlike
@@ -48,7 +48,7 @@ def command(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 def test_a_whole_store_has_no_faults(whole: Damageable):
     """Nothing is found where nothing is wrong."""
-    assert check_store(whole.root)["faults"] == []
+    assert check_store(whole.root).problems == ()
 
 
 def test_fifty_damages_are_found(whole: Damageable):
@@ -93,7 +93,7 @@ def go_on(copy: Damageable) -> list[str]:
         run_experiment(
             copy.interrupted,
             copy.root,
-            How("cpu", 1),
+            RunOptions("cpu", 1),
             lambda event: said.append(event["text"]) if event["event"] == "warning" else None,
             Stop(),
         )
@@ -104,13 +104,13 @@ def go_on(copy: Damageable) -> list[str]:
 def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_path: Path, damage: str):
     """B4-B6: the state before, of all members; logs that do not reach their state send it further back, too."""
     other = tmp_path / "undisturbed"
-    run_experiment(copy.interrupted, other, How("cpu", 1), lambda event: None, Stop())
-    newest, before = state_steps(copy.stopped[0])
+    run_experiment(copy.interrupted, other, RunOptions("cpu", 1), lambda event: None, Stop())
+    newest, before = checkpoint_steps(copy.stopped[0])
     for folder in copy.stopped if damage in ("newest", "both") else copy.stopped[:1]:
         if damage in ("newest", "of one member", "both"):
-            state_path(folder, newest).write_bytes(b"")
+            checkpoint_path(folder, newest).write_bytes(b"")
         if damage == "both":
-            state_path(folder, before).write_bytes(state_path(folder, before).read_bytes()[:-1])
+            checkpoint_path(folder, before).write_bytes(checkpoint_path(folder, before).read_bytes()[:-1])
     if damage == "log":
         for folder in copy.stopped:
             data = (folder / "gradients.jsonl").read_bytes()
@@ -128,7 +128,7 @@ def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_p
     names = {folder.name[:8] for folder in copy.stopped}
     mine = {key: value for key, value in mine.items() if key[:8] in names and not key.endswith(".corrupt")}
     assert not unlike(expected, mine)
-    assert unsealed_line((copy.stopped[0] / "metrics.jsonl").read_text().splitlines()[0])
+    assert decode_line((copy.stopped[0] / "metrics.jsonl").read_text().splitlines()[0])
 
 
 def test_files_missing_emptied_or_extra_stop_no_command(copy: Damageable, capfd: pytest.CaptureFixture[str]):
@@ -146,8 +146,8 @@ def test_files_missing_emptied_or_extra_stop_no_command(copy: Damageable, capfd:
             if path.suffix in (".json", ".jsonl"):
                 assert record.status == ("interrupted" if lost_result else "damaged"), path.name
             if not lost_result:
-                faults = check_store(copy.root)["faults"]
-                assert any(path.name in fault["path"] + fault["problem"] for fault in faults), path.name
+                faults = check_store(copy.root).problems
+                assert any(path.name in f"{fault.path} {fault.problem}" for fault in faults), path.name
             if path.name in seldom:
                 assert command(capfd, "store", "check", *runs)[0] == (0 if lost_result else 1)
                 assert command(capfd, "show", copy.finished[0].name[:12], *runs)[0] in (0, 1)
@@ -173,11 +173,11 @@ def test_repair_quarantines_and_the_next_run_trains_again(copy: Damageable, capf
     assert status == 0
     for word in ("moved to", "incomplete last line removed", "stale temporary file"):
         assert word in said
-    assert check_store(copy.root)["faults"] == []
+    assert check_store(copy.root).problems == ()
     assert not copy.finished[0].exists()
     assert (copy.root / "damaged" / f"{copy.finished[0].name}-1" / "metrics.jsonl").exists()
     plan = fathomlab.load(source(PLAIN), ["run.pack=2"])
-    run_experiment(plan, copy.root, How("cpu", 1), lambda event: None, Stop())
+    run_experiment(plan, copy.root, RunOptions("cpu", 1), lambda event: None, Stop())
     assert Store(copy.root).trial(copy.finished[0].name).status == "finished"
     keys = {key for key in golden if key.startswith(copy.finished[1].name[:8])}
     mine = digest(copy.root)

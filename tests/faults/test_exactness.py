@@ -15,13 +15,14 @@ import torch
 import fathomlab
 from fathomlab.base.problems import UserError
 from fathomlab.run import environment, resume
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.settings import computing
 from fathomlab.run.signals import Stop, Stopped
-from fathomlab.store.checkpoints import load_sealed, load_tensors
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
+from fathomlab.store.checksums import read_checked, write_checked
+from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import read_sealed, write_sealed
-from fathomlab.store.states import newest_about, state_path, state_steps
+from fathomlab.store.weights import load_checked, load_tensors
 from tests.faults.chance import chance
 from tests.faults.forks import SURROUNDINGS
 from tests.faults.kills import digest, unlike
@@ -35,10 +36,12 @@ def small(**more: Any) -> dict[str, Any]:
     return found | more
 
 
-def run(given: dict[str, Any], root: Path, *overrides: str, how: How | None = None, stop: Stop | None = None) -> Any:
+def run(
+    given: dict[str, Any], root: Path, *overrides: str, how: RunOptions | None = None, stop: Stop | None = None
+) -> Any:
     """Run an experiment in this process."""
     plan = fathomlab.load(given, overrides)
-    run_experiment(plan, root, how or How("cpu", 1), lambda event: None, stop or Stop())
+    run_experiment(plan, root, how or RunOptions("cpu", 1), lambda event: None, stop or Stop())
     return plan
 
 
@@ -48,7 +51,7 @@ def interrupted(given: dict[str, Any], root: Path, after: int, *overrides: str) 
     stop = mock.Mock(spec=Stop)
     type(stop).signum = mock.PropertyMock(side_effect=[None] * after + [2] * 9)
     with pytest.raises(Stopped):
-        run_experiment(plan, root, How("cpu", 1), lambda event: None, stop)
+        run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, stop)
     return plan
 
 
@@ -148,10 +151,10 @@ def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: A
     plan = interrupted(small(), fast, 5)
     for trial in plan.trials:
         folder = fast / "trials" / trial.hash
-        for step in state_steps(folder):
-            about, payload = read_sealed(state_path(folder, step))
+        for step in checkpoint_steps(folder):
+            about, payload = read_checked(checkpoint_path(folder, step))
             about["environment"] = about["environment"] | {key: value}
-            write_sealed(state_path(folder, step), about, payload)
+            write_checked(checkpoint_path(folder, step), about, payload)
     before = digest(fast)
     with pytest.raises(UserError) as caught:
         run(small(), fast)
@@ -159,7 +162,7 @@ def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: A
     assert environment.LABELS.get(key, key) in str(caught.value)
     assert "--allow-drift" in str(caught.value)
     assert digest(fast) == before
-    run(small(), fast, how=How("cpu", 1, allow_drift=True))
+    run(small(), fast, how=RunOptions("cpu", 1, allow_drift=True))
     for trial in plan.trials:
         record = Store(fast).trial(trial.hash)
         assert record.status == "finished"
@@ -192,7 +195,7 @@ def test_another_experiment_is_another_trial(fast: Path):
     plan = interrupted(small(), fast, 5)
     other = run(small(), fast, "training.lr=0.02")
     assert not {trial.hash for trial in plan.trials} & {trial.hash for trial in other.trials}
-    assert all(newest_about(fast / "trials" / trial.hash) for trial in plan.trials)
+    assert all(latest_checkpoint(fast / "trials" / trial.hash) for trial in plan.trials)
 
 
 def diverging() -> dict[str, Any]:
@@ -210,7 +213,7 @@ def numbers_are_finite(root: Path) -> int:
     """Count the tensors of all states and checkpoints after checking every number."""
     count = 0
     for path in [*root.glob("trials/*/state-*.sealed"), *root.glob("trials/*/*.safetensors")]:
-        tensors, _ = load_sealed(path) if path.suffix == ".sealed" else load_tensors(path)
+        tensors, _ = load_checked(path) if path.suffix == ".sealed" else load_tensors(path)
         for name, tensor in tensors.items():
             assert bool(torch.isfinite(tensor.double()).all()), f"{path.name}: {name}"
             count += 1
@@ -348,14 +351,14 @@ def test_a_state_of_the_epoch_s_evaluation_is_not_mixed_with_one_of_its_end(fast
         at = next(place for place, poll in enumerate(watch.polls) if poll == (4, "validation"))
         train(trials, fast / "inside", at)
         inside = Store(fast / "inside").trial(trials[0].hash).folder
-        assert state_steps(inside) == [4]
-        assert read_sealed(state_path(inside, 4))[0]["epoch"] == 0
+        assert checkpoint_steps(inside) == [4]
+        assert read_checked(checkpoint_path(inside, 4))[0]["epoch"] == 0
         train(trials, fast / "ended", every=0, at=watch.polls.index((5, "training")))
         ended = Store(fast / "ended").trial(trials[0].hash).folder
-        assert state_steps(ended) == [5, 4]
-        about, payload = read_sealed(state_path(ended, 4))
+        assert checkpoint_steps(ended) == [5, 4]
+        about, payload = read_checked(checkpoint_path(ended, 4))
         assert about["epoch"] == 1
-        write_sealed(state_path(inside, 4), about, payload)
+        write_checked(checkpoint_path(inside, 4), about, payload)
         (inside / "metrics.jsonl").write_bytes((ended / "metrics.jsonl").read_bytes())
         train(trials, fast / "inside")
         assert not unlike(digest(fast / "golden"), digest(fast / "inside"))
@@ -376,10 +379,10 @@ def test_other_packs_agree_in_double_precision(fast: Path, size: int):
 def test_begun_packs_stay_together(fast: Path):
     """An interrupted pack goes on as it began, whatever `forms` it now; a finished member keeps its place."""
     plan = interrupted(small(), fast, 5)
-    packs, fresh = resume.begun_packs(fast, plan.trials[1:])
+    packs, fresh = resume.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
     assert [[trial.hash for trial in pack] for pack in packs] == [[trial.hash for trial in plan.trials]]
     assert fresh == []
     lost = fast / "trials" / plan.trials[0].hash / "trial.json"
     lost.write_text(json.dumps({"content": {"seed": "x"}}))
-    packs, fresh = resume.begun_packs(fast, plan.trials[1:])
+    packs, fresh = resume.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
     assert (packs, fresh) == ([], list(plan.trials[1:]))

@@ -27,14 +27,14 @@ from fathomlab.data import augment
 from fathomlab.engine import loop
 from fathomlab.engine.training import Training
 from fathomlab.run import experiment, pack, settings
-from fathomlab.run.experiment import How, run_experiment
+from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.pack import Order, train_pack
 from fathomlab.run.settings import computing
 from fathomlab.run.signals import Stop
 from fathomlab.store import lock
+from fathomlab.store.checksums import read_checked, write_checked
+from fathomlab.store.directory import TrialFolder
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import read_sealed, write_sealed
-from fathomlab.store.writing import TrialFolder
 from tests.faults import states
 from tests.faults.chance import chance
 from tests.faults.draws import RATE, train_two
@@ -75,7 +75,7 @@ def attempt(plan: Any, root: Path, at: int | None) -> tuple[Watch, int, bool]:
         for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink")):
             stack.enter_context(mock.patch.object(owner, name, struck(getattr(owner, name))))
         try:
-            run_experiment(plan, root, How("cpu", 1), lambda event: None, stop)
+            run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, stop)
         except Killed:
             return watch, count[0], True
     return watch, count[0], False
@@ -239,7 +239,7 @@ def test_a_hundred_trials_of_one_instant_have_folders_of_their_own(fast: Path):
 
     def write(number: int) -> None:
         folder = TrialFolder(fast, trials[number].hash)
-        folder.begin(trials[number].content)
+        folder.create(trials[number].content)
         folder.append("metrics.jsonl", {"epoch": 1, "seed": trials[number].seed})
 
     with frozen():
@@ -260,7 +260,7 @@ def test_a_hundred_equal_trials_are_trained_once(fast: Path):
     events: list[str] = []
 
     def drive(_: int) -> int:
-        how = How("cpu", 1, wait=True)
+        how = RunOptions("cpu", 1, wait=True)
         return run_experiment(plan, fast, how, lambda event: events.append(event["event"]), Stop()).trained
 
     with frozen():
@@ -406,14 +406,14 @@ def must_be_golden(runs: Path) -> None:
 def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Change what a kept state says about itself, with a seal that is right."""
     (path,) = folder.glob("state-*.sealed")
-    about, payload = read_sealed(path)
-    write_sealed(path, change(about), payload)
+    about, payload = read_checked(path)
+    write_checked(path, change(about), payload)
 
 
 def test_kept_states_go_on(forks: Server, fast: Path):
     """C9: to the bits of the run that was never stopped; the provenance has the code that began it."""
     folders = states.brought(fast)
-    begun = [read_sealed(*folder.glob("state-*.sealed"))[0] for folder in folders]
+    begun = [read_checked(*folder.glob("state-*.sealed"))[0] for folder in folders]
     assert sum(path.stat().st_size for path in states.KEPT.rglob("*") if path.is_file()) < 200_000
     status, said = forks.run(golden_command(fast, "--allow-drift"), report=False)
     assert status == 0, said

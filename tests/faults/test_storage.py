@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fathomlab.store.lock import busy, locked, remote_kind
+from fathomlab.store.checkpoints import latest_checkpoint
+from fathomlab.store.lock import is_locked, network_fs_type, store_lock
 from fathomlab.store.reading import Store
-from fathomlab.store.states import newest_about
 from tests.faults.chance import chance
 from tests.faults.forks import ROOT, SURROUNDINGS, Server
 from tests.faults.injection import strace_works
@@ -50,7 +50,7 @@ def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(forks: Server, fa
     store = Store(runs)
     trials = store.trials()
     assert {store.trial(trial).status for trial in trials} <= {"interrupted", "finished"}
-    assert any(newest_about(runs / "trials" / trial) for trial in trials)
+    assert any(latest_checkpoint(runs / "trials" / trial) for trial in trials)
     filler.unlink()
     assert forks.run(command(fast, runs, *own), report=False)[0] == 0
     assert not unlike(digest(fast / "golden"), digest(runs))
@@ -99,15 +99,15 @@ def test_a_lock_is_free_as_soon_as_its_holder_is_dead(forks: Server, fast: Path)
     runs = fast / "runs"
     running = forks.start(command(fast, runs, LONG), report=False)
     assert begun(runs)
-    assert busy(runs)
+    assert is_locked(runs)
     running.signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL
-    with locked(runs, False, lambda text: None):
+    with store_lock(runs, False, lambda text: None):
         pass
     (runs / ".lock").write_text(f'{{"pid": {os.getpid()}, "host": "here", "since": "now"}}')
-    with locked(runs, False, lambda text: None) as descriptor:
+    with store_lock(runs, False, lambda text: None) as descriptor:
         assert descriptor is not None
-    assert not busy(runs)
+    assert not is_locked(runs)
 
 
 MOUNTS = """\
@@ -135,15 +135,15 @@ torn
 def test_network_file_systems_are_recognized(tmp_path: Path, place: str, kind: str):
     """B14: by the longest mount point above the store."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    assert remote_kind(Path(place), tmp_path / "mountinfo") == kind
-    assert remote_kind(Path(place), tmp_path / "none") == ""
+    assert network_fs_type(Path(place), tmp_path / "mountinfo") == kind
+    assert network_fs_type(Path(place), tmp_path / "none") == ""
 
 
 def test_a_network_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """B14: one line, and the run goes on."""
     said: list[str] = []
-    monkeypatch.setattr("fathomlab.store.lock.remote_kind", lambda root: "nfs4")
-    with locked(tmp_path, False, said.append):
+    monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda root: "nfs4")
+    with store_lock(tmp_path, False, said.append):
         pass
     (message,) = said
     assert str(tmp_path) in message

@@ -17,9 +17,9 @@ from typing import Any
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
-from fathomlab.store.sealed import Damaged, read_sealed, write_sealed
-from fathomlab.store.states import KEPT, retire, state_path, state_steps
-from fathomlab.store.writing import TrialFolder, put_aside, write_experiment
+from fathomlab.store.checkpoints import MAX_TO_KEEP, checkpoint_path, checkpoint_steps, delete_checkpoints
+from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
+from fathomlab.store.directory import TrialFolder, quarantine, write_experiment
 
 OLD, NEW = b"old" * 3000, b"new" * 4000
 CONTENT = {"seed": 3}
@@ -63,40 +63,40 @@ def trial(root: Path) -> None:
     folder = TrialFolder(root, TRIAL)
     (root / "trials").mkdir(exist_ok=True)
     first = 0
-    for step in state_steps(folder.path):
+    for step in checkpoint_steps(folder.path):
         try:
-            about, payload = read_sealed(state_path(folder.path, step))
-        except Damaged:
+            about, payload = read_checked(checkpoint_path(folder.path, step))
+        except CorruptFileError:
             continue
-        if payload == state_bytes(step) and folder.holds(about["logs"]):
-            folder.go_on(about["logs"])
+        if payload == state_bytes(step) and folder.has_lines(about["logs"]):
+            folder.resume(about["logs"])
             first = step
             break
     if not first:
-        folder.begin(CONTENT)
+        folder.create(CONTENT)
     for step in range(first + 1, STEPS + 1):
         folder.append("metrics.jsonl", line(step))
         if step % EPOCH:
             continue
         try:
-            folder.settle()
-            write_sealed(state_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
-        except (OSError, Damaged):
+            folder.flush()
+            write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
+        except (OSError, CorruptFileError):
             continue
         told(f"state {step}")
-        retire(folder.path, state_steps(folder.path)[:KEPT])
+        delete_checkpoints(folder.path, checkpoint_steps(folder.path)[:MAX_TO_KEEP])
     folder.write_bytes("checkpoint.safetensors", PAYLOAD)
     folder.write("provenance.json", {"threads": 1})
     folder.finish(
         "finished", None, {"test/loss": 0.5}, {"parameters": 1, "epochs": STEPS, "steps": STEPS, "seconds": 1}
     )
     told("finished")
-    retire(folder.path, [])
+    delete_checkpoints(folder.path, [])
 
 
 def aside(root: Path) -> None:
     """A damaged trial is set aside."""
-    told(f"aside {put_aside(root / 'trials' / TRIAL).name}")
+    told(f"aside {quarantine(root / 'trials' / TRIAL).name}")
 
 
 def experiment(root: Path) -> None:
@@ -110,13 +110,13 @@ def records(root: Path) -> None:
     count, seed = (int(os.environ[name]) for name in ("FATHOMLAB_RECORDS", "FATHOMLAB_WRITER"))
     content = {"seed": seed}
     folder, taken = TrialFolder(root, content_hash(content)), []
-    folder.begin(content)
+    folder.create(content)
     for number in range(1, count + 1):
         started = time.monotonic()
         if not folder.append("metrics.jsonl", {"epoch": number, "step": number, "writer": seed}):
             raise OSError("a record was refused")
         if number % 100 == 0:
-            folder.settle()
+            folder.flush()
         taken.append(time.monotonic() - started)
     folder.write("provenance.json", {})
     folder.finish("finished", None, {}, {"parameters": 1, "epochs": count, "steps": count, "seconds": 1})

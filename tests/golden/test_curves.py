@@ -9,8 +9,9 @@ import pytest
 
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam
-from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import CosineAnnealingLR, OneCycleLR
+from fathomlab.optim.sgd import SGD
 
 HERE = Path(__file__).parent
 REWRITE = "FATHOMLAB_REWRITE_GOLDEN"

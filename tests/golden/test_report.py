@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from fathomlab.report.page import evidence
+from fathomlab.analysis.as_json import audit_json, summary_json
+from fathomlab.analysis.audit import audit
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import judge
 from fathomlab.store.reading import Store
 
 PROSE = ("sentence", "finding", "details", "notes", "title")
@@ -38,6 +41,7 @@ def test_report_numbers_are_golden(store: Store, golden: Callable[[str, Any], An
     names = store.experiment_names()
     assert len(names) >= 4
     for name in names:
-        result = evidence(store, store.experiment(name))
-        value = rounded({"numbers": result.numbers, "audits": list(result.audits)})
+        experiment = study(store, store.experiment(name))
+        numbers = summary_json(experiment, judge(experiment))
+        value = rounded({"numbers": numbers, "audits": [audit_json(item) for item in audit(experiment)]})
         assert value == golden(f"reports/{name}.json", value), name

@@ -9,12 +9,14 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Union, get_args, get_origin
 
-from fathomlab.base.catalog import Bound, OneOf
-from fathomlab.config.schema import Claim, DataOptions, ExperimentFile, ModelChoice, TrainingOptions
+from annotated_types import Interval
+
+from fathomlab.config.claims import Claim
+from fathomlab.config.schema import DataOptions, ExperimentFile, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS
-from fathomlab.engine import optim, schedules
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
 
 WORDS = ("no", "010", "1_0", "12:30", "2024-01-01", ".nan", ".inf", "1e400", "1e-3", "0x1F", "~", "MLP", "SGD", "x")
 TEXTS = (
@@ -110,20 +112,18 @@ class Grammar:
     def bounded(self, base: Any, *rules: Any) -> Any:
         """A value inside its bounds, now and then just beside them."""
         for rule in rules:
-            if isinstance(rule, OneOf):
-                return self.chance.choice(rule.names)
-            if isinstance(rule, Bound):
+            if isinstance(rule, Interval):
                 return self.near(base, rule)
         return self.value(base)
 
-    def near(self, base: Any, rule: Bound) -> Any:
-        low = next((limit for limit in (rule.least, rule.above) if limit is not None), None)
-        high = next((limit for limit in (rule.most, rule.below) if limit is not None), None)
+    def near(self, base: Any, rule: Interval) -> Any:
+        low = next((limit for limit in (rule.ge, rule.gt) if limit is not None), None)
+        high = next((limit for limit in (rule.le, rule.lt) if limit is not None), None)
         step = 1 if base is int else 1e-3
-        start = (low or 0) + (step if rule.above is not None else 0)
+        start = (low or 0) + (step if rule.gt is not None else 0)
         inside = [start, start + step, start + 2 * step]
         if high is not None and high <= LARGEST_LIST:
-            inside.append(high - (step if rule.below is not None else 0))
+            inside.append(high - (step if rule.lt is not None else 0))
         beside = [limit + sign * step for limit, sign in ((low, -1), (high, 1)) if limit is not None]
         return self.chance.choice(beside if beside and self.chance.random() < self.wild else inside)
 
@@ -147,8 +147,8 @@ class Grammar:
             ModelChoice: (("type", "params", MODELS),),
             DataOptions: (("name", "params", DATASETS),),
             TrainingOptions: (
-                ("optimizer", "optimizer_params", optim.OPTIMIZERS),
-                ("scheduler", "scheduler_params", schedules.SCHEDULES),
+                ("optimizer", "optimizer_params", OPTIMIZERS),
+                ("scheduler", "scheduler_params", SCHEDULES),
             ),
         }
         if part is TrainingOptions and "criterion" in made:
@@ -195,8 +195,8 @@ def dotted_options(part: type = ExperimentFile, path: str = "") -> Iterator[tupl
     tables: dict[tuple[type, str], dict[str, Any]] = {
         (ModelChoice, "params"): MODELS,
         (DataOptions, "params"): DATASETS,
-        (TrainingOptions, "optimizer_params"): optim.OPTIMIZERS,
-        (TrainingOptions, "scheduler_params"): schedules.SCHEDULES,
+        (TrainingOptions, "optimizer_params"): OPTIMIZERS,
+        (TrainingOptions, "scheduler_params"): SCHEDULES,
     }
     hints = typing.get_type_hints(part, include_extras=True)
     for name in (field.name for field in dataclasses.fields(part)):

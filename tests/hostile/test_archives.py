@@ -13,11 +13,11 @@ import pytest
 
 from fathomlab.base.problems import UserError
 from fathomlab.data.archive import extract
-from fathomlab.data.table import Pin
+from fathomlab.data.table import PinnedFile
 
 CONTENT = b"pixels" * 100
-PIN = Pin("a.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-MEMBERS = (("set/a.bin", PIN),)
+PUBLISHED = PinnedFile("a.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+MEMBERS = (("set/a.bin", PUBLISHED),)
 
 
 def header(name: str, size: int, kind: bytes = b"0", link: str = "") -> bytes:
@@ -98,11 +98,11 @@ import resource, sys
 from pathlib import Path
 from fathomlab.base.problems import UserError
 from fathomlab.data.archive import extract
-from fathomlab.data.table import Pin
+from fathomlab.data.table import PinnedFile
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 200 * 2**20, size + 200 * 2**20))
 try:
-    extract(Path(sys.argv[1]), (("set/a.bin", Pin("a.bin", "0" * 64, 600)),), Path(sys.argv[1]).parent / "out")
+    extract(Path(sys.argv[1]), (("set/a.bin", PinnedFile("a.bin", "0" * 64, 600)),), Path(sys.argv[1]).parent / "out")
 except UserError as error:
     print(error.code, error)
 """

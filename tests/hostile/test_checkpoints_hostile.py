@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from fathomlab.base.problems import UserError
-from fathomlab.store import checkpoints
-from fathomlab.store.checkpoints import load_tensors, save_tensors
+from fathomlab.store.weights import load_checked, load_tensors, save_tensors
 
 
 class Calls:
@@ -242,4 +241,4 @@ def test_a_seal_that_fits_is_no_reason_to_trust(tmp_path: Path, name: str):
     path = tmp_path / "checkpoint.sealed"
     path.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
     with pytest.raises(UserError, match=path.name):
-        checkpoints.load_sealed(path)
+        load_checked(path)

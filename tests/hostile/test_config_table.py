@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import pytest
+from annotated_types import Interval
 
 import fathomlab
-from fathomlab.base.catalog import Bound
+from fathomlab.config.claims import Claim
 from fathomlab.config.schema import (
-    Claim,
     DataOptions,
     DistillationOptions,
     ExperimentFile,
@@ -27,8 +27,8 @@ from fathomlab.config.schema import (
     TrainingOptions,
 )
 from fathomlab.data import DATASETS
-from fathomlab.engine import optim, schedules
 from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
 
 SUPERVISED = {"model": "{type: MLP}", "training": "{epochs: 1}"}
 DISTILLING = {
@@ -84,7 +84,7 @@ def options() -> Iterator[Option]:
         yield from of(part, "model.params", start, {}, "    ")
     for name, part in DATASETS.items():
         yield from of(part, "data.params", f"{rest}data:\n  name: {name}\n  params:\n", {}, "    ")
-    for what, table in (("optimizer", optim.OPTIMIZERS), ("scheduler", schedules.SCHEDULES)):
+    for what, table in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULES)):
         for name, part in table.items():
             start = f"{model}training:\n  epochs: 1\n  {what}: {name}\n  {what}_params:\n"
             yield from of(part, f"training.{what}_params", start, {}, "    ")
@@ -123,13 +123,13 @@ def kinds(hint: Any) -> set[Any]:
     return {origin or hint}
 
 
-def bounds(hint: Any) -> list[tuple[Any, Bound]]:
+def bounds(hint: Any) -> list[tuple[Any, Interval]]:
     """The bounds of a number."""
     if get_origin(hint) in (Union, types.UnionType):
         return [pair for choice in get_args(hint) for pair in bounds(choice)]
     if get_origin(hint) is not typing.Annotated:
         return []
-    return [(get_args(hint)[0], rule) for rule in get_args(hint)[1:] if isinstance(rule, Bound)]
+    return [(get_args(hint)[0], rule) for rule in get_args(hint)[1:] if isinstance(rule, Interval)]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_bounds_are_named(told: Any, option: Option):
     takes = kinds(option.hint)
     for base, rule in bounds(option.hint):
         step = 1 if base is int else 1e-3
-        beside = [(rule.least, -step), (rule.most, step), (rule.above, 0), (rule.below, 0)]
+        beside = [(rule.ge, -step), (rule.le, step), (rule.gt, 0), (rule.lt, 0)]
         for limit, change in beside:
             if limit is not None and not (base is int and limit >= 2**53):
                 value = repr(float(limit + change)) if base is float else str(int(limit + change))

@@ -13,22 +13,20 @@ import numpy as np
 import pytest
 
 from fathomlab.base.problems import UserError
-from fathomlab.data import DATASETS, idx, mnist_sample
-from fathomlab.data import folder as folder_module
-from fathomlab.data import verify as verify_module
-from fathomlab.data.folder import Contents
-from fathomlab.data.rows import encode_rows
-from fathomlab.data.table import Facts, Layout, Pin, Remote
+from fathomlab.data import DATASETS, checksums, idx, mnist_sample
+from fathomlab.data.cache import VerifiedFiles, read_files
+from fathomlab.data.cifar_binary import encode_rows
+from fathomlab.data.table import DatasetInfo, FileLayout, PinnedFile, RemoteFile
 
-FACTS = Facts("toy", "Toy", 1, 2, 2, 2, ("a", "b"), 1, 1, (0.5,), (0.5,), "here", "none")
+INFO = DatasetInfo("toy", "Toy", 1, 2, 2, 2, ("a", "b"), 1, 1, (0.5,), (0.5,), "here", "none")
 DRAW = np.random.default_rng(0)
 IDX = idx.header((40, 28, 28)) + DRAW.integers(0, 256, (40, 28, 28), dtype=np.uint8).tobytes()
 ROWS = encode_rows([np.arange(10)], DRAW.integers(0, 256, (10, 3072), dtype=np.uint8))
 
 
-def pin_of(name: str, data: bytes) -> Pin:
-    """The pin of these bytes."""
-    return Pin(name, hashlib.sha256(data).hexdigest(), len(data))
+def pinned(name: str, data: bytes) -> PinnedFile:
+    """The published file with these bytes."""
+    return PinnedFile(name, hashlib.sha256(data).hexdigest(), len(data))
 
 
 def archive_of(name: str, data: bytes) -> bytes:
@@ -43,21 +41,21 @@ def archive_of(name: str, data: bytes) -> bytes:
 
 # Each kind: the file that is corrupted, its published bytes, and the layout that needs it.
 STORED = archive_of("toy/rows.bin", ROWS)
-KINDS: dict[str, tuple[str, bytes, Layout]] = {
-    "MNIST, compressed": ("toy/images.gz", gzip.compress(IDX, mtime=0), Layout(("toy",), (), ())),
-    "MNIST, extracted": ("toy/images", IDX, Layout(("toy",), (), ())),
-    "CIFAR, extracted": ("toy/rows.bin", ROWS, Layout(("toy",), (), ())),
+KINDS: dict[str, tuple[str, bytes, FileLayout]] = {
+    "MNIST, compressed": ("toy/images.gz", gzip.compress(IDX, mtime=0), FileLayout(("toy",), (), ())),
+    "MNIST, extracted": ("toy/images", IDX, FileLayout(("toy",), (), ())),
+    "CIFAR, extracted": ("toy/rows.bin", ROWS, FileLayout(("toy",), (), ())),
     "CIFAR, archive": (
         "rows.tar.gz",
         STORED,
-        Layout(
+        FileLayout(
             ("toy",),
-            ((pin_of("rows.bin", ROWS),),),
+            ((pinned("rows.bin", ROWS),),),
             (
-                Remote(
-                    pin_of("rows.tar.gz", STORED),
+                RemoteFile(
+                    pinned("rows.tar.gz", STORED),
                     ("https://localhost/x",),
-                    (("toy/rows.bin", pin_of("rows.bin", ROWS)),),
+                    (("toy/rows.bin", pinned("rows.bin", ROWS)),),
                 ),
             ),
         ),
@@ -66,20 +64,20 @@ KINDS: dict[str, tuple[str, bytes, Layout]] = {
 
 
 @pytest.fixture
-def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], Contents]:
+def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], VerifiedFiles]:
     """Reads a kind of dataset whose file has these bytes, from a new folder, without a network."""
     monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
-    monkeypatch.setattr(verify_module, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    monkeypatch.setattr(checksums, "user_cache_dir", lambda _: str(tmp_path / "cache"))
 
-    def reading(kind: str, data: bytes) -> Contents:
+    def reading(kind: str, data: bytes) -> VerifiedFiles:
         name, published, layout = KINDS[kind]
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
-        if not layout.pieces:
-            layout = Layout(layout.folders, ((pin_of(path.name, published),),), ())
-        return folder_module.read_files(FACTS, layout, tmp_path / "data")
+        if not layout.files:
+            layout = FileLayout(layout.folders, ((pinned(path.name, published),),), ())
+        return read_files(INFO, layout, tmp_path / "data")
 
     return reading
 
@@ -97,10 +95,10 @@ def corrupted(published: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def check_detection(read: Callable[[str, bytes], Contents], kind: str, times: int, chance: random.Random) -> None:
+def check_detection(read: Callable[[str, bytes], VerifiedFiles], kind: str, times: int, chance: random.Random) -> None:
     """Each error contains the file, both hashes, and the command."""
     name, published, _ = KINDS[kind]
-    assert read(kind, published).unofficial == ()
+    assert read(kind, published).modified == ()
     for _ in range(times):
         data = corrupted(published, chance)
         with pytest.raises(UserError) as caught:
@@ -112,14 +110,16 @@ def check_detection(read: Callable[[str, bytes], Contents], kind: str, times: in
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_corruption_is_detected(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+def test_corruption_is_detected(read: Callable[[str, bytes], VerifiedFiles], chance: random.Random, kind: str):
     """20 positions."""
     check_detection(read, kind, 20, chance)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_corruption_is_detected_at_length(read: Callable[[str, bytes], Contents], chance: random.Random, kind: str):
+def test_corruption_is_detected_at_length(
+    read: Callable[[str, bytes], VerifiedFiles], chance: random.Random, kind: str
+):
     """500 positions."""
     check_detection(read, kind, 500, chance)
 
@@ -137,7 +137,7 @@ def test_sample_corruption_is_detected(tmp_path: Path, monkeypatch: pytest.Monke
             assert part in str(caught.value)
 
 
-def test_unreadable_files_raise(read: Callable[[str, bytes], Contents], monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_files_raise(read: Callable[[str, bytes], VerifiedFiles], monkeypatch: pytest.MonkeyPatch):
     """A read error of the disk has the file and the reason."""
 
     def fails(*_: object) -> bytes:
@@ -151,9 +151,9 @@ def test_unreadable_files_raise(read: Callable[[str, bytes], Contents], monkeypa
 
 def test_large_files_are_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error contains the hash nevertheless."""
-    monkeypatch.setattr(verify_module, "LARGEST", 1000)
+    monkeypatch.setattr(checksums, "MAX_BYTES", 1000)
     path = tmp_path / "rows.bin"
     path.write_bytes(ROWS)
     monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read into memory"))
     with pytest.raises(UserError, match=hashlib.sha256(ROWS).hexdigest()):
-        verify_module.read_verified(path, pin_of("rows.bin", b"small"), tmp_path, "toy")
+        checksums.read_verified(path, pinned("rows.bin", b"small"), tmp_path, "toy")

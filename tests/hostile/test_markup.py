@@ -48,6 +48,12 @@ PAYLOADS = (
 assert len(PAYLOADS) == 30
 # Keywords of the format: changing them changes the page, so they are not free text.
 WORDS = ("trial", "status", "role", "verdict", "headline", "outcome", "kind", "expect", "started", "created", "seal")
+CLAIM = {
+    "name": "n",
+    "factor": "model.params.residual",
+    "levels": [True, False],
+    "expect": "greater",
+}  # full key: spoiled alike
 LOADING = (
     "href",
     "src",
@@ -112,19 +118,23 @@ def spoiled(value: Any, added: Callable[[str], str], key: str = "") -> Any:
 
     Equal texts are spoiled equally: the layers of two snapshots are still the same layers.
     """
+    if key in ("claims", "factors"):  # a claim with a lone surrogate cannot be evaluated
+        return _spoiled(value, lambda text: added(text).encode(errors="replace").decode(), key)
+    return _spoiled(value, added, key)
+
+
+def _spoiled(value: Any, added: Callable[[str], str], key: str) -> Any:
     if isinstance(value, dict):
         free = key in ("resolved", "files", "versions", "hardware", "factors", "at", "logging")
         return {f"{name}{added(name)}" if free else name: spoiled(item, added, name) for name, item in value.items()}
     if isinstance(value, list):
-        return [spoiled(item, added, key) for item in value]
+        return [_spoiled(item, added, key) for item in value]
     return f"{value}{added(value)}" if isinstance(value, str) and key not in WORDS else value
 
 
 def pages(root: Path, added: Callable[[str], str]) -> tuple[Skeleton, Skeleton]:
     """Report and index of a store that is spoiled so."""
-    verdict = {"name": "n", "sentence": "s", "verdict": "supported", "effect": 1.0, "low": 0.5, "high": 1.5, "n": 5}
-    verdict |= {"kind": "difference", "metric": "test/accuracy", "expect": "greater", "notes": ["note"], "values": []}
-    stores.write_depths(root, depths=(20,), epochs=2, cause="cause", verdicts=[verdict], question="question")
+    stores.write_depths(root, depths=(20,), epochs=2, cause="cause", claims=[CLAIM], question="question")
     for path in sorted(root.rglob("*.json")):
         about = json.loads(path.read_text())
         path.write_text(json.dumps(spoiled(about, added)))
@@ -159,7 +169,7 @@ def compared(made: tuple[Skeleton, Skeleton], harmless: tuple[Skeleton, Skeleton
 @pytest.mark.parametrize("start", range(0, 30, 10))
 def test_hostile_texts_add_nothing_to_a_page(tmp_path: Path, harmless: tuple[Skeleton, Skeleton], start: int):
     """Three pages; each text has a different payload on each page."""
-    assert "answer" in harmless[0].sections
+    assert {"answer", "claims"} <= set(harmless[0].sections)
     compared(pages(tmp_path, rotating(start)), harmless)
 
 

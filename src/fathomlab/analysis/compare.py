@@ -1,129 +1,160 @@
-"""An experiment's numbers as plain data, which a report embeds, and the difference of two experiments."""
+"""The numbers of an experiment, which a report embeds, and the difference of two experiments."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
-from fathomlab.analysis.statistics import mean_interval
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.analysis.verdicts import Verdict
 from fathomlab.analysis.wording import MINUS
-from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord
+from fathomlab.base.labels import Levels
 
-FORMAT = 1
-FATES = ("finished", "diverged", "failed")
-DIGITS = 1e-12  # relative tolerance of equality
+OUTCOMES = ("finished", "diverged", "failed")
+REL_TOL = 1e-12  # of equal numbers
+Value = float | int | str | None
+State = Literal["equal", "changed", "only first", "only second"]
+T = TypeVar("T")
 
 
-def summary(store: Store, experiment: ExperimentRecord) -> dict[str, Any]:
-    """The numbers of an experiment.
+@dataclass(frozen=True)
+class ConditionSummary:
+    """A condition in numbers.
 
-    Returns:
-        `format`, `name`, `title`, `headline`, `seeds`, `claims_hash`, `verdicts`, and `conditions`: each with label, role,
-        factors, seeds, trials by status, and `metrics`: name -> `{mean, low, high, n}` over finished trials. The ends of the
-        95% t interval are None for one trial. Diverged trials have no metrics; `trials` counts them.
+    Attributes:
+        trials: Number of trials by status.
+        metrics: Mean of each metric over finished trials with its 95% t interval, whose ends are None for one trial.
     """
-    return {
-        "format": FORMAT,
-        "name": experiment.name,
-        "title": experiment.title,
-        "headline": experiment.headline,
-        "seeds": list(experiment.seeds),
-        "claims_hash": experiment.claims_hash,
-        "conditions": [_condition(store, condition) for condition in experiment.conditions],
-        "verdicts": verdicts(store, experiment),
-    }
+
+    label: str
+    role: str = "supervised"
+    factors: Levels = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    trials: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Interval] = field(default_factory=dict)
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows in which two summaries can be compared.
+@dataclass(frozen=True)
+class ClaimSummary:
+    """The verdict on a claim and its mean effect (fraction or nats)."""
 
-    Returns:
-        `{"what", "metric", "first", "second", "change", "state"}` for each metric of each condition, the numbers of trials,
-        and each verdict. `state` is `only first`, `only second`, `changed`, or `equal`; `change` is second minus first (None
-        if one is missing or not a number).
+    name: str
+    verdict: str
+    effect: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An experiment in numbers, as a report embeds it."""
+
+    conditions: tuple[ConditionSummary, ...]
+    verdicts: tuple[ClaimSummary, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One number, count, or verdict of two experiments.
+
+    Attributes:
+        what: Label of the condition, or the claim.
+        metric: Name of the metric, count, or part of a verdict; `""` for the condition as a whole.
+        first: None if only the second experiment has it.
+        second: None if only the first experiment has it.
+        change: Second minus first; None if one is missing or not a number.
     """
+
+    what: str
+    metric: str
+    first: Value
+    second: Value
+    change: float | int | None
+    state: State
+
+
+def summarize_study(study: Study, verdicts: Sequence[Verdict]) -> Summary:
+    """The numbers of an experiment and of the verdicts on its claims. Diverged trials have no metrics; they are counted."""
+    claims = [
+        ClaimSummary(verdict.claim.name, verdict.decision, verdict.effect.mean if verdict.effect else None)
+        for verdict in verdicts
+    ]
+    return Summary(tuple(_condition(condition) for condition in study.conditions), tuple(claims))
+
+
+def diff_summaries(first: Summary, second: Summary) -> list[Difference]:
+    """Every metric of each condition, every number of trials, and every verdict of two experiments."""
     rows = []
-    for what, one, other in _joined(_by_condition(first), _by_condition(second)):
-        if one is None or other is None:
-            rows.append(_row(what, "", None if one is None else "", None if other is None else ""))
+    for label, a, b in _joined(_by_label(first), _by_label(second)):
+        if a is None or b is None:
+            rows.append(_difference(label, "", None if a is None else "", None if b is None else ""))
             continue
-        for fate in FATES:
-            counts = one.get("trials", {}).get(fate, 0), other.get("trials", {}).get(fate, 0)
-            rows.append(_row(what, f"trials {fate}", *counts))
-        for metric, here, there in _joined(one.get("metrics", {}), other.get("metrics", {})):
-            rows.append(_row(what, metric, here and here["mean"], there and there["mean"]))
-    for name, one, other in _joined(_by_claim(first), _by_claim(second)):
-        for key in ("verdict", "effect"):
-            rows.append(_row(f"claim: {name}", key, one and one.get(key), other and other.get(key)))
+        for outcome in OUTCOMES:
+            counts = a.trials.get(outcome, 0), b.trials.get(outcome, 0)
+            rows.append(_difference(label, f"trials {outcome}", *counts))
+        for metric, left, right in _joined(a.metrics, b.metrics):
+            rows.append(_difference(label, metric, left and left.mean, right and right.mean))
+    for name, a, b in _joined(_by_claim(first), _by_claim(second)):
+        rows.append(_difference(f"claim: {name}", "verdict", a and a.verdict, b and b.verdict))
+        rows.append(_difference(f"claim: {name}", "effect", a and a.effect, b and b.effect))
     return rows
 
 
-def lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def format_diff(rows: Sequence[Difference]) -> list[str]:
     """One line per row that is not equal, and the number of equal rows."""
-    equal = sum(row["state"] == "equal" for row in rows)
-    changed = [_line(row) for row in rows if row["state"] != "equal"]
-    return [*changed, f"{equal} of {len(rows)} numbers are equal."]
+    changed = [_line(row) for row in rows if row.state != "equal"]
+    return [*changed, f"{len(rows) - len(changed)} of {len(rows)} numbers are equal."]
 
 
-def _condition(store: Store, condition: ConditionRecord) -> dict[str, Any]:
-    trials = [store.trial(trial) for _, trial in condition.trials]
+def _condition(condition: Condition) -> ConditionSummary:
     values: dict[str, list[float]] = {}
-    for trial in trials:
+    for _, trial in condition.trials:
         for name, value in trial.metrics.items() if trial.status == "finished" else ():
             if value is not None:
                 values.setdefault(name, []).append(value)
-    means = {name: mean_interval(found) for name, found in sorted(values.items())}
-    return {
-        "label": condition.label,
-        "role": condition.role,
-        "factors": dict(condition.factors),
-        "seeds": [seed for seed, _ in condition.trials],
-        "trials": {fate: sum(trial.status == fate for trial in trials) for fate in FATES},
-        "metrics": {
-            name: {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
-            for name, found in means.items()
-        },
-    }
+    return ConditionSummary(
+        label=condition.record.label,
+        role=condition.record.role,
+        factors=condition.record.factors,
+        seeds=tuple(seed for seed, _ in condition.trials),
+        trials={outcome: condition.count(outcome) for outcome in OUTCOMES},
+        metrics={name: mean_interval(group) for name, group in sorted(values.items())},
+    )
 
 
-def _by_condition(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(condition["label"]): condition for condition in about.get("conditions", [])}
+def _by_label(summary: Summary) -> dict[str, ConditionSummary]:
+    return {condition.label: condition for condition in summary.conditions}
 
 
-def _by_claim(about: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(verdict["name"]): verdict for verdict in about.get("verdicts", [])}
+def _by_claim(summary: Summary) -> dict[str, ClaimSummary]:
+    return {verdict.name: verdict for verdict in summary.verdicts}
 
 
-def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _joined(first: Mapping[str, T], second: Mapping[str, T]) -> list[tuple[str, T | None, T | None]]:
     """Every key of either mapping with both values, None if missing."""
     return [(key, first.get(key), second.get(key)) for key in dict.fromkeys((*first, *second))]
 
 
-def _row(what: str, metric: str, first: Any, second: Any) -> dict[str, Any]:
-    numbers = all(isinstance(value, int | float) for value in (first, second))
-    change = cast(float, second) - cast(float, first) if numbers else None
+def _difference(what: str, metric: str, first: Value, second: Value) -> Difference:
     if first is None and second is None:
-        state = "equal"
-    elif first is None or second is None:
-        state = "only second" if first is None else "only first"
-    elif change is not None:
-        state = "equal" if abs(change) <= DIGITS * max(abs(first), abs(second)) else "changed"
-    else:
-        state = "equal" if first == second else "changed"
-    return {"what": what, "metric": metric, "first": first, "second": second, "change": change, "state": state}
+        return Difference(what, metric, None, None, None, "equal")
+    if first is None or second is None:
+        return Difference(what, metric, first, second, None, "only second" if first is None else "only first")
+    if isinstance(first, str) or isinstance(second, str):
+        return Difference(what, metric, first, second, None, "equal" if first == second else "changed")
+    change = second - first
+    equal = abs(change) <= REL_TOL * max(abs(first), abs(second))
+    return Difference(what, metric, first, second, change, "equal" if equal else "changed")
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    about = ", ".join(text for text in (row["what"], row["metric"]) if text)
-    if row["state"] != "changed":
-        value = _text(row["metric"], row["first"] if row["state"] == "only first" else row["second"])
-        return f"{about}{f': {value},' if value else ':'} {row['state'].replace('only', 'only in the')}"
-    here, there = (_text(row["metric"], row[key]) for key in ("first", "second"))
-    change = "" if row["change"] is None else f" ({_change(row['metric'], row['change'])})"
-    return f"{about}: {here} -> {there}{change}"
+def _line(row: Difference) -> str:
+    name = ", ".join(filter(None, (row.what, row.metric)))
+    if row.state != "changed":
+        value = _text(row.metric, row.first if row.state == "only first" else row.second)
+        return f"{name}{f': {value},' if value else ':'} {row.state.replace('only', 'only in the')}"
+    change = "" if row.change is None else f" ({_change(row.metric, row.change)})"
+    return f"{name}: {_text(row.metric, row.first)} -> {_text(row.metric, row.second)}{change}"
 
 
-def _text(metric: str, value: Any) -> str:
+def _text(metric: str, value: Value) -> str:
     if isinstance(value, float):
         text = f"{100 * value:.2f}%" if metric.endswith("accuracy") else f"{value:.6g}"
         return text.replace("-", MINUS)

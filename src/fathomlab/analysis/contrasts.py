@@ -5,21 +5,21 @@ as chance accuracy in differences of accuracies. Losses and slopes have no such 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from fathomlab.analysis.significance import clustered_discordant, discordant
-from fathomlab.base.catalog import plain
-from fathomlab.base.labels import describe_level, level_text
-from fathomlab.config.schema import Claim
+from fathomlab.analysis.significance import mcnemar_clustered, mcnemar_exact
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.base.labels import describe_level, last_part, level_text
+from fathomlab.base.options import to_dict
+from fathomlab.config.claims import Claim
 from fathomlab.data import DATASETS
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+from fathomlab.store.records import TrialRecord
 
-Read = Callable[[str], TrialRecord]
 MISSING = {"failed": "failed", "damaged": "cannot be read"}
 
 
@@ -39,12 +39,12 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Side:
+class Arm:
     """One level of a claim.
 
     Attributes:
         level: Factor and level as in the file, such as `lr=0.1`.
-        phrase: The same as readers say it, such as "residual networks".
+        phrase: The same for readers, such as "residual networks".
         conditions: Those that the claim averages at this level.
         values: Seed to the metric, averaged over the conditions; -inf if a trial of a success claim diverged.
         seeds: All seeds of its conditions.
@@ -54,7 +54,7 @@ class Side:
 
     level: str
     phrase: str
-    conditions: tuple[ConditionRecord, ...]
+    conditions: tuple[Condition, ...]
     values: Mapping[int, float]
     seeds: tuple[int, ...]
     diverged: tuple[int, ...]
@@ -66,187 +66,197 @@ class Contrast:
     """What a claim compares, seed by seed.
 
     Attributes:
-        absent: Names a level that no condition has; `""` if all levels exist.
+        arms: One for each level of the claim.
+        pairs: One for each seed that has all levels.
+        missing_level: Names a level that no condition has; `""` if all levels exist.
         chance: Accuracy of a constant answer, 1/classes; what a diverged trial counts as. None if the classes are unknown.
     """
 
     claim: Claim
-    sides: tuple[Side, ...]
+    arms: tuple[Arm, ...]
     pairs: tuple[Pair, ...]
-    absent: str
+    missing_level: str
     chance: float | None = None
 
     @property
     def diverged(self) -> bool:
         """Whether a seed diverged at any level."""
-        return any(side.diverged for side in self.sides)
+        return any(arm.diverged for arm in self.arms)
 
     @property
     def differences(self) -> list[float]:
         """One for each seed that has all levels."""
         return [pair.difference for pair in self.pairs]
 
-    def successes(self, place: int) -> tuple[int, int]:
+    def successes(self, arm: Arm) -> tuple[int, int]:
         """Number of seeds of a level above the threshold, and number of seeds with an outcome."""
-        values = self.sides[place].values.values()
-        return sum(value > self.threshold for value in values), len(values)
-
-    @property
-    def threshold(self) -> float:
-        """What the metric of a success is above."""
-        return math.inf if self.claim.threshold is None else self.claim.threshold
+        threshold = math.inf if self.claim.threshold is None else self.claim.threshold
+        return sum(value > threshold for value in arm.values.values()), len(arm.values)
 
 
-def contrast(read: Read, experiment: ExperimentRecord, claim: Claim) -> Contrast:
-    """The contrast that a claim is about."""
-    conditions = [_selected(experiment, claim, level) for level in claim.levels]
-    chance = next((found for group in conditions if (found := _chance(read, group)) is not None), None)
-    sides = tuple(
-        _side(read, group, claim, level, chance) for group, level in zip(conditions, claim.levels, strict=True)
-    )
-    absent = next((_absent(claim, side) for side in sides if not side.conditions), "")
-    if claim.kind == "trend" and not absent and len(set(_places(claim, sides))) < len(sides):
-        absent = "two levels have the same depth, or none"
-    pairs = () if absent else tuple(_pairs(claim, sides))
-    return Contrast(claim, sides, pairs, absent, chance)
+@dataclass(frozen=True)
+class ImageCounts:
+    """McNemar's test of one seed.
 
-
-def on_images(read: Read, found: Contrast) -> dict[str, Any] | None:
-    """McNemar's test on which test images the last-epoch weights classify correctly; None if that is not stored.
-
-    A diverged trial has no last-epoch predictions, so its pair is excluded.
-
-    Returns:
-        `b` and `c`: images that only the first, and only the second level got right, summed over seeds; the exact two-sided
-        `p` over all seeds, `seeds`, `excluded` (the seeds left out), and `each`: the same per seed.
+    Attributes:
+        b: Number of test images that only the first level classifies correctly.
+        c: Number of test images that only the second level classifies correctly.
+        p: Exact, two-sided.
     """
-    claim = found.claim
-    single = len(found.sides) == 2 and all(len(side.conditions) == 1 for side in found.sides)
-    if claim.kind != "difference" or claim.metric != "test/accuracy" or not single or found.absent:
+
+    seed: int
+    b: int
+    c: int
+    p: float
+
+
+@dataclass(frozen=True)
+class ImageTest:
+    """McNemar's test over seeds on which test images the last-epoch weights classify correctly.
+
+    Attributes:
+        b: Images that only the first level classifies correctly, summed over seeds.
+        c: Images that only the second level classifies correctly, summed over seeds.
+        p: Exact and two-sided over all seeds.
+        seeds: Number of seeds.
+        excluded: Seeds without stored predictions, such as diverged ones.
+        each: The same per seed.
+    """
+
+    b: int
+    c: int
+    p: float
+    seeds: int
+    excluded: tuple[int, ...]
+    each: tuple[ImageCounts, ...]
+
+
+def contrast(study: Study, claim: Claim) -> Contrast:
+    """The contrast that a claim declares."""
+    groups = [study.selected(claim, level) for level in claim.levels]
+    chance = next((value for group in groups if (value := _chance(group)) is not None), None)
+    arms = tuple(_arm(group, claim, level, chance) for group, level in zip(groups, claim.levels, strict=True))
+    missing_level = next((_missing_level(claim, arm) for arm in arms if not arm.conditions), "")
+    if claim.kind == "trend" and not missing_level and len(set(_trend_positions(claim, arms))) < len(arms):
+        missing_level = "two levels have the same depth, or none"
+    return Contrast(claim, arms, () if missing_level else tuple(_pairs(claim, arms)), missing_level, chance)
+
+
+def per_image_test(contrast: Contrast) -> ImageTest | None:
+    """McNemar's test of a difference in test accuracy; None for other claims or if predictions are not stored."""
+    claim, arms = contrast.claim, contrast.arms
+    single = len(arms) == 2 and all(len(arm.conditions) == 1 for arm in arms)
+    if claim.kind != "difference" or claim.metric != "test/accuracy" or not single or contrast.missing_level:
         return None
-    trials = [dict(side.conditions[0].trials) for side in found.sides]
-    each, excluded, balance = [], list[int](), np.zeros(0, dtype=np.int64)
-    for pair in found.pairs:
-        first, second = (read(side[pair.seed]).correct() for side in trials)
+    trials = [dict(arm.conditions[0].trials) for arm in arms]
+    each, excluded, balance = list[ImageCounts](), list[int](), np.zeros(0, dtype=np.int64)
+    for pair in contrast.pairs:
+        first, second = (records[pair.seed].correct() for records in trials)
         if first is None or second is None or len(first) != len(second):
             excluded.append(pair.seed)
             continue
-        gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
-        each.append({"seed": pair.seed, "b": gained, "c": lost, "p": discordant(gained, lost)})
+        b, c = int((first & ~second).sum()), int((second & ~first).sum())
+        each.append(ImageCounts(pair.seed, b, c, mcnemar_exact(b, c)))
         change = first.astype(np.int64) - second.astype(np.int64)
         if len(balance) not in (0, len(change)):
             return None
         balance = change if len(balance) == 0 else balance + change
     if not each:
         return None
-    sums = {key: sum(seed[key] for seed in each) for key in ("b", "c")}
-    counts = {"seeds": len(each), "excluded": excluded}
-    return {**sums, "p": clustered_discordant(balance), **counts, "each": each}
+    b, c = sum(seed.b for seed in each), sum(seed.c for seed in each)
+    return ImageTest(b, c, mcnemar_clustered(balance), len(each), tuple(excluded), tuple(each))
 
 
-def _selected(experiment: ExperimentRecord, claim: Claim, level: Any) -> tuple[ConditionRecord, ...]:
-    return tuple(
-        condition
-        for condition in experiment.conditions
-        if claim.selects({"role": condition.role, **condition.factors}, level, experiment.fixed)
-    )
-
-
-def _chance(read: Read, conditions: Sequence[ConditionRecord]) -> float | None:
-    """Accuracy of a constant answer on a dataset with equally frequent classes."""
-    for condition in conditions:
-        for _, trial in condition.trials:
-            data = read(trial).content.get("data")
-            name = data.get("name") if isinstance(data, Mapping) else None
-            if isinstance(name, str) and name in DATASETS:
-                return 1 / DATASETS[name].facts.classes
-    return None
-
-
-def _side(read: Read, conditions: tuple[ConditionRecord, ...], claim: Claim, level: Any, chance: float | None) -> Side:
-    outcomes: dict[int, list[float]] = {}
-    diverged: set[int] = set()
-    missing: dict[str, list[int]] = {}
-    for condition in conditions:
-        for seed, trial in condition.trials:
-            value, reason = _value(read(trial), claim, chance)
-            outcomes.setdefault(seed, []).append(value)
-            if reason == "diverged":
-                diverged.add(seed)
-            elif reason:
-                missing.setdefault(reason, []).append(seed)
-    means = {seed: fmean(values) for seed, values in sorted(outcomes.items())}
-    values = {seed: value for seed, value in means.items() if not math.isnan(value) and value < math.inf}
-    return Side(
-        level=f"{_tail(claim.factor)}={level_text(plain(level))}",
-        phrase=describe_level(claim.factor, level),
-        conditions=conditions,
-        values=values,
-        seeds=tuple(means),
-        diverged=tuple(sorted(diverged)),
-        missing={reason: tuple(sorted(seeds)) for reason, seeds in missing.items()},
-    )
-
-
-def _value(record: TrialRecord, claim: Claim, chance: float | None) -> tuple[float, str]:
-    """A trial's number (NaN if it has none), and `diverged` or the reason why it is missing."""
-    loss = claim.metric.endswith("loss")
-    if record.status == "diverged":
-        if claim.kind == "success":
-            return -math.inf, "diverged"
-        return (math.nan if loss or claim.kind == "trend" or chance is None else chance), "diverged"
-    if record.status != "finished":
-        return math.nan, record.status if record.status in MISSING else "pending"
-    value = record.metrics.get(claim.metric)
-    if value is not None and math.isfinite(value):
-        return value, ""
-    if loss and claim.metric in record.metrics:  # stored as null: the loss was infinite or NaN
-        return math.nan, "diverged"
-    return math.nan, f"has no {claim.metric}"
-
-
-def _pairs(claim: Claim, sides: Sequence[Side]) -> list[Pair]:
-    shared = sorted(set.intersection(*(set(side.values) for side in sides)))
-    diverged = {seed for side in sides for seed in side.diverged}
-    if claim.kind == "trend":
-        places = _places(claim, sides)
-        slopes = {seed: slope(places, [side.values[seed] for side in sides]) for seed in shared}
-        return [Pair(seed, value, None, value) for seed, value in slopes.items()]
-    made = []
-    for seed in shared:
-        values = [side.values[seed] for side in sides]
-        scores = [float(value > (claim.threshold or 0.0)) for value in values] if claim.kind == "success" else values
-        other = scores[1] if len(scores) > 1 else claim.reference or 0.0
-        shown = [value if math.isfinite(value) else None for value in values]
-        second = shown[1] if len(shown) > 1 else None
-        made.append(Pair(seed, shown[0], second, scores[0] - other, seed in diverged))
-    return made
-
-
-def slope(places: Sequence[float], values: Sequence[float]) -> float:
+def slope(positions: Sequence[float], values: Sequence[float]) -> float:
     """Least-squares slope of the values over log2 of the positions: the change per doubling.
 
     Example:
         >>> slope([5, 10, 20], [1.0, 3.0, 5.0])
         2.0
     """
-    across = [math.log2(place) for place in places]
-    center = fmean(across)
-    return sum((x - center) * y for x, y in zip(across, values, strict=True)) / sum((x - center) ** 2 for x in across)
+    logs = [math.log2(position) for position in positions]
+    center = fmean(logs)
+    return sum((x - center) * y for x, y in zip(logs, values, strict=True)) / sum((x - center) ** 2 for x in logs)
 
 
-def _places(claim: Claim, sides: Sequence[Side]) -> list[float]:
-    """Where levels stand on the axis of a trend: their numbers, or the depth of their condition where they are lists."""
+def _chance(conditions: Sequence[Condition]) -> float | None:
+    """Accuracy of a constant answer on a dataset with equally frequent classes."""
+    for condition in conditions:
+        for _, trial in condition.trials:
+            data = trial.content.get("data")
+            name = data.get("name") if isinstance(data, Mapping) else None
+            if isinstance(name, str) and name in DATASETS:
+                return 1 / DATASETS[name].info.classes
+    return None
+
+
+def _arm(conditions: tuple[Condition, ...], claim: Claim, level: Any, chance: float | None) -> Arm:
+    outcomes: dict[int, list[float]] = {}
+    diverged: set[int] = set()
+    missing: dict[str, list[int]] = {}
+    for condition in conditions:
+        for seed, trial in condition.trials:
+            value, reason = _value(trial, claim, chance)
+            outcomes.setdefault(seed, []).append(value)
+            if reason == "diverged":
+                diverged.add(seed)
+            elif reason:
+                missing.setdefault(reason, []).append(seed)
+    means = {seed: fmean(values) for seed, values in sorted(outcomes.items())}
+    return Arm(
+        level=f"{last_part(claim.factor)}={level_text(to_dict(level))}",
+        phrase=describe_level(claim.factor, level),
+        conditions=conditions,
+        values={seed: value for seed, value in means.items() if not math.isnan(value) and value < math.inf},
+        seeds=tuple(means),
+        diverged=tuple(sorted(diverged)),
+        missing={reason: tuple(sorted(seeds)) for reason, seeds in missing.items()},
+    )
+
+
+def _value(trial: TrialRecord, claim: Claim, chance: float | None) -> tuple[float, str]:
+    """A trial's number (NaN if it has none), and `diverged` or the reason why it is missing."""
+    loss = claim.metric.endswith("loss")
+    if trial.status == "diverged":
+        if claim.kind == "success":
+            return -math.inf, "diverged"
+        return (math.nan if loss or claim.kind == "trend" or chance is None else chance), "diverged"
+    if trial.status != "finished":
+        return math.nan, trial.status if trial.status in MISSING else "pending"
+    value = trial.metrics.get(claim.metric)
+    if value is not None and math.isfinite(value):
+        return value, ""
+    if loss and claim.metric in trial.metrics:  # stored as null: the loss was infinite or NaN
+        return math.nan, "diverged"
+    return math.nan, f"has no {claim.metric}"
+
+
+def _pairs(claim: Claim, arms: Sequence[Arm]) -> list[Pair]:
+    shared = sorted(set.intersection(*(set(arm.values) for arm in arms)))
+    diverged = {seed for arm in arms for seed in arm.diverged}
+    if claim.kind == "trend":
+        positions = _trend_positions(claim, arms)
+        slopes = {seed: slope(positions, [arm.values[seed] for arm in arms]) for seed in shared}
+        return [Pair(seed, value, None, value) for seed, value in slopes.items()]
+    pairs = []
+    for seed in shared:
+        values = [arm.values[seed] for arm in arms]
+        scores = [float(value > (claim.threshold or 0.0)) for value in values] if claim.kind == "success" else values
+        other = scores[1] if len(scores) > 1 else claim.reference or 0.0
+        finite = [value if math.isfinite(value) else None for value in values]
+        second = finite[1] if len(finite) > 1 else None
+        pairs.append(Pair(seed, finite[0], second, scores[0] - other, seed in diverged))
+    return pairs
+
+
+def _trend_positions(claim: Claim, arms: Sequence[Arm]) -> list[float]:
+    """The levels on the axis of a trend: their numbers, or the depth of their condition if they are lists."""
     return [
-        float(side.conditions[0].depth or 1) if isinstance(level, list | tuple) else float(level)
-        for side, level in zip(sides, claim.levels, strict=True)
+        float(arm.conditions[0].depth or 1) if isinstance(level, list | tuple) else float(level)
+        for arm, level in zip(arms, claim.levels, strict=True)
     ]
 
 
-def _absent(claim: Claim, side: Side) -> str:
-    where = "".join(f" {key}={level_text(plain(value))}" for key, value in claim.at.items())
-    return f"no condition has {side.level}{where}"
-
-
-def _tail(key: str) -> str:
-    return key.rsplit(".", 1)[-1]
+def _missing_level(claim: Claim, arm: Arm) -> str:
+    others = "".join(f" {key}={level_text(to_dict(value))}" for key, value in claim.at.items())
+    return f"no condition has {arm.level}{others}"

@@ -5,41 +5,57 @@ was written for it. A decision made after such a look must share the error level
 `--max-seeds`, which plans its looks, or by running the file again with more seeds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from fathomlab.analysis.sequential import Look
+from fathomlab.base.codec import JsonObject, from_plain
 from fathomlab.base.identity import canonical_json
-from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
 
 
 @dataclass(frozen=True)
-class Looks:
+class LookHistory:
     """The looks at one question.
 
     Attributes:
         n: Number of different seeds analyzed up to this experiment.
-        made: Looks so far and later ones, each as {"n", "of"}, with growing n; empty if this is the only look.
+        looks: Looks so far and later ones, with growing n; empty if this is the only look.
         earlier: Numbers of seeds of the earlier experiments.
         changed: Whether the seeds of this experiment were chosen after results of the same question existed.
     """
 
-    n: int
-    made: tuple[Mapping[str, Any], ...]
-    earlier: tuple[int, ...]
-    changed: bool
+    n: int = 0
+    looks: tuple[Look, ...] = ()
+    earlier: tuple[int, ...] = ()
+    changed: bool = False
 
     @property
-    def before(self) -> int:
+    def number(self) -> int:
         """Number of this look, counted from 1; 0 if there is only one look."""
-        return sum(look["n"] <= self.n for look in self.made)
+        return sum(look.n <= self.n for look in self.looks)
 
 
-def looks_at(store: Store, experiment: ExperimentRecord) -> Looks:
-    """The looks at the question of an experiment, from the records in its store."""
-    seeds = {seed for condition in experiment.conditions for seed, _ in condition.trials}
-    history = [record for record in store.experiments() if _same_question(record, experiment)]
+def planned_looks(looks: Sequence[JsonObject]) -> tuple[Look, ...]:
+    """The looks that an experiment's record contains.
+
+    Raises:
+        ValueError: If they are not looks.
+    """
+    return from_plain(tuple[Look, ...], list(looks)) if looks else ()
+
+
+def look_history(
+    experiment: ExperimentRecord, experiments: Sequence[ExperimentRecord], planned: tuple[Look, ...]
+) -> LookHistory:
+    """The looks at the question of an experiment.
+
+    Args:
+        experiment: The experiment in question.
+        experiments: All experiments in its store.
+        planned: The looks that its record contains.
+    """
+    history = [record for record in experiments if _same_question(record, experiment)]
     history.sort(key=lambda record: (record.created, len(record.seeds)))
     before = [record for record in history if _came_before(record, experiment)]
     after = [record for record in history if record not in before]
@@ -48,20 +64,23 @@ def looks_at(store: Store, experiment: ExperimentRecord) -> Looks:
     for record in before:
         seen |= _seeds(record)
         sizes.append(len(seen))
-    changed = any(_seeds(record) != seeds for record in before)
+    seeds = _seeds(experiment)
     seen |= seeds
     n = len(seen)
+    if not history:
+        return LookHistory(n, planned)
     later = list[int]()
     for record in after:
         seen |= _seeds(record)
         later.append(len(seen))
-    planned = [(int(look["n"]), int(look["of"])) for look in experiment.looks]
-    if not history:
-        return Looks(n, tuple(experiment.looks), (), False)
-    budget = max([len(seen), *(of for _, of in planned)])
-    numbers = sorted({*sizes, *(size for size, _ in planned), n, *later})
-    made = tuple({"n": number, "of": budget} for number in numbers) if len(numbers) > 1 else tuple(experiment.looks)
-    return Looks(n, made, tuple(len(_seeds(record)) for record in before), changed)
+    budget = max([len(seen), *(look.of for look in planned)])
+    numbers = sorted({*sizes, *(look.n for look in planned), n, *later})
+    return LookHistory(
+        n,
+        looks=tuple(Look(number, budget) for number in numbers) if len(numbers) > 1 else planned,
+        earlier=tuple(len(_seeds(record)) for record in before),
+        changed=any(_seeds(record) != seeds for record in before),
+    )
 
 
 def _seeds(record: ExperimentRecord) -> set[int]:

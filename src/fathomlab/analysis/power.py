@@ -9,7 +9,7 @@ POWER_QUANTILE = 0.84  # of the normal distribution, for a power of 80%
 MOST_SEEDS = 1_000
 
 
-def minimum_detectable(deviation: float, n: int, level: float = 0.025) -> float:
+def minimum_detectable_effect(deviation: float, n: int, level: float = 0.025) -> float:
     """The effect that n seeds detect with a power of about 80%: (t(1 - level, n - 1) + 0.84) sd / sqrt(n).
 
     Args:
@@ -25,7 +25,7 @@ def minimum_detectable(deviation: float, n: int, level: float = 0.025) -> float:
     return (t_quantile(1 - level, n - 1) + POWER_QUANTILE) * deviation / math.sqrt(n)
 
 
-def more_seeds(deviation: float, distance: float, n: int, level: float = 0.025) -> int | None:
+def additional_seeds(deviation: float, distance: float, n: int, level: float = 0.025) -> int | None:
     """About how many seeds in addition to n should decide; None if more than 1,000 would be needed.
 
     Args:
@@ -36,9 +36,9 @@ def more_seeds(deviation: float, distance: float, n: int, level: float = 0.025) 
     """
     if distance <= 0 or level <= 0:
         return None
-    return first_count(lambda seeds: minimum_detectable(deviation, seeds, level) <= distance, n)
+    return smallest_sufficient(lambda seeds: minimum_detectable_effect(deviation, seeds, level) <= distance, n)
 
 
-def first_count(enough: Callable[[int], bool], n: int) -> int | None:
+def smallest_sufficient(enough: Callable[[int], bool], n: int) -> int | None:
     """The smallest k >= 1 with `enough(n + k)`, n + k at least 2; None above 1,000."""
     return next((more for more in range(1, MOST_SEEDS + 1) if n + more > 1 and enough(n + more)), None)

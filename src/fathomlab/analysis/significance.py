@@ -15,9 +15,9 @@ ONE_SIDED = 0.025
 MOST_ENUMERATED = 20
 DRAWS = 100_000
 CHUNK = 5_000
-ROUNDING = 1e-7  # the metrics are float32: smaller differences near 1 are rounding
+FLOAT32_TOL = 1e-7  # the metrics are float32: smaller differences near 1 are rounding
 SMALLEST = 1e-14  # resolution of sums of float64 probabilities
-CHANCES = 401
+GRID_SIZE = 401
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -37,8 +37,8 @@ class SignFlip:
     draws: int | None = None
 
 
-def above(values: Sequence[float], border: float) -> float:
-    """One-sided p of the t test of a mean above `border`.
+def t_test_greater(values: Sequence[float], null_value: float) -> float:
+    """One-sided p of the t test of a mean above `null_value`.
 
     Without spread (except for float32 rounding) the t test is undefined, and the sign test decides: its p is 1 / 2^n. The
     result is 1 for fewer than two values.
@@ -46,15 +46,15 @@ def above(values: Sequence[float], border: float) -> float:
     n = len(values)
     if n < 2:
         return 1.0
-    distance = fmean(values) - border
-    if without_spread(values):
-        return 0.5**n if distance > ROUNDING else 1.0
+    distance = fmean(values) - null_value
+    if is_constant(values):
+        return 0.5**n if distance > FLOAT32_TOL else 1.0
     return t_tail(distance * math.sqrt(n) / stdev(values), n - 1)
 
 
-def without_spread(values: Sequence[float]) -> bool:
+def is_constant(values: Sequence[float]) -> bool:
     """Whether two or more values differ only by rounding."""
-    return len(values) > 1 and max(values) - min(values) <= ROUNDING
+    return len(values) > 1 and max(values) - min(values) <= FLOAT32_TOL
 
 
 def sign_flip(differences: Sequence[float]) -> SignFlip:
@@ -84,7 +84,7 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
     return SignFlip(float((np.abs(sums) >= reach).mean()), floor)
 
 
-def discordant(first_only: int, second_only: int) -> float:
+def mcnemar_exact(first_only: int, second_only: int) -> float:
     """Exact two-sided McNemar (sign) test for the numbers of pairs that only the first, and only the second, got right."""
     from scipy.special import bdtr  # pyright: ignore[reportMissingTypeStubs]
 
@@ -92,7 +92,7 @@ def discordant(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * float(bdtr(min(first_only, second_only), n, 0.5))) if n else 1.0
 
 
-def clustered_discordant(balance: NDArray[np.int64]) -> float:
+def mcnemar_clustered(balance: NDArray[np.int64]) -> float:
     """McNemar's exact test over several seeds on the same test images, two-sided.
 
     The images are the sample: the same image is easy or hard under every seed, so its outcomes are not independent. Under
@@ -107,24 +107,24 @@ def clustered_discordant(balance: NDArray[np.int64]) -> float:
     total, observed = int((sizes * counts).sum()), abs(int(balance.sum()))
     if total == 0:
         return 1.0
-    places = 2 * total + 1
-    angle = 2 * np.pi * np.arange(places) / places
-    characteristic = np.ones(places)
+    num_sums = 2 * total + 1
+    angle = 2 * np.pi * np.arange(num_sums) / num_sums
+    characteristic = np.ones(num_sums)
     for size, count in zip(sizes, counts, strict=True):
         characteristic *= np.cos(size * angle) ** int(count)
-    chance = np.fft.fft(characteristic).real / places  # of each sum, negative ones from the end
-    return float(np.clip(chance[observed : places - observed + 1].sum(), SMALLEST, 1.0))
+    probability = np.fft.fft(characteristic).real / num_sums  # of each sum, negative ones from the end
+    return float(np.clip(probability[observed : num_sums - observed + 1].sum(), SMALLEST, 1.0))
 
 
-def fraction_above(successes: int, n: int, border: float) -> float:
-    """Exact one-sided binomial p of a success probability above `border`."""
+def binomial_test_greater(successes: int, n: int, null_value: float) -> float:
+    """Exact one-sided binomial p of a success probability above `null_value`."""
     from scipy.special import bdtrc  # pyright: ignore[reportMissingTypeStubs]
 
-    return float(bdtrc(successes - 1, n, min(max(border, 0.0), 1.0))) if successes else 1.0
+    return float(bdtrc(successes - 1, n, min(max(null_value, 0.0), 1.0))) if successes else 1.0
 
 
-def difference_above(first: tuple[int, int], second: tuple[int, int], border: float) -> float:
-    """Exact unconditional one-sided p (Barnard, 1945) of a difference p1 - p2 above `border`.
+def barnard_test_greater(first: tuple[int, int], second: tuple[int, int], null_value: float) -> float:
+    """Exact unconditional one-sided p (Barnard, 1945) of a difference p1 - p2 above `null_value`.
 
     Outcomes are ordered by Agresti & Caffo's statistic (one success and one failure added on each side). p is the largest
     probability, over all p2, of an outcome at least as extreme. Newcombe's interval alone would err in up to 3.8% of cases
@@ -133,34 +133,34 @@ def difference_above(first: tuple[int, int], second: tuple[int, int], border: fl
     Args:
         first: Successes and n.
         second: Successes and n of the second level.
-        border: A difference of the two fractions.
+        null_value: A difference of the two fractions.
     """
-    far = _apart(np.arange(first[1] + 1)[:, None], first[1], np.arange(second[1] + 1), second[1], border)
+    far = _agresti_caffo(np.arange(first[1] + 1)[:, None], first[1], np.arange(second[1] + 1), second[1], null_value)
     beyond = far >= far[first[0], second[0]] - 1e-9
-    chances = np.linspace(max(0.0, -border), min(1.0, 1.0 - border), CHANCES)
-    if border >= 1 or border < -1:
-        return 1.0 if border >= 1 else 0.0
-    either = (_binomial(first[1], chances + border) @ beyond) * _binomial(second[1], chances)
+    chances = np.linspace(max(0.0, -null_value), min(1.0, 1.0 - null_value), GRID_SIZE)
+    if null_value >= 1 or null_value < -1:
+        return 1.0 if null_value >= 1 else 0.0
+    either = (_binomial(first[1], chances + null_value) @ beyond) * _binomial(second[1], chances)
     return min(1.0, float(either.sum(axis=1).max()))
 
 
-def _apart(found: Counts, n: int, others: Counts, m: int, border: float) -> Floats:
-    p, q = (found + 1) / (n + 2), (others + 1) / (m + 2)
-    return (p - q - border) / np.sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
+def _agresti_caffo(successes: Counts, n: int, others: Counts, m: int, null_value: float) -> Floats:
+    p, q = (successes + 1) / (n + 2), (others + 1) / (m + 2)
+    return (p - q - null_value) / np.sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
 
 
 def _binomial(n: int, chances: Floats) -> Floats:
     """The probabilities of 0 to n successes, (chances, n + 1)."""
     from scipy.special import gammaln, xlog1py, xlogy  # pyright: ignore[reportMissingTypeStubs]
 
-    found, p = np.arange(n + 1), np.clip(chances, 0.0, 1.0)[:, None]
-    ways = gammaln(n + 1) - gammaln(found + 1) - gammaln(n - found + 1)
-    return np.exp(ways + xlogy(found, p) + xlog1py(n - found, -p))
+    successes, p = np.arange(n + 1), np.clip(chances, 0.0, 1.0)[:, None]
+    ways = gammaln(n + 1) - gammaln(successes + 1) - gammaln(n - successes + 1)
+    return np.exp(ways + xlogy(successes, p) + xlog1py(n - successes, -p))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Pearson's correlation; None for fewer than three pairs or if one side is constant."""
-    if len(first) < 3 or without_spread(first) or without_spread(second):
+    if len(first) < 3 or is_constant(first) or is_constant(second):
         return None
     return float(np.corrcoef(first, second)[0, 1])
 
@@ -172,15 +172,15 @@ def holm_levels(p_values: Sequence[float], level: Callable[[int], float]) -> lis
         p_values: One-sided.
         level: Maps the number of remaining hypotheses to the level of each, such as 2.5% / remaining.
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     levels = [0.0] * len(p_values)
-    for rank, place in enumerate(order):
+    for rank, index in enumerate(order):
         allowed = level(len(p_values) - rank)
-        if p_values[place] > allowed:
+        if p_values[index] > allowed:
             for later in order[rank:]:
                 levels[later] = allowed
             break
-        levels[place] = allowed
+        levels[index] = allowed
     return levels
 
 
@@ -191,9 +191,9 @@ def holm_adjusted(p_values: Sequence[float]) -> list[float]:
         >>> holm_adjusted([0.01, 0.04, 0.03])
         [0.03, 0.06, 0.06]
     """
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, most = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        most = max(most, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = most
+    for rank, index in enumerate(order):
+        most = max(most, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = most
     return adjusted

@@ -1,37 +1,45 @@
 """Trials as rows and columns, for `list`, `show`, and data frames."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import dotted
-from fathomlab.store.reading import ConditionRecord, Store, TrialRecord
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from fathomlab.analysis.study import Study  # imports NumPy, which `list` does not need
+
+Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
 
-def trial_rows(store: Store) -> list[dict[str, Any]]:
+def trial_rows(store: Store) -> list[JsonObject]:
     """One row per trial of the store, as `fathomlab list --json` prints it."""
     experiments = experiments_of(store)
     return [trial_row(store.trial(trial), experiments) for trial in store.trials()]
 
 
-def experiments_of(store: Store) -> dict[str, list[tuple[str, ConditionRecord]]]:
+def experiments_of(store: Store) -> Memberships:
     """Maps each trial hash to the names of its experiments and its condition in each."""
-    found: dict[str, list[tuple[str, ConditionRecord]]] = {}
+    memberships: dict[str, list[tuple[str, ConditionRecord]]] = {}
     for record in store.experiments():
         for condition in record.conditions:
             for _, trial in condition.trials:
-                found.setdefault(trial, []).append((record.name, condition))
-    return found
+                memberships.setdefault(trial, []).append((record.name, condition))
+    return memberships
 
 
-def trial_row(record: TrialRecord, experiments: Mapping[str, Sequence[tuple[str, ConditionRecord]]]) -> dict[str, Any]:
+def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
     """One trial: hash, experiments, condition and role in the first of them, status, seed, options, parameters, metrics."""
-    inside = list(experiments.get(record.trial, ()))
+    memberships = experiments.get(record.trial, ())
+    name, condition = memberships[0] if memberships else (None, None)
     return {
         "trial": record.trial,
-        "experiment": inside[0][0] if inside else None,
-        "experiments": [name for name, _ in inside],
-        "condition": inside[0][1].label if inside else None,
-        "role": inside[0][1].role if inside else None,
+        "experiment": name,
+        "experiments": [name for name, _ in memberships],
+        "condition": condition.label if condition else None,
+        "role": condition.role if condition else None,
         "status": record.status,
         "seed": record.content.get("seed"),
         "config": dotted(record.content),
@@ -40,15 +48,24 @@ def trial_row(record: TrialRecord, experiments: Mapping[str, Sequence[tuple[str,
     }
 
 
-def columns(store: Store, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Plain columns over the named experiments, one row per trial and condition."""
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        for condition in store.experiment(name).conditions:
-            for seed, trial in condition.trials:
-                record = store.trial(trial)
-                about = {"experiment": name, "condition": condition.label, "role": condition.role, "seed": seed}
-                fate = {"trial": trial, "status": record.status, "parameters": record.parameters}
-                rows.append({**about, **condition.factors, **fate, "seconds": record.seconds, **record.metrics})
+def columns(studies: Iterable["Study"]) -> dict[str, list[Any]]:
+    """Plain columns over experiments, one row per trial and condition."""
+    rows: list[JsonObject] = []
+    for study in studies:
+        for condition, seed, record in study.trials:
+            rows.append(
+                {
+                    "experiment": study.experiment.name,
+                    "condition": condition.record.label,
+                    "role": condition.record.role,
+                    "seed": seed,
+                    **condition.record.factors,
+                    "trial": record.trial,
+                    "status": record.status,
+                    "parameters": record.parameters,
+                    "seconds": record.seconds,
+                    **record.metrics,
+                }
+            )
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return {key: [row.get(key) for row in rows] for key in keys}

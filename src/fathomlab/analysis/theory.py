@@ -5,16 +5,16 @@ L the layers, h_l their outputs, G_l the norm of dLoss/dh_l over a batch, g = n 
 slope is minus the least-squares slope of ln G_l on l (nats per layer): positive if gradients grow toward the input.
 
 Sources: He et al. (2015) and Hanin & Rolnick (2018) for plain nets; Yang et al. (2019) for batch normalization; De & Smith
-(2020) for residual nets with it. Everything else is derived in place.
+(2020) for residual nets with it. Everything else is derived in index.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
-from typing import Any
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.codec import JsonObject
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 
@@ -34,7 +34,7 @@ class Prediction:
     Attributes:
         slope: Least-squares slope of the profile (nats per layer), positive if gradients grow toward the input.
         profile: ln(G_l / G_L) for each tap of the network, starting with the input layer.
-        source: The rule in words, with its reference.
+        source: The rule in source, with its reference.
         tolerance: Allowed difference of the mean slope over initializations at this width: the mean of logarithms is below
             the logarithm of the mean by at most 5/(4n) per layer, and corrections of order 1/n and 1/batch are omitted.
     """
@@ -45,16 +45,16 @@ class Prediction:
     tolerance: float
 
 
-def predicted(model: Mapping[str, Any], batch_size: int) -> Prediction | None:
-    """The prediction for a model given as `{"type", "params"}`, or None if there is none (`unpredicted` gives the reason)."""
-    found = _find(model, batch_size)
-    return None if isinstance(found, str) else found
+def predict(model: JsonObject, batch_size: int) -> Prediction | None:
+    """The prediction for a model given as `{"type", "params"}`; None if there is none (see `reason_unpredicted`)."""
+    prediction = _find(model, batch_size)
+    return None if isinstance(prediction, str) else prediction
 
 
-def unpredicted(model: Mapping[str, Any], batch_size: int) -> str:
+def reason_unpredicted(model: JsonObject, batch_size: int) -> str:
     """The reason why a model has no prediction; `""` if it has one."""
-    found = _find(model, batch_size)
-    return found if isinstance(found, str) else ""
+    prediction = _find(model, batch_size)
+    return prediction if isinstance(prediction, str) else ""
 
 
 def depth_scale(slope: float) -> float:
@@ -85,26 +85,26 @@ def branch_share(layer: int) -> float:
     return 1 / layer
 
 
-def forward_growth(model: Mapping[str, Any]) -> tuple[float, ...] | None:
+def forward_growth(model: JsonObject) -> tuple[float, ...] | None:
     """Predicted rms(h_l) / rms(h_0) for l = 0 to L; None without a closed form (other blocks or activations, large eps)."""
-    own = _options(model)
-    if isinstance(own, str) or own.activation != "ReLU" or own.init == "looks_linear" or own.skip_init != "none":
+    mlp = _options(model)
+    if isinstance(mlp, str) or mlp.activation != "ReLU" or mlp.init == "looks_linear" or mlp.skip_init != "none":
         return None
-    if own.block != "one_layer" or (own.batch_norm and not _small_eps(own)):
+    if mlp.block != "one_layer" or (mlp.batch_norm and not _small_eps(mlp)):
         return None
-    steps = range(own.hidden_layers_num + 1)
-    if own.batch_norm:
+    steps = range(mlp.hidden_layers_num + 1)
+    if mlp.batch_norm:
         # h_l sums l + 1 outputs relu(z): mean (l + 1)/sqrt(2 pi), centered variance (l + 1) CENTERED, over the 1/2 of the first
-        summed = [step + 1 if own.residual else 1 for step in steps]
+        summed = [step + 1 if mlp.residual else 1 for step in steps]
         return tuple(sqrt(2 * (count**2 / (2 * pi) + count * CENTERED)) for count in summed)
-    gain = _gain(own)
-    if own.residual:
-        return tuple(sqrt(q) for q, _ in _drift(gain, own.hidden_layers_num))
+    gain = _gain(mlp)
+    if mlp.residual:
+        return tuple(sqrt(q) for q, _ in _drift(gain, mlp.hidden_layers_num))
     # The z of a layer has variance g q + Var b, and relu halves it; torch's biases have variance 1/(3 fan_in)
-    bias = 1 / 3 if own.init == "torch" else 0.0
-    squares = [(_input_gain(own) + bias / own.input_size) / 2]
-    for _ in range(own.hidden_layers_num):
-        squares.append((gain * squares[-1] + bias / own.layers_dim) / 2)
+    bias = 1 / 3 if mlp.init == "torch" else 0.0
+    squares = [(_input_gain(mlp) + bias / mlp.input_size) / 2]
+    for _ in range(mlp.hidden_layers_num):
+        squares.append((gain * squares[-1] + bias / mlp.layers_dim) / 2)
     return tuple(sqrt(q / squares[0]) for q in squares)
 
 
@@ -113,70 +113,70 @@ def linear_batch_norm(batch_size: int) -> float:
     return log((batch_size - 2) / (batch_size - 3)) / 2
 
 
-def _find(model: Mapping[str, Any], batch_size: int) -> Prediction | str:
-    own = _options(model)
-    if isinstance(own, str):
-        return own
-    if own.hidden_layers_num < 1:
+def _find(model: JsonObject, batch_size: int) -> Prediction | str:
+    mlp = _options(model)
+    if isinstance(mlp, str):
+        return mlp
+    if mlp.hidden_layers_num < 1:
         return "a slope needs a hidden layer"
-    if own.residual and own.skip_init != "none":
-        return _silent(own)
-    if own.activation not in ACTIVE:
-        return f"no closed form for {own.activation}"
-    if own.batch_norm and (batch_size < 4 or own.batch_norm_beta < 0 or own.activation == "LeakyReLU"):
+    if mlp.residual and mlp.skip_init != "none":
+        return _zero_branch(mlp)
+    if mlp.activation not in ACTIVE:
+        return f"no closed form for {mlp.activation}"
+    if mlp.batch_norm and (batch_size < 4 or mlp.batch_norm_beta < 0 or mlp.activation == "LeakyReLU"):
         return "no closed form for batches below 4, a negative beta or LeakyReLU with batch norm"
-    if not own.residual:
-        return _normalized(own, batch_size) if own.batch_norm else _plain(own)
-    return _residual_normalized(own, batch_size) if own.batch_norm else _residual(own)
+    if not mlp.residual:
+        return _normalized(mlp, batch_size) if mlp.batch_norm else _plain(mlp)
+    return _residual_normalized(mlp, batch_size) if mlp.batch_norm else _residual(mlp)
 
 
-def _options(model: Mapping[str, Any]) -> MLP | str:
+def _options(model: JsonObject) -> MLP | str:
     problems: list[Problem] = []
-    made = check_options(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
-    return made.normal_form() if isinstance(made, MLP) else "there are closed forms for MLPs only"
+    options = parse(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
+    return options.normal_form() if isinstance(options, MLP) else "there are closed forms for MLPs only"
 
 
-def _gain(own: MLP) -> float:
+def _gain(mlp: MLP) -> float:
     """g = n Var W of a hidden layer; for orthogonal matrices, which are isometries times their gain, the gain squared."""
-    scale = 2.0 if own.activation == "ReLU" else 1.0
-    return {"torch": 1 / 3, "he": 2.0, "glorot": 1.0, "orthogonal": scale, "looks_linear": 1.0}[own.init]
+    scale = 2.0 if mlp.activation == "ReLU" else 1.0
+    return {"torch": 1 / 3, "he": 2.0, "glorot": 1.0, "orthogonal": scale, "looks_linear": 1.0}[mlp.init]
 
 
-def _input_gain(own: MLP) -> float:
+def _input_gain(mlp: MLP) -> float:
     """The same for the input layer."""
-    inputs, outputs = own.input_size, own.layers_dim
-    if own.init == "glorot":
+    inputs, outputs = mlp.input_size, mlp.layers_dim
+    if mlp.init == "glorot":
         return 2 * inputs / (inputs + outputs)
-    return _gain(own) * (min(1.0, inputs / outputs) if own.init == "orthogonal" else 1.0)
+    return _gain(mlp) * (min(1.0, inputs / outputs) if mlp.init == "orthogonal" else 1.0)
 
 
-def _made(rates: Sequence[float], source: str, tolerance: float, stride: int = 1) -> Prediction:
+def _prediction(rates: Sequence[float], source: str, tolerance: float, stride: int = 1) -> Prediction:
     """A prediction from ln(G_(l-1) / G_l) for each layer l = 1 to L (each block of `stride` layers)."""
     profile = [0.0]
     for rate in reversed(rates):
         profile.append(profile[-1] + rate)
     profile.reverse()
     center = (len(profile) - 1) / 2
-    total = sum((place - center) ** 2 for place in range(len(profile)))
-    slope = sum((center - place) * value for place, value in enumerate(profile)) / total / stride
+    total = sum((index - center) ** 2 for index in range(len(profile)))
+    slope = sum((center - index) * value for index, value in enumerate(profile)) / total / stride
     return Prediction(slope, tuple(profile), source, tolerance)
 
 
-def _loose(own: MLP) -> float:
-    return 0.01 + 5 / (4 * own.layers_dim)
+def _width_tolerance(mlp: MLP) -> float:
+    return 0.01 + 5 / (4 * mlp.layers_dim)
 
 
-def _plain(own: MLP) -> Prediction:
+def _plain(mlp: MLP) -> Prediction:
     """Squared rate g E[act'^2]: 1/6 for torch's default (Var W = 1/(3n)), 1 for He's (eq. 14 with Hanin & Rolnick, 2018)."""
-    if own.init == "looks_linear":
-        words = "0: a looks-linear net is an orthogonal linear one at the start (Balduzzi et al., 2017)"
-        return _made([0.0] * own.hidden_layers_num, words, EXACT)
-    rate = log(_gain(own) * ACTIVE[own.activation]) / 2
-    words = "ln(n Var W E[act'^2]) / 2 (He et al., 2015; Hanin & Rolnick, 2018)"
-    return _made([rate] * own.hidden_layers_num, words, _loose(own))
+    if mlp.init == "looks_linear":
+        source = "0: a looks-linear net is an orthogonal linear one at the start (Balduzzi et al., 2017)"
+        return _prediction([0.0] * mlp.hidden_layers_num, source, EXACT)
+    rate = log(_gain(mlp) * ACTIVE[mlp.activation]) / 2
+    source = "ln(n Var W E[act'^2]) / 2 (He et al., 2015; Hanin & Rolnick, 2018)"
+    return _prediction([rate] * mlp.hidden_layers_num, source, _width_tolerance(mlp))
 
 
-def _normalized(own: MLP, batch: int) -> Prediction:
+def _normalized(mlp: MLP, batch: int) -> Prediction:
     """Plain with batch norm, any eps and beta.
 
     With v_l the variance of W h_(l-1) over the batch, the norm puts out a normal variable of mean beta and variance
@@ -184,23 +184,23 @@ def _normalized(own: MLP, batch: int) -> Prediction:
     eps), and the squared rate is g E[act'^2]/(v_l + eps). Where eps is small, g cancels: pi/(pi - 1) for ReLU (Yang et al.,
     2019, Thm 8). Above eps = 0.341 g the variance dies out and the rate tends to g/(2 eps). Inputs have unit variance.
     """
-    gain, eps, beta = _gain(own), own.batch_norm_eps, own.batch_norm_beta
-    linear = own.activation == "Identity"
-    variance, rates = _input_gain(own), []
-    for _ in range(own.hidden_layers_num):
+    gain, eps, beta = _gain(mlp), mlp.batch_norm_eps, mlp.batch_norm_beta
+    linear = mlp.activation == "Identity"
+    variance, rates = _input_gain(mlp), []
+    for _ in range(mlp.hidden_layers_num):
         centered, _ = _moments(variance / (variance + eps), beta, linear)
         variance = gain * centered
         _, active = _moments(variance / (variance + eps), beta, linear)
         rates.append(log(gain * active / (variance + eps)) / 2)
     correction = linear_batch_norm(batch) if linear else _small_batch(batch) - EXPLOSION
-    words = (
+    source = (
         "rate (B-2)/(B-3) squared, linear batch norm"
         if linear
         else "rate pi/(pi-1) squared where eps and beta are small"
     )
     # beta and a critical eps leave finite-batch terms of up to 0.013 (computed), in addition to those of width
-    tolerance = 0.02 if beta or not _small_eps(own) else 0.005 + 0.64 / own.layers_dim
-    return _made([rate + correction for rate in rates], f"{words} (Yang et al., 2019)", tolerance)
+    tolerance = 0.02 if beta or not _small_eps(mlp) else 0.005 + 0.64 / mlp.layers_dim
+    return _prediction([rate + correction for rate in rates], f"{source} (Yang et al., 2019)", tolerance)
 
 
 def _moments(variance: float, beta: float, linear: bool) -> tuple[float, float]:
@@ -222,41 +222,41 @@ def _small_batch(batch: int) -> float:
     return EXPLOSION
 
 
-def _small_eps(own: MLP) -> bool:
-    return own.batch_norm_eps <= 0.003 * _gain(own) and own.batch_norm_beta == 0
+def _small_eps(mlp: MLP) -> bool:
+    return mlp.batch_norm_eps <= 0.003 * _gain(mlp) and mlp.batch_norm_beta == 0
 
 
-def _silent(own: MLP) -> Prediction | str:
+def _zero_branch(mlp: MLP) -> Prediction | str:
     """Branches that start at 0 (rezero, fixup): the net is its skips.
 
     In He's form a ReLU follows each addition: it blocks the half of the units that are 0, once, and changes nothing after.
     """
-    words = "branches start at 0 (Zhang et al., 2019; Bachlechner et al., 2020)"
-    if own.block != "two_layer" or own.activation == "Identity":
-        stride = 2 if own.block == "two_layer" else 1
-        return _made([0.0] * (own.hidden_layers_num // stride), words, EXACT, stride)
-    if own.activation != "ReLU" or own.batch_norm_beta:
+    source = "branches start at 0 (Zhang et al., 2019; Bachlechner et al., 2020)"
+    if mlp.block != "two_layer" or mlp.activation == "Identity":
+        stride = 2 if mlp.block == "two_layer" else 1
+        return _prediction([0.0] * (mlp.hidden_layers_num // stride), source, EXACT, stride)
+    if mlp.activation != "ReLU" or mlp.batch_norm_beta:
         return "no closed form for activations after the addition other than ReLU, or with a beta"
-    return _made([*[0.0] * (own.hidden_layers_num // 2 - 1), log(0.5) / 2], words, 0.01, 2)
+    return _prediction([*[0.0] * (mlp.hidden_layers_num // 2 - 1), log(0.5) / 2], source, 0.01, 2)
 
 
-def _residual(own: MLP) -> Prediction | str:
-    if own.block == "two_layer" or own.init == "looks_linear":
-        return f"no closed form for residual nets with block {own.block} and init {own.init}"
-    gain, active, depth = _gain(own), ACTIVE[own.activation], own.hidden_layers_num
-    if own.block == "pre_activation" or own.activation == "Identity":
-        words = "ln(1 + n Var W E[act'^2]) / 2: skip and branch are independent"
-        return _made([log(1 + gain * active) / 2] * depth, words, _loose(own))
-    if own.activation != "ReLU":
-        return f"no closed form for residual nets with {own.activation}"
+def _residual(mlp: MLP) -> Prediction | str:
+    if mlp.block == "two_layer" or mlp.init == "looks_linear":
+        return f"no closed form for residual nets with block {mlp.block} and init {mlp.init}"
+    gain, active, depth = _gain(mlp), ACTIVE[mlp.activation], mlp.hidden_layers_num
+    if mlp.block == "pre_activation" or mlp.activation == "Identity":
+        source = "ln(1 + n Var W E[act'^2]) / 2: skip and branch are independent"
+        return _prediction([log(1 + gain * active) / 2] * depth, source, _width_tolerance(mlp))
+    if mlp.activation != "ReLU":
+        return f"no closed form for residual nets with {mlp.activation}"
     # Two parts of a gradient that starts in a random direction. The bulk grows by 1 + g/2 per layer. Without biases the net
     # above layer l is homogeneous, J h_l = h_L; of h_l, its mean m_l over the units carries this growth, so J has the singular
     # value rms(h_L)/m_l, and the gradient has 1/n of its square in that direction.
     states = _drift(gain, depth)
-    part = states[-1][0] / own.layers_dim
+    part = states[-1][0] / mlp.layers_dim
     squares = [(1 + gain / 2) ** (depth - layer) + part / mean**2 for layer, (_, mean) in enumerate(states)]
     rates = [log(one / other) / 2 for one, other in pairwise(squares)]
-    return _made(rates, "growth of the mean of non-negative branches, plus (1 + n Var W / 2) per layer", 0.02)
+    return _prediction(rates, "growth of the mean of non-negative branches, plus (1 + n Var W / 2) per layer", 0.02)
 
 
 def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
@@ -266,29 +266,29 @@ def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
     g q / 2 and the mean c sqrt(q). At the start h = relu(z), so m = sqrt(q / pi).
     """
     square, mean = 1.0, 1 / sqrt(pi)
-    found = [(square, mean)]
+    states = [(square, mean)]
     for _ in range(depth):
         step = sqrt(gain * square / (2 * pi))
         square, mean = square * (1 + gain / 2) + 2 * mean * step, mean + step
-        found.append((square, mean))
-    return found
+        states.append((square, mean))
+    return states
 
 
-def _residual_normalized(own: MLP, batch: int) -> Prediction | str:
+def _residual_normalized(mlp: MLP, batch: int) -> Prediction | str:
     """The branch at layer l divides by the skip's deviation, so its squared rate relative to the skip falls like 1/l.
 
     One-layer blocks: the skip has l times the branch's CENTERED variance: 1 + (1/2)/(l CENTERED) = 1 + 1.467/l (De & Smith, 2020,
     for the 1/l). Pre-activation: the trunk starts with the input layer's variance g_0 and each branch adds g CENTERED.
     """
-    if own.block == "two_layer" or own.activation != "ReLU" or not _small_eps(own) or batch < 32:
+    if mlp.block == "two_layer" or mlp.activation != "ReLU" or not _small_eps(mlp) or batch < 32:
         return "residual nets with batch norm: closed forms for one_layer and pre_activation, ReLU, small eps, batches from 32"
-    skips = range(own.hidden_layers_num)
-    if own.block == "one_layer":
-        words, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTERED
+    skips = range(mlp.hidden_layers_num)
+    if mlp.block == "one_layer":
+        source, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTERED
     else:
-        words, start = (
+        source, start = (
             "the trunk's variance grows by 0.341 n Var W per layer (De & Smith, 2020)",
-            _input_gain(own) / _gain(own),
+            _input_gain(mlp) / _gain(mlp),
         )
     rates = [log(1 + 0.5 / (start + skip * CENTERED)) / 2 for skip in skips]
-    return _made(rates, words, 0.02)
+    return _prediction(rates, source, 0.02)

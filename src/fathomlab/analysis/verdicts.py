@@ -1,129 +1,183 @@
 """From claims and trials to verdicts: supported, refuted, or undecided."""
 
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Literal
 
-from fathomlab.analysis import wording
-from fathomlab.analysis.contrasts import Contrast, contrast, on_images
-from fathomlab.analysis.details import details, image_notes, look_notes
-from fathomlab.analysis.evidence import Evidence, additional_seeds, detectable, distance_to_threshold, measure
-from fathomlab.analysis.looks import Looks, looks_at
+from fathomlab.analysis.contrasts import Contrast, ImageTest, contrast, per_image_test
+from fathomlab.analysis.evidence import ClaimEvidence, evaluate, seeds_needed
+from fathomlab.analysis.looks import LookHistory
 from fathomlab.analysis.sequential import level_now
-from fathomlab.analysis.significance import ONE_SIDED, correlation, holm_adjusted, holm_levels
-from fathomlab.analysis.statistics import Interval, wilson_interval
-from fathomlab.config.load import check_claims
-from fathomlab.store.reading import Store
-from fathomlab.store.records import ExperimentRecord
+from fathomlab.analysis.significance import ONE_SIDED, SignFlip, correlation, holm_adjusted, holm_levels, is_constant
+from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP, Interval, bootstrap_interval, wilson_interval
+from fathomlab.analysis.study import Study
+from fathomlab.base.problems import ConfigError
+from fathomlab.config.claims import Claim
+
+Decision = Literal["supported", "refuted", "undecided"]
 
 
-def verdicts(store: Store, experiment: ExperimentRecord) -> list[dict[str, Any]]:
-    """The verdict on each declared claim, as plain data in the order of the file.
+@dataclass(frozen=True)
+class Tests:
+    """The statistics behind a decision.
+
+    Attributes:
+        p: In the claimed direction: one-sided, or from two one-sided tests for a claim of no difference.
+        p_against: One-sided, for the opposite.
+        p_holm: The smaller of both, Holm-adjusted: at most 2.5% if it decides, 5% for a claim of no difference.
+        level: One-sided level of the decision, after Holm's procedure and alpha spending.
+        claims: Number of claims that share the error level.
+        sign_flip: Distribution-free check; None for claims of no difference and for a single level of a success claim.
+        sd: Standard deviation of the paired differences; for a success, that of one seed's outcome.
+        correlation: Pearson's, of the two levels over seeds; None for fewer than three pairs.
+        bootstraps: 95% percentile bootstraps of the mean and of the interquartile mean; empty below 20 seeds,
+            without spread, and for successes.
+    """
+
+    p: float
+    p_against: float
+    p_holm: float
+    level: float
+    claims: int = 1
+    sign_flip: SignFlip | None = None
+    sd: float | None = None
+    correlation: float | None = None
+    bootstraps: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True)
+class Success:
+    """How many seeds of a level are above the threshold, with the 95% Wilson interval of the fraction."""
+
+    level: str
+    successes: int
+    n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What would decide an open claim.
+
+    Attributes:
+        more_seeds: About how many more seeds should decide; None if decided, blocked, or above 1,000.
+        detectable: Smallest effect that the seeds so far detect with a probability of about 80%.
+        distance: From the effect to the nearest threshold of a decision.
+        blocked: Whether divergence keeps the claim from being decided, however many seeds there are.
+    """
+
+    more_seeds: int | None = None
+    detectable: float | None = None
+    distance: float = 0.0
+    blocked: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome for one claim. Effects are fractions (accuracies, successes) or nats (losses).
+
+    Attributes:
+        effect: Mean effect with its 95% interval; None without a value.
+        success: One for each level of a success claim; empty for other claims.
+        images: Comparison image by image; None if there is none.
+        looks: Analyses of the same question with other numbers of seeds.
+        exploratory: Whether the claim was added after results existed.
+    """
+
+    contrast: Contrast
+    decision: Decision
+    effect: Interval | None
+    tests: Tests
+    success: tuple[Success, ...] = ()
+    advice: Advice = Advice()
+    images: ImageTest | None = None
+    looks: LookHistory = field(default_factory=LookHistory)
+    exploratory: bool = False
+
+    @property
+    def claim(self) -> Claim:
+        """The claim that it judges."""
+        return self.contrast.claim
+
+    @property
+    def n(self) -> int:
+        """Number of seeds behind the effect."""
+        return self.effect.n if self.effect else 0
+
+
+def judge(study: Study) -> tuple[Verdict, ...]:
+    """The verdict on each declared claim, in the order of the file.
 
     Decisions are one-sided tests against the smallest effect that matters at 2.5% (paired t tests; exact tests for fractions),
     Holm-adjusted over the claims, at the level of the look if the seeds were analyzed before. A claim of no difference
-    needs its 90% interval inside +-that effect (TOST). The `p` of a verdict is one-sided in the claimed direction; `p_holm`
-    belongs to the smaller of `p` and `p_against` and decides at 2.5%, for a claim of no difference at 5%.
+    needs its 90% interval inside +-that effect (TOST).
 
     A diverged seed counts as a failure in success claims and as chance accuracy in differences of accuracies. If a seed
     diverged, claims of no difference are never supported, and trends and losses stay undecided.
+
+    Raises:
+        ConfigError: If the claims cannot be evaluated.
     """
-    if not experiment.claims:
-        return []
-    read = cache(store.trial)
-    measured = [measure(contrast(read, experiment, claim)) for claim in check_claims(list(experiment.claims))]
-    looks = looks_at(store, experiment)
-    p_values = [evidence.decisive for evidence in measured]
-    levels = holm_levels(p_values, lambda left: level_now(looks.made, looks.n, ONE_SIDED / left))
+    if study.problems:
+        raise ConfigError("the experiment's record", study.problems)
+    results = [evaluate(contrast(study, claim)) for claim in study.claims]
+    p_values = [evidence.decisive_p for evidence in results]
+    looks = study.looks
+    levels = holm_levels(p_values, lambda remaining: level_now(looks.looks, looks.n, ONE_SIDED / remaining))
     adjusted = holm_adjusted(p_values)
-    results = []
-    for evidence, level, p_holm in zip(measured, levels, adjusted, strict=True):
-        claim = evidence.contrast.claim
-        images = on_images(read, evidence.contrast) if claim.kind == "difference" else None
-        verdict = _judge(evidence, level, p_holm, len(measured), looks)
-        verdict["notes"] = [*verdict["notes"], *image_notes(images), *look_notes(looks)]
-        marks = {"exploratory": experiment.claims_late, "seeds_added_after_results": looks.changed}
-        results.append(verdict | {"mcnemar": images, **marks})
-    return results
+    return tuple(
+        _decide(study, evidence, level, p_holm)
+        for evidence, level, p_holm in zip(results, levels, adjusted, strict=True)
+    )
 
 
-def _judge(evidence: Evidence, level: float, p_holm: float, claims: int, looks: Looks) -> dict[str, Any]:
-    """Everything of a verdict except the test on images."""
-    found, claim, interval = evidence.contrast, evidence.contrast.claim, evidence.interval
-    decided = level > 0 and evidence.decisive <= level
-    verdict = "undecided" if not decided else "supported" if evidence.support <= level else "refuted"
-    distance = distance_to_threshold(claim, interval.mean) if interval else 0.0
-    later = max(level, ONE_SIDED / claims) if looks.made else level  # the level grows from look to look
-    more = None if decided or evidence.blocked else additional_seeds(evidence, distance, later, claims)
-    finding = _finding(evidence, verdict, more, distance)
-    scale = 2 if claim.expect == "equal" else 1
-    pairs = [pair for pair in found.pairs if pair.first is not None and pair.second is not None]
-    return {
-        "name": claim.name,
-        "kind": claim.kind,
-        "sentence": f"{claim.name}: {finding}",
-        "finding": finding,
-        "verdict": verdict,
-        "metric": claim.metric,
-        "expect": claim.expect,
-        "matters": claim.matters,
-        "effect": interval.mean if interval else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "n": interval.n if interval else 0,
-        "sd": evidence.deviation,
-        "rho": correlation([pair.first or 0.0 for pair in pairs], [pair.second or 0.0 for pair in pairs]),
-        "p": min(1.0, scale * evidence.support),
-        "p_against": evidence.against,
-        "p_holm": min(1.0, scale * p_holm),
-        "decided_at": 200 * level,
-        "signflip_p": evidence.flips.p if evidence.flips else None,
-        "signflip_floor": evidence.flips.floor if evidence.flips else None,
-        "mde": detectable(evidence),
-        "more_seeds": more,
-        "values": [
-            {
-                "seed": pair.seed,
-                "first": pair.first,
-                "second": pair.second,
-                "difference": pair.difference,
-                "diverged": pair.diverged,
-            }
-            for pair in found.pairs
-        ],
-        "diverged": [
-            {"level": side.level, "diverged": len(side.diverged), "n": len(side.seeds), "seeds": list(side.diverged)}
-            for side in found.sides
-        ],
-        "success": _successes(found),
-        "notes": wording.exclusion_notes(found),
-        "details": details(evidence, verdict, 200 * level, claims, looks),
-    }
+def _decide(study: Study, evidence: ClaimEvidence, level: float, p_holm: float) -> Verdict:
+    contrast, looks, claims = evidence.contrast, study.looks, len(study.claims)
+    decided = level > 0 and evidence.decisive_p <= level
+    later = max(level, ONE_SIDED / claims) if looks.looks else level  # the level grows from look to look
+    scale = 2 if contrast.claim.expect == "equal" else 1
+    pairs = [(pair.first, pair.second) for pair in contrast.pairs if pair.first is not None and pair.second is not None]
+    return Verdict(
+        contrast=contrast,
+        decision="undecided" if not decided else "supported" if evidence.p_for <= level else "refuted",
+        effect=evidence.effect,
+        tests=Tests(
+            p=min(1.0, scale * evidence.p_for),
+            p_against=evidence.p_against,
+            p_holm=min(1.0, scale * p_holm),
+            level=level,
+            claims=claims,
+            sign_flip=evidence.sign_flip,
+            sd=evidence.sd,
+            correlation=correlation([first for first, _ in pairs], [second for _, second in pairs]),
+            bootstraps=_bootstraps(contrast),
+        ),
+        success=_successes(contrast),
+        advice=Advice(
+            more_seeds=None if decided or evidence.blocked else seeds_needed(evidence, later, claims),
+            detectable=evidence.detectable,
+            distance=evidence.distance,
+            blocked=evidence.blocked,
+        ),
+        images=per_image_test(contrast),
+        looks=looks,
+        exploratory=study.experiment.claims_late,
+    )
 
 
-def _finding(evidence: Evidence, verdict: str, more: int | None, distance: float) -> str:
-    """What was found, in plain words: the effect, why it gives this verdict, what diverged, and what would decide."""
-    found, interval = evidence.contrast, evidence.interval
-    diverged = wording.divergence_sentences(found)
-    if interval is None:
-        sides = "both levels" if len(found.sides) == 2 else "all levels" if len(found.sides) > 2 else "a result"
-        absent = f"{found.absent[:1].upper()}{found.absent[1:]}." if found.absent else f"No seed has {sides} yet."
-        return " ".join([*diverged, *([] if diverged and not found.absent else [absent])])
-    if interval.low is None:
-        return " ".join([wording.single_seed_sentence(found, interval), *diverged])
-    sentences = [wording.effect_sentence(found, interval), *diverged]
-    if not evidence.blocked or verdict != "undecided":
-        sentences.append(wording.explanation(found.claim, verdict, interval))
-    if verdict == "undecided" and not evidence.blocked:
-        sentences.append(wording.seeds_needed_sentence(more, distance))
-    return " ".join(filter(None, sentences))
+def _bootstraps(contrast: Contrast) -> tuple[Interval, ...]:
+    values = contrast.differences
+    if contrast.claim.kind == "success" or len(values) < FEWEST_FOR_BOOTSTRAP or is_constant(values):
+        return ()
+    return bootstrap_interval(values), bootstrap_interval(values, "iqm")
 
 
-def _successes(found: Contrast) -> list[dict[str, Any]] | None:
-    if found.claim.kind != "success":
-        return None
-    made = []
-    for place, side in enumerate(found.sides):
-        successes, n = found.successes(place)
-        interval = wilson_interval(successes, n) if n else Interval(0.0, None, None, 0)
-        made.append({"level": side.level, "successes": successes, "n": n, "low": interval.low, "high": interval.high})
-    return made
+def _successes(contrast: Contrast) -> tuple[Success, ...]:
+    if contrast.claim.kind != "success":
+        return ()
+    counts = [contrast.successes(arm) for arm in contrast.arms]
+    intervals = [wilson_interval(*count) if count[1] else Interval(0.0, None, None, 0) for count in counts]
+    return tuple(
+        Success(arm.level, *count, interval.low, interval.high)
+        for arm, count, interval in zip(contrast.arms, counts, intervals, strict=True)
+    )

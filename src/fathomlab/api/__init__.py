@@ -1,27 +1,56 @@
-"""The Python side of the commands: the same files, store and messages, without their exit statuses."""
+"""The Python side of the commands: the same files, store, and messages, without their exit statuses.
 
-from fathomlab.api.answers import compare, verify
-from fathomlab.api.models import build_model
-from fathomlab.api.planning import bundled, find_experiment, find_file, load
-from fathomlab.api.results import Results, Runs, open_store
-from fathomlab.api.running import run
-from fathomlab.api.stores import default_runs, existing_runs, rewrite_reports, upkeep, write_reports
+Names are loaded when they are first used, so that no command imports what it does not need.
+"""
 
-__all__ = [
-    "Results",
-    "Runs",
-    "build_model",
-    "bundled",
-    "compare",
-    "default_runs",
-    "existing_runs",
-    "find_experiment",
-    "find_file",
-    "load",
-    "open_store",
-    "rewrite_reports",
-    "run",
-    "upkeep",
-    "verify",
-    "write_reports",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fathomlab.api.answers import compare as compare
+    from fathomlab.api.answers import verify as verify
+    from fathomlab.api.models import build_model as build_model
+    from fathomlab.api.planning import bundled as bundled
+    from fathomlab.api.planning import find_experiment as find_experiment
+    from fathomlab.api.planning import find_file as find_file
+    from fathomlab.api.planning import load as load
+    from fathomlab.api.results import Results as Results
+    from fathomlab.api.results import Runs as Runs
+    from fathomlab.api.results import open_store as open_store
+    from fathomlab.api.running import run as run
+    from fathomlab.api.stores import default_runs as default_runs
+    from fathomlab.api.stores import existing_runs as existing_runs
+    from fathomlab.api.stores import rewrite_reports as rewrite_reports
+    from fathomlab.api.stores import upkeep as upkeep
+    from fathomlab.api.stores import write_reports as write_reports
+
+_MODULES = {
+    "Results": "results",
+    "Runs": "results",
+    "build_model": "models",
+    "bundled": "planning",
+    "compare": "answers",
+    "default_runs": "stores",
+    "existing_runs": "stores",
+    "find_experiment": "planning",
+    "find_file": "planning",
+    "load": "planning",
+    "open_store": "results",
+    "rewrite_reports": "stores",
+    "run": "running",
+    "upkeep": "stores",
+    "verify": "answers",
+    "write_reports": "stores",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'fathomlab.api' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fathomlab.api.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(_MODULES)

@@ -3,19 +3,20 @@
 import json
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, cast
 
-from fathomlab.analysis.compare import differences, lines, summary
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.as_json import read_summary
+from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summarize_study
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.planning import find_experiment
 from fathomlab.base.problems import UserError, shown
-from fathomlab.plan import Plan
-from fathomlab.run.experiment import experiment_name, known_seeds, unfinished
-from fathomlab.run.resolve import with_seeds
+from fathomlab.plan import Plan, with_seeds
+from fathomlab.run.experiment import experiment_name, recorded_seed_count
+from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
 
 
-def verify(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], int]:
+def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     """The verdict on each claim of a plan, and the number of unfinished trials.
 
     Raises:
@@ -23,18 +24,20 @@ def verify(plan: Plan, root: Path) -> tuple[list[dict[str, Any]], int]:
     """
     if not plan.claims:
         raise UserError("no-claims", f"{plan.loaded.document.source}: the experiment has no claims to verify.")
-    name = experiment_name(plan, root)
     store = Store(root)
-    if name not in [record.name for record in store.experiments()]:
+    names = store.experiment_names()
+    name = experiment_name(plan, names)
+    if name not in names:
         raise UserError(
             "no-such-experiment", f"{root}: no results of this experiment ({name}). Run: fathomlab run FILE"
         )
-    missing = unfinished(with_seeds(plan, known_seeds(root, name)), store)
-    return verdicts(store, store.experiment(name)), len(missing)
+    trials = with_seeds(plan, recorded_seed_count(root, name)).trials
+    missing = take_inventory(root, trials).pending(trials)
+    return judge(study(store, store.experiment(name))), len(missing)
 
 
-def compare(root: Path, first: str, second: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """The differences of two reports: rows of numbers, and lines of text.
+def compare(root: Path, first: str, second: str) -> list[Difference]:
+    """The differences of two reports.
 
     Args:
         root: The store.
@@ -44,27 +47,22 @@ def compare(root: Path, first: str, second: str) -> tuple[list[dict[str, Any]], 
     Raises:
         UserError: If one of them does not exist.
     """
-    rows = differences(_numbers(root, first), _numbers(root, second))
-    return rows, lines(rows)
+    return diff_summaries(_summary(root, first), _summary(root, second))
 
 
-def _numbers(root: Path, which: str) -> dict[str, Any]:
-    path = Path(which)
+def _summary(root: Path, name: str) -> Summary:
+    path = Path(name)
     if not path.is_file() or path.suffix in (".yaml", ".yml"):
         store = Store(root)
-        return summary(store, store.experiment(find_experiment(store, which)))
+        experiment = study(store, store.experiment(find_experiment(store, name)))
+        return summarize_study(experiment, judge(experiment))
     parser = _Embedded()
     try:
         parser.feed(path.read_text(encoding="utf-8"))
-        value = json.loads("".join(parser.found))
+        return read_summary(json.loads("".join(parser.texts)))
     except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict) or "conditions" not in value:
-        raise UserError(
-            "not-a-report",
-            f"{shown(which)}: not a fathomlab report. Regenerate it with: fathomlab report",
-        )
-    return cast(dict[str, Any], value)
+        message = f"{shown(name)}: not a fathomlab report. Regenerate it with: fathomlab report"
+        raise UserError("not-a-report", message) from None
 
 
 class _Embedded(HTMLParser):
@@ -72,7 +70,7 @@ class _Embedded(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.texts: list[str] = []
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -80,7 +78,7 @@ class _Embedded(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._inside:
-            self.found.append(data)
+            self.texts.append(data)
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = self._inside and tag != "script"

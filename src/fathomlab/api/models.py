@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.problems import ConfigError, Problem
-from fathomlab.run.resolve import architecture, build_part
+from fathomlab.data import DATASETS
+from fathomlab.plan import sections
 
 if TYPE_CHECKING:
-    from fathomlab.models.module import Module
+    from fathomlab.engine.module import Module
 
 
 def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
@@ -24,14 +25,15 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     Raises:
         ConfigError: Lists every problem of the options.
     """
-    from fathomlab.models.module import Module
+    from fathomlab.engine.module import Module
     from fathomlab.run.settings import computing
 
     problems: list[Problem] = []
-    part = build_part(model, problems)
-    if part is None:
+    network = sections.network(model, "", problems, {})
+    if network is None:
         raise ConfigError("the model", problems)
+    info = DATASETS[network.component.data].info
+    size = getattr(network.component, "input_size", None)
+    shape = (1, 1, size) if size is not None else (info.channels, info.height, info.width)
     with computing():
-        if hasattr(part, "input_size"):
-            return Module(part.normal_form().build((1, 1, part.input_size)), seed)
-        return Module(architecture({**model, "params": model.get("params") or {}}, part.data), seed)
+        return Module(network.component.build(shape), seed)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.problems import UserError, shown, suggestion
-from fathomlab.plan import Plan
-from fathomlab.run.resolve import prepare
+from fathomlab.plan import Plan, prepare
 from fathomlab.store.reading import Store
 
 Source = str | os.PathLike[str] | Mapping[str, Any]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fathomlab.analysis.study import study
 from fathomlab.analysis.tables import columns
 from fathomlab.api.stores import default_runs
 from fathomlab.plan import Plan
-from fathomlab.run.experiment import Summary
+from fathomlab.run.experiment import RunSummary
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 
@@ -20,7 +21,7 @@ class Results:
 
     store: Store
     plan: Plan
-    summary: Summary
+    summary: RunSummary
     report: Path
 
     def __iter__(self) -> Iterator[TrialRecord]:
@@ -29,7 +30,7 @@ class Results:
 
     def table(self) -> dict[str, list[Any]]:
         """Plain columns, one row per trial: experiment, condition, role, factors, seed, status, metrics."""
-        return columns(self.store, [self.summary.experiment])
+        return columns([study(self.store, self.store.experiment(self.summary.experiment))])
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.
@@ -73,7 +74,7 @@ class Runs:
 
     def table(self, *experiments: str) -> dict[str, list[Any]]:
         """Plain columns over the named experiments, or all of them."""
-        return columns(self.store, experiments or self.experiments)
+        return columns(study(self.store, self.store.experiment(name)) for name in experiments or self.experiments)
 
     def to_pandas(self, *experiments: str) -> Any:
         """The table as a pandas data frame; raises ImportError if pandas is not installed."""
@@ -89,7 +90,7 @@ def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
     return Runs(Store(Path(runs) if runs is not None else default_runs()))
 
 
-def _frame(library: str, table: Mapping[str, Any]) -> Any:
+def _frame(library: str, table: Mapping[str, list[Any]]) -> Any:
     import importlib
 
     try:

@@ -4,19 +4,28 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from fathomlab.analysis.looks import looks_at
-from fathomlab.analysis.sequential import extension, next_look
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.as_json import looks_json
+from fathomlab.analysis.extension import plan_extension
+from fathomlab.analysis.looks import look_history, planned_looks
+from fathomlab.analysis.sequential import next_look
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import judge
 from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.problems import UserError
-from fathomlab.plan import Plan
-from fathomlab.run.experiment import Emit, How, Summary, amend_experiment, experiment_name, known_seeds, run_experiment
+from fathomlab.plan import Plan, with_seeds
+from fathomlab.run.experiment import (
+    Emit,
+    RunOptions,
+    RunSummary,
+    amend_experiment,
+    experiment_name,
+    recorded_seed_count,
+    run_experiment,
+)
 from fathomlab.run.progress import Mode, showing
-from fathomlab.run.resolve import with_seeds
 from fathomlab.run.signals import Stop, listening
 from fathomlab.store.reading import Store
 
@@ -53,25 +62,25 @@ def run(
         UserError: If results cannot be written, or data or device are missing.
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
-    words = [word for given in overrides for word in ([given] if isinstance(given, str) else given)]
-    plan = source if isinstance(source, Plan) else load(source, words, quick)
+    texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
+    plan = source if isinstance(source, Plan) else load(source, texts, quick)
     root = Path(runs) if runs is not None else default_runs()
-    name = experiment_name(plan, root)
+    name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:
         _check_extension(plan, max_seeds)
-    plan = with_seeds(plan, known_seeds(root, name))
+    plan = with_seeds(plan, recorded_seed_count(root, name))
     log = root / "experiments" / name / "log.txt"
     with listening() as stop, showing(progress, log=log) as emit:
         for notice in plan.notices:
             emit({"event": "note", "text": notice})
-        how = How(device, workers, wait, allow_drift, name)
+        how = RunOptions(device, workers, wait, allow_drift, name)
         summary = run_experiment(plan, root, how, emit, stop)
         if max_seeds is not None:
             plan, summary = _run_in_stages(plan, root, how, summary, max_seeds, emit, stop)
     return Results(Store(root), plan, summary, _report(root, name, summary))
 
 
-def _report(root: Path, name: str, summary: Summary) -> Path:
+def _report(root: Path, name: str, summary: RunSummary) -> Path:
     """The report; written again only if something was trained since."""
     folder = root / "experiments" / name
     path = folder / "report.html"
@@ -89,18 +98,18 @@ def _check_extension(plan: Plan, budget: int) -> None:
 
 
 def _run_in_stages(
-    plan: Plan, root: Path, how: How, summary: Summary, budget: int, emit: Emit, stop: Stop
-) -> tuple[Plan, Summary]:
+    plan: Plan, root: Path, how: RunOptions, summary: RunSummary, budget: int, emit: Emit, stop: Stop
+) -> tuple[Plan, RunSummary]:
     """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
     while True:
-        record = Store(root).experiment(summary.experiment)
-        n = len(plan.seeds)
-        looks = list(record.looks or looks_at(Store(root), record).made)
-        if not looks or looks[-1]["n"] < n:
+        store, n = Store(root), len(plan.seeds)
+        record = store.experiment(summary.experiment)
+        looks = list(planned_looks(record.looks) or look_history(record, store.experiments(), ()).looks)
+        if not looks or looks[-1].n < n:
             looks.append(next_look(looks, n, budget))
-        amend_experiment(root, summary.experiment, {"looks": looks})
-        results: list[dict[str, Any]] = verdicts(Store(root), replace(record, looks=tuple(looks)))
-        step = extension(results, n, looks, budget)
+        amend_experiment(root, summary.experiment, {"looks": looks_json(looks)})
+        verdicts = judge(study(store, store.experiment(summary.experiment)))
+        step = plan_extension(verdicts, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
         emit({"event": "note", "text": f"{n} seeds: {step.reason}. {action}"})
         if not step.seeds:

@@ -7,9 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fathomlab.base.problems import UserError
-from fathomlab.report.page import write_index, write_report
-from fathomlab.store.lock import locked
-from fathomlab.store.reading import Store
 
 
 def default_runs() -> Path:
@@ -36,12 +33,17 @@ def upkeep(root: Path) -> Iterator[None]:
     Raises:
         UserError: If another process uses it.
     """
-    with locked(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
+    from fathomlab.store.lock import store_lock
+
+    with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
         yield
 
 
 def rewrite_reports(root: Path) -> list[str]:
     """Write the report of every readable experiment, and the index; returns their paths."""
+    from fathomlab.report.page import write_index
+    from fathomlab.store.reading import Store
+
     names = [record.name for record in Store(root).experiments() if record.cause is None]
     written = [str(write_reports(root, name)) for name in names]
     return [*written, str(write_index(Store(root)))]
@@ -49,6 +51,9 @@ def rewrite_reports(root: Path) -> list[str]:
 
 def write_reports(root: Path, experiment: str) -> Path:
     """Write an experiment's report and the index over all experiments; returns the report's path."""
+    from fathomlab.report.page import write_index, write_report
+    from fathomlab.store.reading import Store
+
     store = Store(root)
     try:
         path = write_report(store, experiment)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def canonical_json(value: Any) -> str:
@@ -31,6 +32,8 @@ def stream_seed(seed: int, purpose: str, *keys: int | str) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def stream(seed: int, purpose: str, *keys: int | str) -> np.random.Generator:
+def stream(seed: int, purpose: str, *keys: int | str) -> "np.random.Generator":
     """A generator of its own for (seed, purpose, keys); Philox, so that streams are independent by construction."""
+    import numpy as np  # planning needs hashes and no generators
+
     return np.random.Generator(np.random.Philox(key=stream_seed(seed, purpose, *keys)))

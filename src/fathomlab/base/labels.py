@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Levels = Mapping[str, Any]  # of the factors of a condition, by dotted key
 DISPLAY_NAMES = {
     "hidden_layers_num": "depth",
     "layers_dim": "width",
@@ -16,6 +17,11 @@ ROLE_PHRASES = {
     "baseline": "the baseline student",
     "distilled": "the distilled student",
 }
+
+
+def last_part(key: str) -> str:
+    """The last part of a dotted key: `residual` of `model.params.residual`."""
+    return key.rsplit(".", 1)[-1]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -43,13 +49,13 @@ def dotted(value: Any, path: str = "") -> dict[str, Any]:
     """Nested options by dotted key; an empty section stays as it is."""
     if not isinstance(value, Mapping) or not value:
         return {path: value}
-    made: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for key, inner in value.items():
-        made |= dotted(inner, f"{path}.{key}" if path else str(key))
-    return made
+        options |= dotted(inner, f"{path}.{key}" if path else str(key))
+    return options
 
 
-def condition_label(role: str, levels: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def condition_label(role: str, levels: Levels, names: Mapping[str, str]) -> str:
     """A condition in words: its role, where it is not the only one, and the level of each factor."""
     parts = [f"{names[key]}={level_text(level)}" for key, level in levels.items()]
     return " ".join([role] * (role != "supervised") + parts) or "the network as given"
@@ -62,7 +68,7 @@ def describe_level(key: str, level: Any) -> str:
         >>> describe_level("model.params.residual", False), describe_level("layers_dim", 32)
         ('plain networks', 'width 32')
     """
-    tail = key.rsplit(".", 1)[-1]
+    tail = last_part(key)
     if tail == "residual" and isinstance(level, bool):
         return "residual networks" if level else "plain networks"
     if tail == "role":
@@ -70,3 +76,28 @@ def describe_level(key: str, level: Any) -> str:
     if isinstance(level, bool):
         return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {'on' if level else 'off'}"
     return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level_text(level)}"
+
+
+def format_factor_level(key: str, level: Any) -> str:
+    """A factor's level in the name of a condition.
+
+    Example:
+        >>> format_factor_level("model.params.residual", False), format_factor_level("layers_dim", 32)
+        ('plain', 'width 32')
+    """
+    tail = last_part(key)
+    if tail == "residual":
+        return "residual" if level else "plain"
+    if isinstance(level, bool):
+        level = "on" if level else "off"
+    if isinstance(level, list | tuple):
+        level = "-".join(str(item) for item in level)
+    if isinstance(level, float):
+        level = level_text(level)
+    return f"{DISPLAY_NAMES.get(tail, tail.replace('_', ' '))} {level}"
+
+
+def factor_name(key: str) -> str:
+    """A factor for readers: "depth", "residual connections", "learning rate"."""
+    tail = last_part(key)
+    return "residual connections" if tail == "residual" else DISPLAY_NAMES.get(tail, tail.replace("_", " "))

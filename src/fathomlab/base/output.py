@@ -36,3 +36,19 @@ def encodable(text: str, encoding: str | None) -> str:
         return text.translate(SPELLINGS).encode(name, "backslashreplace").decode(name)
     except LookupError:
         return text.translate(SPELLINGS).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def invalid_text_reason(text: str) -> str:
+    """Why `text` can be no name, title or value, or `""`: what a terminal, a file or a page should not be given."""
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+        return "contains half of a surrogate pair"
+    if any((ord(letter) < 32 and letter not in "\n\t") or 127 <= ord(letter) < 160 for letter in text):
+        return "contains a control character"
+    return ""
+
+
+def escape_control_chars(name: str) -> str:
+    """Escape characters that are not printable, for messages and records."""
+    return "".join(
+        ascii(letter)[1:-1] if invalid_text_reason(letter) or letter in "\n\t" else letter for letter in name
+    )

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fathomlab.base.output import escape_control_chars
 from fathomlab.cli.options import Json, count, print_json
-from fathomlab.config.plain import printable
 
 app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def data_download(
     """Download a dataset and verify its checksums."""
     from fathomlab import data
 
-    folder = data.download(name)
+    folder = data.download_dataset(name)
     if as_json:
         print_json({"name": name, "folder": str(folder)})
     else:
@@ -53,13 +53,13 @@ def data_import(
     if as_json:
         print_json([asdict(file) | {"source": str(file.source)} for file in report.files])
         for entry in report.skipped:
-            print(printable(str(entry)), file=sys.stderr)
+            print(escape_control_chars(str(entry)), file=sys.stderr)
         return
     for file in report.files:
         checksum = "published checksum" if file.official else "not the published checksum, listed in SHA256SUMS"
-        print(f"{file.name}: {printable(str(file.source))} -> {file.file} ({checksum})")
+        print(f"{file.name}: {escape_control_chars(str(file.source))} -> {file.file} ({checksum})")
     for entry in report.skipped:
-        print(printable(str(entry)))
+        print(escape_control_chars(str(entry)))
     print(f"Imported {count(len(report.files), 'file')} into {report.folder}.")
     for name, missing in report.missing.items():
         print(f"{name}: still missing {', '.join(missing)}" if missing else f"{name}: complete")

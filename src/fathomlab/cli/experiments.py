@@ -7,9 +7,6 @@ import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
-from fathomlab.cli.verdicts import print_verdicts
-from fathomlab.run.signals import Stopped
-from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -40,8 +37,11 @@ def run(
 ) -> None:
     """Train the missing trials and write the report."""
     from fathomlab import api
-    from fathomlab.analysis.verdicts import verdicts
+    from fathomlab.analysis.study import study
+    from fathomlab.analysis.verdicts import judge
+    from fathomlab.cli.verdicts import print_verdicts
     from fathomlab.run.progress import MODES
+    from fathomlab.run.signals import Stopped
 
     if progress not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
@@ -61,7 +61,7 @@ def run(
         print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
         if quick and planned.claims:
             print("Quick run: use these verdicts to check the setup, not as evidence.")
-        print_verdicts(verdicts(results.store, results.store.experiment(summary.experiment)))
+        print_verdicts(judge(study(results.store, results.store.experiment(summary.experiment))))
         print(f"report: {results.report}")
     if summary.failed:
         raise typer.Exit(1)
@@ -78,16 +78,18 @@ def verify(
 ) -> None:
     """Print the verdict for each claim. Exits with 0 only if all are supported."""
     from fathomlab import api
+    from fathomlab.analysis.as_json import verdict_json
+    from fathomlab.cli.verdicts import print_verdicts
 
     planned = api.load(file, overrides or [], quick)
     verdicts, missing = api.verify(planned, runs or api.default_runs())
     if as_json:
-        print_json({"unfinished": missing, "verdicts": verdicts})
+        print_json({"unfinished": missing, "verdicts": [verdict_json(verdict) for verdict in verdicts]})
     else:
         print_verdicts(verdicts, details)
         if missing:
             print(f"{count(missing, 'trial')} not finished. Run: fathomlab run {file}")
-    if missing or any(verdict["verdict"] != "supported" for verdict in verdicts):
+    if missing or any(verdict.decision != "supported" for verdict in verdicts):
         raise typer.Exit(1)
 
 
@@ -105,13 +107,17 @@ def report(
 ) -> None:
     """Regenerate reports and the index from the results, or compare two reports."""
     from fathomlab import api
+    from fathomlab.analysis.as_json import differences_json
+    from fathomlab.analysis.compare import format_diff
     from fathomlab.report.page import write_index
 
     root = runs or api.default_runs()
     if diff is not None:
-        rows, lines = api.compare(root, *diff)
-        print_json(rows) if as_json else print("\n".join(lines))
+        rows = api.compare(root, *diff)
+        print_json(differences_json(rows)) if as_json else print("\n".join(format_diff(rows)))
         return
+    from fathomlab.store.reading import Store
+
     store = Store(root)
     names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
     if not names:

@@ -12,9 +12,8 @@ from typing import Any, TextIO
 
 import typer
 
-from fathomlab.base.output import encodable
+from fathomlab.base.output import encodable, escape_control_chars
 from fathomlab.base.problems import ConfigError, UserError
-from fathomlab.config.plain import printable
 from fathomlab.run.signals import Stopped
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
@@ -45,7 +44,7 @@ class Output(io.TextIOBase):
         """
         if self.stream is None:
             raise OutputError("it is closed")
-        clean = "\n".join(map(printable, text.split("\n")))
+        clean = "\n".join(map(escape_control_chars, text.split("\n")))
         with _reported():
             self.stream.write(encodable(clean, self.stream.encoding))
         return len(text)
@@ -148,7 +147,7 @@ def _problem(code: str, location: str, key: str, message: str) -> dict[str, Any]
 
 def _complain(text: str) -> None:
     """Print a message on standard error; a stream that cannot be written changes nothing."""
-    clean = "\n".join(map(printable, text.split("\n")))
+    clean = "\n".join(map(escape_control_chars, text.split("\n")))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(encodable(clean, sys.stderr.encoding), file=sys.stderr, flush=True)
 

@@ -1,16 +1,17 @@
 """plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
 import math
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fathomlab.base.labels import dotted
 from fathomlab.base.problems import UserError, shown
 from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, count, print_json
-from fathomlab.plan import Plan, Trial
-from fathomlab.store.reading import Store
+
+if TYPE_CHECKING:
+    from fathomlab.plan import Plan, Trial
+    from fathomlab.store.inventory import Inventory
+    from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -30,16 +31,18 @@ def plan(
 ) -> None:
     """Show required trials, cached trials, and the estimated cost. Does not train."""
     from fathomlab import api
-    from fathomlab.run.experiment import unfinished
 
     planned = api.load(file, overrides or [], quick)
     root = runs or api.default_runs()
-    store = Store(root)
-    todo = {trial.hash for trial in unfinished(planned, store)}
+    from fathomlab.store.inventory import take_inventory
+    from fathomlab.store.reading import Store
+
+    inventory = take_inventory(root, planned.trials)
+    todo = {trial.hash for trial in inventory.pending(planned.trials)}
     if why is not None:
-        _explain(planned, store, why, todo, as_json)
+        _explain(planned, Store(root), why, todo, as_json)
         return
-    document = _document(planned, root, todo)
+    document = _document(planned, inventory, todo)
     if as_json:
         print_json(document)
         return
@@ -61,24 +64,23 @@ def plan(
         print(f"note: {notice}")
 
 
-def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
+def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
     from fathomlab.run import cost, provenance
     from fathomlab.run.experiment import experiment_name, form_packs, worker_count
-    from fathomlab.run.resolve import recipe
 
     device = provenance.likely_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
-    groups = form_packs(planned, missing, root, device, worker_count("auto", len(missing), device))
+    groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     like = [trial for trial in planned.trials if trial.hash not in todo]
-    seconds = {trial: Store(root).trial(trial.hash).seconds for trial in like[:50]}
+    seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
     return {
-        "experiment": experiment_name(planned, root),
+        "experiment": experiment_name(planned, inventory.experiments),
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
         "compiled_packs": sum(
-            cost.compiling_pays([recipe(trial) for trial in group], cost.training_images(group[0])) for group in groups
+            cost.compiling_pays([trial.recipe for trial in group], cost.training_images(group[0])) for group in groups
         ),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
@@ -102,7 +104,7 @@ def _document(planned: Plan, root: Path, todo: set[str]) -> dict[str, Any]:
     }
 
 
-def _warnings(planned: Plan) -> list[str]:
+def _warnings(planned: "Plan") -> list[str]:
     """What this number of seeds cannot decide: the two-sided sign-flip test over n seeds has p >= 2 / 2^n."""
     claims, n = len(planned.claims), len(planned.seeds)
     if not claims:
@@ -116,7 +118,7 @@ def _warnings(planned: Plan) -> list[str]:
     return [f"{n} seeds are too few for the distribution-free check{corrected}. Use {needed} or more."]
 
 
-def _explain(planned: Plan, store: Store, prefix: str, todo: set[str], as_json: bool) -> None:
+def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_json: bool) -> None:
     """Print the fields in which a trial differs from the closest one in the store."""
     found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
     if len(found) != 1:
@@ -139,7 +141,9 @@ def _explain(planned: Plan, store: Store, prefix: str, todo: set[str], as_json: 
             print(f"  {field['key']}: {shown(field['stored'])} (stored), {shown(field['planned'])} (requested)")
 
 
-def _nearest(trial: Trial, store: Store) -> tuple[str | None, list[dict[str, Any]]]:
+def _nearest(trial: "Trial", store: "Store") -> tuple[str | None, list[dict[str, Any]]]:
+    from fathomlab.base.labels import dotted
+
     wanted, best = dotted(trial.content), None
     for known in store.trials():
         stored = dotted(store.trial(known).content)

@@ -6,12 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
-from fathomlab.base.labels import dotted
+from fathomlab.base.output import escape_control_chars
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
-from fathomlab.config.plain import printable
-from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -20,6 +17,8 @@ app = typer.Typer()
 def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
     """List all trials in the results directory."""
     from fathomlab import api
+    from fathomlab.analysis.tables import trial_rows
+    from fathomlab.store.reading import Store
 
     if runs is not None and not os.path.isdir(runs):
         raise UserError("no-such-store", f"{runs}: not a results directory.")
@@ -32,7 +31,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
             f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
-            f"{printable(str(row['condition']))}  {printable(str(row['experiment']))}"
+            f"{escape_control_chars(str(row['condition']))}  {escape_control_chars(str(row['experiment']))}"
         )
     if not rows:
         print("No trials yet.")
@@ -46,13 +45,16 @@ def show(
 ) -> None:
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
+    from fathomlab.analysis.tables import experiments_of, trial_row
+    from fathomlab.base.labels import dotted
+    from fathomlab.store.reading import Store
 
     store = Store(runs or api.default_runs())
     record = store.trial(store.find(trial))
     row = trial_row(record, experiments_of(store))
     if as_json:
-        fields = ("cause", "seconds", "curves", "gradients", "provenance")
-        print_json(row | {name: getattr(record, name) for name in fields})
+        fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
+        print_json({**row, **fields, "provenance": dict(record.provenance)})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")

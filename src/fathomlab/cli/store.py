@@ -1,10 +1,13 @@
 """store check | repair | prune: maintenance of results."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fathomlab.cli.options import Json, RunsFolder, count, print_json
+
+if TYPE_CHECKING:
+    from fathomlab.store.maintenance import Change
 
 app = typer.Typer(help="Check, repair, and clean up the results directory.", no_args_is_help=True)
 
@@ -13,17 +16,19 @@ app = typer.Typer(help="Check, repair, and clean up the results directory.", no_
 def check(runs: RunsFolder = None, as_json: Json = False) -> None:
     """Verify every file. Exits with 1 if one is corrupted."""
     from fathomlab import api
-    from fathomlab.store.upkeep import check_store
+    from fathomlab.store.maintenance import check_store
 
-    found = check_store(api.existing_runs(runs))
+    result = check_store(api.existing_runs(runs))
+    problems = result.problems
     if as_json:
-        print_json(found)
+        faults = [{"path": str(item.path), "problem": item.problem} for item in problems]
+        print_json({"trials": result.trials, "files": result.files, "faults": faults})
     else:
-        for fault in found["faults"]:
-            print(f"{fault['path']}: {fault['problem']}")
-        whole = "no problems found" if not found["faults"] else count(len(found["faults"]), "problem")
-        print(f"{count(found['trials'], 'trial')}, {count(found['files'], 'file')}: {whole}")
-    if found["faults"]:
+        for item in problems:
+            print(f"{item.path}: {item.problem}")
+        summary = count(len(problems), "problem") if problems else "no problems found"
+        print(f"{count(result.trials, 'trial')}, {count(result.files, 'file')}: {summary}")
+    if problems:
         raise typer.Exit(1)
 
 
@@ -31,13 +36,13 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
 def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
     """Truncate incomplete logs, quarantine corrupted files, regenerate reports."""
     from fathomlab import api
-    from fathomlab.store.upkeep import rebuild_store
+    from fathomlab.store.maintenance import repair_store
 
     root = api.existing_runs(runs)
     with api.upkeep(root):
-        done = rebuild_store(root)
+        changes = repair_store(root)
         names = api.rewrite_reports(root)
-    _print_changes(done, names, as_json)
+    _print_changes(changes, names, as_json)
 
 
 @app.command()
@@ -51,23 +56,28 @@ def prune(
 ) -> None:
     """Remove checkpoints of finished trials; optionally other files."""
     from fathomlab import api
-    from fathomlab.store.upkeep import prune_store
+    from fathomlab.store.maintenance import prune_store
 
     root = api.existing_runs(runs)
     with api.upkeep(root):
-        done = prune_store(root, unfinished, orphans, damaged, dry_run)
-    _print_changes(done, [], as_json)
+        changes = prune_store(root, unfinished, orphans, damaged, dry_run)
+    _print_changes(changes, [], as_json)
 
 
-def _print_changes(done: list[dict[str, Any]], reports: list[str], as_json: bool) -> None:
+def _print_changes(changes: "list[Change]", reports: list[str], as_json: bool) -> None:
     if as_json:
+        done = [{"path": str(change.path), "did": change.action} | _freed(change) for change in changes]
         print_json({"done": done, "reports": reports})
         return
-    for line in done:
-        print(f"{line['path']}: {line['did']}")
-    size = sum(line.get("bytes", 0) for line in done)
+    for change in changes:
+        print(f"{change.path}: {change.action}")
+    size = sum(change.size or 0 for change in changes)
     print(
-        f"{count(len(done), 'change')}"
+        f"{count(len(changes), 'change')}"
         + (f", {size / 1e6:.1f} MB" if size else "")
         + (f", {count(len(reports), 'report')} written" if reports else "")
     )
+
+
+def _freed(change: "Change") -> dict[str, int]:
+    return {} if change.size is None else {"bytes": change.size}

@@ -1,19 +1,17 @@
 """Verdicts in plain words, as `run` and `verify` print them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-MARKS = (
-    ("exploratory", "exploratory: the claim was added after results existed"),
-    ("seeds_added_after_results", "seeds added after results"),
-)
+from fathomlab.analysis import wording
+from fathomlab.analysis.verdicts import Verdict
 
 
-def print_verdicts(verdicts: Sequence[Mapping[str, Any]], details: bool = False) -> None:
+def print_verdicts(verdicts: Sequence[Verdict], details: bool = False) -> None:
     """Print one sentence per claim, its marks and notes below, and the statistics on request."""
     for verdict in verdicts:
-        marks = [text for key, text in MARKS if verdict[key]]
+        marks = ["exploratory: the claim was added after results existed"] * verdict.exploratory
+        marks += ["seeds added after results"] * verdict.looks.changed
         suffix = f" [{'; '.join(marks)}]" if marks else ""
-        print(f"{verdict['verdict']}: {verdict['sentence']}{suffix}")
-        for note in [*verdict["notes"], *(verdict["details"] if details else ())]:
-            print(f"    {note}")
+        print(f"{verdict.decision}: {wording.sentence(verdict)}{suffix}")
+        for text in [*wording.notes(verdict), *(wording.details(verdict) if details else ())]:
+            print(f"    {text}")

@@ -40,7 +40,7 @@ def claim_problems(
         for level in claim.levels:
             if any(claim.selects(factors, level, options) for factors, options in conditions):
                 continue
-            where = "".join(f", {key}: {shown(wanted)}" for key, wanted in claim.at.items())
+            where = "".join(f", {key}: {shown(required)}" for key, required in claim.at.items())
             missing = f"no condition has {claim.factor}: {shown(level)}{where}"
             if loaded.overrides or loaded.quick:
                 notices.setdefault(f"claim {shown(claim.name)} cannot be decided here: {missing}.")

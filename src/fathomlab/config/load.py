@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.catalog import check, check_options, unknown_key
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import parse, unknown_key
+from fathomlab.base.output import escape_control_chars
 from fathomlab.base.problems import ConfigError, Problem, UserError, shown
+from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
-from fathomlab.config.plain import plain_copy, printable
-from fathomlab.config.schema import Claim, ExperimentFile, Factor
-from fathomlab.config.yaml_reader import LARGEST_BYTES, Document, read_yaml
+from fathomlab.config.schema import ExperimentFile, Factor
+from fathomlab.config.yaml_reader import MAX_BYTES, Document, read_yaml
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Loaded:
         overrides: The overrides as given.
         quick: Whether the quick overlay was applied.
         run: Values of `run.*` overrides: options of the run, not of the trials.
-        problems: Problems of the sections found so far; `raise_located` reports them with the others.
+        problems: Problems of the sections found so far; `raise_config_error` reports them with the others.
     """
 
     document: Document
@@ -73,21 +74,21 @@ def load(
 
 def _sections(data: Mapping[str, Any], problems: list[Problem]) -> ExperimentFile:
     """The file's sections; one with problems gets its default, so that the others can still be judged."""
-    file = check_options(ExperimentFile, data, "", problems)
+    file = parse(ExperimentFile, data, "", problems)
     if isinstance(file, ExperimentFile):
         return file
     sections: dict[str, Any] = {}
     for name in ExperimentFile.__dataclass_fields__:
         if name in data:
-            section = check_options(ExperimentFile, {name: data[name]}, "", [])
+            section = parse(ExperimentFile, {name: data[name]}, "", [])
             if isinstance(section, ExperimentFile):
                 sections[name] = getattr(section, name)
     return ExperimentFile(**sections)
 
 
-def factors_of(file: ExperimentFile, problems: list[Problem]) -> dict[str, Factor]:
+def parse_factors(file: ExperimentFile, problems: list[Problem]) -> dict[str, Factor]:
     """The file's factors by dotted key, with levels as plain data; adds what is wrong with others to `problems`."""
-    made: dict[str, Factor] = {}
+    factors: dict[str, Factor] = {}
     for key, value in file.experiment.factors.items():
         path = f"experiment.factors.{key}"
         if not all(key.split(".")):
@@ -98,17 +99,17 @@ def factors_of(file: ExperimentFile, problems: list[Problem]) -> dict[str, Facto
         if key in ("seed", "experiment.seeds"):
             problems.append(Problem("seed-factor", path, "seeds cannot be a factor; set experiment.seeds instead"))
         options = value if isinstance(value, Mapping) else {"levels": value}
-        factor = check_options(Factor, options, path, problems)
+        factor = parse(Factor, options, path, problems)
         if isinstance(factor, Factor):
-            made[key] = factor
+            factors[key] = factor
             if not factor.levels:
                 problems.append(Problem("no-levels", path, "must have at least one level, got []"))
             if len({canonical_json(level) for level in factor.levels}) < len(factor.levels):
                 problems.append(Problem("duplicate-level", path, "duplicate level; remove one"))
-    return made
+    return factors
 
 
-def raise_located(document: Document, problems: Sequence[Problem]) -> None:
+def raise_config_error(document: Document, problems: Sequence[Problem]) -> None:
     """Raise all problems with their locations, in the order of the file, overrides last.
 
     Raises:
@@ -134,15 +135,15 @@ def raise_located(document: Document, problems: Sequence[Problem]) -> None:
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document, str]:
     if isinstance(source, Mapping):
-        return Document("the mapping", plain_copy(source, "the mapping")), ""
+        return Document("the mapping", copy_mapping(source, "the mapping")), ""
     path = Path(source)
     try:
         with open(path, "rb") as file:
-            text = file.read(LARGEST_BYTES + 1)
+            text = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("unreadable-file", f"{printable(str(path))}: cannot read file: {reason}.") from None
-    return read_yaml(text, printable(path.name)), text.decode("utf-8-sig", errors="replace")
+        raise UserError("unreadable-file", f"{escape_control_chars(str(path))}: cannot read file: {reason}.") from None
+    return read_yaml(text, escape_control_chars(path.name)), text.decode("utf-8-sig", errors="replace")
 
 
 def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, document: Document) -> None:
@@ -173,7 +174,7 @@ class RunOptions:
 
 
 def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
-    options = check_options(RunOptions, run, "run", problems)
+    options = parse(RunOptions, run, "run", problems)
     if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
         problems.append(Problem("out-of-range", "run.pack", f"must be >= 1, got {options.pack}"))
     if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:
@@ -181,16 +182,3 @@ def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, 
             Problem("out-of-range", "run.checkpoint_seconds", f"must be >= 0, got {options.checkpoint_seconds}")
         )
     return run
-
-
-def check_claims(value: Any) -> tuple[Claim, ...]:
-    """Claims from plain data that was checked before, such as an experiment's record.
-
-    Raises:
-        ConfigError: If it was changed since.
-    """
-    problems: list[Problem] = []
-    claims = check(tuple[Claim, ...], value, "claims", problems)
-    if problems:
-        raise ConfigError("the experiment's record", problems)
-    return claims

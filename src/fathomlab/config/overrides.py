@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fathomlab.base.problems import ConfigError, Problem, shown
+from fathomlab.config.limits import invalid_key_reason
 from fathomlab.config.paths import get_path, set_path
-from fathomlab.config.plain import key_fault
 from fathomlab.config.yaml_reader import Document, read_value
 
 RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
@@ -53,7 +53,7 @@ def _several_seeds(overrides: Sequence[str]) -> bool:
 def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Problem]) -> None:
     path, equals, value_text = text.partition("=")
     path = path.strip()
-    if not equals or not path or not all(path.split(".")) or key_fault(path):
+    if not equals or not path or not all(path.split(".")) or invalid_key_reason(path):
         problems.append(Problem("invalid-override", "", f"must be key.path=value, got {shown(text)}", place))
         return
     try:

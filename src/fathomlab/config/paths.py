@@ -25,7 +25,7 @@ def get_path(data: Mapping[str, Any], path: str, default: Any = None) -> Any:
     return value
 
 
-def with_levels(data: Mapping[str, Any], levels: Mapping[str, Any]) -> dict[str, Any]:
+def apply_levels(data: Mapping[str, Any], levels: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of an experiment's data with these levels of its factors."""
     copy: dict[str, Any] = dict(data)
     for key, level in levels.items():

@@ -6,15 +6,16 @@ from typing import Any
 
 import yaml
 
-from fathomlab.base.catalog import Ambiguous
+from fathomlab.base.options import Ambiguous
+from fathomlab.base.output import invalid_text_reason
 from fathomlab.base.problems import ConfigError, Problem
-from fathomlab.config.plain import DEEPEST, MOST_VALUES, key_fault, paired, text_fault
+from fathomlab.config.limits import MAX_DEPTH, MAX_VALUES, invalid_key_reason, paired
 
-LARGEST_BYTES = 2**18
+MAX_BYTES = 2**18
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 DECIMAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "~": None, "": None, "Null": None}
-SURPRISES = (
+LITERALS = {"true": True, "True": True, "false": False, "False": False, "null": None, "~": None, "": None, "Null": None}
+AMBIGUOUS_SCALARS = (
     (re.compile(r"(?i)yes|on|y"), "`true`, or quote it"),
     (re.compile(r"(?i)no|off|n"), "`false`, or quote it"),
     (re.compile(r"(?i)true|false|null"), "it in lower case, or quote it"),
@@ -50,7 +51,7 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     """Parse an experiment file.
 
     Raises:
-        ConfigError: The text is not one mapping of plain data; every problem that can be told at once.
+        ConfigError: The text is not one mapping of plain data; all problems.
     """
     problems: list[Problem] = []
     node = _compose(text, source)
@@ -84,13 +85,13 @@ def read_value(text: str, place: str) -> Any:
 
 def scalar(text: str) -> Any:
     """A plain scalar as YAML 1.2 reads it; what YAML 1.1 reads otherwise stays `Ambiguous`."""
-    if text in WORDS:
-        return WORDS[text]
+    if text in LITERALS:
+        return LITERALS[text]
     if INTEGER.fullmatch(text):
         return int(text)
     if DECIMAL.fullmatch(text):
         return float(text)
-    for pattern, remedy in SURPRISES:
+    for pattern, remedy in AMBIGUOUS_SCALARS:
         if pattern.fullmatch(text):
             return Ambiguous(text, remedy)
     return text
@@ -105,7 +106,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
-        self._judge(event)
+        self._check_event(event)
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -113,15 +114,15 @@ class _Loader(yaml.SafeLoader):
             setattr(node, "written_tag", getattr(event, "tag", None))  # noqa: B010
         return node
 
-    def _judge(self, event: Any) -> None:
+    def _check_event(self, event: Any) -> None:
         self.values += 1
         message = ""
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             message = "anchors and aliases (& and *) are not supported; write out the value"
-        elif isinstance(event, yaml.CollectionStartEvent) and self.depth >= DEEPEST:
-            message = f"nested deeper than {DEEPEST} levels"
-        elif self.values > MOST_VALUES:
-            message = f"contains more than {MOST_VALUES:,} keys and values"
+        elif isinstance(event, yaml.CollectionStartEvent) and self.depth >= MAX_DEPTH:
+            message = f"nested deeper than {MAX_DEPTH} levels"
+        elif self.values > MAX_VALUES:
+            message = f"contains more than {MAX_VALUES:,} keys and values"
         if message:
             raise ConfigError(
                 self.source, [Problem("unsupported-yaml", "", message, f"{self.source}:{event.start_mark.line + 1}")]
@@ -129,8 +130,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
-    if len(text) > LARGEST_BYTES:
-        raise ConfigError(source, [Problem("too-large", "", f"larger than {LARGEST_BYTES:,} bytes")])
+    if len(text) > MAX_BYTES:
+        raise ConfigError(source, [Problem("too-large", "", f"larger than {MAX_BYTES:,} bytes")])
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return _one_document(_Loader(decoded, source))
@@ -139,13 +140,13 @@ def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else ""
-        said = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {said}", place)]) from None
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {reason}", place)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        said = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {said}")]) from None
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {reason}")]) from None
 
 
 def _one_document(loader: _Loader) -> yaml.Node | None:
@@ -176,7 +177,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
         return _construct_mapping(node, path, document, problems, depth)
     assert isinstance(node, yaml.ScalarNode)
     text = paired(node.value)
-    fault = text_fault(text)
+    fault = invalid_text_reason(text)
     if fault:
         problems.append(Problem("invalid-text", path, fault, line))
         return None
@@ -186,22 +187,22 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
 def _construct_mapping(
     node: yaml.MappingNode, path: str, document: Document, problems: list[Problem], depth: int
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = f"{document.source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode) or (key_node.style is None and key_node.value == "<<"):
             problems.append(Problem("invalid-key", path, "keys must be plain names", line))
             continue
         key = key_node.value
-        fault = key_fault(key)
+        fault = invalid_key_reason(key)
         if fault:
             problems.append(Problem("invalid-key", path, fault, line))
             continue
         inner = f"{path}.{key}" if path else key
-        if key in made:
+        if key in result:
             first = document.places.get(inner, "above")
             problems.append(Problem("duplicate-key", inner, f"duplicate key (first defined at {first})", line))
             continue
         document.places[inner] = line
-        made[key] = _construct(value_node, inner, document, problems, depth + 1)
-    return made
+        result[key] = _construct(value_node, inner, document, problems, depth + 1)
+    return result

@@ -3,23 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.options import parse
 from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
+from fathomlab.data.cache import data_dir, ensure_downloaded, file_state, locate
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
 from fathomlab.data.fashion_mnist import FashionMnist
-from fathomlab.data.folder import data_folder, locate, obtain, usable
 from fathomlab.data.mnist import Mnist
 from fathomlab.data.mnist_sample import MnistSample
 from fathomlab.data.shapes import Shapes
-from fathomlab.data.table import DataSet, Split
+from fathomlab.data.table import Dataset, DatasetArrays
 
 if TYPE_CHECKING:
-    from fathomlab.data.importing import ImportReport
+    from fathomlab.data.importer import ImportReport
 
-DATASETS: dict[str, type[DataSet]] = {
+DATASETS: dict[str, type[Dataset]] = {
     "mnist": Mnist,
     "fashion-mnist": FashionMnist,
     "cifar-10": Cifar10,
@@ -59,10 +59,10 @@ def canonical_name(text: str) -> str | None:
         >>> canonical_name("CIFAR10"), canonical_name("FashionMNIST"), canonical_name("imagenet")
         ('cifar-10', 'fashion-mnist', None)
     """
-    return {_bare(name): name for name in DATASETS}.get(_bare(text))
+    return {_simplify(name): name for name in DATASETS}.get(_simplify(text))
 
 
-def make(name: str, params: Mapping[str, Any] | None = None) -> DataSet:
+def make(name: str, params: Mapping[str, object] | None = None) -> Dataset:
     """Return a dataset with validated options.
 
     Raises:
@@ -70,13 +70,13 @@ def make(name: str, params: Mapping[str, Any] | None = None) -> DataSet:
         ConfigError: If options are unknown or have invalid values; lists all of them.
     """
     problems: list[Problem] = []
-    dataset = check_options(DATASETS[_known(name)], params, "data.params", problems)
+    dataset = parse(DATASETS[_require_name(name)], params, "data.params", problems)
     if problems:
         raise ConfigError(f"dataset {name}", problems)
     return dataset
 
 
-def load(name: str, params: Mapping[str, Any] | None = None, folder: Path | None = None) -> Split:
+def load(name: str, params: Mapping[str, object] | None = None, folder: Path | None = None) -> DatasetArrays:
     """Return the examples of a dataset. Missing files are downloaded.
 
     Raises:
@@ -87,21 +87,21 @@ def load(name: str, params: Mapping[str, Any] | None = None, folder: Path | None
 
 def status(folder: Path | None = None) -> list[DatasetStatus]:
     """Return what the data folder contains of each dataset."""
-    return [_status(name, component, data_folder(folder)) for name, component in DATASETS.items()]
+    return [_status(name, component, data_dir(folder)) for name, component in DATASETS.items()]
 
 
-def download(name: str, folder: Path | None = None) -> Path:
+def download_dataset(name: str, folder: Path | None = None) -> Path:
     """Download what is missing or corrupted, and return the folder of the files.
 
     Raises:
         UserError: If the download fails. The message contains the manual steps.
     """
-    component = DATASETS[_known(name)]
+    component = DATASETS[_require_name(name)]
     if component.layout is None:
         raise UserError(
-            "nothing-to-download", f"{component.facts.title} is built in; no download is needed. Use it with data.name."
+            "nothing-to-download", f"{component.info.title} is built in; no download is needed. Use it with data.name."
         )
-    return obtain(component.facts, component.layout, data_folder(folder))
+    return ensure_downloaded(component.info, component.layout, data_dir(folder))
 
 
 def import_folder(source: Path, destination: Path | None = None) -> "ImportReport":
@@ -110,29 +110,29 @@ def import_folder(source: Path, destination: Path | None = None) -> "ImportRepor
     Raises:
         UserError: If nothing was recognized, or a file is not the published one.
     """
-    from fathomlab.data import importing
+    from fathomlab.data import importer
 
-    return importing.import_folder(source, data_folder(destination))
+    return importer.import_folder(source, data_dir(destination))
 
 
-def _bare(text: str) -> str:
+def _simplify(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
-def _known(name: str) -> str:
-    known = canonical_name(name)
-    if known is None:
-        near = suggestion(name, tuple(DATASETS))
-        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{near} Supported: {', '.join(DATASETS)}.")
-    return known
+def _require_name(name: str) -> str:
+    canonical = canonical_name(name)
+    if canonical is None:
+        did_you_mean = suggestion(name, tuple(DATASETS))
+        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{did_you_mean} Supported: {', '.join(DATASETS)}.")
+    return canonical
 
 
-def _status(name: str, component: type[DataSet], root: Path) -> DatasetStatus:
-    title = component.facts.title
+def _status(name: str, component: type[Dataset], root: Path) -> DatasetStatus:
+    title = component.info.title
     if component.layout is None:
         return DatasetStatus(name, title, present=True, folder="", bytes=0, state="built in", remedy="")
     files = locate(component.layout, root)
-    states = {usable(located, root) for located in files}
+    states = {file_state(located, root) for located in files}
     state = next(state for state in ("missing", "corrupted", "unofficial", "official") if state in states)
     paths = [located.path for located in files if located.path is not None]
     remedies = {

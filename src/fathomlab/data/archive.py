@@ -3,21 +3,21 @@
 import gzip
 import hashlib
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fathomlab.base.files import atomic_write
 from fathomlab.base.problems import UserError
-from fathomlab.data.table import Pin
-from fathomlab.data.verify import vouch
+from fathomlab.data.checksums import trust_checksums
+from fathomlab.data.table import PinnedFile
 
-LARGEST_MEMBER = 256 << 20
-LARGEST_REST = 16 << 20  # of everything that is skipped: other members, headers, padding
-MOST_MEMBERS = 100
+MAX_MEMBER_BYTES = 256 << 20
+MAX_SKIPPED_BYTES = 16 << 20  # other members, headers, and padding
+MAX_MEMBERS = 100
 
 
-def extract(archive: Path, members: Sequence[tuple[str, Pin]], folder: Path) -> list[Path]:
-    """Write the listed members into `folder` under their fixed names.
+def extract(archive: Path, members: Sequence[tuple[str, PinnedFile]], folder: Path) -> None:
+    """Write the listed members into `folder` under their published names.
 
     The caller has verified the hash of the archive, but nothing here relies on it. Other members are not read. A link,
     a device, a duplicate member, or a wrong size is rejected before anything is written. If a member of a published
@@ -28,20 +28,17 @@ def extract(archive: Path, members: Sequence[tuple[str, Pin]], folder: Path) -> 
     """
     contents = read_members(archive, members)
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    others: dict[str, str] = {}
-    for name, pin in members:
-        digest = hashlib.sha256(contents[name]).hexdigest()
-        if digest != pin.sha256:
-            others[pin.name] = digest
-        atomic_write(folder / pin.name, contents[name])
-        written.append(folder / pin.name)
-    if others:
-        vouch(folder, others)
-    return written
+    modified: dict[str, str] = {}
+    for name, published in members:
+        sha256 = hashlib.sha256(contents[name]).hexdigest()
+        if sha256 != published.sha256:
+            modified[published.name] = sha256
+        atomic_write(folder / published.name, contents[name])
+    if modified:
+        trust_checksums(folder, modified)
 
 
-def read_members(archive: Path, members: Sequence[tuple[str, Pin]]) -> dict[str, bytes]:
+def read_members(archive: Path, members: Sequence[tuple[str, PinnedFile]]) -> dict[str, bytes]:
     """Return the bytes of the listed members by name.
 
     Raises:
@@ -59,33 +56,37 @@ def read_members(archive: Path, members: Sequence[tuple[str, Pin]]) -> dict[str,
     return contents
 
 
-class _Capped:
+class _LimitedReader:
     """The decompressed bytes of an archive, never more than were published: headers can claim billions of bytes."""
 
-    def __init__(self, file: gzip.GzipFile, most: int):
-        self.file, self.left = file, most
+    def __init__(self, file: gzip.GzipFile, max_bytes: int):
+        self.file, self.remaining = file, max_bytes
 
     def read(self, size: int) -> bytes:
         data = self.file.read(size)
-        self.left -= len(data)
-        if self.left < 0:
+        self.remaining -= len(data)
+        if self.remaining < 0:
             raise tarfile.TarError("it contains more bytes than the published archive")
         return data
 
 
-def _read(archive: Path, wanted: dict[str, Pin]) -> dict[str, bytes]:
+def _read(archive: Path, members: Mapping[str, PinnedFile]) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
-    most = sum(pin.size for pin in wanted.values()) + LARGEST_REST
-    with gzip.open(archive) as file, tarfile.open(fileobj=_Capped(file, most), mode="r|") as tar:  # type: ignore[call-overload]
+    max_bytes = sum(file.size for file in members.values()) + MAX_SKIPPED_BYTES
+    with (
+        gzip.open(archive) as stream,
+        tarfile.open(fileobj=_LimitedReader(stream, max_bytes), mode="r|") as tar,  # type: ignore[call-overload]
+    ):
         for index, member in enumerate(tar):
-            if index >= MOST_MEMBERS or member.size > LARGEST_MEMBER:
+            if index >= MAX_MEMBERS or member.size > MAX_MEMBER_BYTES:
                 raise tarfile.TarError(f"member {index + 1} ({member.size:,} bytes) exceeds the published archive")
-            pin = wanted.get(member.name)
-            if pin is None:
+            published = members.get(member.name)
+            if published is None:
                 continue
-            if not member.isreg() or member.size != pin.size or member.name in contents:
-                raise tarfile.TarError(f"{member.name} is a duplicate, or not a regular file of {pin.size:,} bytes")
+            size = published.size
+            if not member.isreg() or member.size != size or member.name in contents:
+                raise tarfile.TarError(f"{member.name} is a duplicate, or not a regular file of {size:,} bytes")
             file = tar.extractfile(member)
             assert file is not None
-            contents[member.name] = file.read(pin.size)
+            contents[member.name] = file.read(size)
     return contents

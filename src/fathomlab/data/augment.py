@@ -48,8 +48,8 @@ def augment(
     """
     for name in names:
         if name not in AUGMENTATIONS:
-            near = suggestion(name, AUGMENTATIONS)
-            raise ValueError(f"unknown augmentation {name!r}.{near} Supported: {', '.join(AUGMENTATIONS)}.")
+            did_you_mean = suggestion(name, AUGMENTATIONS)
+            raise ValueError(f"unknown augmentation {name!r}.{did_you_mean} Supported: {', '.join(AUGMENTATIONS)}.")
     if not names:
         return images
     height, width = images.shape[-2:]
@@ -63,20 +63,20 @@ def augment(
         rows = rows + down[..., None]
         columns = columns + right[..., None]
         images = torch.nn.functional.pad(images, (PADDING,) * 4)
-    return _picked(images, rows, columns)
+    return _select(images, rows, columns)
 
 
 def _offsets(bits: Int64[Tensor, "k n"]) -> tuple[Int64[Tensor, "k n"], Int64[Tensor, "k n"]]:
     """Two integers from 0 to 2 * PADDING, from the upper and the lower half of the bits."""
-    places, half = 2 * PADDING + 1, 0xFFFFFFFF
-    return ((bits >> 32) & half) * places >> 32, (bits & half) * places >> 32
+    choices, half = 2 * PADDING + 1, 0xFFFFFFFF
+    return ((bits >> 32) & half) * choices >> 32, (bits & half) * choices >> 32
 
 
-def _picked(
+def _select(
     images: Pack, rows: Int64[Tensor, "k n h2"], columns: Int64[Tensor, "k n w2"]
 ) -> Shaped[Tensor, "k n c h2 w2"]:
     """The given rows and columns of each image, in one gather."""
     replicas, examples, channels, _, width = images.shape
-    places = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
-    places = places[:, :, None].expand(replicas, examples, channels, places.shape[-1])
-    return images.flatten(3).gather(3, places).unflatten(3, (rows.shape[-1], columns.shape[-1]))
+    pixels = (rows[..., :, None] * width + columns[..., None, :]).flatten(2)
+    pixels = pixels[:, :, None].expand(replicas, examples, channels, pixels.shape[-1])
+    return images.flatten(3).gather(3, pixels).unflatten(3, (rows.shape[-1], columns.shape[-1]))

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from fathomlab.data.folder import read_files
-from fathomlab.data.rows import rows_split
-from fathomlab.data.table import Facts, Layout, Pin, Remote, Split
+from fathomlab.data.cache import read_files
+from fathomlab.data.cifar_binary import cifar_layout, read_cifar
+from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
 
-FACTS = Facts(
+INFO = DatasetInfo(
     name="cifar-10",
     title="CIFAR-10",
     channels=3,
@@ -25,29 +25,19 @@ FACTS = Facts(
 )
 
 BATCHES = (
-    Pin("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5", 30730000),
-    Pin("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed", 30730000),
-    Pin("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67", 30730000),
-    Pin("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48", 30730000),
-    Pin("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", 30730000),
-    Pin("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", 30730000),
+    PinnedFile("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5", 30730000),
+    PinnedFile("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed", 30730000),
+    PinnedFile("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67", 30730000),
+    PinnedFile("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48", 30730000),
+    PinnedFile("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add", 30730000),
+    PinnedFile("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b", 30730000),
 )
 
-LAYOUT = Layout(
-    folders=("cifar-10-batches-bin",),
-    pieces=tuple((pin,) for pin in BATCHES),
-    remotes=(
-        Remote(
-            Pin(
-                "cifar-10-binary.tar.gz",
-                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                170052171,
-                "c32a1d4ab5d03f1284b67883e8d87530",
-            ),
-            ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
-            tuple((f"cifar-10-batches-bin/{pin.name}", pin) for pin in BATCHES),
-        ),
-    ),
+LAYOUT = cifar_layout(
+    "cifar-10-batches-bin",
+    # The authors publish the MD5 of this archive: c32a1d4ab5d03f1284b67883e8d87530
+    PinnedFile("cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170052171),
+    BATCHES,
 )
 
 
@@ -56,10 +46,10 @@ LAYOUT = Layout(
 class Cifar10:
     """Color photographs of ten classes; 50,000 training and 10,000 test images."""
 
-    facts: ClassVar[Facts] = FACTS
-    layout: ClassVar[Layout | None] = LAYOUT
-    tiny: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[DatasetInfo] = INFO
+    layout: ClassVar[FileLayout | None] = LAYOUT
+    test_options: ClassVar[dict[str, Any]] = {}
 
-    def load(self, folder: Path | None = None) -> Split:
+    def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. Missing files are downloaded."""
-        return rows_split(read_files(FACTS, LAYOUT, folder), label_bytes=1, classes=10)
+        return read_cifar(read_files(INFO, LAYOUT, folder), label_bytes=1, classes=10)

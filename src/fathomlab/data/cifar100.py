@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from fathomlab.data.folder import read_files
-from fathomlab.data.rows import rows_split
-from fathomlab.data.table import Facts, Layout, Pin, Remote, Split
+from fathomlab.data.cache import read_files
+from fathomlab.data.cifar_binary import cifar_layout, read_cifar
+from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
 
 FINE = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
@@ -18,7 +18,7 @@ sunflower sweet_pepper table tank telephone television tiger tractor train trout
 willow_tree wolf woman worm
 """
 
-FACTS = Facts(
+INFO = DatasetInfo(
     name="cifar-100",
     title="CIFAR-100",
     channels=3,
@@ -34,27 +34,17 @@ FACTS = Facts(
     license="none stated; the authors ask for the citation",
 )
 
-TRAIN = Pin("train.bin", "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29", 153700000)
-TEST = Pin("test.bin", "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a", 30740000)
+TRAIN = PinnedFile("train.bin", "f31298fc616915fa142368359df1c4ca2ae984d6915ca468b998a5ec6aeebf29", 153700000)
+TEST = PinnedFile("test.bin", "d8b1e6b7b3bee4020055f0699b111f60b1af1e262aeb93a0b659061746f8224a", 30740000)
 
-LAYOUT = Layout(
-    folders=("cifar-100-binary",),
-    pieces=((TRAIN,), (TEST,)),
-    remotes=(
-        Remote(
-            Pin(
-                "cifar-100-binary.tar.gz",
-                "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-                168513733,
-                "03b5dce01913d631647c71ecec9e9cb8",
-            ),
-            ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
-            (("cifar-100-binary/train.bin", TRAIN), ("cifar-100-binary/test.bin", TEST)),
-        ),
+LAYOUT = cifar_layout(
+    "cifar-100-binary",
+    # The authors publish the MD5 of this archive: 03b5dce01913d631647c71ecec9e9cb8
+    PinnedFile(
+        "cifar-100-binary.tar.gz", "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", 168513733
     ),
-    notes=(
-        "CIFAR-100: its authors publish only an MD5 of the archive. The SHA-256 hashes are from other public sources.",
-    ),
+    (TRAIN, TEST),
+    "CIFAR-100: its authors publish only an MD5 of the archive. The SHA-256 hashes are from other public sources.",
 )
 
 
@@ -63,10 +53,10 @@ LAYOUT = Layout(
 class Cifar100:
     """Color photographs of 100 classes; 50,000 training and 10,000 test images."""
 
-    facts: ClassVar[Facts] = FACTS
-    layout: ClassVar[Layout | None] = LAYOUT
-    tiny: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[DatasetInfo] = INFO
+    layout: ClassVar[FileLayout | None] = LAYOUT
+    test_options: ClassVar[dict[str, Any]] = {}
 
-    def load(self, folder: Path | None = None) -> Split:
+    def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. Missing files are downloaded."""
-        return rows_split(read_files(FACTS, LAYOUT, folder), label_bytes=2, classes=100)
+        return read_cifar(read_files(INFO, LAYOUT, folder), label_bytes=2, classes=100)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from fathomlab.data.folder import read_files
-from fathomlab.data.idx import idx_layout, idx_split
-from fathomlab.data.table import Facts, Layout, Split
+from fathomlab.data.cache import read_files
+from fathomlab.data.idx import idx_layout, read_idx
+from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout
 
-FACTS = Facts(
+INFO = DatasetInfo(
     name="fashion-mnist",
     title="Fashion-MNIST",
     channels=1,
@@ -61,10 +61,10 @@ LAYOUT = idx_layout(
 class FashionMnist:
     """Images of clothes; 60,000 training and 10,000 test images."""
 
-    facts: ClassVar[Facts] = FACTS
-    layout: ClassVar[Layout | None] = LAYOUT
-    tiny: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[DatasetInfo] = INFO
+    layout: ClassVar[FileLayout | None] = LAYOUT
+    test_options: ClassVar[dict[str, Any]] = {}
 
-    def load(self, folder: Path | None = None) -> Split:
+    def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. Missing files are downloaded."""
-        return idx_split(read_files(FACTS, LAYOUT, folder))
+        return read_idx(read_files(INFO, LAYOUT, folder))

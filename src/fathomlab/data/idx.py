@@ -1,14 +1,16 @@
 """The IDX format of MNIST: a header with magic number and lengths, then bytes."""
 
-import gzip
 import zlib
 from collections.abc import Sequence
-
-import numpy as np
+from math import prod
+from typing import TYPE_CHECKING
 
 from fathomlab.base.problems import UserError
-from fathomlab.data.folder import Contents
-from fathomlab.data.table import Layout, Pin, Remote, Split
+from fathomlab.data.cache import VerifiedFiles
+from fathomlab.data.table import DatasetArrays, FileLayout, PinnedFile, RemoteFile
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 SHAPES = ((60000, 28, 28), (60000,), (10000, 28, 28), (10000,))
@@ -19,14 +21,14 @@ def idx_layout(
     compressed: Sequence[tuple[str, int]],
     contents: Sequence[str],
     mirrors: Sequence[str],
-) -> Layout:
+) -> FileLayout:
     """Return the layout of four IDX files from hash and size of the gzip files and the hash of their contents."""
-    pieces: list[tuple[Pin, ...]] = []
+    files: list[tuple[PinnedFile, PinnedFile]] = []
     for name, shape, (digest, size), content in zip(NAMES, SHAPES, compressed, contents, strict=True):
-        plain_size = int(np.prod(shape)) + 4 + 4 * len(shape)
-        pieces.append((Pin(f"{name}.gz", digest, size), Pin(name, content, plain_size)))
-    remotes = tuple(Remote(gz, tuple(mirror + gz.name for mirror in mirrors)) for gz, _ in pieces)
-    return Layout(folders, tuple(pieces), remotes)
+        plain_size = len(header(shape)) + prod(shape)
+        files.append((PinnedFile(f"{name}.gz", digest, size), PinnedFile(name, content, plain_size)))
+    remotes = tuple(RemoteFile(gz, tuple(mirror + gz.name for mirror in mirrors)) for gz, _ in files)
+    return FileLayout(folders, tuple(files), remotes)
 
 
 def header(shape: Sequence[int]) -> bytes:
@@ -34,7 +36,7 @@ def header(shape: Sequence[int]) -> bytes:
     return bytes([0, 0, 8, len(shape)]) + b"".join(int(length).to_bytes(4, "big") for length in shape)
 
 
-def decode(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+def decode(data: bytes, shape: tuple[int, ...], name: str) -> "np.ndarray":
     """Return the array in an IDX file, compressed or not.
 
     Args:
@@ -46,13 +48,15 @@ def decode(data: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
         UserError: If the bytes are something else.
     """
     start = header(shape)
-    size = len(start) + int(np.prod(shape))
+    size = len(start) + prod(shape)
     if data.startswith(b"\x1f\x8b"):
         data = gunzip(data, size, name)
     if len(data) != size or data[: len(start)] != start:
         raise UserError(
             "invalid-data-file", f"{name}: not an IDX file of unsigned bytes with shape {shape}. Download it again."
         )
+    import numpy as np
+
     return np.frombuffer(data, np.uint8, offset=len(start)).reshape(shape).copy()
 
 
@@ -72,20 +76,15 @@ def gunzip(data: bytes, size: int, name: str) -> bytes:
     return plain
 
 
-def compress(data: bytes) -> bytes:
-    """Return a gzip file whose bytes depend only on `data`."""
-    return gzip.compress(data, 6, mtime=0)
-
-
-def idx_split(contents: Contents) -> Split:
+def read_idx(verified: VerifiedFiles) -> DatasetArrays:
     """Return the dataset in four verified IDX files."""
-    arrays = [decode(file.data, shape, file.path.name) for file, shape in zip(contents.verified, SHAPES, strict=True)]
-    return Split(
+    arrays = [decode(file.data, shape, file.path.name) for file, shape in zip(verified.files, SHAPES, strict=True)]
+    return DatasetArrays(
         train_images=arrays[0][:, None],
-        train_labels=arrays[1].astype(np.int64),
+        train_labels=arrays[1].astype("int64"),
         test_images=arrays[2][:, None],
-        test_labels=arrays[3].astype(np.int64),
-        files=contents.files,
-        unofficial=contents.unofficial,
-        notes=contents.notes,
+        test_labels=arrays[3].astype("int64"),
+        files=verified.checksums,
+        modified=verified.modified,
+        notes=verified.notes,
     )

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-import numpy as np
-
 from fathomlab.base.problems import UserError
-from fathomlab.data.mnist import FACTS as MNIST
-from fathomlab.data.table import Facts, Layout, Pin, Split
+from fathomlab.data.mnist import INFO as MNIST
+from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
 
 TRAIN = 4000
-FILE = Pin("mnist_sample.npz", "ec56671eedea578fe38198d455616f721540adb79079f21462763a80602814a0", 830153)
+FILE = PinnedFile("mnist_sample.npz", "ec56671eedea578fe38198d455616f721540adb79079f21462763a80602814a0", 830153)
 
-FACTS = Facts(
+INFO = DatasetInfo(
     name="mnist-sample",
     title="MNIST sample",
     channels=1,
@@ -37,11 +35,11 @@ FACTS = Facts(
 class MnistSample:
     """4,000 training and 1,000 test images; every class has equally many."""
 
-    facts: ClassVar[Facts] = FACTS
-    layout: ClassVar[Layout | None] = None
-    tiny: ClassVar[dict[str, Any]] = {}
+    info: ClassVar[DatasetInfo] = INFO
+    layout: ClassVar[FileLayout | None] = None
+    test_options: ClassVar[dict[str, Any]] = {}
 
-    def load(self, folder: Path | None = None) -> Split:
+    def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. They are part of the package; `folder` is ignored.
 
         Raises:
@@ -55,7 +53,11 @@ class MnistSample:
                 "invalid-data-file",
                 f"{path}: corrupted: SHA-256 {digest}, expected {FILE.sha256}. Reinstall fathomlab.",
             )
+        import numpy as np
+
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             images, labels = arrays["images"][:, None], arrays["labels"].astype(np.int64)
         notes = ("MNIST sample: all images, including the test images, are from the training set of MNIST.",)
-        return Split(images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:], {FILE.name: digest}, notes=notes)
+        return DatasetArrays(
+            images[:TRAIN], labels[:TRAIN], images[TRAIN:], labels[TRAIN:], {FILE.name: digest}, notes=notes
+        )

@@ -9,21 +9,21 @@ import numpy as np
 
 from fathomlab.base.problems import UserError
 
-LARGEST = 256 << 20
+MAX_BYTES = 256 << 20
 
 
 def read_batch(data: bytes, name: str) -> dict[str, Any]:
     """Return the dictionary of a pickled batch, with string keys and two-dimensional uint8 arrays.
 
-    The standard loader executes what a pickle names. Here only the names in KNOWN are accepted, and each stands for a
+    The standard loader executes what a pickle names. Here only the names in ALLOWED are accepted, and each stands for a
     function of this file: a pickle never calls NumPy. Every other name is rejected.
 
     Raises:
         UserError: If the file is not a pickle of plain values and byte arrays. Nothing in it is executed.
     """
-    if len(data) > LARGEST:
+    if len(data) > MAX_BYTES:
         raise UserError(
-            "invalid-data-file", f"{name}: too large for a CIFAR batch: {len(data):,} bytes, at most {LARGEST:,}."
+            "invalid-data-file", f"{name}: too large for a CIFAR batch: {len(data):,} bytes, at most {MAX_BYTES:,}."
         )
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
@@ -43,10 +43,10 @@ def _text(key: object) -> str:
 
 class _Restricted(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        known = KNOWN.get((module, name))
-        if known is None:
+        function = ALLOWED.get((module, name))
+        if function is None:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        return _StandIn(known)
+        return _StandIn(function)
 
 
 class _StandIn:
@@ -114,7 +114,7 @@ def _from_buffer(data: object, dtype: object, shape: object, order: object) -> _
     return array
 
 
-KNOWN: dict[tuple[str, str], Callable[..., object]] = {
+ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
     ("numpy", "ndarray"): _never,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encoded,

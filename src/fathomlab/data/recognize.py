@@ -1,11 +1,12 @@
-"""Recognizes published datasets by content: sizes, headers, and hashes decide, not file names."""
+"""Recognizes published datasets by content: sizes, headers, and hashes decide. Names are only a fallback."""
 
 import gzip
 import hashlib
 import io
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import numpy as np
 from fathomlab.base.problems import UserError
 from fathomlab.data import cifar10, cifar100, fashion_mnist, idx, mnist
 from fathomlab.data.archive import read_members
+from fathomlab.data.cache import published_name
+from fathomlab.data.cifar_binary import PIXELS, encode_rows
 from fathomlab.data.pickles import read_batch
-from fathomlab.data.rows import PIXELS, encode_rows
-from fathomlab.data.table import Facts, Layout, Pin
+from fathomlab.data.table import DatasetInfo, FileLayout, PinnedFile
 
 MAX_BYTES = 256 << 20
 HEAD_BYTES = 4096
@@ -31,25 +33,25 @@ ZIP, TAR = "zip archive (unpack it first)", "tar archive (unpack it first)"
 class Target:
     """A file of a dataset that contents may become."""
 
-    facts: Facts
-    layout: Layout
-    pin: Pin
+    info: DatasetInfo
+    layout: FileLayout
+    file: PinnedFile
 
     @property
-    def piece(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str]:
         """Equal for the spellings (compressed or not) of one needed file."""
-        piece = next((piece for piece in self.layout.pieces if self.pin in piece), (self.pin,))
-        return self.facts.name, piece[0].name
+        spellings = next(spellings for spellings in self.layout.files if self.file in spellings)
+        return self.info.name, spellings[0].name
 
 
 @dataclass(frozen=True)
 class Content:
-    """Bytes in our format.
+    """Bytes in the format of our data folder.
 
     Attributes:
         targets: The files that the bytes may be.
         data: The bytes.
-        trusted: Whether a published hash of the source file vouches for them.
+        trusted: Whether a published hash of the source file confirms them.
     """
 
     targets: tuple[Target, ...]
@@ -65,19 +67,19 @@ class Content:
     def published(self) -> Target | None:
         """The target whose published hash the bytes have."""
         digest = self.sha256
-        return next((target for target in self.targets if target.pin.sha256 == digest), None)
+        return next((target for target in self.targets if target.file.sha256 == digest), None)
 
 
-def layouts() -> tuple[tuple[Facts, Layout], ...]:
-    """Facts and layout of each dataset that can be imported."""
-    return tuple((module.FACTS, module.LAYOUT) for module in (mnist, fashion_mnist, cifar10, cifar100))
+def layouts() -> tuple[tuple[DatasetInfo, FileLayout], ...]:
+    """Information and layout of each dataset that can be imported."""
+    return tuple((module.INFO, module.LAYOUT) for module in (mnist, fashion_mnist, cifar10, cifar100))
 
 
 def all_targets(size: int | None = None) -> Iterator[Target]:
     """Every published file in every accepted spelling, or only those with this size (bytes)."""
-    for facts, layout in layouts():
-        pins = (pin for piece in layout.pieces for pin in piece)
-        yield from (Target(facts, layout, pin) for pin in pins if size is None or pin.size == size)
+    for info, layout in layouts():
+        files = (file for spellings in layout.files for file in spellings)
+        yield from (Target(info, layout, file) for file in files if size is None or file.size == size)
 
 
 def read_at_most(path: Path, size: int) -> bytes:
@@ -98,9 +100,9 @@ def recognize(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
     """
     if not 0 < size <= MAX_BYTES:
         return (), OTHER if size else "empty file"
-    pinned = tuple(all_targets(size))
-    if pinned:
-        content = Content(pinned, read_at_most(path, size))
+    targets = tuple(all_targets(size))
+    if targets:
+        content = Content(targets, read_at_most(path, size))
         if content.published:
             return (content,), ""
     with open(path, "rb") as file:
@@ -113,38 +115,111 @@ def recognize(path: Path, size: int) -> tuple[tuple[Content, ...], str]:
         return _gzip_contents(path, size, head)
     if head[257:262] == b"ustar":
         return (), TAR
-    if targets := _idx_targets(head, size):
-        return (Content(targets, read_at_most(path, size)),), UNPUBLISHED
-    if contents := _pickle_contents(path, size, head):
+    if idx_targets := _idx_targets(head, size):
+        return (Content(idx_targets, read_at_most(path, size)),), UNPUBLISHED
+    if contents := _batch_contents(path, size, head):
         return contents, UNPUBLISHED
-    rows = any(target.pin.name.endswith(".bin") for target in pinned)  # without a header, only the size tells
-    return (), UNPUBLISHED if rows else OTHER
+    has_rows = any(target.file.name.endswith(".bin") for target in targets)  # without a header, only the size tells
+    return (), UNPUBLISHED if has_rows else OTHER
+
+
+def expected_contents(path: Path) -> tuple[tuple[Target, ...], Callable[[Path, bytes], tuple[Content, ...]]]:
+    """Return what the name of a file promises: the files that it may be (none for other names), and how to read it."""
+    name = published_name(path.name)
+    folder = f"{path.parent.name}/{path.name}".replace("\\", "/").lower().split("/")[-2]
+    is_cifar100 = re.search(r"cifar[-_ ]?100", folder)  # its files have the common names train and test
+    targets = [target for target in all_targets() if target.info.name != "cifar-100" or is_cifar100]
+    if same := [target for target in targets if target.file.name == name]:
+        likely = same[-1 if "fashion" in str(path).lower() else 0]  # MNIST and Fashion-MNIST share their names
+        return (likely,), lambda _, data: (Content((likely,), data),)
+    if name == "mnist.npz":
+        return tuple(target for target in targets if target.info.name == "mnist"), keras_contents
+    pickled = tuple(target for target in targets if target.file.name == f"{name}.bin")
+    return pickled, lambda path, data: tuple(Content(pickled, content.data) for content in pickle_contents(path, data))
+
+
+def keras_contents(path: Path, data: bytes) -> tuple[Content, ...]:
+    """Return the four arrays of Keras' `mnist.npz` as IDX files.
+
+    Args:
+        path: Name of the file, for the message.
+        data: Its bytes.
+
+    Raises:
+        UserError: If the file contains anything else.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise ValueError("it is larger than MNIST")
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            columns = [np.asarray(arrays[key]) for key in KERAS_KEYS]
+        for array, shape in zip(columns, idx.SHAPES, strict=True):
+            if array.dtype != np.uint8 or array.shape != shape:
+                raise ValueError(f"array of shape {array.shape}, {array.dtype}; expected {shape}, uint8")
+    except Exception as error:  # a hostile archive may raise anything
+        raise UserError("invalid-data-file", f"{path}: not the MNIST file of Keras ({error}).") from None
+    starts = [idx.header(shape) for shape in idx.SHAPES]
+    return tuple(
+        Content(_idx_targets(start), start + array.tobytes()) for start, array in zip(starts, columns, strict=True)
+    )
+
+
+def pickle_contents(path: Path, data: bytes) -> tuple[Content, ...]:
+    """Return a pickled batch of CIFAR-10, or a pickled half of CIFAR-100, as rows.
+
+    Args:
+        path: Name of the file, for the message.
+        data: Its bytes.
+
+    Raises:
+        UserError: If the file contains anything else. Nothing in it is executed.
+    """
+    batch = read_batch(data, str(path))
+    pixels = batch.get("data")
+    is_fine = "fine_labels" in batch
+    labels = [batch.get(key) for key in (("coarse_labels", "fine_labels") if is_fine else ("labels",))]
+    if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS:
+        raise UserError("invalid-data-file", f"{path}: no CIFAR pixels: expected `data` with {PIXELS:,} columns.")
+    for column in labels:
+        if not isinstance(column, list) or len(column) != len(pixels):
+            raise UserError("invalid-data-file", f"{path}: no CIFAR labels: expected one per image.")
+        if not all(type(label) is int and 0 <= label <= 255 for label in column):
+            raise UserError("invalid-data-file", f"{path}: CIFAR labels must be integers from 0 to 255.")
+    rows = encode_rows([np.array(column, np.uint8) for column in labels], pixels)
+    name = cifar100.INFO.name if is_fine else cifar10.INFO.name
+    targets = tuple(target for target in all_targets() if target.info.name == name)
+    if is_fine:
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        names = [f"{half}.bin" for half, md5 in CIFAR100_MD5.items() if md5 == digest]
+        if trusted := tuple(target for target in targets if target.file.name in names):
+            return (Content(trusted, rows, trusted=True),)
+    return (Content(targets, rows),)
 
 
 def _idx_targets(head: bytes, size: int | None = None) -> tuple[Target, ...]:
     """The files with the header of these bytes, of MNIST and its drop-in replacements."""
-    for position, shape in enumerate(idx.SHAPES):
+    for index, shape in enumerate(idx.SHAPES):
         start = idx.header(shape)
         if head.startswith(start) and size in (None, len(start) + int(np.prod(shape))):
             return tuple(
-                Target(facts, layout, layout.pieces[position][-1])
-                for facts, layout in ((mnist.FACTS, mnist.LAYOUT), (fashion_mnist.FACTS, fashion_mnist.LAYOUT))
+                Target(module.INFO, module.LAYOUT, module.LAYOUT.files[index][-1]) for module in (mnist, fashion_mnist)
             )
     return ()
 
 
 def _archive_members(path: Path, size: int) -> tuple[Content, ...]:
     """The members of a published archive."""
-    for facts, layout in layouts():
+    for info, layout in layouts():
         for remote in layout.remotes:
-            if not remote.members or remote.pin.size != size:
+            if not remote.members or remote.file.size != size:
                 continue
             with open(path, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != remote.pin.sha256:
+                if hashlib.file_digest(file, "sha256").hexdigest() != remote.file.sha256:
                     continue
-            members = read_members(path, remote.members)
+            data = read_members(path, remote.members)
             return tuple(
-                Content((Target(facts, layout, pin),), members[name], trusted=True) for name, pin in remote.members
+                Content((Target(info, layout, file),), data[name], trusted=True) for name, file in remote.members
             )
     return ()
 
@@ -172,88 +247,25 @@ def _gzip_contents(path: Path, size: int, head: bytes) -> tuple[tuple[Content, .
     targets = _idx_targets(start)
     if not targets:
         return (), TAR if start[257:262] == b"ustar" else OTHER
-    expected = targets[0].pin.size
+    expected_size = targets[0].file.size
     try:
         with gzip.open(io.BytesIO(read_at_most(path, size))) as file:
-            data = file.read(expected + 1)
+            data = file.read(expected_size + 1)
     except (OSError, EOFError, zlib.error):
         return (), "corrupted gzip file"
-    return ((Content(targets, data),), UNPUBLISHED) if len(data) == expected else ((), UNPUBLISHED)
+    return ((Content(targets, data),), UNPUBLISHED) if len(data) == expected_size else ((), UNPUBLISHED)
 
 
-def keras_contents(path: Path, data: bytes) -> tuple[Content, ...]:
-    """Return the four arrays of Keras' `mnist.npz` as IDX files.
-
-    Args:
-        path: Name of the file, for the message.
-        data: Its bytes.
-
-    Raises:
-        UserError: If the file contains anything else.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise ValueError("it is larger than MNIST")
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            columns = [np.asarray(arrays[key]) for key in KERAS_KEYS]
-    except Exception as error:  # a hostile archive may raise anything
-        raise UserError("invalid-data-file", f"{path}: not the MNIST file of Keras ({error}).") from None
-    contents: list[Content] = []
-    for array, shape in zip(columns, idx.SHAPES, strict=True):
-        if array.dtype != np.uint8 or array.shape != shape:
-            raise UserError(
-                "invalid-data-file",
-                f"{path}: not the MNIST file of Keras (array of shape {array.shape}, {array.dtype}; "
-                f"expected {shape}, uint8).",
-            )
-        start = idx.header(shape)
-        contents.append(Content(_idx_targets(start), start + array.tobytes()))
-    return tuple(contents)
-
-
-def _pickle_contents(path: Path, size: int, head: bytes) -> tuple[Content, ...]:
+def _batch_contents(path: Path, size: int, head: bytes) -> tuple[Content, ...]:
     """A pickled batch of CIFAR under any name; `()` for other pickles. Nothing in the file is executed."""
     after = 2 if head[:1] == b"\x80" else 0
     after += 9 if head[after : after + 1] == b"\x95" else 0
     if head[after : after + 1] not in (b"}", b"("):
         return ()
-    pins = [pin for module in (cifar10, cifar100) for piece in module.LAYOUT.pieces for pin in piece]
-    if not any(0.9 * pin.size <= size <= 4 * pin.size for pin in pins):  # old protocols escape some bytes
+    sizes = [target.file.size for target in all_targets() if target.info.name in ("cifar-10", "cifar-100")]
+    if not any(0.9 * published <= size <= 4 * published for published in sizes):  # old protocols escape some bytes
         return ()
     try:
         return pickle_contents(path, read_at_most(path, size))
     except UserError:
         return ()
-
-
-def pickle_contents(path: Path, data: bytes) -> tuple[Content, ...]:
-    """Return a pickled batch of CIFAR-10, or a pickled half of CIFAR-100, as rows.
-
-    Args:
-        path: Name of the file, for the message.
-        data: Its bytes.
-
-    Raises:
-        UserError: If the file contains anything else. Nothing in it is executed.
-    """
-    batch = read_batch(data, str(path))
-    pixels = batch.get("data")
-    fine = "fine_labels" in batch
-    labels = [batch.get(key) for key in (("coarse_labels", "fine_labels") if fine else ("labels",))]
-    if not isinstance(pixels, np.ndarray) or pixels.shape[1] != PIXELS:
-        raise UserError("invalid-data-file", f"{path}: no CIFAR pixels: expected `data` with {PIXELS:,} columns.")
-    for column in labels:
-        if not isinstance(column, list) or len(column) != len(pixels):
-            raise UserError("invalid-data-file", f"{path}: no CIFAR labels: expected one per image.")
-        if not all(type(label) is int and 0 <= label <= 255 for label in column):
-            raise UserError("invalid-data-file", f"{path}: CIFAR labels must be integers from 0 to 255.")
-    rows = encode_rows([np.array(column, np.uint8) for column in labels], pixels)
-    module = cifar100 if fine else cifar10
-    targets = tuple(Target(module.FACTS, module.LAYOUT, pin) for piece in module.LAYOUT.pieces for pin in piece)
-    if not fine:
-        return (Content(targets, rows),)
-    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    half = next((half for half, md5 in CIFAR100_MD5.items() if md5 == digest), None)
-    trusted = tuple(target for target in targets if half is not None and target.pin.name == f"{half}.bin")
-    return (Content(trusted or targets, rows, bool(trusted)),)

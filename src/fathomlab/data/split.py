@@ -26,23 +26,23 @@ def stratified_split(labels: np.ndarray, percent: float, seed: int) -> tuple[np.
     """
     if not 0 <= percent < 100:
         raise ValueError(f"validation percentage must be >= 0 and < 100, got {percent!r}")
-    chosen = _stratified(labels, round(len(labels) * percent / 100), seed, "split")
-    return np.flatnonzero(~chosen).astype(np.int64), np.flatnonzero(chosen).astype(np.int64)
+    held_out = _stratified(labels, round(len(labels) * percent / 100), seed, "split")
+    return np.flatnonzero(~held_out).astype(np.int64), np.flatnonzero(held_out).astype(np.int64)
 
 
-def limited(labels: np.ndarray, limit: int | None, seed: int = 0) -> np.ndarray:
-    """Return the sorted indices of `limit` examples, with every class in proportion; all if there are no more.
+def stratified_subset(labels: np.ndarray, size: int | None, seed: int = 0) -> np.ndarray:
+    """Return the sorted indices of `size` examples, with every class in proportion; all if there are no more.
 
     Do not pass the seed of a trial: all seeds of an experiment use the same subset.
 
     Raises:
-        ValueError: If the limit is not positive.
+        ValueError: If the size is not positive.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be >= 1, got {limit!r}")
-    if limit is None or limit >= len(labels):
+    if size is not None and size < 1:
+        raise ValueError(f"limit must be >= 1, got {size!r}")
+    if size is None or size >= len(labels):
         return np.arange(len(labels), dtype=np.int64)
-    return np.flatnonzero(_stratified(labels, limit, seed, "limit")).astype(np.int64)
+    return np.flatnonzero(_stratified(labels, size, seed, "limit")).astype(np.int64)
 
 
 def _stratified(labels: np.ndarray, size: int, seed: int, purpose: str) -> np.ndarray:
@@ -56,7 +56,7 @@ def _stratified(labels: np.ndarray, size: int, seed: int, purpose: str) -> np.nd
     shares[largest] += 1
     keys = stream(seed, purpose).bit_generator.random_raw(len(labels))
     order = np.lexsort((keys, inverse))
-    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     mask = np.zeros(len(labels), bool)
-    mask[order[place < np.repeat(shares, counts)]] = True
+    mask[order[rank < np.repeat(shares, counts)]] = True
     return mask

@@ -11,7 +11,7 @@ from fathomlab.base.shapes import Images, Logits
 from fathomlab.engine.precision import products, storage
 from fathomlab.engine.state import Tensors
 from fathomlab.engine.training import Training
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.losses.cross_entropy import cross_entropy
 
 EVALUATION_BATCH = 512
 

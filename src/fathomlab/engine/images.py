@@ -9,9 +9,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from fathomlab.base.shapes import Images, Indices, RawImages
-from fathomlab.data.split import limited, stratified_split
-from fathomlab.data.table import Facts, Split
-from fathomlab.engine.recipe import Recipe
+from fathomlab.data.split import stratified_split, stratified_subset
+from fathomlab.data.table import DatasetArrays, DatasetInfo
+from fathomlab.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Pictures:
         return made
 
 
-def pictures(split: Split, facts: Facts, device: torch.device, dtype: torch.dtype) -> Pictures:
+def pictures(split: DatasetArrays, info: DatasetInfo, device: torch.device, dtype: torch.dtype) -> Pictures:
     """Copy a dataset to `device`; batches are normalized in `dtype`."""
-    mean = torch.tensor(facts.mean, dtype=torch.float64).view(-1, 1, 1) * 255
-    scale = 1 / (torch.tensor(facts.std, dtype=torch.float64).view(-1, 1, 1) * 255)
+    mean = torch.tensor(info.mean, dtype=torch.float64).view(-1, 1, 1) * 255
+    scale = 1 / (torch.tensor(info.std, dtype=torch.float64).view(-1, 1, 1) * 255)
     return Pictures(
         torch.from_numpy(split.train_images).to(device),
         torch.from_numpy(split.train_labels).to(device),
@@ -70,7 +70,7 @@ def splits(
     """Return training and validation indices of each replica, (k, n) each. They depend only on (seed, "split")."""
     parts = []
     for recipe in recipes:
-        within = np.arange(len(labels)) if recipe.limit is None else limited(labels, recipe.limit)
+        within = np.arange(len(labels)) if recipe.limit is None else stratified_subset(labels, recipe.limit)
         train, validation = stratified_split(labels[within], recipe.validation_split, recipe.seed)
         parts.append((within[train], within[validation]))
     return (

@@ -1,4 +1,4 @@
-"""The training loop: a generator that yields snapshots at given steps.
+"""The training loop: a generator that yields at given steps.
 
 Nothing in an epoch waits for the device: losses and correct predictions are summed there and read once per epoch. The caller
 measures and stores; the loop knows neither probes nor the store.
@@ -18,8 +18,8 @@ from fathomlab.engine.training import Training
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The pack at a step.
+class Progress:
+    """Where training is, and the metrics of the epoch that ends there.
 
     Attributes:
         epoch: Completed epochs.
@@ -38,7 +38,7 @@ class Snapshot:
     objective: Tensor | None = None
 
 
-def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
+def train(training: Training, snapshots: frozenset[int]) -> Iterator[Progress]:
     """Train to the end, yielding at each step of `snapshots` and after every epoch.
 
     The steps are given in advance, so that everything between two of them can run on the device. A replica whose loss is not
@@ -47,7 +47,7 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
     """
     state, common = training.state, training.common
     if state.step == 0 and 0 in snapshots:
-        yield Snapshot(0, 0, None, None, _lr(training, 0))
+        yield Progress(0, 0, None, None, _lr(training, 0))
     for epoch in range(state.epoch, common.epochs):
         order = _order(training, epoch)
         dropout = training.keys("dropout", epoch)
@@ -55,12 +55,12 @@ def train(training: Training, snapshots: frozenset[int]) -> Iterator[Snapshot]:
             index = order[:, place * common.batch_size : (place + 1) * common.batch_size]
             step(training, index, epoch, place, dropout)
             if state.step in snapshots and place + 1 < training.steps_per_epoch:
-                yield Snapshot(epoch, state.step, None, None, _lr(training, place))
+                yield Progress(epoch, state.step, None, None, _lr(training, place))
             training.poll()
         yield _end_epoch(training, training.images_per_epoch)
 
 
-def _end_epoch(training: Training, images: int) -> Snapshot:
+def _end_epoch(training: Training, images: int) -> Progress:
     """Evaluate, copy the best and the last finite weights, and reset the sums."""
     state = training.state
     validation = evaluate(training, state.values, state.buffers, validation=True)
@@ -76,7 +76,7 @@ def _end_epoch(training: Training, images: int) -> Snapshot:
     state.best_accuracy.copy_(torch.where(better, validation.accuracy, state.best_accuracy))
     state.best.take(better, state.epoch, state.values, state.buffers)
     _observe(training, validation)
-    return Snapshot(state.epoch, state.step, Outcome(loss, correct), validation, lr, objective)
+    return Progress(state.epoch, state.step, Outcome(loss, correct), validation, lr, objective)
 
 
 def _order(training: Training, epoch: int) -> Indices:

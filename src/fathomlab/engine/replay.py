@@ -7,9 +7,9 @@ Without a CUDA device, the same tensors go through the same step, launched kerne
 
 import torch
 
-from fathomlab.engine.optim import Rates
 from fathomlab.engine.step import advance
 from fathomlab.engine.training import Feed, Training
+from fathomlab.optim.rates import Rates
 
 WARM_UP = 3
 

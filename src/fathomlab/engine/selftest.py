@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.network import convolve
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import Conv2d, Layers, Linear, Residual, Shape, shape_after
-from fathomlab.models.network import convolve
+from fathomlab.models.layers import Conv2d, Layers, Linear, Residual, Shape, Shortcut, inside_shortcut, shape_after
 
 MAX_ERROR = 0.02
 PACKAGE = Path(__file__).parents[1]
@@ -89,9 +89,9 @@ def distinct_products(architecture: Architecture) -> Iterator[Product]:
 
 def _products(layers: Layers, shape: Shape) -> Iterator[Product]:
     for layer in layers:
-        if isinstance(layer, Residual):
+        if isinstance(layer, Residual | Shortcut):
             yield from _products(layer.branch, shape)
-            yield from _products(layer.shortcut if layer.on else (), shape)
+            yield from _products(inside_shortcut(layer), shape)
         elif isinstance(layer, Linear):
             yield Product(layer.name, "linear", layer.inputs, layer.outputs, 1, 1, shape)
         elif isinstance(layer, Conv2d):

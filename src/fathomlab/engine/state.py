@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
-from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Memory
-from fathomlab.models.initial import initial_values
-from fathomlab.models.network import Network
+from fathomlab.optim.schedules import Memory
+from fathomlab.plan.recipe import Recipe
 
 Tensors = dict[str, Tensor]
 SUMS = 3

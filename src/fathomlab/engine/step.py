@@ -5,10 +5,10 @@ from torch import Tensor
 
 from fathomlab.base.noise import mix
 from fathomlab.base.shapes import Indices
-from fathomlab.engine.optim import Rates
 from fathomlab.engine.state import shared
 from fathomlab.engine.training import Feed, Training
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.losses.cross_entropy import cross_entropy
+from fathomlab.optim.rates import Rates
 
 
 def step(training: Training, index: Indices, epoch: int, place: int, dropout: Tensor) -> None:
@@ -90,6 +90,8 @@ def _compiled(
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import, and few packs compile
 
         torch.compiler.reset()  # torch limits the shapes per function, and each pack is a new shape
+        # Otherwise torch reuses code that was compiled for a wider instruction set, and gets NaN.
+        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
         training.program = torch.compile(_forward, dynamic=False)
         try:
             return training.program(training, images, labels, taught, keys)

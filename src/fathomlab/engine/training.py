@@ -3,23 +3,26 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from fathomlab.base.identity import stream_seed
+from fathomlab.base.packing import signature
 from fathomlab.base.shapes import Images, Indices, Logits, PerExample
 from fathomlab.data.augment import augment
 from fathomlab.engine.images import Pictures
-from fathomlab.engine.optim import Rates
+from fathomlab.engine.network import Mode, Network
 from fathomlab.engine.precision import products, storage
-from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import Position
+from fathomlab.engine.stacking import stacked
 from fathomlab.engine.state import State, Tensors, initial_state, shared
-from fathomlab.losses.distillation import softened_divergence
-from fathomlab.losses.supervised import cross_entropy
-from fathomlab.models.network import Mode, Network
+from fathomlab.optim.rates import Rates
+from fathomlab.optim.schedules import Position
+from fathomlab.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,21 @@ class Teachers:
         return Teachers(
             self.logits[place : place + 1], network, *(_rows(own, place) for own in (self.values, self.buffers))
         )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss reads of one batch.
+
+    Attributes:
+        logits: Outputs, (k, n, classes).
+        labels: Classes, (k, n).
+        teacher_logits: Outputs of the teachers for the same images, (k, n, classes); None without teachers.
+    """
+
+    logits: Logits
+    labels: Tensor
+    teacher_logits: Any = None
 
 
 @dataclass
@@ -98,17 +116,14 @@ class Training:
         self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
         self.replay: Callable[[Feed], None] | None = None
         self.poll: Callable[[], None] = lambda: None
-        assert len({recipe.signature() for recipe in recipes}) == 1, "a pack has one signature"
+        assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
         self.state: State = initial_state(recipes, device)
         self.common = recipes[0]
         self.weight_decay = shared([recipe.optimizer.weight_decay for recipe in recipes], device)
         self._views = self.keys("augment")
-        self._smoothing = self._column([recipe.label_smoothing for recipe in recipes])
-        if teachers is not None:
-            self._alpha = self._column([recipe.teaching.alpha for recipe in recipes if recipe.teaching])
-            self._temperature = self._column([recipe.teaching.temperature for recipe in recipes if recipe.teaching])
+        self._loss = stacked([recipe.loss for recipe in recipes], self._column)
         self.parts = tuple(self._part(place) for place in range(len(recipes))) if apart and len(recipes) > 1 else ()
         self.streams = [torch.cuda.Stream(device) for _ in self.parts] if device.type == "cuda" else []
 
@@ -146,11 +161,7 @@ class Training:
             labels: Classes, (k, n).
             taught: The teachers' outputs for the same images, as returned by `taught`.
         """
-        hard = cross_entropy(logits, labels, self._smoothing)
-        if taught is None:
-            return hard
-        soft = softened_divergence(logits, taught, self._temperature)
-        return (1 - self._alpha) * hard + self._alpha * soft
+        return reduce(add, self._loss.terms(Batch(logits, labels, taught)).values())
 
     @torch.no_grad()
     def taught(self, index: Indices, views: Tensor | None) -> Logits | None:
@@ -223,9 +234,9 @@ class Training:
         part.teachers = self.teachers and self.teachers.part(place)
         part.weight_decay = shared([self.recipes[place].optimizer.weight_decay], self.device)
         part.parts, part._views = (), self._views[rows]
-        for name in ("_smoothing", "_alpha", "_temperature"):
-            value = getattr(self, name, None)
-            setattr(part, name, value[rows] if isinstance(value, Tensor) else value)
+        part._loss = stacked(
+            [self._loss], lambda values: values[0][rows] if isinstance(values[0], Tensor) else values[0]
+        )
         part.state = replace(
             state,
             network=Network([self.recipes[place].architecture], self.device),

@@ -1,3 +1,55 @@
-"""The table of losses, by the names that torch gives their criteria. To add one: a function in its family's file."""
+"""The table of losses. To add one: a file with a frozen dataclass that computes its terms, and a line here.
 
-CRITERIA = ("CrossEntropyLoss",)
+The training loss of an example is the sum of a loss's terms; the engine averages over the batch. Options marked `Varies`
+may differ between the trials of a pack; in the engine they are then tensors of shape (k, 1).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.distillation import Distillation
+
+if TYPE_CHECKING:
+    from fathomlab.base.shapes import Labels, Logits, PerExample
+
+Need = Literal["teacher.logits"]
+
+
+@runtime_checkable
+class Signals(Protocol):
+    """What a loss may read of one batch."""
+
+    @property
+    def logits(self) -> "Logits":
+        """Outputs of the networks in training, shape (k, n, classes)."""
+        ...
+
+    @property
+    def labels(self) -> "Labels":
+        """Class of each example, shape (k, n)."""
+        ...
+
+    @property
+    def teacher_logits(self) -> "Logits":
+        """Outputs of the teachers for the same images, shape (k, n, classes), if the loss needs them."""
+        ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A component of the table.
+
+    Attributes:
+        needs: What the engine must provide in addition to logits and labels.
+    """
+
+    needs: ClassVar[frozenset[Need]]
+
+    def terms(self, signals: Signals) -> "Mapping[str, PerExample]":
+        """The weighted terms (nats per example), each of shape (k, n)."""
+        ...
+
+
+CRITERIA: dict[str, type[CrossEntropy]] = {"CrossEntropyLoss": CrossEntropy}
+DISTILLATION: dict[str, type[Any]] = {"Distillation": Distillation}

@@ -1,28 +1,58 @@
-"""Losses on a teacher's outputs (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531)."""
+"""Distillation from a teacher's logits (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531)."""
 
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
-from fathomlab.base.shapes import Logits, PerExample
+from annotated_types import Interval
+
+from fathomlab.base.packing import Varies
+from fathomlab.losses.cross_entropy import CrossEntropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fathomlab.base.shapes import Logits, PerExample
 
 
-def softened_divergence(
-    student: Logits, teacher: Float[Tensor, "k n taught"], temperature: float | Tensor
-) -> PerExample:
+@final
+@dataclass(frozen=True)
+class Distillation:
+    """(1 - alpha) cross-entropy + alpha T^2 KL(teacher || student).
+
+    Attributes:
+        temperature: T, softens the outputs of both networks.
+        alpha: Weight of the teacher.
+        hard: The loss on the labels.
+    """
+
+    temperature: Annotated[float, Interval(gt=0, le=1e6), Varies()] = 3.0
+    alpha: Annotated[float, Interval(ge=0, le=1), Varies()] = 0.7
+    hard: CrossEntropy = field(default_factory=CrossEntropy)
+
+    needs: ClassVar[frozenset[Any]] = frozenset({"teacher.logits"})
+
+    def terms(self, signals: Any) -> "Mapping[str, PerExample]":
+        """The weighted loss on the labels and the weighted divergence."""
+        (hard,) = self.hard.terms(signals).values()
+        soft = softened_divergence(signals.logits, signals.teacher_logits, self.temperature)
+        return {"cross_entropy": (1 - self.alpha) * hard, "distillation": self.alpha * soft}
+
+
+def softened_divergence(student: "Logits", teacher: "Logits", temperature: "float | Tensor") -> "PerExample":
     """Temperature-scaled divergence of the student from the teacher.
 
     Args:
-        student: Logits of the network being trained, shape (k, n, classes).
-        teacher: Logits of the fixed network, same shape; no gradient flows into it.
-        temperature: T > 0, dimensionless; a (k, 1) tensor where a pack's trials differ.
+        student: Logits of the network in training, shape (k, n, classes).
+        teacher: Logits of the teacher, same shape; no gradient flows into them.
+        temperature: T > 0, dimensionless; a (k, 1) tensor if it varies in a pack.
 
     Returns:
-        T^2 KL(teacher || student) [nats per example], shape (k, n). The factor keeps the gradient's size independent of
+        T^2 KL(teacher || student) (nats per example), shape (k, n). The factor keeps the gradient's size independent of
         T: it is T (softmax(z_s / T) - softmax(z_t / T)) for each example.
 
     Raises:
-        ValueError: The two networks have different classes.
+        ValueError: If the two networks have different classes.
 
     Example:
         >>> import torch
@@ -30,6 +60,9 @@ def softened_divergence(
         >>> softened_divergence(logits, logits, 4.0).tolist()
         [[0.0, 0.0]]
     """
+    import torch.nn.functional as F
+    from torch import Tensor
+
     if student.shape != teacher.shape:
         raise ValueError(f"student has logits {tuple(student.shape)}, teacher {tuple(teacher.shape)}; they must agree")
     scale = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature

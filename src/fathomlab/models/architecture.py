@@ -5,22 +5,23 @@ loading torch.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Annotated
 
+from fathomlab.base.packing import Varies
 from fathomlab.models.layers import (
-    BatchNorm,
     Conv2d,
-    Dropout,
     Layer,
     Layers,
     Linear,
     Parameter,
     Residual,
-    Scale,
     Shape,
+    Shortcut,
     Tap,
+    inside_shortcut,
     macs,
 )
 
@@ -39,7 +40,7 @@ class Architecture:
     layers: Layers
     shape: Shape
     classes: int
-    init: str
+    init: Annotated[str, Varies()]
 
     def parameters(self) -> tuple[Parameter, ...]:
         """All learned tensors, in the order of the network."""
@@ -76,21 +77,11 @@ class Architecture:
         return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
 
 
-def signature(architecture: Architecture) -> Architecture:
-    """What the trials of one pack must have in common: everything but initial values and options that may differ.
-
-    Dropout rates, batch-norm eps and, around identity shortcuts, `residual` itself may differ.
-    """
-    return replace(architecture, layers=_common(architecture.layers), init="")
-
-
 def walk(layers: Layers) -> Iterator[Layer]:
     """Every layer in the network's order, the inside of residual blocks included."""
     for layer in layers:
-        if isinstance(layer, Residual):
-            yield from walk(layer.branch)
-            if layer.on:
-                yield from walk(layer.shortcut)
+        if isinstance(layer, Residual | Shortcut):
+            yield from walk((*layer.branch, *inside_shortcut(layer)))
         else:
             yield layer
 
@@ -98,29 +89,8 @@ def walk(layers: Layers) -> Iterator[Layer]:
 def _activations(layers: Layers, shape: Shape) -> int:
     total = 0
     for layer in layers:
-        if isinstance(layer, Residual):
-            total += _activations(layer.branch, shape) + (_activations(layer.shortcut, shape) if layer.on else 0)
+        if isinstance(layer, Residual | Shortcut):
+            total += _activations(layer.branch, shape) + _activations(inside_shortcut(layer), shape)
         shape = layer.shape(shape)
         total += 0 if isinstance(layer, Tap) else prod(shape)
     return total
-
-
-def _common(layers: Layers) -> Layers:
-    made: list[Layer] = []
-    for layer in layers:
-        match layer:
-            case Residual():
-                on = layer.on if layer.shortcut else True
-                layer = Residual(_common(layer.branch), _common(layer.shortcut), on)
-            case Dropout():
-                layer = replace(layer, rate=0.5 if layer.rate else 0.0)
-            case BatchNorm():
-                layer = replace(layer, eps=0.0, gamma=1.0, beta=0.0)
-            case Linear():
-                layer = replace(layer, gain=None)
-            case Scale():
-                layer = replace(layer, start=1.0)
-            case _:
-                pass
-        made.append(layer)
-    return tuple(made)

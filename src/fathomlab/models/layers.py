@@ -6,6 +6,9 @@ the same seed.
 
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
+
+from fathomlab.base.packing import Varies
 
 Shape = tuple[int, ...]
 
@@ -32,6 +35,22 @@ class Parameter:
         return prod(self.shape)
 
 
+class Simple:
+    """A layer that has no learned tensors, keeps the shape, and has no products that count, unless it says otherwise."""
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Learned tensors."""
+        return ()
+
+    def shape(self, shape: Shape) -> Shape:
+        """Shape of the output for one example."""
+        return shape
+
+    def macs(self, shape: Shape) -> int:
+        """Multiply-accumulates for one example."""
+        return 0
+
+
 @dataclass(frozen=True)
 class Linear:
     """y = x W^T + b on features, W of shape (outputs, inputs).
@@ -45,7 +64,7 @@ class Linear:
     inputs: int
     outputs: int
     last: bool = False
-    gain: float | None = None
+    gain: Annotated[float | None, Varies()] = None
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Weight and bias."""
@@ -94,7 +113,7 @@ class Conv2d:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Simple):
     """Batch normalization per feature or channel.
 
     Normalizes with the biased batch variance; the running variance takes the unbiased one, as torch does.
@@ -107,9 +126,9 @@ class BatchNorm:
 
     name: str
     features: int
-    eps: float = 1e-5
-    gamma: float = 1.0
-    beta: float = 0.0
+    eps: Annotated[float, Varies()] = 1e-5
+    gamma: Annotated[float, Varies()] = 1.0
+    beta: Annotated[float, Varies()] = 0.0
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Scale (gamma) and shift (beta)."""
@@ -123,62 +142,38 @@ class BatchNorm:
         assert shape[0] == self.features, (self.name, shape)
         return shape
 
-    def macs(self, shape: Shape) -> int:
-        """None that count beside the products."""
-        return 0
-
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Simple):
     """Multiplies everything by one learned number, which starts at `start`."""
 
     name: str
-    start: float
+    start: Annotated[float, Varies()]
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The number, of shape (1,)."""
         return (Parameter(f"{self.name}.weight", (1,), self.start, "scale"),)
 
-    def shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        """None that count beside the products."""
-        return 0
-
 
 @dataclass(frozen=True)
-class Pad:
+class Pad(Simple):
     """Every `stride`-th pixel, and channels of zeros behind the others: a shortcut without parameters."""
 
     inputs: int
     outputs: int
     stride: int
 
-    def parameters(self) -> tuple[Parameter, ...]:
-        """None."""
-        return ()
-
     def shape(self, shape: Shape) -> Shape:
         """(c, h, w) to (outputs, h', w')."""
         _, height, width = shape
         return (self.outputs, _strided(height, 1, self.stride), _strided(width, 1, self.stride))
 
-    def macs(self, shape: Shape) -> int:
-        """None."""
-        return 0
-
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(Simple):
     """A layer without parameters: an activation by its torch name, `Flatten`, `MaxPool` (3x3, stride 2) or `MeanPool` (all)."""
 
     kind: str
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """None."""
-        return ()
 
     def shape(self, shape: Shape) -> Shape:
         """The shape after pooling or flattening."""
@@ -188,80 +183,73 @@ class Plain:
             return (shape[0], _strided(shape[1], 3, 2), _strided(shape[2], 3, 2))
         return (shape[0],) if self.kind == "MeanPool" else shape
 
-    def macs(self, shape: Shape) -> int:
-        """None that count beside the products."""
-        return 0
-
 
 @dataclass(frozen=True)
-class Dropout:
+class Dropout(Simple):
     """Sets a share `rate` of the features to 0 in training and scales the rest; `rate` may differ within a pack."""
 
     place: int
-    rate: float
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """None."""
-        return ()
-
-    def shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        """None."""
-        return 0
+    rate: Annotated[float, Varies(separate=(0.0,))]
 
 
 @dataclass(frozen=True)
-class Tap:
+class Tap(Simple):
     """A named point: the output of a layer or block, where the activation gradient is measured."""
 
     name: str
 
-    def parameters(self) -> tuple[Parameter, ...]:
-        """None."""
-        return ()
-
-    def shape(self, shape: Shape) -> Shape:
-        """Unchanged."""
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        """None."""
-        return 0
-
 
 @dataclass(frozen=True)
 class Residual:
-    """branch(x) + shortcut(x) where `on`, branch(x) alone where not.
-
-    An empty shortcut is the identity. With `on` False the shortcut and its parameters do not exist, and nothing else
-    changes; with an identity shortcut `on` may therefore differ within a pack.
-    """
+    """branch(x) + x if `on`, else branch(x)."""
 
     branch: "Layers"
-    shortcut: "Layers" = ()
-    on: bool = True
+    on: Annotated[bool, Varies()] = True
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Those of the branch."""
+        return tuple(parameter for layer in self.branch for parameter in layer.parameters())
+
+    def shape(self, shape: Shape) -> Shape:
+        """The output shape of the branch, which is that of its input if `on`."""
+        result = shape_after(self.branch, shape)
+        assert not self.on or result == shape
+        return result
+
+    def macs(self, shape: Shape) -> int:
+        """Those of the branch."""
+        return macs(self.branch, shape)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """branch(x) + shortcut(x), where the shortcut changes the shape. Without it, a network has the branch alone."""
+
+    branch: "Layers"
+    shortcut: "Layers"
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Those of the branch, then those of the shortcut."""
-        inner = (*self.branch, *(self.shortcut if self.on else ()))
-        return tuple(parameter for layer in inner for parameter in layer.parameters())
+        return tuple(parameter for layer in (*self.branch, *self.shortcut) for parameter in layer.parameters())
 
     def shape(self, shape: Shape) -> Shape:
-        """The branch's output shape; the shortcut's must agree."""
-        made = shape_after(self.branch, shape)
-        assert not self.on or shape_after(self.shortcut, shape) == made
-        return made
+        """The output shape of the branch and of the shortcut."""
+        result = shape_after(self.branch, shape)
+        assert shape_after(self.shortcut, shape) == result
+        return result
 
     def macs(self, shape: Shape) -> int:
-        """Those of the branch and, where it is on, of the shortcut."""
-        return macs(self.branch, shape) + (macs(self.shortcut, shape) if self.on else 0)
+        """Those of both."""
+        return macs(self.branch, shape) + macs(self.shortcut, shape)
 
 
-Layer = Linear | Conv2d | BatchNorm | Scale | Pad | Plain | Dropout | Tap | Residual
+Layer = Linear | Conv2d | BatchNorm | Scale | Pad | Plain | Dropout | Tap | Residual | Shortcut
 Layers = tuple[Layer, ...]
+
+
+def inside_shortcut(layer: Residual | Shortcut) -> Layers:
+    """The layers of a shortcut; the identity has none."""
+    return layer.shortcut if isinstance(layer, Shortcut) else ()
 
 
 def shape_after(layers: Layers, shape: Shape) -> Shape:

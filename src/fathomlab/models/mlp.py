@@ -4,14 +4,16 @@ from dataclasses import dataclass, replace
 from math import prod, sqrt
 from typing import Annotated, ClassVar, Literal, final
 
-from fathomlab.base.catalog import Bound, Fraction, OneOf
+from annotated_types import Interval
+
+from fathomlab.base.options import Fraction
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, Plain, Residual, Scale, Shape, Tap
 
-ACTIVATIONS = ("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Identity")
-Width = Annotated[int, Bound(least=1, most=65_536)]
-Eps = Annotated[float, Bound(above=0, most=1e6)]
+Activation = Literal["ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Identity"]
+Width = Annotated[int, Interval(ge=1, le=65_536)]
+Eps = Annotated[float, Interval(gt=0, le=1e6)]
 
 
 @final
@@ -48,16 +50,16 @@ class MLP:
 
     input_size: Width = 784
     layers_dim: Width = 128
-    class_num: Annotated[int, Bound(least=2, most=65_536)] = 10
-    hidden_layers_num: Annotated[int, Bound(least=0, most=10_000)] = 2
+    class_num: Annotated[int, Interval(ge=2, le=65_536)] = 10
+    hidden_layers_num: Annotated[int, Interval(ge=0, le=10_000)] = 2
     residual: bool = False
-    activation: Annotated[str, OneOf("activation", ACTIVATIONS)] = "ReLU"
+    activation: Activation = "ReLU"
     dropout: Fraction = 0.0
     batch_norm: bool = False
     init: Literal["torch", "he", "glorot", "orthogonal", "looks_linear"] = "torch"
     block: Literal["one_layer", "two_layer", "pre_activation"] = "one_layer"
     batch_norm_eps: Eps = 1e-5
-    batch_norm_beta: Annotated[float, Bound(least=-100, most=100)] = 0.0
+    batch_norm_beta: Annotated[float, Interval(ge=-100, le=100)] = 0.0
     skip_init: Literal["none", "rezero", "fixup"] = "none"
 
     tiny: ClassVar[dict[str, object]] = {"input_size": 12, "layers_dim": 5, "class_num": 3, "hidden_layers_num": 2}
@@ -167,7 +169,7 @@ class MLP:
                 after = (Plain(self.activation), Dropout(place, self.dropout))
         if self.skip_init != "none":
             branch = (*branch, Scale(f"{name}.scale", 0.0 if self.skip_init == "rezero" else 1.0))
-        return (Residual(branch, (), self.residual), *after, Tap(name))
+        return (Residual(branch, self.residual), *after, Tap(name))
 
     def _linear(self, name: str, gain: float | None = None) -> Linear:
         return Linear(name, self.layers_dim, self.layers_dim, gain=gain)

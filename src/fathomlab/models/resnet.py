@@ -3,12 +3,26 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
-from fathomlab.base.catalog import Bound
+from annotated_types import Interval
+
 from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Linear, Pad, Plain, Residual, Scale, Shape, Tap
+from fathomlab.models.layers import (
+    BatchNorm,
+    Conv2d,
+    Layer,
+    Layers,
+    Linear,
+    Pad,
+    Plain,
+    Residual,
+    Scale,
+    Shape,
+    Shortcut,
+    Tap,
+)
 
-Blocks = Annotated[int, Bound(least=1, most=200)]
+Blocks = Annotated[int, Interval(ge=1, le=200)]
 STAGES = 4
 
 
@@ -45,15 +59,15 @@ class CNN:
 
     block_type: Literal["basic", "bottleneck"] = "basic"
     layers: tuple[Blocks, ...] = (1, 1, 1, 1)
-    num_classes: Annotated[int, Bound(least=2, most=65_536)] = 10
+    num_classes: Annotated[int, Interval(ge=2, le=65_536)] = 10
     residual: bool = True
     zero_init_residual: bool = False
-    width: Annotated[int, Bound(least=1, most=4096)] = 64
+    width: Annotated[int, Interval(ge=1, le=4096)] = 64
     stem: Literal["pool", "plain"] = "pool"
     init: Literal["he_fan_out", "torch", "he", "glorot", "orthogonal", "dirac"] = "he_fan_out"
     pre_activation: bool = False
     shortcut: Literal["conv", "pad"] = "conv"
-    batch_norm_eps: Annotated[float, Bound(above=0, most=1e6)] = 1e-5
+    batch_norm_eps: Annotated[float, Interval(gt=0, le=1e6)] = 1e-5
     skip_init: Literal["none", "rezero"] = "none"
 
     tiny: ClassVar[dict[str, object]] = {"layers": [1, 1, 1, 1], "num_classes": 3, "width": 4}
@@ -153,7 +167,7 @@ class CNN:
             gamma = 0.0 if self.zero_init_residual and last else 1.0
             branch += [conv, self._norm(f"{name}.norm{place}", conv.outputs, gamma)]
             branch += [] if last else [Plain("ReLU")]
-        return (self._joined(name, branch, inputs, convs[-1].outputs, stride), Plain("ReLU"))
+        return (*self._joined(name, branch, inputs, convs[-1].outputs, stride), Plain("ReLU"))
 
     def _late(self, name: str, inputs: int, inner: int, stride: int) -> Layers:
         """bn-relu-conv-bn-relu-conv, the addition; the first bn-relu before the split where the shortcut is a convolution."""
@@ -164,7 +178,7 @@ class CNN:
             rest += [*self._activated(f"{name}.norm{place}", conv.inputs), conv]
         projects = self.shortcut == "conv" and (stride != 1 or inputs != convs[-1].outputs)
         outside, inside = (first, ()) if projects else ((), first)
-        return (*outside, self._joined(name, [*inside, *rest], inputs, convs[-1].outputs, stride))
+        return (*outside, *self._joined(name, [*inside, *rest], inputs, convs[-1].outputs, stride))
 
     def _convs(self, name: str, inputs: int, inner: int, stride: int) -> tuple[Conv2d, ...]:
         outputs = inner * self._expansion
@@ -174,16 +188,18 @@ class CNN:
             shapes = ((inputs, inner, 1, 1), (inner, inner, 3, stride), (inner, outputs, 1, 1))
         return tuple(Conv2d(f"{name}.conv{place}", *shape) for place, shape in enumerate(shapes, start=1))
 
-    def _joined(self, name: str, branch: list[Layer], inputs: int, outputs: int, stride: int) -> Residual:
+    def _joined(self, name: str, branch: list[Layer], inputs: int, outputs: int, stride: int) -> Layers:
         """The branch and what is added to it."""
         scale = (Scale(f"{name}.scale", 0.0),) if self.skip_init == "rezero" else ()
-        shortcut: Layers = ()
-        if stride != 1 or inputs != outputs:
-            norm = () if self.pre_activation else (self._norm(f"{name}.shortcut.norm", outputs),)
-            shortcut = (Conv2d(f"{name}.shortcut", inputs, outputs, 1, stride), *norm)
-            if self.shortcut == "pad":
-                shortcut = (Pad(inputs, outputs, stride),)
-        return Residual((*branch, *scale), shortcut, self.residual)
+        layers = (*branch, *scale)
+        if stride == 1 and inputs == outputs:
+            return (Residual(layers, self.residual),)
+        if not self.residual:
+            return layers
+        if self.shortcut == "pad":
+            return (Shortcut(layers, (Pad(inputs, outputs, stride),)),)
+        norm = () if self.pre_activation else (self._norm(f"{name}.shortcut.norm", outputs),)
+        return (Shortcut(layers, (Conv2d(f"{name}.shortcut", inputs, outputs, 1, stride), *norm)),)
 
     def _norm(self, name: str, features: int, gamma: float = 1.0) -> BatchNorm:
         return BatchNorm(name, features, self.batch_norm_eps, gamma)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Count
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
-    from fathomlab.engine.training import Training
+    from fathomlab.probes import Snapshot
 
 
 @final
@@ -22,12 +22,13 @@ class Gradients:
         float64: Compute in float64 whatever the trial trains in: float32 loses gradients below 1e-38, and their slope.
     """
 
-    examples: Count = 128
+    examples: PositiveInt = 128
     float64: bool = False
 
+    columns: ClassVar[dict[str, str | None]] = {"weight": "layers", "activation": "points"}
     tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
-    def measure(self, training: "Training") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
         """Frobenius norms, float64 (k, layers): `weight` for each weight matrix or kernel, `activation` for each layer's output.
 
         The loss is the mean over the batch, so that an activation gradient is that of one example's share. `dtype` is the
@@ -35,19 +36,18 @@ class Gradients:
         """
         import torch
 
-        from fathomlab.probes.fixed import FORMATS, by_replica, fixed_batch, in_double, loss, norms
+        from fathomlab.probes.norms import norms
 
-        training = in_double(training) if self.float64 else training
-        architecture, replicas = training.common.architecture, len(training.recipes)
-        weights = [training.state.values[f"{name}.weight"] for name in architecture.weighted]
+        snapshot = snapshot.in_double() if self.float64 else snapshot
+        weights = snapshot.weights()
         taps: list[torch.Tensor] = []
         with torch.enable_grad():
-            total = loss(training, fixed_batch(training, self.examples), taps)
-            gradients = torch.autograd.grad(total, [*weights, *taps])
+            loss = snapshot.loss(snapshot.fixed_batch(self.examples), taps)
+            gradients = torch.autograd.grad(loss, [*weights, *taps])
         return {
-            "dtype": FORMATS[training.common.precision],
-            "layers": list(architecture.weighted),
+            "dtype": snapshot.format,
+            "layers": list(snapshot.layers),
             "weight": norms(gradients[: len(weights)]),
-            "points": list(architecture.taps),
-            "activation": norms([by_replica(gradient, replicas) for gradient in gradients[len(weights) :]]),
+            "points": list(snapshot.points),
+            "activation": norms([snapshot.by_replica(gradient) for gradient in gradients[len(weights) :]]),
         }

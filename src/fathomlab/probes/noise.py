@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
-from fathomlab.base.catalog import Bound, Count
+from annotated_types import Interval
+
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
-    from fathomlab.engine.training import Training
+    from fathomlab.probes import Snapshot
 
 
 @final
@@ -26,12 +28,15 @@ class Noise:
         examples: Size of a small batch, less where the trial's batch or training set is smaller.
     """
 
-    batches: Annotated[int, Bound(least=2)] = 8
-    examples: Count = 32
+    batches: Annotated[int, Interval(ge=2)] = 8
+    examples: PositiveInt = 32
 
+    columns: ClassVar[dict[str, str | None]] = dict.fromkeys(
+        ("noise_scale", "gradient_squared", "trace", "small", "big")
+    )
     tiny: ClassVar[dict[str, object]] = {"batches": 2, "examples": 4}
 
-    def measure(self, training: "Training") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
         """Per replica, float64 (k,): `noise_scale` [examples], `gradient_squared` |g|^2, `trace` tr(Sigma).
 
         `noise_scale` is NaN where `gradient_squared` is not above 0; all three are where there are not two batches. `small`
@@ -39,18 +44,18 @@ class Noise:
         """
         import torch
 
-        from fathomlab.probes.fixed import fixed_images, loss, norms
+        from fathomlab.probes.norms import norms
 
-        images = training.train_index.shape[1]
+        images = snapshot.training_images
         count = min(self.batches, images)
-        small = min(self.examples, training.common.batch_size, images // count)
+        small = min(self.examples, snapshot.batch_size, images // count)
         big = count * small
-        values = list(training.state.values.values())
+        values = list(snapshot.parameters.values())
         means = [torch.zeros_like(value) for value in values]
-        squares = torch.zeros(len(training.recipes), dtype=torch.float64, device=training.device)
-        for batch in fixed_images(training, big).split(small, 1):
+        squares = torch.zeros(snapshot.replicas, dtype=torch.float64, device=values[0].device)
+        for batch in snapshot.fixed_images(big).split(small, 1):
             with torch.enable_grad():
-                gradients = torch.autograd.grad(loss(training, batch), values)
+                gradients = torch.autograd.grad(snapshot.loss(batch), values)
             squares += norms(gradients).square().sum(1) / count
             for mean, gradient in zip(means, gradients, strict=True):
                 mean.add_(gradient, alpha=1 / count)

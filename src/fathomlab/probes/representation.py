@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Count
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fathomlab.engine.training import Training
+    from fathomlab.probes import Snapshot
 
 
 @final
@@ -27,12 +27,13 @@ class Representation:
         float64: Compute in float64 whatever the trial trains in.
     """
 
-    examples: Count = 128
+    examples: PositiveInt = 128
     float64: bool = False
 
+    columns: ClassVar[dict[str, str | None]] = dict.fromkeys(("rms", "dead", "correlation", "spread"), "points")
     tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
-    def measure(self, training: "Training") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
         """One number for each tap, float64 (k, points).
 
         `rms` is the root mean square of h; `dead` the share of units, channels for maps, that are 0 for all examples;
@@ -41,18 +42,14 @@ class Representation:
         """
         import torch
 
-        from fathomlab.probes.fixed import FORMATS, by_replica, fixed_batch, in_double
-
-        training = in_double(training) if self.float64 else training
-        taps: list[Tensor] = []
+        snapshot = snapshot.in_double() if self.float64 else snapshot
         with torch.no_grad():
-            images = training.batch(fixed_batch(training, self.examples), None)
-            training.forward(images, "measure", None, taps)
-            rows = [_numbers(by_replica(tap, len(training.recipes))) for tap in taps]
+            features = snapshot.features(snapshot.fixed_batch(self.examples))
+            rows = [_numbers(snapshot.by_replica(tap)) for tap in features]
         columns = torch.stack(rows, 2)
         return {
-            "dtype": FORMATS[training.common.precision],
-            "points": list(training.common.architecture.taps),
+            "dtype": snapshot.format,
+            "points": list(snapshot.points),
             **dict(zip(("rms", "dead", "correlation", "spread"), columns, strict=True)),
         }
 

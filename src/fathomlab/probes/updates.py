@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from fathomlab.base.catalog import Count
+from fathomlab.base.options import PositiveInt
 
 if TYPE_CHECKING:
-    from fathomlab.engine.training import Training
+    from fathomlab.probes import Snapshot
 
 
 @final
@@ -23,41 +23,29 @@ class Updates:
         examples: Size of the batch, the trial's batch size where it is smaller.
     """
 
-    examples: Count = 128
+    examples: PositiveInt = 128
 
+    columns: ClassVar[dict[str, str | None]] = {"ratio": "layers", "weight": "layers", "update": "layers"}
     tiny: ClassVar[dict[str, object]] = {"examples": 8}
 
-    def measure(self, training: "Training") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
         """Frobenius norms for each weight matrix or kernel, float64 (k, layers): `weight`, `update`, and their `ratio`.
 
         The ratio is NaN where a weight is exactly 0.
         """
         import torch
 
-        from fathomlab.engine.optim import Rates
-        from fathomlab.engine.state import shared
-        from fathomlab.engine.step import clip
-        from fathomlab.probes.fixed import fixed_batch, loss, norms
+        from fathomlab.probes.norms import norms
 
-        state, common = training.state, training.common
+        weights = snapshot.weights()
         with torch.enable_grad():
-            total = loss(training, fixed_batch(training, self.examples))
-            gradients = list(torch.autograd.grad(total, list(state.values.values())))
-        epoch = min(state.epoch, common.epochs - 1)
-        place = min(state.step - epoch * training.steps_per_epoch, training.steps_per_epoch - 1)
-        with torch.no_grad():
-            if common.gradient_clip is not None:
-                clip(gradients, common.gradient_clip)
-            moved = {name: value.detach().clone() for name, value in state.values.items()}
-            slots = {name: [tensor.clone() for tensor in tensors] for name, tensors in state.slots.items()}
-            lr, momentum = training.rates(epoch, place)
-            rates = Rates(shared(lr, training.device), training.weight_decay, momentum)
-            common.optimizer.update(list(moved.values()), gradients, slots, state.step + 1, rates)
-            names = [f"{name}.weight" for name in common.architecture.weighted]
-            weight = norms([state.values[name] for name in names])
-            update = norms([moved[name].double() - state.values[name].double() for name in names])
+            loss = snapshot.loss(snapshot.fixed_batch(self.examples))
+            gradients = torch.autograd.grad(loss, list(snapshot.parameters.values()))
+        moved = snapshot.next_weights(gradients)
+        weight = norms(weights)
+        update = norms([after.double() - before.double() for after, before in zip(moved, weights, strict=True)])
         return {
-            "layers": list(common.architecture.weighted),
+            "layers": list(snapshot.layers),
             "ratio": torch.where(weight > 0, update / weight, torch.nan),
             "weight": weight,
             "update": update,

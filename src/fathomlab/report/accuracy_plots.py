@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, drawn_seeds, point_keys
 from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
@@ -14,7 +15,6 @@ from fathomlab.report.figures.scales import Axis, linear_axis
 from fathomlab.report.figures.style import HALF, MAIN, MAX_SERIES
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.numbers import percent, plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.effects import Effect, Panel, accuracy, bounded, effect_panels
 from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
-from fathomlab.report.study import Condition, Study
 
 MOST_CARDS = 12  # of one question; its text lists all
 MOST_LABELS = 6  # of one list in a sentence

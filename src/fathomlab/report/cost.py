@@ -5,16 +5,16 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
-from fathomlab.base.catalog import check_options
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import parse
 from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.models import MODELS, Model
-from fathomlab.report.accounts import BROKEN, PENDING
 from fathomlab.report.loose import at, mapping, number
-from fathomlab.report.numbers import count, duration, plain, whole
-from fathomlab.report.study import Condition, Study
+from fathomlab.report.numbers import count, duration, format_int, plain
 from fathomlab.report.tables import Table, table
+from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
 from fathomlab.store.records import TrialRecord
 
 
@@ -28,11 +28,12 @@ def cost_table(study: Study) -> Table:
         kept = sum(reused(study, trial) for _, trial in condition.trials)
         row = [
             condition.name,
-            whole(condition.parameters),
+            format_int(condition.parameters),
             str(len(condition.trials)),
             str(condition.count("finished")),
         ]
-        row += [str(condition.count("diverged")), str(condition.count(*BROKEN)), str(condition.count(*PENDING))]
+        statuses = (("diverged",), FAILED_STATUSES, PENDING_STATUSES)
+        row += [str(condition.count(*group)) for group in statuses]
         row += [str(kept), str(epochs), plain(fmean(times) if times else None, 1)]
         rows.append([*row, plain(sum(times), 1), f"{fmean(work) / 1e12:.3g}" if work else ""])
     columns = ["condition", "parameters", "trials", "finished", "diverged", "failed", "pending", "reused", "epochs"]
@@ -64,7 +65,7 @@ def operations(content: Mapping[str, Any]) -> float | None:
     macs = _macs(canonical_json(mapping(content.get("model"))), str(data))
     if macs is None or epochs is None:
         return None
-    images = number(at(content, "data.limit")) or DATASETS[str(data)].facts.train_examples
+    images = number(at(content, "data.limit")) or DATASETS[str(data)].info.train_examples
     held_out = (number(at(content, "data.validation_split")) or 0.0) / 100
     return 6.0 * macs * round(images * (1 - held_out)) * epochs
 
@@ -79,12 +80,10 @@ def _macs(model: str, data: str) -> int | None:
     if part is None or data not in DATASETS:
         return None
     problems: list[Problem] = []
-    made = check_options(part, about.get("params"), "", problems)
-    facts = DATASETS[data].facts
+    made = parse(part, about.get("params"), "", problems)
+    info = DATASETS[data].info
     return (
-        None
-        if problems or not isinstance(made, Model)
-        else made.build((facts.channels, facts.height, facts.width)).macs
+        None if problems or not isinstance(made, Model) else made.build((info.channels, info.height, info.width)).macs
     )
 
 

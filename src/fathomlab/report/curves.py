@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, point_keys, width_of
 from fathomlab.report.effects import bounded
 from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
@@ -14,7 +15,6 @@ from fathomlab.report.figures.style import HALF, MAX_SERIES
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:

@@ -3,10 +3,10 @@
 from statistics import fmean
 
 from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.effects import accuracy, bounded, distillation_gains
 from fathomlab.report.loose import at, number
-from fathomlab.report.numbers import count, listed, plain, signed, span, whole
-from fathomlab.report.study import Condition, Study
+from fathomlab.report.numbers import count, format_int, listed, plain, signed, span
 from fathomlab.report.tables import Table, table
 
 METRICS = {"test/accuracy": "after the last epoch", "best/test/accuracy": "at the best validation epoch"}
@@ -25,7 +25,7 @@ def distillation_table(study: Study) -> Table | None:
         fewer = plain(100 * (1 - size / full), 1) if size is not None and full else ""
         effect = gains.get(condition.name)
         closed = gap_closed(study, condition) if effect is not None else None
-        row = [condition.name, *_options(condition), whole(size), fewer, *_ends(mean), str(mean.n if mean else 0)]
+        row = [condition.name, *_options(condition), format_int(size), fewer, *_ends(mean), str(mean.n if mean else 0)]
         row += [condition.excluded(study.metric), *_ends(effect.interval if effect else None)]
         row += [effect.excluded if effect else "", plain(closed, 1)]
         rows.append([*row, *_ends(_shown(condition, "agreement")), *_ends(_shown(condition, "calibration_error"))[:1]])
@@ -38,10 +38,10 @@ def distillation_table(study: Study) -> Table | None:
 
 def distillation_sentence(study: Study) -> str:
     """The result of the student with the largest mean gain; "" if none finished."""
-    known = [(effect, effect.interval) for effect in distillation_gains(study) if effect.interval is not None]
-    if not known:
+    gains = [(effect, effect.interval) for effect in distillation_gains(study) if effect.interval is not None]
+    if not gains:
         return ""
-    effect, gain = max(known, key=lambda pair: pair[1].mean)
+    effect, gain = max(gains, key=lambda pair: pair[1].mean)
     seeds = f"95% interval {span(gain)}, {count(gain.n, 'seed')}" if gain.low is not None else "1 seed"
     pairs = f"; {count(effect.lost, 'pair')} excluded: {effect.excluded}" if effect.excluded else ""
     text = (
@@ -49,8 +49,8 @@ def distillation_sentence(study: Study) -> str:
     )
     closed = gap_closed(study, effect.second)
     sentences = [f"{text}, which closes {plain(closed, 0)}% of the gap to the teacher." if closed else f"{text}."]
-    if len(known) > 1:
-        sentences.append(f"It was selected as the best of {len(known)}, so the true gain is probably smaller.")
+    if len(gains) > 1:
+        sentences.append(f"It was selected as the best of {len(gains)}, so the true gain is probably smaller.")
     if closed is None and teacher_warnings(study):
         sentences.append('The teacher does not beat the baseline, so "gap closed" is undefined.')
     return " ".join(sentences)
@@ -76,7 +76,7 @@ def _teacher_warning(teacher: Condition, baseline: Condition, several: bool) -> 
         seeds = [seed for seed in top if seed in low]
         if not seeds:
             continue
-        means = [fmean(own[seed] for seed in seeds) for own in (top, low)]
+        means = [fmean(values[seed] for seed in seeds) for values in (top, low)]
         numbers = f"{100 * means[0]:.1f}% vs. {100 * means[1]:.1f}%"
         behind = [str(seed) for seed in seeds if top[seed] <= low[seed]]
         if means[0] <= means[1]:
@@ -117,10 +117,10 @@ def gap_closed(study: Study, student: Condition) -> float | None:
     teacher, baseline = study.partner(student, "teacher"), study.partner(student, "baseline")
     if teacher is None or baseline is None:
         return None
-    top, low, own = (condition.outcomes(study.metric) for condition in (teacher, baseline, student))
-    seeds = [seed for seed in own if seed in low and seed in top]
+    top, low, student_values = (condition.outcomes(study.metric) for condition in (teacher, baseline, student))
+    seeds = [seed for seed in student_values if seed in low and seed in top]
     gap = fmean(top[seed] - low[seed] for seed in seeds) if seeds else 0.0
-    return 100 * fmean(own[seed] - low[seed] for seed in seeds) / gap if gap > 0 else None
+    return 100 * fmean(student_values[seed] - low[seed] for seed in seeds) / gap if gap > 0 else None
 
 
 def _options(condition: Condition) -> list[str]:
@@ -132,8 +132,8 @@ def _options(condition: Condition) -> list[str]:
 
 def _shown(condition: Condition, key: str) -> Interval | None:
     values = [number(trial.outcome.get(key)) for _, trial in condition.trials if trial.status == "finished"]
-    known = [100 * value for value in values if value is not None]
-    return bounded(mean_interval(known)) if known else None
+    percentages = [100 * value for value in values if value is not None]
+    return bounded(mean_interval(percentages)) if percentages else None
 
 
 def _ends(interval: Interval | None) -> list[str]:

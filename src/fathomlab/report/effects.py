@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval
+from fathomlab.analysis.study import DEPTH_KEYS, Condition, Study, exclusions
+from fathomlab.base.labels import factor_name, format_factor_level
 from fathomlab.report.numbers import MINUS
-from fathomlab.report.study import DEPTH_KEYS, Condition, Study, exclusions, factor_name, word
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _contrast(first: Condition, second: Condition, key: str) -> str:
 def _level(condition: Condition, key: str) -> str:
     if _tail(key) in DEPTH_KEYS and condition.depth is not None:
         return f"depth {condition.depth}"
-    return word(key, condition.record.factors[key])
+    return format_factor_level(key, condition.record.factors[key])
 
 
 def _without(condition: Condition, key: str) -> str:

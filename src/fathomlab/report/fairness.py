@@ -1,42 +1,37 @@
 """The fairness audit: what differs between the levels of each claim, and whether that follows from the factor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from fathomlab.report.loose import entries, mapping
+from fathomlab.analysis.audit import Audit, Finding, summarize
 from fathomlab.report.tables import Table, table
 
 
 @dataclass(frozen=True)
-class Audit:
-    """The comparison of a claim's two levels. `unfair` if a difference does not follow from the factor."""
+class AuditTable:
+    """The comparison of a claim's two levels. `confounded` if a difference does not follow from the factor."""
 
     claim: str
     summary: str
     table: Table
-    unfair: bool
+    confounded: bool
 
 
-def audit_tables(audits: Sequence[Mapping[str, Any]]) -> list[Audit]:
+def audit_tables(audits: Sequence[Audit]) -> list[AuditTable]:
     """The audits that compare two levels, in the order of the claims."""
-    found: list[Audit] = []
-    for place, audit in enumerate(audits, start=1):
-        rows = [mapping(row) for row in entries(audit.get("rows"))]
-        first, second = [*map(str, entries(audit.get("levels"))), "first level", "second level"][:2]
-        words = [_word(row) for row in rows]
-        cells = [
-            [str(row.get("what", "")), str(row.get("first", "")), str(row.get("second", "")), said]
-            for row, said in zip(rows, words, strict=True)
-        ]
-        shown = table(f"audit-{place}", ["property", first, second, "result"], cells, texts=4)
-        if rows:
-            name, summary = str(audit.get("name", "")), str(audit.get("summary", ""))
-            found.append(Audit(name, summary, shown, "unexpected" in words))
-    return found
+    return [
+        AuditTable(audit.claim, summarize(audit), _table(f"audit-{number}", audit), bool(audit.unexpected))
+        for number, audit in enumerate(audits, start=1)
+        if audit.findings
+    ]
 
 
-def _word(row: Mapping[str, Any]) -> str:
-    if row.get("differs") is not True:
+def _table(name: str, audit: Audit) -> Table:
+    rows = [[item.property, item.first, item.second, _result(item)] for item in audit.findings]
+    return table(name, ["property", *audit.levels, "result"], rows, texts=4)
+
+
+def _result(finding: Finding) -> str:
+    if not finding.differs:
         return "same"
-    return "expected" if row.get("expected") is True else "unexpected"
+    return "expected" if finding.expected else "unexpected"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from fathomlab.report.study import Condition
+from fathomlab.analysis.study import Condition
 
 MAX_LAYERS = 45
 Rows = tuple[tuple[float | None, ...], ...]

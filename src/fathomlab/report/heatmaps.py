@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fathomlab.analysis.study import Study
 from fathomlab.report.charts import Chart, columns
 from fathomlab.report.figures.heatmap import Heatmap, heatmap_figure
 from fathomlab.report.figures.scales import SUPERSCRIPTS
@@ -13,7 +14,6 @@ from fathomlab.report.grids import Counts, Difference, Grid, coverage, differenc
 from fathomlab.report.loose import at, number
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.profiles import decades, profile_charts
-from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:

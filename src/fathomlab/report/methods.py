@@ -1,51 +1,53 @@
 """The methods paragraphs, generated from the recorded settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP
-from fathomlab.base.labels import dotted, level_text
+from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.base.codec import JsonObject
+from fathomlab.base.labels import dotted, factor_name, format_factor_level, level_text
 from fathomlab.data import DATASETS
-from fathomlab.report.accounts import BROKEN, PENDING
 from fathomlab.report.cost import sizes
 from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import NBSP, capital, count, listed
-from fathomlab.report.study import Study, factor_name, word
+from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
 
 SMALL = 6  # longer lists of seeds are shortened
 
 
-def methods(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     """The paragraphs: networks and data, training, seeds and numerics, statistics. Empty if no trial is known."""
-    contents = [own for _, _, trial in study.trials if (own := _options(trial.content))]
+    contents = [options for _, _, trial in study.trials if (options := _options(trial.content))]
     if not contents:
         return []
-    told = _Told(contents)
+    options = _OptionValues(contents)
     paragraphs = (
-        f"{_design(study)} {_networks(study, told)} {_data(told)}",
-        _training(told),
-        f"{_seeds(study)} {_numerics(study, told)}",
+        f"{_design(study)} {_networks(study, options)} {_data(options)}",
+        _training(options),
+        f"{_seeds(study)} {_numerics(study, options)}",
         f"{_measure(study)} {_statistics(study, verdicts)} {_missing(study)}",
     )
     return [" ".join(text.replace(NBSP, " ").split()) for text in paragraphs]
 
 
-def _options(content: Mapping[str, Any]) -> dict[str, Any]:
+def _options(content: JsonObject) -> JsonObject:
     try:
         return dotted(content) if content else {}
     except RecursionError:  # a record with unbounded nesting has no options
         return {}
 
 
-class _Told:
+class _OptionValues:
     """The distinct values of each option over the trials, in order of appearance."""
 
-    def __init__(self, contents: Sequence[Mapping[str, Any]]):
+    def __init__(self, contents: Sequence[JsonObject]):
         self.contents = contents
 
     def values(self, key: str) -> list[Any]:
-        found = {repr(content[key]): content[key] for content in self.contents if key in content}
-        return list(found.values())
+        values = {repr(content[key]): content[key] for content in self.contents if key in content}
+        return list(values.values())
 
     def text(self, key: str, absent: str = "") -> str:
         values = [level_text(value) for value in self.values(key)]
@@ -60,7 +62,7 @@ def _design(study: Study) -> str:
     levels: dict[str, list[str]] = {}
     for condition in study.conditions:
         for key, level in condition.record.factors.items():
-            text = word(key, level).removeprefix(f"{word(key, '').strip()} ")
+            text = format_factor_level(key, level).removeprefix(f"{format_factor_level(key, '').strip()} ")
             if text not in levels.setdefault(key, []):
                 levels[key].append(text)
     varied = [f"{factor_name(key)} ({listed(texts)})" for key, texts in levels.items() if len(texts) > 1]
@@ -72,66 +74,69 @@ def _design(study: Study) -> str:
     return f"{who} has {count(len(study.conditions), 'condition')}{what}."
 
 
-def _networks(study: Study, told: _Told) -> str:
-    kinds = [f"{name}s" for name in map(str, told.values("model.type"))]
-    found = sizes(list(study.conditions))
+def _networks(study: Study, options: _OptionValues) -> str:
+    kinds = [f"{name}s" for name in map(str, options.values("model.type"))]
+    parameters = sizes(list(study.conditions))
     if not kinds:
         return ""
     size = ""
-    if found:
-        size = f" with {found[0]:,} to {found[-1]:,} parameters" if len(found) > 1 else f" with {found[0]:,} parameters"
-    options: list[str] = []
+    if parameters:
+        largest = f" to {parameters[-1]:,}" if len(parameters) > 1 else ""
+        size = f" with {parameters[0]:,}{largest} parameters"
+    parts: list[str] = []
     for key, text in (
         ("activation", "{} activation"),
         ("init", "{} initialization"),
         ("layers_dim", "width {}"),
         ("width", "base width {}"),
     ):
-        if told.values(f"model.params.{key}"):
-            options.append(text.format(told.text(f"model.params.{key}")))
-    norm = told.values("model.params.batch_norm")
+        if options.values(f"model.params.{key}"):
+            parts.append(text.format(options.text(f"model.params.{key}")))
+    norm = options.values("model.params.batch_norm")
     if norm:
-        options.append(
+        parts.append(
             "with batch normalization" if norm == [True] else "without batch normalization" if norm == [False] else ""
         )
-    if told.is_set("model.params.dropout"):
-        options.append(f"dropout {told.text('model.params.dropout')}")
-    chosen = ", ".join(option for option in options if option)
+    if options.is_set("model.params.dropout"):
+        parts.append(f"dropout {options.text('model.params.dropout')}")
+    chosen = ", ".join(part for part in parts if part)
     return f"The networks are {listed(kinds)}{size}{f' ({chosen})' if chosen else ''}."
 
 
-def _data(told: _Told) -> str:
-    said: list[str] = []
-    for name in map(str, told.values("data.name")):
-        known = DATASETS.get(name)
-        if known is None:
-            said.append(f"The dataset is {name}.")
+def _data(options: _OptionValues) -> str:
+    sentences: list[str] = []
+    for name in map(str, options.values("data.name")):
+        dataset = DATASETS.get(name)
+        if dataset is None:
+            sentences.append(f"The dataset is {name}.")
             continue
-        facts = known.facts
-        limits = [f"{int(size):,}" for value in told.values("data.limit") if (size := number(value)) is not None]
-        used = f"{facts.train_examples:,}"
+        info = dataset.info
+        limits = [f"{int(size):,}" for value in options.values("data.limit") if (size := number(value)) is not None]
+        used = f"{info.train_examples:,}"
         if limits:
             used = f"a stratified subset of {listed(limits)} of the {used}"
-        said.append(
-            f"The dataset is {facts.title}: {used} training images and {facts.test_examples:,} test images of "
-            f"{facts.height} x {facts.width} pixels in {facts.classes} classes, normalized with the mean and standard deviation "
+        sentences.append(
+            f"The dataset is {info.title}: {used} training images and {info.test_examples:,} test images of "
+            f"{info.height} x {info.width} pixels in {info.classes} classes, normalized with the mean and standard deviation "
             "of the training images."
         )
-    if told.is_set("data.validation_split"):
-        said.append(
-            f"{told.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "
+    if options.is_set("data.validation_split"):
+        sentences.append(
+            f"{options.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "
             "for validation."
         )
-    augment = [level_text(value) for value in told.values("data.augment") if value]
-    said.append(f"Training images were augmented ({listed(augment)})." if augment else "No data augmentation was used.")
-    return " ".join(said)
+    augment = [level_text(value) for value in options.values("data.augment") if value]
+    sentences.append(
+        f"Training images were augmented ({listed(augment)})." if augment else "No data augmentation was used."
+    )
+    return " ".join(sentences)
 
 
-def _training(told: _Told) -> str:
-    schedules = told.text("training.scheduler", "none")
-    options = [
-        f"learning rate {told.text('training.lr', '?')}",
-        f"batch size {told.text('data.batch_size', '?')}",
+def _training(options: _OptionValues) -> str:
+    schedules = options.text("training.scheduler", "none")
+    parts = [
+        f"learning rate {options.text('training.lr', '?')}",
+        f"batch size {options.text('data.batch_size', '?')}",
         "no schedule" if schedules == "none" else _spelled(schedules),
     ]
     for key, text in (
@@ -140,20 +145,20 @@ def _training(told: _Told) -> str:
         ("training.label_smoothing", "label smoothing {}"),
         ("training.gradient_clip", "gradient norm clipped at {}"),
     ):
-        if told.is_set(key):
-            options.append(text.format(told.text(key)))
-    epochs = told.text("training.epochs", "?")
+        if options.is_set(key):
+            parts.append(text.format(options.text(key)))
+    epochs = options.text("training.epochs", "?")
     sentences = [
         f"Networks were trained for {epochs} epoch{'' if epochs == '1' else 's'} with "
-        f"{told.text('training.optimizer', 'the optimizer')} ({', '.join(options)}) on "
-        f"{_spelled(told.text('training.criterion', 'the loss'))}."
+        f"{options.text('training.optimizer', 'the optimizer')} ({', '.join(parts)}) on "
+        f"{_spelled(options.text('training.criterion', 'the loss'))}."
     ]
-    if told.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
+    if options.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
-    if told.values("distillation.alpha"):
+    if options.values("distillation.alpha"):
         sentences.append(
-            f"Students were distilled from the teacher with the same seed (alpha {told.text('distillation.alpha')}, "
-            f"temperature {told.text('distillation.temperature')}); the baseline differs only in the loss."
+            f"Students were distilled from the teacher with the same seed (alpha {options.text('distillation.alpha')}, "
+            f"temperature {options.text('distillation.temperature')}); the baseline differs only in the loss."
         )
     return " ".join(sentences)
 
@@ -171,20 +176,19 @@ def _seeds(study: Study) -> str:
     )
 
 
-def _numerics(study: Study, told: _Told) -> str:
+def _numerics(study: Study, options: _OptionValues) -> str:
     records = [trial.provenance for _, _, trial in study.trials if trial.provenance]
     if not records:
         return ""
-    formats = _each(records, "precision") or told.text("training.precision")
-    versions = list(dict.fromkeys(str(mapping(own.get("versions")).get("torch", "?")) for own in records))
-    cpus = [
-        str(mapping(own.get("hardware")).get("gpu") or mapping(own.get("hardware")).get("cpu", "?")) for own in records
-    ]
-    packs = [int(size) for own in records if (size := number(mapping(own.get("pack")).get("size"))) is not None]
+    formats = _each(records, "precision") or options.text("training.precision")
+    versions = list(dict.fromkeys(str(mapping(record.get("versions")).get("torch", "?")) for record in records))
+    hardware = [mapping(record.get("hardware")) for record in records]
+    processors = [str(item.get("gpu") or item.get("cpu", "?")) for item in hardware]
+    packs = [int(size) for item in records if (size := number(mapping(item.get("pack")).get("size"))) is not None]
     packed = f" Up to {max(packs)} networks were trained in one batched program." if packs and max(packs) > 1 else ""
-    again = sum(bool(entries(own.get("resumed"))) for own in records)
+    again = sum(bool(entries(record.get("resumed"))) for record in records)
     resumed = f" {count(again, 'trial')} {'was' if again == 1 else 'were'} resumed from a checkpoint." if again else ""
-    names = listed(list(dict.fromkeys(cpus)))
+    names = listed(list(dict.fromkeys(processors)))
     return f"Training used {formats} and PyTorch {listed(versions)} on {names}.{packed}{resumed}"
 
 
@@ -193,7 +197,7 @@ def _measure(study: Study) -> str:
     return f"The primary metric is test accuracy {weights}; the test set was used only after training."
 
 
-def _statistics(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> str:
+def _statistics(study: Study, verdicts: Sequence[Verdict]) -> str:
     intervals = (
         "Intervals are 95% t intervals over seeds; differences are paired by seed."
         if len(study.experiment.seeds) > 1
@@ -205,38 +209,38 @@ def _statistics(study: Study, verdicts: Sequence[Mapping[str, Any]]) -> str:
     were, each = ("was", "It") if len(verdicts) == 1 else ("were", "Each claim")
     declared = f"{capital(count(len(verdicts), 'claim'))} {were} declared {late} the first trial"
     declared += ", so the verdicts are exploratory." if study.experiment.claims_late else "."
-    kinds = {str(verdict.get("kind")) for verdict in verdicts}
-    used = [
+    kinds = {verdict.claim.kind for verdict in verdicts}
+    tests = [
         text
         for kind, text in (
             ("difference", "paired t tests"),
             ("trend", "t tests on the least-squares slope per doubling of each seed"),
             ("success", "exact tests of success rates with Wilson intervals"),
         )
-        if kind in kinds or (kind == "difference" and "None" in kinds)
+        if kind in kinds
     ]
     looks = len(study.experiment.looks)
     spent = f" Seeds were added over {count(looks, 'interim analysis')}" if looks == 1 else ""
     spent = f" Seeds were added over {looks} interim analyses" if looks > 1 else spent
     spent += " with alpha spending." if looks else ""
-    n = max((int(number(verdict.get("n")) or 0) for verdict in verdicts), default=0)
+    n = max(verdict.n for verdict in verdicts)
     checks = ""
     if n:
         boot = n >= FEWEST_FOR_BOOTSTRAP
         checks = "Bootstrap intervals and an exact sign-flip test serve" if boot else "An exact sign-flip test serves"
         checks = f" {checks} as robustness check{'s' * boot}."
     corrected = ", Holm-corrected" if len(verdicts) > 1 else ""
-    equal = [verdict.get("expect") == "equal" for verdict in verdicts]
+    equal = [verdict.claim.expect == "equal" for verdict in verdicts]
     sides, alpha = ("with two one-sided tests", 0.05) if all(equal) else ("one-sided", 0.025)
-    tests = f"{each} was tested {sides} against its smallest effect of interest ({listed(used)}; alpha = {alpha}{corrected})."
-    tests += " Claims of no difference used two one-sided tests (alpha = 0.05)." * (any(equal) and not all(equal))
-    return f"{intervals} {declared} {tests}{checks}{spent}"
+    tested = f"{each} was tested {sides} against its smallest effect of interest ({listed(tests)}; alpha = {alpha}{corrected})."
+    tested += " Claims of no difference used two one-sided tests (alpha = 0.05)." * (any(equal) and not all(equal))
+    return f"{intervals} {declared} {tested}{checks}{spent}"
 
 
 def _missing(study: Study) -> str:
     diverged, broken, pending = (
         sum(condition.count(*statuses) for condition in study.conditions)
-        for statuses in (("diverged",), BROKEN, PENDING)
+        for statuses in (("diverged",), FAILED_STATUSES, PENDING_STATUSES)
     )
     parts = [f"{count(diverged, 'trial')} diverged"] * bool(diverged)
     parts += [f"{count(broken, 'trial')} failed"] * bool(broken)
@@ -249,8 +253,8 @@ def _missing(study: Study) -> str:
     return f"{capital(listed(parts))}; means include finished trials only.{chance}"
 
 
-def _each(records: Sequence[Mapping[str, Any]], key: str) -> str:
-    return listed(list(dict.fromkeys(str(own[key]) for own in records if own.get(key))))
+def _each(records: Sequence[JsonObject], key: str) -> str:
+    return listed(list(dict.fromkeys(str(record[key]) for record in records if record.get(key))))
 
 
 def _spelled(name: str) -> str:

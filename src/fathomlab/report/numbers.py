@@ -63,7 +63,7 @@ def significant(value: float | None) -> str:
     return NONE if value is None else f"{value:.4g}"
 
 
-def whole(value: float | None) -> str:
+def format_int(value: float | None) -> str:
     """An integer for a table; empty for None."""
     return NONE if value is None else str(round(value))
 

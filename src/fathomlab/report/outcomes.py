@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import mean_interval
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.data import DATASETS
 from fathomlab.report.charts import Chart, line_keys, width_of
 from fathomlab.report.curves import line_name, panels
@@ -17,7 +18,6 @@ from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.loose import at, entries, number, numbers
 from fathomlab.report.numbers import count, plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
@@ -265,7 +265,7 @@ def _data(trial: TrialRecord) -> str:
 
 def _label(trial: TrialRecord, class_: int) -> str:
     known = DATASETS.get(_data(trial))
-    names = known.facts.class_names if known is not None else ()
+    names = known.info.class_names if known is not None else ()
     return str(names[class_]) if class_ < len(names) else str(class_)
 
 

@@ -3,30 +3,26 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from fathomlab.analysis.audit import audits
-from fathomlab.analysis.compare import summary
-from fathomlab.analysis.verdicts import verdicts as verdicts_on
-from fathomlab.base.catalog import check
+from fathomlab.analysis.as_json import summary_json
+from fathomlab.analysis.audit import Audit, audit
+from fathomlab.analysis.study import Study, studies, study
+from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import Problem
-from fathomlab.config.schema import Claim
-from fathomlab.report import accounts
-from fathomlab.report.answers import summary as summary_of
-from fathomlab.report.claims import VERDICTS, card
+from fathomlab.report import answers, trials
+from fathomlab.report.claims import DECISIONS
 from fathomlab.report.distillation import teacher_warnings
-from fathomlab.report.loose import entries, mapping
 from fathomlab.report.numbers import capital, count
-from fathomlab.report.sections import Evidence, sections
-from fathomlab.report.study import Study, study
+from fathomlab.report.sections import sections
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ExperimentRecord, TrialRecord
+from fathomlab.store.records import ExperimentRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,66 +52,44 @@ class Entry:
     cause: str | None
 
 
-class _Once(Store):
-    """A store that reads each trial once, so that verdicts, audits, and figures agree."""
-
-    def __init__(self, store: Store):
-        super().__init__(store.root)
-        self._read = cache(store.trial)
-
-    def trial(self, trial: str) -> TrialRecord:
-        return self._read(trial)
-
-
-def write_report(store: Store, experiment: str, verdicts: Sequence[Mapping[str, Any]] = ()) -> Path:
+def write_report(store: Store, experiment: str) -> Path:
     """Write the page of one experiment and return its path.
-
-    Args:
-        store: Results directory.
-        experiment: Name of the experiment.
-        verdicts: Verdicts on its claims. Computed if empty.
 
     Raises:
         UserError: If the store has no experiment of this name.
     """
-    store = _Once(store)
     record = store.experiment(experiment)
-    text = report_html(study(store, record), evidence(store, record, verdicts))
+    read = study(store, record)
     path = record.folder / "report.html"
+    text = report_html(read, _verdicts(read), () if read.problems else audit(read))
     atomic_write(path, text.encode(errors="replace"))
     return path
 
 
 def write_index(store: Store) -> Path:
     """Write the index of all experiments and return its path."""
-    store = _Once(store)
-    made = [_entry(store, study(store, record)) for record in store.experiments()]
+    entries = [_entry(study) for study in studies(store)]
     path = store.root / "index.html"
     store.root.mkdir(parents=True, exist_ok=True)
-    text = _environment().get_template("index.html").render(entries=made, count=count)
+    text = _environment().get_template("index.html").render(entries=entries, count=count)
     atomic_write(path, text.encode(errors="replace"))
     return path
 
 
-def evidence(store: Store, record: ExperimentRecord, verdicts: Sequence[Mapping[str, Any]] = ()) -> Evidence:
-    """Verdicts, audits, and the machine-readable numbers of the page. `problem` says why claims could not be evaluated."""
-    claims = tuple(mapping(claim) for claim in record.claims)
-    problem = _problem(record)
-    if problem:
-        return Evidence(tuple(verdicts or record.verdicts), (), claims, {}, problem)
-    numbers, compared = summary(store, record), tuple(audits(store, record))
-    found = tuple(verdicts or numbers["verdicts"] or record.verdicts)
-    return Evidence(found, compared, claims, {**numbers, "verdicts": list(found)}, "")
+def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
+    """The page as text. Equal records give equal bytes.
 
-
-def report_html(about: Study, known: Evidence) -> str:
-    """The page as text. Equal records give equal bytes."""
+    Args:
+        study: The experiment.
+        verdicts: On its claims, in the order of the file; empty if they cannot be evaluated.
+        audits: Of the same claims.
+    """
     context = {
-        **sections(about, known),
-        "question": about.experiment.question or question(about.experiment.yaml),
-        "run": run_label(about.experiment),
-        "resolved": _yaml(about.experiment.resolved),
-        "results": _embedded(known.numbers),
+        **sections(study, verdicts, audits),
+        "question": study.experiment.question or question(study.experiment.yaml),
+        "run": run_label(study.experiment),
+        "resolved": _yaml(study.experiment.resolved),
+        "results": "" if study.problems else _embedded(summary_json(study, verdicts)),
     }
     return _environment().get_template("report.html").render(context)
 
@@ -132,17 +106,15 @@ def question(yaml: str) -> str:
                 break
             continue
         lines.append(line.strip().removeprefix("#"))
-    place = next((place for place, line in enumerate(lines) if line.strip().lower().startswith("question:")), None)
-    if place is None:
-        found = next((line.strip() for line in lines if line.strip()), "")
-        return found[:1].upper() + found[1:]
-    asked = [lines[place].split(":", 1)[1].strip()]
-    for line in lines[place + 1 :]:
+    start = next((index for index, line in enumerate(lines) if line.strip().lower().startswith("question:")), None)
+    if start is None:
+        return capital(next((line.strip() for line in lines if line.strip()), ""))
+    texts = [lines[start].split(":", 1)[1].strip()]
+    for line in lines[start + 1 :]:
         if not line.startswith("     "):
             break
-        asked.append(line.strip())
-    found = " ".join(text for text in asked if text)
-    return found[:1].upper() + found[1:]
+        texts.append(line.strip())
+    return capital(" ".join(text for text in texts if text))
 
 
 def run_label(record: ExperimentRecord) -> str:
@@ -151,19 +123,15 @@ def run_label(record: ExperimentRecord) -> str:
     return ", ".join(filter(None, (record.name, "quick run" * record.quick, date)))
 
 
-def _problem(record: ExperimentRecord) -> str:
-    """Why the claims of a record cannot be evaluated; "" if they can."""
-    problems: list[Problem] = []
-    check(tuple[Claim, ...], list(record.claims), "claims", problems)
-    return "; ".join(map(str, problems))
+def _verdicts(study: Study) -> tuple[Verdict, ...]:
+    return () if study.problems else judge(study)
 
 
-def _entry(store: Store, about: Study) -> Entry:
-    record, tally = about.experiment, accounts.tally(about)
-    judged = record.verdicts if _problem(record) else verdicts_on(store, record) or record.verdicts
-    kinds = [card(verdict, {}).kind for verdict in judged]
-    counts = [f"{kinds.count(kind)} {kind}" for kind in VERDICTS if kind in kinds]
-    said = [f"{capital(count(len(kinds), 'claim'))}: {', '.join(counts)}."] if kinds else []
+def _entry(study: Study) -> Entry:
+    record, tally = study.experiment, trials.count_by_status(study)
+    decisions = [verdict.decision for verdict in _verdicts(study)]
+    counts = [f"{decisions.count(decision)} {decision}" for decision in DECISIONS if decision in decisions]
+    claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
     return Entry(
         name=record.name,
         title=record.title,
@@ -171,12 +139,12 @@ def _entry(store: Store, about: Study) -> Entry:
         quick=record.quick,
         overrides=record.overrides,
         question=record.question or question(record.yaml),
-        summary=" ".join([*said, summary_of(about)]),
-        warnings=tuple(teacher_warnings(about)),
+        summary=" ".join([*claims, answers.summary(study)]),
+        warnings=tuple(teacher_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],
-        failed=sum(tally[status] for status in accounts.BROKEN),
-        pending=sum(tally[status] for status in accounts.PENDING),
+        failed=sum(tally[status] for status in trials.FAILED_STATUSES),
+        pending=sum(tally[status] for status in trials.PENDING_STATUSES),
         link=f"experiments/{quote(os.fsencode(record.name))}/report.html"
         if (record.folder / "report.html").is_file()
         else "",
@@ -184,13 +152,12 @@ def _entry(store: Store, about: Study) -> Entry:
     )
 
 
-def _embedded(numbers: Mapping[str, Any]) -> str:
+def _embedded(numbers: JsonObject) -> str:
     """JSON without characters that an HTML parser could read as markup."""
-    text = json.dumps(numbers, ensure_ascii=True, separators=(",", ":"), default=entries) if numbers else ""
-    return text.replace("<", "\\u003c")
+    return json.dumps(numbers, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _yaml(resolved: Mapping[str, Any]) -> str:
+def _yaml(resolved: JsonObject) -> str:
     import yaml
 
     try:

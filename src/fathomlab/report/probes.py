@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.charts import Chart, line_keys, width_of
 from fathomlab.report.curves import panels
 from fathomlab.report.figures.lines import Line, line_figure
@@ -15,7 +16,6 @@ from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Counts, coverage, snapshot_label
 from fathomlab.report.loose import entries, number, numbers
 from fathomlab.report.numbers import significant
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import table
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomlab.analysis.study import Study
 from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, linear_axis, log_axis
@@ -13,7 +14,6 @@ from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Grid, coverage
 from fathomlab.report.numbers import plain
 from fathomlab.report.slopes import predicted_logs
-from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:

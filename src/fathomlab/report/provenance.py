@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fathomlab.analysis.study import Study
 from fathomlab.report.loose import entries, mapping
 from fathomlab.report.numbers import count
-from fathomlab.report.study import Study
 from fathomlab.report.tables import Table, table
 
 SHOWN_DIGITS = 16

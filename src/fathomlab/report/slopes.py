@@ -8,7 +8,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.analysis.statistics import Interval, mean_interval
-from fathomlab.analysis.theory import Prediction, depth_limit, predicted
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.analysis.theory import Prediction, depth_limit, predict
 from fathomlab.base.identity import canonical_json
 from fathomlab.report.charts import Chart, LegendEntry, drawn_seeds
 from fathomlab.report.figures.rows import Point, Row, row_figure
@@ -17,7 +18,6 @@ from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import plain
-from fathomlab.report.study import Condition, Study
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
@@ -231,7 +231,7 @@ def _limit(condition: Condition, prediction: Prediction | None) -> float | None:
 def _predicted(model: str, batch_size: int) -> Prediction | None:
     import json
 
-    return predicted(json.loads(model), batch_size)
+    return predict(json.loads(model), batch_size)
 
 
 def _ends(interval: Interval | None) -> list[str]:

@@ -7,13 +7,11 @@ from functools import cache
 from statistics import median
 from typing import Any
 
-from fathomlab.data import DATASETS
-from fathomlab.engine.recipe import Recipe
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
 from fathomlab.plan import Trial
+from fathomlab.plan.recipe import Recipe
 from fathomlab.run import provenance
-from fathomlab.run.resolve import recipe
 
 EAGER_RATE = 3e10
 LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
@@ -27,28 +25,23 @@ CUDA_BYTES = 2**34
 
 def training_images(trial: Trial) -> int:
     """Images per epoch, without those held out for validation."""
-    own = recipe(trial)
-    images = own.limit or DATASETS[trial.content["data"]["name"]].facts.train_examples
-    images -= round(images * own.validation_split / 100)
-    return images - images % own.batch_size if own.drop_last else images
+    images, _ = trial.data.split_sizes
+    return images - images % trial.data.batch_size if trial.data.drop_last else images
 
 
 def flops(trial: Trial) -> float:
     """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation."""
-    own = recipe(trial)
-    facts = DATASETS[trial.content["data"]["name"]].facts
-    images = own.limit or facts.train_examples
-    held_out = round(images * own.validation_split / 100)
+    own, (images, held_out) = trial.recipe, trial.data.split_sizes
     training = 6.0 * own.architecture.macs * training_images(trial) * own.epochs
-    evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * facts.test_examples)
-    teaching = 2.0 * own.teaching.architecture.macs * images if own.teaching else 0.0
+    evaluation = 2.0 * own.architecture.macs * (held_out * own.epochs + 2 * trial.data.info.test_examples)
+    teaching = 2.0 * own.teacher.macs * (images + held_out) if own.teacher else 0.0
     return training + evaluation + teaching
 
 
 def planned_seconds(trial: Trial) -> float:
     """Planned training time on one core (s): operations at the assumed rate, and a cost per layer and step."""
-    architecture = recipe(trial).architecture
-    steps = recipe(trial).epochs * -(-training_images(trial) // recipe(trial).batch_size)
+    architecture = trial.recipe.architecture
+    steps = trial.recipe.epochs * -(-training_images(trial) // trial.recipe.batch_size)
     return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weighted)
 
 
@@ -69,7 +62,7 @@ def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
 
 def _assumed_rate(trial: Trial) -> float:
     """Operations per second and core: wide convolutions reached 1e11 when this was measured, narrow networks a third."""
-    return 1e11 if _widest(recipe(trial).architecture) >= 256 else EAGER_RATE
+    return 1e11 if _widest(trial.recipe.architecture) >= 256 else EAGER_RATE
 
 
 def _widest(architecture: Architecture) -> int:
@@ -94,7 +87,7 @@ def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
     parallel.
     """
-    own = recipe(trial)
+    own = trial.recipe
     most = LARGEST_PACK[device]
     if runs_apart(own.architecture):
         most = NETS_AT_ONCE if device == "cuda" else 1
@@ -108,7 +101,7 @@ def disk_bytes(groups: Sequence[Sequence[Trial]], workers: int) -> int:
 
     Each trial stores its last and its best weights and its logs. Trials in training also have two checkpoints with six copies.
     """
-    weights = [[4 * recipe(trial).architecture.numel for trial in group] for group in groups]
+    weights = [[4 * trial.recipe.architecture.numel for trial in group] for group in groups]
     kept = sum(2 * size + 2**16 for group in weights for size in group)
     return kept + workers * max((12 * sum(group) for group in weights), default=0)
 

@@ -7,7 +7,6 @@ import torch
 from fathomlab.base.problems import UserError
 from fathomlab.engine.precision import choose_precision
 from fathomlab.plan import Trial
-from fathomlab.run.resolve import recipe
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,5 +28,5 @@ def check_precision(trials: Sequence[Trial], device: str) -> None:
     """
     chosen = choose_device(device)
     for trial in trials:
-        config = recipe(trial)
+        config = trial.recipe
         choose_precision(config.precision, config.architecture, config.batch_size, chosen)

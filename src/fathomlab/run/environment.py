@@ -2,15 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from fathomlab.run import provenance
+from fathomlab.store.records import Environment
 
-NUMERIC_PACKAGES = ("base", "data", "models", "losses", "engine", "probes")
-NUMERIC_MODULES = ("cost", "devices", "inputs", "keeper", "pack", "resolve", "settings")
+NUMERIC_PACKAGES = ("base", "data", "models", "losses", "optim", "probes", "plan", "engine")
+NUMERIC_MODULES = ("cost", "devices", "inputs", "checkpointer", "pack", "settings")
 KERNEL_VARIABLES = ("ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "NPY_DISABLE_", "NVIDIA_TF32", "TORCH_ALLOW_TF32")
 HARMLESS = ("_NUM_THREADS", "_VERBOSE", "_VERBOSE_TIMESTAMP", "_DYNAMIC")
 LABELS = {
@@ -22,7 +21,7 @@ LABELS = {
 }
 
 
-def environment(device: str, gpu: str | None = None, kernels: str | None = None) -> dict[str, Any]:
+def environment(device: str, gpu: str | None = None, kernels: str | None = None) -> Environment:
     """Describe what computes: torch build, instruction sets, kernels, device, threads, and code.
 
     Two hosts may report the same processor name and run different kernels. The name is therefore not part of the environment;
@@ -77,16 +76,16 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def drift(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def drift(then: Environment, now: Environment) -> list[str]:
     """Name what differs between two environments, one phrase each; empty if the bits will be equal.
 
     An entry that either side does not have is not compared: older checkpoints do not contain every entry.
     """
-    found = []
-    for key, value in now.items():
-        if key in then and then[key] != value:
-            found.append(f"{LABELS.get(key, key)}{_change(key, then[key], value)}")
-    return found
+    return [
+        f"{LABELS.get(key, key)}{_change(key, then[key], value)}"
+        for key, value in now.items()
+        if key in then and then[key] != value
+    ]
 
 
 def _change(key: str, then: object, now: object) -> str:

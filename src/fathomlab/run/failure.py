@@ -6,10 +6,10 @@ from typing import Any
 
 from fathomlab.plan import Trial
 from fathomlab.run import provenance
-from fathomlab.run.resolve import recipe
-from fathomlab.store.reading import Store
-from fathomlab.store.states import state_steps
-from fathomlab.store.writing import TrialFolder
+from fathomlab.store.checkpoints import checkpoint_steps
+from fathomlab.store.directory import TrialFolder
+from fathomlab.store.reading import trial_status
+from fathomlab.store.records import TERMINAL_STATUSES
 
 
 def record_failure(
@@ -20,12 +20,12 @@ def record_failure(
     logging: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a failed result, unless the trial has finished meanwhile, and emit it as an event."""
-    if Store(root).trial(trial.hash).status in ("finished", "diverged"):
+    if trial_status(root, trial.hash) in TERMINAL_STATUSES:
         return
     folder = TrialFolder(root, trial.hash)
-    if not state_steps(folder.path):  # checkpoints stay for the next run
-        folder.begin(trial.content, logging)
+    if not checkpoint_steps(folder.path):  # checkpoints stay for the next run
+        folder.create(trial.content, logging)
     folder.write("provenance.json", provenance.machine())
-    facts = {"parameters": recipe(trial).architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
+    facts = {"parameters": trial.recipe.architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
     folder.finish("failed", cause, {}, facts)
     emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})

@@ -11,27 +11,27 @@ from torch import Tensor
 
 from fathomlab import data as datasets
 from fathomlab.base.problems import UserError
-from fathomlab.data.split import limited
-from fathomlab.data.table import Split
+from fathomlab.data.split import stratified_subset
+from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.images import Pictures, pictures
+from fathomlab.engine.network import Network
 from fathomlab.engine.precision import storage
-from fathomlab.engine.recipe import Recipe
 from fathomlab.engine.training import Teachers
-from fathomlab.models.network import Network
 from fathomlab.plan import Trial
-from fathomlab.store.checkpoints import load_sealed, load_tensors, save_sealed
+from fathomlab.plan.recipe import Recipe
+from fathomlab.store.checksums import CorruptFileError, file_sha256
 from fathomlab.store.reading import Store
-from fathomlab.store.sealed import Damaged, file_sha256
+from fathomlab.store.weights import load_checked, load_tensors, save_checked
 
 TEACHER_BATCH = 512
 
 
 @lru_cache(maxsize=2)
-def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[Split, Pictures]:
+def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[DatasetArrays, Pictures]:
     """Load a dataset to the device. The last two are cached."""
     choice = json.loads(data)
     split = datasets.load(choice["name"], choice["params"])
-    return split, pictures(split, datasets.DATASETS[choice["name"]].facts, torch.device(device), dtype)
+    return split, pictures(split, datasets.DATASETS[choice["name"]].info, torch.device(device), dtype)
 
 
 def teachers_of(
@@ -45,17 +45,17 @@ def teachers_of(
     columns, logits = [], []
     rows = torch.arange(len(images.labels), device=device)
     if recipes[0].limit is not None:
-        rows = torch.from_numpy(limited(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
+        rows = torch.from_numpy(stratified_subset(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
     for trial, own in zip(trials, recipes, strict=True):
         assert trial.teacher is not None
-        assert own.teaching is not None
+        assert own.teacher is not None
         folder = root / "trials" / trial.teacher.hash
         tensors = _weights(root, trial.teacher.hash)
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        network = Network([own.teaching.architecture], device)
+        network = Network([own.teacher], device)
         logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
-    network = Network([own.teaching.architecture for own in recipes if own.teaching], device)
+    network = Network([own.teacher for own in recipes if own.teacher], device)
     return Teachers(torch.stack(logits), network, stacked, stacked)
 
 
@@ -70,7 +70,8 @@ def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
     if record.status != "finished" or not path.exists():
         why = "checkpoint.safetensors is missing" if record.status == "finished" else f"status: {record.status}"
         raise UserError("no-teacher", f"teacher trial {teacher[:12]} has no weights ({why})")
-    if record.files and record.files.get(path.name, {}).get("sha256") != file_sha256(path):
+    digest = record.files.get(path.name)
+    if record.files and (digest is None or digest.sha256 != file_sha256(path)):
         raise UserError(
             "corrupt-file", f"{path}: corrupted (checksum mismatch). Remove the trial's folder and run again."
         )
@@ -89,8 +90,8 @@ def _teacher_logits(
     path = folder / "logits.sealed"
     device, dtype = images.images.device, images.mean.dtype
     table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device, dtype=dtype)
-    with contextlib.suppress(Damaged):  # missing or corrupted: computed again
-        stored, about = load_sealed(path)
+    with contextlib.suppress(CorruptFileError):  # missing or corrupted: computed again
+        stored, about = load_checked(path)
         same = about.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu())
         if same and stored["logits"].dtype == dtype:  # no rounding of another format, whichever student came first
             table[rows] = stored["logits"].to(device)
@@ -100,5 +101,5 @@ def _teacher_logits(
         some = rows[start : start + TEACHER_BATCH]
         batch = images.normalized(images.images[some]).unsqueeze(0)
         table[some] = network(single, single, batch, "eval")[0]
-    save_sealed(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
+    save_checked(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
     return table

@@ -114,7 +114,7 @@ class _Scheduler:
             self.pending.remove(pack)
             slot = self.idle.pop()
             self.busy[slot] = pack
-            job = {"trials": [trial.text for trial in pack], "root": self.root, "device": self.where.device}
+            job = {"trials": [trial.canonical_json for trial in pack], "root": self.root, "device": self.where.device}
             job |= {"logging": dict(self.where.logging), "checkpoint_seconds": self.where.checkpoint_seconds}
             self.pool.send(slot, job)
 

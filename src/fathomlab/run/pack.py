@@ -13,30 +13,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fathomlab.base.codec import to_plain
 from fathomlab.base.problems import UserError
 from fathomlab.engine.evaluation import Outcome, evaluate, teacher_logits
 from fathomlab.engine.images import splits
-from fathomlab.engine.loop import Snapshot, train
+from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.precision import choose_precision, storage
 from fathomlab.engine.replay import Replay
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
 from fathomlab.plan import Trial
 from fathomlab.probes.outcome import outcome
 from fathomlab.probes.schedule import steps
-from fathomlab.probes.table import PROBES
 from fathomlab.run import provenance
+from fathomlab.run.checkpointer import Checkpointer, Replica
 from fathomlab.run.cost import compiling_pays, runs_apart
 from fathomlab.run.devices import choose_device
 from fathomlab.run.environment import environment
 from fathomlab.run.failure import record_failure
 from fathomlab.run.inputs import images_of, teachers_of
-from fathomlab.run.keeper import Keeper, Replica
-from fathomlab.run.resolve import recipe
 from fathomlab.run.resume import kernels
 from fathomlab.run.settings import deterministic
 from fathomlab.run.signals import Stopped
-from fathomlab.store.checkpoints import save_tensors
-from fathomlab.store.reading import Store
+from fathomlab.store.reading import trial_status
+from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.weights import save_tensors
 
 Emit = Callable[[Mapping[str, Any]], None]
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
@@ -77,7 +78,7 @@ def train_pack(trials: Sequence[Trial], order: Order, emit: Emit) -> None:
                 raise
             if len(trials) > 1:
                 for trial in trials:
-                    if Store(order.root).trial(trial.hash).status not in ("finished", "diverged"):
+                    if trial_status(order.root, trial.hash) not in TERMINAL_STATUSES:
                         train_pack([trial], order, emit)
                 return
             cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -98,9 +99,9 @@ class _Pack:
         self.order, self.emit, self.device = order, emit, device
         gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
         self.environment = environment(device.type, gpu, kernels())
-        self.keeper = Keeper(trials, order.root, self.environment, order.checkpoint_seconds, emit)
-        planned = [recipe(trial) for trial in trials]
-        asked, begun = planned[0], self.keeper.numeric()
+        self.checkpointer = Checkpointer(trials, order.root, self.environment, order.checkpoint_seconds, emit)
+        planned = [trial.recipe for trial in trials]
+        asked, begun = planned[0], self.checkpointer.resumed_numerics()
         precision = (
             begun[0] if begun else choose_precision(asked.precision, asked.architecture, asked.batch_size, device)
         )
@@ -108,24 +109,21 @@ class _Pack:
         common = self.recipes[0]
         self.split, images = images_of(common.data, device.type, storage(common.precision))
         train_index, validation_index = splits(self.recipes, self.split.train_labels, device)
-        teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teaching else None
+        teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teacher else None
         compiled = begun[1] if begun else device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
         apart = runs_apart(common.architecture)
         self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled, apart)
         if device.type == "cuda":
             self.training.replay = Replay(self.training)
         self.training.poll = self._poll
-        self.probes = {
-            name: (PROBES[name](**{key: value for key, value in options.items() if key != "at"}), options["at"])
-            for name, options in trials[0].content["probes"].items()
-        }
-        self.keeper.load(self.training, order.logging)
+        self.probes = {probe.name: (probe.component, probe.at) for probe in trials[0].probes}
+        self.checkpointer.load(self.training, order.logging)
         self.said_compiled = self.training.compiled
         self._provenance()
         emit(
             {
                 "event": "started",
-                "trials": [replica.trial.hash for _, replica in self.keeper.active],
+                "trials": [replica.trial.hash for _, replica in self.checkpointer.active],
                 "epochs": common.epochs,
             }
         )
@@ -143,35 +141,37 @@ class _Pack:
                 self._epoch(snapshot)
                 if self._over():
                     break
-                if self.keeper.due(ends_epoch=True):
-                    self.keeper.save(self.training)
+                if self.checkpointer.due(ends_epoch=True):
+                    self.checkpointer.save(self.training)
         self._finish()
 
     def _over(self) -> bool:
         """Whether all replicas have diverged."""
-        return all(replica.diverged for replica in self.keeper.replicas)
+        return all(replica.diverged for replica in self.checkpointer.replicas)
 
     def _poll(self) -> None:
         """Called between two steps or two batches of an evaluation: write a checkpoint if one is due or a stop is requested."""
         signum = self.order.stop()
-        if signum is not None or self.keeper.due(ends_epoch=False):
-            self.keeper.save(self.training)
+        if signum is not None or self.checkpointer.due(ends_epoch=False):
+            self.checkpointer.save(self.training)
         if signum is not None:
             raise Stopped(signum)
 
-    def _measure(self, name: str, probe: Any, snapshot: Snapshot) -> None:
+    def _measure(self, name: str, probe: Any, snapshot: Progress) -> None:
         record, bad = _measured(probe, self.training), self.training.state.bad_step.tolist()
-        for place, replica in self.keeper.active:
+        for place, replica in self.checkpointer.active:
             if not bad[place]:
                 own = {key: row[place].tolist() if isinstance(row, Tensor) else row for key, row in record.items()}
-                self.keeper.append(replica, f"{name}.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own})
+                self.checkpointer.append(
+                    replica, f"{name}.jsonl", {"step": snapshot.step, "epoch": snapshot.epoch, **own}
+                )
 
-    def _epoch(self, snapshot: Snapshot) -> None:
+    def _epoch(self, snapshot: Progress) -> None:
         assert snapshot.train is not None
         assert snapshot.validation is not None
         bad_steps = self.training.state.bad_step.tolist()
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
-        for place, replica in self.keeper.active:
+        for place, replica in self.checkpointer.active:
             if replica.diverged:
                 continue
             replica.diverged = bad_steps[place]
@@ -179,7 +179,7 @@ class _Pack:
             if snapshot.objective is not None and not self.recipes[place].plain and not replica.diverged:
                 metrics["train/objective"] = float(snapshot.objective[place])
             record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": snapshot.lr[place], **metrics}
-            self.keeper.append(replica, "metrics.jsonl", record | {"seconds": self.keeper.seconds})
+            self.checkpointer.append(replica, "metrics.jsonl", record | {"seconds": self.checkpointer.seconds})
             replica.metrics.update(metrics)
             self.emit({"event": "epoch", "trial": replica.trial.hash, "epoch": snapshot.epoch, **metrics})
 
@@ -189,13 +189,13 @@ class _Pack:
             self._provenance()
         shown = self._test()
         best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
-        self.keeper.each(self._save)
+        self.checkpointer.map_active(self._save)
         rows = {**_metrics("best/test", best), **{name: row for name, row in shown.items() if "/" in name}}
         found = {name: row for name, row in shown.items() if "/" not in name}
-        for result in self.keeper.each(lambda place, replica: self._result(place, replica, rows, found)):
+        for result in self.checkpointer.map_active(lambda place, replica: self._result(place, replica, rows, found)):
             told = ("trial", "status", "cause", "seconds", "metrics")
             self.emit({"event": "finished", **{key: result[key] for key in told}})
-        self.keeper.clear()
+        self.checkpointer.clear()
 
     def _result(
         self, place: int, replica: Replica, rows: Mapping[str, Any], found: Mapping[str, Any]
@@ -209,7 +209,7 @@ class _Pack:
             "parameters": self.recipes[place].architecture.numel,
             "epochs": state.epoch,
             "steps": state.step,
-            "seconds": self.keeper.seconds,
+            "seconds": self.checkpointer.seconds,
         }
         if replica.diverged:
             lost = {name: None if name.startswith(("test/", "best/")) else own for name, own in metrics.items()}
@@ -225,7 +225,7 @@ class _Pack:
         last = evaluate(training, state.values, state.buffers, validation=False, keep=kept)
         taught = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
         found = outcome(torch.cat(kept, 1), training.data.test_labels, taught)
-        for place, replica in self.keeper.active:
+        for place, replica in self.checkpointer.active:
             if not replica.diverged:
                 packed = np.packbits(found["correct"][place].cpu().numpy())
                 replica.folder.write_bytes("correct.bin", packed.tobytes())
@@ -259,14 +259,14 @@ class _Pack:
             "data": {
                 "name": json.loads(self.recipes[0].data)["name"],
                 "files": dict(split.files),
-                "unofficial": list(split.unofficial),
+                "unofficial": list(split.modified),
                 "notes": list(split.notes),
             },
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "resumed": self.keeper.resumed,
+            "resumed": [to_plain(item) for item in self.checkpointer.resumed],
         }
-        members = [replica.trial.hash for replica in self.keeper.replicas]
-        for place, replica in self.keeper.active:
+        members = [replica.trial.hash for replica in self.checkpointer.replicas]
+        for place, replica in self.checkpointer.active:
             pack = {"size": len(members), "place": place, "members": members}
             replica.folder.write("provenance.json", shared | {"pack": pack})
 
@@ -274,8 +274,8 @@ class _Pack:
 def _measured(probe: Any, training: Training) -> dict[str, Any]:
     """Measure each replica; replicas that run as separate networks are measured one by one."""
     if not training.parts:
-        return probe.measure(training)
-    found = [probe.measure(part) for part in training.parts]
+        return probe.measure(Snapshot(training))
+    found = [probe.measure(Snapshot(part)) for part in training.parts]
     return {
         name: torch.cat([own[name] for own in found]) if isinstance(first, Tensor) else first
         for name, first in found[0].items()

@@ -14,7 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, cast
 
-from fathomlab.config.plain import printable
+from fathomlab.base.output import escape_control_chars
 
 Event = tuple[int, Mapping[str, Any]]
 TAIL_LINES = 8
@@ -150,6 +150,6 @@ def _read_errors(worker: Worker) -> None:
     """Remember the last lines; a line without an end is read in pieces."""
     with contextlib.suppress(OSError, ValueError), cast(IO[bytes], worker.process.stderr) as stream:
         while line := stream.readline(10 * LINE_LENGTH):
-            text = printable(line.decode("utf-8", "replace").rstrip())
+            text = escape_control_chars(line.decode("utf-8", "replace").rstrip())
             if text:
                 worker.tail.append(text[:LINE_LENGTH])

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from fathomlab.base.output import encodable
-from fathomlab.config.plain import printable
+from fathomlab.base.output import encodable, escape_control_chars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +114,7 @@ def showing(
                 text = json.dumps(_plain(event))
             if console is not None:
                 if text and event["event"] != "epoch":
-                    clean = encodable(printable(text), getattr(out, "encoding", None))
+                    clean = encodable(escape_control_chars(text), getattr(out, "encoding", None))
                     console.print(clean, markup=False, highlight=False, soft_wrap=True)
             elif text and mode != "off":
                 _print(out, text)
@@ -141,7 +140,7 @@ def _plain(event: Mapping[str, Any]) -> dict[str, Any]:
 def _print(out: IO[str], text: str) -> None:
     """Print a line. A stream that cannot be written does not stop a run."""
     try:
-        print(encodable(printable(text), getattr(out, "encoding", None)), file=out, flush=True)
+        print(encodable(escape_control_chars(text), getattr(out, "encoding", None)), file=out, flush=True)
     except (OSError, ValueError):
         return
 
@@ -208,7 +207,7 @@ def _table(tally: Tally) -> Any:
     for trial, accuracies in shown:
         last = f"{100 * accuracies[-1]:.2f}%" if accuracies else ""
         table.add_row(
-            Text(printable(tally.labels.get(trial, trial[:12]))),
+            Text(escape_control_chars(tally.labels.get(trial, trial[:12]))),
             f"{len(accuracies)}/{tally.epochs}",
             _spark(accuracies),
             last,

@@ -47,7 +47,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, requests.take_signal)
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    from fathomlab.plan import Trial
+    from fathomlab.plan import read_trial
     from fathomlab.run.pack import Order, train_pack
     from fathomlab.run.settings import computing
     from fathomlab.run.signals import Stopped
@@ -63,7 +63,7 @@ def main() -> None:
         emit({"event": "ready"})
         while (job := requests.jobs.get()) is not None:
             requests.busy = True
-            trials = [Trial(text) for text in job["trials"]]
+            trials = [read_trial(json.loads(text)) for text in job["trials"]]
             order = Order(
                 Path(job["root"]), job["device"], job["logging"], job["checkpoint_seconds"], lambda: requests.stop
             )

@@ -1,73 +1,130 @@
-"""Weights on disk: safetensors with JSON metadata, written atomically. Loading runs no code."""
+"""Checkpoints of trials in training: one file per trial and step; the newest two are retained.
 
-import json
-from collections.abc import Mapping
+An old checkpoint is deleted only after the new one has been verified for every trial of the pack, so a valid checkpoint exists
+at any time after the first.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from fathomlab.base.codec import from_plain
+from fathomlab.store.checksums import CorruptFileError, read_checked
+from fathomlab.store.records import Environment, Number
+from fathomlab.store.validation import as_int
 
-from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import UserError
-from fathomlab.store.sealed import Damaged, read_sealed, write_sealed
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors by name, with metadata in the header."""
-    atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(about, sort_keys=True)}))
+NAME = re.compile(r"state-(\d{9,})\.sealed")
+MAX_TO_KEEP = 2
+SCHEMA = 2
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, on the CPU, and their metadata.
+@dataclass(frozen=True)
+class Resumption:
+    """A checkpoint that training was resumed from: its step, and the environment and the pack that wrote it."""
+
+    step: int
+    environment: Environment
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The metadata of a checkpoint: what a resume must match, and what it continues.
+
+    Attributes:
+        schema: Version of these fields. A checkpoint of another version is not resumed.
+        trial: Hash of the trial.
+        members: Hashes of the trials of its pack, by slot.
+        epoch: Completed epochs.
+        step: Completed steps.
+        memory: State of the learning rate schedule.
+        numeric: Precision, and whether the training step is compiled.
+        environment: What must be equal for the resumed trial to have the same bits.
+        metrics: Metrics of the last completed epoch.
+        logs: Name of each log to its number of lines.
+        seconds: Training time so far (s).
+        resumed: Earlier resumptions, in order.
+    """
+
+    schema: int
+    step: int = 0
+    trial: str = ""
+    members: tuple[str, ...] = ()
+    epoch: int = 0
+    memory: Mapping[str, Number] = field(default_factory=dict[str, Number])
+    numeric: tuple[str, bool] = ("", False)
+    environment: Environment = field(default_factory=dict[str, str | int | None])
+    metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
+    logs: Mapping[str, int] = field(default_factory=dict[str, int])
+    seconds: Number = 0.0
+    resumed: tuple[Resumption, ...] = ()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The metadata of a checkpoint, after verifying the file.
 
     Raises:
-        UserError: If the file is missing or is not a safetensors file.
+        CorruptFileError: If the file is missing, truncated, or changed.
     """
+    return parse_checkpoint(read_checked(path)[0])
+
+
+def parse_checkpoint(metadata: Mapping[str, Any]) -> Checkpoint:
+    """Metadata as a value. Of another schema, only step and environment are used: they tell which code can resume it."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if metadata.get("schema") == SCHEMA:
+            return from_plain(Checkpoint, metadata)
+    step, environment = as_int(metadata.get("step")) or 0, metadata.get("environment")
+    return Checkpoint(0, step, environment=cast(Environment, environment) if isinstance(environment, dict) else {})
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The path of a trial's checkpoint at a step."""
+    return folder / f"state-{step:09d}.sealed"
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of a trial's checkpoints, newest first; nothing is verified."""
     try:
-        payload = path.read_bytes()
-        size = int.from_bytes(payload[:8], "little")
-        header = json.loads(payload[8 : 8 + size])
-        about = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
-        if not isinstance(about, dict):
-            raise ValueError("its metadata is not a mapping")
-        return load(payload), about
-    except OSError as error:
-        raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error.strerror or error}.") from None
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
-        raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error}.") from None
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return sorted((int(match[1]) for name in names if (match := NAME.fullmatch(name))), reverse=True)
 
 
-def save_sealed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors with their SHA-256, and verify by reading back.
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest valid checkpoint; None without one. Corrupted ones are left in place."""
+    for step in checkpoint_steps(folder):
+        with contextlib.suppress(CorruptFileError):
+            return read_checkpoint(checkpoint_path(folder, step))
+    return None
 
-    Raises:
-        OSError: If they cannot be written.
-        Damaged: If the disk returns different data.
+
+def valid_checkpoints(folder: Path) -> tuple[dict[int, Checkpoint], list[str]]:
+    """The steps of valid checkpoints with their metadata, newest first, and the names of corrupted ones.
+
+    A corrupted checkpoint is renamed to `*.corrupt`, never deleted.
     """
-    write_sealed(path, about, save(_plain(tensors)))
+    valid: dict[int, Checkpoint] = {}
+    corrupt: list[str] = []
+    for step in checkpoint_steps(folder):
+        path = checkpoint_path(folder, step)
+        try:
+            valid[step] = read_checkpoint(path)
+        except CorruptFileError:
+            with contextlib.suppress(OSError):
+                path.rename(path.with_name(f"{path.name}.corrupt"))
+            corrupt.append(path.name)
+    return valid, corrupt
 
 
-def load_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors by name, on the CPU, and their metadata. The SHA-256 is checked before anything is parsed.
-
-    Raises:
-        Damaged: If the file is missing, truncated, or changed.
-    """
-    about, payload = read_sealed(path)
-    try:
-        return load(payload), about
-    except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise Damaged(f"{path}: cannot read checkpoint: {error}.") from None
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors requires them: on the CPU, contiguous, and copied if two names share memory."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        found[name] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    return found
+def delete_checkpoints(folder: Path, keep: Collection[int]) -> None:
+    """Delete the checkpoints of a trial except at the steps in `keep`."""
+    for step in checkpoint_steps(folder):
+        if step not in keep:
+            with contextlib.suppress(OSError):
+                checkpoint_path(folder, step).unlink()

@@ -6,21 +6,21 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fathomlab.base.problems import UserError
 
-REMOTE = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "lustre", "gpfs", "afs", "ceph", "glusterfs")
-PAUSE = 0.1
-GRACE = 0.3
+NETWORK_FS_TYPES = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "lustre", "gpfs", "afs", "ceph", "glusterfs")
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 0.3
 LOCKED_BYTE = 2**20  # on Windows
 
 
 @contextlib.contextmanager
-def locked(root: Path, wait: bool, say: Callable[[str], None]) -> Iterator[int | None]:
+def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[int | None]:
     """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
     Workers inherit the descriptor, so that the store is free only when all of them have ended.
@@ -33,26 +33,29 @@ def locked(root: Path, wait: bool, say: Callable[[str], None]) -> Iterator[int |
     Raises:
         UserError: If another process trains into this store and `wait` is off.
     """
-    if remote := remote_kind(root):
+    if fs_type := network_fs_type(root):
         say(
-            f"{root} is on a network file system ({remote}), where locks may not hold. Run one fathomlab at a time there."
+            f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
         )
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _acquire(root, descriptor, wait, say):
             yield None
             return
-        about = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, json.dumps(about).encode())
+        os.write(descriptor, json.dumps(holder).encode())
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]) -> bool:
-    waiting, refuse_at = False, time.monotonic() + GRACE  # a reader that asks for the status holds the lock briefly
+    waiting, refuse_at = (
+        False,
+        time.monotonic() + GRACE_SECONDS,
+    )  # a reader that asks for the status holds the lock briefly
     while True:
         try:
             _lock(descriptor, shared=False)
@@ -67,7 +70,7 @@ def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]
             if wait and not waiting:
                 say(f"{root}: waiting for {holder}.")
                 waiting = True
-            time.sleep(PAUSE)
+            time.sleep(POLL_SECONDS)
         except OSError as error:
             say(f"{root}: this file system has no locks ({error.strerror}). Run one fathomlab at a time there.")
             return False
@@ -94,13 +97,13 @@ def _lock(descriptor: int, shared: bool) -> None:
 def _holder(descriptor: int) -> str:
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
-        about: Any = json.loads(os.read(descriptor, 4096))
-        return f"process {about['pid']} on {about['host']} (since {about['since']})"
+        holder: Any = json.loads(os.read(descriptor, 4096))
+        return f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process that has just started"
 
 
-def busy(root: Path) -> bool:
+def is_locked(root: Path) -> bool:
     """Whether some process trains into this store now."""
     try:
         descriptor = os.open(root / ".lock", os.O_RDWR)
@@ -117,20 +120,20 @@ def busy(root: Path) -> bool:
     return False
 
 
-def remote_kind(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The kind of network file system that a directory is on; "" if it is on none or the kind is unknown."""
-    place, best, kind = os.path.realpath(root), -1, ""
+def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of network file system that a directory is on; "" if it is on none or the type is unknown."""
+    path, longest, fs_type = os.path.realpath(root), -1, ""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     for line in lines:
-        words, _, rest = line.partition(" - ")
-        fields, kinds = words.split(), rest.split()
-        if len(fields) < 5 or not kinds:
+        left, _, right = line.partition(" - ")
+        fields, types = left.split(), right.split()
+        if len(fields) < 5 or not types:
             continue
-        point = fields[4].replace("\\040", " ")
-        inside = place == point or place.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= best:
-            best, kind = len(point), kinds[0]
-    return kind if kind.startswith(REMOTE) else ""
+        mount_point = fields[4].replace("\\040", " ")
+        inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
+        if inside and len(mount_point) >= longest:
+            longest, fs_type = len(mount_point), types[0]
+    return fs_type if fs_type.startswith(NETWORK_FS_TYPES) else ""

@@ -1,4 +1,4 @@
-"""Stores that are only records: what claims and audits read, made by hand."""
+"""Stores that are only records: what claims and audits read, created by hand."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, FileDigest, TrialRecord
 
 FACTOR = "model.params.residual"
 Value = float | str | Mapping[str, float]
@@ -37,7 +38,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
     """A finished trial with this test accuracy (or these metrics), or one that ended in this way."""
     status = value if isinstance(value, str) else "finished"
     metrics = dict(value) if isinstance(value, Mapping) else {"test/accuracy": value, "train/loss": value}
-    made = TrialRecord(
+    record = TrialRecord(
         trial=name,
         content=content or {"data": {"name": "mnist-sample"}},
         status=status,
@@ -50,7 +51,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
         seconds=1.0,
         folder=Path("nowhere"),
     )
-    return replace(made, **changes)
+    return replace(record, **changes)
 
 
 def store_of(
@@ -58,17 +59,17 @@ def store_of(
 ) -> tuple[Store, ExperimentRecord]:
     """A store whose conditions have these factors (`role` and `depth` among them) and these outcomes, seed by seed."""
     records: dict[str, TrialRecord] = {}
-    made = []
+    stored = []
     for number, (factors, values) in enumerate(conditions):
         trials = []
         for seed, value in enumerate(values):
             name = f"{number:032x}{seed:032x}"
             records[name] = replace(value, trial=name) if isinstance(value, TrialRecord) else trial(name, value)
             trials.append((seed, name))
-        own = {key: level for key, level in factors.items() if key not in ("role", "depth")}
+        levels = {key: level for key, level in factors.items() if key not in ("role", "depth")}
         role = factors.get("role", "supervised")
-        made.append(ConditionRecord(str(number), role, own, factors.get("depth"), tuple(trials)))
-    experiment = ExperimentRecord("e", Path("nowhere"), conditions=tuple(made), claims=tuple(claims), **changes)
+        stored.append(ConditionRecord(str(number), role, levels, factors.get("depth"), tuple(trials)))
+    experiment = ExperimentRecord("e", Path("nowhere"), conditions=tuple(stored), claims=tuple(claims), **changes)
     return cast(Store, Shelf(records, [experiment])), experiment
 
 
@@ -82,21 +83,23 @@ def with_images(folder: Path, record: TrialRecord, correct: Sequence[bool]) -> T
     folder.mkdir(parents=True, exist_ok=True)
     packed = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
     (folder / "correct.bin").write_bytes(packed)
-    files = {"correct.bin": {"sha256": hashlib.sha256(packed).hexdigest()}}
+    files = {"correct.bin": FileDigest(hashlib.sha256(packed).hexdigest())}
     return replace(record, folder=folder, files=files, outcome={"examples": len(correct)})
 
 
 @pytest.fixture
-def made() -> SimpleNamespace:
+def build() -> SimpleNamespace:
     """Stores and trials by hand, and the verdicts on them."""
 
-    def judged(conditions: Any, claims: Any, **changes: Any) -> list[dict[str, Any]]:
-        return verdicts(*store_of(conditions, claims, **changes))
+    def judged(conditions: Any, claims: Any, **changes: Any) -> tuple[Verdict, ...]:
+        return judge(study(*store_of(conditions, claims, **changes)))
 
-    def judge(differences: Sequence[float], **changes: Any) -> dict[str, Any]:
+    def judge_differences(differences: Sequence[float], **changes: Any) -> Verdict:
         residual = [0.5 + difference for difference in differences]
         conditions = [({FACTOR: True}, residual), ({FACTOR: False}, [0.5] * len(residual))]
         (verdict,) = judged(conditions, [claim(**changes)])
         return verdict
 
-    return SimpleNamespace(claim=claim, store=store_of, trial=trial, images=with_images, judged=judged, judge=judge)
+    return SimpleNamespace(
+        claim=claim, store=store_of, trial=trial, images=with_images, judged=judged, judge=judge_differences
+    )

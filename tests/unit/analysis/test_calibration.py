@@ -13,12 +13,12 @@ from scipy import stats
 
 from fathomlab.analysis.contrasts import slope
 from fathomlab.analysis.significance import (
-    above,
-    clustered_discordant,
-    difference_above,
-    fraction_above,
+    barnard_test_greater,
+    binomial_test_greater,
     holm_adjusted,
+    mcnemar_clustered,
     sign_flip,
+    t_test_greater,
 )
 from fathomlab.analysis.statistics import bootstrap_interval, mean_interval, newcombe_interval, wilson_interval
 
@@ -90,7 +90,7 @@ def test_newcombe_covers_on_average(n: int):
 def test_differences_of_fractions_never_err_more_often_than_told(n: int, border: float):
     """Exact, at chances between the places where p was maximized; Newcombe's interval alone would fail this at n = 8."""
     p_values = np.array(
-        [[difference_above((one, n), (other, n), border) for other in range(n + 1)] for one in range(n + 1)]
+        [[barnard_test_greater((one, n), (other, n), border) for other in range(n + 1)] for one in range(n + 1)]
     )
     for level in (0.025, 0.0125, 0.3):
         errs = [
@@ -105,7 +105,7 @@ def test_differences_of_fractions_never_err_more_often_than_told(n: int, border:
 def test_a_fraction_never_errs_more_often_than_told(n: int):
     """The exact binomial test at its border."""
     for border in (0.1, 0.5, 0.9):
-        rejected = np.array([fraction_above(found, n, border) <= 0.05 for found in range(n + 1)])
+        rejected = np.array([binomial_test_greater(found, n, border) <= 0.05 for found in range(n + 1)])
         assert binomials(n, border) @ rejected <= 0.05 + 1e-12
 
 
@@ -113,7 +113,7 @@ def test_a_fraction_never_errs_more_often_than_told(n: int):
 @pytest.mark.parametrize("n", [4, 8])
 def test_the_t_test_errs_in_two_and_a_half_per_cent(n: int, runs: int):
     """One-sided, at the border of what matters."""
-    p_values = [above(row, 0.5) for row in drawn().normal(0.5, 1.0, (runs, n)).tolist()]
+    p_values = [t_test_greater(row, 0.5) for row in drawn().normal(0.5, 1.0, (runs, n)).tolist()]
     assert near(np.mean(np.array(p_values) <= 0.025), 0.025, runs)
 
 
@@ -125,24 +125,24 @@ def test_the_sign_flip_test_errs_as_exactly_as_it_can(runs: int):
 
 
 @slowly(2000, 20_000)
-def test_tost_errs_in_five_per_cent(made: SimpleNamespace, runs: int):
+def test_tost_errs_in_five_per_cent(build: SimpleNamespace, runs: int):
     """The true effect is exactly what matters; where it is nothing, equivalence is found."""
     rng = drawn()
-    border, nothing = (
-        [made.judge(row, expect="equal", matters=0.01) for row in rng.normal(mean, 0.01, (count, 12)).tolist()]
+    at_threshold, without_effect = (
+        [build.judge(row, expect="equal", matters=0.01) for row in rng.normal(mean, 0.01, (count, 12)).tolist()]
         for mean, count in ((0.01, runs), (0.0, 300))
     )
-    share = np.mean([found["p"] <= 0.05 for found in border])
+    share = np.mean([verdict.tests.p <= 0.05 for verdict in at_threshold])
     assert near(share, 0.05, runs)
-    assert share == np.mean([found["verdict"] == "supported" for found in border])
-    assert np.mean([found["verdict"] == "supported" for found in nothing]) > 0.85
+    assert share == np.mean([verdict.decision == "supported" for verdict in at_threshold])
+    assert np.mean([verdict.decision == "supported" for verdict in without_effect]) > 0.85
 
 
 def family(rows: np.ndarray, wrong: Sequence[int]) -> float:
     """How often Holm's procedure decides any of the claims that are wrong."""
     found = 0
     for claims in rows:
-        adjusted = holm_adjusted([above(values, 0.0) for values in claims.tolist()])
+        adjusted = holm_adjusted([t_test_greater(values, 0.0) for values in claims.tolist()])
         found += any(adjusted[place] <= 0.025 for place in wrong)
     return found / len(rows)
 
@@ -164,7 +164,7 @@ def test_a_trend_errs_in_two_and_a_half_per_cent(runs: int):
     """Flat over depth, with seed effects ten times the noise: the slope within seeds sees none of them."""
     rng, depths = drawn(), [5, 10, 20, 40]
     values = rng.normal(0, 10, (runs, 6, 1)) + rng.standard_normal((runs, 6, 4))
-    p_values = [above([slope(depths, row) for row in rows], 0.0) for rows in values.tolist()]
+    p_values = [t_test_greater([slope(depths, row) for row in rows], 0.0) for rows in values.tolist()]
     assert near(np.mean(np.array(p_values) <= 0.025), 0.025, runs)
 
 
@@ -174,7 +174,7 @@ def test_images_that_recur_under_every_seed_are_no_independent_draws(runs: int):
     rng = drawn()
     lean = rng.choice([-1, 1], (runs, 1, 60))
     change = np.where(rng.random((runs, 5, 60)) < 0.8, lean, -lean)
-    clustered = [clustered_discordant(row.sum(axis=0)) for row in change]
+    clustered = [mcnemar_clustered(row.sum(axis=0)) for row in change]
     share = float(np.mean(np.array(clustered) <= 0.05))
     assert share <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / runs)
     assert share > 0.02

@@ -7,18 +7,24 @@ from typing import Any
 
 import pytest
 
-from fathomlab.analysis.looks import looks_at
-from fathomlab.analysis.sequential import look_levels
-from fathomlab.analysis.verdicts import verdicts
+from fathomlab.analysis.as_json import looks_json
+from fathomlab.analysis.looks import planned_looks
+from fathomlab.analysis.sequential import Look, look_levels
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import judge
+from fathomlab.analysis.wording import notes
+from fathomlab.base.problems import ConfigError
 
 FACTOR = "model.params.residual"
 
 
-def history(made: SimpleNamespace, folder: Path, *runs: tuple[str, list[int]], **changes: Any) -> tuple[Any, list[Any]]:
+def history(
+    build: SimpleNamespace, folder: Path, *runs: tuple[str, list[int]], **changes: Any
+) -> tuple[Any, list[Any]]:
     """A store with one experiment per run: its time and its seeds. All ask whether shortcuts help."""
     effects = {seed: 0.03 + 0.01 * ((seed * 7) % 5 - 2) for seed in range(40)}
     conditions = [({FACTOR: True}, [0.5 + effects[seed] for seed in range(40)]), ({FACTOR: False}, [0.5] * 40)]
-    store, whole = made.store(conditions, [made.claim()], claims_hash="c", resolved={"seeds": []})
+    store, whole = build.store(conditions, [build.claim()], claims_hash="c", resolved={"seeds": []})
     records = []
     for number, (created, seeds) in enumerate(runs):
         page = folder / str(number)
@@ -37,68 +43,82 @@ def history(made: SimpleNamespace, folder: Path, *runs: tuple[str, list[int]], *
     return store, records
 
 
-def test_a_single_analysis_has_no_looks(made: SimpleNamespace, tmp_path: Path):
+def test_looks_are_empty_after_one_analysis(build: SimpleNamespace, tmp_path: Path):
     """The full level, and no mark."""
-    store, (record,) = history(made, tmp_path, ("t1", list(range(5))))
-    looks = looks_at(store, record)
-    assert (looks.n, looks.made, looks.changed) == (5, (), False)
-    (verdict,) = verdicts(store, record)
-    assert (verdict["decided_at"], verdict["seeds_added_after_results"]) == (5.0, False)
+    store, (record,) = history(build, tmp_path, ("t1", list(range(5))))
+    looks = study(store, record).looks
+    assert (looks.n, looks.looks, looks.changed) == (5, (), False)
+    (verdict,) = judge(study(store, record))
+    assert (verdict.tests.level, verdict.looks.changed) == (0.025, False)
 
 
-def test_seeds_added_by_hand_are_a_second_look(made: SimpleNamespace, tmp_path: Path):
+def test_looks_count_seeds_added_by_hand(build: SimpleNamespace, tmp_path: Path):
     """Five seeds, then ten: both decide at the levels of two looks within a budget of ten, and the second is marked."""
-    store, (early, late) = history(made, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
+    store, (early, late) = history(build, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
     levels = look_levels([(5, 10), (10, 10)])
-    (first,), (second,) = verdicts(store, early), verdicts(store, late)
-    assert first["decided_at"] == pytest.approx(200 * levels[0])
-    assert second["decided_at"] == pytest.approx(200 * levels[1])
-    assert (first["seeds_added_after_results"], second["seeds_added_after_results"]) == (False, True)
-    assert any("5 seeds" in note for note in second["notes"])
+    (first,), (second,) = (judge(study(store, record)) for record in (early, late))
+    assert (first.tests.level, second.tests.level) == tuple(map(pytest.approx, levels))
+    assert (first.looks.changed, second.looks.changed) == (False, True)
+    assert any("5 seeds" in note for note in notes(second))
 
 
-def test_order_does_not_depend_on_the_clock_alone(made: SimpleNamespace, tmp_path: Path):
+def test_looks_of_one_second_are_ordered_by_seeds(build: SimpleNamespace, tmp_path: Path):
     """Two runs within one second: more seeds came later."""
-    store, (late, early) = history(made, tmp_path, ("t1", list(range(10))), ("t1", list(range(5))))
-    assert (looks_at(store, early).changed, looks_at(store, late).changed) == (False, True)
+    store, (late, early) = history(build, tmp_path, ("t1", list(range(10))), ("t1", list(range(5))))
+    assert (study(store, early).looks.changed, study(store, late).looks.changed) == (False, True)
 
 
 @pytest.mark.parametrize("seeds", [list(range(5, 10)), [0, 1, 3], list(range(3, 12))])
-def test_other_seeds_after_results_are_marked(made: SimpleNamespace, tmp_path: Path, seeds: list[int]):
+def test_looks_mark_other_seeds_after_results(build: SimpleNamespace, tmp_path: Path, seeds: list[int]):
     """New seeds instead of the old ones, fewer of them, or a shifted range: all were chosen after results."""
-    store, (_, late) = history(made, tmp_path, ("t1", list(range(5))), ("t2", seeds))
-    assert looks_at(store, late).changed
-    assert looks_at(store, late).n == len({*range(5), *seeds})
+    store, (_, late) = history(build, tmp_path, ("t1", list(range(5))), ("t2", seeds))
+    assert study(store, late).looks.changed
+    assert study(store, late).looks.n == len({*range(5), *seeds})
 
 
-def test_three_looks_share_the_level(made: SimpleNamespace, tmp_path: Path):
+def test_looks_share_the_error_level(build: SimpleNamespace, tmp_path: Path):
     """The budget is the largest number of seeds."""
     runs = [("t1", list(range(4))), ("t2", list(range(8))), ("t3", list(range(16)))]
-    store, records = history(made, tmp_path, *runs)
+    store, records = history(build, tmp_path, *runs)
     levels = look_levels([(4, 16), (8, 16), (16, 16)])
-    found = [verdicts(store, record)[0]["decided_at"] for record in records]
-    assert found == pytest.approx([200 * level for level in levels])
+    found = [judge(study(store, record))[0].tests.level for record in records]
+    assert found == pytest.approx(levels)
 
 
 @pytest.mark.parametrize("change", [{"claims_hash": "other"}, {"resolved": {"data": {"name": "cifar-10"}}}])
-def test_another_question_is_no_look(made: SimpleNamespace, tmp_path: Path, change: dict[str, Any]):
+def test_looks_ignore_other_questions(build: SimpleNamespace, tmp_path: Path, change: dict[str, Any]):
     """Other claims or other fixed options."""
-    store, (early, late) = history(made, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
+    store, (early, late) = history(build, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
     store.records[0] = replace(early, **change)
-    assert not looks_at(store, late).changed
+    assert not study(store, late).looks.changed
 
 
-def test_an_experiment_without_a_page_is_no_look(made: SimpleNamespace, tmp_path: Path):
+def test_looks_ignore_experiments_without_a_page(build: SimpleNamespace, tmp_path: Path):
     """Nobody has seen its results."""
-    store, (early, late) = history(made, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
+    store, (early, late) = history(build, tmp_path, ("t1", list(range(5))), ("t2", list(range(10))))
     (early.folder / "report.html").unlink()
-    assert not looks_at(store, late).changed
+    assert not study(store, late).looks.changed
 
 
-def test_planned_looks_keep_their_budget(made: SimpleNamespace, tmp_path: Path):
+def test_looks_keep_a_planned_budget(build: SimpleNamespace, tmp_path: Path):
     """An experiment extended by --max-seeds alone uses its recorded looks and is not marked."""
     looks = ({"n": 5, "of": 20}, {"n": 10, "of": 20})
-    store, (record,) = history(made, tmp_path, ("t1", list(range(10))), looks=looks)
-    (verdict,) = verdicts(store, record)
-    assert verdict["decided_at"] == pytest.approx(200 * look_levels([(5, 20), (10, 20)])[1])
-    assert not verdict["seeds_added_after_results"]
+    store, (record,) = history(build, tmp_path, ("t1", list(range(10))), looks=looks)
+    (verdict,) = judge(study(store, record))
+    assert verdict.tests.level == pytest.approx(look_levels([(5, 20), (10, 20)])[1])
+    assert not verdict.looks.changed
+
+
+def test_looks_json_omits_unknown_values():
+    """Planned looks have the error spent and the level; looks from the history of the store do not."""
+    looks = [Look(5, 20, spent=0.001, level=0.0009), Look(10, 20)]
+    assert looks_json(looks) == [{"n": 5, "of": 20, "spent": 0.001, "level": 0.0009}, {"n": 10, "of": 20}]
+    assert planned_looks(looks_json(looks)) == tuple(looks)
+
+
+def test_study_reports_malformed_looks(build: SimpleNamespace, tmp_path: Path):
+    """No level is computed from a record that lost a number."""
+    store, (record,) = history(build, tmp_path, ("t1", list(range(5))), looks=({"n": 5},))
+    assert [problem.code for problem in study(store, record).problems] == ["invalid-looks"]
+    with pytest.raises(ConfigError):
+        judge(study(store, record))

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fathomlab.analysis.power import minimum_detectable, more_seeds
+from fathomlab.analysis.power import additional_seeds, minimum_detectable_effect
 from fathomlab.analysis.significance import (
-    above,
-    clustered_discordant,
+    barnard_test_greater,
+    binomial_test_greater,
     correlation,
-    difference_above,
-    discordant,
-    fraction_above,
     holm_adjusted,
     holm_levels,
+    mcnemar_clustered,
+    mcnemar_exact,
     sign_flip,
+    t_test_greater,
 )
 
 VALUES = [0.3, -0.1, 0.25, 0.4, 0.05, 0.31]
@@ -28,8 +28,8 @@ def test_the_t_test_is_scipy_s():
     """One-sided, against any border."""
     for border in (-0.2, 0.0, 0.3):
         expected = stats.ttest_1samp(VALUES, border, alternative="greater").pvalue
-        assert above(VALUES, border) == pytest.approx(expected)
-    assert above([0.3], 0.0) == 1.0
+        assert t_test_greater(VALUES, border) == pytest.approx(expected)
+    assert t_test_greater([0.3], 0.0) == 1.0
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 6])
@@ -71,7 +71,7 @@ def test_twenty_are_enumerated_and_more_are_drawn():
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (1, 0), (6, 0), (3, 9), (40, 22)])
 def test_mcnemar_is_the_binomial_test(b: int, c: int):
     """Discordant pairs fall on either side with chance 1/2."""
-    assert discordant(b, c) == pytest.approx(stats.binomtest(b, b + c).pvalue if b + c else 1.0)
+    assert mcnemar_exact(b, c) == pytest.approx(stats.binomtest(b, b + c).pvalue if b + c else 1.0)
 
 
 def test_over_seeds_whole_images_are_swapped():
@@ -80,38 +80,38 @@ def test_over_seeds_whole_images_are_swapped():
     reach = abs(int(balance.sum()))
     moving = balance[balance != 0]
     swaps = [abs(int(moving @ np.array(signs))) for signs in itertools.product((1, -1), repeat=len(moving))]
-    assert clustered_discordant(balance) == pytest.approx(fmean(total >= reach for total in swaps))
+    assert mcnemar_clustered(balance) == pytest.approx(fmean(total >= reach for total in swaps))
     single = np.array([1] * 17 + [-1] * 5 + [0] * 50)
-    assert clustered_discordant(single) == pytest.approx(discordant(17, 5))
-    assert clustered_discordant(np.zeros(4, dtype=np.int64)) == 1.0
-    assert clustered_discordant(np.array([1, -1])) == 1.0
+    assert mcnemar_clustered(single) == pytest.approx(mcnemar_exact(17, 5))
+    assert mcnemar_clustered(np.zeros(4, dtype=np.int64)) == 1.0
+    assert mcnemar_clustered(np.array([1, -1])) == 1.0
 
 
 def test_many_images_keep_to_the_normal_curve():
     """2,000 discordant images: the exact p beside that of the normal approximation, with Yates' half step."""
     balance = np.array([1] * 1080 + [-1] * 920)
-    assert clustered_discordant(balance) == pytest.approx(2 * stats.norm.sf((160 - 1) / math.sqrt(2000)), rel=0.01)
+    assert mcnemar_clustered(balance) == pytest.approx(2 * stats.norm.sf((160 - 1) / math.sqrt(2000)), rel=0.01)
 
 
 def test_a_fraction_against_a_chance_is_the_binomial_tail():
     """As scipy has it."""
     for successes, n, border in ((8, 8, 0.5), (3, 10, 0.1), (0, 5, 0.3)):
         expected = stats.binomtest(successes, n, border, alternative="greater").pvalue
-        assert fraction_above(successes, n, border) == pytest.approx(expected)
+        assert binomial_test_greater(successes, n, border) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])
 def test_all_against_none_has_the_closed_p(n: int):
     """max over p of p^n (1 - p)^n is 1/4^n."""
-    assert difference_above((n, n), (0, n), 0.0) == pytest.approx(1 / 4**n)
-    assert difference_above((0, n), (n, n), 0.0) == pytest.approx(1.0)
+    assert barnard_test_greater((n, n), (0, n), 0.0) == pytest.approx(1 / 4**n)
+    assert barnard_test_greater((0, n), (n, n), 0.0) == pytest.approx(1.0)
 
 
 def test_borders_beyond_all_differences():
     """A difference of fractions is above -1 and not above 1."""
-    assert difference_above((5, 5), (0, 5), 1.0) == 1.0
-    assert difference_above((0, 5), (5, 5), -1.1) == 0.0
-    assert difference_above((5, 5), (0, 5), 0.3) > difference_above((5, 5), (0, 5), 0.0)
+    assert barnard_test_greater((5, 5), (0, 5), 1.0) == 1.0
+    assert barnard_test_greater((0, 5), (5, 5), -1.1) == 0.0
+    assert barnard_test_greater((5, 5), (0, 5), 0.3) > barnard_test_greater((5, 5), (0, 5), 0.0)
 
 
 def test_the_correlation():
@@ -143,12 +143,12 @@ def test_adjusted_and_step_down_agree():
 def test_the_detectable_effect_and_the_seeds_for_it():
     """(t(0.975, 9) + 0.84) sd / sqrt(10); as many more seeds as bring it down to the distance, found by trying."""
     deviation = stdev(VALUES)
-    assert minimum_detectable(deviation, 10) == pytest.approx((2.262157 + 0.84) * deviation / math.sqrt(10))
-    more = more_seeds(deviation, 0.08, 6)
+    assert minimum_detectable_effect(deviation, 10) == pytest.approx((2.262157 + 0.84) * deviation / math.sqrt(10))
+    more = additional_seeds(deviation, 0.08, 6)
     assert more is not None
-    assert minimum_detectable(deviation, 6 + more) <= 0.08 < minimum_detectable(deviation, 5 + more)
-    assert more_seeds(deviation, 0.0, 6) is None
-    assert more_seeds(deviation, 1e-6, 6) is None
-    assert more_seeds(deviation, 9.0, 1) == 1
+    assert minimum_detectable_effect(deviation, 6 + more) <= 0.08 < minimum_detectable_effect(deviation, 5 + more)
+    assert additional_seeds(deviation, 0.0, 6) is None
+    assert additional_seeds(deviation, 1e-6, 6) is None
+    assert additional_seeds(deviation, 9.0, 1) == 1
     with pytest.raises(ValueError, match="got 1"):
-        minimum_detectable(1.0, 1)
+        minimum_detectable_effect(1.0, 1)

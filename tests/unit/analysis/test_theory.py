@@ -18,10 +18,10 @@ from fathomlab.analysis.theory import (
     depth_scale,
     forward_growth,
     linear_batch_norm,
-    predicted,
-    unpredicted,
+    predict,
+    reason_unpredicted,
 )
-from fathomlab.base.catalog import plain
+from fathomlab.base.options import to_dict
 from fathomlab.models.mlp import MLP
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
@@ -29,14 +29,14 @@ RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
 
 def model(**options: Any) -> dict[str, Any]:
     """A model as a trial's content holds it."""
-    return {"type": "MLP", "params": plain(MLP(**options))}
+    return {"type": "MLP", "params": to_dict(MLP(**options))}
 
 
 def foretold(batch: int = 128, **options: Any) -> Prediction:
     """The prediction, which must exist."""
-    found = predicted(model(**options), batch)
-    assert found is not None, unpredicted(model(**options), batch)
-    assert unpredicted(model(**options), batch) == ""
+    found = predict(model(**options), batch)
+    assert found is not None, reason_unpredicted(model(**options), batch)
+    assert reason_unpredicted(model(**options), batch) == ""
     return found
 
 
@@ -203,23 +203,23 @@ def test_beta_damps_the_explosion(beta: float, slope: float) -> None:
 )
 def test_where_nothing_is_known_the_reason_is_told(options: dict[str, Any]) -> None:
     """No number is made up."""
-    assert predicted(model(**options), 128) is None
-    assert unpredicted(model(**options), 128)
+    assert predict(model(**options), 128) is None
+    assert reason_unpredicted(model(**options), 128)
 
 
 def test_what_a_store_may_hold_is_read() -> None:
     """Convolutional nets and unknown options have no prediction; options that an older record lacks have their defaults."""
     for other in ({"type": "CNN", "params": {}}, {"type": "MLP", "params": {"new": 1}}, {}):
-        assert predicted(other, 128) is None
-        assert unpredicted(other, 128) == "there are closed forms for MLPs only"
+        assert predict(other, 128) is None
+        assert reason_unpredicted(other, 128) == "there are closed forms for MLPs only"
     older = {"type": "MLP", "params": {"hidden_layers_num": 10, "batch_norm": True}}
-    assert predicted(older, 128) == foretold(hidden_layers_num=10, batch_norm=True)
-    assert predicted({"type": "MLP", "params": {"block": "two_layer"}}, 128) == foretold()
+    assert predict(older, 128) == foretold(hidden_layers_num=10, batch_norm=True)
+    assert predict({"type": "MLP", "params": {"block": "two_layer"}}, 128) == foretold()
 
 
 def test_a_batch_too_small_to_normalize() -> None:
     """Below four examples batch norm has no prediction; without it the batch does not matter."""
-    assert "batches below 4" in unpredicted(model(batch_norm=True), 3)
+    assert "batches below 4" in reason_unpredicted(model(batch_norm=True), 3)
     assert foretold(1).slope == foretold(1000).slope
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.config.schema import Claim
+from fathomlab.config.claims import Claim
 
 BASE = {"model": {"type": "MLP"}, "training": {"epochs": 1}, "experiment": {"depths": [2, 4, 8]}}
 

@@ -232,7 +232,7 @@ SCALARS = {
     ),
 }
 
-SURPRISES = {
+AMBIGUOUS_SCALARS = {
     "no": ("residual: no", "residual"),
     "yes": ("residual: yes", "residual"),
     "on": ("residual: on", "residual"),
@@ -444,10 +444,10 @@ def test_the_tables_hold_no_name_twice():
     assert len(WRONG) == sum(map(len, (WHOLE_DOCUMENT, KEYS, SCALARS, PARTS, EXPERIMENT)))
 
 
-@pytest.mark.parametrize("name", SURPRISES)
+@pytest.mark.parametrize("name", AMBIGUOUS_SCALARS)
 def test_ambiguous_yaml_values_are_refused(told: Tell, name: str):
     """The Norway problem, octal, sexagesimal, dates: never silently one or the other."""
-    line, key = SURPRISES[name]
+    line, key = AMBIGUOUS_SCALARS[name]
     assert told(mlp(line)) == [f"ambiguous-value 6 model.params.{key}"]
 
 

@@ -10,11 +10,11 @@ import pytest
 from fathomlab.base.problems import UserError
 from fathomlab.data import archive
 from fathomlab.data.archive import extract
-from fathomlab.data.table import Pin
+from fathomlab.data.table import PinnedFile
 
 CONTENT = b"pixels" * 100
-PIN = Pin("a.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
-MEMBERS = (("set/a.bin", PIN),)
+PUBLISHED = PinnedFile("a.bin", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+MEMBERS = (("set/a.bin", PUBLISHED),)
 
 
 def member(name: str, data: bytes = CONTENT, kind: bytes = tarfile.REGTYPE, target: str = "") -> tuple:
@@ -39,7 +39,7 @@ def files(folder: Path) -> list[str]:
 
 def test_extract_writes_only_listed_members(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.tar.gz", member("set/readme", b"text"), member("set/a.bin"))
-    assert extract(path, MEMBERS, tmp_path / "out") == [tmp_path / "out" / "a.bin"]
+    extract(path, MEMBERS, tmp_path / "out")
     assert files(tmp_path / "out") == ["a.bin"]
     assert (tmp_path / "out" / "a.bin").read_bytes() == CONTENT
 
@@ -67,7 +67,7 @@ def test_extract_ignores_names_that_lead_outside(tmp_path: Path, name: str) -> N
         pytest.param([member("set/a.bin", CONTENT + b"0")], id="longer"),
         pytest.param([member("set/a.bin", CONTENT[:-1])], id="shorter"),
         pytest.param([member("set/b.bin")], id="missing"),
-        pytest.param([member(f"n{place}", b"") for place in range(101)] + [member("set/a.bin")], id="crowd"),
+        pytest.param([member(f"n{index}", b"") for index in range(101)] + [member("set/a.bin")], id="crowd"),
     ],
 )
 def test_extract_rejects_wrong_members(tmp_path: Path, bad: list) -> None:
@@ -81,7 +81,7 @@ def test_extract_rejects_wrong_members(tmp_path: Path, bad: list) -> None:
 
 def test_extract_rejects_bombs_and_corruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member beyond the limit, a truncated file, and a file that is no archive."""
-    monkeypatch.setattr(archive, "LARGEST_MEMBER", 10**6)
+    monkeypatch.setattr(archive, "MAX_MEMBER_BYTES", 10**6)
     bomb = packed(tmp_path / "x.tar.gz", member("zeros", bytes(10**6 + 1)), member("set/a.bin"))
     cut = packed(tmp_path / "y.tar.gz", member("set/a.bin"))
     cut.write_bytes(cut.read_bytes()[:-60])

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fathomlab.base.problems import UserError
-from fathomlab.data import DATASETS, download, idx, load, make, mnist_sample, status
-from fathomlab.data.folder import data_folder
+from fathomlab.data import DATASETS, download_dataset, idx, load, make, mnist_sample, status
+from fathomlab.data.cache import data_dir
+from fathomlab.data.checksums import trust_checksums
 from fathomlab.data.shapes import Shapes
-from fathomlab.data.verify import vouch
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_status_of_other_files(empty: Path) -> None:
     row = status()[0]
     assert (row.state, row.present, row.bytes, row.folder) == ("corrupted", False, 44, str(folder))
     digest = hashlib.sha256(b"other bytes").hexdigest()
-    vouch(folder, dict.fromkeys(idx.NAMES, digest))
+    trust_checksums(folder, dict.fromkeys(idx.NAMES, digest))
     assert (status()[0].state, status()[0].present) == ("unofficial", True)
     (folder / idx.NAMES[0]).unlink()
     assert status()[0].state == "missing"
@@ -51,7 +51,7 @@ def test_status_of_other_files(empty: Path) -> None:
 
 def test_load_reads_the_folders_of_torchvision(tmp_path: Path) -> None:
     """The published files, some decompressed: the hashes of their contents are right."""
-    source = data_folder() / "mnist"
+    source = data_dir() / "mnist"
     if not (source / f"{idx.NAMES[0]}.gz").is_file():
         pytest.skip("mnist: its files are not in the data folder (set FATHOMLAB_DATA)")
     raw = tmp_path / "MNIST" / "raw"
@@ -60,9 +60,9 @@ def test_load_reads_the_folders_of_torchvision(tmp_path: Path) -> None:
         (raw / name).write_bytes(gzip.decompress((source / f"{name}.gz").read_bytes()))
     for name in idx.NAMES[2:]:
         shutil.copy(source / f"{name}.gz", raw)
-    split = load("mnist", folder=tmp_path)
-    assert split.unofficial == ()
-    assert set(split.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
+    arrays = load("mnist", folder=tmp_path)
+    assert arrays.modified == ()
+    assert set(arrays.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
 
 
 def test_load_rejects_a_corrupted_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,5 +83,5 @@ def test_make_passes_options() -> None:
 def test_download_rejects_other_names(name: str, code: str) -> None:
     """Built-in and unknown datasets."""
     with pytest.raises(UserError) as caught:
-        download(name)
+        download_dataset(name)
     assert caught.value.code == code

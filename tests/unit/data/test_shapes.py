@@ -4,28 +4,29 @@ import hashlib
 
 import numpy as np
 
-from fathomlab.data.shapes import Shapes, pictures
+from fathomlab.data.render import render_images
+from fathomlab.data.shapes import Shapes
 
 PINNED = "cf75e6930d4495384cacb31e93c8b30d304ff0557872fd17c21506a8bdfcb364"
 
 
 def test_shapes_have_pinned_bytes() -> None:
     """SHA-256 of images and labels at difficulty 0.5."""
-    split = Shapes().load()
-    digest = hashlib.sha256(split.train_images.tobytes() + split.test_images.tobytes())
-    digest.update(split.train_labels.astype("<i8").tobytes() + split.test_labels.astype("<i8").tobytes())
+    arrays = Shapes().load()
+    digest = hashlib.sha256(arrays.train_images.tobytes() + arrays.test_images.tobytes())
+    digest.update(arrays.train_labels.astype("<i8").tobytes() + arrays.test_labels.astype("<i8").tobytes())
     assert digest.hexdigest() == PINNED
-    assert list(split.files.values()) == [PINNED]
+    assert list(arrays.files.values()) == [PINNED]
 
 
-def test_pictures_are_independent_of_each_other() -> None:
-    many = pictures(np.arange(50), 128)
-    assert pictures(np.array([37]), 128).tobytes() == many[37:38].tobytes()
+def test_images_are_independent_of_each_other() -> None:
+    many = render_images(np.arange(50), 128)
+    assert render_images(np.array([37]), 128).tobytes() == many[37:38].tobytes()
 
 
 def test_easiest_shapes_are_clean_and_central() -> None:
     """Two colors, and a disc that equals a loop over pixels."""
-    images = pictures(np.arange(10), 0)
+    images = render_images(np.arange(10), 0)
     for picture in images:
         assert len(np.unique(picture.reshape(3, -1), axis=1).T) == 2
     disc = images[0]
@@ -37,7 +38,7 @@ def test_easiest_shapes_are_clean_and_central() -> None:
 
 def test_difficulty_adds_noise() -> None:
     """Neighboring pixels differ more, and all images are different."""
-    easy, hard = pictures(np.arange(200), 0), pictures(np.arange(200), 256)
+    easy, hard = render_images(np.arange(200), 0), render_images(np.arange(200), 256)
     rough = [np.abs(np.diff(images[:, :, 0].astype(int), axis=-1)).mean() for images in (easy, hard)]
     assert rough[0] < 1
     assert rough[1] > 20

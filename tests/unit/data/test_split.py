@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathomlab.data.split import limited, stratified_split
+from fathomlab.data.split import stratified_split, stratified_subset
 
 LABELS = np.repeat(np.arange(10), 600)
 
@@ -53,11 +53,11 @@ def test_split_depends_only_on_the_seed() -> None:
 
 def test_limit_has_exact_proportions() -> None:
     """100 of 6,000 are 10 per class; no limit or a larger one takes all."""
-    index = limited(LABELS, 100)
+    index = stratified_subset(LABELS, 100)
     assert np.bincount(LABELS[index]).tolist() == [10] * 10
     assert index.tolist() == sorted(set(index.tolist()))
-    assert len(limited(LABELS, None)) == len(limited(LABELS, 10**6)) == 6000
-    assert set(index.tolist()) < set(limited(LABELS, 200).tolist())
+    assert len(stratified_subset(LABELS, None)) == len(stratified_subset(LABELS, 10**6)) == 6000
+    assert set(index.tolist()) < set(stratified_subset(LABELS, 200).tolist())
 
 
 @pytest.mark.parametrize("percent", [-1.0, 100.0, float("nan")])
@@ -68,4 +68,4 @@ def test_split_rejects_invalid_percentages(percent: float) -> None:
 
 def test_limit_rejects_zero() -> None:
     with pytest.raises(ValueError, match="limit"):
-        limited(LABELS, 0)
+        stratified_subset(LABELS, 0)

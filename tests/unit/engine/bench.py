@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.images import Pictures, splits
-from fathomlab.engine.loop import Snapshot, train
-from fathomlab.engine.optim import SGD
-from fathomlab.engine.recipe import Recipe, Teaching
-from fathomlab.engine.schedules import Constant
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.network import Network
 from fathomlab.engine.training import Teachers, Training
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.distillation import Distillation
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.initial import initial_values
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
+from fathomlab.optim.schedules import Constant
+from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 CPU = torch.device("cpu")
 FLAT, SQUARE = (1, 3, 4), (3, 16, 16)
@@ -37,18 +39,18 @@ def cnn(**options: Any) -> Architecture:
     return CNN(**(tiny | options)).build(SQUARE)
 
 
-def recipe(architecture: Architecture, **changes: Any) -> Recipe:
+def recipe(architecture: Architecture, label_smoothing: float = 0.0, **changes: Any) -> Recipe:
     """20 steps: 4 epochs of 5 batches, the last of them smaller."""
     plain = Recipe(
         seed=42,
         architecture=architecture,
+        loss=CrossEntropy(label_smoothing),
         optimizer=SGD(),
         schedule=Constant(),
         epochs=4,
         batch_size=10,
         lr=0.05,
         precision="fp64",
-        label_smoothing=0.0,
         gradient_clip=None,
         augment=(),
         validation_split=20.0,
@@ -79,7 +81,7 @@ def training(recipes: Sequence[Recipe], teachers: Teachers | None = None, data: 
 
 def trained(
     recipes: Sequence[Recipe], teachers: Teachers | None = None, data: Pictures | None = None
-) -> tuple[Training, list[Snapshot]]:
+) -> tuple[Training, list[Progress]]:
     """A pack after its last step, and a snapshot an epoch."""
     pack = training(recipes, teachers, data)
     return pack, list(train(pack, frozenset()))
@@ -88,17 +90,17 @@ def trained(
 def taught(recipes: Sequence[Recipe], alpha: Sequence[float], temperature: Sequence[float]) -> list[Recipe]:
     """The recipes as distilled students of teachers of their own architecture."""
     return [
-        replace(own, teaching=Teaching(a, t, own.architecture))
+        replace(own, loss=Distillation(t, a, getattr(own.loss, "hard", own.loss)), teacher=own.architecture)
         for own, a, t in zip(recipes, alpha, temperature, strict=True)
     ]
 
 
 def teachers(recipes: Sequence[Recipe], data: Pictures, scale: float = 1.5) -> Teachers:
     """Untrained teachers, one of its own for each seed, with sharper outputs than a fresh network."""
-    architectures = [own.teaching.architecture for own in recipes if own.teaching]
+    architectures = [own.teacher for own in recipes if own.teacher]
     network = Network(architectures)
     dtype = data.mean.dtype
-    drawn = [initial_values(own.teaching.architecture, own.seed + 1000) for own in recipes if own.teaching]
+    drawn = [initial_values(own.teacher, own.seed + 1000) for own in recipes if own.teacher]
     values = {name: torch.stack([one[name] for one in drawn]).to(dtype) * scale for name in drawn[0]}
     buffers = network.buffers(dtype, CPU)
     every = data.normalized(data.images).expand(len(recipes), *data.images.shape)
@@ -107,7 +109,7 @@ def teachers(recipes: Sequence[Recipe], data: Pictures, scale: float = 1.5) -> T
     return Teachers(logits, network, values, buffers)
 
 
-def numbers(pack: Training, snapshots: Sequence[Snapshot], place: int) -> dict[str, Tensor]:
+def numbers(pack: Training, snapshots: Sequence[Progress], place: int) -> dict[str, Tensor]:
     """Everything that training has made of one replica: weights, statistics, optimizer state, curves."""
     state = pack.state
     found = {**state.values, **state.buffers}

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam
+from fathomlab.engine.network import Network
 from fathomlab.engine.training import Teachers
+from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 from fathomlab.models.resnet import CNN
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.sgd import SGD
 
 ALPHA, TEMPERATURE = 0.7, 3.0
 
@@ -35,7 +37,7 @@ def test_alpha_zero_is_the_baseline_bit_for_bit(
     recipes = students(bench, kind, 0.0, precision=precision, augment=augment, optimizer=Adam(), lr=0.01)
     data = bench.pictures(recipes[0].architecture.shape, dtype=torch.float64 if precision == "fp64" else torch.float32)
     taught, curves = bench.trained(recipes, bench.teachers(recipes, data), data)
-    baseline, plain = bench.trained([replace(own, teaching=None) for own in recipes], None, data)
+    baseline, plain = bench.trained([replace(own, loss=CrossEntropy(), teacher=None) for own in recipes], None, data)
     for place in range(2):
         bench.assert_same(bench.numbers(taught, curves, place), bench.numbers(baseline, plain, place))
 
@@ -46,7 +48,7 @@ def test_alpha_zero_beside_another_alpha_is_the_baseline(bench: ModuleType) -> N
     data = bench.pictures(recipes[0].architecture.shape)
     mixed = bench.taught(recipes, (0.0, 0.9), (TEMPERATURE, 5.0))
     taught, curves = bench.trained(mixed, bench.teachers(mixed, data), data)
-    baseline, plain = bench.trained([replace(own, teaching=None) for own in recipes], None, data)
+    baseline, plain = bench.trained([replace(own, loss=CrossEntropy(), teacher=None) for own in recipes], None, data)
     bench.assert_near(bench.numbers(taught, curves, 0), bench.numbers(baseline, plain, 0), relative=1e-12)
     assert not torch.allclose(taught.state.values["output.weight"][1], baseline.state.values["output.weight"][1])
 

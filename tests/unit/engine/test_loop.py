@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
-from fathomlab.engine.schedules import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from fathomlab.optim.sgd import SGD
 
 
 def test_snapshots_come_where_they_are_asked_for(bench: ModuleType) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
-from fathomlab.engine.recipe import Recipe
-from fathomlab.engine.schedules import (
+from fathomlab.engine.training import Teachers
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import (
     Constant,
     CosineAnnealingLR,
     ExponentialLR,
@@ -18,7 +20,8 @@ from fathomlab.engine.schedules import (
     ReduceLROnPlateau,
     StepLR,
 )
-from fathomlab.engine.training import Teachers
+from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
@@ -72,7 +75,7 @@ def assert_alone_as_packed(bench: ModuleType, recipes: list[Recipe], teachers: T
 
 def single(bench: ModuleType, teachers: Teachers, place: int) -> Teachers:
     """The teacher of one replica."""
-    from fathomlab.models.network import Network
+    from fathomlab.engine.network import Network
 
     rows = slice(place, place + 1)
     return Teachers(
@@ -138,7 +141,7 @@ def test_label_smoothing(bench: ModuleType) -> None:
     """Shares of their own, none among them."""
     recipes = differing(bench, [bench.mlp()] * 3)
     shares = (0.0, 0.1, 0.3)
-    assert_alone_as_packed(bench, [replace(own, label_smoothing=s) for own, s in zip(recipes, shares, strict=True)])
+    assert_alone_as_packed(bench, [replace(own, loss=CrossEntropy(s)) for own, s in zip(recipes, shares, strict=True)])
 
 
 @pytest.mark.parametrize("augment", [(), ("flip", "crop")])

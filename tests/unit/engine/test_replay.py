@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.loop import Snapshot, train
-from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
-from fathomlab.engine.recipe import Recipe
+from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.replay import Replay
-from fathomlab.engine.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from fathomlab.engine.training import Training
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
@@ -25,7 +27,7 @@ OPTIMIZERS = [
 SCHEDULES = [Constant(), CosineAnnealingLR(), OneCycleLR(), ReduceLROnPlateau(patience=0, threshold=0.2)]
 
 
-def run(pack: Training) -> list[Snapshot]:
+def run(pack: Training) -> list[Progress]:
     """Every snapshot to the end."""
     return list(train(pack, frozenset()))
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fathomlab.engine.images import splits
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import Adam
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.optim.adam import Adam
 
 
 def orders(bench: ModuleType, recipes: list[Any]) -> Tensor:
@@ -61,7 +62,7 @@ def test_conditions_of_a_seed_share_split_and_order(bench: ModuleType) -> None:
     found = orders(bench, [one])
     for other in (
         replace(one, architecture=bench.mlp(residual=True, layers_dim=9, dropout=0.5)),
-        replace(one, optimizer=Adam(), lr=0.001, label_smoothing=0.1, gradient_clip=1.0),
+        replace(one, optimizer=Adam(), lr=0.001, loss=CrossEntropy(0.1), gradient_clip=1.0),
         replace(one, augment=("flip", "crop")),
         replace(one, architecture=bench.cnn()),
         replace(one, precision="fp32"),

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fathomlab.losses.distillation import softened_divergence
-from fathomlab.losses.supervised import cross_entropy
+from fathomlab.engine.stacking import stacked
+from fathomlab.engine.training import Batch
+from fathomlab.losses.cross_entropy import CrossEntropy, cross_entropy
+from fathomlab.losses.distillation import Distillation, softened_divergence
 
 REPLICAS, EXAMPLES, CLASSES = 2, 16, 5
 
@@ -153,3 +155,22 @@ def test_an_even_guess_costs_the_logarithm_of_the_classes() -> None:
         torch.testing.assert_close(
             cross_entropy(even, labels(), smoothing), torch.full_like(even[..., 0], log(CLASSES))
         )
+
+
+def test_loss_terms_sum_to_the_formula() -> None:
+    batch = Batch(logits(1), labels(), logits(2))
+    terms = Distillation(3.0, 0.7, CrossEntropy(0.1)).terms(batch)
+    hard = cross_entropy(logits(1), labels(), 0.1)
+    expected = 0.3 * hard + 0.7 * softened_divergence(logits(1), logits(2), 3.0)
+    torch.testing.assert_close(sum(terms.values()), expected, rtol=1e-12, atol=0)
+    assert terms.keys() == {"cross_entropy", "distillation"}
+
+
+def test_packed_losses_equal_single_ones_bit_for_bit() -> None:
+    options = [Distillation(3.0, 0.7), Distillation(4.0, 0.8, CrossEntropy(0.1))]
+    packed = stacked(options, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
+    together = sum(packed.terms(Batch(logits(1), labels(), logits(2))).values())
+    for index, option in enumerate(options):
+        rows = slice(index, index + 1)
+        alone = option.terms(Batch(logits(1)[rows], labels()[rows], logits(2)[rows]))
+        assert torch.equal(sum(alone.values())[0], together[index])

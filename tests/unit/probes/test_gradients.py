@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.probes.fixed import fixed_batch
 from fathomlab.probes.gradients import Gradients
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
@@ -39,7 +39,7 @@ def measured(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
         return batch(index, epoch)
 
     pack.batch = seen
-    found = Gradients(examples).measure(pack)
+    found = Gradients(examples).measure(Snapshot(pack))
     pack.batch = batch
     assert len(taken) == 1
     return found, taken[0]
@@ -123,9 +123,9 @@ def test_tiny_gradients_do_not_vanish_in_float32(bench: ModuleType) -> None:
 def test_float64_is_plain_autograd_in_float64(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
     """A float32 pack's own weights and images, computed in float64 to its last digits; float32 has seven."""
     pack = pack_of(options, bench, precision="fp32")
-    coarse, fine = Gradients().measure(pack), Gradients(float64=True).measure(pack)
+    coarse, fine = Gradients().measure(Snapshot(pack)), Gradients(float64=True).measure(Snapshot(pack))
     assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
-    index = fixed_batch(pack, 128)
+    index = Snapshot(pack).fixed_batch(128)
     mean, scale = pack.data.mean.double(), pack.data.scale.double()
     for place in range(2):
         naive = twins.twin(options, pack.state.values, place)
@@ -147,7 +147,9 @@ def test_float64_takes_the_teachers_along(augment: tuple[str, ...], bench: Modul
         recipes = [bench.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)]
         students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
         data = bench.pictures(bench.SQUARE, dtype=dtype)
-        found.append(Gradients(float64=True).measure(bench.training(students, bench.teachers(students, data), data)))
+        found.append(
+            Gradients(float64=True).measure(Snapshot(bench.training(students, bench.teachers(students, data), data)))
+        )
     for kind in ("weight", "activation"):
         torch.testing.assert_close(found[0][kind], found[1][kind], rtol=1e-5, atol=0)
 
@@ -155,6 +157,8 @@ def test_float64_takes_the_teachers_along(augment: tuple[str, ...], bench: Modul
 def test_float64_keeps_gradients_that_float32_loses(bench: ModuleType) -> None:
     """Below 1e-38 nothing is left in float32; the slope goes on in float64."""
     deep = MLP(**DENSE, hidden_layers_num=220, activation="Tanh")
-    coarse, fine = (Gradients(float64=wide).measure(pack_of(deep, bench, precision="fp32")) for wide in (False, True))
+    coarse, fine = (
+        Gradients(float64=wide).measure(Snapshot(pack_of(deep, bench, precision="fp32"))) for wide in (False, True)
+    )
     assert float(coarse["activation"][:, 0].max()) == 0
     assert 0 < float(fine["activation"][:, 0].min()) < 1e-38

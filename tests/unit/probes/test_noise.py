@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.losses.distillation import softened_divergence
-from fathomlab.losses.supervised import cross_entropy
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.probes.fixed import fixed_images
 from fathomlab.probes.noise import Noise
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
@@ -39,8 +39,8 @@ def flat_gradient(pack: Training, twin: Any, place: int, index: Tensor) -> Tenso
 def test_plain_autograd_gives_the_same(options: MLP | CNN, taught: bool, packs: Any, twins: ModuleType) -> None:
     """Four batches of five images by the formulas of the appendix, a replica at a time."""
     pack = packs(options, (5, 6, 7), taught)
-    found = Noise(batches=4, examples=5).measure(pack)
-    index = fixed_images(pack, 20)
+    found = Noise(batches=4, examples=5).measure(Snapshot(pack))
+    index = Snapshot(pack).fixed_images(20)
     dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
     assert (found["small"], found["big"]) == (5, 20)
     for place in range(3):
@@ -68,7 +68,7 @@ def test_estimates_are_without_bias(packs: Any, twins: ModuleType) -> None:
         for value in pack.state.values.values():
             value.copy_(value[:1].clone())
     pack.train_index = pack.train_index[:1].repeat(400, 1)
-    found = Noise(batches=6, examples=3).measure(pack)
+    found = Noise(batches=6, examples=3).measure(Snapshot(pack))
     images = pack.train_index[0]
     twin = twins.twin(MODELS[0], pack.state.values, 0)
     each = torch.stack([flat_gradient(pack, twin, 0, image.unsqueeze(0)) for image in images])
@@ -85,7 +85,7 @@ def test_identical_images_have_no_noise(packs: Any) -> None:
     pack = packs(MODELS[0])
     pack.data.images[:] = pack.data.images[:1].clone()
     pack.data.labels[:] = 1
-    found = Noise(batches=4, examples=5).measure(pack)
+    found = Noise(batches=4, examples=5).measure(Snapshot(pack))
     assert (found["gradient_squared"] > 0).all()
     assert (found["trace"].abs() < 1e-12 * found["gradient_squared"]).all()
 
@@ -98,7 +98,7 @@ def test_no_noise_scale_where_the_gradient_drowns(packs: Any) -> None:
     with torch.no_grad():
         for value in pack.state.values.values():
             value.zero_()
-    found = Noise(batches=4, examples=2).measure(pack)
+    found = Noise(batches=4, examples=2).measure(Snapshot(pack))
     drowned = found["gradient_squared"] <= 0
     assert drowned.any()
     assert torch.equal(found["noise_scale"].isnan(), drowned)
@@ -106,9 +106,9 @@ def test_no_noise_scale_where_the_gradient_drowns(packs: Any) -> None:
 
 def test_small_training_sets_have_smaller_batches(packs: Any) -> None:
     """48 images give 8 batches of 6, batches of 4 stay; a single image says nothing."""
-    assert [Noise().measure(packs(MODELS[0]))[name] for name in ("small", "big")] == [6, 48]
-    assert [Noise().measure(packs(MODELS[0], batch_size=4))[name] for name in ("small", "big")] == [4, 32]
+    assert [Noise().measure(Snapshot(packs(MODELS[0])))[name] for name in ("small", "big")] == [6, 48]
+    assert [Noise().measure(Snapshot(packs(MODELS[0], batch_size=4)))[name] for name in ("small", "big")] == [4, 32]
     lonely = packs(MODELS[0])
     lonely.train_index = lonely.train_index[:, :1]
-    found = Noise().measure(lonely)
+    found = Noise().measure(Snapshot(lonely))
     assert all(found[name].isnan().all() for name in ("noise_scale", "gradient_squared", "trace"))

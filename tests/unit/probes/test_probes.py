@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.base.catalog import check_options
+from fathomlab.base.options import parse
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam
-from fathomlab.engine.schedules import OneCycleLR, ReduceLROnPlateau
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.probes.columns import COLUMNS
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
+from fathomlab.optim.sgd import SGD
+from fathomlab.probes import PROBES
 from fathomlab.probes.schedule import DEFAULT, steps
-from fathomlab.probes.table import PROBES
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 NORMED = MLP(**DENSE, hidden_layers_num=3, batch_norm=True, dropout=0.4)
@@ -84,7 +85,7 @@ def test_measuring_changes_nothing(
     for snapshot in train(watched, frozenset({0, 1, 7, 8})):
         for probe in (part(), part(**part.tiny)):
             before = everything(watched)
-            first, second = probe.measure(watched), probe.measure(watched)
+            first, second = probe.measure(Snapshot(watched)), probe.measure(Snapshot(watched))
             assert_unchanged(before, everything(watched))
             for column, value in first.items():
                 assert _same(value, second[column])
@@ -110,7 +111,7 @@ def test_a_replica_is_measured_alike_in_every_pack(
     def measured(seeds: tuple[int, ...]) -> dict[str, Any]:
         pack = packs(options, seeds, **changes)
         next(snapshot for snapshot in train(pack, frozenset({8})) if snapshot.step == 8)
-        return probe.measure(pack)
+        return probe.measure(Snapshot(pack))
 
     together = measured((5, 6, 7))
     for place, seed in enumerate((5, 6, 7)):
@@ -133,7 +134,7 @@ def test_replicas_have_options_of_their_own(name: str, bench: ModuleType) -> Non
     students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
 
     def measured(some: list[Any]) -> dict[str, Any]:
-        return probe.measure(bench.training(some, bench.teachers(some, data), data))
+        return probe.measure(Snapshot(bench.training(some, bench.teachers(some, data), data)))
 
     together = measured(students)
     for place, student in enumerate(students):
@@ -151,7 +152,7 @@ def test_a_replica_that_is_lost_spoils_no_other(name: str, options: MLP | CNN, p
     with torch.no_grad():
         for value in spoilt.state.values.values():
             value[1] = torch.nan
-    expected, found = probe.measure(whole), probe.measure(spoilt)
+    expected, found = probe.measure(Snapshot(whole)), probe.measure(Snapshot(spoilt))
     for column, value in expected.items():
         if isinstance(value, Tensor):
             torch.testing.assert_close(found[column][0], value[0], rtol=1e-12, atol=0, equal_nan=True)
@@ -168,7 +169,7 @@ def test_all_probes_together_look_at_few_images(bench: ModuleType) -> None:
 
     pack.batch = counted
     for part in PROBES.values():
-        part().measure(pack)
+        part().measure(Snapshot(pack))
     assert len(steps(DEFAULT, 375, 3)) * sum(seen) < 0.03 * 3 * 48000
 
 
@@ -177,10 +178,10 @@ def test_all_probes_together_look_at_few_images(bench: ModuleType) -> None:
 def test_columns_are_as_announced(name: str, options: MLP | CNN, packs: Any) -> None:
     """Numbers of each replica as many as their labels, one number where there are none, and a format's name."""
     part = PROBES[name]
-    found = part(**part.tiny).measure(packs(options))
-    labels = {column for column in COLUMNS[name].values() if column is not None}
-    assert found.keys() - {"dtype"} == COLUMNS[name].keys() | labels
-    for column, names in COLUMNS[name].items():
+    found = part(**part.tiny).measure(Snapshot(packs(options)))
+    labels = {column for column in PROBES[name].columns.values() if column is not None}
+    assert found.keys() - {"dtype"} == PROBES[name].columns.keys() | labels
+    for column, names in PROBES[name].columns.items():
         value = found[column]
         if names is not None:
             assert value.shape == (2, len(found[names]))
@@ -198,14 +199,15 @@ def test_options_are_checked_by_the_catalog(name: str) -> None:
     part = PROBES[name]
     for options in ({}, part.tiny):
         problems: list[Any] = []
-        assert check_options(part, options, "", problems) == part(**options)
+        assert parse(part, options, "", problems) == part(**options)
         assert not problems
     for wrong in ({"examples": 0}, {"exmples": 3}):
         problems = []
-        check_options(part, wrong, "", problems)
+        parse(part, wrong, "", problems)
         assert len(problems) == 1
 
 
 def test_every_probe_has_its_columns() -> None:
-    """Both tables are in the order of the alphabet."""
-    assert list(PROBES) == list(COLUMNS) == sorted(PROBES)
+    """The table is sorted by name."""
+    assert list(PROBES) == sorted(PROBES)
+    assert all(probe.columns for probe in PROBES.values())

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import Training
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.probes.fixed import fixed_batch
 from fathomlab.probes.representation import Representation
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
@@ -42,8 +42,8 @@ def naive(h: Tensor) -> tuple[float, float, float, float]:
 def test_loops_give_the_same(options: MLP | CNN, taught: bool, packs: Any, twins: ModuleType) -> None:
     """Every tap of three replicas, in the network's order; batch statistics, no dropout."""
     pack = packs(options, (5, 6, 7), taught)
-    index = fixed_batch(pack, 9)
-    found = Representation(9).measure(pack)
+    index = Snapshot(pack).fixed_batch(9)
+    found = Representation(9).measure(Snapshot(pack))
     dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
     assert found["points"] == list(pack.common.architecture.taps)
     for place in range(3):
@@ -66,7 +66,7 @@ def test_a_constant_layer_is_a_collapse(packs: Any) -> None:
     """Its outputs have a cosine of 1 and no spread, though their size is 2; no unit is dead."""
     pack = packs(MODELS[0])
     constant(pack, "hidden.2", 2.0)
-    found = Representation().measure(pack)
+    found = Representation().measure(Snapshot(pack))
     place = found["points"].index("hidden.2")
     assert found["rms"][:, place].tolist() == [2, 2]
     assert found["dead"][:, place].tolist() == [0, 0]
@@ -78,7 +78,7 @@ def test_a_layer_of_zeros_is_dead_and_has_no_direction(packs: Any) -> None:
     """No cosine and no spread can be said; the next layer is constant."""
     pack = packs(MODELS[0])
     constant(pack, "hidden.2", -1.0)
-    found = Representation().measure(pack)
+    found = Representation().measure(Snapshot(pack))
     place = found["points"].index("hidden.2")
     assert found["rms"][:, place].tolist() == [0, 0]
     assert found["dead"][:, place].tolist() == [1, 1]
@@ -92,14 +92,14 @@ def test_one_dead_unit_of_six(packs: Any) -> None:
     with torch.no_grad():
         pack.state.values["input.bias"].fill_(100.0)
         pack.state.values["input.bias"][1, 4] = -100.0
-    assert Representation().measure(pack)["dead"][:, 0].tolist() == [0, pytest.approx(1 / 6)]
+    assert Representation().measure(Snapshot(pack))["dead"][:, 0].tolist() == [0, pytest.approx(1 / 6)]
 
 
 def test_float64_sees_below_the_floor_of_float32(packs: Any) -> None:
     """The spread of a plain net falls by the same factor a layer; float32 stops near 1e-7."""
     deep = MLP(input_size=12, layers_dim=64, class_num=3, hidden_layers_num=30)
-    coarse = Representation().measure(packs(deep, precision="fp32"))
-    fine = Representation(float64=True).measure(packs(deep, precision="fp32"))
+    coarse = Representation().measure(Snapshot(packs(deep, precision="fp32")))
+    fine = Representation(float64=True).measure(Snapshot(packs(deep, precision="fp32")))
     assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
     assert float(coarse["spread"][:, -1].min()) > 1e-9
     assert float(fine["spread"][:, -1].max()) < 1e-10

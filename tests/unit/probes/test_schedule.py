@@ -1,8 +1,5 @@
 """When probes measure: every word, step numbers, and what a wrong entry is told."""
 
-import subprocess
-import sys
-
 import pytest
 
 from fathomlab.probes.schedule import DEFAULT, complaints, steps
@@ -59,10 +56,3 @@ def test_right_entries_have_no_complaint_and_none_at_all_has() -> None:
     assert complaints([*DEFAULT, "log", "end", 0, 8]) == []
     (problem,) = complaints([])
     assert (problem.code, problem.path) == ("invalid-schedule", "at")
-
-
-@pytest.mark.parametrize("module", ["schedule", "columns", "table"])
-def test_plans_read_options_without_torch(module: str) -> None:
-    """Nor does the package itself load it."""
-    code = f"import sys, fathomlab.probes.{module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

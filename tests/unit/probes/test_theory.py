@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.losses.supervised import cross_entropy
-from fathomlab.models.initial import initial_values
+from fathomlab.engine.initial import initial_values
+from fathomlab.engine.network import Network
+from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
-from fathomlab.models.network import Network
 
 INITIALIZATIONS, EXAMPLES = 20, 128
 

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from fathomlab.engine.loop import train
-from fathomlab.engine.optim import SGD, Adam, AdamW, RMSprop
-from fathomlab.engine.schedules import Constant, CosineAnnealingLR, OneCycleLR
+from fathomlab.engine.snapshot import Snapshot
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.probes.fixed import fixed_batch
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR
+from fathomlab.optim.sgd import SGD
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.updates import Updates
 
@@ -46,7 +48,7 @@ def test_the_next_step_is_the_one_foretold(options: MLP | CNN, changes: dict[str
                 torch.testing.assert_close(foretold["update"][:, column], update, rtol=1e-8, atol=1e-15)
                 torch.testing.assert_close(foretold["weight"][:, column], weight, rtol=1e-12, atol=0)
                 torch.testing.assert_close(foretold["ratio"][:, column], update / weight, rtol=1e-8, atol=1e-15)
-        foretold, before = Updates().measure(pack), now
+        foretold, before = Updates().measure(Snapshot(pack)), now
 
 
 @pytest.mark.parametrize("schedule", [Constant(), CosineAnnealingLR(), OneCycleLR(cycle_momentum=False)], ids=str)
@@ -58,8 +60,8 @@ def test_the_learning_rate_is_the_next_steps(schedule: Any, packs: Any) -> None:
         if told:
             expected = torch.tensor(snapshot.lr, dtype=torch.float64)
             torch.testing.assert_close(told[-1], expected, rtol=1e-6, atol=0)
-        gradient = Gradients().measure(pack)["weight"]
-        told.append((Updates().measure(pack)["update"] / gradient).mean(1))
+        gradient = Gradients().measure(Snapshot(pack))["weight"]
+        told.append((Updates().measure(Snapshot(pack))["update"] / gradient).mean(1))
     assert len(told) == 21
     torch.testing.assert_close(told[-1], told[-2], rtol=1e-6, atol=0)
 
@@ -69,7 +71,7 @@ def test_torch_adam_takes_the_same_step(options: MLP | CNN, packs: Any, twins: M
     """In the middle of training, from the same moments, with torch's clipping."""
     pack = packs(options, optimizer=Adam(), gradient_clip=0.5)
     next(snapshot for snapshot in train(pack, frozenset({7})) if snapshot.step == 7)
-    found, index = Updates().measure(pack), fixed_batch(pack, 128)
+    found, index = Updates().measure(Snapshot(pack)), Snapshot(pack).fixed_batch(128)
     for place in range(2):
         twin = twins.twin(options, pack.state.values, place)
         mine = twins.tensors(twin)
@@ -91,7 +93,7 @@ def test_a_weight_of_zeros_has_no_ratio(packs: Any) -> None:
     pack = packs(PLAIN, optimizer=SGD())
     with torch.no_grad():
         pack.state.values["output.weight"].zero_()
-    found = Updates().measure(pack)
+    found = Updates().measure(Snapshot(pack))
     assert found["ratio"][:, -1].isnan().all()
     assert (found["update"][:, -1] > 0).all()
     assert found["weight"][:, -1].tolist() == [0, 0]

@@ -203,7 +203,6 @@ def write_experiment(root: Path, name: str, title: str, conditions: list[Any], *
         "claims_hash": digest(name, "claims"),
         "created": "2026-11-22T10:00:00+00:00",
         "seconds": 321.5,
-        "verdicts": [],
     }
     (folder / "experiment.json").write_text(json.dumps(about | also))
 
@@ -242,7 +241,7 @@ def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKU
             label = f"hidden_layers_num={depth} residual={str(residual).lower()}"
             made.append(condition(label, factors, depth, trials))
     title = also.pop("title", "MLP with and without residual connections")
-    also.setdefault("claims", [] if "verdicts" in also else claims())
+    also.setdefault("claims", claims())
     write_experiment(root, also.pop("name", "1_2"), title, made, seeds=list(range(42, 42 + seeds)), **also)
 
 

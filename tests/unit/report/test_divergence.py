@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
 from fathomlab.report.answers import answers
 from fathomlab.report.cost import cost_table
@@ -19,7 +20,6 @@ from fathomlab.report.outcomes import calibration_table
 from fathomlab.report.page import write_index, write_report
 from fathomlab.report.probes import probe_charts
 from fathomlab.report.slopes import condition_slopes, slopes_table
-from fathomlab.report.study import Study, exclusions, study
 from fathomlab.report.tables import Table
 from fathomlab.store.reading import Store
 

@@ -8,12 +8,12 @@ from urllib.parse import unquote
 import pytest
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
 from fathomlab.report.curves import downsample
 from fathomlab.report.figures.scales import power_ticks, round_ticks, shortened, spread_apart, text_width
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
-from fathomlab.report.study import word
 from fathomlab.report.tables import table
 
 
@@ -66,7 +66,7 @@ def test_numbers_have_signs_units_and_commas():
 )
 def test_word_names_a_level(key: str, level: object, expected: str):
     """Readable names of factors and levels."""
-    assert word(key, level) == expected
+    assert format_factor_level(key, level) == expected
 
 
 def test_a_csv_address_decodes_to_the_table():

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from fathomlab.analysis.study import Study, study
 from fathomlab.report.grids import difference
 from fathomlab.report.heatmaps import gradient_charts, probe_cost
 from fathomlab.report.probes import probe_charts
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
-from fathomlab.report.study import Study, study
 from fathomlab.store.reading import Store
 
 

@@ -1,17 +1,20 @@
 """Predictions, distillation, cost, and the methods text."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.study import Study, study
+from fathomlab.analysis.verdicts import judge
 from fathomlab.report.cost import cost_table, operations, reused, total_time
 from fathomlab.report.distillation import distillation_sentence, distillation_table, gap_closed
 from fathomlab.report.methods import methods
 from fathomlab.report.outcomes import calibration_charts, calibration_table, collapses, histogram_charts
 from fathomlab.report.provenance import resumed
-from fathomlab.report.study import Study, study
 from fathomlab.store.reading import Store
 
 
@@ -121,7 +124,8 @@ def test_resumed_reports_trials_and_drift(stores: ModuleType, tmp_path: Path):
 def test_methods_contain_the_facts_of_the_records(written: Store):
     """Numbers and names from the records, and nothing that was not done."""
     about = of(written, "1_2")
-    text = " ".join(methods(about, [{"kind": "difference", "expect": "equal", "n": 5}, {"kind": "trend", "n": 5}]))
+    equal, _, _, trend, _ = judge(about)
+    text = " ".join(methods(about, [equal, trend]))
     for fact in ("8 conditions", "5, 10, 20, and 40", "60,000", "10,000", "28 x 28", "10 classes", "20%", "6 epochs"):
         assert fact in text, fact
     for fact in (
@@ -149,4 +153,4 @@ def test_methods_contain_the_facts_of_the_records(written: Store):
     assert "alpha 0.7, 0.8, and 0.9, temperature 3" in distilled
     assert "diverged" not in distilled
     assert "95%" not in " ".join(methods(of(written, "1_3"), []))  # one seed has no interval
-    assert "ootstrap" in " ".join(methods(about, [{"kind": "difference", "n": 20}]))
+    assert "ootstrap" in " ".join(methods(about, [replace(equal, effect=Interval(0.0, -0.01, 0.01, 20))]))

@@ -6,23 +6,29 @@ import itertools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import unquote
 
 import pytest
 
-from fathomlab.analysis.compare import summary
+from fathomlab.analysis.as_json import summary_json
+from fathomlab.analysis.audit import audit
+from fathomlab.analysis.study import study
+from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.problems import UserError
 from fathomlab.report.answers import answers
-from fathomlab.report.page import question, write_index, write_report
-from fathomlab.report.study import study
+from fathomlab.report.page import question, report_html, write_index, write_report
 from fathomlab.store.reading import Store
+from fathomlab.store.records import TrialRecord
 
 EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")
 
@@ -253,17 +259,43 @@ def test_main_chart_is_next_to_the_verdicts(written: Store, name: str):
 
 
 def test_verdicts_come_first(written: Store):
-    """Cards come before the computed answer; verdicts passed in replace those of the records."""
-    text = elements(page(written, "2_2")).text
-    answer = answers(study(written, written.experiment("2_2")))[0]
-    assert text.index("Distillation gains a point") < text.index(answer.question)
-    try:
-        passed = [{"name": "a", "sentence": "A claim passed in.", "verdict": "refuted"}]
-        path = write_report(written, "2_2", passed)
-        assert "A claim passed in." in path.read_text()
-        assert embedded(path.read_text())["verdicts"] == passed
-    finally:
-        write_report(written, "2_2")
+    """Cards come before the computed answer, and show the verdicts that the page is given."""
+    experiment = study(written, written.experiment("2_2"))
+    answer = answers(experiment)[0]
+    for decision in get_args(Decision):
+        verdicts = [replace(verdict, decision=decision) for verdict in judge(experiment)]
+        text = report_html(experiment, verdicts, audit(experiment))
+        assert [item["verdict"] for item in embedded(text)["verdicts"]] == [decision]
+        shown = elements(text).text
+        assert (
+            shown.index(decision.capitalize())
+            < shown.index("Distillation gains a point")
+            < shown.index(answer.question)
+        )
+
+
+class Counting(Store):
+    """A store that counts how often it reads each trial."""
+
+    def __init__(self, root: Path):
+        super().__init__(root)
+        self.reads = Counter[str]()
+
+    def trial(self, trial: str) -> TrialRecord:
+        self.reads[trial] += 1
+        return super().trial(trial)
+
+
+def test_pages_read_each_trial_once(written: Store, stores: ModuleType, tmp_path: Path):
+    """Verdicts, audits, and figures share one reading; the index shares it between experiments."""
+    store = Counting(written.root)
+    write_report(store, "1_2")
+    assert (set(store.reads.values()), len(store.reads)) == ({1}, 40)
+    stores.write_blocks(tmp_path)
+    shutil.copytree(tmp_path / "experiments" / "1_3", tmp_path / "experiments" / "again")
+    store = Counting(tmp_path)
+    write_index(store)
+    assert (set(store.reads.values()), len(store.reads)) == ({1}, 8)
 
 
 TERMS = ("sign-flip", "holm", "mcnemar", "tost", "wilson", "newcombe", "alpha spending", "p =", "p-value")
@@ -306,8 +338,8 @@ def test_title_and_heading_name_the_run(stores: ModuleType, tmp_path: Path):
 def test_embedded_numbers_match_the_summary(written: Store):
     """What a comparison of two reports reads: the same as the analysis says, whatever markup the records hold."""
     for name in EXPERIMENTS:
-        known = json.loads(json.dumps(summary(written, written.experiment(name))))
-        assert embedded(page(written, name)) == known
+        experiment = study(written, written.experiment(name))
+        assert embedded(page(written, name)) == summary_json(experiment, judge(experiment))
 
 
 ORDER = ["answer", "failures", "claims", "curves", "accuracy", "gradients", "probes", "distillation", "predictions"]
@@ -345,11 +377,15 @@ def test_page_of_failed_trials_only_has_no_figures(stores: ModuleType, tmp_path:
     assert parsed.text.count("12\u00a0trials failed") == 2
 
 
-def test_unreadable_claims_leave_a_page_with_the_reason(stores: ModuleType, tmp_path: Path):
-    """A claim of a kind that this version does not know leaves a page with the reason."""
-    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[{"name": "a", "factor": "residual", "kind": "magic"}])
+@pytest.mark.parametrize("changes", [{"kind": "magic"}, {"levels": [True]}])
+def test_unreadable_claims_leave_a_page_with_the_reason(stores: ModuleType, tmp_path: Path, changes: dict[str, Any]):
+    """A claim that this version does not know leaves a page with the reason and without verdicts."""
+    claim = {"name": "a", "factor": "residual", "levels": [True, False], "expect": "greater"} | changes
+    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[claim])
     text = write_report(Store(tmp_path), "1_2").read_text()
-    assert "magic" in elements(text.split('class="notice bad"')[1].split("</div>")[0]).text
+    assert "claims" in elements(text.split('class="notice bad"')[1].split("</div>")[0]).text
+    assert 'class="badge"' not in text
+    assert 'id="results"' not in text
     assert write_index(Store(tmp_path)).is_file()
 
 

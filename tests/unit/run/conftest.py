@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.run.experiment import How, Summary, run_experiment
+from fathomlab.run.experiment import RunOptions, RunSummary, run_experiment
 from fathomlab.run.signals import Stop
 from fathomlab.store.reading import Store
 
@@ -25,7 +25,7 @@ class Laboratory:
 
     def run(
         self, source: Any, *overrides: str, workers: int = 1, watch: Callable[[Event], None] = lambda event: None
-    ) -> Summary:
+    ) -> RunSummary:
         """Train what is needed; `watch` is called with each event."""
         self.events = []
 
@@ -34,7 +34,7 @@ class Laboratory:
             watch(event)
 
         self.plan = fathomlab.load(source, overrides)
-        return run_experiment(self.plan, self.root, How("cpu", workers), emit, Stop())
+        return run_experiment(self.plan, self.root, RunOptions("cpu", workers), emit, Stop())
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Metrics and curves of the last plan's trials but for the time they took, by hash."""

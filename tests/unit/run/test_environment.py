@@ -17,7 +17,7 @@ HARMLESS = {"fathomlab", "fathomlab.plan", "fathomlab.run", *(f"fathomlab.run.{n
 TRAINING = """
 import sys
 from pathlib import Path
-from fathomlab.run.resolve import prepare
+from fathomlab.plan import prepare
 from fathomlab.run.pack import Order, train_pack
 from fathomlab.run.settings import computing
 from fathomlab.run import worker

@@ -11,11 +11,11 @@ import fathomlab.api
 from fathomlab.base.problems import UserError
 from fathomlab.run import pack
 from fathomlab.run.experiment import worker_count
-from fathomlab.store.checkpoints import load_sealed, load_tensors
+from fathomlab.store.weights import load_checked, load_tensors
 
 
 def statuses(laboratory: Any) -> list[str]:
-    """The fate of each trial in the plan's order."""
+    """The status of each trial in the plan's order."""
     return [laboratory.store.trial(trial.hash).status for trial in laboratory.plan.trials]
 
 
@@ -31,8 +31,8 @@ def break_seed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(pack._Pack, "_epoch", epoch)
 
 
-def test_a_run_leaves_everything_in_the_store(laboratory: Any, small: dict[str, Any]):
-    """Options, a line an epoch, the result, provenance, both checkpoints."""
+def test_run_experiment_stores_every_file(laboratory: Any, small: dict[str, Any]):
+    """Options, a line per epoch, the result, provenance, both weights."""
     summary = laboratory.run(small, "seed=5", "experiment.analyze_gradients=true")
     (trial,) = laboratory.plan.trials
     record = laboratory.store.trial(trial.hash)
@@ -60,8 +60,8 @@ def test_a_run_leaves_everything_in_the_store(laboratory: Any, small: dict[str, 
     assert about == {"trial": trial.hash, "epoch": 2, "step": 8}
 
 
-def test_a_finished_trial_is_never_trained_again(laboratory: Any, small: dict[str, Any]):
-    """Not by the same experiment, and not by another that holds a trial of the same content."""
+def test_run_experiment_reuses_finished_trials(laboratory: Any, small: dict[str, Any]):
+    """In the same experiment, and in another one with an equal trial."""
     laboratory.run(small, "seed=0..1")
     first = {trial.hash: trial for trial in laboratory.plan.trials}
     files = {path: path.stat().st_mtime_ns for path in laboratory.root.glob("trials/*/*")}
@@ -77,10 +77,10 @@ def test_a_finished_trial_is_never_trained_again(laboratory: Any, small: dict[st
     assert len(first.keys() & {trial.hash for trial in laboratory.plan.trials}) == 1
 
 
-def test_a_failure_is_recorded_with_its_cause_and_the_others_go_on(
+def test_run_experiment_records_failures_with_their_cause(
     laboratory: Any, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """Seed 1 raises in every program that holds it; seeds 0 and 2 finish with the numbers that they have without it."""
+    """Seed 1 raises in every pack; seeds 0 and 2 finish with the numbers that they have without it."""
     with monkeypatch.context() as patch:
         break_seed(patch, 1)
         summary = laboratory.run(small, "seed=0..2")
@@ -98,8 +98,8 @@ def test_a_failure_is_recorded_with_its_cause_and_the_others_go_on(
     assert all(after[trial.hash] == survivors[trial.hash] for trial in laboratory.plan.trials if trial.seed != 1)
 
 
-def test_an_interrupt_is_no_failure(laboratory: Any, small: dict[str, Any]):
-    """It stops the run; what was finished stays, and the same command goes on."""
+def test_interrupt_records_no_failure(laboratory: Any, small: dict[str, Any]):
+    """It stops the run; finished trials stay, and the same command resumes."""
 
     def stop(event: Any) -> None:
         if event["event"] == "finished":
@@ -112,8 +112,8 @@ def test_an_interrupt_is_no_failure(laboratory: Any, small: dict[str, Any]):
     assert (summary.trained, summary.cached, summary.failed) == (2, 1, 0)
 
 
-def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(laboratory: Any, small: dict[str, Any]):
-    """A folder without result is begun anew, and its numbers are those of an undisturbed run."""
+def test_run_experiment_restarts_trials_without_checkpoint(laboratory: Any, small: dict[str, Any]):
+    """Their numbers are those of an uninterrupted run."""
     laboratory.run(small, "seed=0..1", "run.pack=1")
     whole = laboratory.results()
     folder = laboratory.root / "trials" / laboratory.plan.trials[1].hash
@@ -124,8 +124,8 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(laboratory: Any, sm
     assert laboratory.results() == whole
 
 
-def test_a_trial_that_diverges_is_an_outcome(laboratory: Any, small: dict[str, Any]):
-    """With its cause, no test numbers, and no harm to the trials of the same program; it is not tried again."""
+def test_run_experiment_stores_divergence_as_an_outcome(laboratory: Any, small: dict[str, Any]):
+    """With its cause and without test numbers. Other trials of the pack are not affected; it is not trained again."""
     summary = laboratory.run(small, "training.lr=0.001,1e20", "seed=0..1", "training.optimizer=SGD")
     assert laboratory.events[0]["packs"] == 1
     assert (summary.trained, summary.failed, summary.diverged) == (4, 0, 2)
@@ -144,8 +144,8 @@ def test_a_trial_that_diverges_is_an_outcome(laboratory: Any, small: dict[str, A
     assert laboratory.results() == disturbed
 
 
-def test_alone_and_packed_are_the_same_trial(laboratory: Any, small: dict[str, Any], tmp_path: Any):
-    """To the rounding of sums in another order: each loss and each gradient norm."""
+def test_packed_and_single_trials_agree(laboratory: Any, small: dict[str, Any], tmp_path: Any):
+    """Within the rounding of sums in another order: each loss and each gradient norm."""
     overrides = ("seed=0..1", "model.params.residual=false,true", "experiment.analyze_gradients=true")
     laboratory.run(small, *overrides)
     assert laboratory.events[0]["packs"] == 1
@@ -166,7 +166,7 @@ def test_alone_and_packed_are_the_same_trial(laboratory: Any, small: dict[str, A
 
 
 def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation: dict[str, Any]):
-    """Teachers first; their logits for every training image lie beside them; the students of a seed share them."""
+    """Teachers are trained first; the students of a seed share the stored logits of their teacher."""
     summary = laboratory.run(distillation, "distillation.alpha=0.5,0.9", "seed=0..1")
     assert (summary.trials, summary.failed) == (8, 0)
     finished = [event["trial"] for event in laboratory.events if event["event"] == "finished"]
@@ -177,17 +177,17 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:
-            stored, about = load_sealed(laboratory.root / "trials" / trial.hash / "logits.sealed")
+            stored, about = load_checked(laboratory.root / "trials" / trial.hash / "logits.sealed")
             assert stored["logits"].shape[1] == 10
             assert about["trial"] == trial.hash
     losses = {result["test/loss"] for result in laboratory.results().values()}
     assert len(losses) == 8
 
 
-def test_a_student_without_teacher_fails_alone(
+def test_student_without_teacher_fails_alone(
     laboratory: Any, distillation: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
-    """The teacher's weights are gone: the student says so, the baseline is untouched."""
+    """The teacher's weights are missing: the student fails with this cause, the baseline finishes."""
     laboratory.run(distillation)
     teacher, baseline, student = laboratory.plan.trials
     (laboratory.root / "trials" / teacher.hash / "checkpoint.safetensors").unlink()
@@ -200,7 +200,7 @@ def test_a_student_without_teacher_fails_alone(
     assert laboratory.store.trial(baseline.hash).status == "finished"
 
 
-def test_the_experiment_s_record_tells_what_was_asked(laboratory: Any, small: dict[str, Any]):
+def test_run_experiment_writes_the_record(laboratory: Any, small: dict[str, Any]):
     """Conditions with their trials, factors, seeds, overrides, claims and their hash."""
     claims = [{"name": "a", "factor": "residual", "levels": [True, False], "expect": "greater"}]
     summary = laboratory.run(
@@ -231,8 +231,8 @@ def test_the_experiment_s_record_tells_what_was_asked(laboratory: Any, small: di
     assert raw["seconds"] > 0
 
 
-def test_the_caller_s_torch_is_left_as_it_was(laboratory: Any, small: dict[str, Any]):
-    """Threads, random state, default dtype, determinism and gradients belong to the caller."""
+def test_run_experiment_restores_the_state_of_torch(laboratory: Any, small: dict[str, Any]):
+    """Threads, random state, default dtype, determinism, and gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -254,25 +254,25 @@ def test_the_caller_s_torch_is_left_as_it_was(laboratory: Any, small: dict[str, 
         ({"workers": 0}, ("--workers", "auto", "0")),
     ],
 )
-def test_a_wrong_way_to_run_is_told_before_anything_is_written(
+def test_run_experiment_rejects_options_before_writing(
     tmp_path: Any, small: dict[str, Any], change: dict[str, Any], parts: tuple[str, ...]
 ):
-    """No store, no folder, no trial."""
+    """No directory is created."""
     with pytest.raises(UserError) as caught:
         fathomlab.api.run(small, runs=tmp_path / "runs", progress="off", **change)
     assert [part for part in parts if part not in str(caught.value)] == []
     assert not (tmp_path / "runs").exists()
 
 
-def test_workers_are_no_more_than_packs():
-    """`auto` is one a core at most; a number is taken as given."""
+def test_worker_count_is_at_most_the_number_of_packs():
+    """`auto` is at most one per core; a number is used as it is."""
     assert worker_count("auto", 1) == 1
     assert worker_count("auto", 0) == 1
     assert worker_count("3", 9) == worker_count(3, 9) == 3
 
 
-def test_a_store_that_cannot_be_written_is_told(tmp_path: Any, small: dict[str, Any]):
-    """A file stands where the folder should be."""
+def test_run_experiment_rejects_an_unwritable_store(tmp_path: Any, small: dict[str, Any]):
+    """A file has the name of the directory."""
     (tmp_path / "runs").write_text("")
     with pytest.raises(UserError) as caught:
         fathomlab.api.run(small, runs=tmp_path / "runs", progress="off")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import fathomlab
-from fathomlab.store.checkpoints import load_sealed
+from fathomlab.store.weights import load_checked
 
 MODEL = {"type": "MLP", "params": {"layers_dim": 6, "hidden_layers_num": 1}}
 
@@ -36,7 +36,7 @@ def trained(runs: Path, *precisions: str) -> tuple[Path, list[float]]:
 @pytest.mark.parametrize(("precision", "dtype"), [("fp64", torch.float64), ("fp32", torch.float32)])
 def test_teacher_logits_have_the_students_format(precision: str, dtype: torch.dtype, tmp_path: Path) -> None:
     folder, _ = trained(tmp_path, precision)
-    stored, _ = load_sealed(folder / "logits.sealed")
+    stored, _ = load_checked(folder / "logits.sealed")
     assert stored["logits"].dtype == dtype
     rounded = torch.equal(stored["logits"], stored["logits"].float().to(dtype))
     assert rounded == (dtype == torch.float32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fathomlab.plan import Trial
+from fathomlab.plan import read_trial
 from fathomlab.run import pool
 
 
@@ -45,7 +45,7 @@ def test_a_trial_whose_workers_are_killed_fails_alone(
     send = pool.Pool.send
 
     def note(own: Any, slot: int, message: Any) -> None:
-        holders[Trial(message["trials"][0]).hash] = own.workers[slot].process.pid
+        holders[read_trial(json.loads(message["trials"][0])).hash] = own.workers[slot].process.pid
         send(own, slot, message)
 
     def watch(event: Any) -> None:
@@ -78,7 +78,7 @@ def test_a_worker_that_somebody_else_stops_is_replaced(
     send = pool.Pool.send
 
     def note(own: Any, slot: int, message: Any) -> None:
-        holders[Trial(message["trials"][0]).hash] = own.workers[slot].process.pid
+        holders[read_trial(json.loads(message["trials"][0])).hash] = own.workers[slot].process.pid
         send(own, slot, message)
 
     def watch(event: Any) -> None:

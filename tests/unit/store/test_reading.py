@@ -1,4 +1,4 @@
-"""The reader of the store: right numbers from whole files, no error from damaged ones."""
+"""The reader of the store: right numbers from intact files, no error from corrupted ones."""
 
 import importlib.util
 import json
@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fathomlab.base.identity import content_hash
 from fathomlab.base.problems import UserError
-from fathomlab.store.lock import locked
-from fathomlab.store.reading import Store, TrialRecord
-from fathomlab.store.writing import TrialFolder, write_experiment
+from fathomlab.store.directory import TrialFolder, write_experiment
+from fathomlab.store.lock import store_lock
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, Provenance, TrialRecord
 
 TRIAL = "ab" * 32
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -23,7 +25,7 @@ RESULT = {"status": "finished", "cause": None, "parameters": 10, "seconds": 2.5,
 
 
 def write(root: Path, trial: str = TRIAL) -> Path:
-    """A whole trial folder as the first release wrote them: no checksums anywhere."""
+    """The directory of a trial as the first release wrote it: no checksums anywhere."""
     folder = root / "trials" / trial
     folder.mkdir(parents=True)
     (folder / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": {"seed": 42}}))
@@ -34,11 +36,11 @@ def write(root: Path, trial: str = TRIAL) -> Path:
     return folder
 
 
-def test_a_whole_trial_is_read_as_it_was_written(tmp_path: Path):
+def test_store_reads_a_trial_of_the_first_release(tmp_path: Path):
     """Every field, with null as None and missing values of an epoch as None."""
     folder = write(tmp_path)
-    found = Store(tmp_path).trial(TRIAL)
-    assert found == TrialRecord(
+    record = Store(tmp_path).trial(TRIAL)
+    assert record == TrialRecord(
         trial=TRIAL,
         content={"seed": 42},
         status="finished",
@@ -54,14 +56,14 @@ def test_a_whole_trial_is_read_as_it_was_written(tmp_path: Path):
     )
 
 
-def test_a_trial_without_result_is_running_or_interrupted_and_without_folder_is_waiting(tmp_path: Path):
-    """Running while somebody trains into the store; none of it is damage."""
+def test_store_returns_the_status_of_unfinished_trials(tmp_path: Path):
+    """Running while a process trains into the store; waiting without a directory."""
     folder = write(tmp_path)
     (folder / "result.json").unlink()
     (folder / "provenance.json").unlink()
     store = Store(tmp_path)
     assert (store.trial(TRIAL).status, store.trial(TRIAL).cause) == ("interrupted", None)
-    with locked(tmp_path, False, lambda text: None):
+    with store_lock(tmp_path, False, lambda text: None):
         assert Store(tmp_path).trial(TRIAL).status == "running"
     (tmp_path / "trials" / ("ef" * 32)).mkdir()
     assert store.trial("ef" * 32).status == "waiting"
@@ -69,16 +71,15 @@ def test_a_trial_without_result_is_running_or_interrupted_and_without_folder_is_
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "gradients.jsonl"])
-def test_a_torn_last_line_is_dropped(tmp_path: Path, name: str):
-    """At every byte at which the last line can be cut."""
+def test_store_drops_an_incomplete_last_line(tmp_path: Path, name: str):
+    """Wherever the last line is cut."""
     folder = write(tmp_path)
-    whole = (folder / name).read_bytes()
-    lines = whole.splitlines(keepends=True)
+    lines = (folder / name).read_bytes().splitlines(keepends=True)
     for cut in range(1, len(lines[-1]) - 1):
         (folder / name).write_bytes(b"".join(lines[:-1]) + lines[-1][:cut])
-        found = Store(tmp_path).trial(TRIAL)
-        assert found.status == "finished", f"cut after {cut} bytes: {found.cause}"
-        read = found.gradients if name == "gradients.jsonl" else found.curves.get("epoch", [])
+        record = Store(tmp_path).trial(TRIAL)
+        assert record.status == "finished", f"cut after {cut} bytes: {record.cause}"
+        read = record.gradients if name == "gradients.jsonl" else record.curves.get("epoch", [])
         assert len(read) == len(lines) - 1
 
 
@@ -99,38 +100,38 @@ DAMAGE: list[tuple[str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize(("name", "damage"), DAMAGE)
-def test_damage_is_named_and_isolated(tmp_path: Path, name: str, damage: Callable[[Path], object]):
-    """The damaged trial says which file; its neighbor is whole."""
+def test_store_names_and_isolates_corrupted_files(tmp_path: Path, name: str, damage: Callable[[Path], object]):
+    """The cause names the file; another trial is not affected."""
     other = "cd" * 32
     damage(write(tmp_path) / name)
     write(tmp_path, other)
     store = Store(tmp_path)
-    found = store.trial(TRIAL)
-    assert found.status == "damaged"
-    assert name in (found.cause or "")
+    record = store.trial(TRIAL)
+    assert record.status == "damaged"
+    assert name in (record.cause or "")
     assert store.trial(other).status == "finished"
     assert store.trials() == [TRIAL, other]
 
 
-def test_words_that_json_lacks_are_none(tmp_path: Path):
-    """NaN, Infinity, numbers too great for a float, and truth values are no numbers."""
+def test_store_reads_values_that_are_not_numbers_as_none(tmp_path: Path):
+    """NaN, infinities, numbers that exceed a float, truth values, text."""
     folder = write(tmp_path)
     (folder / "metrics.jsonl").write_text('{"epoch": 1, "a": NaN, "b": -Infinity, "c": 1e999, "d": true, "e": "x"}\n')
-    found = Store(tmp_path).trial(TRIAL)
-    assert found.status == "finished"
-    assert found.curves == {"epoch": [1], "a": [None], "b": [None], "c": [None], "d": [None], "e": [None]}
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.status == "finished"
+    assert record.curves == {"epoch": [1], "a": [None], "b": [None], "c": [None], "d": [None], "e": [None]}
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "AB" * 32, "a" * 63, "\0", "/"])
-def test_no_name_leads_out_of_the_store(tmp_path: Path, name: str):
-    """What is not a hash is damaged, whatever lies at that path."""
+def test_store_reads_nothing_outside_of_it(tmp_path: Path, name: str):
+    """A name that is not a hash is damaged, whatever is at that path."""
     assert Store(tmp_path).trial(name).status == "damaged"
     with pytest.raises(UserError, match="no experiment"):
         Store(tmp_path).experiment(name)
 
 
-def test_links_are_not_followed(tmp_path: Path):
-    """A trial folder that is a link is not listed, and damaged if asked for."""
+def test_store_follows_no_links(tmp_path: Path):
+    """The directory of a trial that is a link is not listed, and is damaged."""
     write(tmp_path / "elsewhere")
     (tmp_path / "trials").mkdir()
     (tmp_path / "trials" / TRIAL).symlink_to(tmp_path / "elsewhere" / "trials" / TRIAL)
@@ -139,7 +140,7 @@ def test_links_are_not_followed(tmp_path: Path):
     assert store.trial(TRIAL).status == "damaged"
 
 
-def test_a_prefix_finds_its_trial(tmp_path: Path):
+def test_find_returns_the_trial_of_a_prefix(tmp_path: Path):
     """Four digits or more, and unique."""
     for trial in (TRIAL, "abab12" + "0" * 58, "cdef" + "0" * 60):
         write(tmp_path, trial)
@@ -152,11 +153,11 @@ def test_a_prefix_finds_its_trial(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["trial.json", "result.json", "experiment.json"])
-def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path, name: str):
-    """What was written by a later release is not guessed at."""
+def test_store_rejects_a_newer_format_with_both_versions(tmp_path: Path, name: str):
+    """The cause names the file and the version of its writer."""
     content = {"seed": 1}
     folder = TrialFolder(tmp_path, content_hash(content))
-    folder.begin(content)
+    folder.create(content)
     folder.write("provenance.json", {})
     folder.finish("finished", None, {}, {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5})
     experiment = write_experiment(tmp_path, "exp", {})
@@ -169,62 +170,113 @@ def test_a_newer_format_is_refused_with_both_versions(tmp_path: Path, name: str)
 
 
 @pytest.mark.parametrize("text", ['{"format": 2, "seal": "x", "a": 1e999}', '{"seal": "x", "a": "\\ud800"}'])
-def test_a_seal_over_what_is_never_written_does_not_fit(tmp_path: Path, text: str):
-    """Numbers too great and half characters are damage, not errors."""
+def test_store_rejects_checksums_of_invalid_values(tmp_path: Path, text: str):
+    """Numbers that exceed a float and lone surrogates are corruption, not errors."""
     (write(tmp_path) / "result.json").write_text(text)
     record = Store(tmp_path).trial(TRIAL)
     assert (record.status, "result.json" in str(record.cause)) == ("damaged", True)
 
 
-def test_a_document_without_its_seal_is_damaged(tmp_path: Path):
-    """Since the second format each has one."""
+def test_store_requires_checksums_since_format_2(tmp_path: Path):
+    """The first release wrote none."""
     (write(tmp_path) / "result.json").write_text(json.dumps({"format": 2, "trial": TRIAL, **RESULT}))
     assert Store(tmp_path).trial(TRIAL).status == "damaged"
 
 
-def test_an_experiment_is_read_and_a_misspelt_one_suggested(tmp_path: Path):
-    """Known fields come back; types that are wrong become empty, not errors."""
+def test_store_reads_an_experiment_and_suggests_names(tmp_path: Path):
+    """With defaults for missing keys."""
     folder = tmp_path / "experiments" / "depth"
     folder.mkdir(parents=True)
     pair = {"seed": 42, "trial": TRIAL}
     condition = {"label": "x", "role": "supervised", "factors": {"a.b": 1}, "depth": 5, "trials": [pair]}
-    about = {"title": "Depth", "yaml": "seed: 42", "headline": "best", "conditions": [condition, 7], "seeds": "no"}
-    (folder / "experiment.json").write_text(json.dumps(about))
+    document = {"title": "Depth", "yaml": "seed: 42", "headline": "best", "conditions": [condition], "later": 1}
+    (folder / "experiment.json").write_text(json.dumps(document))
     store = Store(tmp_path)
-    found = store.experiment("depth")
-    assert (found.title, found.yaml, found.headline, found.seeds, found.cause) == (
-        "Depth",
-        "seed: 42",
-        "best",
-        (),
-        None,
-    )
-    assert found.conditions[0].trials == ((42, TRIAL),)
-    assert (found.conditions[0].factors, found.conditions[0].depth) == ({"a.b": 1}, 5)
+    record = store.experiment("depth")
+    assert (record.name, record.folder, record.cause) == ("depth", folder, None)
+    assert (record.title, record.yaml, record.headline, record.seeds) == ("Depth", "seed: 42", "best", ())
+    assert record.conditions == (ConditionRecord("x", "supervised", {"a.b": 1}, 5, ((42, TRIAL),)),)
     with pytest.raises(UserError, match="Did you mean 'depth'"):
         store.experiment("depht")
 
 
+WRONG: list[tuple[str, dict[str, Any]]] = [
+    ("seeds", {"seeds": "no"}),
+    ("seeds", {"seeds": [1, "2"]}),
+    ("conditions", {"conditions": [7]}),
+    ("conditions", {"conditions": 7}),
+    ("conditions", {"conditions": [{"label": "x", "trials": [{"seed": 1}]}]}),
+    ("title", {"title": 7}),
+    ("quick", {"quick": "yes"}),
+    ("seconds", {"seconds": True}),
+]
+
+
+@pytest.mark.parametrize(("key", "document"), WRONG)
+def test_store_names_the_key_of_a_wrong_type(tmp_path: Path, key: str, document: dict[str, Any]):
+    """An experiment with content that fathomlab never writes has a cause and no conditions."""
+    write_experiment(tmp_path, "exp", document)
+    record = Store(tmp_path).experiment("exp")
+    assert record.conditions == ()
+    assert record.cause is not None
+    assert [part for part in ("experiment.json", key) if part not in record.cause] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "change"),
+    [
+        ("result.json", "metrics.test/accuracy", {"metrics": {"test/accuracy": "high"}}),
+        ("result.json", "seconds", {"seconds": True}),
+        ("result.json", "outcome.examples", {"outcome": {"examples": 1.5}}),
+        ("result.json", "files.x", {"files": {"x": "y"}}),
+        ("result.json", "status", {"status": "running"}),
+        ("result.json", "top level", {"seconds": float("1e999")}),
+        ("provenance.json", "threads", {"threads": "1"}),
+        ("provenance.json", "pack", {"pack": [1]}),
+    ],
+)
+def test_store_returns_damaged_for_a_wrong_type(tmp_path: Path, name: str, key: str, change: dict[str, Any]):
+    """The cause names the file and the key."""
+    path = write(tmp_path) / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change).replace("Infinity", "1e999"))
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.status == "damaged"
+    assert record.cause is not None
+    assert [part for part in (name, key) if part not in record.cause] == []
+
+
+def test_provenance_reads_by_attribute_and_by_key(tmp_path: Path):
+    """A key that the file lacks is missing, as in its JSON object."""
+    write(tmp_path)
+    provenance = Store(tmp_path).trial(TRIAL).provenance
+    assert isinstance(provenance, Provenance)
+    assert provenance.versions == provenance["versions"] == {"torch": "2.13.0"}
+    assert (list(provenance), "threads" in provenance, provenance.get("threads", 7)) == (["versions"], False, 7)
+    with pytest.raises(KeyError):
+        provenance["threads"]
+    with pytest.raises(KeyError):
+        provenance["get"]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]"])
-def test_a_damaged_experiment_is_listed(tmp_path: Path, text: str):
-    """It has its name, no conditions, and a cause that names the file. A folder without the file is no experiment."""
+def test_store_lists_corrupted_experiments(tmp_path: Path, text: str):
+    """With a cause that names the file. A directory without the file is not an experiment."""
     folder = tmp_path / "experiments" / "broken"
     folder.mkdir(parents=True)
     (tmp_path / "experiments" / "foreign").mkdir()
     (folder / "experiment.json").write_text(text)
-    found = Store(tmp_path).experiments()
-    assert [item.name for item in found] == ["broken"]
-    assert "experiment.json" in (found[0].cause or "")
+    records = Store(tmp_path).experiments()
+    assert [item.name for item in records] == ["broken"]
+    assert "experiment.json" in (records[0].cause or "")
 
 
-def test_an_empty_store_is_no_error(tmp_path: Path):
-    """Nothing there, nothing listed."""
+def test_store_reads_an_empty_directory(tmp_path: Path):
     store = Store(tmp_path / "nowhere")
     assert (store.trials(), store.experiments()) == ([], [])
 
 
-def test_a_thousand_trials_are_read_in_a_second(tmp_path: Path):
-    """Ten epochs each; the best of three, since the machine has other work."""
+def test_store_reads_a_thousand_trials_per_second(tmp_path: Path):
+    """Ten epochs each, in CPU time; the best of three."""
     path = Path(__file__).parent.parent / "report" / "stores.py"
     spec = importlib.util.spec_from_file_location("synthetic_stores", path)
     assert spec is not None
@@ -235,14 +287,14 @@ def test_a_thousand_trials_are_read_in_a_second(tmp_path: Path):
         stores.write_trial(tmp_path, "many", {}, seed, 0.9, epochs=10)
     times: list[float] = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         store = Store(tmp_path)
         assert sum(store.trial(trial).status == "finished" for trial in store.trials()) == 1000
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 1
 
 
-def test_importing_it_does_not_import_torch():
-    """The reader belongs to commands that start in half a second."""
+def test_import_does_not_load_torch():
+    """Commands that only read start quickly."""
     code = "import sys, fathomlab.store.reading; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

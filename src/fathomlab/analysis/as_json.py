@@ -1,0 +1,107 @@
+"""Verdicts, audits, looks, and differences as JSON: for `--json`, for records on disk, and in reports.
+
+Everything that leaves the analysis as JSON is made here. The keys are a public interface and do not change.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fathomlab.analysis.audit import Audit, summarize
+from fathomlab.analysis.compare import Difference, Summary, summarize_study
+from fathomlab.analysis.sequential import Look
+from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.analysis.wording import details, finding, notes
+from fathomlab.base.codec import JsonObject, from_plain, to_plain
+
+FORMAT = 1
+
+
+def verdict_json(verdict: Verdict) -> JsonObject:
+    """A verdict with its sentences. `decided_at` is the two-sided level (%) of the decision."""
+    contrast, tests, advice = verdict.contrast, verdict.tests, verdict.advice
+    claim, effect, text = verdict.claim, verdict.effect, finding(verdict)
+    return {
+        "name": claim.name,
+        "kind": claim.kind,
+        "sentence": f"{claim.name}: {text}",
+        "finding": text,
+        "verdict": verdict.decision,
+        "metric": claim.metric,
+        "expect": claim.expect,
+        "matters": claim.matters,
+        "effect": effect.mean if effect else None,
+        "low": effect.low if effect else None,
+        "high": effect.high if effect else None,
+        "n": verdict.n,
+        "sd": tests.sd,
+        "rho": tests.correlation,
+        "p": tests.p,
+        "p_against": tests.p_against,
+        "p_holm": tests.p_holm,
+        "decided_at": 200 * tests.level,
+        "signflip_p": tests.sign_flip.p if tests.sign_flip else None,
+        "signflip_floor": tests.sign_flip.floor if tests.sign_flip else None,
+        "mde": advice.detectable,
+        "more_seeds": advice.more_seeds,
+        "values": [to_plain(pair) for pair in contrast.pairs],
+        "diverged": [
+            {"level": arm.level, "diverged": len(arm.diverged), "n": len(arm.seeds), "seeds": list(arm.diverged)}
+            for arm in contrast.arms
+        ],
+        "success": [to_plain(success) for success in verdict.success] if claim.kind == "success" else None,
+        "notes": notes(verdict),
+        "details": details(verdict),
+        "mcnemar": to_plain(verdict.images) if verdict.images else None,
+        "exploratory": verdict.exploratory,
+        "seeds_added_after_results": verdict.looks.changed,
+    }
+
+
+def audit_json(audit: Audit) -> JsonObject:
+    """An audit with its summary in a sentence."""
+    rows = [
+        {
+            "what": item.property,
+            "first": item.first,
+            "second": item.second,
+            "differs": item.differs,
+            "expected": item.expected,
+        }
+        for item in audit.findings
+    ]
+    return {"name": audit.claim, "levels": list(audit.levels), "rows": rows, "summary": summarize(audit)}
+
+
+def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
+    """The numbers of an experiment, as its report embeds them."""
+    experiment = study.experiment
+    return {
+        "format": FORMAT,
+        "name": experiment.name,
+        "title": experiment.title,
+        "headline": experiment.headline,
+        "seeds": list(experiment.seeds),
+        "claims_hash": experiment.claims_hash,
+        "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
+        "verdicts": [verdict_json(verdict) for verdict in verdicts],
+    }
+
+
+def read_summary(value: Any) -> Summary:
+    """The numbers that a report embeds; the inverse of `summary_json`.
+
+    Raises:
+        ValueError: If these are not the numbers of a report.
+    """
+    return from_plain(Summary, value)
+
+
+def looks_json(looks: Sequence[Look]) -> list[JsonObject]:
+    """Interim analyses for the record of their experiment, without what is not known."""
+    return [{key: value for key, value in to_plain(look).items() if value is not None} for look in looks]
+
+
+def differences_json(rows: Sequence[Difference]) -> list[JsonObject]:
+    """The rows of a comparison."""
+    return [to_plain(row) for row in rows]

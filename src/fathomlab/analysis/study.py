@@ -1,0 +1,245 @@
+"""An experiment as analyses and reports read it: conditions with readable names, their trials, its claims, and its looks."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
+from fathomlab.analysis.sequential import Look
+from fathomlab.base.labels import Levels, format_factor_level, last_part
+from fathomlab.base.options import parse
+from fathomlab.base.problems import Problem
+from fathomlab.config.claims import Claim
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
+
+DEPTH_KEYS = ("hidden_layers_num", "layers")
+STATUSES = {
+    "diverged": "diverged",
+    "failed": "failed",
+    "damaged": "corrupted",
+    "running": "pending",
+    "waiting": "pending",
+    "interrupted": "pending",
+    "finished": "without this metric",
+}
+ROLES = {"teacher": "teacher", "baseline": "baseline student", "distilled": "distilled"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition.
+
+    Attributes:
+        name: Readable name, unique in the experiment: "residual, depth 40".
+        series: The name without the depth: "residual"; "" if only the depth varies.
+        level: Name of its line in a figure: "depth 40", or the full name if the experiment has no depth.
+        key: The factors except `residual`. Pairs conditions that differ only in it.
+        trials: Seed and record of each trial.
+    """
+
+    record: ConditionRecord
+    name: str
+    series: str
+    level: str
+    key: tuple[tuple[str, str], ...]
+    trials: tuple[tuple[int, TrialRecord], ...]
+
+    @property
+    def depth(self) -> int | None:
+        """Number of layers; None if the experiment has no depth."""
+        return self.record.depth
+
+    @property
+    def residual(self) -> bool | None:
+        """Whether it has residual connections; None if that is not a factor."""
+        return next((value for key, value in self.record.factors.items() if last_part(key) == "residual"), None)
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of trainable parameters, from its trials."""
+        return next((trial.parameters for _, trial in self.trials if trial.parameters is not None), None)
+
+    def outcomes(self, metric: str) -> dict[int, float]:
+        """Seed to metric, for each trial that finished with a number."""
+        values = {seed: trial.metrics.get(metric) for seed, trial in self.trials if trial.status == "finished"}
+        return {seed: value for seed, value in values.items() if value is not None}
+
+    def count(self, *statuses: str) -> int:
+        """Number of its trials with one of these statuses."""
+        return sum(trial.status in statuses for _, trial in self.trials)
+
+    def missing(self, metric: str) -> dict[int, str]:
+        """Seed to reason, for each trial without a value of the metric: diverged, failed, corrupted, pending, ..."""
+        present = self.outcomes(metric)
+        return {seed: STATUSES.get(trial.status, trial.status) for seed, trial in self.trials if seed not in present}
+
+    def excluded(self, metric: str) -> str:
+        """Which trials a mean of the metric excludes: "2 of 5 diverged"; "" if it includes all.
+
+        Every mean, interval, band, cell, or count over seeds is shown with this text.
+        """
+        return exclusions(list(self.missing(metric).values()), len(self.trials))
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment with the records of its trials, each read once.
+
+    Attributes:
+        conditions: In the order of the plan.
+        claims: In the order of the file; empty if they cannot be evaluated.
+        problems: Why its claims cannot be evaluated; empty if they can.
+        looks: Analyses of the same question with other numbers of seeds.
+    """
+
+    experiment: ExperimentRecord
+    conditions: tuple[Condition, ...]
+    claims: tuple[Claim, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    looks: LookHistory = field(default_factory=LookHistory)
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary metric: declared in the file, never chosen afterwards."""
+        return "best/test/accuracy" if self.experiment.headline == "best" else "test/accuracy"
+
+    @property
+    def trials(self) -> list[tuple[Condition, int, TrialRecord]]:
+        """Each condition with each of its trials."""
+        return [(condition, seed, trial) for condition in self.conditions for seed, trial in condition.trials]
+
+    @property
+    def has_depths(self) -> bool:
+        """Whether accuracy against depth is a question of this experiment."""
+        return _have_depths(self.conditions)
+
+    @property
+    def most_seeds(self) -> int:
+        """The largest number of seeds with a value of the primary metric in one condition."""
+        return max((len(condition.outcomes(self.metric)) for condition in self.conditions), default=0)
+
+    def selected(self, claim: Claim, level: Any) -> tuple[Condition, ...]:
+        """The conditions that a claim compares at one level of its factor."""
+        fixed = self.experiment.fixed
+        return tuple(
+            condition
+            for condition in self.conditions
+            if claim.selects({"role": condition.record.role, **condition.record.factors}, level, fixed)
+        )
+
+    def with_role(self, role: str) -> tuple[Condition, ...]:
+        """The conditions of a role."""
+        return tuple(condition for condition in self.conditions if condition.record.role == role)
+
+    def partner(self, condition: Condition, role: str) -> Condition | None:
+        """The condition of a role that has the same level of each factor that both have."""
+        factors = condition.record.factors
+        return next(
+            (
+                other
+                for other in self.with_role(role)
+                if all(other.record.factors[key] == factors[key] for key in factors if key in other.record.factors)
+            ),
+            None,
+        )
+
+    def residual_pairs(self) -> list[tuple[Condition, Condition]]:
+        """(plain, residual) for all conditions that differ only in the shortcuts."""
+        plain = {condition.key: condition for condition in self.conditions if condition.residual is False}
+        residual = [condition for condition in self.conditions if condition.residual is True]
+        return [(plain[condition.key], condition) for condition in residual if condition.key in plain]
+
+    def by_series(self) -> dict[str, list[Condition]]:
+        """The conditions of each series, in order of appearance."""
+        groups: dict[str, list[Condition]] = {}
+        for condition in self.conditions:
+            groups.setdefault(condition.series, []).append(condition)
+        return groups
+
+
+def study(store: Store, experiment: ExperimentRecord) -> Study:
+    """Read an experiment with the records of its trials."""
+    return _study(experiment, cache(store.trial), store.experiments)
+
+
+def studies(store: Store) -> list[Study]:
+    """Read all experiments of a store; a trial that several share is read once."""
+    experiments = store.experiments()
+    read = cache(store.trial)
+    return [_study(experiment, read, lambda: experiments) for experiment in experiments]
+
+
+def exclusions(reasons: Sequence[str], total: int) -> str:
+    """How many of `total` seeds have no value, by reason.
+
+    Example:
+        >>> exclusions(["diverged", "failed", "diverged"], 5), exclusions(["diverged"] * 5, 5), exclusions([], 5)
+        ('2 of 5 diverged, 1 of 5 failed', 'all 5 seeds diverged', '')
+    """
+    counts = Counter(reasons)
+    if len(counts) == 1 and len(reasons) == total > 1:
+        return f"all {total} seeds {reasons[0]}"
+    return ", ".join(f"{number} of {total} {reason}" for reason, number in counts.items())
+
+
+def _study(
+    experiment: ExperimentRecord, read: Callable[[str], TrialRecord], experiments: Callable[[], list[ExperimentRecord]]
+) -> Study:
+    problems: list[Problem] = []
+    claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
+    conditions = _named([_condition(read, record) for record in experiment.conditions])
+    planned: tuple[Look, ...] = ()
+    try:
+        planned = planned_looks(experiment.looks)
+    except ValueError:
+        problems.append(Problem("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
+    if problems:
+        return Study(experiment, conditions, problems=tuple(problems))
+    looks = look_history(experiment, experiments() if claims else [], planned)
+    return Study(experiment, conditions, claims, looks=looks)
+
+
+def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """The conditions with unique names, and without series if there is no depth."""
+    if not _have_depths(conditions):
+        conditions = [replace(condition, series="", level=condition.name) for condition in conditions]
+    names = Counter(condition.name for condition in conditions)
+    return tuple(
+        condition
+        if names[condition.name] == 1
+        else replace(condition, name=condition.record.label, level=condition.record.label)
+        for condition in conditions
+    )
+
+
+def _have_depths(conditions: Sequence[Condition]) -> bool:
+    depths = {condition.depth for condition in conditions}
+    roles = {condition.record.role for condition in conditions}
+    return len(depths) > 1 and None not in depths and roles == {"supervised"}
+
+
+def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> Condition:
+    factors = record.factors
+    role = [ROLES[record.role]] if record.role in ROLES else []
+    others = [format_factor_level(key, level) for key, level in factors.items() if last_part(key) not in DEPTH_KEYS]
+    depth = _depth_words(record.depth, factors)
+    return Condition(
+        record=record,
+        name=", ".join(role + others + depth) or record.label or "single condition",
+        series=", ".join(role + others),
+        level=", ".join(depth),
+        key=tuple((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
+        trials=tuple((seed, read(trial)) for seed, trial in record.trials),
+    )
+
+
+def _depth_words(depth: int | None, factors: Levels) -> list[str]:
+    keys = [key for key in factors if last_part(key) in DEPTH_KEYS]
+    if not keys:
+        return []
+    if depth is None:
+        return [format_factor_level(key, factors[key]) for key in keys]
+    return [f"depth {depth}"]

@@ -1,0 +1,290 @@
+"""Strict options: plain values from a file become frozen dataclasses, and all problems are reported together.
+
+A component (model, dataset, optimizer, probe) and a section of the experiment file are the same kind of thing: a frozen
+dataclass whose fields are its options. Their types may be bool, int, float, str, `Literal`, `tuple[T, ...]`,
+`dict[str, Any]`, another such dataclass, `T | None`, a value or a tuple of values, and `Annotated[T, Interval(...)]`.
+"""
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+from annotated_types import Interval
+
+from fathomlab.base.problems import Problem, shown, suggestion
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+PositiveInt = Annotated[int, Interval(ge=1)]
+PositiveFloat = Annotated[float, Interval(gt=0)]
+NonNegativeFloat = Annotated[float, Interval(ge=0)]
+Fraction = Annotated[float, Interval(ge=0, lt=1)]
+INVALID = object()
+EXPONENT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
+MAX_INTEGER = 2**53  # above it, a JSON reader that uses doubles would change the number
+BOUNDS = {"greater_than_equal": ">=", "greater_than": ">", "less_than_equal": "<=", "less_than": "<"}
+EXPECTED = {
+    "bool_type": "true or false",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "string_type": "a string",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "dataclass_type": "a mapping",
+}
+
+
+class Ambiguous(str):
+    """A scalar that YAML 1.1 and 1.2 read differently (`no`, `010`, `12:30`). It is refused where it is used."""
+
+    __slots__ = ("remedy",)
+    remedy: str
+
+    def __new__(cls, text: str, remedy: str) -> "Ambiguous":
+        """Store `text` as written, and the unambiguous spelling."""
+        scalar = super().__new__(cls, text)
+        scalar.remedy = remedy
+        return scalar
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        """Arguments of a copy."""
+        return str(self), self.remedy
+
+
+def parse(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    """Convert a plain value to a type.
+
+    A list becomes a tuple, null becomes an empty section, a whole number and `1e-3` (which YAML 1.1 leaves a string) become
+    floats where the type is a float. Nothing else is converted.
+
+    Args:
+        hint: The type, such as a frozen dataclass.
+        value: What a file contains.
+        path: Dotted key of the value.
+        problems: Receives everything that is wrong.
+
+    Returns:
+        The value of this type, or `INVALID` if a problem was added.
+    """
+    issues: list[Problem] = []
+    plain = _readable(value, path, issues)
+    unreadable = {issue.path for issue in issues}
+    result, errors = _validated(hint, plain)
+    for error in errors:
+        converted = _conversion(error.kind, error.value)
+        plain = plain if converted is INVALID else _with(plain, error.keys, converted)
+    if errors:
+        result, errors = _validated(hint, plain)
+    unknown = [error.keys[:-1] for error in errors if error.kind == "unexpected_keyword_argument"]
+    for error in errors:
+        misspelled = error.kind.startswith("missing") and error.keys[:-1] in unknown
+        issues += [] if misspelled else [issue for issue in _issues(error, path) if issue.path not in unreadable]
+    problems += issues
+    return INVALID if issues else result
+
+
+def to_dict(value: Any) -> Any:
+    """The options of a component as plain JSON values, defaults included: the inverse of `parse`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_dict(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): to_dict(item) for key, item in value.items()}
+    return value
+
+
+def too_large(value: Any) -> str:
+    """What is wrong with an integer that Python does not print, or `""`."""
+    huge = isinstance(value, int) and value.bit_length() > 1024
+    return "must be below 2^53, got a number of more than 300 digits" if huge else ""
+
+
+def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
+    """What is wrong with a name of a closed list, or `""`."""
+    if name in names:
+        return ""
+    hint = suggestion(name, names) if isinstance(name, str) else ""
+    return f"unsupported {kind} {shown(name)}.{hint} Supported: {', '.join(names)}."
+
+
+def unknown_key(key: object, names: Sequence[str]) -> str:
+    """The message for an unknown key, with the most similar key or all of them."""
+    hint = suggestion(str(key), names)
+    return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
+
+
+def json_schema(hint: Any) -> dict[str, Any]:
+    """The JSON Schema of a type. Imports pydantic."""
+    return _adapter(hint).json_schema()
+
+
+@cache
+def hints(section: type) -> dict[str, Any]:
+    """The options of a dataclass by name, with their types and bounds."""
+    types_by_name = typing.get_type_hints(section, include_extras=True)
+    return {field.name: types_by_name[field.name] for field in dataclasses.fields(section)}
+
+
+@cache
+def _adapter(hint: Any) -> "TypeAdapter[Any]":
+    """The validator of a type. Its dataclasses forbid unknown keys, and their rules over several options are checked."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic_core import PydanticCustomError, core_schema
+
+    def checked(section: Any) -> Any:
+        if issues := section.complaints():
+            raise PydanticCustomError("rules", "", {"issues": issues})
+        return section
+
+    def schema(cls: type, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(checked, handler(source))
+
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    for section in _sections(hint):
+        setattr(section, "__pydantic_config__", config)  # noqa: B010
+        if hasattr(section, "complaints"):
+            setattr(section, "__get_pydantic_core_schema__", classmethod(schema))  # noqa: B010
+    return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else config)
+
+
+def _sections(hint: Any) -> list[type]:
+    """The dataclasses that a type consists of."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return [hint, *(section for inner in hints(hint).values() for section in _sections(inner))]
+    return [section for argument in get_args(hint) for section in _sections(argument)]
+
+
+def _readable(value: Any, path: str, problems: list[Problem]) -> Any:
+    """A copy as JSON holds it, with None in place of what is ambiguous, inexact, or not in any file."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                problems.append(Problem("invalid-key", path, f"keys must be strings, got {shown(key)}"))
+        return {str(key): _readable(item, _join(path, key), problems) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+    if isinstance(value, Ambiguous):
+        text = value if len(value) <= 60 else value[:57] + "..."
+        problems.append(Problem("ambiguous-value", path, f"ambiguous YAML value `{text}`: write {value.remedy}"))
+    elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
+        problems.append(Problem("out-of-range", path, too_large(value) or f"must be below 2^53, got {shown(value)}"))
+    elif isinstance(value, float) and not math.isfinite(value):
+        problems.append(Problem("out-of-range", path, f"must be finite, got {shown(value)}"))
+    elif not isinstance(value, str | int | float | None):
+        problems.append(Problem("wrong-type", path, f"must be a plain, finite value, got {shown(value)}"))
+    else:
+        return value
+    return None
+
+
+@dataclass(frozen=True)
+class _Error:
+    """An error of pydantic: its kind, the keys and indices that lead to it, and the type and value there."""
+
+    kind: str
+    keys: list[int | str]
+    hint: Any
+    value: Any
+    context: Mapping[str, Any]
+    section: Any  # the type that contains it
+
+
+def _validated(hint: Any, plain: Any) -> tuple[Any, list[_Error]]:
+    """The value of a type, or the errors."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(hint).validate_json(json.dumps(plain), strict=True), []
+    except ValidationError as failure:
+        located = [_located(hint, plain, error) for error in failure.errors(include_url=False)]
+    return INVALID, [error for error in located if error is not None]
+
+
+def _located(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
+    """Follow an error to its type; None if it is about a branch of a union that was not meant."""
+    keys: list[int | str] = []
+    section = branch = _branch(hint, value)
+    for step in error["loc"]:
+        section, is_section = branch, dataclasses.is_dataclass(branch)
+        if isinstance(step, str) and not is_section:  # the name of a branch
+            if step.startswith("tuple") != (get_origin(branch) is tuple):
+                return None
+            continue
+        keys.append(step)
+        hint = hints(branch).get(str(step), Any) if is_section else get_args(branch)[0]
+        value = value.get(step) if isinstance(value, dict) else value[step]
+        branch = _branch(hint, value)
+    return _Error(error["type"], keys, hint, value, error.get("ctx", {}), section)
+
+
+def _branch(hint: Any, value: Any) -> Any:
+    """The type without bounds and None; of a union, the branch for a list or the one for a single value."""
+    while get_origin(hint) in (Annotated, Union, types.UnionType):
+        choices = [choice for choice in get_args(hint) if choice is not type(None)]
+        fits = [choice for choice in choices if (get_origin(choice) is tuple) == isinstance(value, list)]
+        hint = choices[0] if get_origin(hint) is Annotated or not fits else fits[0]
+    return hint
+
+
+def _conversion(kind: str, value: Any) -> Any:
+    """An exponent as a number and null as an empty section, where these are expected."""
+    if kind == "float_type" and isinstance(value, str) and EXPONENT.fullmatch(value):
+        return float(value)
+    return {} if kind == "dataclass_type" and value is None else INVALID
+
+
+def _with(plain: Any, keys: list[int | str], value: Any) -> Any:
+    """Replace an entry of nested plain data."""
+    if not keys:
+        return value
+    inner = plain
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return plain
+
+
+def _issues(error: _Error, path: str) -> list[Problem]:
+    """The problems that an error means, located below `path`."""
+    for key in error.keys:
+        path = f"{path}[{key}]" if isinstance(key, int) else _join(path, key)
+    if error.kind == "rules":
+        return [replace(issue, path=_join(path, issue.path)) for issue in error.context["issues"]]
+    if error.kind.startswith("missing"):
+        return [Problem("missing-key", path.rpartition(".")[0], f"missing key '{error.keys[-1]}'")]
+    if error.kind == "unexpected_keyword_argument":
+        return [Problem("unknown-key", path, unknown_key(error.keys[-1], tuple(hints(error.section))))]
+    got = f"got {shown(error.value)}"
+    if error.kind == "literal_error":
+        names = [str(name) for name in get_args(_branch(error.hint, error.value))]
+        near = suggestion(error.value, names) if isinstance(error.value, str) else ""
+        return [Problem("unknown-name", path, f"must be one of {', '.join(names)}, {got}{near and '.' + near}")]
+    if error.kind == "finite_number":
+        return [Problem("out-of-range", path, f"must be finite, {got}")]
+    if error.kind in BOUNDS:
+        bound = next(iter(error.context.values()))
+        return [Problem("out-of-range", path, f"must be {BOUNDS[error.kind]} {bound:g}, {got}{_as_fraction(error)}")]
+    return [Problem("wrong-type", path, f"must be {EXPECTED.get(error.kind, 'valid')}, {got}")]
+
+
+def _as_fraction(error: _Error) -> str:
+    """The fraction that was probably meant by a percentage."""
+    for rule in getattr(error.hint, "__metadata__", ()):
+        if isinstance(rule, Interval) and 0 in (rule.ge, rule.gt) and 1 in (rule.le, rule.lt) and 1 < error.value < 100:
+            return f". Did you mean {error.value / 100:g}?"
+    return ""
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)

@@ -1,0 +1,134 @@
+"""`claims`: expected effects, on which the report gives verdicts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
+
+from fathomlab.base.options import to_dict
+from fathomlab.base.problems import Problem
+
+Metric = Literal[
+    "test/accuracy",
+    "test/loss",
+    "val/accuracy",
+    "val/loss",
+    "train/accuracy",
+    "train/loss",
+    "best/test/accuracy",
+    "best/val/accuracy",
+]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A contrast with an expected direction and a smallest effect that matters.
+
+    Attributes:
+        name: The claim in one sentence.
+        factor: Dotted key of the factor that the contrast compares, or its ending, or `role` for distillation.
+        levels: Two levels: the effect is the metric at the first minus the metric at the second. One level with a `reference`;
+            three or more for a trend.
+        expect: Sign of the effect that the claim asserts.
+        matters: Smallest effect that matters: a fraction for accuracies and successes (0.02 is 2 percentage points), nats for
+            losses.
+        at: Levels of other factors at which the contrast is taken; the others are averaged within each seed.
+        metric: The metric to compare.
+        kind: `difference` of means; `trend`, the slope of the metric over log2 of the levels (of the depth if levels are lists),
+            per doubling; `success`, the fraction of seeds whose metric is above `threshold`.
+        threshold: The metric of a success is above this value.
+        reference: The number that one level is compared with; a fraction of seeds for a success.
+    """
+
+    name: str
+    factor: str
+    levels: tuple[Any, ...]
+    expect: Literal["greater", "less", "equal"]
+    matters: Annotated[float, Interval(ge=0)] = 0.0
+    at: dict[str, Any] = field(default_factory=dict)
+    metric: Metric = "test/accuracy"
+    kind: Literal["difference", "trend", "success"] = "difference"
+    threshold: float | None = None
+    reference: float | None = None
+
+    @property
+    def in_points(self) -> bool:
+        """Whether effects are differences of fractions, shown in percentage points."""
+        return self.kind == "success" or self.metric.endswith("accuracy")
+
+    def complaints(self) -> list[Problem]:
+        """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
+        problems = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
+        if self.expect == "equal" and self.matters == 0:
+            problems.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
+        if self.kind == "trend" and self.reference is not None:
+            problems.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
+        if self.kind != "success" and self.threshold is not None:
+            problems.append(
+                Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it")
+            )
+        if self.kind == "success" and self.threshold is None:
+            problems.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
+        if self.kind == "success" and self.metric.endswith("loss"):
+            problems.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
+        return problems + self._fraction_problems()
+
+    def _fraction_problems(self) -> list[Problem]:
+        """Accuracies and fractions of seeds that were given in percent."""
+        accuracy = self.metric.endswith("accuracy")
+        fractions = {
+            "matters": self.matters if accuracy or self.kind == "success" else None,
+            "threshold": self.threshold if accuracy else None,
+            "reference": self.reference if accuracy or self.kind == "success" else None,
+        }
+        problems = []
+        for key, value in fractions.items():
+            if value is not None and not 0 <= value <= 1:
+                hint = f". Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
+                problems.append(
+                    Problem("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}")
+                )
+        return problems
+
+    def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:
+        """Whether a condition belongs to the contrast at `level`.
+
+        Args:
+            factors: Its levels by dotted key, including `role`.
+            level: Level of the claim's factor.
+            fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is among them.
+        """
+        required = {**self.at, self.factor: level}
+        return all(_level(factors, fixed, key) == _comparable(expected) for key, expected in required.items())
+
+    def _levels_complaint(self) -> str:
+        count = len(self.levels)
+        if len({repr(_comparable(level)) for level in self.levels}) < count:
+            return "duplicate level"
+        if self.kind == "trend":
+            numbers = all(type(level) in (int, float) and level > 0 for level in self.levels)
+            if count < 3:
+                return f"a trend needs at least three levels, got {count}"
+            if not numbers and not all(isinstance(level, list | tuple) for level in self.levels):
+                return "a trend needs numbers > 0, or lists of blocks"
+        elif self.reference is not None and count != 1:
+            return f"must be one level if `reference` is given, got {count}"
+        elif self.reference is None and count != 2:
+            return f"must have exactly two levels (effect = first - second), got {count}"
+        return ""
+
+
+def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> Any:
+    """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` equals no level."""
+    for options in (factors, fixed):
+        matches = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
+        if matches:
+            return _comparable(matches[0]) if len(matches) == 1 else ()
+    return ()
+
+
+def _comparable(level: Any) -> Any:
+    """A level for comparison: lists equal tuples, and true does not equal 1."""
+    value = to_dict(level)
+    return ("truth", value) if isinstance(value, bool) else value

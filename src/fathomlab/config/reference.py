@@ -1,0 +1,164 @@
+"""The JSON Schema of an experiment file, and the reference of its keys, both from the dataclasses and their docstrings.
+
+`python -m fathomlab.config.reference DIRECTORY` writes `experiment.schema.json` and `experiment-file.md`.
+"""
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fathomlab.base.options import json_schema
+from fathomlab.config import claims, schema
+from fathomlab.data import DATASETS
+from fathomlab.losses import CRITERIA
+from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
+from fathomlab.probes import PROBES
+
+JsonSchema = dict[str, Any]
+Components = Mapping[str, type]
+NO_SCHEDULE = ("none", "None")
+BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+SECTIONS: dict[str, type] = {
+    "data": schema.DataOptions,
+    "model, teacher_model, student_model": schema.ModelChoice,
+    "training, training_teacher, training_student": schema.TrainingOptions,
+    "distillation": schema.DistillationOptions,
+    "experiment": schema.ExperimentOptions,
+    "experiment.factors.KEY": schema.Factor,
+    "claims": claims.Claim,
+    "logging": schema.LoggingOptions,
+}
+TABLES: dict[str, Components] = {
+    "model.type": MODELS,
+    "data.name": DATASETS,
+    "training.optimizer": OPTIMIZERS,
+    "training.scheduler": SCHEDULES,
+    "experiment.probes": PROBES,
+}
+
+
+def experiment_schema() -> JsonSchema:
+    """The JSON Schema of an experiment file (draft 2020-12), for editors."""
+    result = _described(schema.ExperimentFile)
+    definitions = result["$defs"]
+    for section in SECTIONS.values():
+        definitions[section.__name__] = _described(section)
+    _choose(definitions["ModelChoice"], "type", "params", MODELS)
+    _choose(definitions["DataOptions"], "name", "params", DATASETS)
+    training = definitions["TrainingOptions"]
+    _choose(training, "optimizer", "optimizer_params", OPTIMIZERS)
+    _choose(training, "scheduler", "scheduler_params", SCHEDULES, NO_SCHEDULE)
+    training["properties"]["criterion"]["enum"] = list(CRITERIA)
+    quick = {name: {} for name in result["properties"] if name != "quick"}
+    result["properties"]["quick"] |= {"properties": quick, "additionalProperties": False}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
+
+
+def key_reference() -> str:
+    """The reference of all keys as Markdown."""
+    lines = [
+        "# Experiment file",
+        "",
+        "For everyone who writes an experiment. This page is generated from the source: `python -m fathomlab.config.reference "
+        "docs/reference`. [experiment.schema.json](experiment.schema.json) is the same as a JSON Schema for editors.",
+        "",
+        *_section("Top level", schema.ExperimentFile),
+    ]
+    for name, section in SECTIONS.items():
+        lines += _section(f"`{name}`", section)
+    for key, components in TABLES.items():
+        lines += [f"## Components of `{key}`", ""]
+        for name, component in components.items():
+            lines += _section(f"`{name}`", component, "###")
+    lines += ["## Next steps", "", "- [Extending fathomlab](../extending.md): add a component."]
+    return "\n".join(lines) + "\n"
+
+
+def _choose(
+    section: JsonSchema, selector: str, params: str, components: Components, also: tuple[str, ...] = ()
+) -> None:
+    """Restrict `params` to the options of the component that `selector` names."""
+    names = section["properties"][selector]
+    names.pop("type", None)
+    optional = names.pop("anyOf", None) is not None
+    names["enum"] = [*components, *also, *([None] if optional else [])]
+    section.setdefault("allOf", []).extend(
+        {
+            "if": {"properties": {selector: {"const": name}}, "required": [selector]},
+            "then": {"properties": {params: _described(component)}},
+        }
+        for name, component in components.items()
+    )
+
+
+def _described(component: type) -> JsonSchema:
+    """The JSON Schema of a dataclass with the descriptions of its docstring."""
+    result = json_schema(component)
+    result["description"] = _summary(component)
+    for name, text in _attributes(component).items():
+        if name in result.get("properties", {}):
+            result["properties"][name]["description"] = text
+    return result
+
+
+def _section(title: str, component: type, level: str = "##") -> list[str]:
+    properties = json_schema(component).get("properties", {})
+    descriptions = _attributes(component)
+    lines = [f"{level} {title}", "", _summary(component), ""]
+    if not properties:
+        return [*lines, "No options.", ""]
+    lines += ["| key | values | default | description |", "|---|---|---|---|"]
+    for field in dataclasses.fields(component):
+        about = properties[field.name]
+        default = "required" if field.name in json_schema(component).get("required", ()) else _default(field, about)
+        lines.append(f"| `{field.name}` | {_values(about)} | {default} | {descriptions.get(field.name, '')} |")
+    return [*lines, ""]
+
+
+def _values(about: JsonSchema) -> str:
+    if "enum" in about:
+        return ", ".join(f"`{value}`" for value in about["enum"])
+    if choices := about.get("anyOf"):
+        return " or ".join(_values(choice) for choice in choices)
+    if "$ref" in about:
+        return "mapping"
+    bounds = " and ".join(f"{sign} {about[bound]:,}" for bound, sign in BOUNDS.items() if bound in about)
+    kind = {"object": "mapping", "array": "list", "null": "none", "integer": "integer"}.get(about.get("type", ""), "")
+    items = f" of {_values(about['items'])}" if about.get("type") == "array" and about.get("items") else ""
+    return f"{kind or about.get('type', 'any')}{items} {bounds}".strip()
+
+
+def _default(field: "dataclasses.Field[Any]", about: JsonSchema) -> str:
+    if "default" in about:
+        return f"`{json.dumps(about['default'])}`"
+    return "empty" if field.default_factory is not dataclasses.MISSING else ""
+
+
+def _summary(component: type) -> str:
+    """The docstring up to its attributes, in one line."""
+    return " ".join(inspect.cleandoc(component.__doc__ or "").split("\nAttributes:")[0].split())
+
+
+def _attributes(component: type) -> dict[str, str]:
+    """Option to its description in the docstring's `Attributes`."""
+    text = inspect.cleandoc(component.__doc__ or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", text, re.MULTILINE)
+    return {name: " ".join(description.split()).replace("|", "\\|") for name, description in entries}
+
+
+def write(directory: Path) -> None:
+    """Write both files."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(experiment_schema(), indent=1) + "\n"
+    (directory / "experiment.schema.json").write_text(text, encoding="utf-8")
+    (directory / "experiment-file.md").write_text(key_reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""Cross-entropy on the labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+
+from annotated_types import Interval
+
+from fathomlab.base.packing import Varies
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fathomlab.base.shapes import Labels, Logits, PerExample
+
+
+@final
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy with label smoothing, as torch's CrossEntropyLoss defines it (Szegedy et al., 2016).
+
+    Attributes:
+        label_smoothing: Fraction s of the label spread evenly over the classes.
+    """
+
+    label_smoothing: Annotated[float, Interval(ge=0, lt=1), Varies()] = 0.0
+
+    needs: ClassVar[frozenset[Any]] = frozenset()
+
+    def terms(self, signals: Any) -> "Mapping[str, PerExample]":
+        """(1 - s) (-log p_y) + s mean_c(-log p_c)."""
+        return {"cross_entropy": cross_entropy(signals.logits, signals.labels, self.label_smoothing)}
+
+
+def cross_entropy(logits: "Logits", labels: "Labels", smoothing: "float | Tensor" = 0.0) -> "PerExample":
+    """Cross-entropy with label smoothing.
+
+    Args:
+        logits: Shape (k, n, classes).
+        labels: Class of each example, shape (k, n).
+        smoothing: Fraction s of the label spread evenly over the classes; a (k, 1) tensor if it varies in a pack.
+
+    Returns:
+        (1 - s) (-log p_y) + s mean_c(-log p_c) (nats per example), shape (k, n). Not averaged.
+    """
+    import torch.nn.functional as F
+
+    log_p = F.log_softmax(logits, dim=-1)
+    hard = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    if isinstance(smoothing, float) and smoothing == 0:
+        return hard
+    return (1 - smoothing) * hard - smoothing * log_p.mean(-1)

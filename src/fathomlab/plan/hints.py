@@ -1,0 +1,146 @@
+"""Answers to unknown keys: names that other libraries use, and keys that belong somewhere else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.config.paths import get_path
+from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
+from fathomlab.data import DATASETS
+from fathomlab.losses import CRITERIA
+from fathomlab.models import MODELS
+from fathomlab.optim import OPTIMIZERS, SCHEDULES, UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
+
+MODEL_SECTIONS = ("model", "teacher_model", "student_model")
+TRAINING_SECTIONS = ("training", "training_teacher", "training_student")
+ALIASES = {
+    "learning_rate": "training.lr",
+    "max_lr": "training.lr",
+    "base_lr": "training.lr",
+    "wd": "training.optimizer_params.weight_decay",
+    "num_epochs": "training.epochs",
+    "n_epochs": "training.epochs",
+    "max_epochs": "training.epochs",
+    "optim": "training.optimizer",
+    "loss": "training.criterion",
+    "loss_fn": "training.criterion",
+    "lr_scheduler": "training.scheduler",
+    "schedule": "training.scheduler",
+    "grad_clip": "training.gradient_clip",
+    "clip_grad_norm": "training.gradient_clip",
+    "bs": "data.batch_size",
+    "batch": "data.batch_size",
+    "batchsize": "data.batch_size",
+    "val_split": "data.validation_split",
+    "dataset": "data.name",
+    "augmentation": "data.augment",
+    "hidden_size": "model.params.layers_dim",
+    "hidden_dim": "model.params.layers_dim",
+    "num_layers": "model.params.hidden_layers_num",
+    "n_layers": "model.params.hidden_layers_num",
+    "T": "distillation.temperature",
+    "tau": "distillation.temperature",
+    "random_seed": "seed",
+    "num_seeds": "experiment.seeds",
+    "n_seeds": "experiment.seeds",
+    "headline": "experiment.primary_metric",
+    "project": "logging.project_name",
+}
+COMPUTED = {
+    "total_steps": "computed from the data and training.epochs",
+    "steps_per_epoch": "computed from the data",
+    "last_epoch": "interrupted trials resume by themselves",
+    "mode": "the validation loss is minimized",
+    "verbose": "the learning rate of every epoch is recorded",
+    "shuffle": "the images are shuffled in every epoch",
+    "pin_memory": "datasets are kept in device memory",
+    "persistent_workers": "datasets are kept in device memory",
+}
+TORCH_NAMES = (
+    ("criterion", tuple(CRITERIA), ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
+    ("optimizer", tuple(OPTIMIZERS), UNSUPPORTED_OPTIMIZERS),
+    ("scheduler", (*SCHEDULES, "none"), UNSUPPORTED_SCHEDULES),
+)
+COMPONENTS: dict[str, tuple[str, Mapping[str, type]]] = {
+    "params": ("type", MODELS),
+    "optimizer_params": ("optimizer", OPTIMIZERS),
+    "scheduler_params": ("scheduler", SCHEDULES),
+}
+
+
+def explained(problem: Problem, data: Mapping[str, Any]) -> Problem:
+    """The problem with a message that names where an unknown key belongs, if that is known."""
+    if problem.code != "unknown-key" or problem.path.startswith("quick."):
+        return problem
+    message = _message(problem.path, data)
+    return replace(problem, message=message) if message else problem
+
+
+def torch_name_problem(what: str, name: str, supported: Sequence[str], others: Sequence[str]) -> str:
+    """What is wrong with the name of an optimizer, schedule, or criterion; `""` if it is supported."""
+    if name in supported:
+        return ""
+    listed = f"Supported: {', '.join(supported)}."
+    if name in others:
+        return f"unsupported {what} {shown(name)}. {listed}"
+    return f"unknown {what} {shown(name)}.{suggestion(name, supported) or ' ' + listed}"
+
+
+def _message(path: str, data: Mapping[str, Any]) -> str:
+    section, _, key = path.rpartition(".")
+    if key in COMPUTED:
+        return f"unknown key; remove it ({COMPUTED[key]})"
+    if key in ALIASES and _in_section(ALIASES[key], section, data) != path:
+        return f"unknown key. Set {_in_section(ALIASES[key], section, data)} instead."
+    owner, _, kind = section.rpartition(".")
+    if kind in COMPONENTS and (other := _other_component(owner, kind, key, data)):
+        return other
+    places = [place for place in _places(key) if _in_section(place, section, data) != path]
+    return f"unknown key. Set {_in_section(places[0], section, data)} instead." if places else ""
+
+
+def _other_component(owner: str, kind: str, key: str, data: Mapping[str, Any]) -> str:
+    """An option of another model, optimizer, or schedule than the chosen one."""
+    selector, table = COMPONENTS[kind]
+    if kind == "params" and owner not in MODEL_SECTIONS:
+        return ""
+    default = "Adam" if kind == "optimizer_params" else None
+    chosen = get_path(data, f"{owner}.{selector}", default)
+    others = [name for name, component in table.items() if name != chosen and key in _options(component)]
+    return f"not an option of {chosen}; it is an option of {', '.join(others)}" if others else ""
+
+
+def _places(key: str) -> list[str]:
+    """Where a key of this name is valid, by dotted key of the usual sections."""
+    sections = {
+        "training": TrainingOptions,
+        "data": DataOptions,
+        "experiment": ExperimentOptions,
+        "distillation": DistillationOptions,
+        "logging": LoggingOptions,
+    }
+    places = [f"{name}.{key}" for name, section in sections.items() if key in _options(section)]
+    tables: list[tuple[str, Mapping[str, type]]] = [
+        ("model.params", MODELS),
+        ("training.optimizer_params", OPTIMIZERS),
+        ("training.scheduler_params", SCHEDULES),
+        ("data.params", DATASETS),
+    ]
+    places += [f"{name}.{key}" for name, table in tables if any(key in _options(part) for part in table.values())]
+    return places + [key] * (key == "seed")
+
+
+def _in_section(place: str, section: str, data: Mapping[str, Any]) -> str:
+    """The location in the section that the file uses: a student's training for a key found in a student's training."""
+    top, _, rest = place.partition(".")
+    names = {"model": MODEL_SECTIONS, "training": TRAINING_SECTIONS}.get(top, (top,))
+    current = section.partition(".")[0]
+    if current in names:
+        return f"{current}.{rest}"
+    present = [name for name in names if data.get(name) is not None]
+    return f"{present[0]}.{rest}" if present and rest else place
+
+
+def _options(component: Any) -> set[str]:
+    return {field.name for field in fields(component)}

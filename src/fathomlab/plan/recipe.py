@@ -1,0 +1,55 @@
+"""How one trial is trained, as a value: components instead of names. `base.packing.signature` says what can be packed."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fathomlab.base.packing import Varies
+from fathomlab.losses import Loss
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.models.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a trial's numbers.
+
+    Attributes:
+        seed: Root of all random streams.
+        architecture: The network.
+        loss: A component of the table of losses.
+        optimizer: A component of `optim.OPTIMIZERS`.
+        schedule: A component of `schedules.SCHEDULES`, or `Constant`.
+        epochs: Passes over the training images.
+        batch_size: Images per step.
+        lr: Initial learning rate.
+        precision: fp32, bf16, or fp64.
+        gradient_clip: Maximum norm of the full gradient of a replica, or None.
+        augment: Names of augmentations.
+        validation_split: Training images held out (%).
+        limit: Training images used, or None for all.
+        data: Name and options of the dataset, as canonical JSON.
+        teacher: The teacher's network if the loss needs its logits.
+        drop_last: Whether an incomplete last batch is left out.
+    """
+
+    seed: Annotated[int, Varies()]
+    architecture: Architecture
+    loss: Loss
+    optimizer: Any
+    schedule: Any
+    epochs: int
+    batch_size: int
+    lr: Annotated[float, Varies()]
+    precision: str
+    gradient_clip: float | None
+    augment: tuple[str, ...]
+    validation_split: float
+    limit: int | None
+    data: str
+    teacher: Architecture | None = None
+    drop_last: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether the training loss is cross-entropy on the labels, so that no other loss is recorded next to it."""
+        return self.loss == CrossEntropy()

@@ -1,0 +1,261 @@
+"""The sections of an experiment file with the components that they name.
+
+Each function reads one section, adds what is wrong to `problems` and what the user should know to `notices`, and returns None
+if there is a problem.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+from fathomlab.base.options import INVALID, parse, to_dict, unknown_name
+from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.config.schema import DataOptions, DistillationOptions, ModelChoice, TrainingOptions
+from fathomlab.data import DATASETS, canonical_name
+from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
+from fathomlab.losses.distillation import Distillation
+from fathomlab.models import MODELS
+from fathomlab.models.architecture import Architecture
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
+from fathomlab.optim.schedules import Constant
+from fathomlab.plan.hints import TORCH_NAMES, torch_name_problem
+from fathomlab.probes import PROBES
+from fathomlab.probes.schedule import DEFAULT, complaints
+
+NO_SCHEDULE = ("none", "None")
+Notices = dict[str, None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset, and how it is split, batched, and augmented.
+
+    Attributes:
+        component: The dataset with its options.
+        batch_size: Images per training step.
+        validation_split: Training images held out for validation (%).
+        augment: Names of augmentations, in the order in which they are applied.
+        limit: Number of training images to use; None for all.
+        drop_last: Whether an incomplete last batch is left out.
+    """
+
+    component: Any
+    batch_size: int
+    validation_split: float
+    augment: tuple[str, ...]
+    limit: int | None
+    drop_last: bool
+
+    @property
+    def info(self) -> DatasetInfo:
+        """Facts about the dataset that are known without reading it."""
+        return self.component.info
+
+    @property
+    def split_sizes(self) -> tuple[int, int]:
+        """Number of training and of validation images."""
+        images = self.limit or self.info.train_examples
+        held_out = round(images * self.validation_split / 100)
+        return images - held_out, held_out
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The section as plain data."""
+        options = {field: getattr(self, field) for field in ("batch_size", "validation_split", "limit")}
+        later = {"drop_last": True} if self.drop_last else {}  # added later: its default is not part of the identity
+        params = {"params": to_dict(self.component)}
+        return {"name": self.info.name, "augment": list(self.augment), **options, **params, **later}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model with its options, in canonical form: options without effect have their defaults."""
+
+    type: str
+    component: Any
+
+    def architecture(self, info: DatasetInfo) -> Architecture:
+        """The network for images of a dataset."""
+        return _architecture(self.component, (info.channels, info.height, info.width))
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The section as plain data."""
+        return {"type": self.type, "params": to_dict(self.component)}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained; `optimizer` and `schedule` are components."""
+
+    epochs: int
+    criterion: str
+    optimizer: Any
+    lr: float
+    schedule: Any
+    precision: str
+    label_smoothing: float
+    gradient_clip: float | None
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """The section as plain data."""
+        names = ("epochs", "criterion", "lr", "precision", "label_smoothing", "gradient_clip")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "optimizer": type(self.optimizer).__name__,
+            "optimizer_params": to_dict(self.optimizer),
+            "scheduler": None if isinstance(self.schedule, Constant) else type(self.schedule).__name__,
+            "scheduler_params": to_dict(self.schedule),
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A probe, and when it measures: schedule entries or step numbers."""
+
+    name: str
+    at: tuple[str | int, ...]
+    component: Any
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The options as plain data."""
+        return {"at": list(self.at), **to_dict(self.component)}
+
+
+@cache
+def _architecture(component: Any, shape: tuple[int, int, int]) -> Architecture:
+    return component.build(shape)
+
+
+def data(raw: Any, default: str, problems: list[Problem], notices: Notices) -> Data | None:
+    """Read `data`; `default` is the dataset if the section names none."""
+    before = len(problems)
+    options = parse(DataOptions, raw, "data", problems)
+    if not isinstance(options, DataOptions):
+        return None
+    name = default if options.name is None else canonical_name(options.name)
+    if name is None:
+        problems.append(Problem("unknown-name", "data.name", _unsupported("dataset", str(options.name))))
+        return None
+    component = parse(DATASETS[name], options.params, "data.params", problems)
+    for index, augmentation in enumerate(options.augment):
+        if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
+            problems.append(Problem("unknown-name", f"data.augment[{index}]", text))
+    info = DATASETS[name].info
+    if options.limit is not None and options.limit > info.train_examples:
+        text = f"must be <= {info.train_examples}, the number of training images of {name}, got {options.limit}"
+        problems.append(Problem("data-mismatch", "data.limit", text))
+    if len(problems) > before:
+        return None
+    if options.num_workers:
+        notices.setdefault("data.num_workers is ignored: datasets are kept in device memory.")
+    augment = tuple(word for word in AUGMENTATIONS if word in options.augment)
+    split = options.batch_size, options.validation_split
+    return Data(component, *split, augment, options.limit, options.drop_last)
+
+
+def network(raw: Any, path: str, problems: list[Problem], notices: Notices) -> Network | None:
+    """Read `model`, or the section of a role."""
+    choice = parse(ModelChoice, raw, path, problems)
+    if not isinstance(choice, ModelChoice):
+        return None
+    if text := unknown_name("model", choice.type, tuple(MODELS)):
+        problems.append(Problem("unknown-name", f"{path}.type" if path else "type", text))
+        return None
+    params = f"{path}.params" if path else "params"
+    component = parse(MODELS[choice.type], choice.params, params, problems)
+    if component is INVALID:
+        return None
+    for key, text in component.ignored():
+        notices.setdefault(f"{params}.{key} {text}")
+    return Network(choice.type, component.normal_form())
+
+
+def mismatches(model: Network, info: DatasetInfo, path: str) -> list[Problem]:
+    """What disagrees between a model and a dataset."""
+    complaints = model.component.complaints_for((info.channels, info.height, info.width), info.classes)
+    return [replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints]
+
+
+def default_dataset(raw: Any) -> str:
+    """The dataset of a model if the file names none."""
+    name = raw.get("type") if isinstance(raw, Mapping) else None
+    component = MODELS.get(name) if isinstance(name, str) else None
+    return component.data if component else "mnist"
+
+
+def training(raw: Any, path: str, problems: list[Problem], notices: Notices) -> Training | None:
+    """Read `training`, or the section of a role."""
+    before = len(problems)
+    options = parse(TrainingOptions, raw, path, problems)
+    names = dict(raw) if isinstance(raw, Mapping) else {}
+    if names.get("scheduler") in NO_SCHEDULE:
+        names["scheduler"] = None
+    for kind, supported, others in TORCH_NAMES:
+        name = names.get(kind)
+        if isinstance(name, str) and (text := torch_name_problem(kind, name, supported, others)):
+            problems.append(Problem("unknown-name", f"{path}.{kind}", text))
+    if not isinstance(options, TrainingOptions) or len(problems) > before:
+        return None
+    optimizer = parse(OPTIMIZERS[options.optimizer], options.optimizer_params, f"{path}.optimizer_params", problems)
+    schedule = _schedule(options, path, problems, notices)
+    if len(problems) > before:
+        return None
+    return Training(
+        options.epochs,
+        options.criterion,
+        optimizer,
+        options.lr,
+        schedule,
+        options.precision,
+        options.label_smoothing,
+        options.gradient_clip,
+    )
+
+
+def _schedule(options: TrainingOptions, path: str, problems: list[Problem], notices: Notices) -> Any:
+    params = f"{path}.scheduler_params"
+    if options.scheduler is None or options.scheduler in NO_SCHEDULE:
+        if options.scheduler_params:
+            problems.append(Problem("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
+        return Constant()
+    component = SCHEDULES[options.scheduler]
+    schedule = parse(component, options.scheduler_params, params, problems)
+    for key, value in component.defaults(options.epochs).items() if hasattr(component, "defaults") else ():
+        if schedule is not INVALID and getattr(schedule, key) is None:
+            notices.setdefault(f"{params}.{key} is not set; {options.scheduler} uses {value}.")
+    return schedule
+
+
+def distillation(raw: Any, problems: list[Problem]) -> Distillation | None:
+    """Read `distillation`."""
+    options = parse(DistillationOptions, raw, "distillation", problems)
+    return None if options is INVALID else Distillation(options.temperature, options.alpha)
+
+
+def measurements(probes: Any, problems: list[Problem]) -> tuple[Measurement, ...]:
+    """Read `experiment.probes`: names of probes, or a mapping of names to `{at, options}`. Sorted by name."""
+    requested: dict[str, Any] = dict(probes) if isinstance(probes, Mapping) else {name: {} for name in probes or ()}
+    results = []
+    for name in sorted(requested):
+        path, options = f"experiment.probes.{name}", requested[name] if requested[name] is not None else {}
+        if text := unknown_name("probe", name, tuple(PROBES)):
+            problems.append(Problem("unknown-name", "experiment.probes", text))
+            continue
+        if not isinstance(options, Mapping):
+            text = f"must be a mapping of options such as {{at: [init]}}, got {shown(options)}"
+            problems.append(Problem("wrong-type", path, text))
+            continue
+        at = options.get("at", list(DEFAULT))
+        entries = tuple(at) if isinstance(at, list | tuple) else (at,)
+        problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in complaints(entries))
+        others = {key: value for key, value in options.items() if key != "at"}
+        results.append(Measurement(name, entries, parse(PROBES[name], others, path, problems)))
+    return tuple(results)
+
+
+def _unsupported(kind: str, name: str) -> str:
+    return f"unsupported {kind} {shown(name)}.{suggestion(name, tuple(DATASETS))} Supported: {', '.join(DATASETS)}."

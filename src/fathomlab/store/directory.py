@@ -1,0 +1,239 @@
+"""Writes trial and experiment directories. A trial is finished when `result.json`, which is written last, exists."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from fathomlab.base.files import atomic_write, sync_folder
+from fathomlab.base.problems import UserError
+from fathomlab.store.checkpoints import NAME
+from fathomlab.store.checksums import document_checksum, encode_line, file_sha256, read_valid_records
+from fathomlab.store.reading import trial_status
+from fathomlab.store.records import ExperimentRecord
+
+FORMAT = 2
+NOT_IN_RESULT = ("result.json", "logits.sealed")
+
+
+def create_store(root: Path) -> Path:
+    """The store's directory, created if it is missing.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    try:
+        (root / "trials").mkdir(parents=True, exist_ok=True)
+        (root / "experiments").mkdir(exist_ok=True)
+        probe = root / ".writable"
+        atomic_write(probe, b"")
+        probe.unlink(missing_ok=True)  # another process may do the same
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            "unwritable", f"{root}: cannot write results: {reason}. Choose another directory with --runs."
+        ) from None
+    return root
+
+
+def check_disk_space(root: Path, needed: int) -> None:
+    """Check that enough disk space is free.
+
+    Raises:
+        UserError: If fewer than `needed` bytes are free.
+    """
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise UserError(
+            "disk-full",
+            f"{root}: not enough disk space: {free / 1e6:.0f} MB free, about {needed / 1e6:.0f} MB needed. "
+            "Free some space, or choose another directory with --runs.",
+        )
+
+
+class TrialFolder:
+    """The directory of one trial during training."""
+
+    def __init__(self, root: Path, trial: str):
+        """Change nothing; call `create` or `resume` next."""
+        self.trial, self.root, self.path = trial, root, root / "trials" / trial
+        self.lines: dict[str, int] = {}
+        self._pending: dict[str, str] = {}
+        self._unsynced: dict[str, int] = {}
+
+    def create(self, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None) -> None:
+        """Start from scratch: remove an earlier attempt, or quarantine a finished but corrupted trial.
+
+        `logging` is stored next to the content for exporters; it is not part of the trial's identity.
+        """
+        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) == "damaged":
+            quarantine(self.path)
+        elif self.path.exists():
+            shutil.rmtree(self.path)
+        self.path.mkdir(parents=True)
+        sync_folder(self.path.parent)
+        document = {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}}
+        self.write("trial.json", _with_checksum(document))
+
+    def has_lines(self, logs: Mapping[str, int]) -> bool:
+        """Whether each log still has this number of valid lines."""
+        return all(len(read_valid_records(self.path / name)) >= lines for name, lines in logs.items())
+
+    def resume(self, logs: Mapping[str, int]) -> None:
+        """Truncate the logs to these numbers of lines, as they were at a checkpoint, so that nothing is recorded twice."""
+        (self.path / "result.json").unlink(missing_ok=True)  # of a failed attempt
+        for path in self.path.glob(".*.tmp"):  # of a killed writer
+            path.unlink(missing_ok=True)
+        for path in self.path.glob("*.jsonl"):
+            if path.name not in logs:
+                path.unlink()
+        for name, lines in logs.items():
+            path = self.path / name
+            data = "".join(encode_line(record) for record in read_valid_records(path)[:lines]).encode()
+            if path.read_bytes() != data:
+                atomic_write(path, data)
+        self.lines = dict(logs)
+
+    def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write one JSON document atomically."""
+        atomic_write(self.path / name, json.dumps(nan_to_none(value), indent=1) + "\n")
+
+    def write_bytes(self, name: str, value: bytes) -> None:
+        """Write a file atomically."""
+        atomic_write(self.path / name, value)
+
+    def append(self, name: str, record: Mapping[str, Any]) -> bool:
+        """Add one line to a log; False if writing failed. The line is then buffered until the next call."""
+        self._pending[name] = self._pending.get(name, "") + encode_line(nan_to_none(record))
+        self.lines[name] = self.lines.get(name, 0) + 1
+        try:
+            self._flush(name)
+        except OSError:
+            return False
+        return True
+
+    def _flush(self, name: str, durable: bool = False) -> None:
+        path, rest = self.path / name, self._pending.get(name, "").encode()
+        if name in self._unsynced:  # after an error the old file cannot be trusted, so write a new one
+            atomic_write(path, path.read_bytes()[: self._unsynced[name]] + rest)
+            del self._unsynced[name]
+        else:
+            with open(path, "ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    while rest:
+                        rest = rest[file.write(rest) :]
+                    if durable:
+                        os.fsync(file.fileno())
+                except OSError:
+                    self._unsynced[name] = size
+                    with contextlib.suppress(OSError):  # remove the incomplete line
+                        os.ftruncate(file.fileno(), size)
+                    raise
+        self._pending[name] = ""
+
+    def flush(self) -> None:
+        """Make all logs durable.
+
+        Raises:
+            OSError: If writing fails. A checkpoint that refers to these logs must not be written then.
+        """
+        for path in self.path.glob("*.jsonl"):
+            self._pending.setdefault(path.name, "")
+        for name in list(self._pending):
+            self._flush(name, durable=True)
+
+    def finish(
+        self, status: str, cause: str | None, metrics: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Write the result, the last of all files, with the SHA-256 of every other file; returns it.
+
+        Raises:
+            OSError: If writing fails. The trial is not finished then.
+        """
+        self.flush()
+        result = nan_to_none(
+            {
+                "format": FORMAT,
+                "trial": self.trial,
+                "status": status,
+                "cause": cause,
+                **facts,
+                "metrics": dict(metrics),
+                "files": {
+                    path.name: {"sha256": file_sha256(path), "size": path.stat().st_size}
+                    for path in sorted(self.path.iterdir())
+                    if path.is_file() and not path.name.startswith(".") and not _is_transient(path.name)
+                },
+            }
+        )
+        self.write("result.json", _with_checksum(result))
+        return result
+
+
+def _is_transient(name: str) -> bool:
+    """Whether a file is temporary, so not part of the result."""
+    return name in NOT_IN_RESULT or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
+
+
+def quarantine(folder: Path) -> Path:
+    """Move the directory of a corrupted trial to `damaged/` next to `trials/`; returns its new path. Nothing is deleted."""
+    parent = folder.parents[1] / "damaged"
+    parent.mkdir(exist_ok=True)
+    for number in range(1, 10_000):
+        target = parent / f"{folder.name}-{number}"
+        if not target.exists():
+            folder.rename(target)
+            sync_folder(parent)
+            return target
+    raise OSError(f"{parent} already contains 9,999 copies of this trial")
+
+
+def record_is_current(stored: ExperimentRecord | None, record: Mapping[str, Any]) -> bool:
+    """Whether the store has exactly this record of an experiment."""
+    return stored is not None and stored.cause is None and stored.seal == _document(stored.name, record)["seal"]
+
+
+def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
+    """Write an experiment's record; returns its directory.
+
+    Raises:
+        UserError: If writing fails.
+    """
+    folder = root / "experiments" / name
+    if folder.is_symlink():
+        raise UserError("unwritable", f"{folder}: is a symbolic link, which could lead out of the store. Remove it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / "experiment.json", json.dumps(_document(name, record), indent=1) + "\n")
+    except OSError as error:
+        free = shutil.disk_usage(root).free / 1e6
+        raise UserError(
+            "unwritable",
+            f"{folder}: cannot write the experiment's record: {error.strerror or error} ({free:.1f} MB free).",
+        ) from None
+    return folder
+
+
+def _document(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    return _with_checksum({"format": FORMAT, "name": name, **record})
+
+
+def _with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
+    plain = nan_to_none(document)
+    return plain | {"seal": document_checksum(plain)}
+
+
+def nan_to_none(value: Any) -> Any:
+    """`value` with NaN and infinities replaced by None, which JSON can represent."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
+    return value

@@ -1,0 +1,148 @@
+"""Maintenance of a store: verify every file, repair, and remove what is not needed. No torch."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fathomlab.base.files import atomic_write
+from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, valid_checkpoints
+from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256, read_checked, read_valid_records
+from fathomlab.store.directory import quarantine
+from fathomlab.store.reading import Store
+from fathomlab.store.records import TERMINAL_STATUSES, FileDigest
+
+TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
+MAX_WRITE_SECONDS = 3600
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or a directory that is not what was written, and why."""
+
+    path: Path
+    problem: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """The number of trials and files that were verified, and the problems."""
+
+    trials: int
+    files: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What maintenance did to a file or a directory; `size` is what a removal frees (bytes)."""
+
+    path: Path
+    action: str
+    size: int | None = None
+
+
+def check_store(root: Path) -> Check:
+    """Compare every file with its checksum."""
+    store, problems, files = Store(root), list[Problem](), 0
+    trials = store.trials()
+    for trial in trials:
+        record = store.trial(trial)
+        if record.status == "damaged":
+            problems.append(Problem(record.folder, str(record.cause)))
+        for name, digest in record.files.items():
+            files += 1
+            if name.endswith((".safetensors", ".bin")) and (problem := _problem(record.folder / name, digest)):
+                problems.append(Problem(record.folder / name, problem))
+        for path in [
+            *(checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)),
+            *record.folder.glob("logits.sealed"),
+        ]:
+            files += 1
+            try:
+                read_checked(path)
+            except CorruptFileError as error:
+                problems.append(Problem(path, str(error).partition(": ")[2]))
+    for experiment in store.experiments():
+        files += 1
+        if experiment.cause is not None:
+            problems.append(Problem(experiment.folder, experiment.cause))
+    return Check(len(trials), files, tuple(problems))
+
+
+def repair_store(root: Path) -> list[Change]:
+    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials."""
+    store = Store(root)
+    changes = [_remove(path, "stale temporary file") for path in _temporaries(root)]
+    for trial in store.trials():
+        record = store.trial(trial)
+        if record.status not in TERMINAL_STATUSES and not (record.folder / "result.json").exists():
+            changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
+        _, corrupt = valid_checkpoints(record.folder)
+        changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
+        record = store.trial(trial)
+        if record.status == "damaged":
+            changes.append(Change(record.folder, f"{record.cause}; moved to {quarantine(record.folder)}"))
+    return changes
+
+
+def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Change]:
+    """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
+    store = Store(root)
+    needed = {trial for record in store.experiments() for item in record.conditions for _, trial in item.trials}
+    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root)]
+    for trial in store.trials():
+        record = store.trial(trial)
+        if orphans and trial not in needed:
+            changes.append(_remove(record.folder, "belongs to no experiment", dry_run))
+        elif unfinished and record.status not in TERMINAL_STATUSES:
+            changes.append(_remove(record.folder, f"is {record.status}", dry_run))
+        else:
+            changes += [_remove(path, "corrupted", dry_run) for path in record.folder.glob("*.corrupt")]
+            for step in checkpoint_steps(record.folder) if record.status in TERMINAL_STATUSES else ():
+                changes.append(_remove(checkpoint_path(record.folder, step), "the trial is finished", dry_run))
+    if damaged and (root / "damaged").is_dir():
+        changes += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
+    return changes
+
+
+def _problem(path: Path, digest: FileDigest) -> str:
+    try:
+        return "" if file_sha256(path) == digest.sha256 else "is corrupted (checksum mismatch)"
+    except OSError:
+        return "is missing"
+
+
+def _temporaries(root: Path) -> Iterator[Path]:
+    """Temporary files whose writers have ended."""
+    for folder in [root, *(root / "trials").glob("*/"), *(root / "experiments").glob("*/")]:
+        for path in folder.glob(".*.tmp"):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and not _is_being_written(path, int(match[1])):
+                yield path
+
+
+def _is_being_written(path: Path, pid: int) -> bool:
+    """Whether the writer of a temporary file may be running: by its process on Linux, by the file's age elsewhere."""
+    if os.path.isdir("/proc/self"):
+        return os.path.exists(f"/proc/{pid}")
+    return time.time() - path.stat().st_mtime < MAX_WRITE_SECONDS
+
+
+def _truncate_logs(folder: Path) -> Iterator[Path]:
+    for path in folder.glob("*.jsonl"):
+        data = "".join(encode_line(record) for record in read_valid_records(path)).encode()
+        if path.read_bytes() != data:
+            atomic_write(path, data)
+            yield path
+
+
+def _remove(path: Path, reason: str, dry_run: bool = False) -> Change:
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    if not dry_run:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return Change(path, f"{reason}; {'would be removed' if dry_run else 'removed'}", size)

@@ -1,0 +1,48 @@
+"""Trials read back from plain data."""
+
+import json
+from typing import Any
+
+import pytest
+
+import fathomlab
+from fathomlab.plan import read_trial
+
+CONFIG = {
+    "teacher_model": {"type": "MLP", "params": {"layers_dim": 8}},
+    "student_model": {"type": "MLP", "params": {"layers_dim": 4}},
+    "training_teacher": {"epochs": 2, "optimizer": "SGD", "scheduler": "StepLR"},
+    "training_student": {"epochs": 1, "label_smoothing": 0.1},
+    "distillation": {"alpha": 0.5},
+    "data": {"drop_last": True},
+    "experiment": {"seeds": 2, "analyze_gradients": True},
+}
+
+
+def test_trials_round_trip_through_their_content():
+    for trial in fathomlab.load(CONFIG).trials:
+        again = read_trial(json.loads(trial.canonical_json))
+        assert again == trial
+        assert (again.recipe, again.probes, again.teacher) == (trial.recipe, trial.probes, trial.teacher)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": "1"},
+        {"seed": None},
+        {"format": 99},
+        {"model": {"type": "Unknown"}},
+        {"model": {}},
+        {"data": None},
+        {"training": {"epochs": 0}},
+        {"teacher": 3},
+        {"probes": {"unknown": {}}},
+        {"added": 1},
+    ],
+    ids=str,
+)
+def test_read_trial_rejects_other_content(change: dict[str, Any]):
+    trial = fathomlab.load(CONFIG).trials[-1]
+    with pytest.raises(ValueError):  # noqa: PT011
+        read_trial(trial.content | change)
