@@ -75,17 +75,17 @@ def _claims(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 
 
 def _claim_charts(verdicts: Sequence[Verdict], exploratory: bool) -> list[Chart]:
-    numbered = [item for item in enumerate(verdicts, start=1) if item[1].exploratory is exploratory]
-    charts = (claim_chart(number, verdict, len(numbered)) for number, verdict in numbered)
+    shown = [item for item in enumerate(verdicts, start=1) if item[1].exploratory is exploratory]
+    charts = (claim_chart(number, verdict, len(shown)) for number, verdict in shown)
     return [chart for chart in charts if chart is not None]
 
 
 def _accuracy(study: Study) -> Context:
     """The main chart and the first effect, which are next to the verdicts, and the other charts of accuracy."""
     charts = accuracy_charts(study) if any(c.outcomes(study.metric) for c in study.conditions) else []
-    panels = [panel for panel in effect_panels(study) if panel.known]
-    lead = [*charts[:1], *(effect_charts(panels[0], wide=True) if charts and panels else [])]
-    others = [chart for panel in panels[1:] for chart in effect_charts(panel)]
+    known = [panel for panel in effect_panels(study) if panel.known]
+    lead = [*charts[:1], *(effect_charts(known[0], wide=True) if charts and known else [])]
+    others = [chart for panel in known[1:] for chart in effect_charts(panel)]
     return {
         "lead": lead[:2],
         "accuracy": [*charts[1:], *lead[2:], *others],
