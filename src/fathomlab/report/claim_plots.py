@@ -41,9 +41,11 @@ def claim_differences(
     if len(seeds) <= MAX_NAMED:
         rows = [Row(f"seed {item.seed}", (Point(item.difference, item.diverged),)) for item in seeds]
     else:
-        shifts = [0.8 * (index / (len(seeds) - 1) - 0.5) for index in range(len(seeds))]
-        points = [Point(item.difference, item.diverged, shift) for item, shift in zip(seeds, shifts, strict=True)]
-        rows = [Row("all seeds", tuple(points))]
+        shown = _some(seeds)
+        shifts = [0.8 * (index / (len(shown) - 1) - 0.5) for index in range(len(shown))]
+        points = [Point(item.difference, item.diverged, shift) for item, shift in zip(shown, shifts, strict=True)]
+        label = "all seeds" if len(shown) == len(seeds) else f"{len(shown)} of {len(seeds):,} seeds"
+        rows = [Row(label, tuple(points))]
     if mean is not None:
         rows.append(Row("mean", mean=mean, diamond=True))
     ends = [end for end in (mean.low, mean.mean, mean.high) if end is not None] if mean is not None else []
