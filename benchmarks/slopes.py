@@ -27,8 +27,8 @@ from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
 from fathomlab.base.options import to_dict
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
 
@@ -75,9 +75,9 @@ class Measured:
 def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> Measured:
     """The slopes of `options` at `initializations` seeds, as one pack."""
     architecture = options.build((1, 1, options.input_size))
-    drawn = [initial_values(architecture, seed) for seed in range(initializations)]
+    drawn = [init_params(architecture, seed) for seed in range(initializations)]
     values = {name: torch.stack([one[name] for one in drawn]).requires_grad_() for name in drawn[0]}
-    network = Network([architecture] * initializations)
+    network = PackedNetwork([architecture] * initializations)
     generator = torch.Generator().manual_seed(1)
     shape = (initializations, batch, *architecture.shape)
     images = torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import ConfigError, UserError
+from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.data import DATASETS, canonical_name, make
 from fathomlab.data.cache import data_dir, locate
 from fathomlab.data.table import AUGMENTATIONS, Dataset, DatasetArrays

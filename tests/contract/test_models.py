@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import parse, to_dict
 from fathomlab.base.packing import signature
-from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models import MODELS, Model
 from fathomlab.models.architecture import Architecture
@@ -28,8 +28,8 @@ def part(request: pytest.FixtureRequest) -> Any:
 
 def made(part: Any, **changes: Any) -> Any:
     """The model with its tiny options."""
-    problems: list[Problem] = []
-    options = parse(part, {**part.tiny, **changes}, "", problems)
+    problems: list[Issue] = []
+    options = parse(part, {**part.test_options, **changes}, "", problems)
     assert not problems
     return options
 
@@ -47,9 +47,9 @@ def fitting(part: Any, own: dict[str, Any], **changes: Any) -> Any:
     """The model with `changes`, beside the first other options that go with them."""
     known = {field.name for field in fields(part)}
     for context in [own, *CONTEXTS]:
-        problems: list[Problem] = []
+        problems: list[Issue] = []
         if context.keys() <= known:
-            options = parse(part, {**part.tiny, **context, **changes}, "", problems)
+            options = parse(part, {**part.test_options, **context, **changes}, "", problems)
             if not problems:
                 return options
     raise AssertionError(f"{changes} goes with nothing")
@@ -69,8 +69,8 @@ def levels(part: Any) -> list[tuple[str, Any]]:
 
 def stepped(architecture: Architecture, replicas: int = 2) -> list[torch.Tensor]:
     """Logits and gradients of one training step."""
-    network = Network([architecture] * replicas)
-    drawn = [initial_values(architecture, seed) for seed in range(replicas)]
+    network = PackedNetwork([architecture] * replicas)
+    drawn = [init_params(architecture, seed) for seed in range(replicas)]
     values = {name: torch.stack([one[name] for one in drawn]).requires_grad_() for name in drawn[0]}
     images = torch.randn(replicas, 4, *architecture.shape, dtype=torch.float64)
     keys = torch.arange(replicas)
@@ -86,17 +86,17 @@ def test_a_model_is_a_value(part: Any) -> None:
     assert hash(one) == hash(made(part))
     with pytest.raises(FrozenInstanceError):
         setattr(one, fields(one)[0].name, None)
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     assert parse(part, to_dict(one), "", problems) == one
     assert not problems
-    assert part.data in DATASETS
+    assert part.default_dataset in DATASETS
     assert {part.depth_key, part.width_key} <= {field.name for field in fields(one)}
 
 
 def test_tiny_options_are_tiny_and_run(part: Any) -> None:
     """A step of two replicas: logits of the right shape, finite gradients for every parameter."""
-    architecture = made(part).build(part.tiny_shape)
-    assert architecture.numel < 20_000
+    architecture = made(part).build(part.test_input_shape)
+    assert architecture.num_params < 20_000
     logits, *gradients = stepped(architecture)
     assert logits.shape == (2, 4, architecture.classes)
     parameters = architecture.parameters()
@@ -109,10 +109,10 @@ def test_every_level_of_every_option_runs(part: Any) -> None:
     found = levels(part)
     assert len({name for name, _ in found}) >= 3
     for name, level in found:
-        normal = fitting(part, {}, **{name: level}).normal_form()
-        assert normal.normal_form() == normal
-        assert normal.ignored() == []
-        assert all(bool(tensor.isfinite().all()) for tensor in stepped(normal.build(part.tiny_shape), 1))
+        normal = fitting(part, {}, **{name: level}).canonical()
+        assert normal.canonical() == normal
+        assert normal.unused_options() == []
+        assert all(bool(tensor.isfinite().all()) for tensor in stepped(normal.build(part.test_input_shape), 1))
 
 
 def test_every_level_changes_the_network(part: Any) -> None:
@@ -122,42 +122,44 @@ def test_every_level_changes_the_network(part: Any) -> None:
     for name in names:
         own = {} if name == "residual" else base
         built = [
-            fitting(part, own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name
+            fitting(part, own, **{name: level}).build(part.test_input_shape)
+            for other, level in levels(part)
+            if other == name
         ]
         assert len(set(built)) == len(built), name
 
 
 def test_names_are_unique_and_values_fit(part: Any) -> None:
     """Parameters and taps have names of their own; initial values have the shapes that are declared."""
-    architecture = made(part).build(part.tiny_shape)
+    architecture = made(part).build(part.test_input_shape)
     names = [parameter.name for parameter in architecture.parameters()]
     assert len(set(names)) == len(names)
     assert len(set(architecture.taps)) == len(architecture.taps) > 0
-    values = initial_values(architecture, 0)
+    values = init_params(architecture, 0)
     assert {name: tuple(value.shape) for name, value in values.items()} == {
         parameter.name: parameter.shape for parameter in architecture.parameters()
     }
-    assert sum(value.numel() for value in values.values()) == architecture.numel
-    assert {f"{name}.weight" for name in architecture.weighted} <= set(names)
+    assert sum(value.numel() for value in values.values()) == architecture.num_params
+    assert {f"{name}.weight" for name in architecture.weight_layers} <= set(names)
 
 
 def test_taps_are_filled_in_their_order(part: Any) -> None:
     """One tensor a tap, on the way to the logits."""
-    architecture = made(part).build(part.tiny_shape)
-    network = Network([architecture])
-    values = {name: value[None].requires_grad_() for name, value in initial_values(architecture, 0).items()}
+    architecture = made(part).build(part.test_input_shape)
+    network = PackedNetwork([architecture])
+    values = {name: value[None].requires_grad_() for name, value in init_params(architecture, 0).items()}
     taps: list[torch.Tensor] = []
     images = torch.randn(1, 4, *architecture.shape, dtype=torch.float64)
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+    logits = network(values, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
     assert len(taps) == len(architecture.taps)
     assert all(gradient is not None for gradient in torch.autograd.grad(logits.square().sum(), taps))
 
 
 def test_products_are_counted_as_torch_counts_them(part: Any) -> None:
     """Two operations a multiply-accumulate, over a whole forward pass."""
-    architecture = made(part).build(part.tiny_shape)
-    network = Network([architecture] * 2)
-    values = {n: torch.stack([v, v]) for n, v in initial_values(architecture, 0).items()}
+    architecture = made(part).build(part.test_input_shape)
+    network = PackedNetwork([architecture] * 2)
+    values = {n: torch.stack([v, v]) for n, v in init_params(architecture, 0).items()}
     images = torch.randn(2, 5, *architecture.shape, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(values, network.buffers(torch.float64, "cpu"), images, "eval")
@@ -167,9 +169,9 @@ def test_products_are_counted_as_torch_counts_them(part: Any) -> None:
 def test_complaints_name_what_disagrees_with_the_data(part: Any) -> None:
     """No complaint for the tiny shape and classes, one for other classes, each about an option that exists."""
     one = made(part)
-    classes = one.build(part.tiny_shape).classes
-    assert one.complaints_for(part.tiny_shape, classes) == []
-    (problem,) = one.complaints_for(part.tiny_shape, classes + 1)
+    classes = one.build(part.test_input_shape).classes
+    assert one.validate_for(part.test_input_shape, classes) == []
+    (problem,) = one.validate_for(part.test_input_shape, classes + 1)
     assert problem.code == "data-mismatch"
     assert problem.path in {field.name for field in fields(one)}
     assert re.findall(r"\d+", problem.message) == [str(classes + 1), str(classes)]
@@ -178,12 +180,12 @@ def test_complaints_name_what_disagrees_with_the_data(part: Any) -> None:
 def test_a_signature_forgets_initial_values_alone(part: Any) -> None:
     """Initialization may differ within a pack; depth and width may not."""
     one = made(part)
-    built = one.build(part.tiny_shape)
+    built = one.build(part.test_input_shape)
     inits = [level for name, level in levels(part) if name == "init"]
-    assert len({signature(replace(one, init=init).build(part.tiny_shape)) for init in inits}) == 1
+    assert len({signature(replace(one, init=init).build(part.test_input_shape)) for init in inits}) == 1
     for key in (part.depth_key, part.width_key):
         value = getattr(one, key)
         larger = tuple(each + 1 for each in value) if isinstance(value, tuple) else value + 1
-        assert signature(replace(one, **{key: larger}).build(part.tiny_shape)) != signature(built)
+        assert signature(replace(one, **{key: larger}).build(part.test_input_shape)) != signature(built)
     deeper = replace(one, **{part.depth_key: getattr(one, part.depth_key)})
     assert deeper.depth == one.depth

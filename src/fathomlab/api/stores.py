@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.report.page import write_index, write_report
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store

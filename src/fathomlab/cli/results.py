@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from fathomlab.analysis.tables import experiments_of, trial_row, trial_rows
-from fathomlab.base.labels import dotted
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
+from fathomlab.base.labels import flatten_keys
 from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
 from fathomlab.config.plain import printable
 from fathomlab.store.reading import Store
@@ -63,7 +63,9 @@ def show(
         "Curves", names, [[_number(value) for value in values] for values in zip(*record.curves.values(), strict=True)]
     )
     _print_gradients(record.gradients)
-    print_table("Provenance", ("key", "value"), [(key, str(value)) for key, value in dotted(record.provenance).items()])
+    print_table(
+        "Provenance", ("key", "value"), [(key, str(value)) for key, value in flatten_keys(record.provenance).items()]
+    )
 
 
 def _print_gradients(snapshots: Sequence[Mapping[str, Any]]) -> None:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fathomlab.base.errors import ConfigError, Issue, format_value
 from fathomlab.base.options import too_large
-from fathomlab.base.problems import ConfigError, Problem, shown
 
 DEEPEST = 40
 MOST_VALUES = 5_000
@@ -60,18 +60,18 @@ class _Copier:
 
     def __init__(self, name: str):
         self.name = name
-        self.problems: list[Problem] = []
+        self.problems: list[Issue] = []
         self.values = 0
 
     def copied(self, value: Any, path: str, depth: int) -> Any:
         self.values += 1
         if depth > DEEPEST:
             raise ConfigError(
-                self.name, [Problem("too-deep", "", f"nested deeper than {DEEPEST} levels, or contains itself")]
+                self.name, [Issue("too-deep", "", f"nested deeper than {DEEPEST} levels, or contains itself")]
             )
         if self.values > MOST_VALUES:
             raise ConfigError(
-                self.name, [Problem("too-large", "", f"contains more than {MOST_VALUES:,} keys and values")]
+                self.name, [Issue("too-large", "", f"contains more than {MOST_VALUES:,} keys and values")]
             )
         if isinstance(value, Mapping):
             return {
@@ -83,11 +83,11 @@ class _Copier:
             return [self.copied(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
         fault = text_fault(value) if isinstance(value, str) else too_large(value)
         if fault:
-            self.problems.append(Problem("invalid-text", path, fault))
+            self.problems.append(Issue("invalid-text", path, fault))
         return value
 
     def is_key(self, key: Any, path: str) -> bool:
-        fault = key_fault(key) if isinstance(key, str) else f"keys must be strings, got {shown(key)}"
+        fault = key_fault(key) if isinstance(key, str) else f"keys must be strings, got {format_value(key)}"
         if fault:
-            self.problems.append(Problem("invalid-key", path, fault))
+            self.problems.append(Issue("invalid-key", path, fault))
         return not fault

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction, PositiveFloat, PositiveInt, to_dict
-from fathomlab.base.problems import Problem
 
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 Metric = Literal[
@@ -52,13 +52,11 @@ class DataOptions:
     params: dict[str, Any] = field(default_factory=dict)
     drop_last: bool = False
 
-    def complaints(self) -> list[Problem]:
+    def validate(self) -> list[Issue]:
         """A fraction where a percentage is expected."""
         if 0 < self.validation_split < 1:
             text = f"must be a percentage from 1 to 90, got {self.validation_split:g}"
-            return [
-                Problem("out-of-range", "validation_split", f"{text}. Did you mean {100 * self.validation_split:g}?")
-            ]
+            return [Issue("out-of-range", "validation_split", f"{text}. Did you mean {100 * self.validation_split:g}?")]
         return []
 
 
@@ -191,22 +189,22 @@ class Claim:
         """Whether effects are differences of fractions, shown in percentage points."""
         return self.kind == "success" or self.metric.endswith("accuracy")
 
-    def complaints(self) -> list[Problem]:
+    def validate(self) -> list[Issue]:
         """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
-        found = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
+        found = [Issue("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
-            found.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
+            found.append(Issue("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
         if self.kind == "trend" and self.reference is not None:
-            found.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
+            found.append(Issue("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
         if self.kind != "success" and self.threshold is not None:
-            found.append(Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it"))
+            found.append(Issue("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it"))
         if self.kind == "success" and self.threshold is None:
-            found.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
+            found.append(Issue("invalid-claim", "threshold", "required for `kind: success`"))
         if self.kind == "success" and self.metric.endswith("loss"):
-            found.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
+            found.append(Issue("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
         return found + self._fraction_problems()
 
-    def _fraction_problems(self) -> list[Problem]:
+    def _fraction_problems(self) -> list[Issue]:
         """Accuracies and fractions of seeds that were given in percent."""
         accuracy = self.metric.endswith("accuracy")
         fractions = {
@@ -218,9 +216,7 @@ class Claim:
         for key, value in fractions.items():
             if value is not None and not 0 <= value <= 1:
                 hint = f". Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
-                problems.append(
-                    Problem("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}")
-                )
+                problems.append(Issue("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}"))
         return problems
 
     def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.mnist import INFO as MNIST
 from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
 

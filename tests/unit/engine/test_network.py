@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import fathomlab
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.models.mlp import MLP, Activation
 from fathomlab.models.resnet import CNN
 
@@ -71,11 +71,11 @@ def name_of(options: MLP | CNN) -> str:
     return "-".join([type(options).__name__, str(getattr(options, "block_type", "")), *told])
 
 
-def pack(options: MLP | CNN, replicas: int) -> tuple[Network, dict[str, Tensor], dict[str, Tensor]]:
+def pack(options: MLP | CNN, replicas: int) -> tuple[PackedNetwork, dict[str, Tensor], dict[str, Tensor]]:
     """A network with values off their start, so that no gamma is 1 and no bias is 0 by luck."""
     architecture = options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))
-    network = Network([architecture] * replicas)
-    drawn = [initial_values(architecture, seed) for seed in range(replicas)]
+    network = PackedNetwork([architecture] * replicas)
+    drawn = [init_params(architecture, seed) for seed in range(replicas)]
     generator = torch.Generator().manual_seed(5)
     values = {}
     for name in drawn[0]:
@@ -92,13 +92,13 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("options", MLPS + CNNS, ids=name_of)
-def test_a_pack_is_its_naive_twins(options: MLP | CNN, replicas: int, twins: ModuleType) -> None:
+def test_a_pack_is_its_naive_twins(options: MLP | CNN, replicas: int, reference_models: ModuleType) -> None:
     """Three training steps and an evaluation: each replica is the network that torch.nn makes of the same values."""
     network, values, buffers = pack(options, replicas)
     shape = network.architecture.shape
     batches = torch.randn(4, replicas, 6, *shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     pull = torch.randn(6, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    made = [twins.twin(options, values, replica) for replica in range(replicas)]
+    made = [reference_models.reference_model(options, values, replica) for replica in range(replicas)]
     for batch in batches[:3]:
         logits = network(values, buffers, batch, "train")
         gradients = torch.autograd.grad((logits * pull).sum(), list(values.values()))
@@ -107,14 +107,14 @@ def test_a_pack_is_its_naive_twins(options: MLP | CNN, replicas: int, twins: Mod
             expected = naive(batch[replica])
             (expected * pull).sum().backward()
             assert difference(logits[replica], expected) < TOLERANCE
-            mine = twins.tensors(naive)
+            mine = reference_models.tensors(naive)
             assert [name for name in mine if "running" not in name] == list(values)
             for name, gradient in zip(values, gradients, strict=True):
                 assert difference(gradient[replica], mine[name].grad) < TOLERANCE, name
     kept = {name: buffer.clone() for name, buffer in buffers.items()}
     evaluated = network(values, buffers, batches[3], "eval")
     for replica, naive in enumerate(made):
-        mine = twins.tensors(naive)
+        mine = reference_models.tensors(naive)
         assert {name for name in mine if "running" in name} == set(buffers)
         for name, buffer in buffers.items():
             assert difference(buffer[replica], mine[name]) < TOLERANCE, name
@@ -128,14 +128,14 @@ def test_measuring_is_training_that_leaves_no_trace(options: MLP | CNN) -> None:
     network, values, buffers = pack(options, 2)
     images = torch.randn(2, 6, *network.architecture.shape, dtype=torch.float64)
     before = {name: buffer.clone() for name, buffer in buffers.items()}
-    measured = network(values, buffers, images, "measure")
+    measured = network(values, buffers, images, "probe")
     assert all(torch.equal(before[name], buffers[name]) for name in before)
     assert difference(measured, network(values, buffers, images, "train")) < 1e-14
     assert not any(torch.equal(before[name], buffers[name]) for name in before)
 
 
 @pytest.mark.parametrize("options", [MLPS[0], MLPS[3], CNNS[1], CNNS[5]], ids=name_of)
-def test_a_built_model_maps_images_to_logits(options: MLP | CNN, twins: ModuleType) -> None:
+def test_a_built_model_maps_images_to_logits(options: MLP | CNN, reference_models: ModuleType) -> None:
     """The public module: float32, training and evaluation, running statistics in its state."""
     params = {field.name: getattr(options, field.name) for field in fields(options)}
     params |= {"layers": list(options.layers)} if isinstance(options, CNN) else {}
@@ -143,24 +143,24 @@ def test_a_built_model_maps_images_to_logits(options: MLP | CNN, twins: ModuleTy
     images = torch.randn(6, *((1, 3, 4) if isinstance(options, MLP) else (3, 32, 32)))
     names = [parameter.name for parameter in module.architecture.parameters()]
     values = {name: module.get_tensor(name).detach().unsqueeze(0) for name in names}
-    naive = twins.twin(options, values)
-    for name, value in initial_values(module.architecture, 3).items():
+    naive = reference_models.reference_model(options, values)
+    for name, value in init_params(module.architecture, 3).items():
         assert torch.equal(module.get_tensor(name).detach(), value.float())
     assert difference(module(images).double(), naive(images.double())) < 1e-4
     assert difference(module.eval()(images).double(), naive.eval()(images.double())) < 1e-4
-    assert sum(parameter.numel() for parameter in module.parameters()) == module.architecture.numel
+    assert sum(parameter.numel() for parameter in module.parameters()) == module.architecture.num_params
 
 
 def test_architectures_that_differ_are_no_pack() -> None:
     """Another width is another program; another seed or residual around an identity is not."""
     with pytest.raises(ValueError, match="one signature"):
-        Network([MLP(**DENSE).build((1, 3, 4)), MLP(**DENSE | {"layers_dim": 8}).build((1, 3, 4))])
+        PackedNetwork([MLP(**DENSE).build((1, 3, 4)), MLP(**DENSE | {"layers_dim": 8}).build((1, 3, 4))])
     with pytest.raises(ValueError, match="one signature"):
-        Network([CNN(**MAPS).build((3, 16, 16)), CNN(**MAPS, residual=False).build((3, 16, 16))])
+        PackedNetwork([CNN(**MAPS).build((3, 16, 16)), CNN(**MAPS, residual=False).build((3, 16, 16))])
 
 
 @pytest.mark.parametrize(
-    "options", [option for option in MLPS + CNNS if option.normal_form() != option or option.residual], ids=name_of
+    "options", [option for option in MLPS + CNNS if option.canonical() != option or option.residual], ids=name_of
 )
 def test_packed_is_alone(options: MLP | CNN) -> None:
     """A replica's logits and gradients do not depend on the others in its pack."""
@@ -168,12 +168,12 @@ def test_packed_is_alone(options: MLP | CNN) -> None:
     images = torch.randn(
         3, 6, *network.architecture.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
-    packed = [network(values, buffers, images, "measure")]
+    packed = [network(values, buffers, images, "probe")]
     packed += torch.autograd.grad(packed[0].square().sum(), list(values.values()))
-    single = Network([network.architecture])
+    single = PackedNetwork([network.architecture])
     for replica in range(3):
         own = {name: value[replica : replica + 1].detach().requires_grad_() for name, value in values.items()}
-        alone = [single(own, single.buffers(torch.float64, "cpu"), images[replica : replica + 1], "measure")]
+        alone = [single(own, single.buffers(torch.float64, "cpu"), images[replica : replica + 1], "probe")]
         alone += torch.autograd.grad(alone[0].square().sum(), list(own.values()))
         assert all(difference(one[replica], other[0]) < TOLERANCE for one, other in zip(packed, alone, strict=True))
 
@@ -186,43 +186,43 @@ def test_packed_is_alone(options: MLP | CNN) -> None:
     ],
     ids=name_of,
 )
-def test_without_shortcuts_all_blocks_are_one_network(options: MLP | CNN, twins: ModuleType) -> None:
+def test_without_shortcuts_all_blocks_are_one_network(options: MLP | CNN, reference_models: ModuleType) -> None:
     """The naive net with its norms where the option puts them computes what the normal form computes."""
-    normal = options.normal_form()
+    normal = options.canonical()
     assert normal != options
     assert options.build((1, 3, 4)) == normal.build((1, 3, 4))
-    network = Network([options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))])
-    values = {name: value[None] for name, value in initial_values(network.architecture, 3).items()}
+    network = PackedNetwork([options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))])
+    values = {name: value[None] for name, value in init_params(network.architecture, 3).items()}
     images = torch.randn(1, 6, *network.architecture.shape, dtype=torch.float64)
     weights = {name: value for name, value in values.items() if "norm" not in name}
-    naive = twins.twin(options, weights)
+    naive = reference_models.reference_model(options, weights)
     assert (
         difference(network(values, network.buffers(torch.float64, "cpu"), images, "train")[0], naive(images[0]))
         < TOLERANCE
     )
 
 
-def test_residual_may_differ_between_the_replicas_of_a_pack(twins: ModuleType) -> None:
+def test_residual_may_differ_between_the_replicas_of_a_pack(reference_models: ModuleType) -> None:
     """Each replica adds the identity or does not, and its gradients are those of its own net."""
     both = [MLP(**DENSE, residual=on, batch_norm=True) for on in (True, False, True)]
-    network = Network([options.build((1, 3, 4)) for options in both])
+    network = PackedNetwork([options.build((1, 3, 4)) for options in both])
     _, values, buffers = pack(both[0], 3)
     images = torch.randn(3, 6, 1, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     logits = network(values, buffers, images, "train")
     gradients = torch.autograd.grad(logits.square().sum(), list(values.values()))
     for replica, options in enumerate(both):
-        naive = twins.twin(options, values, replica)
+        naive = reference_models.reference_model(options, values, replica)
         expected = naive(images[replica])
         expected.square().sum().backward()
         assert difference(logits[replica], expected) < TOLERANCE
         for name, gradient in zip(values, gradients, strict=True):
-            assert difference(gradient[replica], twins.tensors(naive)[name].grad) < TOLERANCE, name
+            assert difference(gradient[replica], reference_models.tensors(naive)[name].grad) < TOLERANCE, name
 
 
 def dropped(rates: tuple[float, ...], mode: Any, keys: tuple[int, ...], width: int = 400) -> list[Tensor]:
     """The outputs of both layers of a net of which every unit would be one without dropout."""
     every = [MLP(input_size=12, layers_dim=width, class_num=2, hidden_layers_num=1, dropout=rate) for rate in rates]
-    network = Network([options.build((1, 3, 4)) for options in every])
+    network = PackedNetwork([options.build((1, 3, 4)) for options in every])
     values = {}
     for parameter in network.architecture.parameters():
         fill = 1.0 if parameter.kind == "bias" else 0.0
@@ -252,7 +252,7 @@ def test_dropout_follows_its_key_alone() -> None:
     """The same key gives the same mask in any place of any pack; measuring and evaluating drop nothing."""
     alone = dropped((0.5,), "train", (9,))[0][0]
     assert torch.equal(dropped((0.5, 0.5), "train", (4, 9))[0][1], alone)
-    for mode in ("measure", "eval"):
+    for mode in ("probe", "eval"):
         assert torch.equal(dropped((0.5,), mode, (9,))[1], torch.ones(1, 50, 400, dtype=torch.float64))
 
 

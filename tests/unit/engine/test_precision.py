@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fathomlab
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.engine import precision, selftest
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import choose_precision
@@ -41,8 +41,10 @@ def test_bf16_passes_or_is_refused(architecture: Any) -> None:
     if not test.passed:
         with pytest.raises(UserError):
             choose_precision("bf16", architecture, 16, CPU)
-        pytest.skip(f"bf16 does not work on this machine: layer {test.worst}, {test.death or test.error}")
-    assert 1e-4 < test.error < 0.01
+        pytest.skip(
+            f"bf16 does not work on this machine: layer {test.worst_layer}, {test.exit_reason or test.max_relative_error}"
+        )
+    assert 1e-4 < test.max_relative_error < 0.01
     assert test.speedup > 0
     assert choose_precision("bf16", architecture, 16, CPU) == "bf16"
 
@@ -52,7 +54,7 @@ def test_self_test_ends_on_other_instruction_sets(limit: str, monkeypatch: pytes
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2" if limit == "AVX2" else "default")
     test = bf16_self_test(TINY, 4, CPU)
-    assert test.passed or test.worst
+    assert test.passed or test.worst_layer
 
 
 def test_every_kind_of_product_is_tried_once() -> None:
@@ -84,7 +86,7 @@ def test_wrong_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest.F, "conv2d", wrong)
     test = compare(tuple(distinct_products(TINY)), 4, CPU)
     assert not test.passed
-    assert test.worst == "stage2.1.conv1"
+    assert test.worst_layer == "stage2.1.conv1"
     monkeypatch.setattr(precision, "bf16_self_test", lambda *_: test)
     with pytest.raises(UserError, match=r"stage2\.1\.conv1.*fp32") as caught:
         choose_precision("bf16", TINY, 4, CPU)
@@ -152,13 +154,15 @@ def test_auto_selects_bf16_only_if_it_is_right_and_faster(
     assert choose_precision("auto", TINY, 4, CPU) == chosen
 
 
-def test_training_in_bf16_stays_near_fp32(bench: ModuleType, bf16: None) -> None:
+def test_training_in_bf16_stays_near_fp32(small_training: ModuleType, bf16: None) -> None:
     """After an epoch the weights differ by rounding; parameters stay in fp32."""
     ends = {}
     for kind in ("fp32", "bf16"):
-        pack = bench.training([bench.recipe(bench.mlp(), precision=kind, seed=seed) for seed in (0, 1)])
+        pack = small_training.make_trainer(
+            [small_training.recipe(small_training.mlp(), precision=kind, seed=seed) for seed in (0, 1)]
+        )
         list(train(pack, frozenset()))
-        ends[kind] = torch.cat([value.detach().flatten(1) for value in pack.state.values.values()], 1)
+        ends[kind] = torch.cat([value.detach().flatten(1) for value in pack.state.params.values()], 1)
         assert ends[kind].dtype == torch.float32
     moved = float((ends["bf16"] - ends["fp32"]).norm() / ends["fp32"].norm())
     assert 1e-5 < moved < 0.1

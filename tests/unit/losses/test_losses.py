@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fathomlab.engine.stacking import stacked
-from fathomlab.engine.training import Batch
+from fathomlab.engine.stacking import stack_components
+from fathomlab.engine.training import LossInputs
 from fathomlab.losses.cross_entropy import CrossEntropy, cross_entropy
-from fathomlab.losses.distillation import Distillation, softened_divergence
+from fathomlab.losses.distillation import Distillation, distillation_loss
 
 REPLICAS, EXAMPLES, CLASSES = 2, 16, 5
 
@@ -30,7 +30,7 @@ def labels() -> Tensor:
 def test_gradient_is_the_closed_form(temperature: float) -> None:
     """T (softmax(z_s / T) - softmax(z_t / T)) / B: the factor, the reduction, the direction and the order at once."""
     student, teacher = logits(1).requires_grad_(), logits(2)
-    softened_divergence(student, teacher, temperature).mean(1).sum().backward()
+    distillation_loss(student, teacher, temperature).mean(1).sum().backward()
     closed = (F.softmax(student.detach() / temperature, -1) - F.softmax(teacher / temperature, -1)) * temperature
     assert student.grad is not None
     torch.testing.assert_close(student.grad, closed / EXAMPLES, rtol=1e-12, atol=1e-14)
@@ -39,7 +39,7 @@ def test_gradient_is_the_closed_form(temperature: float) -> None:
 def test_gradient_holds_in_float32() -> None:
     """To 1e-6, in the format of training."""
     student, teacher = logits(1, dtype=torch.float32).requires_grad_(), logits(2, dtype=torch.float32)
-    softened_divergence(student, teacher, 3.0).mean(1).sum().backward()
+    distillation_loss(student, teacher, 3.0).mean(1).sum().backward()
     closed = 3 * (F.softmax(logits(1) / 3, -1) - F.softmax(logits(2) / 3, -1)) / EXAMPLES
     assert student.grad is not None
     assert float((student.grad - closed).abs().max()) < 1e-6
@@ -48,26 +48,26 @@ def test_gradient_holds_in_float32() -> None:
 def test_value_is_the_sum_of_its_definition() -> None:
     """T^2 sum_c p_c log(p_c / q_c), teacher first; never negative."""
     student, teacher = logits(1), logits(2)
-    found = softened_divergence(student, teacher, 3.0)
+    found = distillation_loss(student, teacher, 3.0)
     p, q = F.softmax(teacher / 3, -1), F.softmax(student / 3, -1)
     torch.testing.assert_close(found, 9 * (p * (p / q).log()).sum(-1), rtol=1e-12, atol=0)
     assert found.shape == (REPLICAS, EXAMPLES)
     assert bool((found > 0).all())
-    assert not torch.allclose(found, softened_divergence(teacher, student, 3.0))
+    assert not torch.allclose(found, distillation_loss(teacher, student, 3.0))
 
 
 def test_nothing_is_lost_where_both_agree() -> None:
     """Zero loss and zero gradient for equal logits; a constant added to either row changes neither."""
     student = logits(1).requires_grad_()
-    found = softened_divergence(student, student.detach(), 4.0)
+    found = distillation_loss(student, student.detach(), 4.0)
     assert float(found.detach().abs().max()) < 1e-13
     found.sum().backward()
     assert student.grad is not None
     assert float(student.grad.abs().max()) < 1e-13
     shift = torch.linspace(-50, 50, EXAMPLES, dtype=torch.float64).view(1, -1, 1)
-    expected = softened_divergence(logits(1), logits(2), 4.0)
-    torch.testing.assert_close(softened_divergence(logits(1) + shift, logits(2), 4.0), expected, rtol=1e-10, atol=0)
-    torch.testing.assert_close(softened_divergence(logits(1), logits(2) - shift, 4.0), expected, rtol=1e-10, atol=0)
+    expected = distillation_loss(logits(1), logits(2), 4.0)
+    torch.testing.assert_close(distillation_loss(logits(1) + shift, logits(2), 4.0), expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(distillation_loss(logits(1), logits(2) - shift, 4.0), expected, rtol=1e-10, atol=0)
 
 
 def test_a_high_temperature_matches_logits() -> None:
@@ -75,8 +75,8 @@ def test_a_high_temperature_matches_logits() -> None:
     student, teacher = logits(1), logits(2)
     centered = (student - student.mean(-1, keepdim=True)) - (teacher - teacher.mean(-1, keepdim=True))
     expected = centered.square().sum(-1) / (2 * CLASSES)
-    torch.testing.assert_close(softened_divergence(student, teacher, 1000.0), expected, rtol=5e-3, atol=0)
-    torch.testing.assert_close(softened_divergence(student, teacher, 1e5), expected, rtol=5e-5, atol=0)
+    torch.testing.assert_close(distillation_loss(student, teacher, 1000.0), expected, rtol=5e-3, atol=0)
+    torch.testing.assert_close(distillation_loss(student, teacher, 1e5), expected, rtol=5e-5, atol=0)
 
 
 def test_the_gradient_keeps_its_size_over_temperatures() -> None:
@@ -84,7 +84,7 @@ def test_the_gradient_keeps_its_size_over_temperatures() -> None:
     norms = []
     for temperature in (2.0, 8.0):
         student = logits(1).requires_grad_()
-        softened_divergence(student, logits(2), temperature).sum().backward()
+        distillation_loss(student, logits(2), temperature).sum().backward()
         assert student.grad is not None
         norms.append(float(student.grad.norm()))
     assert 0.7 < norms[1] / norms[0] < 1.4
@@ -93,7 +93,7 @@ def test_the_gradient_keeps_its_size_over_temperatures() -> None:
 def test_no_gradient_flows_into_the_teacher() -> None:
     """Even where the teacher's logits have a graph."""
     student, teacher = logits(1).requires_grad_(), logits(2).requires_grad_()
-    softened_divergence(student, teacher, 2.0).sum().backward()
+    distillation_loss(student, teacher, 2.0).sum().backward()
     assert teacher.grad is None
     assert student.grad is not None
 
@@ -101,23 +101,23 @@ def test_no_gradient_flows_into_the_teacher() -> None:
 def test_a_temperature_for_each_replica() -> None:
     """A (k, 1) tensor is each replica's own temperature."""
     student, teacher = logits(1), logits(2)
-    both = softened_divergence(student, teacher, torch.tensor([[2.0], [7.0]], dtype=torch.float64))
+    both = distillation_loss(student, teacher, torch.tensor([[2.0], [7.0]], dtype=torch.float64))
     for replica, temperature in enumerate((2.0, 7.0)):
-        expected = softened_divergence(student, teacher, temperature)[replica]
+        expected = distillation_loss(student, teacher, temperature)[replica]
         torch.testing.assert_close(both[replica], expected, rtol=1e-14, atol=0)
 
 
 def test_different_classes_are_refused() -> None:
     """A teacher of another problem cannot teach."""
     with pytest.raises(ValueError, match=r"student has logits \(2, 16, 5\), teacher \(2, 16, 4\)"):
-        softened_divergence(logits(1), logits(2)[..., :4], 2.0)
+        distillation_loss(logits(1), logits(2)[..., :4], 2.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_large_logits_stay_finite(dtype: torch.dtype) -> None:
     """+-200 at temperature 0.1, loss and gradient."""
     student, teacher = logits(1, 200, dtype).requires_grad_(), logits(2, 200, dtype)
-    found = softened_divergence(student, teacher, 0.1)
+    found = distillation_loss(student, teacher, 0.1)
     found.sum().backward()
     assert student.grad is not None
     assert bool(found.isfinite().all() and student.grad.isfinite().all())
@@ -158,19 +158,19 @@ def test_an_even_guess_costs_the_logarithm_of_the_classes() -> None:
 
 
 def test_loss_terms_sum_to_the_formula() -> None:
-    batch = Batch(logits(1), labels(), logits(2))
+    batch = LossInputs(logits(1), labels(), logits(2))
     terms = Distillation(3.0, 0.7, CrossEntropy(0.1)).terms(batch)
     hard = cross_entropy(logits(1), labels(), 0.1)
-    expected = 0.3 * hard + 0.7 * softened_divergence(logits(1), logits(2), 3.0)
+    expected = 0.3 * hard + 0.7 * distillation_loss(logits(1), logits(2), 3.0)
     torch.testing.assert_close(sum(terms.values()), expected, rtol=1e-12, atol=0)
     assert terms.keys() == {"cross_entropy", "distillation"}
 
 
 def test_packed_losses_equal_single_ones_bit_for_bit() -> None:
     options = [Distillation(3.0, 0.7), Distillation(4.0, 0.8, CrossEntropy(0.1))]
-    packed = stacked(options, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
-    together = sum(packed.terms(Batch(logits(1), labels(), logits(2))).values())
+    packed = stack_components(options, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
+    together = sum(packed.terms(LossInputs(logits(1), labels(), logits(2))).values())
     for index, option in enumerate(options):
         rows = slice(index, index + 1)
-        alone = option.terms(Batch(logits(1)[rows], labels()[rows], logits(2)[rows]))
+        alone = option.terms(LossInputs(logits(1)[rows], labels()[rows], logits(2)[rows]))
         assert torch.equal(sum(alone.values())[0], together[index])

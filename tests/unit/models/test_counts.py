@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fathomlab.base.packing import signature
-from fathomlab.engine.initial import initial_values
+from fathomlab.engine.initializers import init_params
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -41,7 +41,7 @@ def test_parameters_of_an_mlp(width: int, batch_norm: bool, depth: int, expected
     for residual in (False, True):
         made = mlp(layers_dim=width, hidden_layers_num=depth, batch_norm=batch_norm, residual=residual)
         assert made.numel == expected
-        assert len(made.weighted) == depth + 2
+        assert len(made.weight_layers) == depth + 2
     assert MLP(hidden_layers_num=depth).depth == depth
 
 
@@ -60,8 +60,8 @@ def test_parameters_of_a_cnn(layers: tuple[int, ...], depth: int, residual: int,
     assert CNN(layers=layers, residual=False).build(CIFAR).numel == plain
     assert residual - plain == 173_824
     assert CNN(layers=layers).depth == depth
-    assert len(CNN(layers=layers, residual=False).build(CIFAR).weighted) == depth + 2
-    assert len(CNN(layers=layers).build(CIFAR).weighted) == depth + 2 + 3
+    assert len(CNN(layers=layers, residual=False).build(CIFAR).weight_layers) == depth + 2
+    assert len(CNN(layers=layers).build(CIFAR).weight_layers) == depth + 2 + 3
     for stem in ("pool", "plain"):
         assert CNN(layers=layers, stem=stem, zero_init_residual=True).build(CIFAR).numel == residual
 
@@ -84,17 +84,17 @@ def test_layers_stand_in_the_order_of_the_data() -> None:
     made = mlp(hidden_layers_num=12, batch_norm=True)
     expected = ("input", *(f"hidden.{place}" for place in range(1, 13)))
     assert made.taps == expected
-    assert made.weighted == (*expected, "output")
+    assert made.weight_layers == (*expected, "output")
     kinds = [parameter.name for parameter in made.parameters() if parameter.kind == "weight"]
-    assert kinds == [f"{name}.weight" for name in made.weighted]
-    assert list(initial_values(made, 1)) == [parameter.name for parameter in made.parameters()]
+    assert kinds == [f"{name}.weight" for name in made.weight_layers]
+    assert list(init_params(made, 1)) == [parameter.name for parameter in made.parameters()]
 
 
 def test_blocks_of_a_cnn_stand_in_the_order_of_the_data() -> None:
     """Stem, then every block; a shortcut's convolution after its branch."""
     made = CNN(layers=(1, 2, 1, 1), width=2).build(CIFAR)
     assert made.taps == ("stem", "stage1.1", "stage2.1", "stage2.2", "stage3.1", "stage4.1")
-    assert made.weighted[:7] == (
+    assert made.weight_layers[:7] == (
         "stem",
         "stage1.1.conv1",
         "stage1.1.conv2",
@@ -121,7 +121,7 @@ def test_the_last_scale_of_each_block_starts_at_zero_where_asked() -> None:
     for block, last in (("basic", "norm2"), ("bottleneck", "norm3")):
         for residual in (True, False):
             made = CNN(block_type=block, width=2, zero_init_residual=True, residual=residual)  # type: ignore[arg-type]
-            values = initial_values(made.normal_form().build(CIFAR), 0)
+            values = init_params(made.canonical().build(CIFAR), 0)
             zero = {
                 name
                 for name, value in values.items()
@@ -130,7 +130,7 @@ def test_the_last_scale_of_each_block_starts_at_zero_where_asked() -> None:
             expected = {f"stage{stage}.1.{last}.weight" for stage in range(1, 5)} if residual else set()
             assert zero == expected
     ignored = CNN(residual=False, zero_init_residual=True)
-    assert ignored.normal_form() == CNN(residual=False)
+    assert ignored.canonical() == CNN(residual=False)
     assert ignored.build(CIFAR) == CNN(residual=False).build(CIFAR)
 
 
@@ -163,7 +163,7 @@ def test_blocks_of_an_mlp_have_the_same_parameters(batch_norm: bool) -> None:
     for block, branches in (("one_layer", 10), ("two_layer", 5), ("pre_activation", 10)):
         made = mlp(**options, block=block)
         assert made.numel == numel
-        assert len(made.weighted) == 12
+        assert len(made.weight_layers) == 12
         assert len(made.taps) == 1 + branches
         assert mlp(**options, block=block, skip_init="rezero").numel == numel + branches
     if not batch_norm:
@@ -212,10 +212,10 @@ def test_pre_activation_moves_norms() -> None:
 )
 def test_options_that_do_not_go_together_are_told(part: Any, options: dict[str, Any], key: str, words: str) -> None:
     """One complaint each, about the option to change; without that option there is none."""
-    (problem,) = part(**options).complaints()
+    (problem,) = part(**options).validate()
     assert (problem.code, problem.path) == ("conflict", key)
     assert words in problem.message
-    assert part(**{other: value for other, value in options.items() if other != key}).complaints() == []
+    assert part(**{other: value for other, value in options.items() if other != key}).validate() == []
 
 
 @pytest.mark.parametrize(
@@ -233,11 +233,11 @@ def test_options_that_do_not_go_together_are_told(part: Any, options: dict[str, 
 )
 def test_what_is_ignored_is_said_and_makes_no_other_trial(options: MLP | CNN, ignored: list[str]) -> None:
     """The normal form is the same network without those options."""
-    assert [key for key, _ in options.ignored()] == ignored
-    assert not options.complaints()
-    assert not options.normal_form().ignored()
+    assert [key for key, _ in options.unused_options()] == ignored
+    assert not options.validate()
+    assert not options.canonical().unused_options()
     shape = MNIST if isinstance(options, MLP) else CIFAR
-    assert options.build(shape) == options.normal_form().build(shape)
+    assert options.build(shape) == options.canonical().build(shape)
 
 
 def test_what_differs_at_the_start_alone_is_one_signature() -> None:

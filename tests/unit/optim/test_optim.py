@@ -182,7 +182,7 @@ def test_float32_takes_a_rate_for_each_replica() -> None:
 )
 def test_options_that_torch_refuses_are_refused(part: Any, complaint: str) -> None:
     """With the option and the reason."""
-    assert [f"{problem.code} {problem.path}" for problem in part.complaints()] == [complaint]
+    assert [f"{problem.code} {problem.path}" for problem in part.validate()] == [complaint]
     with pytest.raises((ValueError, TypeError, IndexError)):
         expected(part, 0.01, 0.0, 0)
 

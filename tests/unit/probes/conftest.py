@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 
@@ -15,22 +15,22 @@ class Packs(Protocol):
 
     def __call__(
         self, options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), taught: bool = False, **changes: Any
-    ) -> Training:
+    ) -> PackTrainer:
         """Distilled where `taught`; `changes` are of the recipes."""
         ...
 
 
 @pytest.fixture
-def packs(bench: ModuleType) -> Packs:
+def packs(small_training: ModuleType) -> Packs:
     """Packs on the bench's pictures, the same for every call."""
 
-    def made(options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), taught: bool = False, **changes: Any) -> Training:
-        architecture = options.build(bench.FLAT if isinstance(options, MLP) else bench.SQUARE)
-        recipes = [bench.recipe(architecture, seed=seed, **changes) for seed in seeds]
+    def made(options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), taught: bool = False, **changes: Any) -> PackTrainer:
+        architecture = options.build(small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE)
+        recipes = [small_training.recipe(architecture, seed=seed, **changes) for seed in seeds]
         if not taught:
-            return bench.training(recipes)
-        students = bench.taught(recipes, [0.9] * len(seeds), [4.0] * len(seeds))
-        data = bench.pictures(architecture.shape)
-        return bench.training(students, bench.teachers(students, data), data)
+            return small_training.make_trainer(recipes)
+        students = small_training.distilled(recipes, [0.9] * len(seeds), [4.0] * len(seeds))
+        data = small_training.make_dataset(architecture.shape)
+        return small_training.make_trainer(students, small_training.make_teachers(students, data), data)
 
     return made

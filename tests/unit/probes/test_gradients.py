@@ -24,10 +24,10 @@ MODELS = [
 ]
 
 
-def pack_of(options: MLP | CNN, bench: ModuleType, **changes: Any) -> Any:
+def pack_of(options: MLP | CNN, small_training: ModuleType, **changes: Any) -> Any:
     """Two replicas that differ in their seed."""
-    architecture = options.build(bench.FLAT if isinstance(options, MLP) else bench.SQUARE)
-    return bench.training([bench.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
+    architecture = options.build(small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE)
+    return small_training.make_trainer([small_training.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
 
 
 def measured(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
@@ -46,14 +46,16 @@ def measured(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
 
 
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
+def test_norms_are_those_of_plain_autograd(
+    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
+) -> None:
     """Weights and outputs of every layer in the order of the data, batch statistics, no dropout, no augmentation."""
-    pack = pack_of(options, bench, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ())
+    pack = pack_of(options, small_training, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ())
     found, index = measured(pack)
     for place in range(2):
         dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
-        naive = twins.twin(dry, pack.state.values, place)
-        images = pack.data.normalized(pack.data.images[index[place]])
+        naive = reference_models.reference_model(dry, pack.state.params, place)
+        images = pack.data.normalize(pack.data.images[index[place]])
         loss = F.cross_entropy(naive(images), pack.data.labels[index[place]], label_smoothing=0.1)
         weights = {
             n: part.weight for n, part in naive.parts.items() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
@@ -71,22 +73,22 @@ def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType
             torch.testing.assert_close(found[kind][place], norms, rtol=1e-10, atol=0)
 
 
-def test_the_tenth_layer_follows_the_ninth(bench: ModuleType) -> None:
+def test_the_tenth_layer_follows_the_ninth(small_training: ModuleType) -> None:
     """Twelve hidden layers come in the order of the data, not of their names."""
-    found, _ = measured(pack_of(MODELS[0], bench))
+    found, _ = measured(pack_of(MODELS[0], small_training))
     assert found["layers"] == ["input", *(f"hidden.{place}" for place in range(1, 13)), "output"]
     assert found["points"] == found["layers"][:-1]
     assert found["weight"].shape == (2, 14)
     assert found["activation"].shape == (2, 13)
 
 
-def test_the_batch_is_fixed_for_each_seed(bench: ModuleType) -> None:
+def test_the_batch_is_fixed_for_each_seed(small_training: ModuleType) -> None:
     """Training images, each once; the same at every snapshot and in every pack, others for another seed."""
-    pack = pack_of(MODELS[1], bench, batch_size=20)
+    pack = pack_of(MODELS[1], small_training, batch_size=20)
     (_, first), (_, second) = measured(pack), measured(pack)
     assert torch.equal(first, second)
     assert first.shape == (2, 20)
-    alone = bench.training([pack.recipes[1]])
+    alone = small_training.make_trainer([pack.recipes[1]])
     assert torch.equal(measured(alone)[1][0], first[1])
     for place in range(2):
         assert len(set(first[place].tolist())) == 20
@@ -95,40 +97,42 @@ def test_the_batch_is_fixed_for_each_seed(bench: ModuleType) -> None:
     assert measured(pack, 8)[1].shape == (2, 8)
 
 
-def test_students_are_measured_on_their_own_loss(bench: ModuleType) -> None:
+def test_students_are_measured_on_their_own_loss(small_training: ModuleType) -> None:
     """A distilled student's gradient holds the teacher's part; a replica's does not depend on its pack."""
-    architecture = bench.mlp()
-    recipes = [bench.recipe(architecture, seed=seed) for seed in (5, 6)]
-    taught = bench.taught(recipes, (0.9, 0.9), (4.0, 4.0))
-    data = bench.pictures(bench.FLAT)
-    pack = bench.training(taught, bench.teachers(taught, data), data)
-    plain, _ = measured(bench.training(recipes, None, data))
+    architecture = small_training.mlp()
+    recipes = [small_training.recipe(architecture, seed=seed) for seed in (5, 6)]
+    taught = small_training.distilled(recipes, (0.9, 0.9), (4.0, 4.0))
+    data = small_training.make_dataset(small_training.FLAT)
+    pack = small_training.make_trainer(taught, small_training.make_teachers(taught, data), data)
+    plain, _ = measured(small_training.make_trainer(recipes, None, data))
     found, index = measured(pack)
     assert not torch.allclose(found["weight"], plain["weight"], rtol=0.1)
-    logits = pack.forward(pack.batch(index, None), "measure")
+    logits = pack.forward(pack.batch(index, None), "probe")
     loss = pack.objective(logits, index).mean(1).sum()
-    gradient = torch.autograd.grad(loss, pack.state.values["output.weight"])[0]
+    gradient = torch.autograd.grad(loss, pack.state.params["output.weight"])[0]
     torch.testing.assert_close(found["weight"][:, -1], gradient.flatten(1).norm(dim=1), rtol=1e-12, atol=0)
 
 
-def test_tiny_gradients_do_not_vanish_in_float32(bench: ModuleType) -> None:
+def test_tiny_gradients_do_not_vanish_in_float32(small_training: ModuleType) -> None:
     """Norms are taken in float64: the square of 1e-25 is no zero."""
-    pack = pack_of(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), bench, precision="fp32")
+    pack = pack_of(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), small_training, precision="fp32")
     found, _ = measured(pack)
     assert found["activation"].dtype == torch.float64
     assert 0 < float(found["activation"][:, 0].max()) < 1e-20
 
 
 @pytest.mark.parametrize("options", [MODELS[0], MODELS[2], MODELS[3]], ids=str)
-def test_float64_is_plain_autograd_in_float64(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
+def test_float64_is_plain_autograd_in_float64(
+    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
+) -> None:
     """A float32 pack's own weights and images, computed in float64 to its last digits; float32 has seven."""
-    pack = pack_of(options, bench, precision="fp32")
+    pack = pack_of(options, small_training, precision="fp32")
     coarse, fine = Gradients().measure(Snapshot(pack)), Gradients(float64=True).measure(Snapshot(pack))
     assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
-    index = Snapshot(pack).fixed_batch(128)
+    index = Snapshot(pack).probe_batch(128)
     mean, scale = pack.data.mean.double(), pack.data.scale.double()
     for place in range(2):
-        naive = twins.twin(options, pack.state.values, place)
+        naive = reference_models.reference_model(options, pack.state.params, place)
         loss = F.cross_entropy(
             naive((pack.data.images[index[place]].double() - mean) * scale), pack.data.labels[index[place]]
         )
@@ -139,26 +143,31 @@ def test_float64_is_plain_autograd_in_float64(options: MLP | CNN, bench: ModuleT
 
 
 @pytest.mark.parametrize("augment", [(), ("flip",)], ids=str)
-def test_float64_takes_the_teachers_along(augment: tuple[str, ...], bench: ModuleType) -> None:
+def test_float64_takes_the_teachers_along(augment: tuple[str, ...], small_training: ModuleType) -> None:
     """A float32 pack of students measured in float64 is the same pack trained in float64, teachers and views included."""
-    architecture = bench.cnn()
+    architecture = small_training.cnn()
     found = []
     for precision, dtype in (("fp64", torch.float64), ("fp32", torch.float32)):
-        recipes = [bench.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)]
-        students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
-        data = bench.pictures(bench.SQUARE, dtype=dtype)
+        recipes = [
+            small_training.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)
+        ]
+        students = small_training.distilled(recipes, (0.9, 0.5), (4.0, 2.0))
+        data = small_training.make_dataset(small_training.SQUARE, dtype=dtype)
         found.append(
-            Gradients(float64=True).measure(Snapshot(bench.training(students, bench.teachers(students, data), data)))
+            Gradients(float64=True).measure(
+                Snapshot(small_training.make_trainer(students, small_training.make_teachers(students, data), data))
+            )
         )
     for kind in ("weight", "activation"):
         torch.testing.assert_close(found[0][kind], found[1][kind], rtol=1e-5, atol=0)
 
 
-def test_float64_keeps_gradients_that_float32_loses(bench: ModuleType) -> None:
+def test_float64_keeps_gradients_that_float32_loses(small_training: ModuleType) -> None:
     """Below 1e-38 nothing is left in float32; the slope goes on in float64."""
     deep = MLP(**DENSE, hidden_layers_num=220, activation="Tanh")
     coarse, fine = (
-        Gradients(float64=wide).measure(Snapshot(pack_of(deep, bench, precision="fp32"))) for wide in (False, True)
+        Gradients(float64=wide).measure(Snapshot(pack_of(deep, small_training, precision="fp32")))
+        for wide in (False, True)
     )
     assert float(coarse["activation"][:, 0].max()) == 0
     assert 0 < float(fine["activation"][:, 0].min()) < 1e-38

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import cross_entropy
-from fathomlab.losses.distillation import softened_divergence
+from fathomlab.losses.distillation import distillation_loss
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.noise import Noise
@@ -24,27 +24,29 @@ MODELS = [
 ]
 
 
-def flat_gradient(pack: Training, twin: Any, place: int, index: Tensor) -> Tensor:
+def flat_gradient(pack: PackTrainer, twin: Any, place: int, index: Tensor) -> Tensor:
     """The whole gradient of one replica by the twin, its mean loss over the images at `index`."""
-    logits = twin(pack.data.normalized(pack.data.images[index])).unsqueeze(0)
+    logits = twin(pack.data.normalize(pack.data.images[index])).unsqueeze(0)
     loss = cross_entropy(logits, pack.data.labels[index].unsqueeze(0))
     if pack.teachers is not None:
-        soft = softened_divergence(logits, pack.teachers.logits[place, index].unsqueeze(0), 4.0)
+        soft = distillation_loss(logits, pack.teachers.logits[place, index].unsqueeze(0), 4.0)
         loss = 0.1 * loss + 0.9 * soft
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss.mean(), list(twin.parameters()))])
 
 
 @pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_plain_autograd_gives_the_same(options: MLP | CNN, taught: bool, packs: Any, twins: ModuleType) -> None:
+def test_plain_autograd_gives_the_same(
+    options: MLP | CNN, taught: bool, packs: Any, reference_models: ModuleType
+) -> None:
     """Four batches of five images by the formulas of the appendix, a replica at a time."""
     pack = packs(options, (5, 6, 7), taught)
     found = Noise(batches=4, examples=5).measure(Snapshot(pack))
-    index = Snapshot(pack).fixed_images(20)
+    index = Snapshot(pack).probe_images(20)
     dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
     assert (found["small"], found["big"]) == (5, 20)
     for place in range(3):
-        twin = twins.twin(dry, pack.state.values, place)
+        twin = reference_models.reference_model(dry, pack.state.params, place)
         parts = [flat_gradient(pack, twin, place, index[place, start : start + 5]) for start in (0, 5, 10, 15)]
         small = float(torch.stack([part.square().sum() for part in parts]).mean())
         big = float(torch.stack(parts).mean(0).square().sum())
@@ -58,19 +60,19 @@ def test_plain_autograd_gives_the_same(options: MLP | CNN, taught: bool, packs: 
             assert found["noise_scale"][place].isnan()
 
 
-def test_estimates_are_without_bias(packs: Any, twins: ModuleType) -> None:
+def test_estimates_are_without_bias(packs: Any, reference_models: ModuleType) -> None:
     """400 draws of batches for one network: their means are the trace over all images, and |g|^2 less its sampling error.
 
     Drawing without replacement from N images estimates |g|^2 - tr(Sigma)/N, as if they were a sample themselves.
     """
     pack = packs(MODELS[0], tuple(range(400)))
     with torch.no_grad():
-        for value in pack.state.values.values():
+        for value in pack.state.params.values():
             value.copy_(value[:1].clone())
     pack.train_index = pack.train_index[:1].repeat(400, 1)
     found = Noise(batches=6, examples=3).measure(Snapshot(pack))
     images = pack.train_index[0]
-    twin = twins.twin(MODELS[0], pack.state.values, 0)
+    twin = reference_models.reference_model(MODELS[0], pack.state.params, 0)
     each = torch.stack([flat_gradient(pack, twin, 0, image.unsqueeze(0)) for image in images])
     trace = float(each.var(0).sum())
     squared = float(each.mean(0).square().sum()) - trace / len(images)
@@ -96,7 +98,7 @@ def test_no_noise_scale_where_the_gradient_drowns(packs: Any) -> None:
     pack.data.labels.copy_(torch.arange(len(pack.data.labels)) % 3)
     pack.data.images.zero_()
     with torch.no_grad():
-        for value in pack.state.values.values():
+        for value in pack.state.params.values():
             value.zero_()
     found = Noise(batches=4, examples=2).measure(Snapshot(pack))
     drowned = found["gradient_squared"] <= 0

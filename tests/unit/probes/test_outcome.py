@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.probes.outcome import outcome
+from fathomlab.probes.outcome import outcome_metrics
 
 
 def sure(confidences: list[float], classes: int = 2) -> Tensor:
@@ -44,7 +44,7 @@ def test_a_loop_over_examples_gives_the_same() -> None:
     generator = torch.Generator().manual_seed(3)
     logits, teacher = torch.randn(2, 3, 200, 5, generator=generator, dtype=torch.float64) * 2
     labels = torch.randint(5, (200,), generator=generator)
-    found = outcome(logits, labels, teacher)
+    found = outcome_metrics(logits, labels, teacher)
     for place in range(3):
         correct, predicted, error, bins, same = naive(logits[place], labels, teacher[place])
         assert found["correct"][place].tolist() == correct
@@ -59,7 +59,7 @@ def test_calibrated_answers_have_no_error_and_sure_ones_their_excess() -> None:
     """80 of 100 right at a confidence of 0.8 is 0; at 0.95 it is 0.15."""
     labels = torch.tensor([0] * 80 + [1] * 20)
     logits = torch.stack([sure([0.8] * 100), sure([0.95] * 100)])
-    found = outcome(logits, labels)
+    found = outcome_metrics(logits, labels)
     assert found["calibration_error"].tolist() == pytest.approx([0, 0.15], abs=1e-12)
     assert found["agreement"] is None
     assert found["bins"][0, 11].tolist() == pytest.approx([0.8, 0.8, 100])
@@ -71,21 +71,21 @@ def test_calibrated_answers_have_no_error_and_sure_ones_their_excess() -> None:
 def test_gaps_of_bins_do_not_cancel() -> None:
     """Too sure in one bin and too unsure in another are two errors: (0.9 - 0.5)/2 + (0.9 - 0.6)/2."""
     labels = torch.tensor([0, 1] * 5 + [0] * 9 + [1])
-    found = outcome(sure([0.9] * 10 + [0.6] * 10).unsqueeze(0), labels)
+    found = outcome_metrics(sure([0.9] * 10 + [0.6] * 10).unsqueeze(0), labels)
     assert float(found["calibration_error"]) == pytest.approx(0.4 / 2 + 0.3 / 2)
 
 
 @pytest.mark.parametrize(("confidence", "place"), [(0.5, 7), (0.6 - 1e-9, 8), (0.6 + 1e-9, 9), (0.999999, 14)])
 def test_bins_are_fifteenths(confidence: float, place: int) -> None:
     """0.6 is the upper edge of the ninth."""
-    found = outcome(sure([confidence]).unsqueeze(0), torch.tensor([0]))
+    found = outcome_metrics(sure([confidence]).unsqueeze(0), torch.tensor([0]))
     assert found["bins"][0, :, 2].tolist() == [float(number == place) for number in range(15)]
 
 
 def test_a_certain_answer_is_in_the_last_bin_and_everyone_agrees_with_himself() -> None:
     """A probability of exactly 1; agreement is with the teacher, not with the label."""
     logits = torch.tensor([[[1000.0, 0.0], [0.0, 1000.0]]])
-    found = outcome(logits, torch.tensor([0, 0]), logits)
+    found = outcome_metrics(logits, torch.tensor([0, 0]), logits)
     assert found["bins"][0, 14].tolist() == [1, 0.5, 2]
     assert found["agreement"].tolist() == [1]
-    assert outcome(logits, torch.tensor([0, 0]), logits.flip(1))["agreement"].tolist() == [0]
+    assert outcome_metrics(logits, torch.tensor([0, 0]), logits.flip(1))["agreement"].tolist() == [0]

@@ -13,14 +13,14 @@ from torch import Tensor
 from fathomlab.base.options import parse
 from fathomlab.engine.loop import train
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES
-from fathomlab.probes.schedule import DEFAULT, steps
+from fathomlab.probes.schedule import DEFAULT, snapshot_steps
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 NORMED = MLP(**DENSE, hidden_layers_num=3, batch_norm=True, dropout=0.4)
@@ -50,7 +50,7 @@ def reachable(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield from reachable(item, f"{path}.{name}")
 
 
-def everything(pack: Training) -> dict[str, Any]:
+def everything(pack: PackTrainer) -> dict[str, Any]:
     """All that a step reads: the pack with its state, images and teachers, and the streams that numpy and torch share."""
     found = dict(reachable(vars(pack), ""))
     for path, value in found.items():
@@ -76,14 +76,14 @@ def assert_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
 @EVERY
 @pytest.mark.parametrize(("options", "changes"), TRAININGS, ids=str)
 def test_measuring_changes_nothing(
-    name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any, bench: ModuleType
+    name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any, small_training: ModuleType
 ) -> None:
     """No bit of what a step reads moves, twice measured is the same twice, and training goes on as if unobserved."""
     part = PROBES[name]
     plain, watched = (packs(options, **changes) for _ in range(2))
     curves, others = list(train(plain, frozenset())), []
     for snapshot in train(watched, frozenset({0, 1, 7, 8})):
-        for probe in (part(), part(**part.tiny)):
+        for probe in (part(), part(**part.test_options)):
             before = everything(watched)
             first, second = probe.measure(Snapshot(watched)), probe.measure(Snapshot(watched))
             assert_unchanged(before, everything(watched))
@@ -91,7 +91,9 @@ def test_measuring_changes_nothing(
                 assert _same(value, second[column])
         others += [snapshot] if snapshot.train is not None else []
     for place in range(2):
-        bench.assert_same(bench.numbers(watched, others, place), bench.numbers(plain, curves, place))
+        small_training.assert_identical(
+            small_training.replica_results(watched, others, place), small_training.replica_results(plain, curves, place)
+        )
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -106,7 +108,7 @@ def test_a_replica_is_measured_alike_in_every_pack(
     name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any
 ) -> None:
     """Three together and each alone, after eight steps."""
-    probe = PROBES[name](**PROBES[name].tiny)
+    probe = PROBES[name](**PROBES[name].test_options)
 
     def measured(seeds: tuple[int, ...]) -> dict[str, Any]:
         pack = packs(options, seeds, **changes)
@@ -123,18 +125,20 @@ def test_a_replica_is_measured_alike_in_every_pack(
 
 
 @EVERY
-def test_replicas_have_options_of_their_own(name: str, bench: ModuleType) -> None:
+def test_replicas_have_options_of_their_own(name: str, small_training: ModuleType) -> None:
     """Learning rate, weight decay, smoothing, alpha and temperature differ within the pack."""
-    probe, data = PROBES[name](**PROBES[name].tiny), bench.pictures(bench.FLAT)
+    probe, data = PROBES[name](**PROBES[name].test_options), small_training.make_dataset(small_training.FLAT)
     changes = [{"lr": 0.05}, {"lr": 0.2, "label_smoothing": 0.2, "optimizer": Adam(weight_decay=0.1)}]
     recipes = [
-        bench.recipe(bench.mlp(), seed=seed, **({"optimizer": Adam()} | own))
+        small_training.recipe(small_training.mlp(), seed=seed, **({"optimizer": Adam()} | own))
         for seed, own in zip((5, 6), changes, strict=True)
     ]
-    students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
+    students = small_training.distilled(recipes, (0.9, 0.5), (4.0, 2.0))
 
     def measured(some: list[Any]) -> dict[str, Any]:
-        return probe.measure(Snapshot(bench.training(some, bench.teachers(some, data), data)))
+        return probe.measure(
+            Snapshot(small_training.make_trainer(some, small_training.make_teachers(some, data), data))
+        )
 
     together = measured(students)
     for place, student in enumerate(students):
@@ -147,10 +151,10 @@ def test_replicas_have_options_of_their_own(name: str, bench: ModuleType) -> Non
 @pytest.mark.parametrize("options", [NORMED, CONVOLUTIONS], ids=str)
 def test_a_replica_that_is_lost_spoils_no_other(name: str, options: MLP | CNN, packs: Any) -> None:
     """Weights that are no numbers stay their replica's own."""
-    probe = PROBES[name](**PROBES[name].tiny)
+    probe = PROBES[name](**PROBES[name].test_options)
     whole, spoilt = packs(options), packs(options)
     with torch.no_grad():
-        for value in spoilt.state.values.values():
+        for value in spoilt.state.params.values():
             value[1] = torch.nan
     expected, found = probe.measure(Snapshot(whole)), probe.measure(Snapshot(spoilt))
     for column, value in expected.items():
@@ -158,9 +162,13 @@ def test_a_replica_that_is_lost_spoils_no_other(name: str, options: MLP | CNN, p
             torch.testing.assert_close(found[column][0], value[0], rtol=1e-12, atol=0, equal_nan=True)
 
 
-def test_all_probes_together_look_at_few_images(bench: ModuleType) -> None:
+def test_all_probes_together_look_at_few_images(small_training: ModuleType) -> None:
     """With defaults, three epochs of MNIST at batches of 128: below 3 % of the images that are trained on."""
-    pack = bench.training([bench.recipe(bench.mlp(), batch_size=128)], None, bench.pictures(bench.FLAT, 500))
+    pack = small_training.make_trainer(
+        [small_training.recipe(small_training.mlp(), batch_size=128)],
+        None,
+        small_training.make_dataset(small_training.FLAT, 500),
+    )
     batch, seen = pack.batch, []
 
     def counted(index: Tensor, epoch: int | None) -> Tensor:
@@ -170,7 +178,7 @@ def test_all_probes_together_look_at_few_images(bench: ModuleType) -> None:
     pack.batch = counted
     for part in PROBES.values():
         part().measure(Snapshot(pack))
-    assert len(steps(DEFAULT, 375, 3)) * sum(seen) < 0.03 * 3 * 48000
+    assert len(snapshot_steps(DEFAULT, 375, 3)) * sum(seen) < 0.03 * 3 * 48000
 
 
 @EVERY
@@ -178,7 +186,7 @@ def test_all_probes_together_look_at_few_images(bench: ModuleType) -> None:
 def test_columns_are_as_announced(name: str, options: MLP | CNN, packs: Any) -> None:
     """Numbers of each replica as many as their labels, one number where there are none, and a format's name."""
     part = PROBES[name]
-    found = part(**part.tiny).measure(Snapshot(packs(options)))
+    found = part(**part.test_options).measure(Snapshot(packs(options)))
     labels = {column for column in PROBES[name].columns.values() if column is not None}
     assert found.keys() - {"dtype"} == PROBES[name].columns.keys() | labels
     for column, names in PROBES[name].columns.items():
@@ -197,7 +205,7 @@ def test_columns_are_as_announced(name: str, options: MLP | CNN, packs: Any) -> 
 def test_options_are_checked_by_the_catalog(name: str) -> None:
     """Defaults and tiny options pass; no examples and unknown keys do not."""
     part = PROBES[name]
-    for options in ({}, part.tiny):
+    for options in ({}, part.test_options):
         problems: list[Any] = []
         assert parse(part, options, "", problems) == part(**options)
         assert not problems

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.representation import Representation
@@ -39,27 +39,27 @@ def naive(h: Tensor) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("taught", [False, True])
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_loops_give_the_same(options: MLP | CNN, taught: bool, packs: Any, twins: ModuleType) -> None:
+def test_loops_give_the_same(options: MLP | CNN, taught: bool, packs: Any, reference_models: ModuleType) -> None:
     """Every tap of three replicas, in the network's order; batch statistics, no dropout."""
     pack = packs(options, (5, 6, 7), taught)
-    index = Snapshot(pack).fixed_batch(9)
+    index = Snapshot(pack).probe_batch(9)
     found = Representation(9).measure(Snapshot(pack))
     dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
-    assert found["points"] == list(pack.common.architecture.taps)
+    assert found["points"] == list(pack.shared_recipe.architecture.taps)
     for place in range(3):
-        twin = twins.twin(dry, pack.state.values, place)
+        twin = reference_models.reference_model(dry, pack.state.params, place)
         with torch.no_grad():
-            twin(pack.data.normalized(pack.data.images[index[place]]))
+            twin(pack.data.normalize(pack.data.images[index[place]]))
         expected = torch.tensor([naive(point) for point in twin.points], dtype=torch.float64)
         names = ("rms", "dead", "correlation", "spread")
         torch.testing.assert_close(torch.stack([found[name][place] for name in names], 1), expected, rtol=1e-10, atol=0)
 
 
-def constant(pack: Training, name: str, bias: float) -> None:
+def constant(pack: PackTrainer, name: str, bias: float) -> None:
     """Set a layer's weights to 0, so that its output is its bias."""
     with torch.no_grad():
-        pack.state.values[f"{name}.weight"].zero_()
-        pack.state.values[f"{name}.bias"].fill_(bias)
+        pack.state.params[f"{name}.weight"].zero_()
+        pack.state.params[f"{name}.bias"].fill_(bias)
 
 
 def test_a_constant_layer_is_a_collapse(packs: Any) -> None:
@@ -90,8 +90,8 @@ def test_one_dead_unit_of_six(packs: Any) -> None:
     """A very negative bias keeps a unit at 0 for every input."""
     pack = packs(MLP(**DENSE, hidden_layers_num=1, activation="ReLU"))
     with torch.no_grad():
-        pack.state.values["input.bias"].fill_(100.0)
-        pack.state.values["input.bias"][1, 4] = -100.0
+        pack.state.params["input.bias"].fill_(100.0)
+        pack.state.params["input.bias"][1, 4] = -100.0
     assert Representation().measure(Snapshot(pack))["dead"][:, 0].tolist() == [0, pytest.approx(1 / 6)]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fathomlab.probes.schedule import DEFAULT, complaints, steps
+from fathomlab.probes.schedule import DEFAULT, snapshot_steps, validate_schedule
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from fathomlab.probes.schedule import DEFAULT, complaints, steps
 )
 def test_moments_are_steps(at: list[str | int], expected: set[int]) -> None:
     """Four epochs of five steps."""
-    assert steps(at, 5, 4) == expected
+    assert snapshot_steps(at, 5, 4) == expected
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, {1}), (2, {1, 2}), (7, {1, 2, 4}), (8, {1, 2, 4, 8})])
 def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) -> None:
     """The last step belongs to them where it is a power of two."""
-    assert steps(["log"], 1, epochs) == expected
+    assert snapshot_steps(["log"], 1, epochs) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) ->
 )
 def test_a_wrong_entry_is_told_what_is_allowed(entry: object, words: list[str]) -> None:
     """One complaint, with the place of the entry."""
-    (problem,) = complaints(["init", entry, 3])
+    (problem,) = validate_schedule(["init", entry, 3])
     assert (problem.code, problem.path) == ("invalid-schedule", "at[1]")
     assert all(word in problem.message for word in words), problem.message
 
 
 def test_right_entries_have_no_complaint_and_none_at_all_has() -> None:
     """All words and numbers; an empty list never measures."""
-    assert complaints([*DEFAULT, "log", "end", 0, 8]) == []
-    (problem,) = complaints([])
+    assert validate_schedule([*DEFAULT, "log", "end", 0, 8]) == []
+    (problem,) = validate_schedule([])
     assert (problem.code, problem.path) == ("invalid-schedule", "at")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
 
@@ -22,16 +22,16 @@ INITIALIZATIONS, EXAMPLES = 20, 128
 def profiles(depth: int, **options: Any) -> tuple[Tensor, list[Tensor]]:
     """Norm of the loss gradient at each layer's output, (initializations, depth + 1), and the outputs."""
     architecture = MLP(layers_dim=128, hidden_layers_num=depth, **options).build((1, 28, 28))
-    drawn = [initial_values(architecture, seed) for seed in range(INITIALIZATIONS)]
+    drawn = [init_params(architecture, seed) for seed in range(INITIALIZATIONS)]
     values = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
     for value in values.values():
         value.requires_grad_()
-    network = Network([architecture] * INITIALIZATIONS)
+    network = PackedNetwork([architecture] * INITIALIZATIONS)
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(INITIALIZATIONS, EXAMPLES, 1, 28, 28, generator=generator, dtype=torch.float64)
     labels = torch.randint(10, (INITIALIZATIONS, EXAMPLES), generator=generator)
     taps: list[Tensor] = []
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+    logits = network(values, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
     gradients = torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), taps)
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients], 1)
     return norms, [tap.detach() for tap in taps]

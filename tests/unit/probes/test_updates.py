@@ -36,10 +36,10 @@ TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
 def test_the_next_step_is_the_one_foretold(options: MLP | CNN, changes: dict[str, Any], packs: Any) -> None:
     """Where a batch is the whole training set, the fixed batch is the next one: six steps, three replicas."""
     pack = packs(options, (5, 6, 7), batch_size=48, epochs=6, **changes)
-    names = pack.common.architecture.weighted
+    names = pack.shared_recipe.architecture.weight_layers
     foretold, before = None, {}
     for _ in train(pack, frozenset({0})):
-        now = {name: pack.state.values[f"{name}.weight"].detach().clone() for name in names}
+        now = {name: pack.state.params[f"{name}.weight"].detach().clone() for name in names}
         if foretold is not None:
             assert foretold["layers"] == list(names)
             for column, name in enumerate(names):
@@ -67,20 +67,20 @@ def test_the_learning_rate_is_the_next_steps(schedule: Any, packs: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [PLAIN, NORMED, CONVOLUTIONS], ids=str)
-def test_torch_adam_takes_the_same_step(options: MLP | CNN, packs: Any, twins: ModuleType) -> None:
+def test_torch_adam_takes_the_same_step(options: MLP | CNN, packs: Any, reference_models: ModuleType) -> None:
     """In the middle of training, from the same moments, with torch's clipping."""
     pack = packs(options, optimizer=Adam(), gradient_clip=0.5)
     next(snapshot for snapshot in train(pack, frozenset({7})) if snapshot.step == 7)
-    found, index = Updates().measure(Snapshot(pack)), Snapshot(pack).fixed_batch(128)
+    found, index = Updates().measure(Snapshot(pack)), Snapshot(pack).probe_batch(128)
     for place in range(2):
-        twin = twins.twin(options, pack.state.values, place)
-        mine = twins.tensors(twin)
+        twin = reference_models.reference_model(options, pack.state.params, place)
+        mine = reference_models.tensors(twin)
         optimizer = torch.optim.Adam(twin.parameters(), lr=0.05)
-        for number, name in enumerate(pack.state.values):
-            first, second = (pack.state.slots[slot][number][place].clone() for slot in ("first", "second"))
+        for number, name in enumerate(pack.state.params):
+            first, second = (pack.state.optimizer_state[slot][number][place].clone() for slot in ("first", "second"))
             optimizer.state[mine[name]] = {"step": torch.tensor(7.0), "exp_avg": first, "exp_avg_sq": second}
         before = {name: mine[f"{name}.weight"].detach().clone() for name in found["layers"]}
-        images = pack.data.normalized(pack.data.images[index[place]])
+        images = pack.data.normalize(pack.data.images[index[place]])
         F.cross_entropy(twin(images), pack.data.labels[index[place]]).backward()
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
         optimizer.step()
@@ -92,7 +92,7 @@ def test_a_weight_of_zeros_has_no_ratio(packs: Any) -> None:
     """An update of a branch that begins at 0 is infinite beside it."""
     pack = packs(PLAIN, optimizer=SGD())
     with torch.no_grad():
-        pack.state.values["output.weight"].zero_()
+        pack.state.params["output.weight"].zero_()
     found = Updates().measure(Snapshot(pack))
     assert found["ratio"][:, -1].isnan().all()
     assert (found["update"][:, -1] > 0).all()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 
@@ -17,7 +17,7 @@ MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
 def test_default_values_are_those_of_torch() -> None:
     """Uniform on +-1/sqrt(fan_in) for weights and biases: bounds hold and are reached, the variance is 1/(3 fan_in)."""
-    values = initial_values(MLP(hidden_layers_num=1).build(MNIST), 0)
+    values = init_params(MLP(hidden_layers_num=1).build(MNIST), 0)
     for name, fan in (("input", 784), ("hidden.1", 128), ("output", 128)):
         weight, bias = values[f"{name}.weight"], values[f"{name}.bias"]
         assert 0.98 / sqrt(fan) < float(weight.abs().max()) <= 1 / sqrt(fan)
@@ -29,7 +29,7 @@ def test_default_values_are_those_of_torch() -> None:
 
 def test_he_values_have_variance_two_over_fan_in_and_no_bias() -> None:
     """He et al. (2015), eq. 10, with the tails of a normal distribution."""
-    values = initial_values(MLP(hidden_layers_num=1, init="he").build(MNIST), 0)
+    values = init_params(MLP(hidden_layers_num=1, init="he").build(MNIST), 0)
     for name, fan in (("input", 784), ("hidden.1", 128)):
         weight = values[f"{name}.weight"] * sqrt(fan / 2)
         assert float(weight.var()) == pytest.approx(1, abs=6 / sqrt(weight.numel()))
@@ -40,7 +40,7 @@ def test_he_values_have_variance_two_over_fan_in_and_no_bias() -> None:
 @pytest.mark.parametrize(("init", "variance"), [("he_fan_out", 2 / (128 * 9)), ("he", 2 / (64 * 9))])
 def test_kernels_follow_the_fan_that_is_named(init: Any, variance: float) -> None:
     """The kernel of 64 to 128 channels tells both fans apart."""
-    values = initial_values(CNN(init=init).build(CIFAR), 0)
+    values = init_params(CNN(init=init).build(CIFAR), 0)
     kernel = values["stage2.1.conv1.weight"]
     assert float(kernel.var()) == pytest.approx(variance, rel=0.03)
 
@@ -48,7 +48,7 @@ def test_kernels_follow_the_fan_that_is_named(init: Any, variance: float) -> Non
 @pytest.mark.parametrize("init", ["he_fan_out", "he", "torch", "glorot", "orthogonal"])
 def test_the_linear_layer_of_a_cnn_is_torch_default(init: Any) -> None:
     """As the option's description says, whatever fills the kernels."""
-    values = initial_values(CNN(init=init, num_classes=100).build(CIFAR), 0)
+    values = init_params(CNN(init=init, num_classes=100).build(CIFAR), 0)
     assert float(values["output.weight"].abs().max()) <= 1 / sqrt(512)
     assert float(values["output.weight"].var()) == pytest.approx(1 / (3 * 512), rel=0.03)
     assert values["output.bias"].any()
@@ -69,19 +69,19 @@ def test_the_linear_layer_of_a_cnn_is_torch_default(init: Any) -> None:
 def test_conditions_of_one_seed_share_their_values(one: MLP | CNN, other: MLP | CNN) -> None:
     """What both nets have is equal bit for bit; another seed shares nothing that is drawn."""
     shape = MNIST if isinstance(one, MLP) else CIFAR
-    values, others = (initial_values(options.build(shape), 7) for options in (one, other))
+    values, others = (init_params(options.build(shape), 7) for options in (one, other))
     shared = values.keys() & others.keys()
     fewer = min(values, others, key=len)
     assert {name for name in fewer if "scale" not in name} == {name for name in shared if "scale" not in name}
     assert all(torch.equal(values[name], others[name]) for name in shared)
-    again = initial_values(one.build(shape), 8)
+    again = init_params(one.build(shape), 8)
     drawn = [name for name in values if "norm" not in name and "scale" not in name]
     assert not any(torch.equal(values[name], again[name]) for name in drawn)
 
 
 def test_no_two_tensors_are_drawn_alike() -> None:
     """Layers of one shape start from different numbers."""
-    values = initial_values(MLP(layers_dim=16, hidden_layers_num=12).build(MNIST), 0)
+    values = init_params(MLP(layers_dim=16, hidden_layers_num=12).build(MNIST), 0)
     hidden = np.stack([values[f"hidden.{place}.weight"].flatten().numpy() for place in range(1, 13)])
     correlation = np.corrcoef(hidden) - np.eye(12)
     assert abs(correlation).max() < 5 / 16
@@ -89,7 +89,7 @@ def test_no_two_tensors_are_drawn_alike() -> None:
 
 def test_values_are_pinned() -> None:
     """A change of the streams changes every result, and must be seen."""
-    values = initial_values(MLP(layers_dim=16).build(MNIST), 42)
+    values = init_params(MLP(layers_dim=16).build(MNIST), 42)
     assert values["input.weight"].dtype == torch.float64
     found = [float(values[name].flatten()[0]) for name in ("input.weight", "hidden.2.bias", "output.weight")]
     assert found == pytest.approx([-0.034616146988942324, 0.11924027522685193, -0.04835815007747818], rel=1e-14)
@@ -98,11 +98,11 @@ def test_values_are_pinned() -> None:
 def outputs(options: MLP, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Logits (n, classes) and the output of every layer for images (n, inputs), float64, seed 0."""
     architecture = options.build((1, 1, options.input_size))
-    values = {name: value[None] for name, value in initial_values(architecture, 0).items()}
+    values = {name: value[None] for name, value in init_params(architecture, 0).items()}
     taps: list[torch.Tensor] = []
-    network = Network([architecture])
+    network = PackedNetwork([architecture])
     logits = network(
-        values, network.buffers(torch.float64, "cpu"), images.view(1, -1, *architecture.shape), "measure", None, taps
+        values, network.buffers(torch.float64, "cpu"), images.view(1, -1, *architecture.shape), "probe", None, taps
     )
     return logits[0], [tap[0] for tap in taps]
 
@@ -114,11 +114,11 @@ def pictures(count: int = 6, inputs: int = 24) -> torch.Tensor:
 
 def test_glorot_values_are_uniform_with_both_fans() -> None:
     """Bound sqrt(6/(fan_in + fan_out)), reached; kernels count their field in both fans; biases are 0."""
-    values = initial_values(MLP(init="glorot", hidden_layers_num=1).build(MNIST), 0)
+    values = init_params(MLP(init="glorot", hidden_layers_num=1).build(MNIST), 0)
     bound = sqrt(6 / (784 + 128))
     assert 0.98 * bound < float(values["input.weight"].abs().max()) <= bound
     assert not values["input.bias"].any()
-    kernel = initial_values(CNN(init="glorot").build(CIFAR), 0)["stage2.1.conv1.weight"]
+    kernel = init_params(CNN(init="glorot").build(CIFAR), 0)["stage2.1.conv1.weight"]
     assert float(kernel.var()) == pytest.approx(2 / (9 * (64 + 128)), rel=0.03)
 
 
@@ -126,7 +126,7 @@ def test_glorot_values_are_uniform_with_both_fans() -> None:
 def test_orthogonal_values_are_isometries(activation: str, gain: float) -> None:
     """W^T W is the gain squared times 1 where the layer does not narrow, W W^T where it does; all W are different."""
     shape = (1, 3, 4)
-    values = initial_values(MLP(input_size=12, layers_dim=20, init="orthogonal", activation=activation).build(shape), 0)
+    values = init_params(MLP(input_size=12, layers_dim=20, init="orthogonal", activation=activation).build(shape), 0)
     for name in ("input", "hidden.1", "hidden.2"):
         weight = values[f"{name}.weight"]
         torch.testing.assert_close(weight.T @ weight, gain * torch.eye(weight.shape[1], dtype=torch.float64))
@@ -139,7 +139,7 @@ def test_orthogonal_values_are_isometries(activation: str, gain: float) -> None:
 def test_orthogonal_values_have_no_preferred_direction() -> None:
     """Signs of the first column are even: without those of R, QR would give one sign (Mezzadri, 2007)."""
     options = MLP(input_size=4, layers_dim=4, hidden_layers_num=200, init="orthogonal")
-    values = initial_values(options.build((1, 2, 2)), 0)
+    values = init_params(options.build((1, 2, 2)), 0)
     corners = torch.stack([values[f"hidden.{place}.weight"][0, 0] for place in range(1, 201)])
     assert 70 < int((corners > 0).sum()) < 130
     assert float(corners.square().mean()) == pytest.approx(2 / 4, abs=0.12)
@@ -147,9 +147,7 @@ def test_orthogonal_values_have_no_preferred_direction() -> None:
 
 def test_delta_orthogonal_kernels_keep_norms() -> None:
     """A convolution of stride 1 that does not narrow scales every pixel's norm by sqrt(2) (Xiao et al., 2018)."""
-    values = initial_values(
-        CNN(init="orthogonal", layers=(1, 2, 1, 1), block_type="bottleneck", width=8).build(CIFAR), 0
-    )
+    values = init_params(CNN(init="orthogonal", layers=(1, 2, 1, 1), block_type="bottleneck", width=8).build(CIFAR), 0)
     x = torch.randn(2, 8, 5, 5, dtype=torch.float64)
     made = torch.nn.functional.conv2d(x, values["stage1.1.conv2.weight"], padding=1)
     torch.testing.assert_close(made.norm(dim=1), sqrt(2) * x.norm(dim=1))
@@ -162,7 +160,7 @@ def test_delta_orthogonal_kernels_keep_norms() -> None:
 
 def test_dirac_kernels_pass_channels_on() -> None:
     """The first filters are identities, as torch's own; those beyond the inputs are drawn."""
-    values = initial_values(CNN(init="dirac", residual=False, width=8).build(CIFAR), 0)
+    values = init_params(CNN(init="dirac", residual=False, width=8).build(CIFAR), 0)
     square = values["stage1.1.conv1.weight"]
     assert torch.equal(square, torch.nn.init.dirac_(torch.empty_like(square)))
     wider = values["stage2.1.conv1.weight"]
@@ -204,9 +202,9 @@ def test_branches_that_start_at_zero_leave_the_skips(block: Any, batch_norm: boo
 
 def test_fixup_scales_as_the_paper_says() -> None:
     """Three branches of two layers: first layers x 3^(-1/2), last layers 0, biases 0, multipliers 1; the rest as drawn."""
-    plain = initial_values(MLP(hidden_layers_num=6, init="he", layers_dim=16).build(MNIST), 5)
+    plain = init_params(MLP(hidden_layers_num=6, init="he", layers_dim=16).build(MNIST), 5)
     fixup = MLP(hidden_layers_num=6, init="he", layers_dim=16, residual=True, block="two_layer", skip_init="fixup")
-    values = initial_values(fixup.build(MNIST), 5)
+    values = init_params(fixup.build(MNIST), 5)
     for first, last in ((1, 2), (3, 4), (5, 6)):
         weight = values[f"hidden.{first}.weight"]
         torch.testing.assert_close(weight, plain[f"hidden.{first}.weight"] / sqrt(3))
@@ -221,17 +219,17 @@ def test_a_rezero_cnn_starts_as_its_shortcuts() -> None:
     for late in (False, True):
         options = CNN(width=3, layers=(2, 1, 1, 1), num_classes=4, skip_init="rezero", pre_activation=late)
         architecture = options.build((3, 16, 16))
-        network = Network([architecture])
-        values = {name: value[None] for name, value in initial_values(architecture, 0).items()}
+        network = PackedNetwork([architecture])
+        values = {name: value[None] for name, value in init_params(architecture, 0).items()}
         taps: list[torch.Tensor] = []
         images = torch.randn(1, 6, 3, 16, 16, dtype=torch.float64)
-        network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+        network(values, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
         assert torch.equal(taps[1], taps[2])
         assert torch.equal(taps[1], torch.nn.functional.max_pool2d(taps[0], 3, 2, 1))
 
 
 def test_beta_starts_where_it_is_put() -> None:
     """Every normalization of the net, and nothing else."""
-    values = initial_values(MLP(batch_norm=True, batch_norm_beta=1.5).build(MNIST), 0)
+    values = init_params(MLP(batch_norm=True, batch_norm_beta=1.5).build(MNIST), 0)
     assert {float(value.mean()) for name, value in values.items() if name.endswith("norm.bias")} == {1.5}
     assert {float(value.mean()) for name, value in values.items() if name.endswith("norm.weight")} == {1.0}
