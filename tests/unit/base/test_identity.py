@@ -70,7 +70,9 @@ def test_derive_seed_equals_in_every_process() -> None:
     expected = f"{derive_seed(7, 'split', 'a', 1)} {content_hash({'a': 'b'})}\n"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
         assert result.stdout == expected
 
 

@@ -35,12 +35,16 @@ def run(pack: PackTrainer) -> list[Progress]:
 def separate_pack(small_training: ModuleType, recipes: Sequence[Recipe], teachers: Any = None) -> PackTrainer:
     """Create a pack whose replicas are separate networks."""
     pack = small_training.make_trainer(recipes, teachers)
-    trainer = PackTrainer(recipes, pack.data, pack.train_index, pack.validation_index, pack.device, teachers, separate_replicas=True)
+    trainer = PackTrainer(
+        recipes, pack.data, pack.train_index, pack.validation_index, pack.device, teachers, separate_replicas=True
+    )
     assert len(trainer.replica_trainers) == len(recipes)
     return trainer
 
 
-def assert_same_results(small_training: ModuleType, pack: PackTrainer, reference: PackTrainer, relative: float = 1e-10) -> None:
+def assert_same_results(
+    small_training: ModuleType, pack: PackTrainer, reference: PackTrainer, relative: float = 1e-10
+) -> None:
     """Train both packs and compare all results of every replica."""
     snapshots, reference_snapshots = run(pack), run(reference)
     assert pack.state.step == reference.state.step == 20
@@ -112,7 +116,9 @@ def test_separate_replicas_equal_pack(small_training: ModuleType, optimizer: Any
         for seed, lr, decay, smoothing in ((42, 0.01, 0.0, 0.1), (7, 0.003, 0.01, 0.0), (9, 0.02, 0.1, 0.2))
     ]
     # Grouped and separate convolutions round differently, and RMSprop amplifies rounding noise of tiny gradients.
-    assert_same_results(small_training, separate_pack(small_training, recipes), small_training.make_trainer(recipes), 1e-8)
+    assert_same_results(
+        small_training, separate_pack(small_training, recipes), small_training.make_trainer(recipes), 1e-8
+    )
 
 
 def test_separate_students_use_their_teachers(small_training: ModuleType) -> None:
@@ -122,7 +128,9 @@ def test_separate_students_use_their_teachers(small_training: ModuleType) -> Non
         recipes = small_training.distilled(plain, (0.7, 0.9), (3.0, 1.0))
         teachers = small_training.make_teachers(recipes, small_training.make_dataset(small_training.SQUARE))
         assert_same_results(
-            small_training, separate_pack(small_training, recipes, teachers), small_training.make_trainer(recipes, teachers)
+            small_training,
+            separate_pack(small_training, recipes, teachers),
+            small_training.make_trainer(recipes, teachers),
         )
 
 

@@ -30,15 +30,17 @@ def students(small_training: ModuleType, kind: str, alpha: float, **changes: Any
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 @pytest.mark.parametrize(("kind", "augment"), [("mlp", ()), ("cnn", ()), ("cnn", ("flip", "crop"))])
-def test_alpha_zero_is_the_baseline_bit_for_bit(
+def test_alpha_zero_equals_baseline_bit_for_bit(
     kind: str, augment: tuple[str, ...], precision: str, small_training: ModuleType
 ) -> None:
-    """The teacher draws nothing from any stream and adds nothing to the loss."""
+    """The teacher uses no random stream and adds nothing to the loss."""
     recipes = students(small_training, kind, 0.0, precision=precision, augment=augment, optimizer=Adam(), lr=0.01)
     data = small_training.make_dataset(
         recipes[0].architecture.shape, dtype=torch.float64 if precision == "fp64" else torch.float32
     )
-    student_pack, student_curves = small_training.run_training(recipes, small_training.make_teachers(recipes, data), data)
+    student_pack, student_curves = small_training.run_training(
+        recipes, small_training.make_teachers(recipes, data), data
+    )
     baseline_pack, baseline_curves = small_training.run_training(
         [replace(student, loss=CrossEntropy(), teacher=None) for student in recipes], None, data
     )
@@ -49,8 +51,7 @@ def test_alpha_zero_is_the_baseline_bit_for_bit(
         )
 
 
-def test_alpha_zero_beside_another_alpha_is_the_baseline(small_training: ModuleType) -> None:
-    """Also where the weights of a pack differ."""
+def test_alpha_zero_in_mixed_pack_equals_baseline(small_training: ModuleType) -> None:
     recipes = students(small_training, "mlp", 0.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     mixed = small_training.distilled(recipes, (0.0, 0.9), (TEMPERATURE, 5.0))
@@ -63,11 +64,13 @@ def test_alpha_zero_beside_another_alpha_is_the_baseline(small_training: ModuleT
         small_training.replica_results(baseline_pack, baseline_curves, 0),
         relative=1e-12,
     )
-    assert not torch.allclose(student_pack.state.params["output.weight"][1], baseline_pack.state.params["output.weight"][1])
+    assert not torch.allclose(
+        student_pack.state.params["output.weight"][1], baseline_pack.state.params["output.weight"][1]
+    )
 
 
-def test_alpha_one_ignores_the_labels(small_training: ModuleType) -> None:
-    """Permuted labels of the training images, the same weights; with alpha below one they matter."""
+def test_alpha_one_ignores_labels(small_training: ModuleType) -> None:
+    """Permuted labels of the training images give the same weights. With alpha < 1 they do not."""
     for alpha, equal in ((1.0, True), (0.9, False)):
         recipes = students(small_training, "mlp", alpha)
         data = small_training.make_dataset(recipes[0].architecture.shape)
@@ -82,8 +85,8 @@ def test_alpha_one_ignores_the_labels(small_training: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("augment", [(), ("flip", "crop")])
-def test_the_teacher_is_left_alone(augment: tuple[str, ...], small_training: ModuleType) -> None:
-    """Weights, running statistics and logits keep their bits, and get no gradient."""
+def test_distillation_keeps_teacher_unchanged(augment: tuple[str, ...], small_training: ModuleType) -> None:
+    """Weights, running statistics, and logits keep their bits and get no gradient."""
     recipes = students(small_training, "cnn", ALPHA, augment=augment)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
@@ -98,8 +101,7 @@ def test_the_teacher_is_left_alone(augment: tuple[str, ...], small_training: Mod
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_the_soft_term_reaches_every_parameter(kind: str, small_training: ModuleType) -> None:
-    """With alpha 1 no tensor of the student is without a gradient that is not zero."""
+def test_soft_term_has_gradient_for_every_parameter(kind: str, small_training: ModuleType) -> None:
     recipes = students(small_training, kind, 1.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     pack = small_training.make_trainer(recipes, small_training.make_teachers(recipes, data), data)
@@ -111,8 +113,8 @@ def test_the_soft_term_reaches_every_parameter(kind: str, small_training: Module
         assert float(gradient.abs().flatten(1).amax(1).min()) > 1e-12, name
 
 
-def test_stored_logits_are_those_of_the_image(small_training: ModuleType) -> None:
-    """A teacher that tells every image apart: the objective takes its row by index, whatever the order and the batch."""
+def test_stored_logits_are_selected_by_image(small_training: ModuleType) -> None:
+    """With different logits per image, for every order and batch."""
     recipes = students(small_training, "mlp", 1.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
@@ -130,37 +132,37 @@ def test_stored_logits_are_those_of_the_image(small_training: ModuleType) -> Non
         torch.testing.assert_close(results, divergences.gather(1, index), rtol=1e-12, atol=1e-14)
 
 
-class Spy(PackedNetwork):
+class RecordingNetwork(PackedNetwork):
     """A network that records its inputs."""
 
     def __init__(self, network: Any):
-        self.network, self.seen, self.modes = network, [], []
+        self.network, self.images, self.modes = network, [], []
 
-    def __call__(self, values: Any, buffers: Any, images: Tensor, mode: str, *rest: Any) -> Tensor:
+    def __call__(self, params: Any, buffers: Any, images: Tensor, mode: str, *rest: Any) -> Tensor:
         """Record the images and call the network."""
-        self.seen.append(images.clone())
+        self.images.append(images.clone())
         self.modes.append(mode)
-        return self.network(values, buffers, images, mode, *rest)
+        return self.network(params, buffers, images, mode, *rest)
 
 
-def test_with_augmentation_the_teacher_sees_the_view_of_the_student(small_training: ModuleType) -> None:
-    """The very tensor, in evaluation mode, in every step of every epoch; the student trains in every step."""
+def test_teacher_sees_augmented_images_of_student(small_training: ModuleType) -> None:
+    """The same tensor, in eval mode, in every step of every epoch."""
     recipes = students(small_training, "cnn", ALPHA, augment=("flip", "crop"))
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
-    teacher = Spy(teachers.network)
-    unknown = torch.full_like(teachers.logits, torch.nan)  # stored logits are of other views: they must not be read
-    pack = small_training.make_trainer(recipes, TeacherPack(unknown, teacher, teachers.params, teachers.buffers), data)  # type: ignore[arg-type]
-    student = pack.state.network = Spy(pack.state.network)
+    teacher = RecordingNetwork(teachers.network)
+    unused = torch.full_like(teachers.logits, torch.nan)  # stored logits are of other views
+    pack = small_training.make_trainer(recipes, TeacherPack(unused, teacher, teachers.params, teachers.buffers), data)  # type: ignore[arg-type]
+    student = pack.state.network = RecordingNetwork(pack.state.network)
     list(train(pack, frozenset()))
-    trained = [images for images, mode in zip(student.seen, student.modes, strict=True) if mode == "train"]
-    assert len(trained) == len(teacher.seen) == 20
+    trained = [images for images, mode in zip(student.images, student.modes, strict=True) if mode == "train"]
+    assert len(trained) == len(teacher.images) == 20
     assert set(teacher.modes) == {"eval"}
-    assert all(torch.equal(one, other) for one, other in zip(trained, teacher.seen, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(trained, teacher.images, strict=True))
     assert int(pack.state.diverged_at_step.max()) == 0
-    baseline_curves = {tuple(image.flatten().tolist()) for image in data.normalize(data.images)}
+    originals = {tuple(image.flatten().tolist()) for image in data.normalize(data.images)}
     views = [tuple(image.flatten().tolist()) for images in trained for image in images.flatten(0, 1)]
-    assert sum(view not in baseline_curves for view in views) > 0.9 * len(views)
+    assert sum(view not in originals for view in views) > 0.9 * len(views)
 
 
 @pytest.mark.parametrize("augment", [(), ("flip",)])
@@ -172,10 +174,10 @@ def test_with_augmentation_the_teacher_sees_the_view_of_the_student(small_traini
     ],
     ids=["mlp", "cnn"],
 )
-def test_training_is_the_naive_loop(
+def test_distillation_equals_torch_training_loop(
     options: MLP | CNN, augment: tuple[str, ...], small_training: ModuleType, reference_models: ModuleType
 ) -> None:
-    """A whole distillation written with torch.nn, torch.optim and F.kl_div gives the same weights and losses."""
+    """A training loop with torch.nn, torch.optim, and F.kl_div gives the same weights and losses."""
     shape = small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE
     recipe = small_training.recipe(
         options.build(shape), optimizer=SGD(momentum=0.9), batch_size=48, augment=augment, gradient_clip=0.5
