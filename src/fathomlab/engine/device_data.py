@@ -44,9 +44,7 @@ class DeviceDataset:
             return self.normalize(self.images[index])
         batch = torch.empty((*index.shape, *self.images.shape[1:]), dtype=self.mean.dtype)
         flat_images = self.images.flatten(1)
-        for images, rows in zip(
-            batch, index, strict=True
-        ):  # one replica at a time, so that its batch stays in the cache
+        for images, rows in zip(batch, index, strict=True):  # replica by replica, so that a batch stays in the cache
             images.flatten(1).copy_(flat_images.index_select(0, rows))
             images.sub_(self.mean).mul_(self.scale)
         return batch

@@ -195,10 +195,8 @@ class _ForwardPass:
             running = (mean.view(-1), var.view(-1)) if self.mode != "probe" else (None, None)
             return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), use_batch, MOMENTUM, layer.eps)
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
-        if eps_per_replica is None:
-            eps = layer.eps
-        else:
-            eps = _broadcast_replicas(eps_per_replica.to(x.dtype), x, self.replicas)
+        varies = eps_per_replica is not None
+        eps = _broadcast_replicas(eps_per_replica.to(x.dtype), x, self.replicas) if varies else layer.eps
         if self.mode == "eval":
             scale = gamma.view(shape) * torch.rsqrt(var.view(shape) + eps)
             return (x - mean.view(shape)) * scale + beta.view(shape)

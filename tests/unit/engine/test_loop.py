@@ -181,7 +181,7 @@ def test_clipping_equals_torch(small_training: ModuleType, reference_models: Mod
 
 
 def test_train_accepts_last_batch_of_one_image(small_training: ModuleType) -> None:
-    """An MLP with batch normalization goes on; its numbers stay finite."""
+    """The running statistics of batch normalization stay finite."""
     recipe = small_training.recipe(small_training.mlp(batch_norm=True), batch_size=47)
     pack, snapshots = small_training.run_training([recipe])
     assert pack.state.step == 8

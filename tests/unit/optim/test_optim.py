@@ -190,7 +190,7 @@ def test_step_keeps_float32_with_separate_rates() -> None:
     ],
 )
 def test_validate_rejects_what_torch_rejects(optimizer: Any, issue: str) -> None:
-    assert [f"{found.code} {found.path}" for found in optimizer.validate()] == [issue]
+    assert [f"{item.code} {item.path}" for item in optimizer.validate()] == [issue]
     with pytest.raises((ValueError, TypeError, IndexError)):
         run_torch(optimizer, 0.01, 0.0, 0)
 
