@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.apart import held
 from fathomlab import api
 from fathomlab.base.files import atomic_write
-from fathomlab.base.identity import stream
+from fathomlab.base.identity import make_rng
 from fathomlab.plan import Trial
 from fathomlab.run.provenance import machine
 from fathomlab.store.directory import TrialFolder, create_store
@@ -52,7 +52,7 @@ def again(file: str, runs: str) -> float:
 
 def _write(root: Path, trial: Trial) -> None:
     """One trial's files with plausible numbers."""
-    draws = stream(trial.seed, "benchmark", trial.hash)
+    draws = make_rng(trial.seed, "benchmark", trial.hash)
     folder = TrialFolder(root, trial.hash)
     folder.create(trial.content)
     folder.write(
@@ -69,7 +69,12 @@ def _write(root: Path, trial: Trial) -> None:
     test = {"test/loss": 0.3, "test/accuracy": float(draws.uniform(0.85, 0.95))}
     best = {f"best/{name}": value for name, value in test.items()}
     metrics = {**last, **test, **best, "best/epoch": own.epochs, "best/val/accuracy": last["val/accuracy"]}
-    facts = {"parameters": own.architecture.numel, "epochs": own.epochs, "steps": lines[-1]["step"], "seconds": 0.5}
+    facts = {
+        "parameters": own.architecture.num_params,
+        "epochs": own.epochs,
+        "steps": lines[-1]["step"],
+        "seconds": 0.5,
+    }
     folder.finish("finished", None, metrics, {**facts, "outcome": _outcome()})
 
 
@@ -80,7 +85,7 @@ def _metrics(draws: np.random.Generator, epoch: int) -> dict[str, Any]:
 
 
 def _norms(draws: np.random.Generator, architecture: Any) -> dict[str, Any]:
-    names, points = list(architecture.weighted), list(architecture.taps)
+    names, points = list(architecture.weight_layers), list(architecture.taps)
     return {
         "layers": names,
         "weight": draws.uniform(0.01, 1.0, len(names)).tolist(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fathomlab.base.identity import stream
+from fathomlab.base.identity import make_rng
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -82,7 +82,7 @@ class ConvCell:
 
     def images(self) -> tuple[np.ndarray, np.ndarray]:
         """Random images and labels: no speed depends on what they show."""
-        draws = stream(0, "benchmark")
+        draws = make_rng(0, "benchmark")
         pixels = draws.integers(0, 256, (COLOR_IMAGES, 3, 32, 32), dtype=np.uint8)
         return pixels, draws.integers(0, 10, COLOR_IMAGES)
 

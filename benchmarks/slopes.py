@@ -27,8 +27,8 @@ from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
 from fathomlab.base.options import to_dict
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
 
@@ -75,15 +75,15 @@ class Measured:
 def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> Measured:
     """The slopes of `options` at `initializations` seeds, as one pack."""
     architecture = options.build((1, 1, options.input_size))
-    drawn = [initial_values(architecture, seed) for seed in range(initializations)]
+    drawn = [init_params(architecture, seed) for seed in range(initializations)]
     values = {name: torch.stack([one[name] for one in drawn]).requires_grad_() for name in drawn[0]}
-    network = Network([architecture] * initializations)
+    network = PackedNetwork([architecture] * initializations)
     generator = torch.Generator().manual_seed(1)
     shape = (initializations, batch, *architecture.shape)
     images = torch.randn(shape, generator=generator, dtype=torch.float64)
     labels = torch.randint(options.class_num, shape[:2], generator=generator)
     taps: list[Tensor] = []
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+    logits = network(values, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
     gradients = torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), taps)
     logs = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients], 1).log()
     step = options.hidden_layers_num / (len(taps) - 1)

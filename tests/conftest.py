@@ -23,28 +23,30 @@ def _deterministic() -> None:
 
 
 @pytest.fixture(scope="session")
-def bench() -> ModuleType:
+def small_training() -> ModuleType:
     """Small trainings: recipes, pictures, packs, teachers."""
-    return _loaded(HERE / "unit" / "engine" / "bench.py")
+    return _loaded(HERE / "unit" / "engine" / "small_training.py")
 
 
 @pytest.fixture(scope="session")
-def twins() -> ModuleType:
+def reference_models() -> ModuleType:
     """The models once more, written with torch.nn."""
-    return _loaded(HERE / "unit" / "models" / "twins.py")
+    return _loaded(HERE / "unit" / "models" / "reference_models.py")
 
 
 @pytest.fixture(scope="session")
-def bf16(bench: ModuleType) -> None:
+def bf16(small_training: ModuleType) -> None:
     """Skip if products in bf16 do not work on this machine."""
     import torch
 
     from fathomlab.engine.selftest import bf16_self_test
 
-    for architecture in (bench.mlp(), bench.cnn(width=8)):
+    for architecture in (small_training.mlp(), small_training.cnn(width=8)):
         test = bf16_self_test(architecture, 16, torch.device("cpu"))
         if not test.passed:
-            pytest.skip(f"bf16 does not work on this machine: layer {test.worst}, {test.death or test.error}")
+            pytest.skip(
+                f"bf16 does not work on this machine: layer {test.worst_layer}, {test.exit_reason or test.max_relative_error}"
+            )
 
 
 def _loaded(path: Path) -> ModuleType:

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 
 from benchmarks.setting import BATCH, RATE, Cell, images, normalized
-from fathomlab.engine.initial import initial_values
+from fathomlab.engine.initializers import init_params
 
 
 def parameters(cell: Cell, seed: int, dtype: Any) -> dict[str, Any]:
     """fathomlab's initial values of `seed`, the hidden layers stacked for scan."""
-    values = {
-        name: jnp.asarray(value.numpy(), dtype) for name, value in initial_values(cell.architecture(), seed).items()
-    }
+    values = {name: jnp.asarray(value.numpy(), dtype) for name, value in init_params(cell.architecture(), seed).items()}
     made = {name: values[name] for name in values if not name.startswith("hidden")}
     for part in ("weight", "bias", "norm.weight", "norm.bias"):
         made[f"hidden.{part}"] = jnp.stack([values[f"hidden.{place}.{part}"] for place in range(1, cell.depth + 1)])

@@ -7,11 +7,11 @@ import torch
 from benchmarks.setting import BATCH, RATE, Setting
 from fathomlab.data import DATASETS
 from fathomlab.data.table import DatasetArrays
-from fathomlab.engine.images import pictures
+from fathomlab.engine.device_data import to_device
 from fathomlab.engine.loop import train
-from fathomlab.engine.precision import choose_precision, storage
-from fathomlab.engine.step import step
-from fathomlab.engine.training import Training
+from fathomlab.engine.precision import choose_precision, param_dtype
+from fathomlab.engine.step import train_step
+from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.schedules import Constant
@@ -20,7 +20,7 @@ from fathomlab.plan.recipe import Recipe
 CPU = torch.device("cpu")
 
 
-def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> Training:
+def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> PackTrainer:
     pixels, labels = setting.images()
     split = DatasetArrays(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
     architecture = setting.architecture()
@@ -44,9 +44,9 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
         )
         for seed in range(replicas)
     ]
-    data = pictures(split, DATASETS[setting.data].info, CPU, storage(precision))
+    data = to_device(split, DATASETS[setting.data].info, CPU, param_dtype(precision))
     index = torch.arange(len(labels)).expand(replicas, -1)
-    return Training(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
+    return PackTrainer(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
 
 
 def curve(setting: Setting, seed: int, order: torch.Tensor, precision: str = "fp64") -> list[float]:
@@ -54,9 +54,9 @@ def curve(setting: Setting, seed: int, order: torch.Tensor, precision: str = "fp
     training = _training(setting, seed + 1, precision)
     losses = []
     for place, row in enumerate(order):
-        step(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"))
-        losses.append(float(training.state.sums[0, seed]) / len(row))
-        training.state.sums.zero_()
+        train_step(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"))
+        losses.append(float(training.state.epoch_sums[0, seed]) / len(row))
+        training.state.epoch_sums.zero_()
     return losses
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from benchmarks.setting import BATCH, RATE, Cell, images, normalized
-from fathomlab.engine.initial import initial_values
+from fathomlab.engine.initializers import init_params
 
 
 def network(cell: Cell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -18,7 +18,7 @@ def network(cell: Cell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Seq
         inputs = cell.width
     made = nn.Sequential(*layers, nn.Linear(inputs, 10)).to(dtype)
     with torch.no_grad():
-        for own, value in zip(made.parameters(), initial_values(cell.architecture(), seed).values(), strict=True):
+        for own, value in zip(made.parameters(), init_params(cell.architecture(), seed).values(), strict=True):
             own.copy_(value)
     return made.train()
 

@@ -8,7 +8,7 @@ from torch import nn
 from benchmarks.peers.plain import steps
 from benchmarks.setting import BATCH, ConvCell
 from fathomlab.data import DATASETS
-from fathomlab.engine.initial import initial_values
+from fathomlab.engine.initializers import init_params
 
 
 def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -24,7 +24,7 @@ def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn
             inputs = outputs
     made = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)).to(dtype)
     with torch.no_grad():
-        for own, value in zip(made.parameters(), initial_values(cell.architecture(), seed).values(), strict=True):
+        for own, value in zip(made.parameters(), init_params(cell.architecture(), seed).values(), strict=True):
             own.copy_(value)
     return made.train()
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from fathomlab.api import load as load
     from fathomlab.api import open_store as open_store
     from fathomlab.api import run as run
-    from fathomlab.base.problems import ConfigError as ConfigError
-    from fathomlab.base.problems import UserError as UserError
+    from fathomlab.base.errors import ConfigError as ConfigError
+    from fathomlab.base.errors import UserError as UserError
 
 _PLACES = {
     "load": ("fathomlab.api", "load"),
@@ -28,8 +28,8 @@ _PLACES = {
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
     "Runs": ("fathomlab.api", "Runs"),
-    "ConfigError": ("fathomlab.base.problems", "ConfigError"),
-    "UserError": ("fathomlab.base.problems", "UserError"),
+    "ConfigError": ("fathomlab.base.errors", "ConfigError"),
+    "UserError": ("fathomlab.base.errors", "UserError"),
 }
 __version__ = "0.1.0"
 

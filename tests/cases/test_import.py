@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.cli import main
 from fathomlab.data import cifar10, fashion_mnist, idx, import_folder, importer, mnist, recognize
 from fathomlab.data.cache import file_state, locate, read_files

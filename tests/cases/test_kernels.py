@@ -13,9 +13,9 @@ from fathomlab.models.layers import Conv2d
 
 TRAINING = """
 import sys, torch
-from fathomlab.engine.state import _laid_out
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.state import _channels_last
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.models.resnet import CNN
 
 torch.set_num_threads(1)
@@ -23,9 +23,9 @@ width, precision = int(sys.argv[1]), sys.argv[2]
 for replicas in (1, 2):
     for size in (8, 32):
         architecture = CNN(width=width, layers=(1, 1, 1, 1), num_classes=3).build((3, size, size))
-        network = Network([architecture] * replicas)
-        drawn = [initial_values(architecture, seed) for seed in range(replicas)]
-        values = {n: _laid_out(torch.stack([d[n] for d in drawn]).float()).requires_grad_() for n in drawn[0]}
+        network = PackedNetwork([architecture] * replicas)
+        drawn = [init_params(architecture, seed) for seed in range(replicas)]
+        values = {n: _channels_last(torch.stack([d[n] for d in drawn]).float()).requires_grad_() for n in drawn[0]}
         buffers = network.buffers(torch.float32, "cpu")
         for step in range(8):
             for batch in (1, 7, 64):

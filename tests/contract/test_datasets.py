@@ -1,4 +1,4 @@
-"""Every dataset of the table: shapes, dtypes, counts, disjoint splits, and the same bytes each time."""
+"""Rules for every dataset of the table: shapes, dtypes, counts, disjoint splits, and reproducibility."""
 
 import hashlib
 import subprocess
@@ -8,15 +8,15 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import ConfigError, UserError
+from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.data import DATASETS, canonical_name, make
 from fathomlab.data.cache import data_dir, locate
 from fathomlab.data.table import AUGMENTATIONS, Dataset, DatasetArrays
 
 
 @cache
-def loaded(name: str) -> DatasetArrays:
-    """The dataset with its test options, read once for all tests."""
+def load_test_arrays(name: str) -> DatasetArrays:
+    """Load the dataset with its test options, once for all tests."""
     return make(name, DATASETS[name].test_options).load()
 
 
@@ -30,9 +30,9 @@ def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
-def test_load_returns_the_documented_arrays(name: str) -> None:
+def test_load_returns_documented_arrays(name: str) -> None:
     """Counts, shapes, and dtypes; writable, as torch requires."""
-    arrays, info = loaded(name), DATASETS[name].info
+    arrays, info = load_test_arrays(name), DATASETS[name].info
     image = (info.channels, info.height, info.width)
     assert arrays.train_images.shape == (info.train_examples, *image)
     assert arrays.test_images.shape == (info.test_examples, *image)
@@ -45,9 +45,9 @@ def test_load_returns_the_documented_arrays(name: str) -> None:
         assert sorted(set(labels.tolist())) == list(range(info.classes))
 
 
-def test_mean_and_std_match_the_training_images(name: str) -> None:
+def test_mean_and_std_equal_those_of_training_images(name: str) -> None:
     """The test options of a generated dataset may differ a little from the published constants."""
-    info, arrays = DATASETS[name].info, loaded(name)
+    info, arrays = DATASETS[name].info, load_test_arrays(name)
     tolerance = 0.001 if DATASETS[name].layout is not None else 0.02
     for channel in range(info.channels):
         values = np.bincount(arrays.train_images[:, channel].ravel(), minlength=256) / arrays.train_images[:, 0].size
@@ -57,18 +57,18 @@ def test_mean_and_std_match_the_training_images(name: str) -> None:
         assert std == pytest.approx(info.std[channel], abs=tolerance)
 
 
-def test_train_and_test_do_not_overlap(name: str) -> None:
+def test_load_returns_disjoint_splits(name: str) -> None:
     """Except for the few duplicates that the published datasets are known to have."""
-    arrays = loaded(name)
+    arrays = load_test_arrays(name)
     train = {hashlib.blake2b(image.tobytes()).digest() for image in arrays.train_images}
     shared = sum(hashlib.blake2b(image.tobytes()).digest() in train for image in arrays.test_images)
     published = DATASETS[name].layout is not None
     assert shared <= (len(arrays.test_images) // 500 if published else 0)
 
 
-def test_load_is_deterministic(name: str) -> None:
-    """The same bytes each time, with a SHA-256 per file."""
-    first, second = loaded(name), make(name, DATASETS[name].test_options).load()
+def test_load_returns_equal_bytes_each_time(name: str) -> None:
+    """With a SHA-256 per file."""
+    first, second = load_test_arrays(name), make(name, DATASETS[name].test_options).load()
     assert first.train_images.tobytes() == second.train_images.tobytes()
     assert first.test_labels.tobytes() == second.test_labels.tobytes()
     assert first.files == second.files
@@ -125,7 +125,7 @@ def test_make_rejects_invalid_options(name: str, value: float) -> None:
     assert [problem.path for problem in caught.value.problems] == ["data.params.difficulty"]
 
 
-def test_data_layer_does_not_import_torch() -> None:
+def test_data_does_not_import_torch() -> None:
     """Plans and lists start fast."""
     code = "import sys, fathomlab.data, fathomlab.data.split; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Every model of the table: tiny options build, every level of every option runs, counts and names agree."""
+"""Rules for every model of the table: options, parameters, counts, and names."""
 
 import re
 import typing
@@ -9,28 +9,28 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import parse, to_dict
 from fathomlab.base.packing import signature
-from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models import MODELS, Model
 from fathomlab.models.architecture import Architecture
 
 
 @pytest.fixture(params=sorted(MODELS))
-def part(request: pytest.FixtureRequest) -> Any:
+def model_class(request: pytest.FixtureRequest) -> Any:
     """Each model of the table."""
     return MODELS[request.param]
 
 
-def made(part: Any, **changes: Any) -> Any:
-    """The model with its tiny options."""
-    problems: list[Problem] = []
-    options = parse(part, {**part.tiny, **changes}, "", problems)
-    assert not problems
+def make_model(model_class: Any, **changes: Any) -> Any:
+    """Create the model with its test options."""
+    issues: list[Issue] = []
+    options = parse(model_class, {**model_class.test_options, **changes}, "", issues)
+    assert not issues
     return options
 
 
@@ -43,147 +43,148 @@ CONTEXTS: list[dict[str, Any]] = [
 ]
 
 
-def fitting(part: Any, own: dict[str, Any], **changes: Any) -> Any:
-    """The model with `changes`, beside the first other options that go with them."""
-    known = {field.name for field in fields(part)}
-    for context in [own, *CONTEXTS]:
-        problems: list[Problem] = []
-        if context.keys() <= known:
-            options = parse(part, {**part.tiny, **context, **changes}, "", problems)
-            if not problems:
+def make_valid_model(model_class: Any, first_context: dict[str, Any], **changes: Any) -> Any:
+    """Create the model with `changes`, and the first other options that are valid together with them."""
+    names = {field.name for field in fields(model_class)}
+    for context in [first_context, *CONTEXTS]:
+        issues: list[Issue] = []
+        if context.keys() <= names:
+            options = parse(model_class, {**model_class.test_options, **context, **changes}, "", issues)
+            if not issues:
                 return options
-    raise AssertionError(f"{changes} goes with nothing")
+    raise AssertionError(f"{changes} is never valid")
 
 
-def levels(part: Any) -> list[tuple[str, Any]]:
-    """Every option that has named levels, and some numbers for the others."""
-    found: list[tuple[str, Any]] = []
-    for name, hint in typing.get_type_hints(part, include_extras=True).items():
+def levels(model_class: Any) -> list[tuple[str, Any]]:
+    """Return the levels of every option with a closed list of levels."""
+    options: list[tuple[str, Any]] = []
+    for name, hint in typing.get_type_hints(model_class, include_extras=True).items():
         rules = typing.get_args(hint)
         if typing.get_origin(hint) is Literal:
-            found += [(name, level) for level in rules]
+            options += [(name, level) for level in rules]
         elif hint is bool:
-            found += [(name, False), (name, True)]
-    return found
+            options += [(name, False), (name, True)]
+    return options
 
 
-def stepped(architecture: Architecture, replicas: int = 2) -> list[torch.Tensor]:
-    """Logits and gradients of one training step."""
-    network = Network([architecture] * replicas)
-    drawn = [initial_values(architecture, seed) for seed in range(replicas)]
-    values = {name: torch.stack([one[name] for one in drawn]).requires_grad_() for name in drawn[0]}
+def run_step(architecture: Architecture, replicas: int = 2) -> list[torch.Tensor]:
+    """Compute logits and gradients of one training step."""
+    network = PackedNetwork([architecture] * replicas)
+    initial = [init_params(architecture, seed) for seed in range(replicas)]
+    params = {name: torch.stack([replica[name] for replica in initial]).requires_grad_() for name in initial[0]}
     images = torch.randn(replicas, 4, *architecture.shape, dtype=torch.float64)
     keys = torch.arange(replicas)
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "train", keys)
+    logits = network(params, network.buffers(torch.float64, "cpu"), images, "train", keys)
     labels = torch.arange(4).remainder(architecture.classes).expand(replicas, 4)
-    return [logits, *torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), list(values.values()))]
+    return [logits, *torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), list(params.values()))]
 
 
-def test_a_model_is_a_value(part: Any) -> None:
-    """Frozen, hashable, and the same again from its plain options."""
-    one = made(part)
-    assert isinstance(one, Model)
-    assert hash(one) == hash(made(part))
+def test_model_is_an_immutable_value(model_class: Any) -> None:
+    """Frozen, hashable, and equal after a round trip of its options."""
+    model = make_model(model_class)
+    assert isinstance(model, Model)
+    assert hash(model) == hash(make_model(model_class))
     with pytest.raises(FrozenInstanceError):
-        setattr(one, fields(one)[0].name, None)
-    problems: list[Problem] = []
-    assert parse(part, to_dict(one), "", problems) == one
-    assert not problems
-    assert part.data in DATASETS
-    assert {part.depth_key, part.width_key} <= {field.name for field in fields(one)}
+        setattr(model, fields(model)[0].name, None)
+    issues: list[Issue] = []
+    assert parse(model_class, to_dict(model), "", issues) == model
+    assert not issues
+    assert model_class.default_dataset in DATASETS
+    assert {model_class.depth_key, model_class.width_key} <= {field.name for field in fields(model)}
 
 
-def test_tiny_options_are_tiny_and_run(part: Any) -> None:
-    """A step of two replicas: logits of the right shape, finite gradients for every parameter."""
-    architecture = made(part).build(part.tiny_shape)
-    assert architecture.numel < 20_000
-    logits, *gradients = stepped(architecture)
+def test_test_options_build_a_small_network(model_class: Any) -> None:
+    """A step of two replicas has logits of the correct shape and finite gradients for every parameter."""
+    architecture = make_model(model_class).build(model_class.test_input_shape)
+    assert architecture.num_params < 20_000
+    logits, *gradients = run_step(architecture)
     assert logits.shape == (2, 4, architecture.classes)
     parameters = architecture.parameters()
     assert [gradient.shape[1:] for gradient in gradients] == [parameter.shape for parameter in parameters]
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_every_level_of_every_option_runs(part: Any) -> None:
-    """No name in a table without code behind it."""
-    found = levels(part)
-    assert len({name for name, _ in found}) >= 3
-    for name, level in found:
-        normal = fitting(part, {}, **{name: level}).normal_form()
-        assert normal.normal_form() == normal
-        assert normal.ignored() == []
-        assert all(bool(tensor.isfinite().all()) for tensor in stepped(normal.build(part.tiny_shape), 1))
+def test_every_level_of_every_option_runs(model_class: Any) -> None:
+    options = levels(model_class)
+    assert len({name for name, _ in options}) >= 3
+    for name, level in options:
+        canonical = make_valid_model(model_class, {}, **{name: level}).canonical()
+        assert canonical.canonical() == canonical
+        assert canonical.unused_options() == []
+        assert all(
+            bool(tensor.isfinite().all()) for tensor in run_step(canonical.build(model_class.test_input_shape), 1)
+        )
 
 
-def test_every_level_changes_the_network(part: Any) -> None:
-    """An option that is accepted does something: another architecture, by its layers, its start or its shape."""
-    names = {name for name, _ in levels(part)}
-    base = {"residual": True} if "residual" in names else {}
+def test_every_level_changes_the_network(model_class: Any) -> None:
+    """Two levels differ in layers, initialization, or shape."""
+    names = {name for name, _ in levels(model_class)}
+    default_context = {"residual": True} if "residual" in names else {}
     for name in names:
-        own = {} if name == "residual" else base
-        built = [
-            fitting(part, own, **{name: level}).build(part.tiny_shape) for other, level in levels(part) if other == name
+        first_context = {} if name == "residual" else default_context
+        architectures = [
+            make_valid_model(model_class, first_context, **{name: level}).build(model_class.test_input_shape)
+            for option, level in levels(model_class)
+            if option == name
         ]
-        assert len(set(built)) == len(built), name
+        assert len(set(architectures)) == len(architectures), name
 
 
-def test_names_are_unique_and_values_fit(part: Any) -> None:
-    """Parameters and taps have names of their own; initial values have the shapes that are declared."""
-    architecture = made(part).build(part.tiny_shape)
+def test_parameter_names_are_unique_with_declared_shapes(model_class: Any) -> None:
+    architecture = make_model(model_class).build(model_class.test_input_shape)
     names = [parameter.name for parameter in architecture.parameters()]
     assert len(set(names)) == len(names)
     assert len(set(architecture.taps)) == len(architecture.taps) > 0
-    values = initial_values(architecture, 0)
-    assert {name: tuple(value.shape) for name, value in values.items()} == {
+    params = init_params(architecture, 0)
+    assert {name: tuple(value.shape) for name, value in params.items()} == {
         parameter.name: parameter.shape for parameter in architecture.parameters()
     }
-    assert sum(value.numel() for value in values.values()) == architecture.numel
-    assert {f"{name}.weight" for name in architecture.weighted} <= set(names)
+    assert sum(value.numel() for value in params.values()) == architecture.num_params
+    assert {f"{name}.weight" for name in architecture.weight_layers} <= set(names)
 
 
-def test_taps_are_filled_in_their_order(part: Any) -> None:
-    """One tensor a tap, on the way to the logits."""
-    architecture = made(part).build(part.tiny_shape)
-    network = Network([architecture])
-    values = {name: value[None].requires_grad_() for name, value in initial_values(architecture, 0).items()}
+def test_taps_receive_one_tensor_per_point(model_class: Any) -> None:
+    architecture = make_model(model_class).build(model_class.test_input_shape)
+    network = PackedNetwork([architecture])
+    params = {name: value[None].requires_grad_() for name, value in init_params(architecture, 0).items()}
     taps: list[torch.Tensor] = []
     images = torch.randn(1, 4, *architecture.shape, dtype=torch.float64)
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+    logits = network(params, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
     assert len(taps) == len(architecture.taps)
     assert all(gradient is not None for gradient in torch.autograd.grad(logits.square().sum(), taps))
 
 
-def test_products_are_counted_as_torch_counts_them(part: Any) -> None:
-    """Two operations a multiply-accumulate, over a whole forward pass."""
-    architecture = made(part).build(part.tiny_shape)
-    network = Network([architecture] * 2)
-    values = {n: torch.stack([v, v]) for n, v in initial_values(architecture, 0).items()}
+def test_macs_equal_flops_counted_by_torch(model_class: Any) -> None:
+    """Two operations per multiply-accumulate."""
+    architecture = make_model(model_class).build(model_class.test_input_shape)
+    network = PackedNetwork([architecture] * 2)
+    params = {n: torch.stack([v, v]) for n, v in init_params(architecture, 0).items()}
     images = torch.randn(2, 5, *architecture.shape, dtype=torch.float64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(values, network.buffers(torch.float64, "cpu"), images, "eval")
+        network(params, network.buffers(torch.float64, "cpu"), images, "eval")
     assert counter.get_total_flops() == 2 * 5 * 2 * architecture.macs
 
 
-def test_complaints_name_what_disagrees_with_the_data(part: Any) -> None:
-    """No complaint for the tiny shape and classes, one for other classes, each about an option that exists."""
-    one = made(part)
-    classes = one.build(part.tiny_shape).classes
-    assert one.complaints_for(part.tiny_shape, classes) == []
-    (problem,) = one.complaints_for(part.tiny_shape, classes + 1)
-    assert problem.code == "data-mismatch"
-    assert problem.path in {field.name for field in fields(one)}
-    assert re.findall(r"\d+", problem.message) == [str(classes + 1), str(classes)]
+def test_validate_for_returns_data_mismatches(model_class: Any) -> None:
+    """No issue for the test shape and classes, one for another number of classes."""
+    model = make_model(model_class)
+    classes = model.build(model_class.test_input_shape).classes
+    assert model.validate_for(model_class.test_input_shape, classes) == []
+    (issue,) = model.validate_for(model_class.test_input_shape, classes + 1)
+    assert issue.code == "data-mismatch"
+    assert issue.path in {field.name for field in fields(model)}
+    assert re.findall(r"\d+", issue.message) == [str(classes + 1), str(classes)]
 
 
-def test_a_signature_forgets_initial_values_alone(part: Any) -> None:
-    """Initialization may differ within a pack; depth and width may not."""
-    one = made(part)
-    built = one.build(part.tiny_shape)
-    inits = [level for name, level in levels(part) if name == "init"]
-    assert len({signature(replace(one, init=init).build(part.tiny_shape)) for init in inits}) == 1
-    for key in (part.depth_key, part.width_key):
-        value = getattr(one, key)
-        larger = tuple(each + 1 for each in value) if isinstance(value, tuple) else value + 1
-        assert signature(replace(one, **{key: larger}).build(part.tiny_shape)) != signature(built)
-    deeper = replace(one, **{part.depth_key: getattr(one, part.depth_key)})
-    assert deeper.depth == one.depth
+def test_signature_depends_on_depth_and_width(model_class: Any) -> None:
+    """Initialization may differ within a pack."""
+    model = make_model(model_class)
+    shape = model_class.test_input_shape
+    inits = [level for name, level in levels(model_class) if name == "init"]
+    assert len({signature(replace(model, init=init).build(shape)) for init in inits}) == 1
+    for key in (model_class.depth_key, model_class.width_key):
+        value = getattr(model, key)
+        larger = tuple(item + 1 for item in value) if isinstance(value, tuple) else value + 1
+        assert signature(replace(model, **{key: larger}).build(shape)) != signature(model.build(shape))
+    deeper = replace(model, **{model_class.depth_key: getattr(model, model_class.depth_key)})
+    assert deeper.depth == model.depth

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fathomlab.base import identity
 from fathomlab.data import augment, split
-from fathomlab.engine import initial, loop, network, training
+from fathomlab.engine import initializers, loop, network, training
 
 PURPOSES = ("order", "flip", "crop", "dropout", "split", "initial")
 RATE = 0.5
@@ -67,7 +67,13 @@ class _Told(np.random.Generator):
 def listening() -> Iterator[Drawn]:
     """Note what is drawn as long as this lasts."""
     drawn = Drawn()
-    order, draw, uniform, stream, seeds = loop.mix, augment.draw, network.uniform, split.stream, identity.stream_seed
+    order, draw, uniform, stream, seeds = (
+        loop.splitmix64,
+        augment.draw,
+        network.uniform,
+        split.make_rng,
+        identity.derive_seed,
+    )
 
     def shown(keys: Any, epoch: Any, index: Any, purpose: int) -> Any:
         name = "flip" if purpose == augment.FLIP else "crop"
@@ -82,13 +88,13 @@ def listening() -> Iterator[Drawn]:
         return _Told(stream(seed, purpose, *keys), purpose, drawn)
 
     places: list[tuple[ModuleType, str, Any]] = [
-        (loop, "mix", lambda key, counter: drawn.note("order", order(key, counter))),
+        (loop, "splitmix64", lambda key, counter: drawn.note("order", order(key, counter))),
         (augment, "draw", shown),
         (network, "uniform", lambda bits: uniform(drawn.note("dropout", bits))),
-        (split, "stream", told),
-        (initial, "stream", told),
-        (identity, "stream_seed", seed_of),
-        (training, "stream_seed", seed_of),
+        (split, "make_rng", told),
+        (initializers, "make_rng", told),
+        (identity, "derive_seed", seed_of),
+        (training, "derive_seed", seed_of),
     ]
     with ExitStack() as stack:
         for module, name, value in places:
@@ -96,10 +102,12 @@ def listening() -> Iterator[Drawn]:
         yield drawn
 
 
-def train_two(bench: ModuleType, seeds: tuple[int, int] = (42, 43)) -> Drawn:
+def train_two(small_training: ModuleType, seeds: tuple[int, int] = (42, 43)) -> Drawn:
     """Two replicas, two epochs of four steps on 1,600 images; dropout, flips and crops."""
-    plain = bench.recipe(bench.mlp(dropout=RATE, layers_dim=20, hidden_layers_num=2), epochs=2, batch_size=400)
+    plain = small_training.recipe(
+        small_training.mlp(dropout=RATE, layers_dim=20, hidden_layers_num=2), epochs=2, batch_size=400
+    )
     with listening() as drawn:
-        recipes = [bench.replace(plain, seed=seed, augment=("flip", "crop")) for seed in seeds]
-        bench.trained(recipes, data=bench.pictures(bench.FLAT, 2000))
+        recipes = [small_training.replace(plain, seed=seed, augment=("flip", "crop")) for seed in seeds]
+        small_training.run_training(recipes, data=small_training.make_dataset(small_training.FLAT, 2000))
     return drawn

@@ -11,7 +11,7 @@ from unittest import mock
 
 import fathomlab
 from fathomlab.engine import loop
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
 from fathomlab.run import pack
 from fathomlab.run.pack import Order, train_pack
@@ -103,11 +103,17 @@ class Watch:
         return 2 if len(self.polls) - 1 == self.at else None
 
 
-def state_hash(training: Training) -> str:
+def state_hash(training: PackTrainer) -> str:
     """SHA-256 over weights, running statistics, optimizer, schedule and sums."""
     state, digest = training.state, hashlib.sha256()
-    tensors = [*state.values.values(), *state.buffers.values(), *itertools.chain(*state.slots.values())]
-    for tensor in [*tensors, state.bad_step, state.sums, state.best_accuracy, *state.best.values.values()]:
+    tensors = [*state.params.values(), *state.buffers.values(), *itertools.chain(*state.optimizer_state.values())]
+    for tensor in [
+        *tensors,
+        state.diverged_at_step,
+        state.epoch_sums,
+        state.best_accuracy,
+        *state.best.params.values(),
+    ]:
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     memories = [sorted(memory.items()) for memory in state.memories]
     return hashlib.sha256(f"{digest.hexdigest()} {memories} {state.step} {state.epoch}".encode()).hexdigest()
@@ -116,9 +122,9 @@ def state_hash(training: Training) -> str:
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
     """Look on while packs are trained."""
-    real_step, real_evaluate = loop.step, loop.evaluate
+    real_step, real_evaluate = loop.train_step, loop.evaluate
 
-    def step(training: Training, *given: Any) -> None:
+    def step(training: PackTrainer, *given: Any) -> None:
         real_step(training, *given)
         watch.steps.append(state_hash(training))
 
@@ -130,7 +136,7 @@ def watched(watch: Watch) -> Iterator[None]:
             watch.where = "training"
 
     with (
-        mock.patch.object(loop, "step", step),
+        mock.patch.object(loop, "train_step", step),
         mock.patch.object(loop, "evaluate", evaluate),
         mock.patch.object(pack, "evaluate", evaluate),
     ):

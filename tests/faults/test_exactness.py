@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fathomlab
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.run import environment, resume
 from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.settings import computing

@@ -25,7 +25,7 @@ import torch
 import fathomlab
 from fathomlab.data import augment
 from fathomlab.engine import loop
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.run import experiment, pack, settings
 from fathomlab.run.experiment import RunOptions, run_experiment
 from fathomlab.run.pack import Order, train_pack
@@ -279,12 +279,12 @@ def disagreement(agree: np.ndarray, expected: float) -> float:
     return abs(float(agree.mean()) - expected) / float(np.sqrt(expected * (1 - expected) / agree.size))
 
 
-def test_no_draw_is_repeated(bench: ModuleType):
+def test_no_draw_is_repeated(small_training: ModuleType):
     """C3: 2 epochs x 2 replicas x order, flip, crop, dropout, split, initial values: about 410,000 numbers of 64 bits.
 
     The chance that fair draws repeat any is below 1e-8, and below 1e-7 that any of 18 shares lies beyond six standard errors.
     """
-    drawn = train_two(bench)
+    drawn = train_two(small_training)
     cells = 2 * 2 * 1600
     sizes = {purpose: sum(own.size for own in arrays) for purpose, arrays in drawn.bits.items()}
     assert sizes["order"] == sizes["flip"] == sizes["crop"] == cells
@@ -312,19 +312,19 @@ def test_no_draw_is_repeated(bench: ModuleType):
 
 
 @pytest.mark.parametrize("fault", ["purposes", "epochs", "replicas"])
-def test_repeated_draws_are_seen(bench: ModuleType, fault: str):
+def test_repeated_draws_are_seen(small_training: ModuleType, fault: str):
     """The control: flips and crops of one stream, epochs of one stream, replicas of one seed."""
-    keys = Training.keys
+    keys = PackTrainer.keys
 
-    def forgetful(pack: Training, purpose: str, *_: int) -> Any:
+    def forgetful(pack: PackTrainer, purpose: str, *_: int) -> Any:
         return keys(pack, purpose)
 
     with ExitStack() as stack:
         if fault == "purposes":
             stack.enter_context(mock.patch.object(augment, "CROP", augment.FLIP))
         if fault == "epochs":
-            stack.enter_context(mock.patch.object(Training, "keys", forgetful))
-        drawn = train_two(bench, (42, 42) if fault == "replicas" else (42, 43))
+            stack.enter_context(mock.patch.object(PackTrainer, "keys", forgetful))
+        drawn = train_two(small_training, (42, 42) if fault == "replicas" else (42, 43))
     assert drawn.repeats()[0] >= 2 * 1600
     assert (drawn.repeats()[1] > 0) == (fault == "replicas")
 
@@ -338,12 +338,12 @@ def stub(*given: Any) -> None:
     torch.zeros(2).put_(torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
 
 
-REAL_STEP = loop.step
+REAL_STEP = loop.train_step
 
 
 def test_an_operation_that_may_differ_fails_the_trial_by_name(fast: Path):
     """C7: on a CPU such operations are refused; the cause names the operation."""
-    with mock.patch.object(loop, "step", stub):
+    with mock.patch.object(loop, "train_step", stub):
         plan = run(small(), fast)
     for trial in plan.trials:
         record = Store(fast).trial(trial.hash)
@@ -360,7 +360,7 @@ def test_the_mode_is_told(fast: Path, mode: str):
             with mock.patch.object(torch.cuda, "is_available", return_value=True):
                 stack.enter_context(computing())
             stack.enter_context(pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"))
-            stack.enter_context(mock.patch.object(loop, "step", stub))
+            stack.enter_context(mock.patch.object(loop, "train_step", stub))
         else:
             stack.enter_context(computing())
         assert settings.deterministic() == mode

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
-from fathomlab.base.problems import UserError
 from fathomlab.store.checkpoints import MAX_TO_KEEP, checkpoint_path, checkpoint_steps, delete_checkpoints
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 from fathomlab.store.directory import TrialFolder, quarantine, write_experiment

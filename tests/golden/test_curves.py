@@ -17,28 +17,30 @@ HERE = Path(__file__).parent
 REWRITE = "FATHOMLAB_REWRITE_GOLDEN"
 
 
-def recipes(model: str, loss: str, bench: ModuleType) -> list[Any]:
+def recipes(model: str, loss: str, small_training: ModuleType) -> list[Any]:
     """Two replicas that differ in seed, rate and, where there is one, in what they take from the teacher."""
     if model == "mlp":
-        architecture = bench.mlp(residual=True, batch_norm=True, dropout=0.1)
+        architecture = small_training.mlp(residual=True, batch_norm=True, dropout=0.1)
         common: dict[str, Any] = {"optimizer": Adam(), "schedule": CosineAnnealingLR(), "label_smoothing": 0.1}
     else:
-        architecture = bench.cnn(width=3)
+        architecture = small_training.cnn(width=3)
         common = {"optimizer": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
         common["gradient_clip"] = 2.0
-    made = [bench.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
-    return bench.taught(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made
+    made = [small_training.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
+    return small_training.distilled(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made
 
 
-def curve(model: str, loss: str, bench: ModuleType) -> list[str]:
+def curve(model: str, loss: str, small_training: ModuleType) -> list[str]:
     """Validation loss of both replicas after each step, training loss after each epoch, 12 significant digits."""
-    plan = recipes(model, loss, bench)
-    data = bench.pictures(plan[0].architecture.shape)
-    pack = bench.training(plan, bench.teachers(plan, data) if loss == "distillation" else None, data)
+    plan = recipes(model, loss, small_training)
+    data = small_training.make_dataset(plan[0].architecture.shape)
+    pack = small_training.make_trainer(
+        plan, small_training.make_teachers(plan, data) if loss == "distillation" else None, data
+    )
     lines = []
     for snapshot in train(pack, frozenset(range(21))):
         state = pack.state
-        columns = [evaluate(pack, state.values, state.buffers, validation=True).loss]
+        columns = [evaluate(pack, state.params, state.buffers, validation=True).loss]
         columns += [snapshot.train.loss] if snapshot.train is not None else []
         numbers = [f"{number:.11e}" for column in columns for number in column.tolist()]
         lines.append(" ".join([f"{snapshot.step:2d}", *numbers]))
@@ -47,10 +49,10 @@ def curve(model: str, loss: str, bench: ModuleType) -> list[str]:
 
 @pytest.mark.parametrize("loss", ["supervised", "distillation"])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_the_curve_is_the_golden_one(model: str, loss: str, bench: ModuleType) -> None:
+def test_the_curve_is_the_golden_one(model: str, loss: str, small_training: ModuleType) -> None:
     """To 1e-9."""
     path = HERE / f"{model}_{loss}.txt"
-    found = curve(model, loss, bench)
+    found = curve(model, loss, small_training)
     if os.environ.get(REWRITE):
         path.write_text("\n".join(found) + "\n")
     expected = path.read_text().splitlines()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.archive import extract
 from fathomlab.data.table import PinnedFile
 
@@ -96,7 +96,7 @@ def test_extract_limits_memory(tmp_path: Path, kind: str):
     code = """
 import resource, sys
 from pathlib import Path
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.archive import extract
 from fathomlab.data.table import PinnedFile
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.store.weights import load_checked, load_tensors, save_tensors
 
 

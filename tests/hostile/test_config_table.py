@@ -145,7 +145,8 @@ def told(tmp_path: Path) -> Any:
         except fathomlab.ConfigError as error:
             assert time.process_time() - started < 1
             found = [
-                (int(problem.place.partition(":")[2] or 0), problem.path, problem.message) for problem in error.problems
+                (int(problem.location.partition(":")[2] or 0), problem.path, problem.message)
+                for problem in error.problems
             ]
             assert all(len(message) < 400 for _, _, message in found)
             return found

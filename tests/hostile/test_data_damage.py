@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import DATASETS, checksums, idx, mnist_sample
 from fathomlab.data.cache import VerifiedFiles, read_files
 from fathomlab.data.cifar_binary import encode_rows

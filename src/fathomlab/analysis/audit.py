@@ -7,9 +7,9 @@ from typing import Any
 
 from fathomlab.analysis.study import Study
 from fathomlab.base.codec import JsonObject
-from fathomlab.base.labels import dotted, level_text
+from fathomlab.base.errors import ConfigError
+from fathomlab.base.labels import flatten_keys, format_level
 from fathomlab.base.options import parse
-from fathomlab.base.problems import ConfigError
 from fathomlab.config.claims import Claim
 from fathomlab.models import MODELS
 from fathomlab.store.records import TrialRecord
@@ -111,7 +111,7 @@ def _audit(study: Study, claim: Claim) -> Audit:
     ends = (claim.levels[0], claim.levels[-1])
     first, second = (_group(study, claim, level) for level in ends)
     findings = _findings(_full_key(study, claim.factor), first, second) if first.trials and second.trials else ()
-    return Audit(claim.name, tuple(level_text(level) for level in ends), tuple(findings))
+    return Audit(claim.name, tuple(format_level(level) for level in ends), tuple(findings))
 
 
 def _group(study: Study, claim: Claim, level: Any) -> _Group:
@@ -143,7 +143,7 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
 
 def _options(factor: str, first: _Group, second: _Group) -> tuple[list[Finding], int]:
     """A finding for each option of the trials whose values differ between the levels, and how many options agree."""
-    left, right = (_values(dotted(trial.content) for trial in group.trials) for group in (first, second))
+    left, right = (_values(flatten_keys(trial.content) for trial in group.trials) for group in (first, second))
     findings, same = [], 0
     for key in dict.fromkeys([*left, *right]):
         a, b = left.get(key, {}), right.get(key, {})
@@ -160,7 +160,7 @@ def _values(contents: Iterable[JsonObject]) -> dict[str, dict[str, str]]:
     values: dict[str, dict[str, str]] = {}
     for content in contents:
         for key, value in content.items():
-            values.setdefault(key, {}).setdefault(repr(value), level_text(value))
+            values.setdefault(key, {}).setdefault(repr(value), format_level(value))
     return values
 
 
@@ -194,7 +194,7 @@ def _ignores(model: Any, name: str, value: Any) -> bool:
     if component is None:
         return False
     options = parse(component, {**model.get("params", {}), name: value}, "", [])
-    return isinstance(options, component) and name in dict(options.ignored())
+    return isinstance(options, component) and name in dict(options.unused_options())
 
 
 def _touches(factor: str, *names: str) -> bool:
@@ -225,7 +225,8 @@ def _order(factor: str, first: _Group, second: _Group, data_differ: bool) -> Fin
 
 def _compared(name: str, first: _Group, second: _Group, value: Callable[[TrialRecord], Any], expected: bool) -> Finding:
     a, b = (
-        {level_text(item) for trial in group.trials if (item := value(trial)) is not None} for group in (first, second)
+        {format_level(item) for trial in group.trials if (item := value(trial)) is not None}
+        for group in (first, second)
     )
     return Finding(name, _listed(sorted(a)), _listed(sorted(b)), a != b, expected)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fathomlab.analysis.significance import mcnemar_clustered, mcnemar_exact
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.base.labels import describe_level, last_part, level_text
+from fathomlab.base.labels import describe_level, format_level, last_part
 from fathomlab.base.options import to_dict
 from fathomlab.config.claims import Claim
 from fathomlab.data import DATASETS
@@ -204,7 +204,7 @@ def _arm(conditions: tuple[Condition, ...], claim: Claim, level: Any, chance: fl
                 missing.setdefault(reason, []).append(seed)
     means = {seed: fmean(values) for seed, values in sorted(outcomes.items())}
     return Arm(
-        level=f"{last_part(claim.factor)}={level_text(to_dict(level))}",
+        level=f"{last_part(claim.factor)}={format_level(to_dict(level))}",
         phrase=describe_level(claim.factor, level),
         conditions=conditions,
         values={seed: value for seed, value in means.items() if not math.isnan(value) and value < math.inf},
@@ -258,5 +258,5 @@ def _trend_positions(claim: Claim, arms: Sequence[Arm]) -> list[float]:
 
 
 def _missing_level(claim: Claim, arm: Arm) -> str:
-    others = "".join(f" {key}={level_text(to_dict(value))}" for key, value in claim.at.items())
+    others = "".join(f" {key}={format_level(to_dict(value))}" for key, value in claim.at.items())
     return f"no condition has {arm.level}{others}"

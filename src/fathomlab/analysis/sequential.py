@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomlab.analysis.significance import ONE_SIDED
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 
 Floats = NDArray[np.float64]
 MOST_LOOKS = 5

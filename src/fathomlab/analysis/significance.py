@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomlab.analysis.statistics import t_tail
-from fathomlab.base.identity import stream
+from fathomlab.base.identity import make_rng
 
 ONE_SIDED = 0.025
 MOST_ENUMERATED = 20
@@ -73,7 +73,7 @@ def sign_flip(differences: Sequence[float]) -> SignFlip:
     reach = abs(float(values.sum())) - 1e-9 * float(np.abs(values).sum())
     floor = 2.0 ** (1 - n)
     if n > MOST_ENUMERATED:
-        generator, hits = stream(0, "sign-flip", n), 1
+        generator, hits = make_rng(0, "sign-flip", n), 1
         for _ in range(DRAWS // CHUNK):
             signs = generator.integers(0, 2, size=(CHUNK, n)) * 2 - 1
             hits += int((np.abs(signs @ values) >= reach).sum())

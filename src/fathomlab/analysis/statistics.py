@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from fathomlab.base.identity import stream
+from fathomlab.base.identity import make_rng
 
 FEWEST_FOR_BOOTSTRAP = 20
 RESAMPLES = 10_000
@@ -133,7 +133,7 @@ def bootstrap_interval(
     if n < FEWEST_FOR_BOOTSTRAP:
         raise ValueError(f"the bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} values, got {n}")
     _check_level(level)
-    picked = stream(0, "bootstrap", n).integers(0, n, size=(RESAMPLES, n))
+    picked = make_rng(0, "bootstrap", n).integers(0, n, size=(RESAMPLES, n))
     drawn = np.asarray(values, dtype=np.float64)[picked]
     if statistic == "mean":
         center, means = fmean(values), drawn.mean(axis=1)

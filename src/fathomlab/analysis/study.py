@@ -8,9 +8,9 @@ from typing import Any
 
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
 from fathomlab.analysis.sequential import Look
+from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels, format_factor_level, last_part
 from fathomlab.base.options import parse
-from fathomlab.base.problems import Problem
 from fathomlab.config.claims import Claim
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
@@ -98,7 +98,7 @@ class Study:
     experiment: ExperimentRecord
     conditions: tuple[Condition, ...]
     claims: tuple[Claim, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Issue, ...] = ()
     looks: LookHistory = field(default_factory=LookHistory)
 
     @property
@@ -188,14 +188,14 @@ def exclusions(reasons: Sequence[str], total: int) -> str:
 def _study(
     experiment: ExperimentRecord, read: Callable[[str], TrialRecord], experiments: Callable[[], list[ExperimentRecord]]
 ) -> Study:
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
     conditions = _named([_condition(read, record) for record in experiment.conditions])
     planned: tuple[Look, ...] = ()
     try:
         planned = planned_looks(experiment.looks)
     except ValueError:
-        problems.append(Problem("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
+        problems.append(Issue("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
     if problems:
         return Study(experiment, conditions, problems=tuple(problems))
     looks = look_history(experiment, experiments() if claims else [], planned)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.codec import JsonObject
-from fathomlab.base.labels import dotted
+from fathomlab.base.labels import flatten_keys
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, TrialRecord
 
@@ -42,7 +42,7 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
         "role": condition.role if condition else None,
         "status": record.status,
         "seed": record.content.get("seed"),
-        "config": dotted(record.content),
+        "config": flatten_keys(record.content),
         "parameters": record.parameters,
         "metrics": dict(record.metrics),
     }

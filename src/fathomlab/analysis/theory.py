@@ -14,8 +14,8 @@ from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
 
 from fathomlab.base.codec import JsonObject
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import parse
-from fathomlab.base.problems import Problem
 from fathomlab.models.mlp import MLP
 
 CENTERED = (pi - 1) / (2 * pi)  # variance of relu(z), z standard normal: 1/2 - 1/(2 pi)
@@ -131,9 +131,9 @@ def _find(model: JsonObject, batch_size: int) -> Prediction | str:
 
 
 def _options(model: JsonObject) -> MLP | str:
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     options = parse(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
-    return options.normal_form() if isinstance(options, MLP) else "there are closed forms for MLPs only"
+    return options.canonical() if isinstance(options, MLP) else "there are closed forms for MLPs only"
 
 
 def _gain(mlp: MLP) -> float:

@@ -10,7 +10,7 @@ from fathomlab.analysis.sequential import level_now
 from fathomlab.analysis.significance import ONE_SIDED, SignFlip, correlation, holm_adjusted, holm_levels, is_constant
 from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP, Interval, bootstrap_interval, wilson_interval
 from fathomlab.analysis.study import Study
-from fathomlab.base.problems import ConfigError
+from fathomlab.base.errors import ConfigError
 from fathomlab.config.claims import Claim
 
 Decision = Literal["supported", "refuted", "undecided"]

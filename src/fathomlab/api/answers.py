@@ -9,7 +9,7 @@ from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summ
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.planning import find_experiment
-from fathomlab.base.problems import UserError, shown
+from fathomlab.base.errors import UserError, format_value
 from fathomlab.plan import Plan, with_seeds
 from fathomlab.run.experiment import experiment_name, recorded_seed_count
 from fathomlab.store.inventory import take_inventory
@@ -61,7 +61,7 @@ def _summary(root: Path, name: str) -> Summary:
         parser.feed(path.read_text(encoding="utf-8"))
         return read_summary(json.loads("".join(parser.texts)))
     except (OSError, ValueError):
-        message = f"{shown(name)}: not a fathomlab report. Regenerate it with: fathomlab report"
+        message = f"{format_value(name)}: not a fathomlab report. Regenerate it with: fathomlab report"
         raise UserError("not-a-report", message) from None
 
 

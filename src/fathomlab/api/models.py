@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.problems import ConfigError, Problem
+from fathomlab.base.errors import ConfigError, Issue
 from fathomlab.data import DATASETS
 from fathomlab.plan import sections
 
 if TYPE_CHECKING:
-    from fathomlab.engine.module import Module
+    from fathomlab.engine.torch_model import TorchModel
 
 
-def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
+def build_model(model: Mapping[str, Any], seed: int = 0) -> "TorchModel":
     """Build a torch module that maps a batch of images to logits, with the initial values of `seed`.
 
     The parameters are float32, rounded from the float64 values that a trial of the same model and seed starts from. The caller's
@@ -25,15 +25,15 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     Raises:
         ConfigError: Lists every problem of the options.
     """
-    from fathomlab.engine.module import Module
+    from fathomlab.engine.torch_model import TorchModel
     from fathomlab.run.settings import computing
 
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     network = sections.network(model, "", problems, {})
     if network is None:
         raise ConfigError("the model", problems)
-    info = DATASETS[network.component.data].info
+    info = DATASETS[network.component.default_dataset].info
     size = getattr(network.component, "input_size", None)
     shape = (1, 1, size) if size is not None else (info.channels, info.height, info.width)
     with computing():
-        return Module(network.component.build(shape), seed)
+        return TorchModel(network.component.build(shape), seed)

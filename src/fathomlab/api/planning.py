@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.problems import UserError, shown, suggestion
+from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.plan import Plan, prepare
 from fathomlab.store.reading import Store
 
@@ -41,7 +41,7 @@ def find_file(name: str) -> Path:
     if found is not None or path.parent != Path() or "\0" in name:
         return found or path
     known = bundled()
-    message = f"{name}: no such file.{suggestion(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
+    message = f"{name}: no such file.{did_you_mean(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)
 
 
@@ -67,10 +67,10 @@ def find_experiment(store: Store, name: str) -> str:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            text = f"{shown(name)} matches {len(matches)} experiments: {', '.join(matches)}. Name one of them."
+            text = f"{format_value(name)} matches {len(matches)} experiments: {', '.join(matches)}. Name one of them."
             raise UserError("ambiguous-experiment", text)
-    near = suggestion(name, names) or f" Known: {', '.join(names) or 'none'}."
-    raise UserError("no-such-experiment", f"no experiment {shown(name)} in {store.root}.{near}")
+    near = did_you_mean(name, names) or f" Known: {', '.join(names) or 'none'}."
+    raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {store.root}.{near}")
 
 
 def _folders() -> tuple[Path, ...]:

@@ -14,7 +14,7 @@ from fathomlab.analysis.verdicts import judge
 from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.plan import Plan, with_seeds
 from fathomlab.run.experiment import (
     Emit,

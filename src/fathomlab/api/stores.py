@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 
 
 def default_runs() -> Path:

@@ -1,1 +1,1 @@
-"""What every layer may use: errors, identities, tables of parts, files, tensor axes."""
+"""Building blocks without dependencies on other packages: errors, hashing, options, files, and tensor axes."""

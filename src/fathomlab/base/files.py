@@ -10,8 +10,8 @@ REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable; Windows cannot open directories, and does this by itself."""
+def fsync_dir(folder: Path) -> None:
+    """Make a rename inside `folder` durable. Windows does this without a call, and cannot open directories."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -22,15 +22,15 @@ def sync_folder(folder: Path) -> None:
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`. Readers see the old file or the new one, never a part, even if the writer is killed.
+    """Replace the content of `path` by `data`. Readers see the old or the new file, even if the writer is killed.
 
-    Writes a temporary file in the same directory, then fsync, rename, and fsync of the directory.
+    Writes a temporary file in the same directory, then calls fsync, rename, and fsync of the directory.
 
     Raises:
         OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
     """
-    main = threading.current_thread() is threading.main_thread()
-    thread = "" if main else f"{threading.get_native_id()}."  # two threads may write one file
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
     temporary = path.with_name(f".{path.name}.{thread}{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -42,11 +42,11 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    fsync_dir(path.parent)
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename over `target`. On Windows, wait while another process has it open."""
+    """Rename `source` to `target`. On Windows, wait while another process has `target` open."""
     for _ in range(REPLACE_ATTEMPTS if os.name == "nt" else 0):
         with contextlib.suppress(PermissionError):
             os.replace(source, target)

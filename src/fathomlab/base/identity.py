@@ -1,4 +1,4 @@
-"""Canonical JSON, content hashes, and one random stream for each (seed, purpose)."""
+"""Canonical JSON, content hashes, and one random stream per (seed, purpose)."""
 
 import hashlib
 import json
@@ -9,31 +9,31 @@ if TYPE_CHECKING:
 
 
 def canonical_json(value: Any) -> str:
-    """The one spelling of a plain value: sorted keys, no blanks, shortest floats, ASCII.
+    """Return the unique JSON text of a plain value: sorted keys, no spaces, shortest floats, ASCII.
 
     Raises:
-        ValueError: A number is NaN or infinite, or the value is not plain (dict, list, str, int, float, bool, None).
+        ValueError: If a number is NaN or infinite, or the value is not plain (dict, list, str, int, float, bool, None).
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def content_hash(value: Any) -> str:
-    """SHA-256 over the canonical JSON of `value`, 64 hexadecimal digits."""
+    """Return the SHA-256 of the canonical JSON of `value`, 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def stream_seed(seed: int, purpose: str, *keys: int | str) -> int:
-    """A 64-bit number that depends on (seed, purpose, keys) alone.
+def derive_seed(seed: int, purpose: str, *keys: int | str) -> int:
+    """Derive a 64-bit seed that depends only on (seed, purpose, keys).
 
-    Conditions of one seed share their streams because nothing else enters; no stream depends on how many numbers another
-    has drawn. SHA-256 rather than `hash()`, which differs between processes.
+    Conditions with the same seed share their streams, because nothing else is part of the key. No stream depends on the
+    number of draws from another one. SHA-256 is used because `hash()` differs between processes.
     """
     digest = hashlib.sha256(canonical_json([seed, purpose, *keys]).encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
-def stream(seed: int, purpose: str, *keys: int | str) -> "np.random.Generator":
-    """A generator of its own for (seed, purpose, keys); Philox, so that streams are independent by construction."""
+def make_rng(seed: int, purpose: str, *keys: int | str) -> "np.random.Generator":
+    """Create the generator of (seed, purpose, keys). Philox streams with different keys are independent."""
     import numpy as np  # planning needs hashes and no generators
 
-    return np.random.Generator(np.random.Philox(key=stream_seed(seed, purpose, *keys)))
+    return np.random.Generator(np.random.Philox(key=derive_seed(seed, purpose, *keys)))

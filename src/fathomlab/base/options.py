@@ -1,7 +1,7 @@
-"""Strict options: plain values from a file become frozen dataclasses, and all problems are reported together.
+"""Strict option parsing: plain values from a file become frozen dataclasses. All problems are reported together.
 
-A component (model, dataset, optimizer, probe) and a section of the experiment file are the same kind of thing: a frozen
-dataclass whose fields are its options. Their types may be bool, int, float, str, `Literal`, `tuple[T, ...]`,
+Components (models, datasets, optimizers, probes) and sections of the experiment file are frozen dataclasses. Their fields
+are the options. The type of a field may be bool, int, float, str, `Literal`, `tuple[T, ...]`,
 `dict[str, Any]`, another such dataclass, `T | None`, a value or a tuple of values, and `Annotated[T, Interval(...)]`.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Interval
 
-from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -45,7 +45,7 @@ EXPECTED = {
 
 
 class Ambiguous(str):
-    """A scalar that YAML 1.1 and 1.2 read differently (`no`, `010`, `12:30`). It is refused where it is used."""
+    """A scalar that YAML 1.1 and 1.2 read differently (`no`, `010`, `12:30`). Options reject it."""
 
     __slots__ = ("remedy",)
     remedy: str
@@ -61,30 +61,30 @@ class Ambiguous(str):
         return str(self), self.remedy
 
 
-def parse(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+def parse(hint: Any, value: Any, path: str, problems: list[Issue]) -> Any:
     """Convert a plain value to a type.
 
-    A list becomes a tuple, null becomes an empty section, a whole number and `1e-3` (which YAML 1.1 leaves a string) become
-    floats where the type is a float. Nothing else is converted.
+    Lists become tuples, and null becomes an empty section. Integers and `1e-3` (a string in YAML 1.1) become floats if the
+    type is a float. Nothing else is converted.
 
     Args:
         hint: The type, such as a frozen dataclass.
-        value: What a file contains.
+        value: Content of a file.
         path: Dotted key of the value.
-        problems: Receives everything that is wrong.
+        problems: Receives every problem.
 
     Returns:
         The value of this type, or `INVALID` if a problem was added.
     """
-    issues: list[Problem] = []
-    plain = _readable(value, path, issues)
+    issues: list[Issue] = []
+    plain = _sanitize(value, path, issues)
     unreadable = {issue.path for issue in issues}
-    result, errors = _validated(hint, plain)
+    result, errors = _validate(hint, plain)
     for error in errors:
-        converted = _conversion(error.kind, error.value)
-        plain = plain if converted is INVALID else _with(plain, error.keys, converted)
+        converted = _convert(error.kind, error.value)
+        plain = plain if converted is INVALID else _set_entry(plain, error.keys, converted)
     if errors:
-        result, errors = _validated(hint, plain)
+        result, errors = _validate(hint, plain)
     unknown = [error.keys[:-1] for error in errors if error.kind == "unexpected_keyword_argument"]
     for error in errors:
         misspelled = error.kind.startswith("missing") and error.keys[:-1] in unknown
@@ -94,7 +94,7 @@ def parse(hint: Any, value: Any, path: str, problems: list[Problem]) -> Any:
 
 
 def to_dict(value: Any) -> Any:
-    """The options of a component as plain JSON values, defaults included: the inverse of `parse`."""
+    """Convert the options of a component, including defaults, to plain JSON values. This is the inverse of `parse`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -105,22 +105,22 @@ def to_dict(value: Any) -> Any:
 
 
 def too_large(value: Any) -> str:
-    """What is wrong with an integer that Python does not print, or `""`."""
+    """Return the problem of an integer that has too many digits to print, or `""`."""
     huge = isinstance(value, int) and value.bit_length() > 1024
     return "must be below 2^53, got a number of more than 300 digits" if huge else ""
 
 
 def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
-    """What is wrong with a name of a closed list, or `""`."""
+    """Return the problem of a name that is not in a closed list, or `""`."""
     if name in names:
         return ""
-    hint = suggestion(name, names) if isinstance(name, str) else ""
-    return f"unsupported {kind} {shown(name)}.{hint} Supported: {', '.join(names)}."
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    return f"unsupported {kind} {format_value(name)}.{hint} Supported: {', '.join(names)}."
 
 
 def unknown_key(key: object, names: Sequence[str]) -> str:
-    """The message for an unknown key, with the most similar key or all of them."""
-    hint = suggestion(str(key), names)
+    """Return the message for an unknown key, with the most similar key or all keys."""
+    hint = did_you_mean(str(key), names)
     return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
 
 
@@ -130,59 +130,61 @@ def json_schema(hint: Any) -> dict[str, Any]:
 
 
 @cache
-def hints(section: type) -> dict[str, Any]:
-    """The options of a dataclass by name, with their types and bounds."""
+def option_types(section: type) -> dict[str, Any]:
+    """Return the options of a dataclass by name, with their types and bounds."""
     types_by_name = typing.get_type_hints(section, include_extras=True)
     return {field.name: types_by_name[field.name] for field in dataclasses.fields(section)}
 
 
 @cache
 def _adapter(hint: Any) -> "TypeAdapter[Any]":
-    """The validator of a type. Its dataclasses forbid unknown keys, and their rules over several options are checked."""
+    """Return the validator of a type. Dataclasses forbid unknown keys and call their `validate` method."""
     from pydantic import ConfigDict, TypeAdapter
     from pydantic_core import PydanticCustomError, core_schema
 
-    def checked(section: Any) -> Any:
-        if issues := section.complaints():
+    def check_rules(section: Any) -> Any:
+        if issues := section.validate():
             raise PydanticCustomError("rules", "", {"issues": issues})
         return section
 
     def schema(cls: type, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_after_validator_function(checked, handler(source))
+        return core_schema.no_info_after_validator_function(check_rules, handler(source))
 
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     for section in _sections(hint):
         setattr(section, "__pydantic_config__", config)  # noqa: B010
-        if hasattr(section, "complaints"):
+        if hasattr(section, "validate"):
             setattr(section, "__get_pydantic_core_schema__", classmethod(schema))  # noqa: B010
     return TypeAdapter(hint, config=None if dataclasses.is_dataclass(hint) else config)
 
 
 def _sections(hint: Any) -> list[type]:
-    """The dataclasses that a type consists of."""
+    """Return the dataclasses that a type consists of."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return [hint, *(section for inner in hints(hint).values() for section in _sections(inner))]
+        return [hint, *(section for inner in option_types(hint).values() for section in _sections(inner))]
     return [section for argument in get_args(hint) for section in _sections(argument)]
 
 
-def _readable(value: Any, path: str, problems: list[Problem]) -> Any:
-    """A copy as JSON holds it, with None in place of what is ambiguous, inexact, or not in any file."""
+def _sanitize(value: Any, path: str, problems: list[Issue]) -> Any:
+    """Copy a value as JSON data. Ambiguous, inexact, and non-plain values are reported and replaced by None."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                problems.append(Problem("invalid-key", path, f"keys must be strings, got {shown(key)}"))
-        return {str(key): _readable(item, _join(path, key), problems) for key, item in value.items()}
+                problems.append(Issue("invalid-key", path, f"keys must be strings, got {format_value(key)}"))
+        return {str(key): _sanitize(item, _join(path, key), problems) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_readable(item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+        return [_sanitize(item, f"{path}[{index}]", problems) for index, item in enumerate(value)]
     if isinstance(value, Ambiguous):
         text = value if len(value) <= 60 else value[:57] + "..."
-        problems.append(Problem("ambiguous-value", path, f"ambiguous YAML value `{text}`: write {value.remedy}"))
+        problems.append(Issue("ambiguous-value", path, f"ambiguous YAML value `{text}`: write {value.remedy}"))
     elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
-        problems.append(Problem("out-of-range", path, too_large(value) or f"must be below 2^53, got {shown(value)}"))
+        problems.append(
+            Issue("out-of-range", path, too_large(value) or f"must be below 2^53, got {format_value(value)}")
+        )
     elif isinstance(value, float) and not math.isfinite(value):
-        problems.append(Problem("out-of-range", path, f"must be finite, got {shown(value)}"))
+        problems.append(Issue("out-of-range", path, f"must be finite, got {format_value(value)}"))
     elif not isinstance(value, str | int | float | None):
-        problems.append(Problem("wrong-type", path, f"must be a plain, finite value, got {shown(value)}"))
+        problems.append(Issue("wrong-type", path, f"must be a plain, finite value, got {format_value(value)}"))
     else:
         return value
     return None
@@ -190,7 +192,7 @@ def _readable(value: Any, path: str, problems: list[Problem]) -> Any:
 
 @dataclass(frozen=True)
 class _Error:
-    """An error of pydantic: its kind, the keys and indices that lead to it, and the type and value there."""
+    """An error of pydantic: its kind, the keys and indices that lead to the value, and the type and value."""
 
     kind: str
     keys: list[int | str]
@@ -200,21 +202,21 @@ class _Error:
     section: Any  # the type that contains it
 
 
-def _validated(hint: Any, plain: Any) -> tuple[Any, list[_Error]]:
-    """The value of a type, or the errors."""
+def _validate(hint: Any, plain: Any) -> tuple[Any, list[_Error]]:
+    """Return the value of a type, or `INVALID` and the errors."""
     from pydantic import ValidationError
 
     try:
         return _adapter(hint).validate_json(json.dumps(plain), strict=True), []
     except ValidationError as failure:
-        located = [_located(hint, plain, error) for error in failure.errors(include_url=False)]
+        located = [_locate(hint, plain, error) for error in failure.errors(include_url=False)]
     return INVALID, [error for error in located if error is not None]
 
 
-def _located(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
-    """Follow an error to its type; None if it is about a branch of a union that was not meant."""
+def _locate(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
+    """Follow an error to its type. Return None if it belongs to a branch of a union that the value does not select."""
     keys: list[int | str] = []
-    section = branch = _branch(hint, value)
+    section = branch = _union_branch(hint, value)
     for step in error["loc"]:
         section, is_section = branch, dataclasses.is_dataclass(branch)
         if isinstance(step, str) and not is_section:  # the name of a branch
@@ -222,29 +224,29 @@ def _located(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
                 return None
             continue
         keys.append(step)
-        hint = hints(branch).get(str(step), Any) if is_section else get_args(branch)[0]
+        hint = option_types(branch).get(str(step), Any) if is_section else get_args(branch)[0]
         value = value.get(step) if isinstance(value, dict) else value[step]
-        branch = _branch(hint, value)
+        branch = _union_branch(hint, value)
     return _Error(error["type"], keys, hint, value, error.get("ctx", {}), section)
 
 
-def _branch(hint: Any, value: Any) -> Any:
-    """The type without bounds and None; of a union, the branch for a list or the one for a single value."""
+def _union_branch(hint: Any, value: Any) -> Any:
+    """Return the type without bounds and None. In a union, select the branch for a list or for a single value."""
     while get_origin(hint) in (Annotated, Union, types.UnionType):
         choices = [choice for choice in get_args(hint) if choice is not type(None)]
-        fits = [choice for choice in choices if (get_origin(choice) is tuple) == isinstance(value, list)]
-        hint = choices[0] if get_origin(hint) is Annotated or not fits else fits[0]
+        matching = [choice for choice in choices if (get_origin(choice) is tuple) == isinstance(value, list)]
+        hint = choices[0] if get_origin(hint) is Annotated or not matching else matching[0]
     return hint
 
 
-def _conversion(kind: str, value: Any) -> Any:
-    """An exponent as a number and null as an empty section, where these are expected."""
+def _convert(kind: str, value: Any) -> Any:
+    """Convert an exponent to a number and null to an empty section, if these are expected."""
     if kind == "float_type" and isinstance(value, str) and EXPONENT.fullmatch(value):
         return float(value)
     return {} if kind == "dataclass_type" and value is None else INVALID
 
 
-def _with(plain: Any, keys: list[int | str], value: Any) -> Any:
+def _set_entry(plain: Any, keys: list[int | str], value: Any) -> Any:
     """Replace an entry of nested plain data."""
     if not keys:
         return value
@@ -255,31 +257,33 @@ def _with(plain: Any, keys: list[int | str], value: Any) -> Any:
     return plain
 
 
-def _issues(error: _Error, path: str) -> list[Problem]:
-    """The problems that an error means, located below `path`."""
+def _issues(error: _Error, path: str) -> list[Issue]:
+    """Convert an error to issues below `path`."""
     for key in error.keys:
         path = f"{path}[{key}]" if isinstance(key, int) else _join(path, key)
     if error.kind == "rules":
         return [replace(issue, path=_join(path, issue.path)) for issue in error.context["issues"]]
     if error.kind.startswith("missing"):
-        return [Problem("missing-key", path.rpartition(".")[0], f"missing key '{error.keys[-1]}'")]
+        return [Issue("missing-key", path.rpartition(".")[0], f"missing key '{error.keys[-1]}'")]
     if error.kind == "unexpected_keyword_argument":
-        return [Problem("unknown-key", path, unknown_key(error.keys[-1], tuple(hints(error.section))))]
-    got = f"got {shown(error.value)}"
+        return [Issue("unknown-key", path, unknown_key(error.keys[-1], tuple(option_types(error.section))))]
+    got = f"got {format_value(error.value)}"
     if error.kind == "literal_error":
-        names = [str(name) for name in get_args(_branch(error.hint, error.value))]
-        near = suggestion(error.value, names) if isinstance(error.value, str) else ""
-        return [Problem("unknown-name", path, f"must be one of {', '.join(names)}, {got}{near and '.' + near}")]
+        names = [str(name) for name in get_args(_union_branch(error.hint, error.value))]
+        suggestion = did_you_mean(error.value, names) if isinstance(error.value, str) else ""
+        return [
+            Issue("unknown-name", path, f"must be one of {', '.join(names)}, {got}{suggestion and '.' + suggestion}")
+        ]
     if error.kind == "finite_number":
-        return [Problem("out-of-range", path, f"must be finite, {got}")]
+        return [Issue("out-of-range", path, f"must be finite, {got}")]
     if error.kind in BOUNDS:
         bound = next(iter(error.context.values()))
-        return [Problem("out-of-range", path, f"must be {BOUNDS[error.kind]} {bound:g}, {got}{_as_fraction(error)}")]
-    return [Problem("wrong-type", path, f"must be {EXPECTED.get(error.kind, 'valid')}, {got}")]
+        return [Issue("out-of-range", path, f"must be {BOUNDS[error.kind]} {bound:g}, {got}{_fraction_hint(error)}")]
+    return [Issue("wrong-type", path, f"must be {EXPECTED.get(error.kind, 'valid')}, {got}")]
 
 
-def _as_fraction(error: _Error) -> str:
-    """The fraction that was probably meant by a percentage."""
+def _fraction_hint(error: _Error) -> str:
+    """Suggest a fraction if the value is probably a percentage."""
     for rule in getattr(error.hint, "__metadata__", ()):
         if isinstance(rule, Interval) and 0 in (rule.ge, rule.gt) and 1 in (rule.le, rule.lt) and 1 < error.value < 100:
             return f". Did you mean {error.value / 100:g}?"

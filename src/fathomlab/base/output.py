@@ -1,4 +1,4 @@
-"""Text for streams that cannot show every character, such as a redirected console with an old code page."""
+"""Text for streams that cannot represent every character, such as a redirected console with an old code page."""
 
 SPELLINGS = str.maketrans(
     {
@@ -22,7 +22,7 @@ SPELLINGS = str.maketrans(
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """The text as it is, or in ASCII spelling with escapes for the rest if `encoding` cannot represent it.
+    """Return the text unchanged, or as ASCII with escapes if `encoding` cannot represent it.
 
     Example:
         >>> encodable("\u22121 point", "ascii"), encodable("\u22121 point", "utf-8") == "\u22121 point"

@@ -1,4 +1,4 @@
-"""What trials must have in common to be trained as one pack, read from the types of their options."""
+"""Pack compatibility of trials, read from the types of their options."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, fields, is_dataclass
@@ -11,7 +11,7 @@ class Varies:
     """Marks an option that may differ between the trials of a pack: `Annotated[float, Varies()]`.
 
     Attributes:
-        separate: Values that form packs of their own because they change the program, such as a dropout rate of 0.
+        separate: Values that need a separate pack because they change the program, such as a dropout rate of 0.
     """
 
     separate: tuple[Hashable, ...] = ()
@@ -19,14 +19,14 @@ class Varies:
 
 @cache
 def varying(component: type) -> dict[str, Varies]:
-    """The options of a dataclass that may differ between the trials of a pack, with their marks."""
+    """Return the options of a dataclass that may differ between the trials of a pack, with their marks."""
     hints = get_type_hints(component, include_extras=True)
     marks = ((field.name, getattr(hints[field.name], "__metadata__", ())) for field in fields(component))
     return {name: mark for name, metadata in marks for mark in metadata if isinstance(mark, Varies)}
 
 
 def signature(value: Any) -> Hashable:
-    """A key that is equal for values that may be in one pack: everything except for the options that vary."""
+    """Return a key that is equal for values that may share a pack: all options except those that vary."""
     if isinstance(value, tuple):
         return tuple(map(signature, value))
     if not is_dataclass(value):

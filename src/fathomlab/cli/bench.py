@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.cli.options import Json
 
 app = typer.Typer()

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
 
 app = typer.Typer()

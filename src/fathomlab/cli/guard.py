@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 import typer
 
+from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
-from fathomlab.base.problems import ConfigError, UserError
 from fathomlab.run.signals import Stopped
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
@@ -134,7 +134,7 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
 
 def _problems(error: UserError) -> list[dict[str, Any]]:
     if isinstance(error, ConfigError):
-        return [_problem(one.code, one.place, one.path, one.message) for one in error.problems]
+        return [_problem(one.code, one.location, one.path, one.message) for one in error.problems]
     return [_problem(error.code, "", "", str(error))]
 
 

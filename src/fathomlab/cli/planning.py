@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fathomlab.base.problems import UserError, shown
+from fathomlab.base.errors import UserError, format_value
 from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, count, print_json
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_js
     """Print the fields in which a trial differs from the closest one in the store."""
     found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
     if len(found) != 1:
-        matches = f"{shown(prefix)} matches {count(len(found), 'trial')} of the plan"
+        matches = f"{format_value(prefix)} matches {count(len(found), 'trial')} of the plan"
         raise UserError("no-such-trial", f"--why: {matches}. List them with: fathomlab plan FILE --trials")
     trial = found[0]
     nearest, fields = _nearest(trial, store)
@@ -138,15 +138,17 @@ def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_js
     else:
         print(f"Trial {trial.hash[:12]} is new. Closest stored trial: {nearest[:12]}. Differences:")
         for field in fields:
-            print(f"  {field['key']}: {shown(field['stored'])} (stored), {shown(field['planned'])} (requested)")
+            print(
+                f"  {field['key']}: {format_value(field['stored'])} (stored), {format_value(field['planned'])} (requested)"
+            )
 
 
 def _nearest(trial: "Trial", store: "Store") -> tuple[str | None, list[dict[str, Any]]]:
-    from fathomlab.base.labels import dotted
+    from fathomlab.base.labels import flatten_keys
 
-    wanted, best = dotted(trial.content), None
+    wanted, best = flatten_keys(trial.content), None
     for known in store.trials():
-        stored = dotted(store.trial(known).content)
+        stored = flatten_keys(store.trial(known).content)
         if not stored:
             continue
         keys = [key for key in (wanted | stored) if wanted.get(key) != stored.get(key)]

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.output import escape_control_chars
-from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
 
 app = typer.Typer()
@@ -46,7 +46,7 @@ def show(
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
-    from fathomlab.base.labels import dotted
+    from fathomlab.base.labels import flatten_keys
     from fathomlab.store.reading import Store
 
     store = Store(runs or api.default_runs())
@@ -65,7 +65,9 @@ def show(
         "Curves", names, [[_number(value) for value in values] for values in zip(*record.curves.values(), strict=True)]
     )
     _print_gradients(record.gradients)
-    print_table("Provenance", ("key", "value"), [(key, str(value)) for key, value in dotted(record.provenance).items()])
+    print_table(
+        "Provenance", ("key", "value"), [(key, str(value)) for key, value in flatten_keys(record.provenance).items()]
+    )
 
 
 def _print_gradients(snapshots: Sequence[Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.load import Loaded
 from fathomlab.config.schema import Factor
 
@@ -23,7 +23,7 @@ def duplicate_level_notices(factors: Mapping[str, Factor]) -> dict[str, None]:
 
 def claim_problems(
     loaded: Loaded, keys: set[str], conditions: Sequence[tuple[Any, Any]], notices: dict[str, None]
-) -> list[Problem]:
+) -> list[Issue]:
     """Claims about options or levels that no trial has.
 
     A level that an override or the quick form removed leaves its claim open, with a notice.
@@ -33,17 +33,17 @@ def claim_problems(
     for index, claim in enumerate(loaded.file.claims):
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
-                text = f"not an option of any trial: {shown(key)}.{suggestion(key, sorted(endings))}"
-                problems.append(Problem("unknown-claim-key", f"claims[{index}].{path}", text))
+                text = f"not an option of any trial: {format_value(key)}.{did_you_mean(key, sorted(endings))}"
+                problems.append(Issue("unknown-claim-key", f"claims[{index}].{path}", text))
         if problems:
             continue
         for level in claim.levels:
             if any(claim.selects(factors, level, options) for factors, options in conditions):
                 continue
-            where = "".join(f", {key}: {shown(required)}" for key, required in claim.at.items())
-            missing = f"no condition has {claim.factor}: {shown(level)}{where}"
+            where = "".join(f", {key}: {format_value(required)}" for key, required in claim.at.items())
+            missing = f"no condition has {claim.factor}: {format_value(level)}{where}"
             if loaded.overrides or loaded.quick:
-                notices.setdefault(f"claim {shown(claim.name)} cannot be decided here: {missing}.")
+                notices.setdefault(f"claim {format_value(claim.name)} cannot be decided here: {missing}.")
                 break
-            problems.append(Problem("no-such-condition", f"claims[{index}]", missing))
+            problems.append(Issue("no-such-condition", f"claims[{index}]", missing))
     return problems

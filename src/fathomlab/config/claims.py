@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import to_dict
-from fathomlab.base.problems import Problem
 
 Metric = Literal[
     "test/accuracy",
@@ -57,24 +57,22 @@ class Claim:
         """Whether effects are differences of fractions, shown in percentage points."""
         return self.kind == "success" or self.metric.endswith("accuracy")
 
-    def complaints(self) -> list[Problem]:
+    def validate(self) -> list[Issue]:
         """Wrong levels, equality without an effect that matters, a success without a threshold, percentages."""
-        problems = [Problem("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
+        problems = [Issue("invalid-claim", "levels", text) for text in (self._levels_complaint(),) if text]
         if self.expect == "equal" and self.matters == 0:
-            problems.append(Problem("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
+            problems.append(Issue("invalid-claim", "matters", "must be > 0 for `expect: equal`"))
         if self.kind == "trend" and self.reference is not None:
-            problems.append(Problem("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
+            problems.append(Issue("invalid-claim", "reference", "not allowed with `kind: trend`; remove it"))
         if self.kind != "success" and self.threshold is not None:
-            problems.append(
-                Problem("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it")
-            )
+            problems.append(Issue("invalid-claim", "threshold", "requires `kind: success`; set the kind, or remove it"))
         if self.kind == "success" and self.threshold is None:
-            problems.append(Problem("invalid-claim", "threshold", "required for `kind: success`"))
+            problems.append(Issue("invalid-claim", "threshold", "required for `kind: success`"))
         if self.kind == "success" and self.metric.endswith("loss"):
-            problems.append(Problem("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
+            problems.append(Issue("invalid-claim", "metric", f"a success needs an accuracy, got {self.metric}"))
         return problems + self._fraction_problems()
 
-    def _fraction_problems(self) -> list[Problem]:
+    def _fraction_problems(self) -> list[Issue]:
         """Accuracies and fractions of seeds that were given in percent."""
         accuracy = self.metric.endswith("accuracy")
         fractions = {
@@ -86,9 +84,7 @@ class Claim:
         for key, value in fractions.items():
             if value is not None and not 0 <= value <= 1:
                 hint = f". Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
-                problems.append(
-                    Problem("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}")
-                )
+                problems.append(Issue("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}"))
         return problems
 
     def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fathomlab.base.errors import ConfigError, Issue, format_value
 from fathomlab.base.options import too_large
 from fathomlab.base.output import invalid_text_reason
-from fathomlab.base.problems import ConfigError, Problem, shown
 
 MAX_DEPTH = 40
 MAX_VALUES = 5_000
@@ -47,19 +47,17 @@ class _Copier:
 
     def __init__(self, name: str):
         self.name = name
-        self.problems: list[Problem] = []
+        self.problems: list[Issue] = []
         self.values = 0
 
     def copy(self, value: Any, path: str, depth: int) -> Any:
         self.values += 1
         if depth > MAX_DEPTH:
             raise ConfigError(
-                self.name, [Problem("too-deep", "", f"nested deeper than {MAX_DEPTH} levels, or contains itself")]
+                self.name, [Issue("too-deep", "", f"nested deeper than {MAX_DEPTH} levels, or contains itself")]
             )
         if self.values > MAX_VALUES:
-            raise ConfigError(
-                self.name, [Problem("too-large", "", f"contains more than {MAX_VALUES:,} keys and values")]
-            )
+            raise ConfigError(self.name, [Issue("too-large", "", f"contains more than {MAX_VALUES:,} keys and values")])
         if isinstance(value, Mapping):
             return {
                 key: self.copy(item, f"{path}.{key}" if path else key, depth + 1)
@@ -70,11 +68,11 @@ class _Copier:
             return [self.copy(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
         fault = invalid_text_reason(value) if isinstance(value, str) else too_large(value)
         if fault:
-            self.problems.append(Problem("invalid-text", path, fault))
+            self.problems.append(Issue("invalid-text", path, fault))
         return value
 
     def is_key(self, key: Any, path: str) -> bool:
-        fault = invalid_key_reason(key) if isinstance(key, str) else f"keys must be strings, got {shown(key)}"
+        fault = invalid_key_reason(key) if isinstance(key, str) else f"keys must be strings, got {format_value(key)}"
         if fault:
-            self.problems.append(Problem("invalid-key", path, fault))
+            self.problems.append(Issue("invalid-key", path, fault))
         return not fault

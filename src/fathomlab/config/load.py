@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fathomlab.base.errors import ConfigError, Issue, UserError, format_value
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import parse, unknown_key
 from fathomlab.base.output import escape_control_chars
-from fathomlab.base.problems import ConfigError, Problem, UserError, shown
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.schema import ExperimentFile, Factor
@@ -38,7 +38,7 @@ class Loaded:
     overrides: tuple[str, ...]
     quick: bool
     run: Mapping[str, Any]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Issue, ...] = ()
 
 
 def load(
@@ -58,7 +58,7 @@ def load(
         UserError: If the file cannot be read.
     """
     document, text = _read(source)
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     if quick:
         overlay = document.data.get("quick") or {}
         if not isinstance(overlay, Mapping) or not overlay:
@@ -72,7 +72,7 @@ def load(
     return Loaded(document, file, text, tuple(overrides), quick, run, tuple(problems))
 
 
-def _sections(data: Mapping[str, Any], problems: list[Problem]) -> ExperimentFile:
+def _sections(data: Mapping[str, Any], problems: list[Issue]) -> ExperimentFile:
     """The file's sections; one with problems gets its default, so that the others can still be judged."""
     file = parse(ExperimentFile, data, "", problems)
     if isinstance(file, ExperimentFile):
@@ -86,30 +86,30 @@ def _sections(data: Mapping[str, Any], problems: list[Problem]) -> ExperimentFil
     return ExperimentFile(**sections)
 
 
-def parse_factors(file: ExperimentFile, problems: list[Problem]) -> dict[str, Factor]:
+def parse_factors(file: ExperimentFile, problems: list[Issue]) -> dict[str, Factor]:
     """The file's factors by dotted key, with levels as plain data; adds what is wrong with others to `problems`."""
     factors: dict[str, Factor] = {}
     for key, value in file.experiment.factors.items():
         path = f"experiment.factors.{key}"
         if not all(key.split(".")):
             problems.append(
-                Problem("invalid-key", "experiment.factors", f"invalid key {shown(key)}: has an empty part")
+                Issue("invalid-key", "experiment.factors", f"invalid key {format_value(key)}: has an empty part")
             )
             continue
         if key in ("seed", "experiment.seeds"):
-            problems.append(Problem("seed-factor", path, "seeds cannot be a factor; set experiment.seeds instead"))
+            problems.append(Issue("seed-factor", path, "seeds cannot be a factor; set experiment.seeds instead"))
         options = value if isinstance(value, Mapping) else {"levels": value}
         factor = parse(Factor, options, path, problems)
         if isinstance(factor, Factor):
             factors[key] = factor
             if not factor.levels:
-                problems.append(Problem("no-levels", path, "must have at least one level, got []"))
+                problems.append(Issue("no-levels", path, "must have at least one level, got []"))
             if len({canonical_json(level) for level in factor.levels}) < len(factor.levels):
-                problems.append(Problem("duplicate-level", path, "duplicate level; remove one"))
+                problems.append(Issue("duplicate-level", path, "duplicate level; remove one"))
     return factors
 
 
-def raise_config_error(document: Document, problems: Sequence[Problem]) -> None:
+def raise_config_error(document: Document, problems: Sequence[Issue]) -> None:
     """Raise all problems with their locations, in the order of the file, overrides last.
 
     Raises:
@@ -122,13 +122,15 @@ def raise_config_error(document: Document, problems: Sequence[Problem]) -> None:
         if path.startswith("quick.") and (path.removeprefix("quick."), message) in unique:
             del unique[path, message]
     located = [
-        problem if problem.place else Problem(problem.code, problem.path, problem.message, document.place(problem.path))
+        problem
+        if problem.location
+        else Issue(problem.code, problem.path, problem.message, document.location_of(problem.path))
         for problem in unique.values()
     ]
 
-    def order(problem: Problem) -> tuple[int, int]:
-        number = re.search(r"(\d+)$", problem.place)
-        return (problem.place.startswith("override"), int(number.group()) if number else 10**9)
+    def order(problem: Issue) -> tuple[int, int]:
+        number = re.search(r"(\d+)$", problem.location)
+        return (problem.location.startswith("override"), int(number.group()) if number else 10**9)
 
     raise ConfigError(document.source, sorted(located, key=order))
 
@@ -149,19 +151,19 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document,
 def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, document: Document) -> None:
     for key, value in overlay.items():
         inner = f"{path}.{key}" if path else str(key)
-        place = document.places.get(f"quick.{inner}")
+        place = document.locations.get(f"quick.{inner}")
         if place:
-            document.places[inner] = place
+            document.locations[inner] = place
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
             _merge(target[key], value, inner, document)
         else:
             target[key] = copy.deepcopy(value)
 
 
-def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Problem]) -> None:
+def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Issue]) -> None:
     known = tuple(ExperimentFile.__dataclass_fields__)
     problems.extend(
-        Problem("unknown-key", f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known
+        Issue("unknown-key", f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known
     )
 
 
@@ -173,12 +175,12 @@ class RunOptions:
     checkpoint_seconds: float | None = None
 
 
-def _check_run(run: Mapping[str, Any], problems: list[Problem]) -> Mapping[str, Any]:
+def _check_run(run: Mapping[str, Any], problems: list[Issue]) -> Mapping[str, Any]:
     options = parse(RunOptions, run, "run", problems)
     if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
-        problems.append(Problem("out-of-range", "run.pack", f"must be >= 1, got {options.pack}"))
+        problems.append(Issue("out-of-range", "run.pack", f"must be >= 1, got {options.pack}"))
     if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:
         problems.append(
-            Problem("out-of-range", "run.checkpoint_seconds", f"must be >= 0, got {options.checkpoint_seconds}")
+            Issue("out-of-range", "run.checkpoint_seconds", f"must be >= 0, got {options.checkpoint_seconds}")
         )
     return run

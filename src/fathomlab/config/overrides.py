@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fathomlab.base.problems import ConfigError, Problem, shown
+from fathomlab.base.errors import ConfigError, Issue, format_value
 from fathomlab.config.limits import invalid_key_reason
 from fathomlab.config.paths import get_path, set_path
 from fathomlab.config.yaml_reader import Document, read_value
@@ -15,7 +15,7 @@ CLAIM = re.compile(r"claims(?:\.([0-9]{1,6})|\[([0-9]{1,6})\])\.(.+)")
 LISTS = ("experiment.depths", "experiment.widths", "experiment.seeds", "data.augment")
 
 
-def apply_overrides(document: Document, overrides: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
+def apply_overrides(document: Document, overrides: Sequence[str], problems: list[Issue]) -> dict[str, Any]:
     """Apply `key.path=value` in order; a comma or a range (`0..9`) makes a factor.
 
     `claims.1.matters=0.05` (or `claims[1].matters`) changes the first claim. Two overrides of one key, and `seed` with several
@@ -30,18 +30,18 @@ def apply_overrides(document: Document, overrides: Sequence[str], problems: list
         place = f"override {number}"
         key = text.partition("=")[0].strip().removeprefix("experiment.factors.")
         if key and key in first:
-            problems.append(Problem("conflict", key, f"overridden twice (first by {first[key]}); remove one", place))
+            problems.append(Issue("conflict", key, f"overridden twice (first by {first[key]}); remove one", place))
             continue
         first[key] = place
         _override(document, text, place, run, problems)
-    if "seed" in first and "experiment.seeds" in first and document.places.get("experiment.seeds") == first["seed"]:
+    if "seed" in first and "experiment.seeds" in first and document.locations.get("experiment.seeds") == first["seed"]:
         text = (
             f"`seed` with several values is the list of seeds, which {first['experiment.seeds']} also sets; remove one"
         )
-        problems.append(Problem("conflict", "experiment.seeds", text, first["seed"]))
+        problems.append(Issue("conflict", "experiment.seeds", text, first["seed"]))
     elif "seed" in first and "experiment.seeds" in first and _several_seeds(overrides):
         text = f"`experiment.seeds` replaces the list of seeds that {first['seed']} sets; remove one"
-        problems.append(Problem("conflict", "experiment.seeds", text, first["experiment.seeds"]))
+        problems.append(Issue("conflict", "experiment.seeds", text, first["experiment.seeds"]))
     return run
 
 
@@ -50,19 +50,19 @@ def _several_seeds(overrides: Sequence[str]) -> bool:
     return any("," in value or RANGE.fullmatch(value.strip()) for value in values)
 
 
-def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Problem]) -> None:
+def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Issue]) -> None:
     path, equals, value_text = text.partition("=")
     path = path.strip()
     if not equals or not path or not all(path.split(".")) or invalid_key_reason(path):
-        problems.append(Problem("invalid-override", "", f"must be key.path=value, got {shown(text)}", place))
+        problems.append(Issue("invalid-override", "", f"must be key.path=value, got {format_value(text)}", place))
         return
     try:
         value, several = _override_value(value_text, place)
     except ConfigError as error:
-        problems.extend(Problem(problem.code, path, problem.message, place) for problem in error.problems)
+        problems.extend(Issue(problem.code, path, problem.message, place) for problem in error.problems)
         return
     if path.startswith("run."):
-        document.places[path] = place
+        document.locations[path] = place
         run[path.removeprefix("run.")] = value
         return
     if match := CLAIM.fullmatch(path):
@@ -78,34 +78,36 @@ def _override(document: Document, text: str, place: str, run: dict[str, Any], pr
         in_factors = True
     if in_factors:
         _set_factor(document.data, key, value if isinstance(value, list) else [value])
-        document.places[f"experiment.factors.{key}"] = place
+        document.locations[f"experiment.factors.{key}"] = place
         return
     if not in_factors:
         _forget_factor(document, path)
     _place_sections(document, path, place)
     set_path(document.data, path, value)
-    document.places = {known: where for known, where in document.places.items() if not known.startswith(f"{path}[")}
-    document.places[path] = place
+    document.locations = {
+        known: where for known, where in document.locations.items() if not known.startswith(f"{path}[")
+    }
+    document.locations[path] = place
 
 
-def _override_claim(document: Document, number: int, key: str, value: Any, place: str, problems: list[Problem]) -> None:
+def _override_claim(document: Document, number: int, key: str, value: Any, place: str, problems: list[Issue]) -> None:
     """Change a key of a claim; claims are counted from 1."""
     claims = document.data.get("claims")
     count = len(claims) if isinstance(claims, list) else 0
     if not 1 <= number <= count or not isinstance(claims[number - 1], dict):  # type: ignore[index]
         have = f"the file has claims 1 to {count}" if count else "the file has no claims"
-        problems.append(Problem("invalid-override", f"claims.{number}", f"no such claim; {have}", place))
+        problems.append(Issue("invalid-override", f"claims.{number}", f"no such claim; {have}", place))
         return
     claims[number - 1] = copy.deepcopy(claims[number - 1])  # type: ignore[index]
     set_path(claims[number - 1], key, value)  # type: ignore[index]
-    document.places[f"claims[{number - 1}].{key}"] = place
+    document.locations[f"claims[{number - 1}].{key}"] = place
 
 
 def _place_sections(document: Document, path: str, place: str) -> None:
     """Sections that an override creates are located at the override."""
     above = path.rpartition(".")[0]
     while above and not isinstance(get_path(document.data, above), dict):
-        document.places[above] = place
+        document.locations[above] = place
         above = above.rpartition(".")[0]
 
 
@@ -136,7 +138,7 @@ def _override_value(text: str, place: str) -> tuple[Any, bool]:
         if not 0 <= last - first <= 100_000:
             raise ConfigError(
                 place,
-                [Problem("invalid-override", "", f"invalid range {text}: must be ascending, at most 100,000 values")],
+                [Issue("invalid-override", "", f"invalid range {text}: must be ascending, at most 100,000 values")],
             )
         return list(range(first, last + 1)), True
     if ("," in text and not text.strip().startswith(("[", "{", '"', "'"))) or (

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction, PositiveFloat, PositiveInt
-from fathomlab.base.problems import Problem
 from fathomlab.config.claims import Claim
 
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
@@ -42,13 +42,11 @@ class DataOptions:
     params: dict[str, Any] = field(default_factory=dict)
     drop_last: bool = False
 
-    def complaints(self) -> list[Problem]:
+    def validate(self) -> list[Issue]:
         """A fraction where a percentage is expected."""
         if 0 < self.validation_split < 1:
             text = f"must be a percentage from 1 to 90, got {self.validation_split:g}"
-            return [
-                Problem("out-of-range", "validation_split", f"{text}. Did you mean {100 * self.validation_split:g}?")
-            ]
+            return [Issue("out-of-range", "validation_split", f"{text}. Did you mean {100 * self.validation_split:g}?")]
         return []
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
+from fathomlab.base.errors import ConfigError, Issue
 from fathomlab.base.options import Ambiguous
 from fathomlab.base.output import invalid_text_reason
-from fathomlab.base.problems import ConfigError, Problem
 from fathomlab.config.limits import MAX_DEPTH, MAX_VALUES, invalid_key_reason, paired
 
 MAX_BYTES = 2**18
@@ -35,13 +35,13 @@ class Document:
 
     source: str
     data: dict[str, Any]
-    places: dict[str, str] = field(default_factory=dict)
+    locations: dict[str, str] = field(default_factory=dict)
 
-    def place(self, path: str) -> str:
+    def location_of(self, path: str) -> str:
         """Where `path`, or the nearest key above it, stands; `""` for what no file or override wrote."""
         while path:
-            if path in self.places:
-                return self.places[path]
+            if path in self.locations:
+                return self.locations[path]
             cut = max(path.rfind("."), path.rfind("["))
             path = path[:cut] if cut > 0 else ""
         return ""
@@ -53,16 +53,16 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     Raises:
         ConfigError: The text is not one mapping of plain data; all problems.
     """
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     node = _compose(text, source)
     document = Document(source, {})
     if node is None:
         raise ConfigError(
-            source, [Problem("empty-file", "", "the file is empty. Add the experiment's sections, such as `model:`")]
+            source, [Issue("empty-file", "", "the file is empty. Add the experiment's sections, such as `model:`")]
         )
     data = _construct(node, "", document, problems, 0)
     if not isinstance(data, dict) and not problems:
-        problems.append(Problem("wrong-type", "", "must be a mapping of sections, such as `model:` and `training:`"))
+        problems.append(Issue("wrong-type", "", "must be a mapping of sections, such as `model:` and `training:`"))
     if problems:
         raise ConfigError(source, problems)
     document.data = data
@@ -75,7 +75,7 @@ def read_value(text: str, place: str) -> Any:
     Raises:
         ConfigError: It is not plain YAML.
     """
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     node = _compose(text, place)
     value = None if node is None else _construct(node, "", Document(place, {}), problems, 0)
     if problems:
@@ -125,28 +125,28 @@ class _Loader(yaml.SafeLoader):
             message = f"contains more than {MAX_VALUES:,} keys and values"
         if message:
             raise ConfigError(
-                self.source, [Problem("unsupported-yaml", "", message, f"{self.source}:{event.start_mark.line + 1}")]
+                self.source, [Issue("unsupported-yaml", "", message, f"{self.source}:{event.start_mark.line + 1}")]
             )
 
 
 def _compose(text: str | bytes, source: str) -> yaml.Node | None:
     if len(text) > MAX_BYTES:
-        raise ConfigError(source, [Problem("too-large", "", f"larger than {MAX_BYTES:,} bytes")])
+        raise ConfigError(source, [Issue("too-large", "", f"larger than {MAX_BYTES:,} bytes")])
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return _one_document(_Loader(decoded, source))
     except UnicodeDecodeError as error:
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"not UTF-8 text (byte {error.start})")]) from None
+        raise ConfigError(source, [Issue("invalid-yaml", "", f"not UTF-8 text (byte {error.start})")]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}" if mark else ""
         reason = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {reason}", place)]) from None
+        raise ConfigError(source, [Issue("invalid-yaml", "", f"invalid YAML: {reason}", place)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
-        raise ConfigError(source, [Problem("invalid-yaml", "", f"invalid YAML: {reason}")]) from None
+        raise ConfigError(source, [Issue("invalid-yaml", "", f"invalid YAML: {reason}")]) from None
 
 
 def _one_document(loader: _Loader) -> yaml.Node | None:
@@ -156,18 +156,18 @@ def _one_document(loader: _Loader) -> yaml.Node | None:
         place = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
         raise ConfigError(
             loader.source,
-            [Problem("unsupported-yaml", "", "contains several YAML documents; only one is allowed", place)],
+            [Issue("unsupported-yaml", "", "contains several YAML documents; only one is allowed", place)],
         )
     return node
 
 
-def _construct(node: yaml.Node, path: str, document: Document, problems: list[Problem], depth: int) -> Any:
+def _construct(node: yaml.Node, path: str, document: Document, problems: list[Issue], depth: int) -> Any:
     line = f"{document.source}:{node.start_mark.line + 1}"
     if path:
-        document.places.setdefault(path, line)
+        document.locations.setdefault(path, line)
     tag = getattr(node, "written_tag", None)
     if tag is not None:
-        problems.append(Problem("unsupported-yaml", path, f"tag {tag[:100]}: only plain values are supported", line))
+        problems.append(Issue("unsupported-yaml", path, f"tag {tag[:100]}: only plain values are supported", line))
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
@@ -179,30 +179,30 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Pr
     text = paired(node.value)
     fault = invalid_text_reason(text)
     if fault:
-        problems.append(Problem("invalid-text", path, fault, line))
+        problems.append(Issue("invalid-text", path, fault, line))
         return None
     return scalar(text) if node.style is None else text
 
 
 def _construct_mapping(
-    node: yaml.MappingNode, path: str, document: Document, problems: list[Problem], depth: int
+    node: yaml.MappingNode, path: str, document: Document, problems: list[Issue], depth: int
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = f"{document.source}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode) or (key_node.style is None and key_node.value == "<<"):
-            problems.append(Problem("invalid-key", path, "keys must be plain names", line))
+            problems.append(Issue("invalid-key", path, "keys must be plain names", line))
             continue
         key = key_node.value
         fault = invalid_key_reason(key)
         if fault:
-            problems.append(Problem("invalid-key", path, fault, line))
+            problems.append(Issue("invalid-key", path, fault, line))
             continue
         inner = f"{path}.{key}" if path else key
         if key in result:
-            first = document.places.get(inner, "above")
-            problems.append(Problem("duplicate-key", inner, f"duplicate key (first defined at {first})", line))
+            first = document.locations.get(inner, "above")
+            problems.append(Issue("duplicate-key", inner, f"duplicate key (first defined at {first})", line))
             continue
-        document.places[inner] = line
+        document.locations[inner] = line
         result[key] = _construct(value_node, inner, document, problems, depth + 1)
     return result

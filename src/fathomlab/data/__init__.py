@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean
 from fathomlab.base.options import parse
-from fathomlab.base.problems import ConfigError, Problem, UserError, suggestion
 from fathomlab.data.cache import data_dir, ensure_downloaded, file_state, locate
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
@@ -69,7 +69,7 @@ def make(name: str, params: Mapping[str, object] | None = None) -> Dataset:
         UserError: If there is no such dataset.
         ConfigError: If options are unknown or have invalid values; lists all of them.
     """
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     dataset = parse(DATASETS[_require_name(name)], params, "data.params", problems)
     if problems:
         raise ConfigError(f"dataset {name}", problems)
@@ -122,8 +122,8 @@ def _simplify(text: str) -> str:
 def _require_name(name: str) -> str:
     canonical = canonical_name(name)
     if canonical is None:
-        did_you_mean = suggestion(name, tuple(DATASETS))
-        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{did_you_mean} Supported: {', '.join(DATASETS)}.")
+        hint = did_you_mean(name, tuple(DATASETS))
+        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{hint} Supported: {', '.join(DATASETS)}.")
     return canonical
 
 

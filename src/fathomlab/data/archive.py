@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import UserError
 from fathomlab.data.checksums import trust_checksums
 from fathomlab.data.table import PinnedFile
 

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from fathomlab.base.noise import mix
-from fathomlab.base.problems import suggestion
+from fathomlab.base.counter_rng import splitmix64
+from fathomlab.base.errors import did_you_mean
 from fathomlab.data.table import AUGMENTATIONS
 
 FLIP = int.from_bytes(b"flip", "big")
@@ -25,7 +25,7 @@ def draw(seeds: Int64[Tensor, " k"], epoch: Epoch, index: Int64[Tensor, "k n"], 
         index: Index of each image in the training set, not in the batch.
         purpose: Separates the random streams of flips and crops.
     """
-    return mix(mix(mix(seeds, purpose), epoch)[:, None], index)
+    return splitmix64(splitmix64(splitmix64(seeds, purpose), epoch)[:, None], index)
 
 
 def augment(
@@ -48,8 +48,8 @@ def augment(
     """
     for name in names:
         if name not in AUGMENTATIONS:
-            did_you_mean = suggestion(name, AUGMENTATIONS)
-            raise ValueError(f"unknown augmentation {name!r}.{did_you_mean} Supported: {', '.join(AUGMENTATIONS)}.")
+            hint = did_you_mean(name, AUGMENTATIONS)
+            raise ValueError(f"unknown augmentation {name!r}.{hint} Supported: {', '.join(AUGMENTATIONS)}.")
     if not names:
         return images
     height, width = images.shape[-2:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_data_dir
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.archive import extract
 from fathomlab.data.checksums import SUMS, VerifiedFile, read_verified, sha256_of, trusted_checksums
 from fathomlab.data.download import DownloadError, download_files, is_offline, manual_steps

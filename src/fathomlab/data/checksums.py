@@ -11,8 +11,8 @@ from typing import Any
 
 from platformdirs import user_cache_dir
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import UserError
 from fathomlab.data.table import PinnedFile
 
 SUMS = "SHA256SUMS"

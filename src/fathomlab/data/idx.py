@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.cache import VerifiedFiles
 from fathomlab.data.table import DatasetArrays, FileLayout, PinnedFile, RemoteFile
 

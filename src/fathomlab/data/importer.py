@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import UserError
 from fathomlab.data.cache import file_state, locate, missing_files
 from fathomlab.data.checksums import SUMS, trust_checksums, trusted_checksums
 from fathomlab.data.recognize import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.mnist import INFO as MNIST
 from fathomlab.data.table import DatasetArrays, DatasetInfo, FileLayout, PinnedFile
 

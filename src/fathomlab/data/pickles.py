@@ -7,7 +7,7 @@ from typing import Any, Never
 
 import numpy as np
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 
 MAX_BYTES = 256 << 20
 

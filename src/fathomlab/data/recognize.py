@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import cifar10, cifar100, fashion_mnist, idx, mnist
 from fathomlab.data.archive import read_members
 from fathomlab.data.cache import published_name

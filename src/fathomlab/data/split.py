@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fathomlab.base.identity import stream
+from fathomlab.base.identity import make_rng
 
 
 def stratified_split(labels: np.ndarray, percent: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def _stratified(labels: np.ndarray, size: int, seed: int, purpose: str) -> np.nd
     shares, remainders = np.divmod(size * counts, len(labels))
     largest = np.argsort(-remainders, kind="stable")[: size - shares.sum()]
     shares[largest] += 1
-    keys = stream(seed, purpose).bit_generator.random_raw(len(labels))
+    keys = make_rng(seed, purpose).bit_generator.random_raw(len(labels))
     order = np.lexsort((keys, inverse))
     rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     mask = np.zeros(len(labels), bool)

@@ -1,1 +1,1 @@
-"""Trains packs: recipe, optimizers, schedules, state, loop. It yields snapshots and knows no probe, store or report."""
+"""Trains packs: state, steps, loop, and snapshots. It does not depend on the store or on reports."""

@@ -1,7 +1,7 @@
-"""Runs architectures as one tensor program in which every layer carries the replica axis.
+"""Runs the architectures of a pack as one tensor program. Every layer has the replica axis.
 
-Dense features have the layout (k, n, d), feature maps (n, k * c, h, w): batched products and grouped convolutions are then
-single calls, and batch normalization of maps is per replica without further work. A single net is a pack of one.
+Dense features have the layout (k, n, d), feature maps (n, k * c, h, w). Batched products and grouped convolutions are then
+single calls, and batch normalization of maps is per replica. A single network is a pack of one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fathomlab.base.noise import mix, uniform
+from fathomlab.base.axes import Images, Logits
+from fathomlab.base.counter_rng import splitmix64, uniform
 from fathomlab.base.packing import signature
-from fathomlab.base.shapes import Images, Logits
-from fathomlab.engine.functions import Affine, Normalized, Subsampled
+from fathomlab.engine.autograd_functions import BatchedLinear, BatchNormFunction, Subsample
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import (
     BatchNorm,
@@ -24,7 +24,7 @@ from fathomlab.models.layers import (
     Layers,
     Linear,
     Pad,
-    Plain,
+    ParameterFree,
     Residual,
     Scale,
     Shortcut,
@@ -32,11 +32,11 @@ from fathomlab.models.layers import (
     inside_shortcut,
 )
 
-Mode = Literal["train", "measure", "eval"]
-Values = Mapping[str, Tensor]
+Mode = Literal["train", "probe", "eval"]
+Params = Mapping[str, Tensor]
 MOMENTUM = 0.1
 VECTOR_WIDTH = 16  # float32 numbers in the widest vector register, of AVX-512
-ACTIVATE = {
+ACTIVATIONS = {
     "Identity": lambda x: x,
     "ReLU": F.relu,
     "LeakyReLU": F.leaky_relu,
@@ -48,181 +48,184 @@ ACTIVATE = {
 }
 
 
-class Network:
+class PackedNetwork:
     """The tensor program of a pack.
 
-    Modes: `train` uses batch statistics, moves the running ones and drops out; `measure` uses batch statistics and changes
-    nothing; `eval` uses the running statistics.
+    There are three modes. `train` uses batch statistics, updates the running statistics, and applies dropout. `probe` uses
+    batch statistics without side effects. `eval` uses the running statistics.
     """
 
     def __init__(self, architectures: Sequence[Architecture], device: torch.device | str = "cpu"):
-        """Join the architectures of a pack, one a replica.
+        """Join the architectures of a pack, one per replica.
 
         Raises:
-            ValueError: Their signatures differ, so they cannot be one program.
+            ValueError: If the signatures differ, so that the architectures cannot be one program.
         """
         if len({signature(architecture) for architecture in architectures}) != 1:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
         self._varying: dict[str, Tensor] = {}
-        columns = [tuple(_options(architecture.layers)) for architecture in architectures]
+        columns = [tuple(_varying_options(architecture.layers)) for architecture in architectures]
         for rows in zip(*columns, strict=True):
-            name, values = rows[0][0], [value for _, value in rows]
+            path, values = rows[0][0], [value for _, value in rows]
             if len(set(values)) > 1:
-                kind = torch.bool if isinstance(values[0], bool) else torch.float64
-                self._varying[name] = torch.tensor(values, device=device, dtype=kind)
+                dtype = torch.bool if isinstance(values[0], bool) else torch.float64
+                self._varying[path] = torch.tensor(values, device=device, dtype=dtype)
 
     def buffers(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
-        """Fresh running statistics, mean 0 and variance 1, each (k, features)."""
-        made = {}
-        for name, features in norms(self.architecture.layers):
-            made[f"{name}.running_mean"] = torch.zeros(self.replicas, features, dtype=dtype, device=device)
-            made[f"{name}.running_var"] = torch.ones(self.replicas, features, dtype=dtype, device=device)
-        return made
+        """Create running statistics with mean 0 and variance 1, each (k, features)."""
+        buffers = {}
+        for name, features in batch_norms(self.architecture.layers):
+            buffers[f"{name}.running_mean"] = torch.zeros(self.replicas, features, dtype=dtype, device=device)
+            buffers[f"{name}.running_var"] = torch.ones(self.replicas, features, dtype=dtype, device=device)
+        return buffers
 
     def __call__(
         self,
-        values: Values,
-        buffers: Values,
+        params: Params,
+        buffers: Params,
         images: Images,
         mode: Mode,
         keys: Tensor | None = None,
         taps: list[Tensor] | None = None,
     ) -> Logits:
-        """Logits of a batch for each replica.
+        """Compute the logits of a batch for each replica.
 
         Args:
-            values: Learned tensors by name, each (k, *shape).
-            buffers: Running statistics by name; moved in place in mode `train` only.
+            params: Learned tensors by name, each (k, *shape).
+            buffers: Running statistics by name. They are updated in place only in mode `train`.
             images: Normalized images, (k, n, c, h, w).
-            mode: Which statistics are used, and whether dropout acts.
-            keys: One random key for each replica and step, (k,) int64; needed where there is dropout in mode `train`.
-            taps: Filled with the tensor at every tap, in the network's order.
+            mode: `train`, `probe`, or `eval`.
+            keys: One random key per replica and step, (k,) int64; required for dropout in mode `train`.
+            taps: Receives the tensor at every tap, in the order of the forward pass.
         """
         x: Tensor = images
         if self.architecture.convolutional:
             x = _to_maps(images)
-        run = _Run(values, buffers, mode, keys, taps, self.replicas, self._varying)
-        x = run.layers(self.architecture.layers, x, "")
+        forward_pass = _ForwardPass(params, buffers, mode, keys, taps, self.replicas, self._varying)
+        x = forward_pass.layers(self.architecture.layers, x, "")
         return x
 
 
-class _Run:
-    """One forward pass: what the layers read besides their input."""
+class _ForwardPass:
+    """One forward pass: what layers read in addition to their input."""
 
     def __init__(
         self,
-        values: Values,
-        buffers: Values,
+        params: Params,
+        buffers: Params,
         mode: Mode,
         keys: Tensor | None,
         taps: list[Tensor] | None,
         replicas: int,
-        varying: Values,
+        varying: Params,
     ):
-        self.values, self.buffers, self.mode, self.keys, self.taps = values, buffers, mode, keys, taps
+        self.params, self.buffers, self.mode, self.keys, self.taps = params, buffers, mode, keys, taps
         self.replicas, self.varying = replicas, varying
 
-    def layers(self, layers: Layers, x: Tensor, place: str) -> Tensor:
+    def layers(self, layers: Layers, x: Tensor, path: str) -> Tensor:
         """Run `layers` in their order."""
-        for number, layer in enumerate(layers):
-            x = self.layer(layer, x, f"{place}{number}.")
+        for index, layer in enumerate(layers):
+            x = self.layer(layer, x, f"{path}{index}.")
         return x
 
-    def layer(self, layer: Layer, x: Tensor, place: str) -> Tensor:
-        """Run one layer; `place` names it among the options that vary."""
+    def layer(self, layer: Layer, x: Tensor, path: str) -> Tensor:
+        """Run one layer. `path` is its key in `varying`."""
         match layer:
             case Linear():
                 return self._linear(layer, x)
             case Conv2d():
-                return convolve(layer, x, self.values[f"{layer.name}.weight"].flatten(0, 1), self.replicas)
+                return convolve(layer, x, self.params[f"{layer.name}.weight"].flatten(0, 1), self.replicas)
             case BatchNorm():
-                return self._norm(layer, x, self.varying.get(place))
+                return self._batch_norm(layer, x, self.varying.get(path))
             case Residual() | Shortcut():
-                return self._residual(layer, x, place)
+                return self._residual(layer, x, path)
             case Dropout():
-                return self._dropout(layer, x, self.varying.get(place))
+                return self._dropout(layer, x, self.varying.get(path))
             case Scale():
-                return x * _along(self.values[f"{layer.name}.weight"], x, self.replicas)
+                return x * _broadcast_replicas(self.params[f"{layer.name}.weight"], x, self.replicas)
             case Tap():
                 if self.taps is not None:
                     self.taps.append(x)
                 return x
-            case Plain() | Pad():
-                return self._pad(layer, x) if isinstance(layer, Pad) else self._plain(layer.kind, x)
+            case ParameterFree() | Pad():
+                return self._pad(layer, x) if isinstance(layer, Pad) else self._parameter_free(layer.kind, x)
 
-    def _plain(self, kind: str, x: Tensor) -> Tensor:
+    def _parameter_free(self, kind: str, x: Tensor) -> Tensor:
         if kind == "Flatten":
             return x.flatten(2)
         if kind == "MaxPool":
             return F.max_pool2d(x, 3, 2, 1)
         if kind == "MeanPool":
             return x.mean((2, 3)).unflatten(1, (self.replicas, -1)).transpose(0, 1)
-        return ACTIVATE[kind](x)
+        return ACTIVATIONS[kind](x)
 
     def _linear(self, layer: Linear, x: Tensor) -> Tensor:
-        return Affine.apply(x, self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"])
+        return BatchedLinear.apply(x, self.params[f"{layer.name}.weight"], self.params[f"{layer.name}.bias"])
 
     def _pad(self, layer: Pad, x: Tensor) -> Tensor:
         maps = x[:, :, :: layer.stride, :: layer.stride].unflatten(1, (self.replicas, -1))
-        return F.pad(maps, (0, 0, 0, 0, 0, layer.outputs - layer.inputs)).flatten(1, 2)
+        return F.pad(maps, (0, 0, 0, 0, 0, layer.out_channels - layer.in_channels)).flatten(1, 2)
 
-    def _residual(self, layer: Residual | Shortcut, x: Tensor, place: str) -> Tensor:
-        branch = self.layers(layer.branch, x, f"{place}b")
+    def _residual(self, layer: Residual | Shortcut, x: Tensor, path: str) -> Tensor:
+        branch = self.layers(layer.branch, x, f"{path}b")
         if isinstance(layer, Shortcut):
-            return branch + self.layers(layer.shortcut, x, f"{place}s")
-        on = self.varying.get(place)
-        if on is None and not layer.on:
-            return branch
-        return branch + x if on is None else torch.where(_along(on, x, self.replicas), branch + x, branch)
+            return branch + self.layers(layer.shortcut, x, f"{path}s")
+        enabled = self.varying.get(path)
+        if enabled is None:
+            return branch + x if layer.enabled else branch
+        return torch.where(_broadcast_replicas(enabled, x, self.replicas), branch + x, branch)
 
-    def _dropout(self, layer: Dropout, x: Tensor, rates: Tensor | None) -> Tensor:
-        if self.mode != "train" or (rates is None and layer.rate == 0):
+    def _dropout(self, layer: Dropout, x: Tensor, per_replica: Tensor | None) -> Tensor:
+        if self.mode != "train" or (per_replica is None and layer.p == 0):
             return x
         assert self.keys is not None, "dropout needs keys"
-        rate = layer.rate if rates is None else rates.float().view(-1, 1, 1)
+        p = layer.p if per_replica is None else per_replica.float().view(-1, 1, 1)
         cells = torch.arange(x[0].numel(), device=x.device).view(1, *x.shape[1:])
-        keep = uniform(mix(mix(self.keys, layer.place).view(-1, 1, 1), cells)) >= rate
-        return x * keep / (1 - (rate if rates is None else rates.to(x.dtype).view(-1, 1, 1)))
+        keep = uniform(splitmix64(splitmix64(self.keys, layer.layer_index).view(-1, 1, 1), cells)) >= p
+        return x * keep / (1 - (p if per_replica is None else per_replica.to(x.dtype).view(-1, 1, 1)))
 
-    def _norm(self, layer: BatchNorm, x: Tensor, eps: Tensor | None) -> Tensor:
-        gamma, beta = self.values[f"{layer.name}.weight"], self.values[f"{layer.name}.bias"]
+    def _batch_norm(self, layer: BatchNorm, x: Tensor, eps_per_replica: Tensor | None) -> Tensor:
+        gamma, beta = self.params[f"{layer.name}.weight"], self.params[f"{layer.name}.bias"]
         mean, var = self.buffers[f"{layer.name}.running_mean"], self.buffers[f"{layer.name}.running_var"]
-        batch = self.mode != "eval"
-        single = batch and x.numel() == self.replicas * layer.features  # torch refuses one value a channel
-        if x.dim() == 4 and eps is None and not single:
-            running = (mean.view(-1), var.view(-1)) if self.mode != "measure" else (None, None)
-            return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), batch, MOMENTUM, layer.eps)
+        use_batch = self.mode != "eval"
+        single = use_batch and x.numel() == self.replicas * layer.features  # torch rejects one value per channel
+        if x.dim() == 4 and eps_per_replica is None and not single:
+            running = (mean.view(-1), var.view(-1)) if self.mode != "probe" else (None, None)
+            return F.batch_norm(x, *running, gamma.view(-1), beta.view(-1), use_batch, MOMENTUM, layer.eps)
         axes, shape = ((0, 2, 3), (1, -1, 1, 1)) if x.dim() == 4 else ((1,), (self.replicas, 1, -1))
-        added = layer.eps if eps is None else _along(eps.to(x.dtype), x, self.replicas)
+        varies = eps_per_replica is not None
+        eps = _broadcast_replicas(eps_per_replica.to(x.dtype), x, self.replicas) if varies else layer.eps
         if self.mode == "eval":
-            scale = gamma.view(shape) * torch.rsqrt(var.view(shape) + added)
+            scale = gamma.view(shape) * torch.rsqrt(var.view(shape) + eps)
             return (x - mean.view(shape)) * scale + beta.view(shape)
-        made, center, spread = Normalized.apply(x, gamma.view(shape), beta.view(shape), added, axes)
+        result, batch_mean, batch_var = BatchNormFunction.apply(x, gamma.view(shape), beta.view(shape), eps, axes)
         if self.mode == "train":
-            self._move(mean, var, center, spread, x.numel() // spread.numel())
-        return made
+            self._update_running_stats(mean, var, batch_mean, batch_var, x.numel() // batch_var.numel())
+        return result
 
     @torch.no_grad()
-    def _move(self, mean: Tensor, var: Tensor, center: Tensor, spread: Tensor, count: int) -> None:
-        """The running statistics; the running variance takes the unbiased batch variance."""
-        mean.lerp_(center.detach().view_as(mean).to(mean.dtype), MOMENTUM)
-        unbiased = spread.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
+    def _update_running_stats(
+        self, mean: Tensor, var: Tensor, batch_mean: Tensor, batch_var: Tensor, count: int
+    ) -> None:
+        """Update the running statistics in place. The running variance uses the unbiased batch variance."""
+        mean.lerp_(batch_mean.detach().view_as(mean).to(mean.dtype), MOMENTUM)
+        unbiased = batch_var.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
         var.lerp_(unbiased, MOMENTUM)
 
 
 def convolve(layer: Conv2d, x: Tensor, weight: Tensor, replicas: int) -> Tensor:
-    """Convolve maps (n, k * c, h, w) with kernels (k * outputs, inputs, size, size), one group per replica.
+    """Convolve maps (n, k * c, h, w) with kernels (k * out_channels, in_channels, size, size), one group per replica.
 
-    On a CPU, a narrow 1x1 convolution with a stride reads the subsampled maps with stride 1, which is the same sum. The strided
-    kernel of oneDNN (torch 2.13.0, AVX2, float32, channels last) writes past the end of a buffer if the
-    channels do not fill a vector register, and the process dies some time later.
+    On a CPU, a narrow 1x1 convolution with a stride reads subsampled maps with stride 1, which gives the same sum. The
+    strided kernel of oneDNN (torch 2.13.0, AVX2, float32, channels last) writes past the end of a buffer if the channels do
+    not fill a vector register. The process then crashes some time later.
     """
     stride = layer.stride
-    if layer.kernel == 1 and stride > 1 and layer.inputs < VECTOR_WIDTH and x.device.type == "cpu":
-        x, stride = Subsampled.apply(x, stride), 1
-    return F.conv2d(x, weight, None, stride, layer.kernel // 2, 1, replicas)
+    if layer.kernel_size == 1 and stride > 1 and layer.in_channels < VECTOR_WIDTH and x.device.type == "cpu":
+        x, stride = Subsample.apply(x, stride), 1
+    return F.conv2d(x, weight, None, stride, layer.kernel_size // 2, 1, replicas)
 
 
 def _to_maps(images: Images) -> Tensor:
@@ -230,37 +233,38 @@ def _to_maps(images: Images) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last)
 
 
-def _along(per_replica: Tensor, x: Tensor, replicas: int) -> Tensor:
-    """A value a replica, shaped to act on features (k, n, d) or maps (n, k * c, h, w)."""
+def _broadcast_replicas(per_replica: Tensor, x: Tensor, replicas: int) -> Tensor:
+    """Reshape one value per replica so that it broadcasts against features (k, n, d) or maps (n, k * c, h, w)."""
     if x.dim() == 3:
         return per_replica.view(-1, 1, 1)
     return per_replica.repeat_interleave(x.shape[1] // replicas).view(1, -1, 1, 1)
 
 
-def _options(layers: Layers, place: str = "") -> list[tuple[str, float | bool]]:
-    """The options that may differ within a pack, by the place of their layer."""
-    found: list[tuple[str, float | bool]] = []
-    for number, layer in enumerate(layers):
-        here = f"{place}{number}."
+def _varying_options(layers: Layers, path: str = "") -> list[tuple[str, float | bool]]:
+    """Return the options that may differ within a pack, with the path of their layer."""
+    options: list[tuple[str, float | bool]] = []
+    for index, layer in enumerate(layers):
+        layer_path = f"{path}{index}."
         match layer:
             case Residual() | Shortcut():
-                found += [(here, layer.on)] if isinstance(layer, Residual) else []
-                found += _options(layer.branch, f"{here}b") + _options(inside_shortcut(layer), f"{here}s")
+                options += [(layer_path, layer.enabled)] if isinstance(layer, Residual) else []
+                options += _varying_options(layer.branch, f"{layer_path}b")
+                options += _varying_options(inside_shortcut(layer), f"{layer_path}s")
             case Dropout():
-                found.append((here, layer.rate))
+                options.append((layer_path, layer.p))
             case BatchNorm():
-                found.append((here, layer.eps))
+                options.append((layer_path, layer.eps))
             case _:
                 pass
-    return found
+    return options
 
 
-def norms(layers: Layers) -> list[tuple[str, int]]:
-    """Names and features of the batch normalizations, in the network's order."""
-    found: list[tuple[str, int]] = []
+def batch_norms(layers: Layers) -> list[tuple[str, int]]:
+    """Return names and features of the batch normalizations, in the order of the forward pass."""
+    norms: list[tuple[str, int]] = []
     for layer in layers:
         if isinstance(layer, BatchNorm):
-            found.append((layer.name, layer.features))
+            norms.append((layer.name, layer.features))
         elif isinstance(layer, Residual | Shortcut):
-            found += norms(layer.branch) + norms(inside_shortcut(layer))
-    return found
+            norms += batch_norms(layer.branch) + batch_norms(inside_shortcut(layer))
+    return norms

@@ -1,4 +1,7 @@
-"""Compares bf16 with fp32 on the shapes of a network, on a CPU in a child process that a faulty kernel may kill."""
+"""Compares bf16 with fp32 on the shapes of a network.
+
+On a CPU, the test runs in a child process, because a faulty kernel can crash it.
+"""
 
 import json
 import os
@@ -27,13 +30,23 @@ START = "import sys; sys.path.append(sys.argv[1]); from fathomlab.engine.selftes
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product or convolution of a network, with the shape of its input for one image."""
+    """A matrix product or convolution of a network.
+
+    Attributes:
+        name: Name of the layer.
+        kind: `linear` or `convolution`.
+        in_size: Input features or channels.
+        out_size: Output features or channels.
+        kernel_size: 1 for matrix products.
+        stride: 1 for matrix products.
+        shape: Input shape of one image.
+    """
 
     name: str
     kind: str
-    inputs: int
-    outputs: int
-    kernel: int
+    in_size: int
+    out_size: int
+    kernel_size: int
     stride: int
     shape: Shape
 
@@ -41,44 +54,44 @@ class Product:
     def layer(self) -> Linear | Conv2d:
         """The layer."""
         if self.kind == "linear":
-            return Linear(self.name, self.inputs, self.outputs)
-        return Conv2d(self.name, self.inputs, self.outputs, self.kernel, self.stride)
+            return Linear(self.name, self.in_size, self.out_size)
+        return Conv2d(self.name, self.in_size, self.out_size, self.kernel_size, self.stride)
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """How bf16 compares with fp32.
+    """Result of the comparison of bf16 with fp32.
 
     Attributes:
-        error: Largest relative difference of an output or gradient of any layer; about 0.004 if bf16 works.
-        worst: The layer that has it, or the layer on which the test ended.
-        speedup: Time of all layers in fp32 over their time in bf16, forward and backward.
-        death: How the child process ended, if it did not finish.
+        max_relative_error: Largest relative difference of an output or gradient of any layer; about 0.004 if bf16 works.
+        worst_layer: The layer with this difference, or the layer on which the test ended.
+        speedup: Time of all layers in fp32 divided by their time in bf16, forward and backward.
+        exit_reason: How the child process ended if it did not finish; otherwise empty.
     """
 
-    error: float
-    worst: str
+    max_relative_error: float
+    worst_layer: str
     speedup: float
-    death: str = ""
+    exit_reason: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether bf16 computes what it should."""
-        return not self.death and self.error <= MAX_ERROR
+        """Whether bf16 gives correct results."""
+        return not self.exit_reason and self.max_relative_error <= MAX_ERROR
 
 
 def bf16_self_test(architecture: Architecture, batch: int, device: torch.device) -> SelfTest:
     """Run each product of the network forward and backward in bf16 and in fp32, and compare.
 
-    bf16 convolutions on CPUs have returned wrong values for some shapes (a stride above 1 with an output of width 1), have been
-    slower than fp32, and have ended the process, depending on release and processor. The result is cached.
+    Depending on release and processor, bf16 convolutions on CPUs have returned wrong values for some shapes (a stride above 1
+    with an output of width 1), have been slower than fp32, and have crashed the process. The result is cached.
     """
     products = tuple(distinct_products(architecture))
-    return _measured_in_child(products, batch) if device.type == "cpu" else _measured_here(products, batch, device)
+    return _compare_in_child(products, batch) if device.type == "cpu" else _compare_in_process(products, batch, device)
 
 
 def distinct_products(architecture: Architecture) -> Iterator[Product]:
-    """The products that differ in kind or shape, in the order of the data, each with the name of its first layer."""
+    """Yield the products that differ in kind or shape, in the order of the forward pass, named by their first layer."""
     seen: set[tuple[object, ...]] = set()
     for product in _products(architecture.layers, architecture.shape):
         key = astuple(product)[1:]
@@ -93,15 +106,16 @@ def _products(layers: Layers, shape: Shape) -> Iterator[Product]:
             yield from _products(layer.branch, shape)
             yield from _products(inside_shortcut(layer), shape)
         elif isinstance(layer, Linear):
-            yield Product(layer.name, "linear", layer.inputs, layer.outputs, 1, 1, shape)
+            yield Product(layer.name, "linear", layer.in_features, layer.out_features, 1, 1, shape)
         elif isinstance(layer, Conv2d):
-            yield Product(layer.name, "convolution", layer.inputs, layer.outputs, layer.kernel, layer.stride, shape)
+            channels = (layer.in_channels, layer.out_channels)
+            yield Product(layer.name, "convolution", *channels, layer.kernel_size, layer.stride, shape)
         shape = shape_after((layer,), shape)
 
 
 @lru_cache(maxsize=64)
-def _measured_in_child(products: tuple[Product, ...], batch: int) -> SelfTest:
-    """Compare in a child process. If it dies, so would training."""
+def _compare_in_child(products: tuple[Product, ...], batch: int) -> SelfTest:
+    """Compare in a child process. If it crashes, training would crash, too."""
     job = {"products": [asdict(product) for product in products], "batch": batch}
     result = subprocess.run(
         [sys.executable, "-P", "-c", START, str(PACKAGE.parent)],
@@ -110,15 +124,15 @@ def _measured_in_child(products: tuple[Product, ...], batch: int) -> SelfTest:
         env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         check=False,
     )
-    last = (result.stdout.decode(errors="replace").splitlines() or [""])[-1]
+    last_line = (result.stdout.decode(errors="replace").splitlines() or [""])[-1]
     if result.returncode == 0:
-        return SelfTest(**json.loads(last))
+        return SelfTest(**json.loads(last_line))
     lines = result.stderr.decode(errors="replace").strip().splitlines()
     message = f": {lines[-1][:200]}" if lines else ""
-    return SelfTest(float("inf"), last or products[0].name, 0.0, _ending(result.returncode) + message)
+    return SelfTest(float("inf"), last_line or products[0].name, 0.0, _exit_reason(result.returncode) + message)
 
 
-def _ending(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit status {code}"
     try:
@@ -128,7 +142,10 @@ def _ending(code: int) -> str:
 
 
 def main() -> None:
-    """Compare what standard input describes. Print the name of each product before it runs, and the result at the end."""
+    """Compare the products of the job on standard input.
+
+    Prints the name of each product before it runs, and the result at the end.
+    """
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     job = json.loads(sys.stdin.read())
@@ -138,13 +155,13 @@ def main() -> None:
 
 
 @lru_cache(maxsize=64)
-def _measured_here(products: tuple[Product, ...], batch: int, device: torch.device) -> SelfTest:
+def _compare_in_process(products: tuple[Product, ...], batch: int, device: torch.device) -> SelfTest:
     return compare(products, batch, device)
 
 
 def compare(products: tuple[Product, ...], batch: int, device: torch.device, announce: bool = False) -> SelfTest:
-    """Compare in this process."""
-    error, worst = 0.0, ""
+    """Compare the products in this process. `announce` prints the name of each product before it runs."""
+    max_error, worst_layer = 0.0, ""
     seconds = {torch.float32: 0.0, torch.bfloat16: 0.0}
     for product in products:
         if announce:
@@ -160,11 +177,11 @@ def compare(products: tuple[Product, ...], batch: int, device: torch.device, ann
             started = time.perf_counter()
             results[dtype] = _forward_backward(layer, inputs)
             seconds[dtype] += time.perf_counter() - started
-        for rounded, exact in zip(results[torch.bfloat16], results[torch.float32], strict=True):
-            difference = float((rounded.float() - exact).norm() / exact.norm())
-            if not difference <= error:
-                error, worst = difference, product.name
-    return SelfTest(error, worst, seconds[torch.float32] / seconds[torch.bfloat16])
+        for actual, expected in zip(results[torch.bfloat16], results[torch.float32], strict=True):
+            difference = float((actual.float() - expected).norm() / expected.norm())
+            if not difference <= max_error:  # also true for NaN
+                max_error, worst_layer = difference, product.name
+    return SelfTest(max_error, worst_layer, seconds[torch.float32] / seconds[torch.bfloat16])
 
 
 def _forward_backward(layer: Linear | Conv2d, inputs: list[Tensor]) -> list[Tensor]:
@@ -173,5 +190,4 @@ def _forward_backward(layer: Linear | Conv2d, inputs: list[Tensor]) -> list[Tens
         out = F.linear(x, weight)
     else:
         out = convolve(layer, x.contiguous(memory_format=torch.channels_last), weight, 1)
-    slope = torch.ones_like(out)
-    return [out.detach(), *torch.autograd.grad(out, inputs, slope)]
+    return [out.detach(), *torch.autograd.grad(out, inputs, torch.ones_like(out))]

@@ -1,4 +1,4 @@
-"""One component for a pack: options that vary between the trials become tensors."""
+"""Joins the components of a pack: options that vary between the trials become tensors."""
 
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -10,19 +10,19 @@ from fathomlab.base.packing import varying
 T = TypeVar("T")
 
 
-def stacked(components: Sequence[T], column: Callable[[list[Any]], Any]) -> T:
-    """Join the components of a pack, which have one signature.
+def stack_components(components: Sequence[T], stack: Callable[[list[Any]], Any]) -> T:
+    """Join the components of a pack, which have equal signatures.
 
     Args:
         components: One per replica.
-        column: Makes one value of an option's values, such as a tensor of shape (k, 1).
+        stack: Joins the values of an option, for example to a tensor of shape (k, 1).
     """
     joined: Any = copy(components[0])
     for field in fields(joined):
         values = [getattr(component, field.name) for component in components]
         if field.name in varying(type(joined)):
-            value = column(values)
+            value = stack(values)
         else:
-            value = stacked(values, column) if is_dataclass(values[0]) else values[0]
+            value = stack_components(values, stack) if is_dataclass(values[0]) else values[0]
         object.__setattr__(joined, field.name, value)  # the constructor declares numbers, not tensors
     return joined

@@ -1,4 +1,4 @@
-"""A pack in training: its recipes, data, state, and teachers, and what is computed from them."""
+"""Training of a pack: its recipes, data, state, and teachers, and the computations with them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -11,47 +11,47 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from fathomlab.base.identity import stream_seed
+from fathomlab.base.axes import Images, Indices, Logits, PerExample
+from fathomlab.base.identity import derive_seed
 from fathomlab.base.packing import signature
-from fathomlab.base.shapes import Images, Indices, Logits, PerExample
 from fathomlab.data.augment import augment
-from fathomlab.engine.images import Pictures
-from fathomlab.engine.network import Mode, Network
-from fathomlab.engine.precision import products, storage
-from fathomlab.engine.stacking import stacked
-from fathomlab.engine.state import State, Tensors, initial_state, shared
+from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.network import Mode, PackedNetwork
+from fathomlab.engine.precision import autocast_for, param_dtype
+from fathomlab.engine.stacking import stack_components
+from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor
 from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
 from fathomlab.plan.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Teachers:
+class TeacherPack:
     """The teachers of distilled students.
 
     Attributes:
         logits: Outputs for every training image, (k, n, classes); used without augmentation.
-        network: The networks; with augmentation, they see the same augmented images as the students.
-        values: Their learned tensors.
-        buffers: Their running statistics.
+        network: The networks. With augmentation, they see the same augmented images as the students.
+        params: Learned tensors of the teachers.
+        buffers: Running statistics of the teachers.
     """
 
     logits: Tensor
-    network: Network
-    values: Tensors
+    network: PackedNetwork
+    params: Tensors
     buffers: Tensors
 
-    def part(self, place: int) -> "Teachers":
-        """The teacher of one replica."""
-        network = Network([self.network.architecture], self.logits.device)
-        return Teachers(
-            self.logits[place : place + 1], network, *(_rows(own, place) for own in (self.values, self.buffers))
+    def replica(self, slot: int) -> "TeacherPack":
+        """Return the teacher of one replica."""
+        network = PackedNetwork([self.network.architecture], self.logits.device)
+        return TeacherPack(
+            self.logits[slot : slot + 1], network, _select(self.params, slot), _select(self.buffers, slot)
         )
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a loss reads of one batch.
+class LossInputs:
+    """What a loss reads of one batch; see `losses.Signals`.
 
     Attributes:
         logits: Outputs, (k, n, classes).
@@ -65,193 +65,214 @@ class Batch:
 
 
 @dataclass
-class Feed:
+class StepInputs:
     """The inputs of a step: numbers, or tensors on the device if the step is captured.
 
     Attributes:
         index: Indices into the training set, (k, n).
         epoch: Completed epochs.
-        dropout: Random keys of this step, (k,).
+        dropout_keys: Random keys of this step, (k,).
         rates: Learning rate, weight decay, and momentum of the optimizer.
-        count: Steps, including this one.
+        count: Number of this step, from 1.
     """
 
     index: Indices
     epoch: int | Tensor
-    dropout: Tensor
+    dropout_keys: Tensor
     rates: Rates
     count: int | Tensor
 
-    def part(self, place: int) -> "Feed":
-        """The inputs of one replica."""
-        rows = slice(place, place + 1)
+    def replica(self, slot: int) -> "StepInputs":
+        """Return the inputs of one replica."""
+        rows = slice(slot, slot + 1)
         lr, decay = (
             value[rows] if isinstance(value, Tensor) and value.dim() else value
             for value in (self.rates.lr, self.rates.weight_decay)
         )
-        own = Rates(lr, decay, self.rates.momentum)
-        return Feed(self.index[rows], self.epoch, self.dropout[rows], own, self.count)
+        rates = Rates(lr, decay, self.rates.momentum)
+        return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count)
 
 
-class Training:
-    """A pack in training, as the loop, the probes, and the store read it."""
+class PackTrainer:
+    """A pack in training, as the loop, the probes, and the store read it.
+
+    Attributes:
+        recipes: One recipe per replica.
+        shared_recipe: The first recipe, for all options that are equal in the pack.
+        state: The state of the pack.
+        between_batches: Called between two steps, and between two batches of an evaluation.
+        captured_step: Runs steps with full batches if set, such as a `CudaGraphStep`.
+        replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
+    """
 
     def __init__(
         self,
         recipes: Sequence[Recipe],
-        data: Pictures,
+        data: DeviceDataset,
         train_index: Indices,
         validation_index: Int[Tensor, "k held_out"],
         device: torch.device,
-        teachers: Teachers | None = None,
+        teachers: TeacherPack | None = None,
         compiled: bool = False,
-        apart: bool = False,
+        separate_replicas: bool = False,
     ):
-        """Start from the initial values of each seed. All recipes must have the same signature.
+        """Start from the initial values of each seed.
 
-        `compiled` compiles the forward and backward pass once for this pack. `apart` runs each replica as a separate network,
-        on a CUDA device in parallel: grouped wide convolutions are slower than separate ones.
+        Args:
+            recipes: One recipe per replica, all with the same signature.
+            data: The dataset on the device.
+            train_index: Indices of the training images, (k, n).
+            validation_index: Indices of the validation images, (k, m).
+            device: The device.
+            teachers: The teachers of distilled students.
+            compiled: Whether to compile the forward and backward pass once for this pack.
+            separate_replicas: Whether to run each replica as a separate network, on a CUDA device in parallel. Grouped wide
+                convolutions are slower than separate ones.
         """
         self.compiled = compiled
-        self.program: Callable[..., tuple[Tensor, Tensor]] | None = None
-        self.replay: Callable[[Feed], None] | None = None
-        self.poll: Callable[[], None] = lambda: None
+        self.compiled_forward: Callable[..., tuple[Tensor, Tensor]] | None = None
+        self.captured_step: Callable[[StepInputs], None] | None = None
+        self.between_batches: Callable[[], None] = lambda: None
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
-        self.state: State = initial_state(recipes, device)
-        self.common = recipes[0]
-        self.weight_decay = shared([recipe.optimizer.weight_decay for recipe in recipes], device)
-        self._views = self.keys("augment")
-        self._loss = stacked([recipe.loss for recipe in recipes], self._column)
-        self.parts = tuple(self._part(place) for place in range(len(recipes))) if apart and len(recipes) > 1 else ()
-        self.streams = [torch.cuda.Stream(device) for _ in self.parts] if device.type == "cuda" else []
+        self.state: PackState = initial_state(recipes, device)
+        self.shared_recipe = recipes[0]
+        self.weight_decay = scalar_or_tensor([recipe.optimizer.weight_decay for recipe in recipes], device)
+        self._augment_keys = self.keys("augment")
+        self._loss = stack_components([recipe.loss for recipe in recipes], self._stack_options)
+        separate = separate_replicas and len(recipes) > 1
+        self.replica_trainers = tuple(self._replica_trainer(slot) for slot in range(len(recipes))) if separate else ()
+        self.streams = [torch.cuda.Stream(device) for _ in self.replica_trainers] if device.type == "cuda" else []
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches per epoch, including a smaller last one unless the trial leaves it out."""
-        images, batch = self.train_index.shape[1], self.common.batch_size
-        return images // batch if self.common.drop_last else -(-images // batch)
+        """Batches per epoch, including a smaller last one unless the trial drops it."""
+        images, batch_size = self.train_index.shape[1], self.shared_recipe.batch_size
+        return images // batch_size if self.shared_recipe.drop_last else -(-images // batch_size)
 
     @property
     def images_per_epoch(self) -> int:
-        """Images that an epoch trains on."""
-        return min(self.train_index.shape[1], self.steps_per_epoch * self.common.batch_size)
+        """Images per epoch."""
+        return min(self.train_index.shape[1], self.steps_per_epoch * self.shared_recipe.batch_size)
 
     @property
     def plain(self) -> bool:
-        """Whether the training loss of every trial is plain cross-entropy on the labels."""
+        """Whether the training loss of every trial is cross-entropy with the labels, without label smoothing."""
         return all(recipe.plain for recipe in self.recipes)
 
     def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
-        """The training loss of each example, (k, n).
+        """Compute the training loss of each example, (k, n).
 
         Args:
             logits: Outputs for the images at `index`, (k, n, classes).
             index: Indices into the training set, (k, n).
             views: The images as the network saw them; required with augmentation.
         """
-        return self.loss(logits, self.data.labels[index], self.taught(index, views))
+        return self.loss(logits, self.data.labels[index], self.teacher_logits(index, views))
 
-    def loss(self, logits: Logits, labels: Tensor, taught: Logits | None) -> PerExample:
-        """The training loss of each example, (k, n), from labels and teacher outputs.
+    def loss(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> PerExample:
+        """Compute the training loss of each example, (k, n).
 
         Args:
             logits: Outputs, (k, n, classes).
             labels: Classes, (k, n).
-            taught: The teachers' outputs for the same images, as returned by `taught`.
+            teacher_logits: Outputs of the teachers for the same images, as returned by `teacher_logits`.
         """
-        return reduce(add, self._loss.terms(Batch(logits, labels, taught)).values())
+        return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits)).values())
 
     @torch.no_grad()
-    def taught(self, index: Indices, views: Tensor | None) -> Logits | None:
-        """The teachers' outputs for the images at `index`, (k, n, classes); None without teachers.
+    def teacher_logits(self, index: Indices, views: Tensor | None) -> Logits | None:
+        """Return the teachers' outputs for the images at `index`, (k, n, classes); None without teachers.
 
-        Without augmentation they are stored; with augmentation the teachers see the same augmented images as the students.
+        Without augmentation they are stored. With augmentation the teachers see the same augmented images as the students.
         """
         teachers = self.teachers
         if teachers is None:
             return None
-        if views is None or not self.common.augment:
+        if views is None or not self.shared_recipe.augment:
             rows = torch.arange(len(index), device=self.device).unsqueeze(1)
-            return teachers.logits[rows, index].to(storage(self.common.precision))
-        with products(self.common.precision, self.device):
-            logits = teachers.network(teachers.values, teachers.buffers, views, "eval")
-        return logits.to(storage(self.common.precision))
+            return teachers.logits[rows, index].to(param_dtype(self.shared_recipe.precision))
+        with autocast_for(self.shared_recipe.precision, self.device):
+            logits = teachers.network(teachers.params, teachers.buffers, views, "eval")
+        return logits.to(param_dtype(self.shared_recipe.precision))
 
-    def rates(self, epoch: int, place: int) -> tuple[list[float], float | None]:
-        """Learning rate of each replica at a step, and the momentum if the schedule changes it."""
-        common = self.common
-        at = Position(epoch, place, common.epochs, self.steps_per_epoch)
+    def rates(self, epoch: int, batch_index: int) -> tuple[list[float], float | None]:
+        """Return the learning rate of each replica at a step, and the momentum if the schedule changes it."""
+        recipe = self.shared_recipe
+        position = Position(epoch, batch_index, recipe.epochs, self.steps_per_epoch)
         lr = [
-            common.schedule.rate(recipe.lr, at, memory)
-            for recipe, memory in zip(self.recipes, self.state.memories, strict=True)
+            recipe.schedule.lr_at(replica.lr, position, memory)
+            for replica, memory in zip(self.recipes, self.state.memories, strict=True)
         ]
-        return lr, common.schedule.momentum(at) if common.schedule.per_step else None
+        return lr, recipe.schedule.momentum(position) if recipe.schedule.per_step else None
 
     def batch(self, index: Indices, epoch: int | Tensor | None) -> Tensor:
-        """Normalized images at `index`, (k, n, c, h, w), with the augmentation of `epoch` if there is one."""
-        if epoch is None or not self.common.augment:
+        """Return normalized images at `index`, (k, n, c, h, w), with the augmentation of `epoch` if there is one."""
+        if epoch is None or not self.shared_recipe.augment:
             return self.data.batch(index)
-        images = augment(self.data.images[index], self._views, epoch, index, self.common.augment)
-        return self.data.normalized(images)
+        images = augment(self.data.images[index], self._augment_keys, epoch, index, self.shared_recipe.augment)
+        return self.data.normalize(images)
 
     def forward(
         self, images: Tensor, mode: Mode, keys: Tensor | None = None, taps: list[Tensor] | None = None
     ) -> Logits:
-        """Compute logits in the precision of the trial; they are returned in the storage format."""
-        with products(self.common.precision, self.device):
-            logits = self.state.network(self.state.values, self.state.buffers, images, mode, keys, taps)
-        return logits.to(storage(self.common.precision))
+        """Compute logits in the precision of the trial. They are returned in the format of the parameters."""
+        with autocast_for(self.shared_recipe.precision, self.device):
+            logits = self.state.network(self.state.params, self.state.buffers, images, mode, keys, taps)
+        return logits.to(param_dtype(self.shared_recipe.precision))
 
     @torch.no_grad()
-    def predict(self, values: Tensors, buffers: Tensors, images: Images) -> Logits:
-        """Compute logits with the running statistics, in the storage format. Changes nothing."""
-        with products(self.common.precision, self.device):
-            if not self.parts:
-                logits = self.state.network(values, buffers, images, "eval")
+    def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
+        """Compute logits with the running statistics, in the format of the parameters, without side effects."""
+        with autocast_for(self.shared_recipe.precision, self.device):
+            if not self.replica_trainers:
+                logits = self.state.network(params, buffers, images, "eval")
             else:
                 logits = torch.cat(
                     [
-                        part.state.network(
-                            _rows(values, place), _rows(buffers, place), images[place : place + 1], "eval"
+                        trainer.state.network(
+                            _select(params, slot), _select(buffers, slot), images[slot : slot + 1], "eval"
                         )
-                        for place, part in enumerate(self.parts)
+                        for slot, trainer in enumerate(self.replica_trainers)
                     ]
                 )
-        return logits.to(storage(self.common.precision))
+        return logits.to(param_dtype(self.shared_recipe.precision))
 
     def keys(self, purpose: str, *keys: int) -> Tensor:
-        """One random key per replica for a purpose, (k,) int64."""
-        numbers = [stream_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
-        return torch.tensor([number - 2**63 for number in numbers], dtype=torch.int64, device=self.device)
+        """Return one random key per replica for a purpose, (k,) int64."""
+        seeds = [derive_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
+        return torch.tensor([seed - 2**63 for seed in seeds], dtype=torch.int64, device=self.device)
 
-    def _part(self, place: int) -> "Training":
-        """One replica as a separate training that shares the memory of the pack."""
-        part, state, rows = copy.copy(self), self.state, slice(place, place + 1)
-        part.recipes, part.common = (self.recipes[place],), self.recipes[place]
-        part.train_index, part.validation_index = self.train_index[rows], self.validation_index[rows]
-        part.teachers = self.teachers and self.teachers.part(place)
-        part.weight_decay = shared([self.recipes[place].optimizer.weight_decay], self.device)
-        part.parts, part._views = (), self._views[rows]
-        part._loss = stacked(
+    def _replica_trainer(self, slot: int) -> "PackTrainer":
+        """Create a separate trainer of one replica that shares the memory of the pack."""
+        trainer, state, rows = copy.copy(self), self.state, slice(slot, slot + 1)
+        trainer.recipes, trainer.shared_recipe = (self.recipes[slot],), self.recipes[slot]
+        trainer.train_index, trainer.validation_index = self.train_index[rows], self.validation_index[rows]
+        trainer.teachers = self.teachers and self.teachers.replica(slot)
+        trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
+        trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
+        trainer._loss = stack_components(
             [self._loss], lambda values: values[0][rows] if isinstance(values[0], Tensor) else values[0]
         )
-        part.state = replace(
+        trainer.state = replace(
             state,
-            network=Network([self.recipes[place].architecture], self.device),
-            values={name: value.requires_grad_() for name, value in _rows(state.values, place).items()},
-            buffers=_rows(state.buffers, place),
-            slots={slot: [tensor[rows] for tensor in tensors] for slot, tensors in state.slots.items()},
-            bad_step=state.bad_step[rows],
-            sums=state.sums[:, rows],
+            network=PackedNetwork([self.recipes[slot].architecture], self.device),
+            params={name: param.requires_grad_() for name, param in _select(state.params, slot).items()},
+            buffers=_select(state.buffers, slot),
+            optimizer_state={
+                name: [tensor[rows] for tensor in tensors] for name, tensors in state.optimizer_state.items()
+            },
+            diverged_at_step=state.diverged_at_step[rows],
+            epoch_sums=state.epoch_sums[:, rows],
         )
-        return part
+        return trainer
 
-    def _column(self, numbers: Sequence[float]) -> float | Tensor:
-        value = shared(numbers, self.device)
-        return value.to(storage(self.common.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
+    def _stack_options(self, numbers: Sequence[float]) -> float | Tensor:
+        value = scalar_or_tensor(numbers, self.device)
+        return value.to(param_dtype(self.shared_recipe.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
 
 
-def _rows(tensors: Tensors, place: int) -> Tensors:
-    return {name: tensor.detach()[place : place + 1] for name, tensor in tensors.items()}
+def _select(tensors: Tensors, slot: int) -> Tensors:
+    """Return views of one replica, with a replica axis of length 1."""
+    return {name: tensor.detach()[slot : slot + 1] for name, tensor in tensors.items()}

@@ -1,7 +1,7 @@
-"""The table of losses. To add one: a file with a frozen dataclass that computes its terms, and a line here.
+"""Losses: the protocols and the tables. A new loss needs a file with a frozen dataclass, and a line in a table.
 
-The training loss of an example is the sum of a loss's terms; the engine averages over the batch. Options marked `Varies`
-may differ between the trials of a pack; in the engine they are then tensors of shape (k, 1).
+The training loss of an example is the sum of the loss's terms. The engine averages over the batch. Options marked `Varies`
+may differ between the trials of a pack. In the engine they are then tensors of shape (k, 1).
 """
 
 from collections.abc import Mapping
@@ -11,34 +11,34 @@ from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
 
 if TYPE_CHECKING:
-    from fathomlab.base.shapes import Labels, Logits, PerExample
+    from fathomlab.base.axes import Labels, Logits, PerExample
 
 Need = Literal["teacher.logits"]
 
 
 @runtime_checkable
 class Signals(Protocol):
-    """What a loss may read of one batch."""
+    """What a loss can read of one batch."""
 
     @property
     def logits(self) -> "Logits":
-        """Outputs of the networks in training, shape (k, n, classes)."""
+        """Outputs of the networks in training, (k, n, classes)."""
         ...
 
     @property
     def labels(self) -> "Labels":
-        """Class of each example, shape (k, n)."""
+        """Class of each example, (k, n)."""
         ...
 
     @property
     def teacher_logits(self) -> "Logits":
-        """Outputs of the teachers for the same images, shape (k, n, classes), if the loss needs them."""
+        """Outputs of the teachers for the same images, (k, n, classes), if the loss needs them."""
         ...
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """A component of the table.
+    """A frozen dataclass whose fields are the options of a loss.
 
     Attributes:
         needs: What the engine must provide in addition to logits and labels.
@@ -47,7 +47,7 @@ class Loss(Protocol):
     needs: ClassVar[frozenset[Need]]
 
     def terms(self, signals: Signals) -> "Mapping[str, PerExample]":
-        """The weighted terms (nats per example), each of shape (k, n)."""
+        """Compute the weighted terms (nats per example), each of shape (k, n)."""
         ...
 
 

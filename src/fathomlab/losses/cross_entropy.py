@@ -1,4 +1,4 @@
-"""Cross-entropy on the labels."""
+"""Cross-entropy with the labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from fathomlab.base.packing import Varies
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fathomlab.base.shapes import Labels, Logits, PerExample
+    from fathomlab.base.axes import Labels, Logits, PerExample
 
 
 @final
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross-entropy with label smoothing, as torch's CrossEntropyLoss defines it (Szegedy et al., 2016).
+    """Cross-entropy with label smoothing (Szegedy et al., 2016), equal to torch's CrossEntropyLoss.
 
     Attributes:
-        label_smoothing: Fraction s of the label spread evenly over the classes.
+        label_smoothing: Fraction s of the label that is distributed evenly over the classes.
     """
 
     label_smoothing: Annotated[float, Interval(ge=0, lt=1), Varies()] = 0.0
@@ -28,17 +28,17 @@ class CrossEntropy:
     needs: ClassVar[frozenset[Any]] = frozenset()
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
-        """(1 - s) (-log p_y) + s mean_c(-log p_c)."""
+        """Compute (1 - s) (-log p_y) + s mean_c(-log p_c) (nats), shape (k, n)."""
         return {"cross_entropy": cross_entropy(signals.logits, signals.labels, self.label_smoothing)}
 
 
 def cross_entropy(logits: "Logits", labels: "Labels", smoothing: "float | Tensor" = 0.0) -> "PerExample":
-    """Cross-entropy with label smoothing.
+    """Compute cross-entropy with label smoothing.
 
     Args:
-        logits: Shape (k, n, classes).
+        logits: Outputs, shape (k, n, classes).
         labels: Class of each example, shape (k, n).
-        smoothing: Fraction s of the label spread evenly over the classes; a (k, 1) tensor if it varies in a pack.
+        smoothing: Fraction s of the label that is distributed evenly over the classes; a (k, 1) tensor if it varies in a pack.
 
     Returns:
         (1 - s) (-log p_y) + s mean_c(-log p_c) (nats per example), shape (k, n). Not averaged.

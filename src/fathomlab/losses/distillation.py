@@ -12,7 +12,7 @@ from fathomlab.losses.cross_entropy import CrossEntropy
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fathomlab.base.shapes import Logits, PerExample
+    from fathomlab.base.axes import Logits, PerExample
 
 
 @final
@@ -21,9 +21,9 @@ class Distillation:
     """(1 - alpha) cross-entropy + alpha T^2 KL(teacher || student).
 
     Attributes:
-        temperature: T, softens the outputs of both networks.
-        alpha: Weight of the teacher.
-        hard: The loss on the labels.
+        temperature: T > 0, which softens the outputs of both networks.
+        alpha: Weight of the divergence from the teacher, 0 to 1.
+        hard: Loss with the labels, weighted by 1 - alpha.
     """
 
     temperature: Annotated[float, Interval(gt=0, le=1e6), Varies()] = 3.0
@@ -33,31 +33,31 @@ class Distillation:
     needs: ClassVar[frozenset[Any]] = frozenset({"teacher.logits"})
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
-        """The weighted loss on the labels and the weighted divergence."""
+        """Compute the weighted loss with the labels and the weighted divergence (nats), each of shape (k, n)."""
         (hard,) = self.hard.terms(signals).values()
-        soft = softened_divergence(signals.logits, signals.teacher_logits, self.temperature)
+        soft = distillation_loss(signals.logits, signals.teacher_logits, self.temperature)
         return {"cross_entropy": (1 - self.alpha) * hard, "distillation": self.alpha * soft}
 
 
-def softened_divergence(student: "Logits", teacher: "Logits", temperature: "float | Tensor") -> "PerExample":
-    """Temperature-scaled divergence of the student from the teacher.
+def distillation_loss(student: "Logits", teacher: "Logits", temperature: "float | Tensor") -> "PerExample":
+    """Compute the temperature-scaled divergence of the student from the teacher.
 
     Args:
-        student: Logits of the network in training, shape (k, n, classes).
-        teacher: Logits of the teacher, same shape; no gradient flows into them.
+        student: Logits of the networks in training, shape (k, n, classes).
+        teacher: Logits of the teachers, same shape. They get no gradient.
         temperature: T > 0, dimensionless; a (k, 1) tensor if it varies in a pack.
 
     Returns:
-        T^2 KL(teacher || student) (nats per example), shape (k, n). The factor keeps the gradient's size independent of
-        T: it is T (softmax(z_s / T) - softmax(z_t / T)) for each example.
+        T^2 KL(teacher || student) (nats per example), shape (k, n). The gradient per example is
+        T (softmax(z_s / T) - softmax(z_t / T)). The factor T^2 makes its size nearly independent of T.
 
     Raises:
-        ValueError: If the two networks have different classes.
+        ValueError: If the networks have different numbers of classes.
 
     Example:
         >>> import torch
         >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
-        >>> softened_divergence(logits, logits, 4.0).tolist()
+        >>> distillation_loss(logits, logits, 4.0).tolist()
         [[0.0, 0.0]]
     """
     import torch.nn.functional as F

@@ -1,8 +1,9 @@
-"""The table of models. To add one: a file with a frozen dataclass that builds an `Architecture`, and a line here."""
+"""Models: the protocol and the table. A new model needs a file with a frozen dataclass, and a line in `MODELS`."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from fathomlab.base.problems import Problem
+from fathomlab.base.errors import Issue
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Shape
 from fathomlab.models.mlp import MLP
@@ -11,33 +12,45 @@ from fathomlab.models.resnet import CNN
 
 @runtime_checkable
 class Model(Protocol):
-    """What the table holds: options that build an architecture."""
+    """A frozen dataclass whose fields are the options of an architecture.
 
-    tiny: ClassVar[dict[str, object]]
-    tiny_shape: ClassVar[Shape]
-    data: ClassVar[str]
+    Attributes:
+        test_options: Options of a small network for the contract tests.
+        test_input_shape: Image shape (c, h, w) of that network.
+        default_dataset: Dataset of experiment files that name none.
+        depth_key: Option that the `depths` of an experiment file set.
+        width_key: Option that the `widths` of an experiment file set.
+    """
+
+    test_options: ClassVar[Mapping[str, object]]
+    test_input_shape: ClassVar[Shape]
+    default_dataset: ClassVar[str]
     depth_key: ClassVar[str]
     width_key: ClassVar[str]
 
     @property
     def depth(self) -> int:
-        """Depth as the report's axis counts it."""
+        """Depth on the axis of the report."""
         ...
 
-    def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
-        """What disagrees with the data."""
+    def validate(self) -> list[Issue]:
+        """Return conflicts between the options."""
         ...
 
-    def ignored(self) -> list[tuple[str, str]]:
-        """Options that are set and do nothing here, each with the reason."""
+    def validate_for(self, shape: Shape, classes: int) -> list[Issue]:
+        """Return conflicts with images of `shape` (c, h, w) and a number of classes."""
         ...
 
-    def normal_form(self) -> "Model":
-        """Options that leave the network as it is are written in one way, so that equal networks are one trial."""
+    def unused_options(self) -> list[tuple[str, str]]:
+        """Return the options that are set but have no effect, each with the reason."""
+        ...
+
+    def canonical(self) -> "Model":
+        """Return the options with unused ones at their defaults, so that equal networks are one trial."""
         ...
 
     def build(self, shape: Shape) -> Architecture:
-        """The network for images of `shape` (c, h, w)."""
+        """Build the network for images of `shape` (c, h, w)."""
         ...
 
 

@@ -1,7 +1,6 @@
-"""A network as a value: its layers, its counts, and what it must share with others to be trained in one pack.
+"""Networks as values: layers, parameter counts, and costs.
 
-`network.py` runs it as one tensor program with a replica axis; the planner reads parameters and costs from it without
-loading torch.
+`engine/network.py` runs architectures as one tensor program. The planner reads parameters and costs without importing torch.
 """
 
 from collections.abc import Iterator
@@ -31,10 +30,10 @@ class Architecture:
     """A network as a value.
 
     Attributes:
-        layers: In the order of the data.
+        layers: Layers in the order of the forward pass.
         shape: Shape of one image, (c, h, w).
-        classes: Outputs.
-        init: How weights and biases are filled; a name that `initial.py` knows.
+        classes: Number of outputs.
+        init: Initialization of weights and biases; see `engine/initializers.py`.
     """
 
     layers: Layers
@@ -43,42 +42,42 @@ class Architecture:
     init: Annotated[str, Varies()]
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """All learned tensors, in the order of the network."""
+        """All learned tensors, in the order of the forward pass."""
         return tuple(parameter for layer in self.layers for parameter in layer.parameters())
 
     @cached_property
-    def numel(self) -> int:
-        """Learned numbers of one replica."""
+    def num_params(self) -> int:
+        """Number of learned parameters of one replica."""
         return sum(parameter.numel for parameter in self.parameters())
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-accumulates of one forward pass of one image."""
+        """Multiply-accumulates of one forward pass per image."""
         return macs(self.layers, self.shape)
 
     @cached_property
     def activations(self) -> int:
-        """Numbers that the layers put out for one image: what training keeps in memory, to a factor."""
+        """Number of layer outputs per image. The memory of training is proportional to it."""
         return _activations(self.layers, self.shape)
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """Names of the points where activation gradients are measured, in the network's order."""
+        """Names of the points where activation gradients are measured, in the order of the forward pass."""
         return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Tap))
 
     @property
-    def weighted(self) -> tuple[str, ...]:
-        """Names of the layers with a weight matrix or kernel, in the network's order, shortcuts included."""
+    def weight_layers(self) -> tuple[str, ...]:
+        """Names of the layers with a weight matrix or kernel, including shortcuts, in the order of the forward pass."""
         return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Linear | Conv2d))
 
     @property
     def convolutional(self) -> bool:
-        """Whether there is a convolution."""
+        """Whether the network has a convolution."""
         return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
 
 
 def walk(layers: Layers) -> Iterator[Layer]:
-    """Every layer in the network's order, the inside of residual blocks included."""
+    """Yield every layer in the order of the forward pass, including those inside residual blocks."""
     for layer in layers:
         if isinstance(layer, Residual | Shortcut):
             yield from walk((*layer.branch, *inside_shortcut(layer)))

@@ -1,7 +1,7 @@
-"""What a network is made of, as values: shapes, counts and order, without a tensor.
+"""Layers as values: shapes, parameters, and operation counts, without tensors.
 
-Parameter names come from the layers' names alone, so that two networks that share a layer share its initial values for
-the same seed.
+Parameter names depend only on the names of layers. Two networks with a layer of the same name therefore have the same
+initial values for it if the seed is the same.
 """
 
 from dataclasses import dataclass
@@ -15,54 +15,56 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A learned tensor: its name, its shape for one replica and how it is filled.
+    """A learned tensor.
 
     Attributes:
-        fill: `weight` or `bias` (by the architecture's initialization), or a constant.
-        kind: weight, bias, gamma, beta or scale.
-        gain: The weights that are drawn are multiplied by it.
+        name: Unique name, such as `hidden.3.weight`.
+        shape: Shape of one replica.
+        init: `weight` or `bias` (by the architecture's initialization), or a constant.
+        role: `weight`, `bias`, `gamma`, `beta`, or `scale`.
+        gain: Factor of the initial values.
     """
 
     name: str
     shape: Shape
-    fill: str | float
-    kind: str
+    init: str | float
+    role: str
     gain: float = 1.0
 
     @property
     def numel(self) -> int:
-        """Numbers in the tensor."""
+        """Number of elements."""
         return prod(self.shape)
 
 
-class Simple:
-    """A layer that has no learned tensors, keeps the shape, and has no products that count, unless it says otherwise."""
+class LayerDefaults:
+    """Defaults of a layer: no parameters, unchanged shape, and no multiply-accumulates."""
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Learned tensors."""
         return ()
 
     def shape(self, shape: Shape) -> Shape:
-        """Shape of the output for one example."""
+        """Output shape of one example."""
         return shape
 
     def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates for one example."""
+        """Multiply-accumulates per example."""
         return 0
 
 
 @dataclass(frozen=True)
 class Linear:
-    """y = x W^T + b on features, W of shape (outputs, inputs).
+    """y = x W^T + b on features. W has the shape (out_features, in_features).
 
     Attributes:
-        gain: None: values are drawn as the architecture's `init` says. A number: the weights are multiplied by it, and the
-            bias starts at 0.
+        gain: None: the initial values follow the architecture's `init`. A number: the weights are also multiplied by it,
+            and the bias starts at 0.
     """
 
     name: str
-    inputs: int
-    outputs: int
+    in_features: int
+    out_features: int
     last: bool = False
     gain: Annotated[float | None, Varies()] = None
 
@@ -70,56 +72,56 @@ class Linear:
         """Weight and bias."""
         gain, bias = (1.0, "bias") if self.gain is None else (self.gain, 0.0)
         return (
-            Parameter(f"{self.name}.weight", (self.outputs, self.inputs), "weight", "weight", gain),
-            Parameter(f"{self.name}.bias", (self.outputs,), bias, "bias"),
+            Parameter(f"{self.name}.weight", (self.out_features, self.in_features), "weight", "weight", gain),
+            Parameter(f"{self.name}.bias", (self.out_features,), bias, "bias"),
         )
 
     def shape(self, shape: Shape) -> Shape:
-        """(d,) to (outputs,)."""
-        assert shape == (self.inputs,), (self.name, shape)
-        return (self.outputs,)
+        """(in_features,) to (out_features,)."""
+        assert shape == (self.in_features,), (self.name, shape)
+        return (self.out_features,)
 
     def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates for one example."""
-        return self.inputs * self.outputs
+        """Multiply-accumulates per example."""
+        return self.in_features * self.out_features
 
 
 @dataclass(frozen=True)
 class Conv2d:
-    """Square convolution without bias, padding kernel // 2."""
+    """Square convolution without bias, with padding kernel_size // 2."""
 
     name: str
-    inputs: int
-    outputs: int
-    kernel: int
+    in_channels: int
+    out_channels: int
+    kernel_size: int
     stride: int = 1
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """The kernel, (outputs, inputs, kernel, kernel)."""
-        return (
-            Parameter(f"{self.name}.weight", (self.outputs, self.inputs, self.kernel, self.kernel), "weight", "weight"),
-        )
+        """The kernel, (out_channels, in_channels, kernel_size, kernel_size)."""
+        shape = (self.out_channels, self.in_channels, self.kernel_size, self.kernel_size)
+        return (Parameter(f"{self.name}.weight", shape, "weight", "weight"),)
 
     def shape(self, shape: Shape) -> Shape:
-        """(c, h, w) to (outputs, h', w')."""
+        """(in_channels, h, w) to (out_channels, h', w')."""
         channels, height, width = shape
-        assert channels == self.inputs, (self.name, shape)
-        return (self.outputs, _strided(height, self.kernel, self.stride), _strided(width, self.kernel, self.stride))
+        assert channels == self.in_channels, (self.name, shape)
+        sizes = (_output_size(size, self.kernel_size, self.stride) for size in (height, width))
+        return (self.out_channels, *sizes)
 
     def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates for one example."""
+        """Multiply-accumulates per example."""
         _, height, width = self.shape(shape)
-        return self.inputs * self.outputs * self.kernel**2 * height * width
+        return self.in_channels * self.out_channels * self.kernel_size**2 * height * width
 
 
 @dataclass(frozen=True)
-class BatchNorm(Simple):
+class BatchNorm(LayerDefaults):
     """Batch normalization per feature or channel.
 
-    Normalizes with the biased batch variance; the running variance takes the unbiased one, as torch does.
+    Normalizes with the biased batch variance. The running variance uses the unbiased one, as in torch.
 
     Attributes:
-        eps: Added to the variance; may differ between the replicas of a pack.
+        eps: Added to the variance. It may differ between the replicas of a pack.
         gamma: Initial scale.
         beta: Initial shift.
     """
@@ -144,123 +146,132 @@ class BatchNorm(Simple):
 
 
 @dataclass(frozen=True)
-class Scale(Simple):
-    """Multiplies everything by one learned number, which starts at `start`."""
+class Scale(LayerDefaults):
+    """Multiplication by one learned number with the initial value `init_value`."""
 
     name: str
-    start: Annotated[float, Varies()]
+    init_value: Annotated[float, Varies()]
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The number, of shape (1,)."""
-        return (Parameter(f"{self.name}.weight", (1,), self.start, "scale"),)
+        return (Parameter(f"{self.name}.weight", (1,), self.init_value, "scale"),)
 
 
 @dataclass(frozen=True)
-class Pad(Simple):
-    """Every `stride`-th pixel, and channels of zeros behind the others: a shortcut without parameters."""
+class Pad(LayerDefaults):
+    """Shortcut without parameters: takes every `stride`-th pixel and appends channels of zeros."""
 
-    inputs: int
-    outputs: int
+    in_channels: int
+    out_channels: int
     stride: int
 
     def shape(self, shape: Shape) -> Shape:
-        """(c, h, w) to (outputs, h', w')."""
+        """(in_channels, h, w) to (out_channels, h', w')."""
         _, height, width = shape
-        return (self.outputs, _strided(height, 1, self.stride), _strided(width, 1, self.stride))
+        return (self.out_channels, _output_size(height, 1, self.stride), _output_size(width, 1, self.stride))
 
 
 @dataclass(frozen=True)
-class Plain(Simple):
-    """A layer without parameters: an activation by its torch name, `Flatten`, `MaxPool` (3x3, stride 2) or `MeanPool` (all)."""
+class ParameterFree(LayerDefaults):
+    """A function without parameters or options.
+
+    Attributes:
+        kind: An activation by its torch name, `Flatten`, `MaxPool` (3x3, stride 2), or `MeanPool` (global average).
+    """
 
     kind: str
 
     def shape(self, shape: Shape) -> Shape:
-        """The shape after pooling or flattening."""
+        """Output shape of one example."""
         if self.kind == "Flatten":
             return (prod(shape),)
         if self.kind == "MaxPool":
-            return (shape[0], _strided(shape[1], 3, 2), _strided(shape[2], 3, 2))
+            return (shape[0], _output_size(shape[1], 3, 2), _output_size(shape[2], 3, 2))
         return (shape[0],) if self.kind == "MeanPool" else shape
 
 
 @dataclass(frozen=True)
-class Dropout(Simple):
-    """Sets a share `rate` of the features to 0 in training and scales the rest; `rate` may differ within a pack."""
+class Dropout(LayerDefaults):
+    """Sets a fraction `p` of the features to 0 in training, and scales the others by 1 / (1 - p).
 
-    place: int
-    rate: Annotated[float, Varies(separate=(0.0,))]
+    Attributes:
+        layer_index: Selects the random stream of this layer.
+        p: Fraction. It may differ between the replicas of a pack, except for 0.
+    """
+
+    layer_index: int
+    p: Annotated[float, Varies(separate=(0.0,))]
 
 
 @dataclass(frozen=True)
-class Tap(Simple):
-    """A named point: the output of a layer or block, where the activation gradient is measured."""
+class Tap(LayerDefaults):
+    """A named point: the output of a layer or block, where probes read features and their gradients."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Residual:
-    """branch(x) + x if `on`, else branch(x)."""
+    """branch(x) + x if `enabled`, else branch(x)."""
 
     branch: "Layers"
-    on: Annotated[bool, Varies()] = True
+    enabled: Annotated[bool, Varies()] = True
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """Those of the branch."""
+        """Parameters of the branch."""
         return tuple(parameter for layer in self.branch for parameter in layer.parameters())
 
     def shape(self, shape: Shape) -> Shape:
-        """The output shape of the branch, which is that of its input if `on`."""
+        """Output shape of the branch. It equals the input shape if `enabled`."""
         result = shape_after(self.branch, shape)
-        assert not self.on or result == shape
+        assert not self.enabled or result == shape
         return result
 
     def macs(self, shape: Shape) -> int:
-        """Those of the branch."""
+        """Multiply-accumulates of the branch per example."""
         return macs(self.branch, shape)
 
 
 @dataclass(frozen=True)
 class Shortcut:
-    """branch(x) + shortcut(x), where the shortcut changes the shape. Without it, a network has the branch alone."""
+    """branch(x) + shortcut(x), for blocks that change the shape. A network without shortcuts has only the branch."""
 
     branch: "Layers"
     shortcut: "Layers"
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """Those of the branch, then those of the shortcut."""
+        """Parameters of the branch, then those of the shortcut."""
         return tuple(parameter for layer in (*self.branch, *self.shortcut) for parameter in layer.parameters())
 
     def shape(self, shape: Shape) -> Shape:
-        """The output shape of the branch and of the shortcut."""
+        """Output shape of the branch and of the shortcut."""
         result = shape_after(self.branch, shape)
         assert shape_after(self.shortcut, shape) == result
         return result
 
     def macs(self, shape: Shape) -> int:
-        """Those of both."""
+        """Multiply-accumulates of branch and shortcut per example."""
         return macs(self.branch, shape) + macs(self.shortcut, shape)
 
 
-Layer = Linear | Conv2d | BatchNorm | Scale | Pad | Plain | Dropout | Tap | Residual | Shortcut
+Layer = Linear | Conv2d | BatchNorm | Scale | Pad | ParameterFree | Dropout | Tap | Residual | Shortcut
 Layers = tuple[Layer, ...]
 
 
 def inside_shortcut(layer: Residual | Shortcut) -> Layers:
-    """The layers of a shortcut; the identity has none."""
+    """Return the layers of a shortcut; the identity has none."""
     return layer.shortcut if isinstance(layer, Shortcut) else ()
 
 
 def shape_after(layers: Layers, shape: Shape) -> Shape:
-    """The shape of one example after `layers`."""
+    """Return the shape of one example after `layers`."""
     for layer in layers:
         shape = layer.shape(shape)
     return shape
 
 
 def macs(layers: Layers, shape: Shape) -> int:
-    """Multiply-accumulates of `layers` for one example."""
+    """Return the multiply-accumulates of `layers` per example."""
     total = 0
     for layer in layers:
         total += layer.macs(shape)
@@ -268,5 +279,5 @@ def macs(layers: Layers, shape: Shape) -> int:
     return total
 
 
-def _strided(size: int, kernel: int, stride: int) -> int:
-    return (size + 2 * (kernel // 2) - kernel) // stride + 1
+def _output_size(size: int, kernel_size: int, stride: int) -> int:
+    return (size + 2 * (kernel_size // 2) - kernel_size) // stride + 1

@@ -6,10 +6,21 @@ from typing import Annotated, ClassVar, Literal, final
 
 from annotated_types import Interval
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction
-from fathomlab.base.problems import Problem
 from fathomlab.models.architecture import Architecture
-from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, Plain, Residual, Scale, Shape, Tap
+from fathomlab.models.layers import (
+    BatchNorm,
+    Dropout,
+    Layer,
+    Layers,
+    Linear,
+    ParameterFree,
+    Residual,
+    Scale,
+    Shape,
+    Tap,
+)
 
 Activation = Literal["ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Identity"]
 Width = Annotated[int, Interval(ge=1, le=65_536)]
@@ -19,33 +30,35 @@ Eps = Annotated[float, Interval(gt=0, le=1e6)]
 @final
 @dataclass(frozen=True)
 class MLP:
-    """Each layer is Linear, BatchNorm (if on), activation, Dropout.
+    """Multilayer perceptron. Each layer is Linear, BatchNorm (if on), activation, Dropout.
 
-    `residual` adds the identity around each block and changes nothing else: same parameters, same initial values. With L
-    hidden layers there are L + 2 linear layers, whatever the block. Without shortcuts all blocks are one network.
+    `residual` adds the identity around each block. Parameters and initial values stay the same. With L hidden layers there
+    are L + 2 linear layers, for every kind of block. Without shortcuts, all kinds of blocks are the same network.
 
     Attributes:
-        input_size: Numbers in an image; must agree with the data.
+        input_size: Values per image; must match the dataset.
         layers_dim: Width n of every hidden layer.
-        class_num: Classes; must agree with the data.
+        class_num: Classes; must match the dataset.
         hidden_layers_num: Depth L.
         residual: Whether the identity is added around each block.
-        activation: By its torch name.
-        dropout: Share of the features set to 0 in training.
-        batch_norm: Whether each layer but the output normalizes over the batch.
-        init: How weights are drawn: `torch`'s default, `he`, `glorot`, `orthogonal`, `looks_linear` (see `initial.py`). The
-            last needs ReLU, an even width, no batch norm, and no addition inside an activation (`two_layer` with shortcuts).
-        block: `one_layer`: h + dropout(act(bn(W h + b))), non-negative branches that nothing follows; `two_layer`: act(h +
-            bn(W' dropout(act(bn(W h + b))) + b')), He's form (He et al., 2015); `pre_activation`: h + W dropout(act(bn(h))) +
-            b, with a norm and activation before the output and none after the input layer (He et al., 2016).
+        activation: Name of the activation in torch.
+        dropout: Fraction of the features set to 0 in training.
+        batch_norm: Whether each layer except for the output has batch normalization.
+        init: Initialization of the weights: `torch` (its default), `he`, `glorot`, `orthogonal`, or `looks_linear`; see
+            `engine/initializers.py`. `looks_linear` requires ReLU, an even width, no batch norm, and no addition inside an
+            activation (`two_layer` with shortcuts).
+        block: `one_layer`: h + dropout(act(bn(W h + b))), with non-negative branches and nothing after the addition.
+            `two_layer`: act(h + bn(W' dropout(act(bn(W h + b))) + b')) (He et al., 2015). `pre_activation`:
+            h + W dropout(act(bn(h))) + b, with a norm and activation before the output and none after the input layer
+            (He et al., 2016).
         batch_norm_eps: Added to the variance.
-        batch_norm_beta: Initial shift of every normalization.
-        skip_init: How branches start. `none`: as `init` says. `rezero`: one learned number multiplies each branch and starts at
-            0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup` (Zhang et al., 2019, for m = 2 layers a
-            branch, B branches): the last linear layer of a branch starts at 0, the weights of the one before are multiplied by
-            B^(-1/(2m-2)), biases of both start at 0, and one learned number that starts at 1 multiplies the branch. The scalar
-            biases of the paper are contained in those of the linear layers; its zero output layer is left out, as no gradient
-            would pass it before the first step.
+        batch_norm_beta: Initial shift of every batch normalization.
+        skip_init: Initialization of branches. `none`: according to `init`. `rezero`: each branch is multiplied by one learned
+            number with the initial value 0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup` (Zhang et
+            al., 2019, with m = 2 layers per branch and B branches): the last linear layer of a branch starts at 0, the weights
+            of the one before are multiplied by B^(-1/(2m-2)), and the biases of both start at 0. One learned number with the
+            initial value 1 multiplies the branch. The scalar biases of the paper are contained in those of the linear layers.
+            The zero output layer of the paper is omitted, because no gradient would pass it before the first step.
     """
 
     input_size: Width = 784
@@ -62,111 +75,121 @@ class MLP:
     batch_norm_beta: Annotated[float, Interval(ge=-100, le=100)] = 0.0
     skip_init: Literal["none", "rezero", "fixup"] = "none"
 
-    tiny: ClassVar[dict[str, object]] = {"input_size": 12, "layers_dim": 5, "class_num": 3, "hidden_layers_num": 2}
-    tiny_shape: ClassVar[Shape] = (1, 3, 4)
-    data: ClassVar[str] = "mnist"
+    test_options: ClassVar[dict[str, object]] = {
+        "input_size": 12,
+        "layers_dim": 5,
+        "class_num": 3,
+        "hidden_layers_num": 2,
+    }
+    test_input_shape: ClassVar[Shape] = (1, 3, 4)
+    default_dataset: ClassVar[str] = "mnist"
     depth_key: ClassVar[str] = "hidden_layers_num"
     width_key: ClassVar[str] = "layers_dim"
 
     @property
     def depth(self) -> int:
-        """Hidden layers."""
+        """Number of hidden layers."""
         return self.hidden_layers_num
 
-    def complaints(self) -> list[Problem]:
-        """Options that do not go together."""
-        found = []
-        two = self.residual and self.block == "two_layer"
-        if two and self.hidden_layers_num % 2:
+    def validate(self) -> list[Issue]:
+        """Return conflicts between the options."""
+        issues = []
+        two_layer = self.residual and self.block == "two_layer"
+        if two_layer and self.hidden_layers_num % 2:
             text = f"must be even with block: two_layer (two linear layers per branch), got {self.hidden_layers_num}"
-            found.append(Problem("conflict", "hidden_layers_num", text))
+            issues.append(Issue("conflict", "hidden_layers_num", text))
         if self.residual and self.skip_init == "fixup":
-            if not two:
+            if not two_layer:
                 text = (
                     f"requires block: two_layer (L^(-1/(2m-2)) is undefined for one layer per branch), got {self.block}"
                 )
-                found.append(Problem("conflict", "skip_init", f"fixup {text}"))
+                issues.append(Issue("conflict", "skip_init", f"fixup {text}"))
             if self.batch_norm:
-                found.append(
-                    Problem("conflict", "skip_init", "fixup replaces batch normalization; set batch_norm: false")
+                issues.append(
+                    Issue("conflict", "skip_init", "fixup replaces batch normalization; set batch_norm: false")
                 )
         if self.init == "looks_linear":
-            wrong = [
+            requirements = [
                 (self.activation != "ReLU", f"activation: ReLU, got {self.activation}"),
                 (self.batch_norm, "batch_norm: false"),
                 (self.layers_dim % 2 == 1, f"an even layers_dim, got {self.layers_dim}"),
-                (two, "a block other than two_layer, whose activation follows the addition"),
+                (two_layer, "a block other than two_layer, whose activation follows the addition"),
             ]
-            found += [Problem("conflict", "init", f"looks_linear requires {need}") for bad, need in wrong if bad]
-        return found
+            issues += [
+                Issue("conflict", "init", f"looks_linear requires {need}")
+                for violated, need in requirements
+                if violated
+            ]
+        return issues
 
-    def complaints_for(self, shape: Shape, classes: int) -> list[Problem]:
-        """What disagrees with data of this image shape and number of classes."""
-        found = []
+    def validate_for(self, shape: Shape, classes: int) -> list[Issue]:
+        """Return conflicts with images of `shape` (c, h, w) and a number of classes."""
+        issues = []
         if self.input_size != prod(shape):
             size = " x ".join(str(axis) for axis in shape)
-            found.append(
-                Problem(
+            issues.append(
+                Issue(
                     "data-mismatch",
                     "input_size",
                     f"must be {prod(shape)} to match the {size} images, got {self.input_size}",
                 )
             )
         if self.class_num != classes:
-            found.append(
-                Problem(
+            issues.append(
+                Issue(
                     "data-mismatch",
                     "class_num",
                     f"must be {classes}, the number of classes of the data, got {self.class_num}",
                 )
             )
-        return found
+        return issues
 
-    def ignored(self) -> list[tuple[str, str]]:
-        """Options that are set and do nothing here, each with the reason."""
-        found = []
+    def unused_options(self) -> list[tuple[str, str]]:
+        """Return the options that are set but have no effect, each with the reason."""
+        unused = []
         if not self.residual and self.block != "one_layer":
-            found.append(
+            unused.append(
                 ("block", "is ignored if residual is false: without shortcuts, all blocks are the same network.")
             )
         if not self.residual and self.skip_init != "none":
-            found.append(("skip_init", "is ignored if residual is false: there are no branches."))
+            unused.append(("skip_init", "is ignored if residual is false: there are no branches."))
         for key in ("batch_norm_eps", "batch_norm_beta"):
             if not self.batch_norm and getattr(self, key) != getattr(MLP, key):
-                found.append((key, "is ignored if batch_norm is false."))
-        return found
+                unused.append((key, "is ignored if batch_norm is false."))
+        return unused
 
-    def normal_form(self) -> "MLP":
-        """The options with which the same network is written in one way."""
-        return replace(self, **{key: getattr(MLP, key) for key, _ in self.ignored()})
+    def canonical(self) -> "MLP":
+        """Return the options with unused ones at their defaults."""
+        return replace(self, **{key: getattr(MLP, key) for key, _ in self.unused_options()})
 
     def build(self, shape: Shape) -> Architecture:
-        """The network for images of `shape` (c, h, w)."""
-        own = self.normal_form()
-        late = own.block == "pre_activation"
-        layers: list[Layer] = [Plain("Flatten"), Linear("input", own.input_size, own.layers_dim)]
-        layers += [*(() if late else own._activated("input", 0)), Tap("input")]
-        step = 2 if own.block == "two_layer" else 1
-        for place in range(step, own.hidden_layers_num + 1, step):
-            layers += own._block(place)
-        layers += own._activated("output", own.hidden_layers_num) if late else ()
-        layers.append(Linear("output", own.layers_dim, own.class_num, last=True))
-        return Architecture(tuple(layers), shape, own.class_num, own.init)
+        """Build the network for images of `shape` (c, h, w)."""
+        model = self.canonical()
+        pre_activation = model.block == "pre_activation"
+        layers: list[Layer] = [ParameterFree("Flatten"), Linear("input", model.input_size, model.layers_dim)]
+        layers += [*(() if pre_activation else model._norm_act("input", 0)), Tap("input")]
+        step = 2 if model.block == "two_layer" else 1
+        for index in range(step, model.hidden_layers_num + 1, step):
+            layers += model._block(index)
+        layers += model._norm_act("output", model.hidden_layers_num) if pre_activation else ()
+        layers.append(Linear("output", model.layers_dim, model.class_num, last=True))
+        return Architecture(tuple(layers), shape, model.class_num, model.init)
 
-    def _block(self, place: int) -> Layers:
-        name, before = f"hidden.{place}", f"hidden.{place - 1}"
+    def _block(self, index: int) -> Layers:
+        """Build the block that ends with hidden layer `index`, counted from 1."""
+        name, previous = f"hidden.{index}", f"hidden.{index - 1}"
         after: Layers = ()
         match self.block:
             case "one_layer":
-                branch = (self._linear(name), *self._activated(name, place))
+                branch = (self._linear(name), *self._norm_act(name, index))
             case "pre_activation":
-                branch = (*self._activated(name, place - 1), self._linear(name))
+                branch = (*self._norm_act(name, index - 1), self._linear(name))
             case "two_layer":
                 fixup = self.skip_init == "fixup"
                 gain = 1 / sqrt(self.hidden_layers_num / 2) if fixup else None
-                inner = (self._linear(before, gain), *self._activated(before, place - 1))
+                inner = (self._linear(previous, gain), *self._norm_act(previous, index - 1))
                 branch = (*inner, self._linear(name, 0.0 if fixup else None), *self._norm(name))
-                after = (Plain(self.activation), Dropout(place, self.dropout))
+                after = (ParameterFree(self.activation), Dropout(index, self.dropout))
         if self.skip_init != "none":
             branch = (*branch, Scale(f"{name}.scale", 0.0 if self.skip_init == "rezero" else 1.0))
         return (Residual(branch, self.residual), *after, Tap(name))
@@ -178,5 +201,5 @@ class MLP:
         norm = BatchNorm(f"{name}.norm", self.layers_dim, self.batch_norm_eps, beta=self.batch_norm_beta)
         return (norm,) if self.batch_norm else ()
 
-    def _activated(self, name: str, place: int) -> Layers:
-        return (*self._norm(name), Plain(self.activation), Dropout(place, self.dropout))
+    def _norm_act(self, name: str, layer_index: int) -> Layers:
+        return (*self._norm(name), ParameterFree(self.activation), Dropout(layer_index, self.dropout))

@@ -1,9 +1,13 @@
-"""The tables of optimizers and schedules, by their torch names. To add one: a frozen dataclass in a file, and a line here."""
+"""Optimizers and schedules: the protocols and the tables, by torch names.
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+A new one needs a file with a frozen dataclass, and a line in a table.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from fathomlab.optim.adam import Adam, AdamW
-from fathomlab.optim.rates import Rates, Slots, Tensors
+from fathomlab.optim.rates import OptimizerState, Rates, Tensors
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.schedules import (
     CosineAnnealingLR,
@@ -23,16 +27,22 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """An update rule on stacked tensors, equal to the one of torch. Learning rate and weight decay may differ in a pack."""
+    """An update rule for stacked tensors, equal to the one of torch. Its fields are the options.
 
+    Attributes:
+        test_options: Options for the tests.
+        weight_decay: Weight decay. It may differ between the replicas of a pack, like the learning rate.
+    """
+
+    test_options: ClassVar[Mapping[str, object]]
     weight_decay: float
 
-    def slots(self, values: Tensors) -> Slots:
-        """The optimizer state before the first step: lists of tensors like `values`, by name."""
+    def init_state(self, params: Tensors) -> OptimizerState:
+        """Create the state before the first step: for each name, one tensor per tensor of `params`."""
         ...
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
-        """Change `values` and `slots` in place; `step` counts from 1."""
+    def step(self, params: Tensors, grads: Tensors, state: OptimizerState, count: "Step", rates: Rates) -> None:
+        """Update `params` and `state` in place. `count` is the number of this step, from 1."""
         ...
 
 
@@ -41,13 +51,19 @@ class Schedule(Protocol):
     """A learning rate as a function of the position in training.
 
     Attributes:
-        per_step: Whether the rate changes at every step, not once per epoch.
+        test_options: Options for the tests.
+        per_step: Whether the rate changes at every step instead of once per epoch. Such a schedule also has
+            `momentum(position)`.
     """
 
-    per_step: bool
+    test_options: ClassVar[Mapping[str, object]]
+    per_step: ClassVar[bool]
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The learning rate at a position."""
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate at a position; `lr` is the option of the trial.
+
+        A schedule with `observe(lr, memory, loss)` returns its next memory after the validation loss of an epoch.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""What an optimizer's step reads besides gradients, and helpers on stacked tensors."""
+"""Inputs of an optimizer step in addition to gradients, and helpers for stacked tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 WeightDecay = Annotated[float, Interval(ge=0), Varies()]
 Tensors = Sequence["Tensor"]
-Slots = dict[str, list["Tensor"]]
+OptimizerState = dict[str, list["Tensor"]]
 
 
 @dataclass
 class Rates:
-    """What changes from step to step, or from replica to replica.
+    """Hyperparameters that change between steps or differ between replicas.
 
     Attributes:
-        lr: Learning rate; (k,) where it differs between the replicas.
-        weight_decay: Likewise.
-        momentum: First-moment decay that a schedule cycles, or None for the optimizer's own.
+        lr: Learning rate; a tensor (k,) if it differs between the replicas.
+        weight_decay: Weight decay; a tensor (k,) if it differs between the replicas.
+        momentum: First-moment decay if a schedule cycles it; None to use the option of the optimizer.
 
-    In a captured step lr and momentum are tensors on the device, which the host fills before each replay.
+    In a captured step, `lr` and `momentum` are tensors on the device. The host fills them before each replay.
     """
 
     lr: "float | Tensor"
@@ -35,20 +35,20 @@ class Rates:
     momentum: "float | Tensor | None" = None
 
     def fused(self) -> bool:
-        """Whether torch's fused kernels can take them: all replicas have the same, and nothing that is cycled is a tensor."""
-        alike = isinstance(self.lr, float | int) or self.lr.dim() == 0
-        return alike and isinstance(self.weight_decay, float) and isinstance(self.momentum, float | None)
+        """Whether torch's fused kernels accept the values: equal for all replicas, and no momentum tensor."""
+        lr_is_shared = isinstance(self.lr, float | int) or self.lr.dim() == 0
+        return lr_is_shared and isinstance(self.weight_decay, float) and isinstance(self.momentum, float | None)
 
 
 def per_replica(value: "float | Tensor", like: "Tensor") -> "float | Tensor":
-    """A value per replica, shaped to act on a stacked tensor."""
+    """Reshape a value per replica so that it broadcasts against the stacked tensor `like`."""
     if isinstance(value, int | float) or value.dim() == 0:
         return value
     return value.to(like.dtype).view(-1, *([1] * (like.dim() - 1)))
 
 
-def zeros(values: Tensors) -> "list[Tensor]":
-    """New tensors of the same shapes and memory order."""
+def zeros_like(params: Tensors) -> "list[Tensor]":
+    """Create zeros with the shapes and the memory layout of `params`."""
     import torch
 
-    return [torch.zeros_like(value) for value in values]
+    return [torch.zeros_like(param) for param in params]

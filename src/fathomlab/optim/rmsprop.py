@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 from fathomlab.base.options import Fraction, NonNegativeFloat
-from fathomlab.optim.rates import Rates, Slots, Tensors, WeightDecay, per_replica, zeros
+from fathomlab.optim.rates import OptimizerState, Rates, Tensors, WeightDecay, per_replica, zeros_like
 
 if TYPE_CHECKING:
     from fathomlab.optim.rates import Step
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class RMSprop:
-    """RMSprop (Hinton's lecture 6e), as torch.optim.RMSprop."""
+    """RMSprop (Hinton, lecture 6e), equal to torch.optim.RMSprop."""
 
     alpha: Fraction = 0.99
     eps: NonNegativeFloat = 1e-8
@@ -21,27 +21,27 @@ class RMSprop:
     momentum: Fraction = 0.0
     centered: bool = False
 
-    tiny: ClassVar[dict[str, object]] = {"momentum": 0.5}
+    test_options: ClassVar[dict[str, object]] = {"momentum": 0.5}
 
-    def slots(self, values: Tensors) -> Slots:
-        """The mean square, the mean where centered, the momentum where there is one."""
-        made = {"square": zeros(values)}
+    def init_state(self, params: Tensors) -> OptimizerState:
+        """Create the mean square, the mean if centered, and the momentum if it is used."""
+        state = {"square": zeros_like(params)}
         if self.centered:
-            made["mean"] = zeros(values)
+            state["mean"] = zeros_like(params)
         if self.momentum:
-            made["momentum"] = zeros(values)
-        return made
+            state["momentum"] = zeros_like(params)
+        return state
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
-        """Move `values` in place; `step` counts from 1."""
+    def step(self, params: Tensors, grads: Tensors, state: OptimizerState, count: "Step", rates: Rates) -> None:
+        """Update `params` and `state` in place. `count` is the number of this step, from 1."""
         momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
-        for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
-            gradient = gradient + per_replica(rates.weight_decay, value) * value
-            square = slots["square"][place].mul_(self.alpha).addcmul_(gradient, gradient, value=1 - self.alpha)
+        for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+            grad = grad + per_replica(rates.weight_decay, param) * param
+            square = state["square"][index].mul_(self.alpha).addcmul_(grad, grad, value=1 - self.alpha)
             if self.centered:
-                mean = slots["mean"][place].lerp_(gradient, 1 - self.alpha)
+                mean = state["mean"][index].lerp_(grad, 1 - self.alpha)
                 square = square - mean**2
-            gradient = gradient / (square.sqrt() + self.eps)
+            grad = grad / (square.sqrt() + self.eps)
             if self.momentum:
-                gradient = slots["momentum"][place].mul_(momentum).add_(gradient)
-            value.sub_(per_replica(rates.lr, value) * gradient)
+                grad = state["momentum"][index].mul_(momentum).add_(grad)
+            param.sub_(per_replica(rates.lr, param) * grad)

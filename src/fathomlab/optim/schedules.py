@@ -1,7 +1,7 @@
-"""Learning-rate schedules by their torch names, as functions of the position in training; no tensors.
+"""Learning-rate schedules by their torch names, as functions of the position in training. Does not use tensors.
 
-`scheduler_params` may be left out: what torch requires has a default here that fits the number of epochs. All step once an
-epoch, as the usual loop does, but OneCycleLR, which steps once a batch.
+Options that torch requires have defaults that depend on the number of epochs. All schedules change the rate once per epoch,
+except for OneCycleLR, which changes it at every step.
 """
 
 import math
@@ -14,12 +14,19 @@ from annotated_types import Interval
 from fathomlab.base.options import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Memory = dict[str, float | int]
-Share = Annotated[float, Interval(gt=0, lt=1)]
+OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands: `epoch` epochs are done, and `step` batches of the present one."""
+    """A position in training.
+
+    Attributes:
+        epoch: Completed epochs.
+        step: Completed batches of the current epoch.
+        epochs: Epochs of the trial.
+        steps_per_epoch: Batches per epoch.
+    """
 
     epoch: int
     step: int
@@ -30,101 +37,104 @@ class Position:
 @final
 @dataclass(frozen=True)
 class Constant:
-    """The learning rate as given."""
+    """A constant learning rate."""
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {}
+    test_options: ClassVar[dict[str, object]] = {}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The base rate."""
-        return base
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return `lr`."""
+        return lr
 
 
 @final
 @dataclass(frozen=True)
 class CosineAnnealingLR:
-    """eta_min + (base - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter, 2017); T_max defaults to the epochs."""
+    """eta_min + (lr - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter, 2017). T_max defaults to the epochs."""
 
     T_max: PositiveInt | None = None
     eta_min: NonNegativeFloat = 0.0
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {}
+    test_options: ClassVar[dict[str, object]] = {}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate of the present epoch."""
-        return self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * at.epoch / (self.T_max or at.epochs))) / 2
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate of the current epoch."""
+        return (
+            self.eta_min
+            + (lr - self.eta_min) * (1 + math.cos(math.pi * position.epoch / (self.T_max or position.epochs))) / 2
+        )
 
 
 @final
 @dataclass(frozen=True)
 class StepLR:
-    """base gamma^(epoch // step_size); step_size defaults to a third of the epochs."""
+    """lr gamma^(epoch // step_size). step_size defaults to a third of the epochs."""
 
     step_size: PositiveInt | None = None
     gamma: PositiveFloat = 0.1
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {"step_size": 1}
+    test_options: ClassVar[dict[str, object]] = {"step_size": 1}
 
     @staticmethod
     def defaults(epochs: int) -> dict[str, object]:
-        """What options that PyTorch requires are if they are left out."""
+        """Return the defaults of options that torch requires."""
         return {"step_size": max(1, epochs // 3)}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate of the present epoch."""
-        return base * self.gamma ** (at.epoch // (self.step_size or max(1, at.epochs // 3)))
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate of the current epoch."""
+        return lr * self.gamma ** (position.epoch // (self.step_size or max(1, position.epochs // 3)))
 
 
 @final
 @dataclass(frozen=True)
 class MultiStepLR:
-    """base gamma^(milestones passed); milestones default to one half and three quarters of the epochs."""
+    """lr gamma^(milestones passed). milestones defaults to one half and three quarters of the epochs."""
 
     milestones: tuple[PositiveInt, ...] | None = None
     gamma: PositiveFloat = 0.1
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {"milestones": [1, 2]}
+    test_options: ClassVar[dict[str, object]] = {"milestones": [1, 2]}
 
     @staticmethod
     def defaults(epochs: int) -> dict[str, object]:
-        """What options that PyTorch requires are if they are left out."""
+        """Return the defaults of options that torch requires."""
         return {"milestones": [max(1, epochs // 2), max(1, 3 * epochs // 4)]}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate of the present epoch."""
-        default = (max(1, at.epochs // 2), max(1, 3 * at.epochs // 4))
-        return base * self.gamma ** bisect_right(
-            sorted(default if self.milestones is None else self.milestones), at.epoch
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate of the current epoch."""
+        default = (max(1, position.epochs // 2), max(1, 3 * position.epochs // 4))
+        return lr * self.gamma ** bisect_right(
+            sorted(default if self.milestones is None else self.milestones), position.epoch
         )
 
 
 @final
 @dataclass(frozen=True)
 class ExponentialLR:
-    """base gamma^epoch."""
+    """lr gamma^epoch."""
 
     gamma: PositiveFloat = 0.95
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {}
+    test_options: ClassVar[dict[str, object]] = {}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate of the present epoch."""
-        return base * self.gamma**at.epoch
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate of the current epoch."""
+        return lr * self.gamma**position.epoch
 
 
 @final
 @dataclass(frozen=True)
 class OneCycleLR:
-    """Up to the learning rate and down again, the momentum the other way (Smith & Topin, 2018).
+    """One cycle of the learning rate up and down, with the momentum in the opposite direction (Smith & Topin, 2018).
 
-    The file's `lr` is the largest rate. Cycles beta1 of Adam, or the momentum of SGD where it has one.
+    The option `lr` is the maximum rate. The schedule cycles beta1 of Adam, or the momentum of SGD and RMSprop if it is used.
     """
 
-    pct_start: Share = 0.3
+    pct_start: OpenFraction = 0.3
     anneal_strategy: Literal["cos", "linear"] = "cos"
     cycle_momentum: bool = True
     base_momentum: Fraction = 0.85
@@ -134,24 +144,25 @@ class OneCycleLR:
     three_phase: bool = False
 
     per_step: ClassVar[bool] = True
-    tiny: ClassVar[dict[str, object]] = {}
+    test_options: ClassVar[dict[str, object]] = {}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate of the present step."""
-        low = base / self.div_factor
-        return self._anneal(at, (low, base), (base, low if self.three_phase else low / self.final_div_factor), low)
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the learning rate of the current step."""
+        low = lr / self.div_factor
+        return self._anneal(position, (low, lr), (lr, low if self.three_phase else low / self.final_div_factor), low)
 
-    def momentum(self, at: Position) -> float | None:
-        """The momentum of the present step, or None where it is not cycled."""
+    def momentum(self, position: Position) -> float | None:
+        """Return the momentum of the current step, or None if it is not cycled."""
         if not self.cycle_momentum:
             return None
         up, down = (self.max_momentum, self.base_momentum), (self.base_momentum, self.max_momentum)
-        return self._anneal(at, up, down, self.max_momentum, flat=True)
+        return self._anneal(position, up, down, self.max_momentum, flat=True)
 
     def _anneal(
-        self, at: Position, up: tuple[float, float], down: tuple[float, float], low: float, flat: bool = False
+        self, position: Position, up: tuple[float, float], down: tuple[float, float], low: float, flat: bool = False
     ) -> float:
-        steps, now = at.epochs * at.steps_per_epoch, at.epoch * at.steps_per_epoch + at.step
+        steps = position.epochs * position.steps_per_epoch
+        now = position.epoch * position.steps_per_epoch + position.step
         first = self.pct_start * steps - 1
         if self.three_phase:
             last = (low, low if flat else low / self.final_div_factor)
@@ -161,11 +172,11 @@ class OneCycleLR:
         start = 0.0
         for end, (a, b) in phases:
             if now <= end or end == phases[-1][0]:
-                share = (now - start) / (end - start) if end != start else 1.0
+                progress = (now - start) / (end - start) if end != start else 1.0
                 return (
-                    b + (a - b) / 2 * (1 + math.cos(math.pi * share))
+                    b + (a - b) / 2 * (1 + math.cos(math.pi * progress))
                     if self.anneal_strategy == "cos"
-                    else (b - a) * share + a
+                    else (b - a) * progress + a
                 )
             start = end
         raise AssertionError("the last phase has no end")
@@ -174,9 +185,9 @@ class OneCycleLR:
 @final
 @dataclass(frozen=True)
 class ReduceLROnPlateau:
-    """Multiplies the rate by `factor` when the validation loss has not fallen for more than `patience` epochs."""
+    """Multiply the rate by `factor` if the validation loss has not improved for more than `patience` epochs."""
 
-    factor: Share = 0.1
+    factor: OpenFraction = 0.1
     patience: Annotated[int, Interval(ge=0)] = 10
     threshold: NonNegativeFloat = 1e-4
     threshold_mode: Literal["rel", "abs"] = "rel"
@@ -185,16 +196,16 @@ class ReduceLROnPlateau:
     eps: NonNegativeFloat = 1e-8
 
     per_step: ClassVar[bool] = False
-    tiny: ClassVar[dict[str, object]] = {"patience": 0}
+    test_options: ClassVar[dict[str, object]] = {"patience": 0}
 
-    def rate(self, base: float, at: Position, memory: Memory) -> float:
-        """The rate that the validation losses so far have led to."""
-        return memory.get("rate", base)
+    def lr_at(self, lr: float, position: Position, memory: Memory) -> float:
+        """Return the current rate of the replica."""
+        return memory.get("rate", lr)
 
-    def observe(self, base: float, memory: Memory, loss: float) -> Memory:
-        """The memory after an epoch with this validation loss."""
+    def observe(self, lr: float, memory: Memory, loss: float) -> Memory:
+        """Return the memory after an epoch with this validation loss."""
         best, bad, cooling = memory.get("best", math.inf), memory.get("bad", 0), memory.get("cooling", 0)
-        rate = memory.get("rate", base)
+        rate = memory.get("rate", lr)
         limit = best * (1 - self.threshold) if self.threshold_mode == "rel" else best - self.threshold
         best, bad = (loss, 0) if loss < limit else (best, bad + 1)
         if cooling > 0:

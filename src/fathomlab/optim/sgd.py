@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction
-from fathomlab.base.problems import Problem
-from fathomlab.optim.rates import Rates, Slots, Tensors, WeightDecay, per_replica, zeros
+from fathomlab.optim.rates import OptimizerState, Rates, Tensors, WeightDecay, per_replica, zeros_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,37 +16,37 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum, as torch.optim.SGD."""
+    """Stochastic gradient descent with momentum, equal to torch.optim.SGD."""
 
     momentum: Fraction = 0.0
     dampening: Fraction = 0.0
     weight_decay: WeightDecay = 0.0
     nesterov: bool = False
 
-    tiny: ClassVar[dict[str, object]] = {"momentum": 0.9}
+    test_options: ClassVar[dict[str, object]] = {"momentum": 0.9}
 
-    def complaints(self) -> list[Problem]:
-        """Nesterov needs momentum and no dampening."""
+    def validate(self) -> list[Issue]:
+        """Return conflicts between the options: Nesterov requires momentum without dampening."""
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
-            return [Problem("conflict", "nesterov", "requires momentum > 0 and dampening 0")]
+            return [Issue("conflict", "nesterov", "requires momentum > 0 and dampening 0")]
         return []
 
-    def slots(self, values: Tensors) -> Slots:
-        """The momentum, where there is one."""
-        return {"momentum": zeros(values)} if self.momentum else {}
+    def init_state(self, params: Tensors) -> OptimizerState:
+        """Create the momentum if it is used."""
+        return {"momentum": zeros_like(params)} if self.momentum else {}
 
-    def update(self, values: Tensors, gradients: Tensors, slots: Slots, step: "Step", rates: Rates) -> None:
-        """Move `values` in place; `step` counts from 1."""
+    def step(self, params: Tensors, grads: Tensors, state: OptimizerState, count: "Step", rates: Rates) -> None:
+        """Update `params` and `state` in place. `count` is the number of this step, from 1."""
         momentum = self.momentum if rates.momentum is None or not self.momentum else rates.momentum
-        for place, (value, gradient) in enumerate(zip(values, gradients, strict=True)):
-            gradient = gradient + per_replica(rates.weight_decay, value) * value
+        for index, (param, grad) in enumerate(zip(params, grads, strict=True)):
+            grad = grad + per_replica(rates.weight_decay, param) * param
             if self.momentum:
-                buffer = slots["momentum"][place]
-                buffer.mul_(momentum).add_(gradient * _undamped(step, self.dampening) if self.dampening else gradient)
-                gradient = gradient + momentum * buffer if self.nesterov else buffer
-            value.sub_(per_replica(rates.lr, value) * gradient)
+                buffer = state["momentum"][index]
+                buffer.mul_(momentum).add_(grad * _undamped(count, self.dampening) if self.dampening else grad)
+                grad = grad + momentum * buffer if self.nesterov else buffer
+            param.sub_(per_replica(rates.lr, param) * grad)
 
 
-def _undamped(step: "Step", dampening: float) -> "float | Tensor":
-    """The share of a gradient that enters the momentum: all of the first, as torch has it."""
-    return 1 - dampening * ((step != 1) if isinstance(step, int) else (step != 1).double())
+def _undamped(count: "Step", dampening: float) -> "float | Tensor":
+    """Return the factor of a gradient in the momentum. As in torch, the first gradient is not dampened."""
+    return 1 - dampening * ((count != 1) if isinstance(count, int) else (count != 1).double())

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json, content_hash
-from fathomlab.base.labels import condition_label, dotted, short_names
-from fathomlab.base.problems import Problem
+from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
@@ -127,11 +127,11 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
             planned.setdefault(canonical_json(blueprint.content), (role, checked, blueprint))
     notices = builder.notices | duplicate_level_notices(factors)
     if not problems:
-        conditions = [({"role": role} | levels, dotted(plan.content)) for role, levels, plan in planned.values()]
+        conditions = [({"role": role} | levels, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
     raise_config_error(document, [explained(problem, document.data) for problem in problems])
-    names = short_names(list(factors))
+    names = shortest_unique_suffixes(list(factors))
     results = [
         Condition(
             condition_label(role, levels, names),
@@ -150,7 +150,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
 class _Builder:
     """Builds conditions. Each section is built once per combination of the levels that it reads."""
 
-    def __init__(self, loaded: Loaded, problems: list[Problem]):
+    def __init__(self, loaded: Loaded, problems: list[Issue]):
         self.loaded, self.problems = loaded, problems
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
@@ -213,7 +213,7 @@ def _only(levels: Mapping[str, Any], *sections_read: str) -> dict[str, Any]:
     return {key: level for key, level in levels.items() if key.split(".")[0] in sections_read}
 
 
-def _check_sections(data: Mapping[str, Any], problems: list[Problem]) -> None:
+def _check_sections(data: Mapping[str, Any], problems: list[Issue]) -> None:
     """What is wrong with the components that any section names, each section by itself."""
     for name in ("training", "training_teacher", "training_student"):
         if data.get(name) is not None:
@@ -234,8 +234,8 @@ def _in_content(role: Role, key: str) -> str:
     return f"{(students | teachers).get(section, section)}.{rest}"
 
 
-def _at_factor(problem: Problem, levels: Mapping[str, Any], loaded: Loaded) -> Problem:
+def _at_factor(problem: Issue, levels: Mapping[str, Any], loaded: Loaded) -> Issue:
     for key in levels:
         if problem.path == key or problem.path.startswith((f"{key}.", f"{key}[")):
-            return replace(problem, place=loaded.document.place(f"experiment.factors.{key}"))
+            return replace(problem, location=loaded.document.location_of(f"experiment.factors.{key}"))
     return problem

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from fathomlab.base.errors import Issue, did_you_mean
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.problems import Problem, suggestion
 from fathomlab.config.load import Loaded, parse_factors
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import ExperimentFile, Factor
@@ -21,34 +21,34 @@ SECTIONS_BY_ROLE: dict[Role, tuple[str, ...]] = {
 MAX_TRIALS = 200_000
 
 
-def roles_of(loaded: Loaded, problems: list[Problem]) -> tuple[Role, ...]:
+def roles_of(loaded: Loaded, problems: list[Issue]) -> tuple[Role, ...]:
     """The roles of the file's networks; none if a section that they need is missing."""
     data = loaded.document.data
     sections = ("teacher_model", "student_model", "training_teacher", "training_student", "distillation")
     distilling = any(data.get(name) is not None for name in sections)
     if distilling and data.get("model") is not None:
         text = "cannot be combined with teacher_model and student_model; remove one or the other"
-        problems.append(Problem("conflict", "model", text))
+        problems.append(Issue("conflict", "model", text))
     required = sections[:-1] if distilling else ("model", "training")
     missing = [name for name in required if data.get(name) is None]
-    problems += [Problem("missing-section", "", f"missing section '{name}'") for name in missing]
+    problems += [Issue("missing-section", "", f"missing section '{name}'") for name in missing]
     if missing:
         return ()
     return ("teacher", "baseline", "distilled") if distilling else ("supervised",)
 
 
-def seeds_of(file: ExperimentFile, problems: list[Problem]) -> tuple[int, ...]:
+def seeds_of(file: ExperimentFile, problems: list[Issue]) -> tuple[int, ...]:
     """The seeds of an experiment, in order."""
     requested = file.experiment.seeds
     seeds = tuple(range(file.seed, file.seed + requested)) if isinstance(requested, int) else requested
     if not seeds:
-        problems.append(Problem("no-seeds", "experiment.seeds", "must have at least one seed, got []"))
+        problems.append(Issue("no-seeds", "experiment.seeds", "must have at least one seed, got []"))
     if len(set(seeds)) < len(seeds):
-        problems.append(Problem("duplicate-seed", "experiment.seeds", "duplicate seed; equal seeds are one trial"))
+        problems.append(Issue("duplicate-seed", "experiment.seeds", "duplicate seed; equal seeds are one trial"))
     return seeds
 
 
-def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Problem]) -> dict[str, Factor]:
+def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Issue]) -> dict[str, Factor]:
     """The factors by dotted key, `widths` and `depths` included."""
     file, document = loaded.file, loaded.document
     factors = parse_factors(file, problems)
@@ -61,28 +61,30 @@ def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Problem]
     if axes is not None:
         for levels, name, axis in ((options.widths, "widths", axes[1]), (options.depths, "depths", axes[0])):
             key = f"{section}.params.{axis}"
-            if levels is None or document.places.get(key, "").startswith("override"):
+            if levels is None or document.locations.get(key, "").startswith("override"):
                 continue
             if not levels:
-                problems.append(Problem("no-levels", f"experiment.{name}", "must have at least one level, got []"))
+                problems.append(Issue("no-levels", f"experiment.{name}", "must have at least one level, got []"))
             declared[key] = Factor(tuple(list(level) if isinstance(level, tuple) else level for level in levels))
-            document.places[f"experiment.factors.{key}"] = document.place(f"experiment.{name}")
+            document.locations[f"experiment.factors.{key}"] = document.location_of(f"experiment.{name}")
         residual = f"{section}.params.residual"
-        fixed = document.places.get(residual, "").startswith("override")
-        overridden = {key for key in factors if document.place(f"experiment.factors.{key}").startswith("override")}
+        fixed = document.locations.get(residual, "").startswith("override")
+        overridden = {
+            key for key in factors if document.location_of(f"experiment.factors.{key}").startswith("override")
+        }
         if options.depths is not None and not factors.keys() - overridden and residual not in factors and not fixed:
             declared[residual] = Factor((False, True))
     for key in factors if roles else ():
         if key not in ("seed", "experiment.seeds") and not any(reads(role, key) for role in roles):
             names = sorted({section for role in roles for section in ("data", *SECTIONS_BY_ROLE[role])})
-            hint = suggestion(key.split(".")[0], names)
+            hint = did_you_mean(key.split(".")[0], names)
             text = f"not a valid factor: must start with {', '.join(names)}.{hint}"
-            problems.append(Problem("unknown-factor", f"experiment.factors.{key}", text))
+            problems.append(Issue("unknown-factor", f"experiment.factors.{key}", text))
     return declared | factors
 
 
 def combinations(
-    factors: Mapping[str, Factor], loaded: Loaded, seeds: int, problems: list[Problem]
+    factors: Mapping[str, Factor], loaded: Loaded, seeds: int, problems: list[Issue]
 ) -> list[dict[str, Any]]:
     """The combinations of levels, each once; a factor is left out if its `when` does not hold."""
     count = seeds
@@ -90,7 +92,7 @@ def combinations(
         count *= len(factor.levels)
     if count > MAX_TRIALS:
         text = f"expands to {count:,} trials (maximum {MAX_TRIALS:,})"
-        problems.append(Problem("too-many-trials", "experiment", text))
+        problems.append(Issue("too-many-trials", "experiment", text))
         return []
     result: dict[str, dict[str, Any]] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from fathomlab.base.problems import Problem, shown, suggestion
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.paths import get_path
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
 from fathomlab.data import DATASETS
@@ -69,7 +69,7 @@ COMPONENTS: dict[str, tuple[str, Mapping[str, type]]] = {
 }
 
 
-def explained(problem: Problem, data: Mapping[str, Any]) -> Problem:
+def explained(problem: Issue, data: Mapping[str, Any]) -> Issue:
     """The problem with a message that names where an unknown key belongs, if that is known."""
     if problem.code != "unknown-key" or problem.path.startswith("quick."):
         return problem
@@ -83,8 +83,8 @@ def torch_name_problem(what: str, name: str, supported: Sequence[str], others: S
         return ""
     listed = f"Supported: {', '.join(supported)}."
     if name in others:
-        return f"unsupported {what} {shown(name)}. {listed}"
-    return f"unknown {what} {shown(name)}.{suggestion(name, supported) or ' ' + listed}"
+        return f"unsupported {what} {format_value(name)}. {listed}"
+    return f"unknown {what} {format_value(name)}.{did_you_mean(name, supported) or ' ' + listed}"
 
 
 def _message(path: str, data: Mapping[str, Any]) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.base.options import INVALID, parse, to_dict, unknown_name
-from fathomlab.base.problems import Problem, shown, suggestion
 from fathomlab.config.schema import DataOptions, DistillationOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
@@ -21,7 +21,7 @@ from fathomlab.optim import OPTIMIZERS, SCHEDULES
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan.hints import TORCH_NAMES, torch_name_problem
 from fathomlab.probes import PROBES
-from fathomlab.probes.schedule import DEFAULT, complaints
+from fathomlab.probes.schedule import DEFAULT, validate_schedule
 
 NO_SCHEDULE = ("none", "None")
 Notices = dict[str, None]
@@ -130,7 +130,7 @@ def _architecture(component: Any, shape: tuple[int, int, int]) -> Architecture:
     return component.build(shape)
 
 
-def data(raw: Any, default: str, problems: list[Problem], notices: Notices) -> Data | None:
+def data(raw: Any, default: str, problems: list[Issue], notices: Notices) -> Data | None:
     """Read `data`; `default` is the dataset if the section names none."""
     before = len(problems)
     options = parse(DataOptions, raw, "data", problems)
@@ -138,16 +138,16 @@ def data(raw: Any, default: str, problems: list[Problem], notices: Notices) -> D
         return None
     name = default if options.name is None else canonical_name(options.name)
     if name is None:
-        problems.append(Problem("unknown-name", "data.name", _unsupported("dataset", str(options.name))))
+        problems.append(Issue("unknown-name", "data.name", _unsupported("dataset", str(options.name))))
         return None
     component = parse(DATASETS[name], options.params, "data.params", problems)
     for index, augmentation in enumerate(options.augment):
         if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
-            problems.append(Problem("unknown-name", f"data.augment[{index}]", text))
+            problems.append(Issue("unknown-name", f"data.augment[{index}]", text))
     info = DATASETS[name].info
     if options.limit is not None and options.limit > info.train_examples:
         text = f"must be <= {info.train_examples}, the number of training images of {name}, got {options.limit}"
-        problems.append(Problem("data-mismatch", "data.limit", text))
+        problems.append(Issue("data-mismatch", "data.limit", text))
     if len(problems) > before:
         return None
     if options.num_workers:
@@ -157,26 +157,26 @@ def data(raw: Any, default: str, problems: list[Problem], notices: Notices) -> D
     return Data(component, *split, augment, options.limit, options.drop_last)
 
 
-def network(raw: Any, path: str, problems: list[Problem], notices: Notices) -> Network | None:
+def network(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Network | None:
     """Read `model`, or the section of a role."""
     choice = parse(ModelChoice, raw, path, problems)
     if not isinstance(choice, ModelChoice):
         return None
     if text := unknown_name("model", choice.type, tuple(MODELS)):
-        problems.append(Problem("unknown-name", f"{path}.type" if path else "type", text))
+        problems.append(Issue("unknown-name", f"{path}.type" if path else "type", text))
         return None
     params = f"{path}.params" if path else "params"
     component = parse(MODELS[choice.type], choice.params, params, problems)
     if component is INVALID:
         return None
-    for key, text in component.ignored():
+    for key, text in component.unused_options():
         notices.setdefault(f"{params}.{key} {text}")
-    return Network(choice.type, component.normal_form())
+    return Network(choice.type, component.canonical())
 
 
-def mismatches(model: Network, info: DatasetInfo, path: str) -> list[Problem]:
+def mismatches(model: Network, info: DatasetInfo, path: str) -> list[Issue]:
     """What disagrees between a model and a dataset."""
-    complaints = model.component.complaints_for((info.channels, info.height, info.width), info.classes)
+    complaints = model.component.validate_for((info.channels, info.height, info.width), info.classes)
     return [replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints]
 
 
@@ -184,10 +184,10 @@ def default_dataset(raw: Any) -> str:
     """The dataset of a model if the file names none."""
     name = raw.get("type") if isinstance(raw, Mapping) else None
     component = MODELS.get(name) if isinstance(name, str) else None
-    return component.data if component else "mnist"
+    return component.default_dataset if component else "mnist"
 
 
-def training(raw: Any, path: str, problems: list[Problem], notices: Notices) -> Training | None:
+def training(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Training | None:
     """Read `training`, or the section of a role."""
     before = len(problems)
     options = parse(TrainingOptions, raw, path, problems)
@@ -197,7 +197,7 @@ def training(raw: Any, path: str, problems: list[Problem], notices: Notices) -> 
     for kind, supported, others in TORCH_NAMES:
         name = names.get(kind)
         if isinstance(name, str) and (text := torch_name_problem(kind, name, supported, others)):
-            problems.append(Problem("unknown-name", f"{path}.{kind}", text))
+            problems.append(Issue("unknown-name", f"{path}.{kind}", text))
     if not isinstance(options, TrainingOptions) or len(problems) > before:
         return None
     optimizer = parse(OPTIMIZERS[options.optimizer], options.optimizer_params, f"{path}.optimizer_params", problems)
@@ -216,11 +216,11 @@ def training(raw: Any, path: str, problems: list[Problem], notices: Notices) -> 
     )
 
 
-def _schedule(options: TrainingOptions, path: str, problems: list[Problem], notices: Notices) -> Any:
+def _schedule(options: TrainingOptions, path: str, problems: list[Issue], notices: Notices) -> Any:
     params = f"{path}.scheduler_params"
     if options.scheduler is None or options.scheduler in NO_SCHEDULE:
         if options.scheduler_params:
-            problems.append(Problem("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
+            problems.append(Issue("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
         return Constant()
     component = SCHEDULES[options.scheduler]
     schedule = parse(component, options.scheduler_params, params, problems)
@@ -230,32 +230,32 @@ def _schedule(options: TrainingOptions, path: str, problems: list[Problem], noti
     return schedule
 
 
-def distillation(raw: Any, problems: list[Problem]) -> Distillation | None:
+def distillation(raw: Any, problems: list[Issue]) -> Distillation | None:
     """Read `distillation`."""
     options = parse(DistillationOptions, raw, "distillation", problems)
     return None if options is INVALID else Distillation(options.temperature, options.alpha)
 
 
-def measurements(probes: Any, problems: list[Problem]) -> tuple[Measurement, ...]:
+def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
     """Read `experiment.probes`: names of probes, or a mapping of names to `{at, options}`. Sorted by name."""
     requested: dict[str, Any] = dict(probes) if isinstance(probes, Mapping) else {name: {} for name in probes or ()}
     results = []
     for name in sorted(requested):
         path, options = f"experiment.probes.{name}", requested[name] if requested[name] is not None else {}
         if text := unknown_name("probe", name, tuple(PROBES)):
-            problems.append(Problem("unknown-name", "experiment.probes", text))
+            problems.append(Issue("unknown-name", "experiment.probes", text))
             continue
         if not isinstance(options, Mapping):
-            text = f"must be a mapping of options such as {{at: [init]}}, got {shown(options)}"
-            problems.append(Problem("wrong-type", path, text))
+            text = f"must be a mapping of options such as {{at: [init]}}, got {format_value(options)}"
+            problems.append(Issue("wrong-type", path, text))
             continue
         at = options.get("at", list(DEFAULT))
         entries = tuple(at) if isinstance(at, list | tuple) else (at,)
-        problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in complaints(entries))
+        problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in validate_schedule(entries))
         others = {key: value for key, value in options.items() if key != "at"}
         results.append(Measurement(name, entries, parse(PROBES[name], others, path, problems)))
     return tuple(results)
 
 
 def _unsupported(kind: str, name: str) -> str:
-    return f"unsupported {kind} {shown(name)}.{suggestion(name, tuple(DATASETS))} Supported: {', '.join(DATASETS)}."
+    return f"unsupported {kind} {format_value(name)}.{did_you_mean(name, tuple(DATASETS))} Supported: {', '.join(DATASETS)}."

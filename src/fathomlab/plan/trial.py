@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import to_dict
-from fathomlab.base.problems import Problem
 from fathomlab.losses import CRITERIA, Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
@@ -133,7 +133,7 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
     Raises:
         ValueError: If it is not the content of a trial that this version can train.
     """
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     seed, taught_by = content.get("seed"), content.get("teacher")
     if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(taught_by, Mapping | None):
         raise ValueError("not the content of a trial")
@@ -158,7 +158,7 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
 
 
 def _network(
-    content: Mapping[str, Any], problems: list[Problem]
+    content: Mapping[str, Any], problems: list[Issue]
 ) -> tuple[sections.Network | None, sections.Training | None]:
     network = sections.network(content.get("model"), "model", problems, {})
     return network, sections.training(content.get("training"), "training", problems, {})

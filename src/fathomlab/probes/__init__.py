@@ -1,4 +1,4 @@
-"""The table of probes. To add one: a file with a frozen dataclass, and a line here."""
+"""Probes: the protocols and the table. A new probe needs a file with a frozen dataclass, and a line in `PROBES`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
@@ -17,68 +17,70 @@ class Snapshot(Protocol):
     """The state of a pack of k replicas at a step. Measuring changes nothing.
 
     Attributes:
-        replicas: k.
-        layers: Names of the layers with a weight matrix or kernel, in the network's order.
-        points: Names of the points where features are read, in the network's order.
-        format: Format in which products are computed, such as float32.
+        replicas: Number of replicas k.
+        layers: Names of the layers with a weight matrix or kernel, in the order of the forward pass.
+        points: Names of the points where features are read, in the order of the forward pass.
+        dtype: Format in which products are computed, such as float32.
         batch_size: Images per training step.
-        training_images: Number of training images.
-        parameters: Learned tensors by name, (k, *shape).
+        training_images: Number of training images per replica.
+        params: Learned tensors by name, (k, *shape).
     """
 
     replicas: int
     layers: tuple[str, ...]
     points: tuple[str, ...]
-    format: str
+    dtype: str
     batch_size: int
     training_images: int
-    parameters: "dict[str, Tensor]"
+    params: "dict[str, Tensor]"
 
     def weights(self) -> "list[Tensor]":
-        """The weight matrix or kernel of each layer."""
+        """Return the weight matrix or kernel of each layer, (k, *shape)."""
         ...
 
-    def fixed_batch(self, examples: int) -> "Tensor":
-        """Indices of training images that are fixed per seed, at most a batch, (k, n)."""
+    def probe_batch(self, examples: int) -> "Tensor":
+        """Return indices of `examples` training images that are fixed per seed, at most one batch, (k, n)."""
         ...
 
-    def fixed_images(self, count: int) -> "Tensor":
-        """Indices of `count` training images that are fixed per seed, (k, count)."""
+    def probe_images(self, count: int) -> "Tensor":
+        """Return indices of `count` training images that are fixed per seed, (k, count)."""
         ...
 
     def loss(self, index: "Tensor", taps: "list[Tensor] | None" = None) -> "Tensor":
-        """The training loss, mean over the images and summed over replicas; `taps` is filled with the features."""
+        """Compute the training loss: the mean over images, summed over replicas. Features are appended to `taps`."""
         ...
 
     def features(self, index: "Tensor") -> "list[Tensor]":
-        """The features at every point."""
+        """Compute the features at every point."""
         ...
 
     def by_replica(self, tap: "Tensor") -> "Tensor":
-        """Features with the replica in front, (k, n, units, cells)."""
+        """Reshape features to (k, n, units, cells)."""
         ...
 
-    def next_weights(self, gradients: "Sequence[Tensor]") -> "list[Tensor]":
-        """The weights of each layer after the optimizer's next step with these gradients of all parameters."""
+    def next_weights(self, grads: "Sequence[Tensor]") -> "list[Tensor]":
+        """Compute the weights of each layer after the next optimizer step with these gradients of all parameters."""
         ...
 
-    def in_double(self) -> "Snapshot":
-        """The same snapshot in float64."""
+    def to_float64(self) -> "Snapshot":
+        """Return the same snapshot in float64."""
         ...
 
 
 @runtime_checkable
 class Probe(Protocol):
-    """A measurement without side effects.
+    """A measurement without side effects. The fields are the options.
 
     Attributes:
-        columns: Each column of numbers with the column that names its entries; None for one number per snapshot.
+        test_options: Options for the tests.
+        columns: Maps each column of numbers to the column that names its entries, or to None for one number per snapshot.
     """
 
+    test_options: ClassVar[Mapping[str, object]]
     columns: ClassVar[Mapping[str, str | None]]
 
     def measure(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Columns of the snapshot: tensors with the replica in front, and what all replicas share."""
+        """Measure a snapshot: columns as tensors (k, ...), and values that all replicas share."""
         ...
 
 

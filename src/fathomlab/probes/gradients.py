@@ -1,4 +1,4 @@
-"""Gradient norms per layer, in the network's order."""
+"""Gradient norms per layer, in the order of the forward pass."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -12,40 +12,43 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Gradients:
-    """Norms of the gradient of the trial's loss, on one batch of training images fixed for each seed.
+    """Norms of the gradient of the trial's loss on one batch of training images that is fixed per seed.
 
-    Batch statistics, no dropout, no augmentation; weights apart from biases and normalization (science: one profile for the
-    weights dLoss/dW, one for the activations dLoss/dh, which is the object of the theory).
+    Measured with batch statistics, without dropout and augmentation. There is one profile for the weights, dLoss/dW, without
+    biases and normalization, and one for the activations, dLoss/dh, which the theory describes.
 
     Attributes:
-        examples: Size of the batch, the trial's batch size where it is smaller.
-        float64: Compute in float64 whatever the trial trains in: float32 loses gradients below 1e-38, and their slope.
+        examples: Batch size, at most the trial's.
+        float64: Whether to compute in float64 for every training precision. float32 loses gradients below 1e-38.
     """
 
     examples: PositiveInt = 128
     float64: bool = False
 
     columns: ClassVar[dict[str, str | None]] = {"weight": "layers", "activation": "points"}
-    tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
+    test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
     def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
-        """Frobenius norms, float64 (k, layers): `weight` for each weight matrix or kernel, `activation` for each layer's output.
+        """Measure Frobenius norms, float64.
 
-        The loss is the mean over the batch, so that an activation gradient is that of one example's share. `dtype` is the
-        format in which the products were computed.
+        Returns:
+            `weight`: gradient norm of each weight matrix or kernel, (k, layers), named by `layers`.
+            `activation`: gradient norm of the output of each layer or block, (k, points), named by `points`. The loss is
+            the mean over the batch, which scales this gradient by 1 / batch size.
+            `dtype`: format in which the products were computed.
         """
         import torch
 
         from fathomlab.probes.norms import norms
 
-        snapshot = snapshot.in_double() if self.float64 else snapshot
+        snapshot = snapshot.to_float64() if self.float64 else snapshot
         weights = snapshot.weights()
         taps: list[torch.Tensor] = []
         with torch.enable_grad():
-            loss = snapshot.loss(snapshot.fixed_batch(self.examples), taps)
+            loss = snapshot.loss(snapshot.probe_batch(self.examples), taps)
             gradients = torch.autograd.grad(loss, [*weights, *taps])
         return {
-            "dtype": snapshot.format,
+            "dtype": snapshot.dtype,
             "layers": list(snapshot.layers),
             "weight": norms(gradients[: len(weights)]),
             "points": list(snapshot.points),

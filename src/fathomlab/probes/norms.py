@@ -7,6 +7,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def norms(rows: Sequence[Shaped[Tensor, "k ..."]]) -> Float[Tensor, "k tensors"]:
-    """Frobenius norm of each replica's part in float64, so that squares of tiny numbers do not vanish; a column per tensor."""
-    return torch.stack([row.detach().double().flatten(1).square().sum(1).sqrt() for row in rows], 1)
+def norms(tensors: Sequence[Shaped[Tensor, "k ..."]]) -> Float[Tensor, "k tensors"]:
+    """Compute the Frobenius norm of each tensor per replica, (k, tensors).
+
+    Uses float64, so that the squares of tiny numbers do not underflow.
+    """
+    return torch.stack([tensor.detach().double().flatten(1).square().sum(1).sqrt() for tensor in tensors], 1)

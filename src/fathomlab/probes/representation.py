@@ -1,4 +1,4 @@
-"""What the layers make of different inputs: scale, dead units, and the collapse to a constant function."""
+"""Layer representations: scale, dead units, and collapse to a constant function."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -14,48 +14,50 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Representation:
-    """The output h of every layer or block on one batch of training images fixed for each seed.
+    """Statistics of the output h of every layer or block on one batch of training images that is fixed per seed.
 
-    Batch statistics, no dropout, no augmentation. A deep plain network forgets its input before it is trained: biases keep
-    the size of h while what differs between inputs shrinks layer by layer, so that all inputs come to one point. The cosine
-    between two inputs therefore goes to 1, and the spread about their mean to 0, where size alone shows nothing; vectors are
-    not centered first, for the mean is what they collapse to. The spread sees what the cosine rounds to 1, down to 1e-7 in
-    float32, which is rounding noise, and 1e-16 in float64.
+    Measured with batch statistics, without dropout and augmentation. A deep plain network can lose its input before training:
+    biases keep the size of h, while the differences between inputs shrink from layer to layer. The cosine between two inputs
+    then approaches 1, and the spread around their mean approaches 0, although the size does not change. Vectors are not
+    centered, because they collapse to their mean. The spread resolves differences that round the cosine to 1: down to rounding
+    noise of 1e-7 in float32 and 1e-16 in float64.
 
     Attributes:
-        examples: Size of the batch, the trial's batch size where it is smaller.
-        float64: Compute in float64 whatever the trial trains in.
+        examples: Batch size, at most the trial's.
+        float64: Whether to compute in float64 for every training precision.
     """
 
     examples: PositiveInt = 128
     float64: bool = False
 
     columns: ClassVar[dict[str, str | None]] = dict.fromkeys(("rms", "dead", "correlation", "spread"), "points")
-    tiny: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
+    test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
     def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
-        """One number for each tap, float64 (k, points).
+        """Measure each point, float64 (k, points).
 
-        `rms` is the root mean square of h; `dead` the share of units, channels for maps, that are 0 for all examples;
-        `correlation` the mean cosine of h between two different examples, NaN where fewer than two are not 0; `spread` the
-        rms of h about its mean over the examples, as a share of `rms`, NaN where that is 0.
+        Returns:
+            `rms`: root mean square of h.
+            `dead`: fraction of units (channels of maps) that are 0 for all examples.
+            `correlation`: mean cosine of h between two different examples; NaN if fewer than two are nonzero.
+            `spread`: rms of h around its mean over the examples, relative to `rms`; NaN if `rms` is 0.
         """
         import torch
 
-        snapshot = snapshot.in_double() if self.float64 else snapshot
+        snapshot = snapshot.to_float64() if self.float64 else snapshot
         with torch.no_grad():
-            features = snapshot.features(snapshot.fixed_batch(self.examples))
-            rows = [_numbers(snapshot.by_replica(tap)) for tap in features]
+            features = snapshot.features(snapshot.probe_batch(self.examples))
+            rows = [_statistics(snapshot.by_replica(tap)) for tap in features]
         columns = torch.stack(rows, 2)
         return {
-            "dtype": snapshot.format,
+            "dtype": snapshot.dtype,
             "points": list(snapshot.points),
             **dict(zip(("rms", "dead", "correlation", "spread"), columns, strict=True)),
         }
 
 
-def _numbers(h: "Tensor") -> "Tensor":
-    """rms, dead, correlation and spread of one tap, float64 (4, k), from its output (k, n, units, cells)."""
+def _statistics(h: "Tensor") -> "Tensor":
+    """Compute rms, dead, correlation, and spread, float64 (4, k), of the features (k, n, units, cells) at a point."""
     import torch
 
     examples = h.shape[1]
@@ -65,10 +67,10 @@ def _numbers(h: "Tensor") -> "Tensor":
     lengths = squares.sqrt()
     alive = (lengths > 0).sum(1)
     inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
-    # the cosines of all pairs in one product: |sum of unit vectors|^2 holds each pair twice, and a 1 for each vector
+    # One product gives the cosines of all pairs: |sum of unit vectors|^2 contains each pair twice, and a 1 per vector.
     total = torch.bmm(inverse.unsqueeze(1), h).flatten(1)
     correlation = (total.square().sum(1) - alive) / torch.where(alive > 1, (alive * (alive - 1)).double(), torch.nan)
-    about = (h - h.mean(1, keepdim=True)).square().sum((1, 2))
-    whole = squares.sum(1)
-    rms = (whole / (examples * h.shape[2])).sqrt()
-    return torch.stack([rms, dead, correlation, (about / whole).sqrt()])
+    deviation = (h - h.mean(1, keepdim=True)).square().sum((1, 2))
+    total_square = squares.sum(1)
+    rms = (total_square / (examples * h.shape[2])).sqrt()
+    return torch.stack([rms, dead, correlation, (deviation / total_square).sqrt()])

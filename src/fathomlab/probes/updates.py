@@ -1,4 +1,4 @@
-"""Update-to-weight ratios: what the optimizer makes of the gradients, layer by layer."""
+"""Update-to-weight ratios: the size of the optimizer's step in each layer."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
@@ -12,26 +12,28 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Updates:
-    """|dW| / |W| for the step that the optimizer would take next, on one batch of training images fixed for each seed.
+    """|dW| / |W| of the optimizer's next step on one batch of training images that is fixed per seed.
 
-    The optimizer's own rule on copies of weights and optimizer state, with weight decay, clipping and the next step's
-    learning rate: under Adam the size of a gradient says little about the size of its step. The gradient is that of the
-    fixed batch (batch statistics, no dropout, no augmentation), so that a step is comparable between snapshots. After the
-    last step the rates are the last step's.
+    Applies the optimizer to copies of weights and optimizer state, with weight decay, clipping, and the learning rate of the
+    next step. With Adam, the size of a gradient says little about the size of the step. The gradient is that of the fixed
+    batch (batch statistics, no dropout, no augmentation), so steps are comparable between snapshots. After the last step,
+    the learning rate of the last step is used.
 
     Attributes:
-        examples: Size of the batch, the trial's batch size where it is smaller.
+        examples: Batch size, at most the trial's.
     """
 
     examples: PositiveInt = 128
 
     columns: ClassVar[dict[str, str | None]] = {"ratio": "layers", "weight": "layers", "update": "layers"}
-    tiny: ClassVar[dict[str, object]] = {"examples": 8}
+    test_options: ClassVar[dict[str, object]] = {"examples": 8}
 
     def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
-        """Frobenius norms for each weight matrix or kernel, float64 (k, layers): `weight`, `update`, and their `ratio`.
+        """Measure each weight matrix or kernel, float64 (k, layers).
 
-        The ratio is NaN where a weight is exactly 0.
+        Returns:
+            `weight`, `update`: Frobenius norms of the weight and of its update.
+            `ratio`: update / weight; NaN if the weight is exactly 0.
         """
         import torch
 
@@ -39,11 +41,11 @@ class Updates:
 
         weights = snapshot.weights()
         with torch.enable_grad():
-            loss = snapshot.loss(snapshot.fixed_batch(self.examples))
-            gradients = torch.autograd.grad(loss, list(snapshot.parameters.values()))
-        moved = snapshot.next_weights(gradients)
+            loss = snapshot.loss(snapshot.probe_batch(self.examples))
+            gradients = torch.autograd.grad(loss, list(snapshot.params.values()))
+        updated = snapshot.next_weights(gradients)
         weight = norms(weights)
-        update = norms([after.double() - before.double() for after, before in zip(moved, weights, strict=True)])
+        update = norms([after.double() - before.double() for after, before in zip(updated, weights, strict=True)])
         return {
             "layers": list(snapshot.layers),
             "ratio": torch.where(weight > 0, update / weight, torch.nan),

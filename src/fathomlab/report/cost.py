@@ -6,9 +6,9 @@ from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import parse
-from fathomlab.base.problems import Problem
 from fathomlab.data import DATASETS
 from fathomlab.models import MODELS, Model
 from fathomlab.report.loose import at, mapping, number
@@ -79,7 +79,7 @@ def _macs(model: str, data: str) -> int | None:
     part = MODELS.get(str(about.get("type")))
     if part is None or data not in DATASETS:
         return None
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     made = parse(part, about.get("params"), "", problems)
     info = DATASETS[data].info
     return (

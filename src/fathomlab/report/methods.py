@@ -7,7 +7,7 @@ from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.codec import JsonObject
-from fathomlab.base.labels import dotted, factor_name, format_factor_level, level_text
+from fathomlab.base.labels import factor_name, flatten_keys, format_factor_level, format_level
 from fathomlab.data import DATASETS
 from fathomlab.report.cost import sizes
 from fathomlab.report.loose import entries, mapping, number
@@ -34,7 +34,7 @@ def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
 
 def _options(content: JsonObject) -> JsonObject:
     try:
-        return dotted(content) if content else {}
+        return flatten_keys(content) if content else {}
     except RecursionError:  # a record with unbounded nesting has no options
         return {}
 
@@ -50,7 +50,7 @@ class _OptionValues:
         return list(values.values())
 
     def text(self, key: str, absent: str = "") -> str:
-        values = [level_text(value) for value in self.values(key)]
+        values = [format_level(value) for value in self.values(key)]
         return listed(values) if values else absent
 
     def is_set(self, key: str) -> bool:
@@ -125,7 +125,7 @@ def _data(options: _OptionValues) -> str:
             f"{options.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "
             "for validation."
         )
-    augment = [level_text(value) for value in options.values("data.augment") if value]
+    augment = [format_level(value) for value in options.values("data.augment") if value]
     sentences.append(
         f"Training images were augmented ({listed(augment)})." if augment else "No data augmentation was used."
     )

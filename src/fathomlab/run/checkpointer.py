@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fathomlab.base.codec import to_plain
-from fathomlab.engine.state import load_replica, replica_tensors
-from fathomlab.engine.training import Training
+from fathomlab.engine.state import load_replica_state_dict, replica_state_dict
+from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
 from fathomlab.store.checkpoints import (
     MAX_TO_KEEP,
@@ -105,10 +105,10 @@ class Checkpointer:
         latest = next((next(iter(steps.values())) for steps in self._checkpoints.values() if steps), None)
         return latest.numeric if latest and latest.schema == SCHEMA else None
 
-    def load(self, training: Training, logging: Mapping[str, Any]) -> None:
+    def load(self, training: PackTrainer, logging: Mapping[str, Any]) -> None:
         """Resume from the newest step for which every unfinished trial has an intact checkpoint, or start from scratch."""
         saved = self._checkpoints
-        numeric = (training.common.precision, training.compiled)
+        numeric = (training.shared_recipe.precision, training.compiled)
         common = set.intersection(*(set(steps) for steps in saved.values())) if saved else set[int]()
         for step in sorted(common, reverse=True):
             checkpoints = {slot: steps[step] for slot, steps in saved.items()}
@@ -132,7 +132,7 @@ class Checkpointer:
             and all(self.replicas[slot].folder.has_lines(saved.logs) for slot, saved in checkpoints.items())
         )
 
-    def _resume(self, training: Training, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:
+    def _resume(self, training: PackTrainer, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:
         state, first = training.state, next(iter(checkpoints.values()))
         state.step, state.epoch = step, first.epoch
         for slot, replica in enumerate(self.replicas):
@@ -143,9 +143,9 @@ class Checkpointer:
                 if replica.done:  # it only keeps its slot
                     continue
                 raise
-            load_replica(state, slot, tensors)
+            load_replica_state_dict(state, slot, tensors)
             state.memories[slot] = dict(saved.memory)
-            bad = int(state.bad_step[slot])
+            bad = int(state.diverged_at_step[slot])
             if bad <= state.epoch * training.steps_per_epoch:  # otherwise it diverged in the current epoch
                 replica.diverged = bad
             if not replica.done:
@@ -166,7 +166,7 @@ class Checkpointer:
             return since >= self.every
         return since >= max(self.cost / MAX_OVERHEAD, 0.0 if ends_epoch else INTERVAL_SECONDS)
 
-    def save(self, training: Training) -> bool:
+    def save(self, training: PackTrainer) -> bool:
         """Write a checkpoint of every unfinished trial; return False if writing failed. Older checkpoints then stay."""
         started = time.monotonic()
         try:
@@ -182,7 +182,7 @@ class Checkpointer:
             delete_checkpoints(replica.folder.path, checkpoint_steps(replica.folder.path)[:MAX_TO_KEEP])
         return True
 
-    def _save(self, training: Training, slot: int, replica: Replica) -> None:
+    def _save(self, training: PackTrainer, slot: int, replica: Replica) -> None:
         state = training.state
         replica.folder.flush()
         checkpoint = Checkpoint(
@@ -192,7 +192,7 @@ class Checkpointer:
             members=tuple(member.trial.hash for member in self.replicas),
             epoch=state.epoch,
             memory=state.memories[slot],
-            numeric=(training.common.precision, training.compiled),
+            numeric=(training.shared_recipe.precision, training.compiled),
             environment=self.environment,
             metrics=nan_to_none(replica.metrics),
             logs=replica.folder.lines,
@@ -200,7 +200,7 @@ class Checkpointer:
             resumed=self.resumed,
         )
         save_checked(
-            checkpoint_path(replica.folder.path, state.step), replica_tensors(state, slot), to_plain(checkpoint)
+            checkpoint_path(replica.folder.path, state.step), replica_state_dict(state, slot), to_plain(checkpoint)
         )
 
     def _warn_write_failed(self, error: Exception) -> None:

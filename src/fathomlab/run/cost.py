@@ -42,7 +42,7 @@ def planned_seconds(trial: Trial) -> float:
     """Planned training time on one core (s): operations at the assumed rate, and a cost per layer and step."""
     architecture = trial.recipe.architecture
     steps = trial.recipe.epochs * -(-training_images(trial) // trial.recipe.batch_size)
-    return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weighted)
+    return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weight_layers)
 
 
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
@@ -52,12 +52,12 @@ def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
     weighted layer, once per pack. Convolutional networks gain nothing. Without a C++ compiler, packs run eagerly.
     """
     common = recipes[0]
-    drops = any(isinstance(layer, Dropout) and layer.rate for layer in walk(common.architecture.layers))
+    drops = any(isinstance(layer, Dropout) and layer.p for layer in walk(common.architecture.layers))
     if drops or common.architecture.convolutional or common.augment or not _compiler():
         return False  # compiled 64-bit integer code, which dropout needs, crashes (torch 2.13.0)
     work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
     saved = COMPILED_SAVES * work / EAGER_RATE
-    return saved > 2 * (4 + 0.5 * len(common.architecture.weighted))
+    return saved > 2 * (4 + 0.5 * len(common.architecture.weight_layers))
 
 
 def _assumed_rate(trial: Trial) -> float:
@@ -92,7 +92,7 @@ def pack_limit(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     if runs_apart(own.architecture):
         most = NETS_AT_ONCE if device == "cuda" else 1
     room = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * provenance.memory() / workers)
-    size = 4 * (7 * own.architecture.numel + 3 * own.architecture.activations * own.batch_size)
+    size = 4 * (7 * own.architecture.num_params + 3 * own.architecture.activations * own.batch_size)
     return max(1, min(most, room // size))
 
 
@@ -101,7 +101,7 @@ def disk_bytes(groups: Sequence[Sequence[Trial]], workers: int) -> int:
 
     Each trial stores its last and its best weights and its logs. Trials in training also have two checkpoints with six copies.
     """
-    weights = [[4 * trial.recipe.architecture.numel for trial in group] for group in groups]
+    weights = [[4 * trial.recipe.architecture.num_params for trial in group] for group in groups]
     kept = sum(2 * size + 2**16 for group in weights for size in group)
     return kept + workers * max((12 * sum(group) for group in weights), default=0)
 

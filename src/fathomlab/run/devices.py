@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.engine.precision import choose_precision
 from fathomlab.plan import Trial
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab import data as datasets
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
-from fathomlab.base.labels import dotted
+from fathomlab.base.labels import flatten_keys
 from fathomlab.base.packing import signature
-from fathomlab.base.problems import UserError
 from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan, Trial
 from fathomlab.run import cost, provenance
@@ -282,7 +282,7 @@ def _resolved(plan: Plan) -> dict[str, Any]:
     shared: dict[str, dict[str, Any]] = {}
     for condition in plan.conditions:
         content = condition.trials[0].content
-        options = dotted({key: value for key, value in content.items() if key not in ("format", "seed")})
+        options = flatten_keys({key: value for key, value in content.items() if key not in ("format", "seed")})
         previous = shared.setdefault(condition.role, options)
         shared[condition.role] = {
             key: value for key, value in previous.items() if key in options and options[key] == value

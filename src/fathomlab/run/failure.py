@@ -26,6 +26,6 @@ def record_failure(
     if not checkpoint_steps(folder.path):  # checkpoints stay for the next run
         folder.create(trial.content, logging)
     folder.write("provenance.json", provenance.machine())
-    facts = {"parameters": trial.recipe.architecture.numel, "epochs": 0, "steps": 0, "seconds": 0.0}
+    facts = {"parameters": trial.recipe.architecture.num_params, "epochs": 0, "steps": 0, "seconds": 0.0}
     folder.finish("failed", cause, {}, facts)
     emit({"event": "finished", "trial": trial.hash, "status": "failed", "cause": cause, "seconds": 0.0})

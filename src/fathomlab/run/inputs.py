@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fathomlab import data as datasets
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.split import stratified_subset
 from fathomlab.data.table import DatasetArrays
-from fathomlab.engine.images import Pictures, pictures
-from fathomlab.engine.network import Network
-from fathomlab.engine.precision import storage
-from fathomlab.engine.training import Teachers
+from fathomlab.engine.device_data import DeviceDataset, to_device
+from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.precision import param_dtype
+from fathomlab.engine.training import TeacherPack
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError, file_sha256
@@ -27,21 +27,21 @@ TEACHER_BATCH = 512
 
 
 @lru_cache(maxsize=2)
-def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[DatasetArrays, Pictures]:
+def images_of(data: str, device: str, dtype: torch.dtype) -> tuple[DatasetArrays, DeviceDataset]:
     """Load a dataset to the device. The last two are cached."""
     choice = json.loads(data)
     split = datasets.load(choice["name"], choice["params"])
-    return split, pictures(split, datasets.DATASETS[choice["name"]].info, torch.device(device), dtype)
+    return split, to_device(split, datasets.DATASETS[choice["name"]].info, torch.device(device), dtype)
 
 
 def teachers_of(
-    trials: Sequence[Trial], recipes: Sequence[Recipe], images: Pictures, root: Path, device: torch.device
-) -> Teachers:
+    trials: Sequence[Trial], recipes: Sequence[Recipe], images: DeviceDataset, root: Path, device: torch.device
+) -> TeacherPack:
     """Load the teachers of a pack of students, with their logits for every training image.
 
     The logits are computed and stored in the storage format of the students' precision.
     """
-    dtype = storage(recipes[0].precision)
+    dtype = param_dtype(recipes[0].precision)
     columns, logits = [], []
     rows = torch.arange(len(images.labels), device=device)
     if recipes[0].limit is not None:
@@ -52,11 +52,11 @@ def teachers_of(
         folder = root / "trials" / trial.teacher.hash
         tensors = _weights(root, trial.teacher.hash)
         columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
-        network = Network([own.teacher], device)
+        network = PackedNetwork([own.teacher], device)
         logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
-    network = Network([own.teacher for own in recipes if own.teacher], device)
-    return Teachers(torch.stack(logits), network, stacked, stacked)
+    network = PackedNetwork([own.teacher for own in recipes if own.teacher], device)
+    return TeacherPack(torch.stack(logits), network, stacked, stacked)
 
 
 def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
@@ -80,7 +80,7 @@ def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _teacher_logits(
-    folder: Path, network: Network, tensors: dict[str, Tensor], images: Pictures, rows: Tensor
+    folder: Path, network: PackedNetwork, tensors: dict[str, Tensor], images: DeviceDataset, rows: Tensor
 ) -> Tensor:
     """Compute a teacher's outputs for the training images at `rows`, without augmentation, as a table (n, classes).
 
@@ -99,7 +99,7 @@ def _teacher_logits(
     single = {name: tensor.unsqueeze(0) for name, tensor in tensors.items()}
     for start in range(0, len(rows), TEACHER_BATCH):
         some = rows[start : start + TEACHER_BATCH]
-        batch = images.normalized(images.images[some]).unsqueeze(0)
+        batch = images.normalize(images.images[some]).unsqueeze(0)
         table[some] = network(single, single, batch, "eval")[0]
     save_checked(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
     return table

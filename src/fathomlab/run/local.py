@@ -9,7 +9,7 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.plan import Trial
 from fathomlab.run import provenance
 from fathomlab.run.failure import record_failure

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.codec import to_plain
-from fathomlab.base.problems import UserError
-from fathomlab.engine.evaluation import Outcome, evaluate, teacher_logits
-from fathomlab.engine.images import splits
+from fathomlab.base.errors import UserError
+from fathomlab.engine.cuda_graph import CudaGraphStep
+from fathomlab.engine.device_data import split_indices
+from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.precision import choose_precision, storage
-from fathomlab.engine.replay import Replay
+from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
-from fathomlab.probes.outcome import outcome
-from fathomlab.probes.schedule import steps
+from fathomlab.probes.outcome import outcome_metrics
+from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.run import provenance
 from fathomlab.run.checkpointer import Checkpointer, Replica
 from fathomlab.run.cost import compiling_pays, runs_apart
@@ -107,15 +107,17 @@ class _Pack:
         )
         self.recipes = [replace(own, precision=precision) for own in planned]
         common = self.recipes[0]
-        self.split, images = images_of(common.data, device.type, storage(common.precision))
-        train_index, validation_index = splits(self.recipes, self.split.train_labels, device)
+        self.split, images = images_of(common.data, device.type, param_dtype(common.precision))
+        train_index, validation_index = split_indices(self.recipes, self.split.train_labels, device)
         teachers = teachers_of(trials, self.recipes, images, order.root, device) if common.teacher else None
         compiled = begun[1] if begun else device.type == "cpu" and compiling_pays(self.recipes, train_index.shape[1])
         apart = runs_apart(common.architecture)
-        self.training = Training(self.recipes, images, train_index, validation_index, device, teachers, compiled, apart)
+        self.training = PackTrainer(
+            self.recipes, images, train_index, validation_index, device, teachers, compiled, apart
+        )
         if device.type == "cuda":
-            self.training.replay = Replay(self.training)
-        self.training.poll = self._poll
+            self.training.captured_step = CudaGraphStep(self.training)
+        self.training.between_batches = self._poll
         self.probes = {probe.name: (probe.component, probe.at) for probe in trials[0].probes}
         self.checkpointer.load(self.training, order.logging)
         self.said_compiled = self.training.compiled
@@ -130,8 +132,8 @@ class _Pack:
 
     def run(self) -> None:
         """Train, measure, test, and write the results."""
-        each, epochs = self.training.steps_per_epoch, self.training.common.epochs
-        due = {name: steps(at, each, epochs) for name, (_, at) in self.probes.items()}
+        each, epochs = self.training.steps_per_epoch, self.training.shared_recipe.epochs
+        due = {name: snapshot_steps(at, each, epochs) for name, (_, at) in self.probes.items()}
         over = self._over()  # interrupted during the test
         for snapshot in () if over else train(self.training, frozenset[int]().union(*due.values())):
             for name, (probe, _) in self.probes.items():
@@ -158,7 +160,7 @@ class _Pack:
             raise Stopped(signum)
 
     def _measure(self, name: str, probe: Any, snapshot: Progress) -> None:
-        record, bad = _measured(probe, self.training), self.training.state.bad_step.tolist()
+        record, bad = _measured(probe, self.training), self.training.state.diverged_at_step.tolist()
         for place, replica in self.checkpointer.active:
             if not bad[place]:
                 own = {key: row[place].tolist() if isinstance(row, Tensor) else row for key, row in record.items()}
@@ -169,7 +171,7 @@ class _Pack:
     def _epoch(self, snapshot: Progress) -> None:
         assert snapshot.train is not None
         assert snapshot.validation is not None
-        bad_steps = self.training.state.bad_step.tolist()
+        bad_steps = self.training.state.diverged_at_step.tolist()
         rows = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
         for place, replica in self.checkpointer.active:
             if replica.diverged:
@@ -188,7 +190,7 @@ class _Pack:
         if self.training.compiled != self.said_compiled:
             self._provenance()
         shown = self._test()
-        best = evaluate(self.training, state.best.values, state.best.buffers, validation=False)
+        best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         self.checkpointer.map_active(self._save)
         rows = {**_metrics("best/test", best), **{name: row for name, row in shown.items() if "/" in name}}
         found = {name: row for name, row in shown.items() if "/" not in name}
@@ -206,7 +208,7 @@ class _Pack:
         metrics["best/epoch"] = int(state.best.epoch[place])
         metrics["best/val/accuracy"] = float(state.best_accuracy[place])
         facts: dict[str, Any] = {
-            "parameters": self.recipes[place].architecture.numel,
+            "parameters": self.recipes[place].architecture.num_params,
             "epochs": state.epoch,
             "steps": state.step,
             "seconds": self.checkpointer.seconds,
@@ -222,9 +224,9 @@ class _Pack:
         """Test-set results of the weights after the last epoch: for each number, a list over the replicas."""
         training, state = self.training, self.training.state
         kept: list[Tensor] = []
-        last = evaluate(training, state.values, state.buffers, validation=False, keep=kept)
+        last = evaluate(training, state.params, state.buffers, validation=False, keep=kept)
         taught = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
-        found = outcome(torch.cat(kept, 1), training.data.test_labels, taught)
+        found = outcome_metrics(torch.cat(kept, 1), training.data.test_labels, taught)
         for place, replica in self.checkpointer.active:
             if not replica.diverged:
                 packed = np.packbits(found["correct"][place].cpu().numpy())
@@ -237,10 +239,10 @@ class _Pack:
     def _save(self, place: int, replica: Replica) -> None:
         """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights."""
         state = self.training.state
-        last = (state.finite if replica.diverged else None) or state
-        epochs = int(state.finite.epoch[place]) if replica.diverged else state.epoch
+        last = (state.last_finite if replica.diverged else None) or state
+        epochs = int(state.last_finite.epoch[place]) if replica.diverged else state.epoch
         for name, kept, epoch in (("checkpoint", last, epochs), ("best", state.best, int(state.best.epoch[place]))):
-            own = {key: tensor[place] for key, tensor in {**kept.values, **kept.buffers}.items()}
+            own = {key: tensor[place] for key, tensor in {**kept.params, **kept.buffers}.items()}
             about = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
             save_tensors(replica.folder.path / f"{name}.safetensors", own, about)
 
@@ -271,16 +273,16 @@ class _Pack:
             replica.folder.write("provenance.json", shared | {"pack": pack})
 
 
-def _measured(probe: Any, training: Training) -> dict[str, Any]:
+def _measured(probe: Any, training: PackTrainer) -> dict[str, Any]:
     """Measure each replica; replicas that run as separate networks are measured one by one."""
-    if not training.parts:
+    if not training.replica_trainers:
         return probe.measure(Snapshot(training))
-    found = [probe.measure(Snapshot(part)) for part in training.parts]
+    found = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
     return {
         name: torch.cat([own[name] for own in found]) if isinstance(first, Tensor) else first
         for name, first in found[0].items()
     }
 
 
-def _metrics(name: str, outcome: Outcome) -> dict[str, list[float]]:
+def _metrics(name: str, outcome: EvalResult) -> dict[str, list[float]]:
     return {f"{name}/loss": outcome.loss.tolist(), f"{name}/accuracy": outcome.accuracy.tolist()}

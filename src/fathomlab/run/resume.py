@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.plan import Trial
 from fathomlab.run.environment import drift, environment
 from fathomlab.store.checkpoints import delete_checkpoints

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.problems import UserError
 
 CRC_MARKER = ', "crc": "'
 

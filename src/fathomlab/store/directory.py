@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from fathomlab.base.files import atomic_write, sync_folder
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
+from fathomlab.base.files import atomic_write, fsync_dir
 from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import document_checksum, encode_line, file_sha256, read_valid_records
 from fathomlab.store.reading import trial_status
@@ -75,7 +75,7 @@ class TrialFolder:
         elif self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
-        sync_folder(self.path.parent)
+        fsync_dir(self.path.parent)
         document = {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}}
         self.write("trial.json", _with_checksum(document))
 
@@ -188,7 +188,7 @@ def quarantine(folder: Path) -> Path:
         target = parent / f"{folder.name}-{number}"
         if not target.exists():
             folder.rename(target)
-            sync_folder(parent)
+            fsync_dir(parent)
             return target
     raise OSError(f"{parent} already contains 9,999 copies of this trial")
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 
 NETWORK_FS_TYPES = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "lustre", "gpfs", "afs", "ceph", "glusterfs")
 POLL_SECONDS = 0.1

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
-from fathomlab.base.problems import UserError, shown, suggestion
 from fathomlab.probes import PROBES
 from fathomlab.store.lock import is_locked
 from fathomlab.store.records import ExperimentRecord, Outcome, Provenance, Result, Snapshot, TrialRecord
@@ -45,13 +45,15 @@ class Store:
         if len(prefix) < SHORTEST_PREFIX:
             raise UserError(
                 "invalid-trial-prefix",
-                f"the trial {shown(prefix)} is too short: give {SHORTEST_PREFIX} or more digits.",
+                f"the trial {format_value(prefix)} is too short: give {SHORTEST_PREFIX} or more digits.",
             )
         matches = [trial for trial in self.trials() if trial.startswith(prefix.lower())]
         if not matches:
-            raise UserError("no-such-trial", f"no trial begins with {shown(prefix)} in {self.root}.")
+            raise UserError("no-such-trial", f"no trial begins with {format_value(prefix)} in {self.root}.")
         if len(matches) > 1:
-            raise UserError("ambiguous-trial", f"{len(matches)} trials begin with {shown(prefix)}; give more digits.")
+            raise UserError(
+                "ambiguous-trial", f"{len(matches)} trials begin with {format_value(prefix)}; give more digits."
+            )
         return matches[0]
 
     def trial(self, trial: str) -> TrialRecord:
@@ -101,8 +103,8 @@ class Store:
         """
         available = self.experiment_names()
         if name not in available:
-            hint = suggestion(name, available) or f" Known: {', '.join(available) or 'none'}."
-            raise UserError("no-such-experiment", f"no experiment {shown(name)} in {self.root}.{hint}")
+            hint = did_you_mean(name, available) or f" Known: {', '.join(available) or 'none'}."
+            raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {self.root}.{hint}")
         return _read_experiment(self.root / "experiments" / name)
 
 
@@ -129,7 +131,7 @@ class TrialFiles(FolderValidator):
         self.provenance, self.checked, self.logs = Provenance(), True, list[str]()
         self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
         if not valid:
-            self.report(f"not the hash of a trial: {shown(trial)}")
+            self.report(f"not the hash of a trial: {format_value(trial)}")
         elif self.folder.is_symlink():
             self.report("the directory of the trial is a link")
         elif self.exists:

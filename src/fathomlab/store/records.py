@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fathomlab.base.labels import dotted
+from fathomlab.base.labels import flatten_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,4 +216,4 @@ class ExperimentRecord:
     @property
     def fixed(self) -> dict[str, Any]:
         """The options that all trials share, by dotted key."""
-        return dotted({key: value for key, value in self.resolved.items() if key not in ("factors", "seeds")})
+        return flatten_keys({key: value for key, value in self.resolved.items() if key not in ("factors", "seeds")})

@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
-from fathomlab.base.problems import UserError
 from fathomlab.store.checkpoints import Checkpoint, parse_checkpoint
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 

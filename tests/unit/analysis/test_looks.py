@@ -13,7 +13,7 @@ from fathomlab.analysis.sequential import Look, look_levels
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
 from fathomlab.analysis.wording import notes
-from fathomlab.base.problems import ConfigError
+from fathomlab.base.errors import ConfigError
 
 FACTOR = "model.params.residual"
 

@@ -13,7 +13,7 @@ from fathomlab.analysis.sequential import Look, level_now, look_levels, next_loo
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Advice, Decision, Verdict, judge
 from fathomlab.analysis.verdicts import Tests as Statistics
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.config.claims import Claim
 
 SEED = 20251

@@ -22,37 +22,37 @@ class Saved:
     event: Literal["saved"] = "saved"
 
 
-def test_dataclasses_round_trip():
+def test_codec_round_trips_dataclasses():
     for value in (Started(("a", "b"), 3), Saved(1.5, {"x": True, "y": None, "z": 2, "w": 0.1})):
         assert from_json(type(value), to_json(value)) == value
         assert from_plain(type(value), to_plain(value)) == value
     assert to_plain(Started(("a",), 3)) == {"trials": ["a"], "epochs": 3, "event": "started"}
 
 
-def test_unions_round_trip_by_their_tag():
+def test_codec_round_trips_unions_by_tag():
     value = from_json(Started | Saved, '{"event": "saved", "seconds": 2, "factors": {}}')  # type: ignore[arg-type]
     assert value == Saved(2.0, {})
     assert isinstance(value.seconds, float)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"trials": [1], "epochs": 1}', '{"trials": [], "epochs": "3"}', "{}"])
-def test_wrong_json_raises_value_error(text: str):
+def test_from_json_raises_value_error(text: str):
     with pytest.raises(ValueError, match="validation error"):
         from_json(Started, text)
 
 
-def test_error_location_names_the_first_wrong_value():
+def test_error_location_returns_first_invalid_path():
     with pytest.raises(ValueError, match="validation error") as caught:
         from_json(Saved, '{"seconds": 1, "factors": {"x": []}}')
     assert error_location(caught.value).startswith("factors.x")
     assert error_location(ValueError("x")) == ""
 
 
-def test_unknown_keys_are_ignored():
+def test_from_json_ignores_unknown_keys():
     assert from_json(Started, '{"trials": [], "epochs": 1, "added_later": 1}') == Started((), 1)
 
 
-def test_floats_keep_their_bits():
+def test_codec_keeps_bits_of_floats():
     value = Saved(0.1 + 0.2, {"x": 1e-323, "y": -0.0})
     again = from_json(Saved, to_json(value))
     assert again.seconds == value.seconds

@@ -1,4 +1,4 @@
-"""Writing files: whole or not at all, whatever fails on the way."""
+"""Atomic file writes, with failures at every step."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ from fathomlab.base import files
 from fathomlab.base.files import atomic_write
 
 
-def test_bytes_and_text_are_written(tmp_path: Path) -> None:
-    """UTF-8, no translation of line ends, no file beside it."""
+def test_atomic_write_writes_bytes_and_text(tmp_path: Path) -> None:
+    """UTF-8, no conversion of line ends, and no other file in the directory."""
     atomic_write(tmp_path / "a", b"\x00\r\n")
     atomic_write(tmp_path / "b", "line\nsign \N{GREEK SMALL LETTER ALPHA}")
     assert (tmp_path / "a").read_bytes() == b"\x00\r\n"
@@ -24,10 +24,10 @@ def test_bytes_and_text_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_the_old_file_survives(
+def test_atomic_write_keeps_old_file_on_errors(
     call: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full or the user stops it: the old content stays, the temporary file is gone, the error is told."""
+    """The disk is full or the user interrupts: the temporary file is removed and the error is raised."""
     path = tmp_path / "result.json"
     path.write_text("old")
 
@@ -42,8 +42,7 @@ def test_the_old_file_survives(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_new_file_is_not_left_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there was none there is none afterwards."""
+def test_atomic_write_leaves_no_partial_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fail(*_: Any) -> None:
         raise OSError(errno.EIO, "Input/output error")
@@ -54,8 +53,8 @@ def test_a_new_file_is_not_left_in_part(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_error_is_that_of_writing_and_not_of_cleaning_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A temporary file that cannot be removed either hides nothing."""
+def test_atomic_write_raises_first_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error during the cleanup does not hide the error of the write."""
 
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -69,29 +68,28 @@ def test_the_error_is_that_of_writing_and_not_of_cleaning_up(tmp_path: Path, mon
         atomic_write(tmp_path / "a", b"x")
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    """No folder is made on the way."""
+def test_atomic_write_rejects_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         atomic_write(tmp_path / "none" / "a", b"x")
 
 
-def test_data_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync of the file, rename, fsync of the folder, in that order."""
+def test_atomic_write_syncs_before_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync of the file, rename, fsync of the directory, in that order."""
     calls: list[str] = []
     fsync, replace = os.fsync, os.replace
 
-    def synced(descriptor: int) -> None:
+    def record_fsync(descriptor: int) -> None:
         kind = "folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file"
         assert kind == "folder" or os.fstat(descriptor).st_size == 3
         calls.append(f"fsync {kind}")
         fsync(descriptor)
 
-    def renamed(before: Any, after: Any) -> None:
+    def record_rename(before: Any, after: Any) -> None:
         assert Path(before).parent == Path(after).parent
         calls.append("rename")
         replace(before, after)
 
-    monkeypatch.setattr(files.os, "fsync", synced)
-    monkeypatch.setattr(files.os, "replace", renamed)
+    monkeypatch.setattr(files.os, "fsync", record_fsync)
+    monkeypatch.setattr(files.os, "replace", record_rename)
     atomic_write(tmp_path / "a", b"abc")
     assert calls == ["fsync file", "rename", "fsync folder"]

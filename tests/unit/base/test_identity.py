@@ -1,4 +1,4 @@
-"""Canonical JSON, hashes and streams: the same in every process and on every machine."""
+"""Canonical JSON, hashes, and streams are equal in every process and on every machine."""
 
 import math
 import os
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathomlab.base.identity import canonical_json, content_hash, stream, stream_seed
+from fathomlab.base.identity import canonical_json, content_hash, derive_seed, make_rng
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -19,16 +19,15 @@ PLAIN = st.recursive(
 )
 
 
-def test_canonical_json_is_one_spelling() -> None:
-    """Sorted keys, no blanks, shortest floats, ASCII."""
+def test_canonical_json_returns_unique_text() -> None:
+    """Sorted keys, no spaces, shortest floats, ASCII."""
     value = {"b": [1, 2.5, 1e-3, True, None], "a": {"z": "\N{LATIN SMALL LETTER U WITH DIAERESIS}", "y": -0.0}}
     assert canonical_json(value) == '{"a":{"y":-0.0,"z":"\\u00fc"},"b":[1,2.5,0.001,true,null]}'
 
 
 @settings(deadline=None)
 @given(PLAIN)
-def test_canonical_json_is_read_back(value: object) -> None:
-    """Nothing is lost, and writing again gives the same text."""
+def test_canonical_json_round_trips(value: object) -> None:
     import json
 
     text = canonical_json(value)
@@ -38,55 +37,54 @@ def test_canonical_json_is_read_back(value: object) -> None:
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_has_no_word_for_are_refused(number: float) -> None:
-    """Also deep inside."""
+def test_canonical_json_rejects_nan_and_infinity(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"a": [1.0, {"b": number}]})
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"x", 1j])
-def test_values_that_are_not_plain_are_refused(value: object) -> None:
-    """No repr slips into an identity."""
+def test_canonical_json_rejects_non_plain_values(value: object) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         canonical_json({"a": value})
 
 
-def test_hashes_are_pinned() -> None:
-    """SHA-256 of the canonical text; the order of keys does not matter, that of lists and the type of numbers do."""
+def test_content_hash_equals_pinned_values() -> None:
+    """The order of keys does not matter. The order of lists and the type of numbers do."""
     assert content_hash({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert content_hash({"a": 1, "b": [1, 2]}) == content_hash({"b": [1, 2], "a": 1})
     different = [{"a": 1}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"a": [1]}, {"a": None}, {"b": 1}]
     assert len({content_hash(value) for value in different}) == len(different)
 
 
-def test_stream_seeds_are_pinned() -> None:
-    """The first eight bytes of SHA-256 over the canonical list."""
+def test_derive_seed_equals_pinned_value() -> None:
+    """The first eight bytes of SHA-256 of the canonical list."""
     import hashlib
 
     digest = hashlib.sha256(b'[42,"order",3]').digest()
-    assert stream_seed(42, "order", 3) == int.from_bytes(digest[:8], "big") == 10068695786079465888
+    assert derive_seed(42, "order", 3) == int.from_bytes(digest[:8], "big") == 10068695786079465888
 
 
-def test_stream_seeds_do_not_depend_on_the_process() -> None:
-    """`PYTHONHASHSEED` differs between processes, streams do not."""
-    code = "from fathomlab.base.identity import *; print(stream_seed(7, 'split', 'a', 1), content_hash({'a': 'b'}))"
-    expected = f"{stream_seed(7, 'split', 'a', 1)} {content_hash({'a': 'b'})}\n"
+def test_derive_seed_equals_in_every_process() -> None:
+    """`PYTHONHASHSEED` differs between processes; seeds do not."""
+    code = "from fathomlab.base.identity import *; print(derive_seed(7, 'split', 'a', 1), content_hash({'a': 'b'}))"
+    expected = f"{derive_seed(7, 'split', 'a', 1)} {content_hash({'a': 'b'})}\n"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout == expected
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
+        assert result.stdout == expected
 
 
-def test_every_key_makes_a_stream_of_its_own() -> None:
-    """Seed, purpose, keys and their grouping all count."""
+def test_derive_seed_depends_on_every_key() -> None:
+    """Seed, purpose, keys, and their grouping all matter."""
     calls = [(1, "a"), (2, "a"), (1, "b"), (1, "a", 0), (1, "a", 1), (1, "a", "1"), (1, "a", 1, 2), (1, "a", 12)]
-    assert len({stream_seed(*call) for call in calls}) == len(calls)  # type: ignore[arg-type]
-    draws = np.stack([stream(seed, "initial", "w").standard_normal(4000) for seed in range(6)])
+    assert len({derive_seed(*call) for call in calls}) == len(calls)  # type: ignore[arg-type]
+    draws = np.stack([make_rng(seed, "initial", "w").standard_normal(4000) for seed in range(6)])
     assert abs(np.corrcoef(draws) - np.eye(6)).max() < 5 / np.sqrt(4000)
 
 
-def test_a_stream_starts_anew_each_time() -> None:
-    """Nothing that was drawn before moves it."""
-    first = stream(3, "x")
+def test_make_rng_returns_new_generator() -> None:
+    first = make_rng(3, "x")
     first.random(100)
-    assert stream(3, "x").random() == stream(3, "x").random()
+    assert make_rng(3, "x").random() == make_rng(3, "x").random()

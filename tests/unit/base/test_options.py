@@ -1,4 +1,4 @@
-"""Strict options: what every type takes, and the exact words about what it does not."""
+"""Strict options: accepted and rejected values of every type."""
 
 import math
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Interval
 
+from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value
 from fathomlab.base.options import (
     INVALID,
     Ambiguous,
@@ -18,7 +19,6 @@ from fathomlab.base.options import (
     to_dict,
     unknown_key,
 )
-from fathomlab.base.problems import ConfigError, Problem, UserError, shown, suggestion
 
 ACT = Literal["ReLU", "GELU"]
 CHOICE = Literal["basic", "bottleneck"]
@@ -33,7 +33,7 @@ class Inner:
 
 @dataclass(frozen=True)
 class Outer:
-    """A section with a needed key, a section inside and a rule over its options."""
+    """A section with a required key, a nested section, and a rule over its options."""
 
     name: str
     rate: PositiveFloat = 0.5
@@ -41,14 +41,14 @@ class Outer:
     sizes: tuple[PositiveInt, ...] = (1, 2)
     extra: dict[str, Any] = field(default_factory=dict)
 
-    def complaints(self) -> list[Problem]:
+    def validate(self) -> list[Issue]:
         """A rule over two options."""
-        return [Problem("conflict", "rate", "must be below the depth")] if self.rate >= self.inner.depth else []
+        return [Issue("conflict", "rate", "must be below the depth")] if self.rate >= self.inner.depth else []
 
 
-def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
-    """The value as checked, and the complaints."""
-    problems: list[Problem] = []
+def parse_with_issues(hint: Any, value: Any) -> tuple[Any, list[str]]:
+    """Parse a value. Return it with codes and keys of the issues."""
+    problems: list[Issue] = []
     return parse(hint, value, "k", problems), [f"{problem.code} {problem.path}" for problem in problems]
 
 
@@ -84,16 +84,16 @@ def checked(hint: Any, value: Any) -> tuple[Any, list[str]]:
         (Any, [1, "x"], [1, "x"]),
     ],
 )
-def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
-    """Taken as they are, but for lists, whole numbers and exponents where the type asks."""
-    found, complaints = checked(hint, value)
-    assert complaints == []
-    assert found == expected
-    assert type(found) is type(expected)
+def test_parse_returns_valid_values(hint: Any, value: Any, expected: Any) -> None:
+    """Only lists, integers, and exponents are converted, if the type asks for it."""
+    result, issues = parse_with_issues(hint, value)
+    assert issues == []
+    assert result == expected
+    assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("hint", "value", "complaint"),
+    ("hint", "value", "issue"),
     [
         (bool, 1, "wrong-type k"),
         (bool, "true", "wrong-type k"),
@@ -140,16 +140,14 @@ def test_values_that_fit(hint: Any, value: Any, expected: Any) -> None:
         ),
     ],
 )
-def test_values_that_do_not_fit(hint: Any, value: Any, complaint: str) -> None:
-    """Place, what is wrong, what was got, and the nearest name."""
-    found, complaints = checked(hint, value)
-    assert found is INVALID
-    assert complaints == [complaint]
+def test_parse_rejects_invalid_values(hint: Any, value: Any, issue: str) -> None:
+    result, issues = parse_with_issues(hint, value)
+    assert result is INVALID
+    assert issues == [issue]
 
 
-def test_every_problem_is_named_at_once() -> None:
-    """Unknown keys, wrong values deep inside, all in one go."""
-    problems: list[Problem] = []
+def test_parse_reports_all_issues() -> None:
+    problems: list[Issue] = []
     options = {"nam": "x", "rate": -1, "inner": {"depth": 0}, "sizes": [0, "a"], "extra": 3}
     assert parse(Outer, options, "model", problems) is INVALID
     messages = {problem.path: problem.message for problem in problems}
@@ -165,16 +163,16 @@ def test_every_problem_is_named_at_once() -> None:
     assert "-1" in messages["model.rate"]
 
 
-def test_a_missing_key_is_named() -> None:
-    """Where no other key can be its misspelling."""
-    problems: list[Problem] = []
+def test_parse_reports_missing_keys() -> None:
+    """Unless another key can be its misspelling."""
+    problems: list[Issue] = []
     assert parse(Outer, {"rate": 0.1}, "model", problems) is INVALID
     assert [(problem.code, problem.path) for problem in problems] == [("missing-key", "model")]
 
 
-def test_rules_over_options_come_after_the_options() -> None:
-    """Only once each option is right by itself."""
-    problems: list[Problem] = []
+def test_parse_checks_rules_after_options() -> None:
+    """Rules are checked only if every option is valid."""
+    problems: list[Issue] = []
     assert parse(Outer, {"name": "x", "rate": 2}, "model", problems) is INVALID
     assert [(problem.code, problem.path) for problem in problems] == [("conflict", "model.rate")]
     problems.clear()
@@ -182,39 +180,35 @@ def test_rules_over_options_come_after_the_options() -> None:
     assert [(problem.code, problem.path) for problem in problems] == [("wrong-type", "model.name")]
 
 
-def test_earlier_problems_do_not_spoil_what_is_right() -> None:
-    """A section is judged by its own mistakes."""
-    problems = [Problem("unknown-key", "elsewhere", "wrong.")]
-    made = parse(Outer, {"name": "x"}, "model", problems)
-    assert made == Outer("x")
+def test_parse_ignores_earlier_issues() -> None:
+    problems = [Issue("unknown-key", "elsewhere", "wrong.")]
+    section = parse(Outer, {"name": "x"}, "model", problems)
+    assert section == Outer("x")
     assert len(problems) == 1
 
 
-def test_plain_is_the_inverse() -> None:
-    """Defaults are filled in, tuples become lists, and all of it is read back."""
-    made = Outer("x", 0.25, Inner(4), (3,), {"a": (1, 2)})
-    options = to_dict(made)
+def test_to_dict_round_trips() -> None:
+    section = Outer("x", 0.25, Inner(4), (3,), {"a": (1, 2)})
+    options = to_dict(section)
     assert options == {"name": "x", "rate": 0.25, "inner": {"depth": 4}, "sizes": [3], "extra": {"a": [1, 2]}}
-    problems: list[Problem] = []
+    problems: list[Issue] = []
     assert to_dict(parse(Outer, options, "", problems)) == options
     assert not problems
 
 
-def test_messages_join_into_one_error() -> None:
-    """Source, number of problems, one line each; a UserError, and so a ValueError."""
+def test_config_error_joins_issues() -> None:
     error = ConfigError(
-        "exp.yaml", [Problem("wrong-type", "a.b", "is wrong.", "exp.yaml:3"), Problem("empty-file", "", "is empty.")]
+        "exp.yaml", [Issue("wrong-type", "a.b", "is wrong.", "exp.yaml:3"), Issue("empty-file", "", "is empty.")]
     )
     assert str(error) == "exp.yaml: 2 problems\n  exp.yaml:3  a.b: is wrong.\n  is empty."
-    assert str(ConfigError("x", [Problem("wrong-type", "a", "b.")])) == "x: 1 problem\n  a: b."
+    assert str(ConfigError("x", [Issue("wrong-type", "a", "b.")])) == "x: 1 problem\n  a: b."
     assert isinstance(error, UserError)
     assert isinstance(error, ValueError)
 
 
-def test_values_are_shown_short() -> None:
-    """As YAML has them, cut where they are long."""
-    assert [shown(value) for value in (True, False, None, 1, "x")] == ["true", "false", "null", "1", "'x'"]
-    assert shown("y" * 100) == "'" + "y" * 56 + "..."
-    assert suggestion("dropuot", ("dropout", "width")) == " Did you mean 'dropout'?"
-    assert suggestion("zzzz", ("dropout", "width")) == ""
+def test_format_value_returns_short_yaml() -> None:
+    assert [format_value(value) for value in (True, False, None, 1, "x")] == ["true", "false", "null", "1", "'x'"]
+    assert format_value("y" * 100) == "'" + "y" * 56 + "..."
+    assert did_you_mean("dropuot", ("dropout", "width")) == " Did you mean 'dropout'?"
+    assert did_you_mean("zzzz", ("dropout", "width")) == ""
     assert unknown_key(3, ("b", "a")).endswith("a, b")

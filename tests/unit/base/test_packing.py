@@ -25,7 +25,7 @@ class Net:
     last: Layer = field(default_factory=lambda: Layer(1))
 
 
-def test_varying_options_do_not_enter_the_signature():
+def test_signature_ignores_varying_options():
     assert varying(Net).keys() == {"seed"}
     assert signature(Net((Layer(2, 0.1),), 1)) == signature(Net((Layer(2, 0.5),), 2, Layer(1, 0.7)))
 
@@ -35,15 +35,15 @@ def test_varying_options_do_not_enter_the_signature():
     [Net((Layer(3),)), Net((Layer(2), Layer(2))), Net((Layer(2, 0.0),)), Net((Layer(2),), 0, Layer(2))],
     ids=["width", "count", "separate value", "nested"],
 )
-def test_other_options_enter_the_signature(other: Net):
+def test_signature_contains_other_options(other: Net):
     assert signature(other) != signature(Net((Layer(2),)))
 
 
-def test_separate_values_equal_each_other():
+def test_signature_equals_for_separate_values():
     assert signature(Layer(2, 0.0)) == signature(Layer(2, 0.0))
 
 
-def test_components_declare_what_varies():
+def test_varying_returns_marked_options():
     assert signature(Distillation(2.0, 0.1, CrossEntropy(0.2))) == signature(Distillation())
     assert signature(Distillation()) != signature(CrossEntropy())
     assert signature(Adam(weight_decay=0.1)) == signature(Adam())

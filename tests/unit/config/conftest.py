@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import fathomlab
-from fathomlab.base.problems import Problem
+from fathomlab.base.errors import Issue
 
 Tell = Callable[..., list[str]]
 
@@ -36,5 +36,5 @@ def told(tmp_path: Path) -> Tell:
     return tell
 
 
-def _short(problem: Problem) -> str:
-    return " ".join(filter(None, (problem.code, problem.place.removeprefix("exp.yaml:"), problem.path)))
+def _short(problem: Issue) -> str:
+    return " ".join(filter(None, (problem.code, problem.location.removeprefix("exp.yaml:"), problem.path)))

@@ -600,5 +600,5 @@ def test_a_mapping_is_checked_like_a_file_and_left_as_it_is():
     with pytest.raises(fathomlab.ConfigError) as caught:
         fathomlab.load(mapping, "seed=3")
     (problem,) = caught.value.problems
-    assert (problem.code, problem.place, problem.path) == ("wrong-type", "", "training.lr")
+    assert (problem.code, problem.location, problem.path) == ("wrong-type", "", "training.lr")
     assert mapping == {"model": {"type": "MLP"}, "training": {"epochs": 1, "lr": "fast"}}

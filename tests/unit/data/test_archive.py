@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import archive
 from fathomlab.data.archive import extract
 from fathomlab.data.table import PinnedFile

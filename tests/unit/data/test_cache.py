@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import cache, checksums, mnist
 from fathomlab.data.cache import data_dir, ensure_downloaded, missing_files, read_files
 from fathomlab.data.download import DownloadError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import checksums
 from fathomlab.data.checksums import CACHE, read_verified, sha256_of, trust_checksums, trusted_checksums
 from fathomlab.data.table import PinnedFile

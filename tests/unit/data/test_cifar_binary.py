@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.cifar_binary import decode_rows, encode_rows
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import DATASETS, download_dataset, idx, load, make, mnist_sample, status
 from fathomlab.data.cache import data_dir
 from fathomlab.data.checksums import trust_checksums

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 from filelock import FileLock
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import checksums, mnist
 from fathomlab.data.cache import ensure_downloaded, read_files
 from fathomlab.data.download import DownloadError, download_files

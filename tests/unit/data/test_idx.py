@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import idx
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

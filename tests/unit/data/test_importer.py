@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import cifar100, idx, import_folder, recognize
 from fathomlab.data.checksums import trust_checksums
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data.pickles import read_batch
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 3072), dtype=np.uint8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.data import idx
 from fathomlab.data.recognize import KERAS_KEYS, keras_contents
 

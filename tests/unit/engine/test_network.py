@@ -1,4 +1,4 @@
-"""The packed network against its naive twin: logits, gradients, running statistics, in float64."""
+"""The packed network equals reference networks: logits, gradients, and running statistics in float64."""
 
 from dataclasses import fields
 from types import ModuleType
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 import fathomlab
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.models.mlp import MLP, Activation
 from fathomlab.models.resnet import CNN
 
@@ -45,9 +45,16 @@ CNNS = [
 CNNS += [CNN(**MAPS, stem="plain"), CNN(**MAPS, zero_init_residual=True), CNN(**MAPS, layers=(2, 1, 1, 1), init="he")]
 
 CNNS += [
-    CNN(**MAPS, layers=(1, 2, 1, 1), block_type=block, pre_activation=late, shortcut=shortcut, skip_init=skip_init)
+    CNN(
+        **MAPS,
+        layers=(1, 2, 1, 1),
+        block_type=block,
+        pre_activation=pre_activation,
+        shortcut=shortcut,
+        skip_init=skip_init,
+    )
     for block in ("basic", "bottleneck")
-    for late, shortcut, skip_init in (
+    for pre_activation, shortcut, skip_init in (
         (True, "conv", "none"),
         (True, "pad", "rezero"),
         (False, "pad", "none"),
@@ -63,119 +70,123 @@ CNNS += [
 
 
 def name_of(options: MLP | CNN) -> str:
-    """What makes the case different from the others."""
+    """Name the options that differ from their defaults."""
     changed = [getattr(options, field.name) for field in fields(options)[2:]]
-    usual = [getattr(type(options), field.name) for field in fields(options)[2:]]
+    defaults = [getattr(type(options), field.name) for field in fields(options)[2:]]
     names = [field.name for field in fields(options)[2:]]
-    told = [f"{name}={value}" for name, value, other in zip(names, changed, usual, strict=True) if value != other]
-    return "-".join([type(options).__name__, str(getattr(options, "block_type", "")), *told])
+    different = [
+        f"{name}={value}" for name, value, default in zip(names, changed, defaults, strict=True) if value != default
+    ]
+    return "-".join([type(options).__name__, str(getattr(options, "block_type", "")), *different])
 
 
-def pack(options: MLP | CNN, replicas: int) -> tuple[Network, dict[str, Tensor], dict[str, Tensor]]:
-    """A network with values off their start, so that no gamma is 1 and no bias is 0 by luck."""
+def pack(options: MLP | CNN, replicas: int) -> tuple[PackedNetwork, dict[str, Tensor], dict[str, Tensor]]:
+    """Create a network with noise added to its initial values, so that no gamma is 1 and no bias is 0."""
     architecture = options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))
-    network = Network([architecture] * replicas)
-    drawn = [initial_values(architecture, seed) for seed in range(replicas)]
+    network = PackedNetwork([architecture] * replicas)
+    initial = [init_params(architecture, seed) for seed in range(replicas)]
     generator = torch.Generator().manual_seed(5)
-    values = {}
-    for name in drawn[0]:
-        tensor = torch.stack([one[name] for one in drawn])
+    params = {}
+    for name in initial[0]:
+        tensor = torch.stack([replica_params[name] for replica_params in initial])
         noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        values[name] = (tensor + 0.1 * noise).requires_grad_()
-    return network, values, network.buffers(torch.float64, "cpu")
+        params[name] = (tensor + 0.1 * noise).requires_grad_()
+    return network, params, network.buffers(torch.float64, "cpu")
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Largest difference, relative to the largest number or 1."""
-    return float((found - expected).detach().abs().max() / expected.detach().abs().max().clamp(min=1))
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """Return the maximum difference, relative to the maximum or 1."""
+    return float((actual - expected).detach().abs().max() / expected.detach().abs().max().clamp(min=1))
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
 @pytest.mark.parametrize("options", MLPS + CNNS, ids=name_of)
-def test_a_pack_is_its_naive_twins(options: MLP | CNN, replicas: int, twins: ModuleType) -> None:
-    """Three training steps and an evaluation: each replica is the network that torch.nn makes of the same values."""
-    network, values, buffers = pack(options, replicas)
+def test_packed_network_equals_reference_networks(
+    options: MLP | CNN, replicas: int, reference_models: ModuleType
+) -> None:
+    """Three training steps and an evaluation."""
+    network, params, buffers = pack(options, replicas)
     shape = network.architecture.shape
     batches = torch.randn(4, replicas, 6, *shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
-    pull = torch.randn(6, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
-    made = [twins.twin(options, values, replica) for replica in range(replicas)]
+    logit_weights = torch.randn(6, 4, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    references = [reference_models.reference_model(options, params, replica) for replica in range(replicas)]
     for batch in batches[:3]:
-        logits = network(values, buffers, batch, "train")
-        gradients = torch.autograd.grad((logits * pull).sum(), list(values.values()))
-        for replica, naive in enumerate(made):
-            naive.zero_grad()
-            expected = naive(batch[replica])
-            (expected * pull).sum().backward()
+        logits = network(params, buffers, batch, "train")
+        gradients = torch.autograd.grad((logits * logit_weights).sum(), list(params.values()))
+        for replica, reference in enumerate(references):
+            reference.zero_grad()
+            expected = reference(batch[replica])
+            (expected * logit_weights).sum().backward()
             assert difference(logits[replica], expected) < TOLERANCE
-            mine = twins.tensors(naive)
-            assert [name for name in mine if "running" not in name] == list(values)
-            for name, gradient in zip(values, gradients, strict=True):
-                assert difference(gradient[replica], mine[name].grad) < TOLERANCE, name
-    kept = {name: buffer.clone() for name, buffer in buffers.items()}
-    evaluated = network(values, buffers, batches[3], "eval")
-    for replica, naive in enumerate(made):
-        mine = twins.tensors(naive)
-        assert {name for name in mine if "running" in name} == set(buffers)
+            reference_tensors = reference_models.tensors(reference)
+            assert [name for name in reference_tensors if "running" not in name] == list(params)
+            for name, gradient in zip(params, gradients, strict=True):
+                assert difference(gradient[replica], reference_tensors[name].grad) < TOLERANCE, name
+    saved = {name: buffer.clone() for name, buffer in buffers.items()}
+    evaluated = network(params, buffers, batches[3], "eval")
+    for replica, reference in enumerate(references):
+        reference_tensors = reference_models.tensors(reference)
+        assert {name for name in reference_tensors if "running" in name} == set(buffers)
         for name, buffer in buffers.items():
-            assert difference(buffer[replica], mine[name]) < TOLERANCE, name
-        assert difference(evaluated[replica], naive.eval()(batches[3, replica])) < TOLERANCE
-    assert all(torch.equal(kept[name], buffers[name]) for name in kept)
+            assert difference(buffer[replica], reference_tensors[name]) < TOLERANCE, name
+        assert difference(evaluated[replica], reference.eval()(batches[3, replica])) < TOLERANCE
+    assert all(torch.equal(saved[name], buffers[name]) for name in saved)
 
 
 @pytest.mark.parametrize("options", [MLPS[3], CNNS[1]], ids=name_of)
-def test_measuring_is_training_that_leaves_no_trace(options: MLP | CNN) -> None:
-    """Mode `measure` gives the logits of mode `train` and keeps the running statistics."""
-    network, values, buffers = pack(options, 2)
+def test_probe_mode_equals_train_mode_without_side_effects(options: MLP | CNN) -> None:
+    network, params, buffers = pack(options, 2)
     images = torch.randn(2, 6, *network.architecture.shape, dtype=torch.float64)
     before = {name: buffer.clone() for name, buffer in buffers.items()}
-    measured = network(values, buffers, images, "measure")
+    measured = network(params, buffers, images, "probe")
     assert all(torch.equal(before[name], buffers[name]) for name in before)
-    assert difference(measured, network(values, buffers, images, "train")) < 1e-14
+    assert difference(measured, network(params, buffers, images, "train")) < 1e-14
     assert not any(torch.equal(before[name], buffers[name]) for name in before)
 
 
 @pytest.mark.parametrize("options", [MLPS[0], MLPS[3], CNNS[1], CNNS[5]], ids=name_of)
-def test_a_built_model_maps_images_to_logits(options: MLP | CNN, twins: ModuleType) -> None:
-    """The public module: float32, training and evaluation, running statistics in its state."""
+def test_build_model_equals_reference_network(options: MLP | CNN, reference_models: ModuleType) -> None:
+    """float32, in training and eval mode, with running statistics in the state."""
     params = {field.name: getattr(options, field.name) for field in fields(options)}
     params |= {"layers": list(options.layers)} if isinstance(options, CNN) else {}
     module = fathomlab.build_model({"type": type(options).__name__, "params": params}, seed=3)
     images = torch.randn(6, *((1, 3, 4) if isinstance(options, MLP) else (3, 32, 32)))
     names = [parameter.name for parameter in module.architecture.parameters()]
-    values = {name: module.get_tensor(name).detach().unsqueeze(0) for name in names}
-    naive = twins.twin(options, values)
-    for name, value in initial_values(module.architecture, 3).items():
-        assert torch.equal(module.get_tensor(name).detach(), value.float())
-    assert difference(module(images).double(), naive(images.double())) < 1e-4
-    assert difference(module.eval()(images).double(), naive.eval()(images.double())) < 1e-4
-    assert sum(parameter.numel() for parameter in module.parameters()) == module.architecture.numel
+    params = {name: module.get_parameter_or_buffer(name).detach().unsqueeze(0) for name in names}
+    reference = reference_models.reference_model(options, params)
+    for name, value in init_params(module.architecture, 3).items():
+        assert torch.equal(module.get_parameter_or_buffer(name).detach(), value.float())
+    assert difference(module(images).double(), reference(images.double())) < 1e-4
+    assert difference(module.eval()(images).double(), reference.eval()(images.double())) < 1e-4
+    assert sum(parameter.numel() for parameter in module.parameters()) == module.architecture.num_params
 
 
-def test_architectures_that_differ_are_no_pack() -> None:
-    """Another width is another program; another seed or residual around an identity is not."""
+def test_packed_network_rejects_different_signatures() -> None:
     with pytest.raises(ValueError, match="one signature"):
-        Network([MLP(**DENSE).build((1, 3, 4)), MLP(**DENSE | {"layers_dim": 8}).build((1, 3, 4))])
+        PackedNetwork([MLP(**DENSE).build((1, 3, 4)), MLP(**DENSE | {"layers_dim": 8}).build((1, 3, 4))])
     with pytest.raises(ValueError, match="one signature"):
-        Network([CNN(**MAPS).build((3, 16, 16)), CNN(**MAPS, residual=False).build((3, 16, 16))])
+        PackedNetwork([CNN(**MAPS).build((3, 16, 16)), CNN(**MAPS, residual=False).build((3, 16, 16))])
 
 
 @pytest.mark.parametrize(
-    "options", [option for option in MLPS + CNNS if option.normal_form() != option or option.residual], ids=name_of
+    "options", [option for option in MLPS + CNNS if option.canonical() != option or option.residual], ids=name_of
 )
-def test_packed_is_alone(options: MLP | CNN) -> None:
-    """A replica's logits and gradients do not depend on the others in its pack."""
-    network, values, buffers = pack(options, 3)
+def test_packed_network_equals_single_networks(options: MLP | CNN) -> None:
+    """Logits and gradients of a replica do not depend on the pack."""
+    network, params, buffers = pack(options, 3)
     images = torch.randn(
         3, 6, *network.architecture.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
     )
-    packed = [network(values, buffers, images, "measure")]
-    packed += torch.autograd.grad(packed[0].square().sum(), list(values.values()))
-    single = Network([network.architecture])
+    packed = [network(params, buffers, images, "probe")]
+    packed += torch.autograd.grad(packed[0].square().sum(), list(params.values()))
+    single = PackedNetwork([network.architecture])
     for replica in range(3):
-        own = {name: value[replica : replica + 1].detach().requires_grad_() for name, value in values.items()}
-        alone = [single(own, single.buffers(torch.float64, "cpu"), images[replica : replica + 1], "measure")]
-        alone += torch.autograd.grad(alone[0].square().sum(), list(own.values()))
-        assert all(difference(one[replica], other[0]) < TOLERANCE for one, other in zip(packed, alone, strict=True))
+        replica_params = {
+            name: value[replica : replica + 1].detach().requires_grad_() for name, value in params.items()
+        }
+        alone = [single(replica_params, single.buffers(torch.float64, "cpu"), images[replica : replica + 1], "probe")]
+        alone += torch.autograd.grad(alone[0].square().sum(), list(replica_params.values()))
+        assert all(difference(a[replica], b[0]) < TOLERANCE for a, b in zip(packed, alone, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -186,78 +197,78 @@ def test_packed_is_alone(options: MLP | CNN) -> None:
     ],
     ids=name_of,
 )
-def test_without_shortcuts_all_blocks_are_one_network(options: MLP | CNN, twins: ModuleType) -> None:
-    """The naive net with its norms where the option puts them computes what the normal form computes."""
-    normal = options.normal_form()
+def test_blocks_without_shortcuts_equal_canonical_form(options: MLP | CNN, reference_models: ModuleType) -> None:
+    normal = options.canonical()
     assert normal != options
     assert options.build((1, 3, 4)) == normal.build((1, 3, 4))
-    network = Network([options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))])
-    values = {name: value[None] for name, value in initial_values(network.architecture, 3).items()}
+    network = PackedNetwork([options.build((1, 3, 4) if isinstance(options, MLP) else (3, 16, 16))])
+    params = {name: value[None] for name, value in init_params(network.architecture, 3).items()}
     images = torch.randn(1, 6, *network.architecture.shape, dtype=torch.float64)
-    weights = {name: value for name, value in values.items() if "norm" not in name}
-    naive = twins.twin(options, weights)
+    weights = {name: value for name, value in params.items() if "norm" not in name}
+    reference = reference_models.reference_model(options, weights)
     assert (
-        difference(network(values, network.buffers(torch.float64, "cpu"), images, "train")[0], naive(images[0]))
+        difference(network(params, network.buffers(torch.float64, "cpu"), images, "train")[0], reference(images[0]))
         < TOLERANCE
     )
 
 
-def test_residual_may_differ_between_the_replicas_of_a_pack(twins: ModuleType) -> None:
-    """Each replica adds the identity or does not, and its gradients are those of its own net."""
-    both = [MLP(**DENSE, residual=on, batch_norm=True) for on in (True, False, True)]
-    network = Network([options.build((1, 3, 4)) for options in both])
-    _, values, buffers = pack(both[0], 3)
+def test_residual_varies_within_a_pack(reference_models: ModuleType) -> None:
+    options_list = [MLP(**DENSE, residual=residual, batch_norm=True) for residual in (True, False, True)]
+    network = PackedNetwork([options.build((1, 3, 4)) for options in options_list])
+    _, params, buffers = pack(options_list[0], 3)
     images = torch.randn(3, 6, 1, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    logits = network(values, buffers, images, "train")
-    gradients = torch.autograd.grad(logits.square().sum(), list(values.values()))
-    for replica, options in enumerate(both):
-        naive = twins.twin(options, values, replica)
-        expected = naive(images[replica])
+    logits = network(params, buffers, images, "train")
+    gradients = torch.autograd.grad(logits.square().sum(), list(params.values()))
+    for replica, options in enumerate(options_list):
+        reference = reference_models.reference_model(options, params, replica)
+        expected = reference(images[replica])
         expected.square().sum().backward()
         assert difference(logits[replica], expected) < TOLERANCE
-        for name, gradient in zip(values, gradients, strict=True):
-            assert difference(gradient[replica], twins.tensors(naive)[name].grad) < TOLERANCE, name
+        for name, gradient in zip(params, gradients, strict=True):
+            assert difference(gradient[replica], reference_models.tensors(reference)[name].grad) < TOLERANCE, name
 
 
-def dropped(rates: tuple[float, ...], mode: Any, keys: tuple[int, ...], width: int = 400) -> list[Tensor]:
-    """The outputs of both layers of a net of which every unit would be one without dropout."""
-    every = [MLP(input_size=12, layers_dim=width, class_num=2, hidden_layers_num=1, dropout=rate) for rate in rates]
-    network = Network([options.build((1, 3, 4)) for options in every])
-    values = {}
+def dropped(probabilities: tuple[float, ...], mode: Any, keys: tuple[int, ...], width: int = 400) -> list[Tensor]:
+    """Return the outputs of both layers of a network whose units are all 1 without dropout."""
+    models = [MLP(input_size=12, layers_dim=width, class_num=2, hidden_layers_num=1, dropout=p) for p in probabilities]
+    network = PackedNetwork([options.build((1, 3, 4)) for options in models])
+    params = {}
     for parameter in network.architecture.parameters():
-        fill = 1.0 if parameter.kind == "bias" else 0.0
-        values[parameter.name] = torch.full((len(rates), *parameter.shape), fill, dtype=torch.float64)
+        value = 1.0 if parameter.role == "bias" else 0.0
+        params[parameter.name] = torch.full((len(probabilities), *parameter.shape), value, dtype=torch.float64)
     taps: list[Tensor] = []
-    network(values, {}, torch.zeros(len(rates), 50, 1, 3, 4, dtype=torch.float64), mode, torch.tensor(keys), taps)
+    network(
+        params, {}, torch.zeros(len(probabilities), 50, 1, 3, 4, dtype=torch.float64), mode, torch.tensor(keys), taps
+    )
     return taps
 
 
-def test_dropout_keeps_its_share_and_scales_the_rest() -> None:
-    """Rates of each replica hold to four standard deviations; masks of replicas and layers have nothing in common."""
-    rates = (0.2, 0.5, 0.8)
-    outputs = dropped(rates, "train", (1, 2, 3))
+def test_dropout_drops_its_fraction_and_scales_the_rest() -> None:
+    """Within four standard deviations. Masks of replicas and layers are independent."""
+    probabilities = (0.2, 0.5, 0.8)
+    outputs = dropped(probabilities, "train", (1, 2, 3))
     for tap in outputs:
-        for rate, own in zip(rates, tap, strict=True):
-            kept = own[own != 0]
-            torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)), rtol=1e-6, atol=0)
-            share = 1 - kept.numel() / own.numel()
-            assert abs(share - rate) < 4 * (rate * (1 - rate) / own.numel()) ** 0.5
+        for p, replica in zip(probabilities, tap, strict=True):
+            nonzero = replica[replica != 0]
+            torch.testing.assert_close(nonzero, torch.full_like(nonzero, 1 / (1 - p)), rtol=1e-6, atol=0)
+            dropped_fraction = 1 - nonzero.numel() / replica.numel()
+            assert abs(dropped_fraction - p) < 4 * (p * (1 - p) / replica.numel()) ** 0.5
     first, second = (tap[1] != 0 for tap in outputs)
     assert abs(float((first == second).double().mean()) - 0.5) < 0.02
     same = dropped((0.5, 0.5), "train", (4, 5))[0]
     assert abs(float(((same[0] != 0) == (same[1] != 0)).double().mean()) - 0.5) < 0.02
 
 
-def test_dropout_follows_its_key_alone() -> None:
-    """The same key gives the same mask in any place of any pack; measuring and evaluating drop nothing."""
+def test_dropout_depends_only_on_its_key() -> None:
+    """In every slot of every pack. The modes `probe` and `eval` drop nothing."""
     alone = dropped((0.5,), "train", (9,))[0][0]
     assert torch.equal(dropped((0.5, 0.5), "train", (4, 9))[0][1], alone)
-    for mode in ("measure", "eval"):
+    for mode in ("probe", "eval"):
         assert torch.equal(dropped((0.5,), mode, (9,))[1], torch.ones(1, 50, 400, dtype=torch.float64))
 
 
-def test_a_dropout_rate_is_exact_in_float64() -> None:
-    """The scale is 1 / (1 - rate) to the last digits also where the rates of a pack differ."""
+def test_dropout_scale_is_exact_in_float64() -> None:
+    """Also if the probabilities of a pack differ."""
     outputs = dropped((0.3, 0.1), "train", (1, 2))[0]
-    for rate, own in zip((0.3, 0.1), outputs, strict=True):
-        assert float(own.max()) == pytest.approx(1 / (1 - rate), rel=1e-14)
+    for p, replica in zip((0.3, 0.1), outputs, strict=True):
+        assert float(replica.max()) == pytest.approx(1 / (1 - p), rel=1e-14)

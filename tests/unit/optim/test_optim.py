@@ -1,4 +1,4 @@
-"""Optimizers on stacked tensors against torch.optim, one network at a time, in float64."""
+"""Optimizers on stacked tensors equal torch.optim on single networks, in float64."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from fathomlab.optim.sgd import SGD
 
 STEPS, REPLICAS = 30, 3
 RATES = (0.01, 0.003, 0.05)
-PARTS = [
+CASES = [
     SGD(),
     SGD(weight_decay=0.1),
     SGD(momentum=0.9),
@@ -38,22 +38,24 @@ PARTS = [
 ]
 
 
-def start() -> list[Tensor]:
-    """A matrix, a vector and a kernel for each replica."""
+def initial_params() -> list[Tensor]:
+    """Create a matrix, a vector, and a kernel per replica."""
     generator = torch.Generator().manual_seed(3)
     shapes = ((4, 5), (6,), (2, 3, 3, 3))
     return [torch.randn(REPLICAS, *shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
-def slope(value: Tensor, step: int) -> Tensor:
-    """A gradient that bends, changes sign and differs from step to step, for each element on its own."""
-    return 3 * value + torch.sin(5 * value + step) + 0.1 * torch.cos(torch.tensor(float(step)))
+def gradient(param: Tensor, step: int) -> Tensor:
+    """Compute an elementwise gradient that is nonlinear, changes sign, and differs between steps."""
+    return 3 * param + torch.sin(5 * param + step) + 0.1 * torch.cos(torch.tensor(float(step)))
 
 
-def stepped(part: Any, lr: list[float], decay: list[float], momentum: list[float] | None = None) -> list[Tensor]:
-    """Values after all steps of the stacked optimizer."""
-    values = start()
-    slots = part.slots(values)
+def run_stacked(
+    optimizer: Any, lr: list[float], decay: list[float], momentum: list[float] | None = None
+) -> list[Tensor]:
+    """Return the parameters after all steps of the stacked optimizer."""
+    params = initial_params()
+    state = optimizer.init_state(params)
     shared = len(set(lr)) == len(set(decay)) == 1
     for step in range(1, STEPS + 1):
         rates = Rates(
@@ -61,25 +63,31 @@ def stepped(part: Any, lr: list[float], decay: list[float], momentum: list[float
             decay[0] if len(set(decay)) == 1 else torch.tensor(decay, dtype=torch.float64),
             None if momentum is None else momentum[step - 1],
         )
-        part.update(values, [slope(value, step) for value in values], slots, step, rates)
-    return values
+        optimizer.step(params, [gradient(param, step) for param in params], state, step, rates)
+    return params
 
 
-def expected(part: Any, lr: float, decay: float, replica: int, momentum: list[float] | None = None) -> list[Tensor]:
-    """Values of one replica after all steps of torch's own optimizer."""
-    values = [value[replica].clone().requires_grad_() for value in start()]
-    options = {name: getattr(part, name) for name in part.__dataclass_fields__ if name in FIELDS[type(part).__name__]}
-    optimizer = getattr(torch.optim, type(part).__name__)(values, lr=lr, **options | {"weight_decay": decay})
+def run_torch(
+    optimizer: Any, lr: float, decay: float, replica: int, momentum: list[float] | None = None
+) -> list[Tensor]:
+    """Return the parameters of one replica after all steps of torch's optimizer."""
+    params = [param[replica].clone().requires_grad_() for param in initial_params()]
+    options = {
+        name: getattr(optimizer, name)
+        for name in optimizer.__dataclass_fields__
+        if name in FIELDS[type(optimizer).__name__]
+    }
+    torch_optimizer = getattr(torch.optim, type(optimizer).__name__)(params, lr=lr, **options | {"weight_decay": decay})
     for step in range(1, STEPS + 1):
-        group = optimizer.param_groups[0]
+        group = torch_optimizer.param_groups[0]
         if momentum is not None and "betas" in group:
             group["betas"] = (momentum[step - 1], group["betas"][1])
         elif momentum is not None:
             group["momentum"] = momentum[step - 1]
-        for value in values:
-            value.grad = slope(value.detach(), step)
-        optimizer.step()
-    return [value.detach() for value in values]
+        for param in params:
+            param.grad = gradient(param.detach(), step)
+        torch_optimizer.step()
+    return [param.detach() for param in params]
 
 
 FIELDS = {
@@ -90,89 +98,90 @@ FIELDS = {
 }
 
 
-def assert_near(found: list[Tensor], replica: int, wanted: list[Tensor]) -> None:
-    """Within 1e-12 of the largest number of each tensor."""
-    for stacked, alone in zip(found, wanted, strict=True):
+def assert_replica_close(actual: list[Tensor], replica: int, expected: list[Tensor]) -> None:
+    """Compare one replica within 1e-12 of the maximum of each tensor."""
+    for stacked, alone in zip(actual, expected, strict=True):
         assert float((stacked[replica] - alone).abs().max() / alone.abs().max()) < 1e-12
 
 
-@pytest.mark.parametrize("part", PARTS, ids=str)
-def test_a_pack_that_shares_its_rates_is_torch(part: Any) -> None:
-    """Same learning rate and decay for all: the fused path, where there is one."""
-    values = stepped(part, [0.01] * REPLICAS, [part.weight_decay] * REPLICAS)
+@pytest.mark.parametrize("optimizer", CASES, ids=str)
+def test_step_with_shared_rates_equals_torch(optimizer: Any) -> None:
+    """The fused path, if there is one."""
+    params = run_stacked(optimizer, [0.01] * REPLICAS, [optimizer.weight_decay] * REPLICAS)
     for replica in range(REPLICAS):
-        assert_near(values, replica, expected(part, 0.01, part.weight_decay, replica))
+        assert_replica_close(params, replica, run_torch(optimizer, 0.01, optimizer.weight_decay, replica))
 
 
-@pytest.mark.parametrize("part", PARTS, ids=str)
-def test_a_pack_that_differs_in_its_rates_is_torch(part: Any) -> None:
-    """Each replica moves as if it were alone with its learning rate and its decay."""
-    decay = [part.weight_decay, part.weight_decay * 2, part.weight_decay * 0.5]
-    values = stepped(part, list(RATES), decay)
+@pytest.mark.parametrize("optimizer", CASES, ids=str)
+def test_step_with_separate_rates_equals_torch(optimizer: Any) -> None:
+    decay = [optimizer.weight_decay, optimizer.weight_decay * 2, optimizer.weight_decay * 0.5]
+    params = run_stacked(optimizer, list(RATES), decay)
     for replica in range(REPLICAS):
-        assert_near(values, replica, expected(part, RATES[replica], decay[replica], replica))
+        assert_replica_close(params, replica, run_torch(optimizer, RATES[replica], decay[replica], replica))
 
 
-@pytest.mark.parametrize("part", [Adam(), AdamW(), RMSprop(), SGD(momentum=0.9)], ids=str)
-def test_decay_alone_may_differ(part: Any) -> None:
-    """One learning rate, three decays, one of them none."""
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(), RMSprop(), SGD(momentum=0.9)], ids=str)
+def test_step_with_separate_weight_decay_equals_torch(optimizer: Any) -> None:
     decay = [0.0, 0.1, 0.3]
-    values = stepped(part, [0.01] * REPLICAS, decay)
+    params = run_stacked(optimizer, [0.01] * REPLICAS, decay)
     for replica in range(REPLICAS):
-        assert_near(values, replica, expected(part, 0.01, decay[replica], replica))
+        assert_replica_close(params, replica, run_torch(optimizer, 0.01, decay[replica], replica))
 
 
-@pytest.mark.parametrize("part", [Adam(), AdamW(amsgrad=True), RMSprop(momentum=0.5), SGD(momentum=0.5)], ids=str)
-@pytest.mark.parametrize("lr", [[0.01] * REPLICAS, list(RATES)], ids=["shared", "own"])
-def test_a_cycled_momentum_is_taken(part: Any, lr: list[float]) -> None:
-    """What a schedule cycles replaces beta1, or the momentum, for that step."""
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(amsgrad=True), RMSprop(momentum=0.5), SGD(momentum=0.5)], ids=str)
+@pytest.mark.parametrize("lr", [[0.01] * REPLICAS, list(RATES)], ids=["shared", "separate"])
+def test_step_uses_cycled_momentum(optimizer: Any, lr: list[float]) -> None:
+    """It replaces beta1 or the momentum for that step."""
     cycle = [0.95 - 0.1 * (step % 7) / 7 for step in range(STEPS)]
-    values = stepped(part, lr, [part.weight_decay] * REPLICAS, cycle)
+    params = run_stacked(optimizer, lr, [optimizer.weight_decay] * REPLICAS, cycle)
     for replica in range(REPLICAS):
-        assert_near(values, replica, expected(part, lr[replica], part.weight_decay, replica, cycle))
+        assert_replica_close(params, replica, run_torch(optimizer, lr[replica], optimizer.weight_decay, replica, cycle))
 
 
-def test_a_cycled_momentum_needs_one_to_cycle() -> None:
-    """SGD and RMSprop without momentum stay without."""
-    for part in (SGD(), RMSprop()):
-        cycled = stepped(part, [0.01] * 3, [0.0] * 3, [0.9] * STEPS)
-        assert all(torch.equal(a, b) for a, b in zip(cycled, stepped(part, [0.01] * 3, [0.0] * 3), strict=True))
+def test_step_ignores_cycled_momentum_without_momentum() -> None:
+    for optimizer in (SGD(), RMSprop()):
+        cycled = run_stacked(optimizer, [0.01] * 3, [0.0] * 3, [0.9] * STEPS)
+        assert all(
+            torch.equal(a, b) for a, b in zip(cycled, run_stacked(optimizer, [0.01] * 3, [0.0] * 3), strict=True)
+        )
 
 
-@pytest.mark.parametrize("part", PARTS, ids=str)
-@pytest.mark.parametrize("lr", [0.01, torch.tensor(RATES, dtype=torch.float64)], ids=["shared", "own"])
-def test_gradients_need_not_be_contiguous(part: Any, lr: float | Tensor) -> None:
-    """A kernel's gradient may come channels last, a matrix's transposed: the same numbers, the same step."""
-    found = []
+@pytest.mark.parametrize("optimizer", CASES, ids=str)
+@pytest.mark.parametrize("lr", [0.01, torch.tensor(RATES, dtype=torch.float64)], ids=["shared", "separate"])
+def test_step_accepts_strided_gradients(optimizer: Any, lr: float | Tensor) -> None:
+    """Channels-last kernels and transposed matrices give the same step."""
+    actual = []
     for layout in ("contiguous", "strided"):
-        values = start()
-        slots = part.slots(values)
+        params = initial_params()
+        state = optimizer.init_state(params)
         for step in range(1, 4):
-            gradients = [slope(value, step) for value in values]
+            grads = [gradient(param, step) for param in params]
             if layout == "strided":
-                gradients = [g.movedim(1, -1).contiguous().movedim(-1, 1) if g.dim() > 2 else g for g in gradients]
-                gradients[1] = torch.stack([gradients[1]] * 2, -1)[..., 0]
-                assert not any(gradient.is_contiguous() for gradient in gradients)
-            part.update(values, gradients, slots, step, Rates(lr, part.weight_decay))
-        found.append(values)
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-14, atol=0)
+                grads = [g.movedim(1, -1).contiguous().movedim(-1, 1) if g.dim() > 2 else g for g in grads]
+                grads[1] = torch.stack([grads[1]] * 2, -1)[..., 0]
+                assert not any(grad.is_contiguous() for grad in grads)
+            optimizer.step(params, grads, state, step, Rates(lr, optimizer.weight_decay))
+        actual.append(params)
+    for a, b in zip(*actual, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-14, atol=0)
 
 
-def test_float32_takes_a_rate_for_each_replica() -> None:
-    """Rates are float64 and the values are not; the format of the values stays."""
-    for part in (SGD(momentum=0.9), Adam(), AdamW(), RMSprop()):
-        values = [value.float() for value in start()]
+def test_step_keeps_float32_with_separate_rates() -> None:
+    """Rates are float64."""
+    for optimizer in (SGD(momentum=0.9), Adam(), AdamW(), RMSprop()):
+        params = [param.float() for param in initial_params()]
         lr = torch.tensor(RATES, dtype=torch.float64)
-        part.update(values, [torch.ones_like(value) for value in values], part.slots(values), 1, Rates(lr, 0.0))
-        assert all(value.dtype == torch.float32 for value in values)
-        moved = (start()[0].float() - values[0])[:, 0, 0]
-        ratio = 10 if isinstance(part, RMSprop) else 1
-        torch.testing.assert_close(moved, ratio * torch.tensor(RATES), rtol=1e-4, atol=0)
+        optimizer.step(
+            params, [torch.ones_like(param) for param in params], optimizer.init_state(params), 1, Rates(lr, 0.0)
+        )
+        assert all(param.dtype == torch.float32 for param in params)
+        update = (initial_params()[0].float() - params[0])[:, 0, 0]
+        ratio = 10 if isinstance(optimizer, RMSprop) else 1
+        torch.testing.assert_close(update, ratio * torch.tensor(RATES), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("part", "complaint"),
+    ("optimizer", "issue"),
     [
         (SGD(nesterov=True), "conflict nesterov"),
         (SGD(nesterov=True, momentum=0.9, dampening=0.1), "conflict nesterov"),
@@ -180,18 +189,16 @@ def test_float32_takes_a_rate_for_each_replica() -> None:
         (AdamW(betas=(0.9, 0.9, 0.9)), "wrong-type betas"),
     ],
 )
-def test_options_that_torch_refuses_are_refused(part: Any, complaint: str) -> None:
-    """With the option and the reason."""
-    assert [f"{problem.code} {problem.path}" for problem in part.complaints()] == [complaint]
+def test_validate_rejects_what_torch_rejects(optimizer: Any, issue: str) -> None:
+    assert [f"{item.code} {item.path}" for item in optimizer.validate()] == [issue]
     with pytest.raises((ValueError, TypeError, IndexError)):
-        expected(part, 0.01, 0.0, 0)
+        run_torch(optimizer, 0.01, 0.0, 0)
 
 
-def test_defaults_are_those_of_torch() -> None:
-    """Every option that is left out means what it means in torch."""
-    for name, part in OPTIMIZERS.items():
-        mine, reference = part(), getattr(torch.optim, name)([torch.zeros(1)], lr=0.1).defaults
-        assert {field: getattr(mine, field) for field in FIELDS[name]} == {
-            field: reference[field] for field in FIELDS[name]
+def test_optimizer_defaults_equal_torch() -> None:
+    for name, optimizer in OPTIMIZERS.items():
+        options, torch_defaults = optimizer(), getattr(torch.optim, name)([torch.zeros(1)], lr=0.1).defaults
+        assert {field: getattr(options, field) for field in FIELDS[name]} == {
+            field: torch_defaults[field] for field in FIELDS[name]
         }
-        assert replace(mine) == mine
+        assert replace(options) == options

@@ -1,4 +1,4 @@
-"""Schedules against torch.optim.lr_scheduler, epoch by epoch and step by step over whole trainings."""
+"""Schedules equal torch.optim.lr_scheduler in every epoch and step."""
 
 import math
 from dataclasses import fields
@@ -20,13 +20,13 @@ from fathomlab.optim.schedules import (
 )
 
 LENGTHS = (1, 2, 3, 7, 30)
-BASE = 0.3
+LR = 0.3
 DEFAULTS: dict[str, Any] = {
     "CosineAnnealingLR": lambda epochs: {"T_max": epochs},
     "StepLR": lambda epochs: {"step_size": max(1, epochs // 3)},
     "MultiStepLR": lambda epochs: {"milestones": [max(1, epochs // 2), max(1, 3 * epochs // 4)]},
 }
-PARTS = [
+CASES = [
     CosineAnnealingLR(),
     CosineAnnealingLR(eta_min=0.01),
     CosineAnnealingLR(T_max=5, eta_min=0.02),
@@ -41,45 +41,47 @@ PARTS = [
 ]
 
 
-def near(found: float, wanted: float) -> bool:
-    """Within 1e-10, and rounding about zero."""
-    return abs(found - wanted) <= 1e-10 * abs(wanted) + 1e-15
+def is_close(actual: float, expected: float) -> bool:
+    """Compare within 1e-10. Rounding noise around zero is allowed."""
+    return abs(actual - expected) <= 1e-10 * abs(expected) + 1e-15
 
 
-def options(part: Any, epochs: int) -> dict[str, Any]:
-    """The part's options as torch takes them, its own defaults spelt out."""
-    given = {field.name: getattr(part, field.name) for field in fields(part)}
+def options(schedule: Any, epochs: int) -> dict[str, Any]:
+    """Return the options of a schedule for torch, with its defaults."""
+    given = {field.name: getattr(schedule, field.name) for field in fields(schedule)}
     given = {name: value for name, value in given.items() if value is not None}
-    filled = DEFAULTS.get(type(part).__name__, lambda _: {})(epochs) | given
-    return filled | {"gamma": part.gamma} if hasattr(part, "gamma") else filled
+    with_defaults = DEFAULTS.get(type(schedule).__name__, lambda _: {})(epochs) | given
+    return with_defaults | {"gamma": schedule.gamma} if hasattr(schedule, "gamma") else with_defaults
 
 
 def reference(name: str, optimizer: torch.optim.Optimizer, **given: Any) -> Any:
-    """Torch's schedule of that name."""
+    """Create the schedule of torch with that name."""
     return getattr(torch.optim.lr_scheduler, name)(optimizer, **given)
 
 
 def optimizer(name: str = "SGD", **given: Any) -> torch.optim.Optimizer:
-    """Torch's optimizer on one number that has no gradient."""
-    return getattr(torch.optim, name)([torch.zeros(1, requires_grad=True)], lr=BASE, **given)
+    """Create an optimizer of torch with one parameter that has no gradient."""
+    return getattr(torch.optim, name)([torch.zeros(1, requires_grad=True)], lr=LR, **given)
 
 
 @pytest.mark.parametrize("epochs", LENGTHS)
-@pytest.mark.parametrize("part", PARTS, ids=str)
-def test_a_schedule_by_the_epoch_is_torch(part: Any, epochs: int) -> None:
-    """The rate of each epoch; batches do not matter."""
-    theirs = optimizer()
-    schedule = reference(type(part).__name__, theirs, **options(part, epochs))
+@pytest.mark.parametrize("schedule", CASES, ids=str)
+def test_epoch_schedules_equal_torch(schedule: Any, epochs: int) -> None:
+    """The rate of each epoch does not depend on the batch."""
+    torch_optimizer = optimizer()
+    torch_schedule = reference(type(schedule).__name__, torch_optimizer, **options(schedule, epochs))
     for epoch in range(epochs):
         for step in (0, 3):
-            assert near(part.rate(BASE, Position(epoch, step, epochs, 5), {}), theirs.param_groups[0]["lr"])
-        theirs.step()
-        schedule.step()
+            assert is_close(
+                schedule.lr_at(LR, Position(epoch, step, epochs, 5), {}), torch_optimizer.param_groups[0]["lr"]
+            )
+        torch_optimizer.step()
+        torch_schedule.step()
 
 
-def test_a_cosine_ends_with_the_training() -> None:
-    """Its half wave fits the epochs that the file asks for, whatever torch's examples have there."""
-    rates = [CosineAnnealingLR().rate(1.0, Position(epoch, 0, 50, 5), {}) for epoch in range(51)]
+def test_cosine_ends_with_training() -> None:
+    """T_max defaults to the number of epochs."""
+    rates = [CosineAnnealingLR().lr_at(1.0, Position(epoch, 0, 50, 5), {}) for epoch in range(51)]
     assert rates[0] == 1
     assert rates[25] == pytest.approx(0.5)
     assert rates[50] == pytest.approx(0, abs=1e-15)
@@ -89,7 +91,7 @@ def test_a_cosine_ends_with_the_training() -> None:
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 9), (2, 6), (7, 3), (10, 10)])
 @pytest.mark.parametrize("kind", ["SGD", "Adam"])
 @pytest.mark.parametrize(
-    "part",
+    "schedule",
     [
         OneCycleLR(),
         OneCycleLR(anneal_strategy="linear"),
@@ -100,24 +102,24 @@ def test_a_cosine_ends_with_the_training() -> None:
     ],
     ids=str,
 )
-def test_one_cycle_is_torch_step_by_step(part: OneCycleLR, kind: str, epochs: int, steps: int) -> None:
+def test_one_cycle_equals_torch(schedule: OneCycleLR, kind: str, epochs: int, steps: int) -> None:
     """Learning rate and momentum of every batch."""
-    theirs = optimizer(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
-    given = options(part, epochs)
-    schedule = reference("OneCycleLR", theirs, max_lr=BASE, total_steps=epochs * steps, **given)
-    for number in range(epochs * steps):
-        at = Position(number // steps, number % steps, epochs, steps)
-        group = theirs.param_groups[0]
-        assert near(part.rate(BASE, at, {}), group["lr"])
-        momentum = part.momentum(at)
-        if part.cycle_momentum:
+    torch_optimizer = optimizer(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
+    given = options(schedule, epochs)
+    torch_schedule = reference("OneCycleLR", torch_optimizer, max_lr=LR, total_steps=epochs * steps, **given)
+    for step_index in range(epochs * steps):
+        position = Position(step_index // steps, step_index % steps, epochs, steps)
+        group = torch_optimizer.param_groups[0]
+        assert is_close(schedule.lr_at(LR, position, {}), group["lr"])
+        momentum = schedule.momentum(position)
+        if schedule.cycle_momentum:
             assert momentum is not None
-            assert near(momentum, group["momentum"] if kind == "SGD" else group["betas"][0])
+            assert is_close(momentum, group["momentum"] if kind == "SGD" else group["betas"][0])
         else:
             assert momentum is None
-        theirs.step()
-        if number + 1 < epochs * steps:
-            schedule.step()
+        torch_optimizer.step()
+        if step_index + 1 < epochs * steps:
+            torch_schedule.step()
 
 
 LOSSES = [2.0, 1.5, 1.5, 1.49999, 1.6, 1.6, 1.6, 1.2, 1.2, 1.2, 1.2, 1.2, math.nan, 1.2, 0.5, 0.6, 0.6, 0.6, 0.6] + [
@@ -126,7 +128,7 @@ LOSSES = [2.0, 1.5, 1.5, 1.49999, 1.6, 1.6, 1.6, 1.2, 1.2, 1.2, 1.2, 1.2, math.n
 
 
 @pytest.mark.parametrize(
-    "part",
+    "schedule",
     [
         ReduceLROnPlateau(),
         ReduceLROnPlateau(patience=0),
@@ -139,50 +141,48 @@ LOSSES = [2.0, 1.5, 1.5, 1.49999, 1.6, 1.6, 1.6, 1.2, 1.2, 1.2, 1.2, 1.2, math.n
     ],
     ids=str,
 )
-def test_a_plateau_is_torch(part: ReduceLROnPlateau) -> None:
-    """The rate after every validation loss, one that is no number among them."""
-    theirs = optimizer()
-    schedule = reference("ReduceLROnPlateau", theirs, **options(part, 1))
+def test_plateau_equals_torch(schedule: ReduceLROnPlateau) -> None:
+    """The rate after every validation loss, including NaN."""
+    torch_optimizer = optimizer()
+    torch_schedule = reference("ReduceLROnPlateau", torch_optimizer, **options(schedule, 1))
     memory: dict[str, float] = {}
-    fell = 0
+    reductions = 0
     for epoch, loss in enumerate(LOSSES):
-        rate = part.rate(BASE, Position(epoch, 0, len(LOSSES), 5), memory)
-        assert near(rate, theirs.param_groups[0]["lr"])
-        schedule.step(loss)
-        memory = part.observe(BASE, memory, loss)
-        fell += memory["rate"] < rate
-    assert fell > 0
+        rate = schedule.lr_at(LR, Position(epoch, 0, len(LOSSES), 5), memory)
+        assert is_close(rate, torch_optimizer.param_groups[0]["lr"])
+        torch_schedule.step(loss)
+        memory = schedule.observe(LR, memory, loss)
+        reductions += memory["rate"] < rate
+    assert reductions > 0
 
 
-def test_a_plateau_remembers_for_each_replica() -> None:
-    """`observe` returns a memory and leaves the old one alone."""
-    part = ReduceLROnPlateau(patience=0)
-    first = part.observe(BASE, {}, 1.0)
-    kept = dict(first)
-    second = part.observe(BASE, first, 1.0)
-    assert first == kept
-    assert second["rate"] == pytest.approx(BASE * 0.1)
+def test_observe_returns_new_memory() -> None:
+    schedule = ReduceLROnPlateau(patience=0)
+    first = schedule.observe(LR, {}, 1.0)
+    copied = dict(first)
+    second = schedule.observe(LR, first, 1.0)
+    assert first == copied
+    assert second["rate"] == pytest.approx(LR * 0.1)
 
 
-def test_a_constant_rate_is_constant() -> None:
-    """Without a schedule."""
-    assert {Constant().rate(BASE, Position(epoch, 1, 9, 3), {}) for epoch in range(9)} == {BASE}
+def test_constant_returns_lr() -> None:
+    assert {Constant().lr_at(LR, Position(epoch, 1, 9, 3), {}) for epoch in range(9)} == {LR}
 
 
-def test_defaults_are_those_of_torch() -> None:
-    """Every option that torch has a default for means the same where it is left out."""
-    needed = {"StepLR": {"step_size": 3}, "MultiStepLR": {"milestones": [3]}, "ExponentialLR": {"gamma": 0.95}}
-    needed |= {"CosineAnnealingLR": {"T_max": 3}, "OneCycleLR": {"max_lr": BASE, "total_steps": 10}}
-    for name, part in SCHEDULES.items():
-        theirs = optimizer(momentum=0.9)
-        made = reference(name, theirs, **needed.get(name, {}))
-        for field in fields(part()):
-            mine, other = getattr(part(), field.name), getattr(made, field.name, None)
-            if other is not None and mine is not None and field.name != "anneal_strategy":
-                assert mine == (other[0] if field.name == "min_lr" and isinstance(other, list) else other), field.name
+def test_schedule_defaults_equal_torch() -> None:
+    required = {"StepLR": {"step_size": 3}, "MultiStepLR": {"milestones": [3]}, "ExponentialLR": {"gamma": 0.95}}
+    required |= {"CosineAnnealingLR": {"T_max": 3}, "OneCycleLR": {"max_lr": LR, "total_steps": 10}}
+    for name, schedule in SCHEDULES.items():
+        torch_optimizer = optimizer(momentum=0.9)
+        torch_schedule = reference(name, torch_optimizer, **required.get(name, {}))
+        for field in fields(schedule()):
+            default, torch_default = getattr(schedule(), field.name), getattr(torch_schedule, field.name, None)
+            if torch_default is not None and default is not None and field.name != "anneal_strategy":
+                assert default == (
+                    torch_default[0] if field.name == "min_lr" and isinstance(torch_default, list) else torch_default
+                ), field.name
 
 
-def test_milestones_may_be_none() -> None:
-    """An empty list is a training without a fall, as in torch."""
-    part = MultiStepLR(milestones=())
-    assert {part.rate(BASE, Position(epoch, 0, 8, 1), {}) for epoch in range(8)} == {BASE}
+def test_milestones_may_be_empty() -> None:
+    schedule = MultiStepLR(milestones=())
+    assert {schedule.lr_at(LR, Position(epoch, 0, 8, 1), {}) for epoch in range(8)} == {LR}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import fathomlab
-from fathomlab.base.problems import ConfigError
+from fathomlab.base.errors import ConfigError
 from fathomlab.plan import Plan
 from fathomlab.run.grouping import packs
 
@@ -250,8 +250,8 @@ def test_the_seed_s_values_reach_the_trials(tmp_path: Path):
 def test_the_parameter_counts_of_the_distillation(tmp_path: Path):
     """21,282,122 and 4,729,418: 77.8 % fewer."""
     teacher, student, distilled = plan_of(SEED["2_2"], tmp_path).trials
-    assert teacher.recipe.architecture.numel == 21_282_122
-    assert student.recipe.architecture.numel == distilled.recipe.architecture.numel == 4_729_418
+    assert teacher.recipe.architecture.num_params == 21_282_122
+    assert student.recipe.architecture.num_params == distilled.recipe.architecture.num_params == 4_729_418
     assert round(100 * (1 - 4_729_418 / 21_282_122), 1) == 77.8
 
 

@@ -1,36 +1,38 @@
-"""Small packs, plain and distilled, for every test of a probe."""
+"""Small packs, supervised and distilled, for the tests of probes."""
 
 from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
 
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 
 
 class Packs(Protocol):
-    """Makes a pack before its first step, a replica for each seed."""
+    """Creates a pack before its first step, with one replica per seed."""
 
     def __call__(
-        self, options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), taught: bool = False, **changes: Any
-    ) -> Training:
-        """Distilled where `taught`; `changes` are of the recipes."""
+        self, options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), distilled: bool = False, **changes: Any
+    ) -> PackTrainer:
+        """Create the pack; `changes` apply to the recipes."""
         ...
 
 
 @pytest.fixture
-def packs(bench: ModuleType) -> Packs:
-    """Packs on the bench's pictures, the same for every call."""
+def packs(small_training: ModuleType) -> Packs:
+    """Create packs on the images of `small_training`."""
 
-    def made(options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), taught: bool = False, **changes: Any) -> Training:
-        architecture = options.build(bench.FLAT if isinstance(options, MLP) else bench.SQUARE)
-        recipes = [bench.recipe(architecture, seed=seed, **changes) for seed in seeds]
-        if not taught:
-            return bench.training(recipes)
-        students = bench.taught(recipes, [0.9] * len(seeds), [4.0] * len(seeds))
-        data = bench.pictures(architecture.shape)
-        return bench.training(students, bench.teachers(students, data), data)
+    def create(
+        options: MLP | CNN, seeds: tuple[int, ...] = (5, 6), distilled: bool = False, **changes: Any
+    ) -> PackTrainer:
+        architecture = options.build(small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE)
+        recipes = [small_training.recipe(architecture, seed=seed, **changes) for seed in seeds]
+        if not distilled:
+            return small_training.make_trainer(recipes)
+        students = small_training.distilled(recipes, [0.9] * len(seeds), [4.0] * len(seeds))
+        data = small_training.make_dataset(architecture.shape)
+        return small_training.make_trainer(students, small_training.make_teachers(students, data), data)
 
-    return made
+    return create

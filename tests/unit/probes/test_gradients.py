@@ -1,4 +1,4 @@
-"""The gradient probe: naive autograd gives the same norms, in the trial's format or in float64."""
+"""The gradient probe equals plain autograd, in the format of the trial or in float64."""
 
 from dataclasses import replace
 from types import ModuleType
@@ -24,141 +24,152 @@ MODELS = [
 ]
 
 
-def pack_of(options: MLP | CNN, bench: ModuleType, **changes: Any) -> Any:
-    """Two replicas that differ in their seed."""
-    architecture = options.build(bench.FLAT if isinstance(options, MLP) else bench.SQUARE)
-    return bench.training([bench.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
+def make_pack(options: MLP | CNN, small_training: ModuleType, **changes: Any) -> Any:
+    """Create a pack of two replicas that differ in their seed."""
+    architecture = options.build(small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE)
+    return small_training.make_trainer([small_training.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
 
 
-def measured(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
-    """What the probe says, and the images that it looked at."""
+def measure(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
+    """Measure a pack. Return the columns and the indices of the images that were used."""
     batch, taken = pack.batch, []
 
-    def seen(index: Tensor, epoch: int | None) -> Tensor:
+    def record(index: Tensor, epoch: int | None) -> Tensor:
         taken.append(index)
         return batch(index, epoch)
 
-    pack.batch = seen
-    found = Gradients(examples).measure(Snapshot(pack))
+    pack.batch = record
+    columns = Gradients(examples).measure(Snapshot(pack))
     pack.batch = batch
     assert len(taken) == 1
-    return found, taken[0]
+    return columns, taken[0]
 
 
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_norms_are_those_of_plain_autograd(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
-    """Weights and outputs of every layer in the order of the data, batch statistics, no dropout, no augmentation."""
-    pack = pack_of(options, bench, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ())
-    found, index = measured(pack)
-    for place in range(2):
-        dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
-        naive = twins.twin(dry, pack.state.values, place)
-        images = pack.data.normalized(pack.data.images[index[place]])
-        loss = F.cross_entropy(naive(images), pack.data.labels[index[place]], label_smoothing=0.1)
+def test_gradients_equal_plain_autograd(
+    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
+) -> None:
+    """Weights and outputs of every layer, with batch statistics, without dropout and augmentation."""
+    pack = make_pack(
+        options, small_training, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ()
+    )
+    columns, index = measure(pack)
+    for slot in range(2):
+        without_dropout = replace(options, dropout=0.0) if isinstance(options, MLP) else options
+        reference = reference_models.reference_model(without_dropout, pack.state.params, slot)
+        images = pack.data.normalize(pack.data.images[index[slot]])
+        loss = F.cross_entropy(reference(images), pack.data.labels[index[slot]], label_smoothing=0.1)
         weights = {
-            n: part.weight for n, part in naive.parts.items() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d)
+            n: module.weight
+            for n, module in reference.modules_by_name.items()
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
         }
-        assert found["layers"] == list(weights)
+        assert columns["layers"] == list(weights)
         if isinstance(options, MLP):
             points = ["input", *(f"hidden.{layer + 1}" for layer in range(options.hidden_layers_num))]
         else:
             blocks = enumerate(options.layers, start=1)
             points = ["stem", *(f"stage{stage}.{block + 1}" for stage, count in blocks for block in range(count))]
-        assert found["points"] == points
-        for kind, tensors in (("weight", list(weights.values())), ("activation", naive.points)):
+        assert columns["points"] == points
+        for kind, tensors in (("weight", list(weights.values())), ("activation", reference.points)):
             gradients = torch.autograd.grad(loss, tensors, retain_graph=True)
             norms = torch.stack([gradient.norm() for gradient in gradients])
-            torch.testing.assert_close(found[kind][place], norms, rtol=1e-10, atol=0)
+            torch.testing.assert_close(columns[kind][slot], norms, rtol=1e-10, atol=0)
 
 
-def test_the_tenth_layer_follows_the_ninth(bench: ModuleType) -> None:
-    """Twelve hidden layers come in the order of the data, not of their names."""
-    found, _ = measured(pack_of(MODELS[0], bench))
-    assert found["layers"] == ["input", *(f"hidden.{place}" for place in range(1, 13)), "output"]
-    assert found["points"] == found["layers"][:-1]
-    assert found["weight"].shape == (2, 14)
-    assert found["activation"].shape == (2, 13)
+def test_layers_are_in_forward_order(small_training: ModuleType) -> None:
+    """hidden.10 follows hidden.9, not hidden.1."""
+    columns, _ = measure(make_pack(MODELS[0], small_training))
+    assert columns["layers"] == ["input", *(f"hidden.{index}" for index in range(1, 13)), "output"]
+    assert columns["points"] == columns["layers"][:-1]
+    assert columns["weight"].shape == (2, 14)
+    assert columns["activation"].shape == (2, 13)
 
 
-def test_the_batch_is_fixed_for_each_seed(bench: ModuleType) -> None:
-    """Training images, each once; the same at every snapshot and in every pack, others for another seed."""
-    pack = pack_of(MODELS[1], bench, batch_size=20)
-    (_, first), (_, second) = measured(pack), measured(pack)
+def test_probe_batch_is_fixed_per_seed(small_training: ModuleType) -> None:
+    """Different training images, the same in every snapshot and pack, and others for another seed."""
+    pack = make_pack(MODELS[1], small_training, batch_size=20)
+    (_, first), (_, second) = measure(pack), measure(pack)
     assert torch.equal(first, second)
     assert first.shape == (2, 20)
-    alone = bench.training([pack.recipes[1]])
-    assert torch.equal(measured(alone)[1][0], first[1])
-    for place in range(2):
-        assert len(set(first[place].tolist())) == 20
-        assert set(first[place].tolist()) <= set(pack.train_index[place].tolist())
+    alone = small_training.make_trainer([pack.recipes[1]])
+    assert torch.equal(measure(alone)[1][0], first[1])
+    for slot in range(2):
+        assert len(set(first[slot].tolist())) == 20
+        assert set(first[slot].tolist()) <= set(pack.train_index[slot].tolist())
     assert not torch.equal(first[0], first[1])
-    assert measured(pack, 8)[1].shape == (2, 8)
+    assert measure(pack, 8)[1].shape == (2, 8)
 
 
-def test_students_are_measured_on_their_own_loss(bench: ModuleType) -> None:
-    """A distilled student's gradient holds the teacher's part; a replica's does not depend on its pack."""
-    architecture = bench.mlp()
-    recipes = [bench.recipe(architecture, seed=seed) for seed in (5, 6)]
-    taught = bench.taught(recipes, (0.9, 0.9), (4.0, 4.0))
-    data = bench.pictures(bench.FLAT)
-    pack = bench.training(taught, bench.teachers(taught, data), data)
-    plain, _ = measured(bench.training(recipes, None, data))
-    found, index = measured(pack)
-    assert not torch.allclose(found["weight"], plain["weight"], rtol=0.1)
-    logits = pack.forward(pack.batch(index, None), "measure")
+def test_students_are_measured_with_distillation_loss(small_training: ModuleType) -> None:
+    architecture = small_training.mlp()
+    recipes = [small_training.recipe(architecture, seed=seed) for seed in (5, 6)]
+    students = small_training.distilled(recipes, (0.9, 0.9), (4.0, 4.0))
+    data = small_training.make_dataset(small_training.FLAT)
+    pack = small_training.make_trainer(students, small_training.make_teachers(students, data), data)
+    plain, _ = measure(small_training.make_trainer(recipes, None, data))
+    columns, index = measure(pack)
+    assert not torch.allclose(columns["weight"], plain["weight"], rtol=0.1)
+    logits = pack.forward(pack.batch(index, None), "probe")
     loss = pack.objective(logits, index).mean(1).sum()
-    gradient = torch.autograd.grad(loss, pack.state.values["output.weight"])[0]
-    torch.testing.assert_close(found["weight"][:, -1], gradient.flatten(1).norm(dim=1), rtol=1e-12, atol=0)
+    gradient = torch.autograd.grad(loss, pack.state.params["output.weight"])[0]
+    torch.testing.assert_close(columns["weight"][:, -1], gradient.flatten(1).norm(dim=1), rtol=1e-12, atol=0)
 
 
-def test_tiny_gradients_do_not_vanish_in_float32(bench: ModuleType) -> None:
-    """Norms are taken in float64: the square of 1e-25 is no zero."""
-    pack = pack_of(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), bench, precision="fp32")
-    found, _ = measured(pack)
-    assert found["activation"].dtype == torch.float64
-    assert 0 < float(found["activation"][:, 0].max()) < 1e-20
+def test_tiny_norms_do_not_underflow_in_float32(small_training: ModuleType) -> None:
+    """Norms are computed in float64: the square of 1e-25 is not zero."""
+    pack = make_pack(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), small_training, precision="fp32")
+    columns, _ = measure(pack)
+    assert columns["activation"].dtype == torch.float64
+    assert 0 < float(columns["activation"][:, 0].max()) < 1e-20
 
 
 @pytest.mark.parametrize("options", [MODELS[0], MODELS[2], MODELS[3]], ids=str)
-def test_float64_is_plain_autograd_in_float64(options: MLP | CNN, bench: ModuleType, twins: ModuleType) -> None:
-    """A float32 pack's own weights and images, computed in float64 to its last digits; float32 has seven."""
-    pack = pack_of(options, bench, precision="fp32")
-    coarse, fine = Gradients().measure(Snapshot(pack)), Gradients(float64=True).measure(Snapshot(pack))
-    assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
-    index = Snapshot(pack).fixed_batch(128)
+def test_float64_option_equals_autograd_in_float64(
+    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
+) -> None:
+    """The weights and images of a float32 pack, measured in float64."""
+    pack = make_pack(options, small_training, precision="fp32")
+    float32, float64 = Gradients().measure(Snapshot(pack)), Gradients(float64=True).measure(Snapshot(pack))
+    assert (float32["dtype"], float64["dtype"]) == ("float32", "float64")
+    index = Snapshot(pack).probe_batch(128)
     mean, scale = pack.data.mean.double(), pack.data.scale.double()
-    for place in range(2):
-        naive = twins.twin(options, pack.state.values, place)
+    for slot in range(2):
+        reference = reference_models.reference_model(options, pack.state.params, slot)
         loss = F.cross_entropy(
-            naive((pack.data.images[index[place]].double() - mean) * scale), pack.data.labels[index[place]]
+            reference((pack.data.images[index[slot]].double() - mean) * scale), pack.data.labels[index[slot]]
         )
-        norms = torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, naive.points)])
-        torch.testing.assert_close(fine["activation"][place], norms, rtol=1e-10, atol=0)
-        torch.testing.assert_close(coarse["activation"][place], norms, rtol=1e-3, atol=0)
-    assert not torch.equal(fine["activation"], coarse["activation"])
+        norms = torch.stack([gradient.norm() for gradient in torch.autograd.grad(loss, reference.points)])
+        torch.testing.assert_close(float64["activation"][slot], norms, rtol=1e-10, atol=0)
+        torch.testing.assert_close(float32["activation"][slot], norms, rtol=1e-3, atol=0)
+    assert not torch.equal(float64["activation"], float32["activation"])
 
 
 @pytest.mark.parametrize("augment", [(), ("flip",)], ids=str)
-def test_float64_takes_the_teachers_along(augment: tuple[str, ...], bench: ModuleType) -> None:
-    """A float32 pack of students measured in float64 is the same pack trained in float64, teachers and views included."""
-    architecture = bench.cnn()
-    found = []
+def test_float64_option_converts_teachers(augment: tuple[str, ...], small_training: ModuleType) -> None:
+    """A float32 pack of students measured in float64 equals the pack in float64."""
+    architecture = small_training.cnn()
+    results = []
     for precision, dtype in (("fp64", torch.float64), ("fp32", torch.float32)):
-        recipes = [bench.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)]
-        students = bench.taught(recipes, (0.9, 0.5), (4.0, 2.0))
-        data = bench.pictures(bench.SQUARE, dtype=dtype)
-        found.append(
-            Gradients(float64=True).measure(Snapshot(bench.training(students, bench.teachers(students, data), data)))
+        recipes = [
+            small_training.recipe(architecture, seed=seed, precision=precision, augment=augment) for seed in (5, 6)
+        ]
+        students = small_training.distilled(recipes, (0.9, 0.5), (4.0, 2.0))
+        data = small_training.make_dataset(small_training.SQUARE, dtype=dtype)
+        results.append(
+            Gradients(float64=True).measure(
+                Snapshot(small_training.make_trainer(students, small_training.make_teachers(students, data), data))
+            )
         )
     for kind in ("weight", "activation"):
-        torch.testing.assert_close(found[0][kind], found[1][kind], rtol=1e-5, atol=0)
+        torch.testing.assert_close(results[0][kind], results[1][kind], rtol=1e-5, atol=0)
 
 
-def test_float64_keeps_gradients_that_float32_loses(bench: ModuleType) -> None:
-    """Below 1e-38 nothing is left in float32; the slope goes on in float64."""
+def test_float64_option_resolves_gradients_below_1e_38(small_training: ModuleType) -> None:
     deep = MLP(**DENSE, hidden_layers_num=220, activation="Tanh")
-    coarse, fine = (
-        Gradients(float64=wide).measure(Snapshot(pack_of(deep, bench, precision="fp32"))) for wide in (False, True)
+    float32, float64 = (
+        Gradients(float64=use_float64).measure(Snapshot(make_pack(deep, small_training, precision="fp32")))
+        for use_float64 in (False, True)
     )
-    assert float(coarse["activation"][:, 0].max()) == 0
-    assert 0 < float(fine["activation"][:, 0].min()) < 1e-38
+    assert float(float32["activation"][:, 0].max()) == 0
+    assert 0 < float(float64["activation"][:, 0].min()) < 1e-38

@@ -1,4 +1,4 @@
-"""The representation probe: loops over examples and pairs give the same numbers, and constructed nets give known ones."""
+"""The representation probe equals loops over examples and pairs, and known values of constructed networks."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import Training
+from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.representation import Representation
@@ -26,8 +26,8 @@ MODELS = [
 ]
 
 
-def naive(h: Tensor) -> tuple[float, float, float, float]:
-    """rms, dead, correlation and spread of (n, units, ...), example by example and pair by pair."""
+def reference_statistics(h: Tensor) -> tuple[float, float, float, float]:
+    """Compute rms, dead, correlation, and spread of (n, units, ...), example by example and pair by pair."""
     rows = [row.flatten() for row in h]
     dead = sum(bool((h[:, unit] == 0).all()) for unit in range(h.shape[1])) / h.shape[1]
     cosines = [float(F.cosine_similarity(a, b, 0, 0)) for a, b in combinations(rows, 2) if a.any() and b.any()]
@@ -37,71 +37,72 @@ def naive(h: Tensor) -> tuple[float, float, float, float]:
     return rms, dead, sum(cosines) / len(cosines), spread
 
 
-@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize("distilled", [False, True])
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_loops_give_the_same(options: MLP | CNN, taught: bool, packs: Any, twins: ModuleType) -> None:
-    """Every tap of three replicas, in the network's order; batch statistics, no dropout."""
-    pack = packs(options, (5, 6, 7), taught)
-    index = Snapshot(pack).fixed_batch(9)
-    found = Representation(9).measure(Snapshot(pack))
-    dry = replace(options, dropout=0.0) if isinstance(options, MLP) else options
-    assert found["points"] == list(pack.common.architecture.taps)
-    for place in range(3):
-        twin = twins.twin(dry, pack.state.values, place)
+def test_representation_equals_loops(
+    options: MLP | CNN, distilled: bool, packs: Any, reference_models: ModuleType
+) -> None:
+    """Every point of three replicas, with batch statistics and without dropout."""
+    pack = packs(options, (5, 6, 7), distilled)
+    index = Snapshot(pack).probe_batch(9)
+    columns = Representation(9).measure(Snapshot(pack))
+    without_dropout = replace(options, dropout=0.0) if isinstance(options, MLP) else options
+    assert columns["points"] == list(pack.shared_recipe.architecture.taps)
+    for slot in range(3):
+        reference = reference_models.reference_model(without_dropout, pack.state.params, slot)
         with torch.no_grad():
-            twin(pack.data.normalized(pack.data.images[index[place]]))
-        expected = torch.tensor([naive(point) for point in twin.points], dtype=torch.float64)
+            reference(pack.data.normalize(pack.data.images[index[slot]]))
+        expected = torch.tensor([reference_statistics(point) for point in reference.points], dtype=torch.float64)
         names = ("rms", "dead", "correlation", "spread")
-        torch.testing.assert_close(torch.stack([found[name][place] for name in names], 1), expected, rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            torch.stack([columns[name][slot] for name in names], 1), expected, rtol=1e-10, atol=0
+        )
 
 
-def constant(pack: Training, name: str, bias: float) -> None:
+def constant(pack: PackTrainer, name: str, bias: float) -> None:
     """Set a layer's weights to 0, so that its output is its bias."""
     with torch.no_grad():
-        pack.state.values[f"{name}.weight"].zero_()
-        pack.state.values[f"{name}.bias"].fill_(bias)
+        pack.state.params[f"{name}.weight"].zero_()
+        pack.state.params[f"{name}.bias"].fill_(bias)
 
 
-def test_a_constant_layer_is_a_collapse(packs: Any) -> None:
-    """Its outputs have a cosine of 1 and no spread, though their size is 2; no unit is dead."""
+def test_constant_layer_has_cosine_one_and_no_spread(packs: Any) -> None:
     pack = packs(MODELS[0])
     constant(pack, "hidden.2", 2.0)
-    found = Representation().measure(Snapshot(pack))
-    place = found["points"].index("hidden.2")
-    assert found["rms"][:, place].tolist() == [2, 2]
-    assert found["dead"][:, place].tolist() == [0, 0]
-    assert found["correlation"][:, place].tolist() == pytest.approx([1, 1], abs=1e-14)
-    assert found["spread"][:, place].tolist() == [0, 0]
+    columns = Representation().measure(Snapshot(pack))
+    point = columns["points"].index("hidden.2")
+    assert columns["rms"][:, point].tolist() == [2, 2]
+    assert columns["dead"][:, point].tolist() == [0, 0]
+    assert columns["correlation"][:, point].tolist() == pytest.approx([1, 1], abs=1e-14)
+    assert columns["spread"][:, point].tolist() == [0, 0]
 
 
-def test_a_layer_of_zeros_is_dead_and_has_no_direction(packs: Any) -> None:
-    """No cosine and no spread can be said; the next layer is constant."""
+def test_zero_layer_is_dead_without_direction(packs: Any) -> None:
     pack = packs(MODELS[0])
     constant(pack, "hidden.2", -1.0)
-    found = Representation().measure(Snapshot(pack))
-    place = found["points"].index("hidden.2")
-    assert found["rms"][:, place].tolist() == [0, 0]
-    assert found["dead"][:, place].tolist() == [1, 1]
-    assert found["correlation"][:, place].isnan().all()
-    assert found["spread"][:, place].isnan().all()
+    columns = Representation().measure(Snapshot(pack))
+    point = columns["points"].index("hidden.2")
+    assert columns["rms"][:, point].tolist() == [0, 0]
+    assert columns["dead"][:, point].tolist() == [1, 1]
+    assert columns["correlation"][:, point].isnan().all()
+    assert columns["spread"][:, point].isnan().all()
 
 
-def test_one_dead_unit_of_six(packs: Any) -> None:
-    """A very negative bias keeps a unit at 0 for every input."""
+def test_dead_returns_fraction_of_units(packs: Any) -> None:
     pack = packs(MLP(**DENSE, hidden_layers_num=1, activation="ReLU"))
     with torch.no_grad():
-        pack.state.values["input.bias"].fill_(100.0)
-        pack.state.values["input.bias"][1, 4] = -100.0
+        pack.state.params["input.bias"].fill_(100.0)
+        pack.state.params["input.bias"][1, 4] = -100.0
     assert Representation().measure(Snapshot(pack))["dead"][:, 0].tolist() == [0, pytest.approx(1 / 6)]
 
 
-def test_float64_sees_below_the_floor_of_float32(packs: Any) -> None:
-    """The spread of a plain net falls by the same factor a layer; float32 stops near 1e-7."""
-    deep = MLP(input_size=12, layers_dim=64, class_num=3, hidden_layers_num=30)
-    coarse = Representation().measure(Snapshot(packs(deep, precision="fp32")))
-    fine = Representation(float64=True).measure(Snapshot(packs(deep, precision="fp32")))
-    assert (coarse["dtype"], fine["dtype"]) == ("float32", "float64")
-    assert float(coarse["spread"][:, -1].min()) > 1e-9
-    assert float(fine["spread"][:, -1].max()) < 1e-10
-    torch.testing.assert_close(coarse["spread"][:, :8], fine["spread"][:, :8], rtol=0.02, atol=0)
-    assert float(fine["correlation"][:, -1].min()) == pytest.approx(1, abs=1e-12)
+def test_float64_resolves_spread_below_float32(packs: Any) -> None:
+    """The spread of a plain network falls by one factor per layer. float32 stops near 1e-7."""
+    options = MLP(input_size=12, layers_dim=64, class_num=3, hidden_layers_num=30)
+    float32 = Representation().measure(Snapshot(packs(options, precision="fp32")))
+    float64 = Representation(float64=True).measure(Snapshot(packs(options, precision="fp32")))
+    assert (float32["dtype"], float64["dtype"]) == ("float32", "float64")
+    assert float(float32["spread"][:, -1].min()) > 1e-9
+    assert float(float64["spread"][:, -1].max()) < 1e-10
+    torch.testing.assert_close(float32["spread"][:, :8], float64["spread"][:, :8], rtol=0.02, atol=0)
+    assert float(float64["correlation"][:, -1].min()) == pytest.approx(1, abs=1e-12)

@@ -1,8 +1,8 @@
-"""When probes measure: every word, step numbers, and what a wrong entry is told."""
+"""Schedules of probes: triggers, step numbers, and messages for invalid entries."""
 
 import pytest
 
-from fathomlab.probes.schedule import DEFAULT, complaints, steps
+from fathomlab.probes.schedule import DEFAULT, snapshot_steps, validate_schedule
 
 
 @pytest.mark.parametrize(
@@ -20,19 +20,18 @@ from fathomlab.probes.schedule import DEFAULT, complaints, steps
     ],
     ids=str,
 )
-def test_moments_are_steps(at: list[str | int], expected: set[int]) -> None:
+def test_snapshot_steps_returns_steps_of_triggers(at: list[str | int], expected: set[int]) -> None:
     """Four epochs of five steps."""
-    assert steps(at, 5, 4) == expected
+    assert snapshot_steps(at, 5, 4) == expected
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, {1}), (2, {1, 2}), (7, {1, 2, 4}), (8, {1, 2, 4, 8})])
-def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) -> None:
-    """The last step belongs to them where it is a power of two."""
-    assert steps(["log"], 1, epochs) == expected
+def test_log_steps_stop_at_last_step(epochs: int, expected: set[int]) -> None:
+    assert snapshot_steps(["log"], 1, epochs) == expected
 
 
 @pytest.mark.parametrize(
-    ("entry", "words"),
+    ("entry", "texts"),
     [
         ("epoch", ["'epoch'", "Did you mean 'epochs'?"]),
         ("sometimes", ["'sometimes'", "Allowed: init, epochs, end, log", "step numbers"]),
@@ -44,15 +43,13 @@ def test_powers_of_two_stop_at_the_last_step(epochs: int, expected: set[int]) ->
     ],
     ids=str,
 )
-def test_a_wrong_entry_is_told_what_is_allowed(entry: object, words: list[str]) -> None:
-    """One complaint, with the place of the entry."""
-    (problem,) = complaints(["init", entry, 3])
-    assert (problem.code, problem.path) == ("invalid-schedule", "at[1]")
-    assert all(word in problem.message for word in words), problem.message
+def test_validate_schedule_rejects_invalid_entries(entry: object, texts: list[str]) -> None:
+    (issue,) = validate_schedule(["init", entry, 3])
+    assert (issue.code, issue.path) == ("invalid-schedule", "at[1]")
+    assert all(text in issue.message for text in texts), issue.message
 
 
-def test_right_entries_have_no_complaint_and_none_at_all_has() -> None:
-    """All words and numbers; an empty list never measures."""
-    assert complaints([*DEFAULT, "log", "end", 0, 8]) == []
-    (problem,) = complaints([])
-    assert (problem.code, problem.path) == ("invalid-schedule", "at")
+def test_validate_schedule_rejects_only_empty_lists() -> None:
+    assert validate_schedule([*DEFAULT, "log", "end", 0, 8]) == []
+    (issue,) = validate_schedule([])
+    assert (issue.code, issue.path) == ("invalid-schedule", "at")

@@ -1,7 +1,7 @@
-"""Gradient slopes at initialization against what theory predicts (Hanin & Rolnick, 2018; Yang et al., 2019).
+"""Gradient slopes at initialization equal theory (Hanin & Rolnick, 2018; Yang et al., 2019).
 
-Standard normal inputs, labels at random, float64, batch statistics, 20 initializations as one pack; the slope is minus the
-least-squares slope of ln |dLoss/dh_l| on l, in nats per layer: positive where gradients grow toward the input.
+Standard normal inputs, random labels, float64, batch statistics, 20 initializations in one pack. The slope is minus the
+least-squares slope of ln |dLoss/dh_l| on l (nats per layer). It is positive if gradients grow toward the input.
 """
 
 import math
@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fathomlab.engine.initial import initial_values
-from fathomlab.engine.network import Network
+from fathomlab.engine.initializers import init_params
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.models.mlp import MLP
 
@@ -20,25 +20,25 @@ INITIALIZATIONS, EXAMPLES = 20, 128
 
 
 def profiles(depth: int, **options: Any) -> tuple[Tensor, list[Tensor]]:
-    """Norm of the loss gradient at each layer's output, (initializations, depth + 1), and the outputs."""
+    """Return the norm of the loss gradient at each layer's output, (initializations, depth + 1), and the outputs."""
     architecture = MLP(layers_dim=128, hidden_layers_num=depth, **options).build((1, 28, 28))
-    drawn = [initial_values(architecture, seed) for seed in range(INITIALIZATIONS)]
-    values = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
-    for value in values.values():
-        value.requires_grad_()
-    network = Network([architecture] * INITIALIZATIONS)
+    replicas = [init_params(architecture, seed) for seed in range(INITIALIZATIONS)]
+    params = {name: torch.stack([replica[name] for replica in replicas]) for name in replicas[0]}
+    for param in params.values():
+        param.requires_grad_()
+    network = PackedNetwork([architecture] * INITIALIZATIONS)
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(INITIALIZATIONS, EXAMPLES, 1, 28, 28, generator=generator, dtype=torch.float64)
     labels = torch.randint(10, (INITIALIZATIONS, EXAMPLES), generator=generator)
     taps: list[Tensor] = []
-    logits = network(values, network.buffers(torch.float64, "cpu"), images, "measure", None, taps)
+    logits = network(params, network.buffers(torch.float64, "cpu"), images, "probe", None, taps)
     gradients = torch.autograd.grad(cross_entropy(logits, labels).mean(1).sum(), taps)
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients], 1)
     return norms, [tap.detach() for tap in taps]
 
 
 def slope(norms: Tensor) -> float:
-    """Mean over the initializations."""
+    """Return the mean slope over the initializations (nats per layer)."""
     layers = torch.arange(norms.shape[1], dtype=torch.float64)
     layers = layers - layers.mean()
     return -float((norms.log() @ layers / layers.square().sum()).mean())
@@ -55,12 +55,12 @@ def slope(norms: Tensor) -> float:
     ],
     ids=str,
 )
-def test_slopes_are_the_predicted_ones(options: dict[str, Any], predicted: float, tolerance: float) -> None:
-    """Vanishing by 1/sqrt(6) a layer, none with He's variance, growing by sqrt(pi/(pi-1)) with batch normalization."""
+def test_slopes_equal_theory(options: dict[str, Any], predicted: float, tolerance: float) -> None:
+    """1/sqrt(6) per layer, none with He's variance, and growth by sqrt(pi/(pi-1)) with batch normalization."""
     assert slope(profiles(10, **options)[0]) == pytest.approx(predicted, abs=tolerance)
 
 
-def test_residual_nets_drift_forward() -> None:
+def test_residual_features_grow_with_depth() -> None:
     """Non-negative branches add up: rms(h_10)/rms(h_0) is 8.6 without normalization and 6.8 with it."""
     for options, expected in (({}, 8.58), ({"batch_norm": True}, 6.81)):
         _, outputs = profiles(10, residual=True, **options)
@@ -68,7 +68,7 @@ def test_residual_nets_drift_forward() -> None:
         assert float(growth.log().mean().exp()) == pytest.approx(expected, rel=0.04)
 
 
-def test_batch_normalized_residual_gradients_grow_as_a_power() -> None:
-    """Ratio of first to last activation gradient at L=10, 128 wide: 4.78 computed by the same recipe elsewhere."""
+def test_residual_batch_norm_gradients_equal_known_ratio() -> None:
+    """First to last activation gradient at L=10, width 128: 4.78 in an independent computation."""
     norms, _ = profiles(10, residual=True, batch_norm=True)
     assert float((norms[:, 0] / norms[:, -1]).log().mean().exp()) == pytest.approx(4.78, rel=0.06)

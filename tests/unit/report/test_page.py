@@ -24,7 +24,7 @@ from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.report.answers import answers
 from fathomlab.report.page import question, report_html, write_index, write_report
 from fathomlab.store.reading import Store

@@ -8,7 +8,7 @@ import torch
 
 import fathomlab
 import fathomlab.api
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.run import pack
 from fathomlab.run.experiment import worker_count
 from fathomlab.store.weights import load_checked, load_tensors

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.base.problems import UserError
+from fathomlab.base.errors import UserError
 from fathomlab.run import cost, provenance, resume
 from fathomlab.run.environment import environment
 from fathomlab.run.experiment import form_packs

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
-from fathomlab.base.problems import UserError
 from fathomlab.store.checksums import document_checksum, read_valid_records
 from fathomlab.store.directory import TrialFolder, create_store, nan_to_none, record_is_current, write_experiment
 from fathomlab.store.reading import Store

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
-from fathomlab.base.problems import UserError
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store

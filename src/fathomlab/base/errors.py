@@ -6,25 +6,25 @@ from difflib import get_close_matches
 
 
 @dataclass(frozen=True)
-class Problem:
+class Issue:
     """One thing that is wrong in an experiment.
 
     Attributes:
         code: Stable name of this kind of error, such as `unknown-key`. Programs and tests rely on it; wording may change.
-        path: Dotted key, `""` for the document as a whole.
+        path: Dotted key; `""` for the document itself.
         message: What is wrong, with the value, and the fix.
-        place: Location, such as `exp.yaml:3` or `override 2`; `""` if it is not known yet.
+        location: Where it is, such as `exp.yaml:3` or `override 2`; `""` if it is not known yet.
     """
 
     code: str
     path: str
     message: str
-    place: str = ""
+    location: str = ""
 
     def __str__(self) -> str:
         """Location, dotted key, and message in one line."""
         key = f"{self.path}: " if self.path else ""
-        return f"{self.place}  {key}{self.message}" if self.place else f"{key}{self.message}"
+        return f"{self.location}  {key}{self.message}" if self.location else f"{key}{self.message}"
 
 
 class UserError(ValueError):
@@ -41,15 +41,15 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with an experiment, at once.
+    """All problems of an experiment.
 
     Attributes:
         source: Name of the file or mapping.
         problems: All problems, in the order of the file.
     """
 
-    def __init__(self, source: str, problems: Sequence[Problem]):
-        """Join `problems` into one text headed by `source`."""
+    def __init__(self, source: str, problems: Sequence[Issue]):
+        """Join `problems` into one message that starts with `source`."""
         self.source = source
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -58,23 +58,23 @@ class ConfigError(UserError):
         )
 
 
-def shown(value: object, limit: int = 60) -> str:
-    """A value for an error message: as Python shows it, with YAML's true, false, and null, truncated at `limit`."""
+def format_value(value: object, limit: int = 60) -> str:
+    """Format a value for an error message: its `repr`, with YAML's true, false, and null, truncated at `limit`."""
     text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)  # type: ignore[arg-type]
     assert text is not None
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """The most similar name as `" Did you mean 'x'?"`, or `""` if none is similar.
+def did_you_mean(name: str, candidates: Sequence[str]) -> str:
+    """Return the most similar candidate as `" Did you mean 'x'?"`, or `""` if none is similar.
 
     Example:
-        >>> suggestion("accuracy", ["val/accuracy", "test/accuracy"])
+        >>> did_you_mean("accuracy", ["val/accuracy", "test/accuracy"])
         " Did you mean 'val/accuracy'?"
     """
-    ending = next((name for name in known if word and name.endswith(f"/{word}")), None)
-    if ending is not None:
-        return f" Did you mean '{ending}'?"
-    lower = {name.lower(): name for name in known}
-    near = get_close_matches(word.lower(), list(lower), n=1, cutoff=0.6)
-    return f" Did you mean '{lower[near[0]]}'?" if near else ""
+    qualified = next((candidate for candidate in candidates if name and candidate.endswith(f"/{name}")), None)
+    if qualified is not None:
+        return f" Did you mean '{qualified}'?"
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    matches = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
+    return f" Did you mean '{by_lower_case[matches[0]]}'?" if matches else ""

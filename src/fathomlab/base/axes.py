@@ -1,12 +1,12 @@
-"""The only legend of tensor axes.
+"""Names of tensor axes, and types of common tensors.
 
-    k        replicas: a trial's place in a pack
+    k        replicas: slots of a pack
     n        examples of a batch
     c h w    channels, height, width of an image
     d        features
     classes  classes
 
-Signatures are written for a pack: every layer carries the replica axis k in front, and a single net is a pack of one.
+Every layer has the replica axis k first. A single network is a pack of one.
 """
 
 from jaxtyping import Float, Int, UInt8

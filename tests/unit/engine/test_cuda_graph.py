@@ -1,0 +1,162 @@
+"""Captured steps and separate replicas, run here without a graph, give the numbers of the pack."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from fathomlab.engine.cuda_graph import CudaGraphStep
+from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.training import PackTrainer
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
+from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
+
+OPTIMIZERS = [
+    SGD(momentum=0.9, dampening=0.1),
+    SGD(momentum=0.9, nesterov=True, weight_decay=0.01),
+    Adam(amsgrad=True),
+    AdamW(),
+    RMSprop(momentum=0.5, centered=True),
+]
+SCHEDULES = [Constant(), CosineAnnealingLR(), OneCycleLR(), ReduceLROnPlateau(patience=0, threshold=0.2)]
+
+
+def run(pack: PackTrainer) -> list[Progress]:
+    """Train to the end and return every snapshot."""
+    return list(train(pack, frozenset()))
+
+
+def separate_pack(small_training: ModuleType, recipes: Sequence[Recipe], teachers: Any = None) -> PackTrainer:
+    """Create a pack whose replicas are separate networks."""
+    pack = small_training.make_trainer(recipes, teachers)
+    trainer = PackTrainer(
+        recipes, pack.data, pack.train_index, pack.validation_index, pack.device, teachers, separate_replicas=True
+    )
+    assert len(trainer.replica_trainers) == len(recipes)
+    return trainer
+
+
+def assert_same_results(
+    small_training: ModuleType, pack: PackTrainer, reference: PackTrainer, relative: float = 1e-10
+) -> None:
+    """Train both packs and compare all results of every replica."""
+    snapshots, reference_snapshots = run(pack), run(reference)
+    assert pack.state.step == reference.state.step == 20
+    for slot in range(len(pack.recipes)):
+        small_training.assert_close(
+            small_training.replica_results(pack, snapshots, slot),
+            small_training.replica_results(reference, reference_snapshots, slot),
+            relative,
+        )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda part: type(part).__name__)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+@pytest.mark.parametrize("rates", [(0.01, 0.01), (0.01, 0.003)], ids=["shared", "separate"])
+def test_cuda_graph_step_equals_eager_step(
+    small_training: ModuleType, optimizer: Any, schedule: Any, rates: tuple[float, float]
+) -> None:
+    """Learning rate, momentum, and step count are tensors that are filled before each step."""
+    recipes = [
+        small_training.recipe(
+            small_training.mlp(batch_norm=True), seed=seed, lr=lr, optimizer=optimizer, schedule=schedule
+        )
+        for seed, lr in zip((42, 7), rates, strict=True)
+    ]
+    pack = small_training.make_trainer(recipes)
+    pack.captured_step = CudaGraphStep(pack)
+    # A cycled momentum disables torch's fused kernel, and Adam amplifies rounding noise of tiny gradients.
+    assert_same_results(
+        small_training, pack, small_training.make_trainer(recipes), 1e-8 if isinstance(schedule, OneCycleLR) else 1e-10
+    )
+
+
+def test_cuda_graph_step_reads_epoch_and_dropout_keys(small_training: ModuleType) -> None:
+    """Augmentation depends on the epoch, dropout on the keys."""
+    recipes = [
+        small_training.recipe(small_training.cnn(), seed=seed, augment=("flip", "crop"), optimizer=AdamW(), lr=0.01)
+        for seed in (42, 7)
+    ]
+    pack = small_training.make_trainer(recipes)
+    pack.captured_step = CudaGraphStep(pack)
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes))
+    recipes_with_dropout = [small_training.recipe(small_training.mlp(dropout=rate), seed=3) for rate in (0.2, 0.5)]
+    pack = small_training.make_trainer(recipes_with_dropout)
+    pack.captured_step = CudaGraphStep(pack)
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes_with_dropout))
+
+
+def test_cuda_graph_step_runs_only_full_batches(small_training: ModuleType) -> None:
+    """48 images in batches of 10 are four full batches and a smaller one per epoch."""
+    pack = small_training.make_trainer([small_training.recipe(small_training.mlp())])
+    graph_step, batch_sizes = CudaGraphStep(pack), []
+    pack.captured_step = lambda inputs: (batch_sizes.append(inputs.index.shape[1]), graph_step(inputs))[1]
+    run(pack)
+    assert batch_sizes == [10] * 16
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_separate_replicas_equal_pack(small_training: ModuleType, optimizer: Any) -> None:
+    """With different options per replica, and clipping."""
+    recipes = [
+        small_training.recipe(
+            small_training.cnn(residual=True),
+            seed=seed,
+            lr=lr * (0.1 if isinstance(optimizer, RMSprop) else 1.0),
+            optimizer=replace(optimizer, weight_decay=decay),
+            label_smoothing=smoothing,
+            gradient_clip=0.5,
+        )
+        for seed, lr, decay, smoothing in ((42, 0.01, 0.0, 0.1), (7, 0.003, 0.01, 0.0), (9, 0.02, 0.1, 0.2))
+    ]
+    # Grouped and separate convolutions round differently, and RMSprop amplifies rounding noise of tiny gradients.
+    assert_same_results(
+        small_training, separate_pack(small_training, recipes), small_training.make_trainer(recipes), 1e-8
+    )
+
+
+def test_separate_students_use_their_teachers(small_training: ModuleType) -> None:
+    """With stored logits, and with augmented images that teachers see, too."""
+    for augment in ((), ("flip",)):
+        plain = [small_training.recipe(small_training.cnn(), seed=seed, augment=augment) for seed in (42, 7)]
+        recipes = small_training.distilled(plain, (0.7, 0.9), (3.0, 1.0))
+        teachers = small_training.make_teachers(recipes, small_training.make_dataset(small_training.SQUARE))
+        assert_same_results(
+            small_training,
+            separate_pack(small_training, recipes, teachers),
+            small_training.make_trainer(recipes, teachers),
+        )
+
+
+def test_captured_separate_replicas_equal_pack(small_training: ModuleType) -> None:
+    """A CUDA device runs wide networks this way: one graph over the steps of all replicas."""
+    recipes = [small_training.recipe(small_training.cnn(), seed=seed, optimizer=Adam(), lr=0.01) for seed in (42, 7)]
+    pack = separate_pack(small_training, recipes)
+    pack.captured_step = CudaGraphStep(pack)
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes))
+
+
+@pytest.mark.gpu
+def test_cuda_graph_equals_eager_bit_for_bit(small_training: ModuleType) -> None:
+    """50 steps on a CUDA device."""
+    device = torch.device("cuda")
+    recipes = [
+        small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, epochs=10, optimizer=Adam())
+        for seed in (42, 7)
+    ]
+    start = small_training.make_trainer(recipes)
+    packs = []
+    for graph in (False, True):
+        data = replace(start.data, **{name: getattr(start.data, name).to(device) for name in vars(start.data)})
+        pack = PackTrainer(recipes, data, start.train_index.to(device), start.validation_index.to(device), device)
+        pack.captured_step = CudaGraphStep(pack) if graph else None
+        run(pack)
+        packs.append(pack)
+    for name, value in packs[0].state.params.items():
+        assert torch.equal(value, packs[1].state.params[name])
