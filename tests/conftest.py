@@ -1,4 +1,4 @@
-"""One thread, deterministic algorithms, and the naive twins and small trainings that several tests share."""
+"""One thread, deterministic algorithms, and helpers that several test folders share."""
 
 import importlib.util
 import os
@@ -24,13 +24,13 @@ def _deterministic() -> None:
 
 @pytest.fixture(scope="session")
 def small_training() -> ModuleType:
-    """Small trainings: recipes, pictures, packs, teachers."""
+    """Small trainings: recipes, datasets, packs, and teachers."""
     return _loaded(HERE / "unit" / "engine" / "small_training.py")
 
 
 @pytest.fixture(scope="session")
 def reference_models() -> ModuleType:
-    """The models once more, written with torch.nn."""
+    """Reference implementations of the models with torch.nn."""
     return _loaded(HERE / "unit" / "models" / "reference_models.py")
 
 

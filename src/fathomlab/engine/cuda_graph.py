@@ -1,7 +1,7 @@
 """Runs a training step as one CUDA graph: the host launches one graph per step instead of hundreds of kernels.
 
-Everything that changes from step to step is in tensors at fixed addresses, which the host fills before each replay: indices,
-epoch, dropout keys, learning rate, momentum, and the step count (a constant count would freeze Adam's bias correction).
+Everything that changes from step to step is in tensors at fixed addresses, which the host fills before each replay. These are
+indices, epoch, dropout keys, learning rate, momentum, and the step count. A constant count would freeze Adam's bias correction.
 Without a CUDA device, the same tensors are passed to the same step, launched kernel by kernel.
 """
 

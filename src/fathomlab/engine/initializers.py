@@ -24,7 +24,7 @@ def init_params(architecture: Architecture, seed: int) -> dict[str, Tensor]:
         orthogonal: gain x a uniformly distributed matrix with orthonormal columns, or orthonormal rows if it is wider than
             high (Saxe et al., 2014). The gain is sqrt(2) if the network has ReLU, otherwise 1. Kernels contain the matrix at
             their center and are 0 elsewhere: delta-orthogonal (Xiao et al., 2018). A layer that does not narrow multiplies
-            norms by the gain; a layer that narrows does so in the span of its rows and drops the rest.
+            norms by the gain. A layer that narrows does so in the span of its rows and drops the rest.
         looks_linear: mirrored blocks [[V, -V], [-V, V]] of orthogonal V, [V; -V] in the first and [V, -V] in the last layer
             (Balduzzi et al., 2017). With ReLU, layers contain pairs relu(z), relu(-z), and the network is linear in its input.
         dirac: each of the first min(in_channels, out_channels) filters copies one channel. Further filters would be 0 and stay

@@ -218,9 +218,9 @@ class _ForwardPass:
 def convolve(layer: Conv2d, x: Tensor, weight: Tensor, replicas: int) -> Tensor:
     """Convolve maps (n, k * c, h, w) with kernels (k * out_channels, in_channels, size, size), one group per replica.
 
-    On a CPU, a narrow 1x1 convolution with a stride reads subsampled maps with stride 1, which gives the same sum. The
-    strided kernel of oneDNN (torch 2.13.0, AVX2, float32, channels last) writes past the end of a buffer if the channels do
-    not fill a vector register. The process then crashes some time later.
+    On a CPU, a narrow 1x1 convolution with a stride reads subsampled maps with stride 1, which gives the same sum. In
+    oneDNN (torch 2.13.0, AVX2, float32, channels last), the strided kernel writes past the end of a buffer if the channels
+    do not fill a vector register. The process then crashes later.
     """
     stride = layer.stride
     if layer.kernel_size == 1 and stride > 1 and layer.in_channels < VECTOR_WIDTH and x.device.type == "cpu":

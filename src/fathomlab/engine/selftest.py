@@ -83,8 +83,8 @@ class SelfTest:
 def bf16_self_test(architecture: Architecture, batch: int, device: torch.device) -> SelfTest:
     """Run each product of the network forward and backward in bf16 and in fp32, and compare.
 
-    Depending on release and processor, bf16 convolutions on CPUs have returned wrong values for some shapes (a stride above 1
-    with an output of width 1), have been slower than fp32, and have crashed the process. The result is cached.
+    On some releases and processors, bf16 convolutions on CPUs return wrong values for some shapes, such as a stride above 1 with
+    an output of width 1. On others they are slower than fp32 or crash the process. The result is cached.
     """
     products = tuple(distinct_products(architecture))
     return _compare_in_child(products, batch) if device.type == "cpu" else _compare_in_process(products, batch, device)

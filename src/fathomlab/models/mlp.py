@@ -53,12 +53,13 @@ class MLP:
             (He et al., 2016).
         batch_norm_eps: Added to the variance.
         batch_norm_beta: Initial shift of every batch normalization.
-        skip_init: Initialization of branches. `none`: according to `init`. `rezero`: each branch is multiplied by one learned
-            number with the initial value 0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup` (Zhang et
-            al., 2019, with m = 2 layers per branch and B branches): the last linear layer of a branch starts at 0, the weights
-            of the one before are multiplied by B^(-1/(2m-2)), and the biases of both start at 0. One learned number with the
-            initial value 1 multiplies the branch. The scalar biases of the paper are contained in those of the linear layers.
-            The zero output layer of the paper is omitted, because no gradient would pass it before the first step.
+        skip_init: Initialization of branches. `none`: according to `init`. `rezero`: each branch is multiplied by one
+            learned number with the initial value 0 (ReZero, Bachlechner et al., 2020; SkipInit, De & Smith, 2020). `fixup`:
+            the initialization of Zhang et al. (2019) with m = 2 layers per branch and B branches. The last linear layer of
+            a branch starts at 0. The weights of the one before are multiplied by B^(-1/(2m-2)), and the biases of both
+            start at 0. One learned number with the initial value 1 multiplies the branch. The scalar biases of the paper
+            are contained in those of the linear layers. The zero output layer of the paper is omitted, because no gradient
+            would pass it before the first step.
     """
 
     input_size: Width = 784

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Representation:
     """Statistics of the output h of every layer or block on one batch of training images that is fixed per seed.
 
-    Measured with batch statistics, without dropout and augmentation. A deep plain network can lose its input before training:
-    biases keep the size of h, while the differences between inputs shrink from layer to layer. The cosine between two inputs
+    Measured with batch statistics, without dropout and augmentation. A deep plain network can lose its input before training.
+    Biases keep the size of h, while the differences between inputs shrink from layer to layer. The cosine between two inputs
     then approaches 1, and the spread around their mean approaches 0, although the size does not change. Vectors are not
     centered, because they collapse to their mean. The spread resolves differences that round the cosine to 1: down to rounding
     noise of 1e-7 in float32 and 1e-16 in float64.
