@@ -26,7 +26,7 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
         ConfigError: Lists every problem of the options.
     """
     from fathomlab.engine.module import Module
-    from fathomlab.run.settings import computing
+    from fathomlab.execute.pack.settings import deterministic_mode
 
     problems: list[Problem] = []
     network = sections.network(model, "", problems, {})
@@ -35,5 +35,5 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "Module":
     info = DATASETS[network.component.data].info
     size = getattr(network.component, "input_size", None)
     shape = (1, 1, size) if size is not None else (info.channels, info.height, info.width)
-    with computing():
+    with deterministic_mode():
         return Module(network.component.build(shape), seed)

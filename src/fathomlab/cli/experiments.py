@@ -7,7 +7,7 @@ import typer
 
 from fathomlab.base.problems import UserError
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
-from fathomlab.run.signals import Stopped
+from fathomlab.execute.signals import RunInterrupted
 from fathomlab.store.reading import Store
 
 app = typer.Typer()
@@ -42,7 +42,7 @@ def run(
     from fathomlab.analysis.study import study
     from fathomlab.analysis.verdicts import judge
     from fathomlab.cli.verdicts import print_verdicts
-    from fathomlab.run.progress import MODES
+    from fathomlab.execute.progress import MODES
 
     if progress not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
@@ -50,7 +50,7 @@ def run(
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     try:
         results = api.run(planned, runs=runs, progress=progress, max_seeds=max_seeds, **options)
-    except Stopped as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
+    except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
         raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary
     if as_json:
