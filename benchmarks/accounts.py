@@ -137,7 +137,9 @@ def _replace(accounts: Accounts, stack: ExitStack) -> None:
     """Charge what is called by name in the modules of `execute`, what keeps trials, probes, progress and report."""
     replaced = list(_called(accounts))
     if not any(own is loop.train for _, _, own, _ in replaced):
-        raise SystemExit("no module of fathomlab.execute calls the training loop by its name: its time cannot be charged")
+        raise SystemExit(
+            "no module of fathomlab.execute calls the training loop by its name: its time cannot be charged"
+        )
     for module, attribute, _, timed in replaced:
         stack.enter_context(mock.patch.object(module, attribute, timed))
     shown = (

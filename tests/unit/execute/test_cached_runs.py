@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.execute.conftest import Laboratory
 
 from fathomlab.execute import experiment
 from fathomlab.store import inventory
+from tests.unit.execute.conftest import Laboratory
 
 FILES = ("gradients.jsonl", "metrics.jsonl", "provenance.json", "result.json", "trial.json")
 OPENED: list[str] | None = None

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
 
 from fathomlab.execute.events import Event, Idle, Stopped
@@ -17,6 +18,10 @@ class Inline:
 
     def __init__(self, count: int, lock: int | None):
         """Start the thread. It trains one job at a time whatever `count` is, and this process already holds the lock."""
+        from fathomlab.execute.pack.pack import train_job  # imports torch
+        from fathomlab.execute.pack.settings import deterministic_mode
+
+        self._train_job, self._settings = train_job, deterministic_mode
         self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
         self._events: SimpleQueue[tuple[int, Event | BaseException]] = SimpleQueue()
         self._submitted = 0
@@ -58,15 +63,16 @@ class Inline:
     def _train(self) -> None:
         number = 0
         try:
-            from fathomlab.execute.pack.pack import train_job
-            from fathomlab.execute.pack.settings import deterministic_mode
-
-            with deterministic_mode():
+            with self._settings():
                 while (entry := self._jobs.get()) is not None:
                     number, job = entry
-                    train_job(job, lambda event, number=number: self._events.put((number, event)), lambda: self._signum)
-                    self._events.put((number, Idle()))
+                    report = partial(self._report, number)
+                    self._train_job(job, report, lambda: self._signum)
+                    report(Idle())
         except RunInterrupted:
-            self._events.put((number, Stopped()))
+            self._report(number, Stopped())
         except BaseException as error:  # raised in the caller's thread
-            self._events.put((number, error))
+            self._report(number, error)
+
+    def _report(self, number: int, event: Event | BaseException) -> None:
+        self._events.put((number, event))
