@@ -50,7 +50,6 @@ class Scripted:
 
     def stop(self, signum: int) -> None:
         self.signals.append(signum)
-        self._running = {number: [Stopped()] for number in self._running}
 
     def close(self) -> None:
         pass
@@ -80,12 +79,14 @@ def test_students_start_after_their_teachers(distillation: dict[str, Any], tmp_p
             assert order.index(trial.teacher.hash) < order.index(trial.hash)
 
 
-def test_students_of_a_failed_teacher_start(distillation: dict[str, Any], tmp_path: Path):
-    """They fail with their cause, instead of waiting forever."""
+@pytest.mark.parametrize("result", ["failed", "none"])
+def test_students_of_a_teacher_without_weights_start(distillation: dict[str, Any], tmp_path: Path, result: str):
+    """They fail with their cause, instead of waiting forever; a full disk leaves no result at all."""
     plan = fathomlab.load(distillation)
-    executor = Scripted(lambda job: [Failed(job.hashes[0], "broken"), Idle()])
+    executor = Scripted(lambda job: [*([Failed(job.hashes[0], "broken")] if result == "failed" else []), Idle()])
     events = list(run_jobs([Job((trial,), tmp_path) for trial in plan.trials], executor, StopRequest()))
-    assert events == [Failed(trial.hash, "broken") for trial in plan.trials]
+    assert [job.trials[0] for job in executor.submitted] == list(plan.trials)
+    assert len(events) == (len(plan.trials) if result == "failed" else 0)
 
 
 @pytest.mark.parametrize(("death", "attempts"), [(ABORTED, 3), (KILLED, 2)])
@@ -137,8 +138,10 @@ def test_a_stop_request_ends_running_jobs_and_starts_no_others(trials: tuple[Tri
     running = run_jobs([Job((trial,), tmp_path) for trial in trials], executor, stop)
     assert isinstance(next(running), EpochDone)
     stop.handle(signal.SIGTERM)
+    events: list[Event] = []
     with pytest.raises(RunInterrupted) as caught:
-        next(running)
+        events.extend(running)
+    assert [type(event) for event in events] == [EpochDone]
     assert caught.value.signum == signal.SIGTERM
     assert executor.signals == [signal.SIGTERM]
     assert len(executor.submitted) == 2
