@@ -157,4 +157,6 @@ Emit: TypeAlias = Callable[[Event], None]
 def to_document(event: Event) -> dict[str, Any]:
     """The event as other programs read it: the metrics of an epoch stand next to its number."""
     document = to_plain(event)
-    return document | document.pop("metrics") if isinstance(event, EpochDone) else document
+    if isinstance(event, EpochDone):
+        document |= document.pop("metrics")
+    return document

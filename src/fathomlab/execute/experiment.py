@@ -4,14 +4,14 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.codec import to_plain
+from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import dotted
@@ -176,7 +176,7 @@ def recorded_seed_count(runs: Path, name: str) -> int:
     return len(record.seeds) if record.looks else 0
 
 
-def amend_experiment(runs: Path, name: str, changes: Mapping[str, Any]) -> None:
+def amend_experiment(runs: Path, name: str, changes: JsonObject) -> None:
     """Replace entries of an experiment's record."""
     document = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
     write_experiment(runs, name, document | changes)

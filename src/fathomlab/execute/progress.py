@@ -61,7 +61,7 @@ class ProgressState:
     running: dict[str, list[float]] = field(default_factory=dict)
 
     def update(self, event: Event) -> None:
-        """Add one event. A new plan starts a new round with its own clock."""
+        """Add one event. A new plan starts a new round and a new clock."""
         match event:
             case Planned():
                 self.total, self.workers, self.done = event.trials - event.cached, max(1, event.workers), 0

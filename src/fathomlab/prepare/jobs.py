@@ -26,7 +26,7 @@ Directory = Annotated[
 
 @dataclass(frozen=True)
 class Job:
-    """A pack of trials to train as one tensor program, and all that a worker is told about it.
+    """A pack of trials to train as one tensor program, and all that a worker must know to do so.
 
     Attributes:
         trials: Trials of one signature.

@@ -10,7 +10,7 @@ from fathomlab.prepare.jobs import Job
 
 
 class Executor(Protocol):
-    """Starts jobs and reports their events. It decides nothing about them: the coordinator does."""
+    """Starts jobs and reports their events. The coordinator decides which, when, and how often."""
 
     def capacity(self) -> int:
         """Number of jobs that it trains at the same time."""

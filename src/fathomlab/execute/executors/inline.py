@@ -1,5 +1,6 @@
 """Trains jobs one after the other in a thread of this process, with settings that are not the caller's."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -55,7 +56,7 @@ class Inline:
 
     def close(self) -> None:
         """Wait until the thread has ended; a job that still runs writes a checkpoint first."""
-        self._signum = self._signum or RunInterrupted().signum
+        self._signum = self._signum or signal.SIGINT
         self._jobs.put(None)
         while self._thread.is_alive():
             self._thread.join(WAKE_SECONDS)  # a signal may be delivered to another thread; this one must wake up for it

@@ -87,7 +87,7 @@ class Local:
         return self._count
 
     def submit(self, job: Job) -> int:
-        """Give a job to an idle worker, or to a new one in place of a worker that has died."""
+        """Give a job to an idle worker, or to a new one if a worker has died."""
         worker = next((worker for worker in self.workers if worker.job is None), None) or self._start()
         self._submitted += 1
         self._assign(worker, self._submitted, replace(job, root=Path(os.path.normpath(self._directory / job.root))))
@@ -162,7 +162,7 @@ class Local:
         worker.send(to_plain(job))
 
     def _on_exit(self, worker: Worker, code: int) -> Died | None:
-        """Forget a worker that has ended. A worker that cannot load its modules says nothing about its job: another gets it."""
+        """Forget a worker that has ended. If it could not load its modules, its job is not the cause: another worker gets it."""
         self.workers.remove(worker)
         output = "".join(f"\n    {line}" for line in worker.tail)
         if worker.ready or self._stopping:

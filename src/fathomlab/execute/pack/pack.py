@@ -207,7 +207,7 @@ class _PackRun:
         return Finished(replica.trial.hash, status, cause, result["seconds"], result["metrics"])
 
     def _test(self) -> tuple[Columns, Columns]:
-        """Metrics on the test set of the weights after the last epoch, and what else `probes.outcome` says about them."""
+        """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""
         training, state = self.training, self.training.state
         batches: list[Tensor] = []
         last = evaluate(training, state.values, state.buffers, validation=False, keep=batches)

@@ -50,7 +50,7 @@ def determinism() -> str:
 
 
 def flushes_denormals() -> bool:
-    """Whether this thread flushes denormals. torch has no getter; Python's own arithmetic obeys the same flag."""
+    """Whether this thread flushes denormals. torch has no getter; arithmetic of Python obeys the same flag."""
     return sys.float_info.min * 0.5 == 0.0
 
 
@@ -85,7 +85,7 @@ def _autograd() -> Iterator[None]:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for device in ("cpu", "cuda"):
-            # The context manager `torch.autocast` would keep an outer cache of cast weights alive for the whole training.
+            # The context manager `torch.autocast` would keep an outer cache of cast weights alive during all of the training.
             stack.callback(torch.set_autocast_enabled, device, torch.is_autocast_enabled(device))
             torch.set_autocast_enabled(device, False)
         stack.callback(torch.autograd.set_detect_anomaly, *anomaly)
@@ -104,7 +104,7 @@ def _formats() -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     with _forced(torch.get_default_dtype, torch.set_default_dtype, torch.float32):
         saved = {}
-        for key in PRECISIONS:  # parents first: a child without a value of its own shows its parent's
+        for key in PRECISIONS:  # parents first: a child without a value shows its parent's
             saved[key] = get(*key)
             put(*key, "none")
         try:
