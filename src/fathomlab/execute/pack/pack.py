@@ -67,7 +67,7 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
                     if trial_status(job.root, trial.hash) not in TERMINAL_STATUSES:
                         train_job(replace(job, trials=(trial,)), emit, stop)
                 return
-            (trial,) = job.trials
+            trial = next(iter(job.trials))
             cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             failure = record_failure(trial, job, cause)
             if failure is not None:
