@@ -18,17 +18,17 @@ from benchmarks.setting import images
 from fathomlab import api
 from fathomlab.data.table import DatasetArrays
 from fathomlab.engine import loop
+from fathomlab.execute.pack import pack as pack  # with everything that it calls, before names are replaced
+from fathomlab.execute.pack.checkpointer import Checkpointer
+from fathomlab.execute.progress import progress_reporter
 from fathomlab.probes import PROBES
-from fathomlab.run import pack as pack  # with everything that it calls, before names are replaced
-from fathomlab.run.checkpointer import Checkpointer
-from fathomlab.run.progress import showing
 from fathomlab.store.directory import TrialFolder
 
 TRAIN, TEST = 60_000, 10_000
-# Where a function is defined -> the account of its time, for those that the modules of `run` call by name.
+# Where a function is defined -> the account of its time, for those that the modules of `execute` call by name.
 HOMES = {
     "fathomlab.store": "store",
-    "fathomlab.run.provenance": "store",
+    "fathomlab.prepare.machine": "store",
     "fathomlab.engine.evaluation": "evaluation",
     "fathomlab.probes.outcome": "evaluation",
 }
@@ -134,15 +134,17 @@ def train(shape: Mapping[str, Any], seeds: int, epochs: int, probe: str | None) 
 
 
 def _replace(accounts: Accounts, stack: ExitStack) -> None:
-    """Charge what is called by name in the modules of `run`, what keeps trials, probes, progress and report."""
+    """Charge what is called by name in the modules of `execute`, what keeps trials, probes, progress and report."""
     replaced = list(_called(accounts))
     if not any(own is loop.train for _, _, own, _ in replaced):
-        raise SystemExit("no module of fathomlab.run calls the training loop by its name: its time cannot be charged")
+        raise SystemExit(
+            "no module of fathomlab.execute calls the training loop by its name: its time cannot be charged"
+        )
     for module, attribute, _, timed in replaced:
         stack.enter_context(mock.patch.object(module, attribute, timed))
     shown = (
         (api.write_reports, accounts.charged("report", api.write_reports)),
-        (showing, accounts.shown("progress", showing)),
+        (progress_reporter, accounts.shown("progress", progress_reporter)),
     )
     for own, timed in shown:
         for module, attribute in held(own):
@@ -156,8 +158,8 @@ def _replace(accounts: Accounts, stack: ExitStack) -> None:
 
 
 def _called(accounts: Accounts) -> Iterator[tuple[Any, str, Any, Any]]:
-    """Module of `run`, name, function and what replaces it, for what is imported there and has an account."""
-    modules = [(name, module) for name, module in sorted(sys.modules.items()) if name.startswith("fathomlab.run.")]
+    """Module of `execute`, name, function and what replaces it, for what is imported there and has an account."""
+    modules = [(name, module) for name, module in sorted(sys.modules.items()) if name.startswith("fathomlab.execute.")]
     for name, module in modules:
         for attribute, value in list(vars(module).items()):
             if not isinstance(value, FunctionType) or value.__module__ == name:

@@ -14,7 +14,7 @@ from fathomlab import api
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import make_rng
 from fathomlab.plan import Trial
-from fathomlab.run.provenance import machine
+from fathomlab.prepare.machine import collect_provenance
 from fathomlab.store.directory import TrialFolder, create_store
 from fathomlab.store.inventory import take_inventory
 
@@ -56,7 +56,8 @@ def _write(root: Path, trial: Trial) -> None:
     folder = TrialFolder(root, trial.hash)
     folder.create(trial.content)
     folder.write(
-        "provenance.json", {**machine(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1}
+        "provenance.json",
+        {**collect_provenance(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1},
     )
     own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from fathomlab.run.provenance import commit, hardware
+from fathomlab.prepare.machine import commit, hardware
 
 PACKAGES = ("fathomlab", "torch", "numpy", "lightning", "jax")
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD")

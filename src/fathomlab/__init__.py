@@ -7,8 +7,6 @@
 Importing the package loads neither PyTorch nor any other large library.
 """
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from fathomlab.base.errors import ConfigError as ConfigError
     from fathomlab.base.errors import UserError as UserError
 
-_PLACES = {
+_LAZY_EXPORTS = {
     "load": ("fathomlab.api", "load"),
     "run": ("fathomlab.api", "run"),
     "open_store": ("fathomlab.api", "open_store"),
@@ -34,31 +32,16 @@ _PLACES = {
 __version__ = "0.1.0"
 
 
-class _Package(ModuleType):
-    """Keeps `fathomlab.run` the function once the sub-package of that name, which is in sys.modules, is imported."""
-
-    @property
-    def run(self) -> Any:
-        return __getattr__("run")
-
-    @run.setter
-    def run(self, module: ModuleType) -> None:
-        pass
-
-
-sys.modules[__name__].__class__ = _Package
-
-
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used."""
-    if name not in _PLACES:
+    if name not in _LAZY_EXPORTS:
         raise AttributeError(f"module 'fathomlab' has no attribute {name!r}")
     import importlib
 
-    module, attribute = _PLACES[name]
+    module, attribute = _LAZY_EXPORTS[name]
     return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:
     """The public names."""
-    return sorted([*_PLACES, "__version__"])
+    return sorted([*_LAZY_EXPORTS, "__version__"])

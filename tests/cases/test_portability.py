@@ -75,19 +75,19 @@ def test_workers_stop_by_a_message(tmp_path: Path, shell: SimpleNamespace):
     (tmp_path / "long.yaml").write_text(shell.text.replace("epochs: 1", "epochs: 100000"))
     code = """
 import fathomlab, threading
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.signals import Stop, Stopped
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.signals import RunInterrupted, StopRequest
 from pathlib import Path
-stop, plan = Stop(), fathomlab.load("long.yaml", ["run.pack=1"])
+stop, plan = StopRequest(), fathomlab.load("long.yaml", ["run.pack=1"])
 seen = set()
 def watch(event):
-    if event["event"] == "epoch":
-        seen.add(event["trial"])
+    if event.event == "epoch":
+        seen.add(event.trial)
         if len(seen) == 2 and stop.signum is None:  # a second request ends the process
-            stop.take(15)
+            stop.handle(15)
 try:
     run_experiment(plan, Path("runs"), RunOptions("cpu", 2), watch, stop)
-except Stopped as stopped:
+except RunInterrupted as stopped:
     print(stopped.signum, len(list(Path("runs/trials").glob("*/state-*"))) > 0)
 """
     environment_code = WITHOUT.replace('"SIGKILL", ', "")  # only here, subprocess itself kills with it

@@ -2,12 +2,12 @@
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import fathomlab
-from fathomlab.run import progress
+from fathomlab.execute import progress
+from fathomlab.execute.events import EpochDone, Failed, Finished, Planned, Started
 
 
 class Clock:
@@ -28,68 +28,67 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-def planned(work: dict[str, float], workers: int = 1, cached: int = 0) -> dict[str, Any]:
+def planned(work: dict[str, float], workers: int = 1, cached: int = 0) -> Planned:
     """The event at the start of a round."""
-    counts = {"trials": len(work) + cached, "cached": cached, "packs": 1, "workers": workers}
-    return {"event": "planned", **counts, "work": work, "labels": {trial: f"condition {trial}" for trial in work}}
+    return Planned(len(work) + cached, cached, 1, workers, work, {trial: f"condition {trial}" for trial in work})
 
 
-def finished(trial: str, status: str = "finished") -> dict[str, Any]:
+def finished(trial: str) -> Finished:
     """A trial's end."""
-    metrics = {"test/accuracy": 0.5 if status == "finished" else None}
-    return {"event": "finished", "trial": trial, "status": status, "cause": "x", "seconds": 1.0, "metrics": metrics}
+    return Finished(trial, "finished", None, 1.0, {"test/accuracy": 0.5})
 
 
 def test_time_left_follows_planned_cost(clock: Clock):
     """One of two trials is done and took twice its plan; the other is planned at nine times as much."""
-    tally = progress.Tally()
-    tally.take(planned({"a": 100.0, "b": 900.0}))
-    assert tally.seconds_left() == pytest.approx(1000)
+    state = progress.ProgressState()
+    state.update(planned({"a": 100.0, "b": 900.0}))
+    assert state.seconds_left() == pytest.approx(1000)
     clock.now += 200
-    tally.take(finished("a"))
-    assert tally.seconds_left() == pytest.approx(900 * 2, rel=0.06)
+    state.update(finished("a"))
+    assert state.seconds_left() == pytest.approx(900 * 2, rel=0.06)
 
 
 def test_a_tiny_trial_does_not_predict_a_large_one(clock: Clock):
     """Ten times slower than planned in its first tenth of a second says little."""
-    tally = progress.Tally()
-    tally.take(planned({"a": 0.1, "b": 30.0}))
+    state = progress.ProgressState()
+    state.update(planned({"a": 0.1, "b": 30.0}))
     clock.now += 1.0
-    tally.take(finished("a"))
-    assert 30 < tally.seconds_left() < 40
+    state.update(finished("a"))
+    assert 30 < state.seconds_left() < 40
 
 
 def test_epochs_of_running_trials_count(clock: Clock):
     """Half of the epochs at the planned speed leave half of the time; two workers share it."""
-    tally = progress.Tally()
-    tally.take(planned({"a": 40.0, "b": 40.0}, workers=2))
-    tally.take({"event": "started", "trials": ["a", "b"], "epochs": 10})
+    state = progress.ProgressState()
+    state.update(planned({"a": 40.0, "b": 40.0}, workers=2))
+    state.update(Started(("a", "b"), 10))
     for epoch in range(1, 6):
         clock.now += 4.0
         for trial in ("a", "b"):
-            tally.take({"event": "epoch", "trial": trial, "epoch": epoch, "val/accuracy": 0.5})
-    assert tally.seconds_left() == pytest.approx(20)
+            state.update(EpochDone(trial, epoch, {"val/accuracy": 0.5}))
+    assert state.seconds_left() == pytest.approx(20)
 
 
 def test_each_round_has_its_own_clock(clock: Clock):
     """Seeds that are added start a new estimate; earlier time does not count."""
-    tally = progress.Tally()
-    tally.take(planned({"a": 10.0}))
+    state = progress.ProgressState()
+    state.update(planned({"a": 10.0}))
     clock.now += 500
-    tally.take(finished("a"))
-    tally.take(planned({"b": 10.0}, cached=1))
-    assert (tally.total, tally.done) == (1, 0)
-    assert tally.seconds_left() == pytest.approx(10)
+    state.update(finished("a"))
+    state.update(planned({"b": 10.0}, cached=1))
+    assert (state.total, state.done) == (1, 0)
+    assert state.seconds_left() == pytest.approx(10)
 
 
 def test_plain_lines_show_conditions_percentages_and_outcomes(clock: Clock):
     """Never a hash where there is a label; a diverged trial is not counted as failed."""
     out = io.StringIO()
-    with progress.showing("plain", out) as emit:
+    with progress.progress_reporter("plain", out) as emit:
         emit(planned({"a": 10.0, "b": 10.0, "c": 10.0}))
-        for trial, status in (("a", "finished"), ("b", "diverged"), ("c", "failed")):
+        diverged = Finished("b", "diverged", "x", 1.0, {"test/accuracy": None})
+        for event in (finished("a"), diverged, Failed("c", "x", 1.0)):
             clock.now += 10
-            emit(finished(trial, status))
+            emit(event)
     lines = out.getvalue().splitlines()
     assert lines[1].startswith("[1/3] condition a: test accuracy 50.00%")
     assert "remaining" in lines[1]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.run import pool
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.signals import Stop
+from fathomlab.execute.events import Warned
+from fathomlab.execute.executors import local
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.signals import StopRequest
 from fathomlab.store.reading import Store
 
 PARALLEL = ("run.pack=1", "--workers", "2", "--progress", "plain", "--json")
@@ -88,18 +90,17 @@ def dying(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, when: str) -> None:
     code = f"""
 import os, sys
 sys.path.append(sys.argv[1])
-from fathomlab.engine import loop
-from fathomlab.run import pack
-def end(trials, order, emit, original=pack.train_pack):
-    if any({when} for trial in trials):
+from fathomlab.execute.pack import pack
+def end(job, emit, stop, original=pack.train_job):
+    if any({when} for trial in job.trials):
         os.write(2, b"munmap_chunk(): invalid pointer\\n")
         os.abort()
-    original(trials, order, emit)
-pack.train_pack = end
-from fathomlab.run.worker import main
+    original(job, emit, stop)
+pack.train_job = end
+from fathomlab.execute.worker import main
 main()
 """
-    monkeypatch.setattr(pool, "START", code)
+    monkeypatch.setattr(local, "START", code)
 
 
 def run(runs: Path, *overrides: str) -> tuple[Any, Any, list[Any]]:
@@ -111,7 +112,7 @@ def run(runs: Path, *overrides: str) -> tuple[Any, Any, list[Any]]:
     }
     events: list[Any] = []
     plan = fathomlab.load(conf, overrides)
-    return plan, run_experiment(plan, runs, RunOptions("cpu", 2), events.append, Stop()), events
+    return plan, run_experiment(plan, runs, RunOptions("cpu", 2), events.append, StopRequest()), events
 
 
 def test_a_signal_is_named_and_fails_only_the_guilty_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -128,7 +129,7 @@ def test_a_signal_is_named_and_fails_only_the_guilty_trial(tmp_path: Path, monke
     assert (summary.failed, summary.trained) == (1, 4)
     assert "SIGABRT" in str(statuses[2].cause)
     assert "munmap_chunk" in str(statuses[2].cause)
-    warnings = [event["text"] for event in events if event["event"] == "warning"]
+    warnings = [event.text for event in events if isinstance(event, Warned)]
     guilty = next(trial.hash for trial in plan.trials if trial.seed == 2)
     assert warnings
     assert all(guilty[:12] in text and signal.Signals.SIGABRT.name in text for text in warnings)
@@ -138,13 +139,14 @@ def test_last_lines_of_a_worker_are_bounded_and_escaped(tmp_path: Path):
     """A worker that floods standard error with control characters."""
     code = "import sys; [print('x' * 5000 + '\\x1b[31m', i, file=sys.stderr) for i in range(100)]; sys.exit(3)"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "START", code)
-        with pool.workers(1, None) as workers:
-            slot, event = workers.events.get(timeout=120)
-            assert (slot, event) == (0, {"event": "died", "code": 3})
-            tail = workers.workers[0].tail
-            assert len(tail) == pool.TAIL_LINES
-            assert all(len(line) <= pool.LINE_LENGTH and "\x1b" not in line for line in tail)
+        patch.setattr(local, "START", code)
+        with closing(local.Local(1, None)) as executor:
+            (worker,) = executor.workers
+            assert list(executor.events(120)) == []  # no job is lost with it
+            assert executor.workers == []
+    assert worker.process.returncode == 3
+    assert len(worker.tail) == local.TAIL_LINES
+    assert all(len(line) <= local.LINE_LENGTH and "\x1b" not in line for line in worker.tail)
 
 
 def test_a_deleted_working_directory_does_not_stop_training(tmp_path: Path, shell: SimpleNamespace):

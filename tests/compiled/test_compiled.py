@@ -13,7 +13,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from fathomlab.engine.loop import train
 from fathomlab.engine.training import PackTrainer
-from fathomlab.run import cost
+from fathomlab.prepare import cost
 
 CPU = torch.device("cpu")
 

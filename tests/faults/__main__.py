@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from fathomlab.run import provenance
-from fathomlab.run.settings import computing
+from fathomlab.execute.pack.settings import deterministic_mode
+from fathomlab.prepare import machine
 from tests.faults.chance import USED, chance
 from tests.faults.damage import cut, damages, flipped, make
 from tests.faults.forks import ROOT, server
@@ -53,7 +53,7 @@ def _naive(folder: Path, stack: ExitStack, name: str) -> Found:
 
 
 def _resume(folder: Path, stack: ExitStack, name: str) -> Found:
-    with computing():
+    with deterministic_mode():
         return combinations(list(ALL), folder)
 
 
@@ -125,7 +125,7 @@ def main(names: list[str]) -> int:
             "seed": USED.get(name),
             "seconds": round(time.monotonic() - started, 1),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": f"{provenance.hardware()['cpu']}, {provenance.cores()} cores",
+            "machine": f"{machine.hardware()['cpu']}, {machine.cores()} cores",
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         print(f"{name}: {dict(found.counts)}, {len(found.failures)} failures, {known[name]['seconds']} s", flush=True)

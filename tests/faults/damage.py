@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import fathomlab
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.signals import Stop, Stopped
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
 from fathomlab.store.checksums import CorruptFileError, read_checked, read_valid_records
 from fathomlab.store.maintenance import check_store
 from fathomlab.store.reading import Store
 from tests.faults.gate import Found
 from tests.faults.matrix import PLAIN, source
+from tests.faults.polls import stopped
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,17 @@ def make(root: Path) -> Damageable:
     """Train a little."""
     given = source(PLAIN)
     plan = fathomlab.load(given)
-    done = run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, Stop())
+    done = run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, StopRequest())
     other = fathomlab.load(given, ["training.lr=0.02", "run.checkpoint_seconds=0"])
-    stop = mock.Mock(spec=Stop)
-    type(stop).signum = mock.PropertyMock(side_effect=[None] * 7 + [2] * 9)
     try:
-        run_experiment(other, root, RunOptions("cpu", 1), lambda event: None, stop)
+        with stopped(6) as stop:
+            run_experiment(other, root, RunOptions("cpu", 1), lambda event: None, stop)
         raise AssertionError("was not stopped")
-    except Stopped:
+    except RunInterrupted:
         pass
-    finished, stopped = (tuple(root / "trials" / trial.hash for trial in own.trials) for own in (plan, other))
-    assert all(len(checkpoint_steps(folder)) == 2 for folder in stopped)
-    return Damageable(root, finished, stopped, root / "experiments" / done.experiment / "experiment.json", other)
+    finished, interrupted = (tuple(root / "trials" / trial.hash for trial in own.trials) for own in (plan, other))
+    assert all(len(checkpoint_steps(folder)) == 2 for folder in interrupted)
+    return Damageable(root, finished, interrupted, root / "experiments" / done.experiment / "experiment.json", other)
 
 
 def flipped(data: bytes, draw: random.Random) -> bytes:

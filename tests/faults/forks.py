@@ -126,9 +126,9 @@ def _serve() -> None:
     import torch
 
     from fathomlab.cli import main
-    from fathomlab.run import provenance
+    from fathomlab.prepare import machine
 
-    provenance.machine()
+    machine.collect_provenance()
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps({"ready": True}), file=answers, flush=True)

@@ -12,10 +12,11 @@ from unittest import mock
 import fathomlab
 from fathomlab.engine import loop
 from fathomlab.engine.training import PackTrainer
+from fathomlab.execute.pack import pack
+from fathomlab.execute.pack.pack import train_job
+from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan import Trial
-from fathomlab.run import pack
-from fathomlab.run.pack import Order, train_pack
-from fathomlab.run.signals import Stopped
+from fathomlab.prepare.jobs import Job
 from fathomlab.store.reading import Store
 from tests.faults.gate import Found
 from tests.faults.kills import digest, unlike
@@ -148,8 +149,8 @@ def train(trials: list[Trial], root: Path, at: int | None = None, every: float =
     watch = Watch(at=at)
     with watched(watch):
         try:
-            train_pack(trials, Order(root, "cpu", {}, every, watch.stop), lambda event: None)
-        except Stopped:
+            train_job(Job(tuple(trials), root, "cpu", checkpoint_seconds=every), lambda event: None, watch.stop)
+        except RunInterrupted:
             return watch, True
     return watch, False
 

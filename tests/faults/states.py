@@ -9,18 +9,18 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
 import fathomlab
-from fathomlab.run import provenance
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.signals import Stop, Stopped
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.signals import RunInterrupted, StopRequest
+from fathomlab.prepare import machine
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import read_valid_records
 from fathomlab.store.reading import Store
 from fathomlab.store.weights import load_tensors
+from tests.faults.polls import stopped
 
 KEPT = Path(__file__).parents[1] / "golden" / "states"
 EXPERIMENT, EXPECTED = KEPT / "experiment.yaml", KEPT / "expected.json"
@@ -31,7 +31,7 @@ WEIGHTS = ("checkpoint.safetensors", "best.safetensors")
 def surroundings() -> dict[str, str]:
     """What bits depend on in addition to the code. Elsewhere, numbers agree up to rounding."""
     kernels = torch.backends.cpu.get_cpu_capability()
-    return {"torch": torch.__version__, "instructions": provenance.instructions(), "kernels": kernels}
+    return {"torch": torch.__version__, "instructions": machine.instructions(), "kernels": kernels}
 
 
 def findings(runs: Path) -> dict[str, Any]:
@@ -65,12 +65,11 @@ def _write() -> None:
     plan, how = fathomlab.load(EXPERIMENT), RunOptions("cpu", 1)
     with tempfile.TemporaryDirectory() as place:
         whole, begun = Path(place) / "whole", Path(place) / "begun"
-        run_experiment(plan, whole, how, lambda event: None, Stop())
-        stop = mock.Mock(spec=Stop)
-        type(stop).signum = mock.PropertyMock(side_effect=[None] * (AFTER + 1) + [2] * 9)
+        run_experiment(plan, whole, how, lambda event: None, StopRequest())
         try:
-            run_experiment(plan, begun, how, lambda event: None, stop)
-        except Stopped:
+            with stopped(AFTER) as stop:
+                run_experiment(plan, begun, how, lambda event: None, stop)
+        except RunInterrupted:
             shutil.rmtree(KEPT / "trials", ignore_errors=True)
         for folder in sorted((begun / "trials").iterdir()):
             last = checkpoint_path(folder, checkpoint_steps(folder)[0])

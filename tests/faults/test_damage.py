@@ -7,9 +7,10 @@ import pytest
 
 import fathomlab
 from fathomlab.cli import main
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.settings import computing
-from fathomlab.run.signals import Stop
+from fathomlab.execute.events import Warned
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.pack.settings import deterministic_mode
+from fathomlab.execute.signals import StopRequest
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import decode_line
 from fathomlab.store.maintenance import check_store
@@ -89,13 +90,13 @@ def test_a_log_cut_at_any_byte_of_its_last_line_loses_that_line(copy: Damageable
 def go_on(copy: Damageable) -> list[str]:
     """Run the stopped experiment to its end; returns the warnings."""
     said: list[str] = []
-    with computing():
+    with deterministic_mode():
         run_experiment(
             copy.interrupted,
             copy.root,
             RunOptions("cpu", 1),
-            lambda event: said.append(event["text"]) if event["event"] == "warning" else None,
-            Stop(),
+            lambda event: said.append(event.text) if isinstance(event, Warned) else None,
+            StopRequest(),
         )
     return said
 
@@ -104,7 +105,7 @@ def go_on(copy: Damageable) -> list[str]:
 def test_what_is_left_is_gone_on_from(copy: Damageable, whole: Damageable, tmp_path: Path, damage: str):
     """B4-B6: the state before, of all members; logs that do not reach their state send it further back, too."""
     other = tmp_path / "undisturbed"
-    run_experiment(copy.interrupted, other, RunOptions("cpu", 1), lambda event: None, Stop())
+    run_experiment(copy.interrupted, other, RunOptions("cpu", 1), lambda event: None, StopRequest())
     newest, before = checkpoint_steps(copy.stopped[0])
     for folder in copy.stopped if damage in ("newest", "both") else copy.stopped[:1]:
         if damage in ("newest", "of one member", "both"):
@@ -177,7 +178,7 @@ def test_repair_quarantines_and_the_next_run_trains_again(copy: Damageable, capf
     assert not copy.finished[0].exists()
     assert (copy.root / "damaged" / f"{copy.finished[0].name}-1" / "metrics.jsonl").exists()
     plan = fathomlab.load(source(PLAIN), ["run.pack=2"])
-    run_experiment(plan, copy.root, RunOptions("cpu", 1), lambda event: None, Stop())
+    run_experiment(plan, copy.root, RunOptions("cpu", 1), lambda event: None, StopRequest())
     assert Store(copy.root).trial(copy.finished[0].name).status == "finished"
     keys = {key for key in golden if key.startswith(copy.finished[1].name[:8])}
     mine = digest(copy.root)

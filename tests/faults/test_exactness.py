@@ -14,10 +14,10 @@ import torch
 
 import fathomlab
 from fathomlab.base.errors import UserError
-from fathomlab.run import environment, resume
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.settings import computing
-from fathomlab.run.signals import Stop, Stopped
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.pack.settings import deterministic_mode
+from fathomlab.execute.signals import RunInterrupted, StopRequest
+from fathomlab.prepare import drift, packing
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
 from fathomlab.store.checksums import read_checked, write_checked
 from fathomlab.store.inventory import take_inventory
@@ -27,6 +27,7 @@ from tests.faults.chance import chance
 from tests.faults.forks import SURROUNDINGS
 from tests.faults.kills import digest, unlike
 from tests.faults.matrix import ALL, Case, combinations, covering, source, train
+from tests.faults.polls import stopped
 
 
 def small(**more: Any) -> dict[str, Any]:
@@ -37,20 +38,18 @@ def small(**more: Any) -> dict[str, Any]:
 
 
 def run(
-    given: dict[str, Any], root: Path, *overrides: str, how: RunOptions | None = None, stop: Stop | None = None
+    given: dict[str, Any], root: Path, *overrides: str, how: RunOptions | None = None, stop: StopRequest | None = None
 ) -> Any:
     """Run an experiment in this process."""
     plan = fathomlab.load(given, overrides)
-    run_experiment(plan, root, how or RunOptions("cpu", 1), lambda event: None, stop or Stop())
+    run_experiment(plan, root, how or RunOptions("cpu", 1), lambda event: None, stop or StopRequest())
     return plan
 
 
 def interrupted(given: dict[str, Any], root: Path, after: int, *overrides: str) -> Any:
-    """Run an experiment and stop it at its poll of this number; returns its plan."""
+    """Run an experiment and stop it after this number of steps; returns its plan."""
     plan = fathomlab.load(given, overrides)
-    stop = mock.Mock(spec=Stop)
-    type(stop).signum = mock.PropertyMock(side_effect=[None] * after + [2] * 9)
-    with pytest.raises(Stopped):
+    with stopped(after) as stop, pytest.raises(RunInterrupted):
         run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, stop)
     return plan
 
@@ -80,7 +79,7 @@ def test_loader_workers_change_nothing(fast: Path, workers: int):
     golden["data"] = golden["data"] | {"num_workers": 1}
     run(golden, fast / "golden")
     other = golden | {"data": golden["data"] | {"num_workers": workers}}
-    interrupted(golden, fast / "other", 5)
+    interrupted(golden, fast / "other", 4)
     run(other, fast / "other")
     assert not unlike(digest(fast / "golden"), digest(fast / "other"))
 
@@ -148,7 +147,7 @@ def test_twenty_surroundings_change_nothing(fast: Path):
 )
 def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: Any):
     """C5, C6: each entry of the environment. Nothing is trained before the user decides."""
-    plan = interrupted(small(), fast, 5)
+    plan = interrupted(small(), fast, 4)
     for trial in plan.trials:
         folder = fast / "trials" / trial.hash
         for step in checkpoint_steps(folder):
@@ -159,7 +158,7 @@ def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: A
     with pytest.raises(UserError) as caught:
         run(small(), fast)
     assert caught.value.code == "environment-changed"
-    assert environment.LABELS.get(key, key) in str(caught.value)
+    assert drift.LABELS.get(key, key) in str(caught.value)
     assert "--allow-drift" in str(caught.value)
     assert digest(fast) == before
     run(small(), fast, how=RunOptions("cpu", 1, allow_drift=True))
@@ -173,26 +172,26 @@ def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: A
 def test_code_digest_follows_every_numeric_file(tmp_path: Path):
     """C6: a changed, added, or nested file of any listed package or module changes the digest; other files do not."""
     package = tmp_path / "fathomlab"
-    files = [f"{folder}/{name}" for folder in environment.NUMERIC_PACKAGES for name in ("a.py", "deep/b.py", "c.npz")]
-    files += [f"run/{name}.py" for name in environment.NUMERIC_MODULES]
-    for file in (*files, "run/progress.py", "base/__pycache__/a.pyc"):
+    files = [f"{folder}/{name}" for folder in drift.NUMERIC_PACKAGES for name in ("a.py", "deep/b.py", "c.npz")]
+    files += [f"{name}.py" for name in drift.NUMERIC_MODULES]
+    for file in (*files, "execute/progress.py", "base/__pycache__/a.pyc"):
         (package / file).parent.mkdir(parents=True, exist_ok=True)
         (package / file).write_text("x = 1\n")
-    with mock.patch.object(environment, "__file__", str(package / "run" / "environment.py")):
-        digests = [environment.code_digest.__wrapped__()]
+    with mock.patch.object(drift, "__file__", str(package / "prepare" / "drift.py")):
+        digests = [drift.code_digest.__wrapped__()]
         for file in (*files, "engine/backends/new.cpp"):
             (package / file).parent.mkdir(parents=True, exist_ok=True)
             (package / file).write_text("x = 2\n")
-            digests.append(environment.code_digest.__wrapped__())
+            digests.append(drift.code_digest.__wrapped__())
         assert len(set(digests)) == len(digests)
-        for file in ("run/progress.py", "base/__pycache__/a.pyc"):
+        for file in ("execute/progress.py", "base/__pycache__/a.pyc"):
             (package / file).write_text("x = 2\n")
-            assert environment.code_digest.__wrapped__() == digests[-1]
+            assert drift.code_digest.__wrapped__() == digests[-1]
 
 
 def test_another_experiment_is_another_trial(fast: Path):
     """C6: an option that was changed while it was stopped begins a trial of its own, the old state stays."""
-    plan = interrupted(small(), fast, 5)
+    plan = interrupted(small(), fast, 4)
     other = run(small(), fast, "training.lr=0.02")
     assert not {trial.hash for trial in plan.trials} & {trial.hash for trial in other.trials}
     assert all(latest_checkpoint(fast / "trials" / trial.hash) for trial in plan.trials)
@@ -223,7 +222,7 @@ def numbers_are_finite(root: Path) -> int:
 def test_divergence_is_recorded_at_its_step_and_keeps_what_was_finite(fast: Path):
     """C8, C13: no state or checkpoint holds a number that is not finite; the others have the bits they have without it."""
     plan = fathomlab.load(diverging())
-    with computing():
+    with deterministic_mode():
         watch, _ = train(list(plan.trials), fast / "golden", every=0)
         places = [at for at, poll in enumerate(watch.polls) if poll != (watch.polls[at - 1] if at else None)]
         golden = digest(fast / "golden")
@@ -238,8 +237,8 @@ def test_divergence_is_recorded_at_its_step_and_keeps_what_was_finite(fast: Path
         assert numbers_are_finite(fast / "golden")
         for at in places:
             root = fast / f"stop-{at}"
-            _, stopped = train(list(plan.trials), root, at)
-            assert stopped
+            _, was_stopped = train(list(plan.trials), root, at)
+            assert was_stopped
             assert numbers_are_finite(root)
             train(list(plan.trials), root, every=0)
             assert not unlike(golden, digest(root)), f"stopped at {watch.polls[at]}"
@@ -258,7 +257,7 @@ def test_divergence_is_recorded_at_its_step_and_keeps_what_was_finite(fast: Path
 def test_a_pack_in_which_all_diverge_ends_the_same_way(fast: Path):
     """C8: also where it is stopped while it is being tested."""
     plan = fathomlab.load(small(), ["training.lr=1e20"])
-    with computing():
+    with deterministic_mode():
         watch, _ = train(list(plan.trials), fast / "golden")
         assert {Store(fast / "golden").trial(trial.hash).status for trial in plan.trials} == {"diverged"}
         assert watch.polls[-1][0] < 12  # it ends early
@@ -266,8 +265,8 @@ def test_a_pack_in_which_all_diverge_ends_the_same_way(fast: Path):
             if at and watch.polls[at] == watch.polls[at - 1]:
                 continue
             root = fast / f"stop-{at}"
-            _, stopped = train(list(plan.trials), root, at)
-            assert stopped
+            _, was_stopped = train(list(plan.trials), root, at)
+            assert was_stopped
             train(list(plan.trials), root)
             assert not unlike(digest(fast / "golden"), digest(root)), f"stopped at {watch.polls[at]}"
 
@@ -282,7 +281,7 @@ def test_a_jumping_clock_changes_nothing(fast: Path):
         return real() + (86_400 if jumps[0] % 2 else -172_800)
 
     with mock.patch.object(time, "time", jumping):
-        plan = interrupted(small(), fast / "other", 6)
+        plan = interrupted(small(), fast / "other", 5)
         run(small(), fast / "other")
     assert not unlike(digest(fast / "golden"), digest(fast / "other"))
     for trial in plan.trials:
@@ -325,7 +324,7 @@ def torn(root: Path, trials: list[Any], call: int) -> bool:
 def test_a_pack_torn_between_its_members_goes_on_as_one(fast: Path, stride: int):
     """C11: death at each rename of a pack of three, states and results; finished members stay, the rest keep their bits."""
     trials = list(fathomlab.load(small(), ["training.epochs=2"]).trials)
-    with computing():
+    with deterministic_mode():
         train(trials, fast / "golden", every=0)
         golden = digest(fast / "golden")
         call, met = 1, True
@@ -346,7 +345,7 @@ def test_a_pack_torn_between_its_members_goes_on_as_one(fast: Path, stride: int)
 def test_a_state_of_the_epoch_s_evaluation_is_not_mixed_with_one_of_its_end(fast: Path):
     """C11: both are of one step; where only some members have the later, none goes on from it."""
     trials = list(fathomlab.load(small()).trials)
-    with computing():
+    with deterministic_mode():
         watch, _ = train(trials, fast / "golden")
         at = next(place for place, poll in enumerate(watch.polls) if poll == (4, "validation"))
         train(trials, fast / "inside", at)
@@ -378,11 +377,11 @@ def test_other_packs_agree_in_double_precision(fast: Path, size: int):
 
 def test_begun_packs_stay_together(fast: Path):
     """An interrupted pack goes on as it began, whatever `forms` it now; a finished member keeps its place."""
-    plan = interrupted(small(), fast, 5)
-    packs, fresh = resume.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
+    plan = interrupted(small(), fast, 4)
+    packs, fresh = packing.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
     assert [[trial.hash for trial in pack] for pack in packs] == [[trial.hash for trial in plan.trials]]
     assert fresh == []
     lost = fast / "trials" / plan.trials[0].hash / "trial.json"
     lost.write_text(json.dumps({"content": {"seed": "x"}}))
-    packs, fresh = resume.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
+    packs, fresh = packing.resumable_packs(take_inventory(fast, plan.trials[1:]), plan.trials[1:])
     assert (packs, fresh) == ([], list(plan.trials[1:]))

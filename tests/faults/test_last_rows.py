@@ -26,11 +26,13 @@ import fathomlab
 from fathomlab.data import augment
 from fathomlab.engine import loop
 from fathomlab.engine.training import PackTrainer
-from fathomlab.run import experiment, pack, settings
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.pack import Order, train_pack
-from fathomlab.run.settings import computing
-from fathomlab.run.signals import Stop
+from fathomlab.execute import experiment
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.pack import pack, settings
+from fathomlab.execute.pack.pack import train_job
+from fathomlab.execute.pack.settings import deterministic_mode
+from fathomlab.execute.signals import StopRequest
+from fathomlab.prepare.jobs import Job
 from fathomlab.store import lock
 from fathomlab.store.checksums import read_checked, write_checked
 from fathomlab.store.directory import TrialFolder
@@ -42,6 +44,7 @@ from tests.faults.forks import SURROUNDINGS, Server
 from tests.faults.gate import Found
 from tests.faults.kills import command, digest, unlike
 from tests.faults.matrix import Watch, watched
+from tests.faults.polls import polled
 from tests.faults.test_exactness import Killed, run, small
 
 # A1: what a death costs
@@ -68,14 +71,13 @@ def attempt(plan: Any, root: Path, at: int | None) -> tuple[Watch, int, bool]:
 
         return call
 
-    stop = mock.Mock(spec=Stop)
-    type(stop).signum = mock.PropertyMock(side_effect=strike)
     with ExitStack() as stack:
         stack.enter_context(watched(watch))
+        stack.enter_context(polled(strike))
         for owner, name in ((os, "replace"), (os, "fsync"), (Path, "unlink")):
             stack.enter_context(mock.patch.object(owner, name, struck(getattr(owner, name))))
         try:
-            run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, stop)
+            run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, StopRequest())
         except Killed:
             return watch, count[0], True
     return watch, count[0], False
@@ -261,7 +263,7 @@ def test_a_hundred_equal_trials_are_trained_once(fast: Path):
 
     def drive(_: int) -> int:
         how = RunOptions("cpu", 1, wait=True)
-        return run_experiment(plan, fast, how, lambda event: events.append(event["event"]), Stop()).trained
+        return run_experiment(plan, fast, how, lambda event: events.append(event.event), StopRequest()).trained
 
     with frozen():
         trained = at_once(100, drive)
@@ -358,14 +360,14 @@ def test_the_mode_is_told(fast: Path, mode: str):
     with ExitStack() as stack:
         if mode == "warned":
             with mock.patch.object(torch.cuda, "is_available", return_value=True):
-                stack.enter_context(computing())
+                stack.enter_context(deterministic_mode())
             stack.enter_context(pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"))
             stack.enter_context(mock.patch.object(loop, "train_step", stub))
         else:
-            stack.enter_context(computing())
-        assert settings.deterministic() == mode
+            stack.enter_context(deterministic_mode())
+        assert settings.determinism() == mode
         trials = list(fathomlab.load(small()).trials)
-        train_pack(trials, Order(fast), lambda event: None)
+        train_job(Job(tuple(trials), fast), lambda event: None, lambda: None)
     for trial in trials:
         record = Store(fast).trial(trial.hash)
         assert record.status == "finished"
@@ -376,7 +378,7 @@ def test_computing_leaves_no_trace():
     """C7: modes of torch are afterwards what they were before."""
     for before in ((False, False), (True, True), (True, False)):
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        with computing():
+        with deterministic_mode():
             assert torch.are_deterministic_algorithms_enabled()
         after = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
         assert after == before

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import fathomlab
-from fathomlab.run.experiment import RunOptions, run_experiment
-from fathomlab.run.signals import Stop
+from fathomlab.execute.events import to_document
+from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.signals import StopRequest
 
 SIZE = 3 * 32 * 32
 CONFIG = {
@@ -32,5 +33,7 @@ def test_events_of_a_run_are_golden(tmp_path: Path, golden: Callable[[str, Any],
             return [shape(item) for item in value]
         return "float" if isinstance(value, float) else plan.labels.get(value, value)
 
-    run_experiment(plan, tmp_path, RunOptions("cpu", 1), lambda event: events.append(shape(event)), Stop())
+    run_experiment(
+        plan, tmp_path, RunOptions("cpu", 1), lambda event: events.append(shape(to_document(event))), StopRequest()
+    )
     assert events == golden("events.json", events)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fathomlab
-from fathomlab.run.experiment import experiment_name
+from fathomlab.execute.experiment import experiment_name
 
 NAMES = (
     "plain",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fathomlab.run.progress import MODES, Mode, showing
+from fathomlab.execute.events import EpochDone, Failed, Planned, Started
+from fathomlab.execute.progress import MODES, Mode, progress_reporter
 from fathomlab.store.reading import Store
 
 HOSTILE = (
@@ -44,13 +45,11 @@ def test_progress_shows_names_and_causes_as_text(mode: Mode, text: str, monkeypa
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("CI", raising=False)
     out = Terminal()
-    with showing(mode, out) as emit:
-        labels = {TRIAL: f"{text} seed=1"}
-        emit({"event": "planned", "trials": 1, "cached": 0, "packs": 1, "workers": 1, "labels": labels})
-        emit({"event": "started", "trials": [TRIAL], "epochs": 1})
-        epoch = {"event": "epoch", "trial": TRIAL, "epoch": 1, "val/accuracy": 0.5, "seconds": 1.0}
-        emit(epoch)
-        emit({"event": "finished", "trial": TRIAL, "status": "failed", "cause": text, "seconds": 1.0})
+    with progress_reporter(mode, out) as emit:
+        emit(Planned(1, 0, 1, 1, {}, {TRIAL: f"{text} seed=1"}))
+        emit(Started((TRIAL,), 1))
+        emit(EpochDone(TRIAL, 1, {"val/accuracy": 0.5}))
+        emit(Failed(TRIAL, text, 1.0))
     said = out.getvalue()
     for sequence in ("\x1b]", "\x1b[2J\x1b[H\n", "\x9b", "\x07", "\x00", "\x08", "\x7f", "\ud800"):
         assert sequence not in said

@@ -10,8 +10,8 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.planning import find_experiment
 from fathomlab.base.errors import UserError, format_value
+from fathomlab.execute.experiment import experiment_name, recorded_seed_count
 from fathomlab.plan import Plan, with_seeds
-from fathomlab.run.experiment import experiment_name, recorded_seed_count
 from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
 

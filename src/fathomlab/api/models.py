@@ -26,7 +26,7 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "TorchModel":
         ConfigError: Lists every problem of the options.
     """
     from fathomlab.engine.torch_model import TorchModel
-    from fathomlab.run.settings import computing
+    from fathomlab.execute.pack.settings import deterministic_mode
 
     problems: list[Issue] = []
     network = sections.network(model, "", problems, {})
@@ -35,5 +35,5 @@ def build_model(model: Mapping[str, Any], seed: int = 0) -> "TorchModel":
     info = DATASETS[network.component.default_dataset].info
     size = getattr(network.component, "input_size", None)
     shape = (1, 1, size) if size is not None else (info.channels, info.height, info.width)
-    with computing():
+    with deterministic_mode():
         return TorchModel(network.component.build(shape), seed)

@@ -9,8 +9,8 @@ from typing import Any
 from fathomlab.analysis.study import study
 from fathomlab.analysis.tables import columns
 from fathomlab.api.stores import default_runs
+from fathomlab.execute.experiment import RunSummary
 from fathomlab.plan import Plan
-from fathomlab.run.experiment import RunSummary
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 

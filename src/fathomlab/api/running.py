@@ -15,9 +15,8 @@ from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
-from fathomlab.plan import Plan, with_seeds
-from fathomlab.run.experiment import (
-    Emit,
+from fathomlab.execute.events import Emit, Note
+from fathomlab.execute.experiment import (
     RunOptions,
     RunSummary,
     amend_experiment,
@@ -25,8 +24,9 @@ from fathomlab.run.experiment import (
     recorded_seed_count,
     run_experiment,
 )
-from fathomlab.run.progress import Mode, showing
-from fathomlab.run.signals import Stop, listening
+from fathomlab.execute.progress import Mode, progress_reporter
+from fathomlab.execute.signals import StopRequest, handle_signals
+from fathomlab.plan import Plan, with_seeds
 from fathomlab.store.reading import Store
 
 
@@ -70,13 +70,13 @@ def run(
         _check_extension(plan, max_seeds)
     plan = with_seeds(plan, recorded_seed_count(root, name))
     log = root / "experiments" / name / "log.txt"
-    with listening() as stop, showing(progress, log=log) as emit:
+    with handle_signals() as stop, progress_reporter(progress, log=log) as emit:
         for notice in plan.notices:
-            emit({"event": "note", "text": notice})
-        how = RunOptions(device, workers, wait, allow_drift, name)
-        summary = run_experiment(plan, root, how, emit, stop)
+            emit(Note(notice))
+        options = RunOptions(device, workers, wait, allow_drift, name)
+        summary = run_experiment(plan, root, options, emit, stop)
         if max_seeds is not None:
-            plan, summary = _run_in_stages(plan, root, how, summary, max_seeds, emit, stop)
+            plan, summary = _run_in_stages(plan, root, options, summary, max_seeds, emit, stop)
     return Results(Store(root), plan, summary, _report(root, name, summary))
 
 
@@ -98,7 +98,7 @@ def _check_extension(plan: Plan, budget: int) -> None:
 
 
 def _run_in_stages(
-    plan: Plan, root: Path, how: RunOptions, summary: RunSummary, budget: int, emit: Emit, stop: Stop
+    plan: Plan, root: Path, options: RunOptions, summary: RunSummary, budget: int, emit: Emit, stop: StopRequest
 ) -> tuple[Plan, RunSummary]:
     """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
     while True:
@@ -111,10 +111,10 @@ def _run_in_stages(
         verdicts = judge(study(store, store.experiment(summary.experiment)))
         step = plan_extension(verdicts, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
-        emit({"event": "note", "text": f"{n} seeds: {step.reason}. {action}"})
+        emit(Note(f"{n} seeds: {step.reason}. {action}"))
         if not step.seeds:
             return plan, summary
         plan = with_seeds(plan, n + step.seeds)
-        more = run_experiment(plan, root, how, emit, stop)
+        more = run_experiment(plan, root, options, emit, stop)
         trained = summary.trained + more.trained
         summary = replace(more, trained=trained, cached=more.trials - trained, seconds=summary.seconds + more.seconds)

@@ -40,8 +40,8 @@ def run(
     from fathomlab.analysis.study import study
     from fathomlab.analysis.verdicts import judge
     from fathomlab.cli.verdicts import print_verdicts
-    from fathomlab.run.progress import MODES
-    from fathomlab.run.signals import Stopped
+    from fathomlab.execute.progress import MODES
+    from fathomlab.execute.signals import RunInterrupted
 
     if progress not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
@@ -49,7 +49,7 @@ def run(
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     try:
         results = api.run(planned, runs=runs, progress=progress, max_seeds=max_seeds, **options)
-    except Stopped as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
+    except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
         raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary
     if as_json:

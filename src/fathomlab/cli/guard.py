@@ -14,7 +14,7 @@ import typer
 
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
-from fathomlab.run.signals import Stopped
+from fathomlab.execute.signals import RunInterrupted
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
 OUTPUT_FAILED = 3
@@ -105,7 +105,7 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
     try:
         status = command()
         if status in INTERRUPTED:  # typer turns Ctrl-C into 130 without a message
-            raise Stopped(status - 128)
+            raise RunInterrupted(status - 128)
         return status if isinstance(status, int) else 0
     except UserError as error:
         if as_json:

@@ -1,6 +1,7 @@
 """plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,7 +47,7 @@ def plan(
     if as_json:
         print_json(document)
         return
-    from fathomlab.run.progress import duration
+    from fathomlab.execute.progress import duration
 
     estimate = document["estimate"]
     compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
@@ -65,22 +66,24 @@ def plan(
 
 
 def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
-    from fathomlab.run import cost, provenance
-    from fathomlab.run.experiment import experiment_name, form_packs, worker_count
+    from fathomlab.execute.experiment import experiment_name
+    from fathomlab.prepare import cost
+    from fathomlab.prepare.machine import guess_device
+    from fathomlab.prepare.packing import form_packs, worker_count
 
-    device = provenance.likely_device("auto")
+    device = guess_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
-    measured = cost.rate({"flops": cost.flops(trial), "seconds": taken} for trial, taken in seconds.items())
+    measured = cost.measured_rate((cost.flops(trial), taken) for trial, taken in seconds.items())
     return {
         "experiment": experiment_name(planned, inventory.experiments),
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
         "compiled_packs": sum(
-            cost.compiling_pays([trial.recipe for trial in group], cost.training_images(group[0])) for group in groups
+            cost.should_compile([trial.recipe for trial in group], cost.training_images(group[0])) for group in groups
         ),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
@@ -89,7 +92,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
         "notices": [*planned.notices, *_warnings(planned)],
-        "estimate": cost.estimate(missing, measured, worker_count("auto", len(groups), device)),
+        "estimate": asdict(cost.estimate(missing, measured, worker_count("auto", len(groups), device))),
         "trial_list": [
             {
                 "trial": trial.hash,

@@ -11,7 +11,7 @@ import yaml
 import fathomlab
 from fathomlab.base.errors import ConfigError
 from fathomlab.plan import Plan
-from fathomlab.run.grouping import packs
+from fathomlab.prepare.packing import group_into_packs
 
 ROOT = Path(__file__).parents[3]
 SEED = {
@@ -497,6 +497,6 @@ def test_the_plan_s_identity_is_its_trials_and_claims():
 def test_packs_keep_order_and_bounds():
     """Trials of one signature together, in equal parts none larger than the bound."""
     trials = fathomlab.load(MLP, ["seed=0..6", "training.epochs=1,2"]).trials
-    made = packs(trials, lambda trial: trial.content["training"]["epochs"], lambda trial: 3)
+    made = group_into_packs(trials, lambda trial: trial.content["training"]["epochs"], lambda trial: 3)
     assert [len(pack) for pack in made] == [3, 3, 1, 3, 3, 1]
     assert [trial for pack in made for trial in pack] == list(trials)

@@ -8,7 +8,8 @@ import pytest
 import fathomlab
 from fathomlab.base.codec import to_plain
 from fathomlab.plan import Trial
-from fathomlab.run.resume import remove_stale_checkpoints, resumable_packs
+from fathomlab.prepare.drift import remove_stale_checkpoints
+from fathomlab.prepare.packing import resumable_packs
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint, checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import encode_line, file_sha256, write_checked
 from fathomlab.store.directory import TrialFolder, write_experiment

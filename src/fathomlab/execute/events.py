@@ -1,0 +1,162 @@
+"""What happens during a run, as values that are sent by workers, shown as progress, and written to the log."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from fathomlab.base.codec import to_plain
+from fathomlab.store.records import Number
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A round of training starts.
+
+    Attributes:
+        trials: Number of trials in the plan.
+        cached: Trials that have their outcome.
+        packs: Packs to train.
+        workers: Number of workers.
+        work: Hash of each trial to train, to its planned time on one core (s).
+        labels: Hash to condition and seed in words.
+    """
+
+    event: Literal["planned"] = field(default="planned", kw_only=True)
+    trials: int
+    cached: int
+    packs: int
+    workers: int
+    work: Mapping[str, float]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that is good to know."""
+
+    event: Literal["note"] = field(default="note", kw_only=True)
+    text: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something went wrong, and the run continues."""
+
+    event: Literal["warning"] = field(default="warning", kw_only=True)
+    text: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A pack has its data and starts to train.
+
+    Attributes:
+        trials: Hashes of its trials without a result.
+        epochs: Number of epochs of each.
+    """
+
+    event: Literal["started"] = field(default="started", kw_only=True)
+    trials: tuple[str, ...]
+    epochs: int
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """A trial has completed an epoch.
+
+    Attributes:
+        trial: Its hash.
+        epoch: Completed epochs.
+        metrics: Name to value; None if it is not finite.
+    """
+
+    event: Literal["epoch"] = field(default="epoch", kw_only=True)
+    trial: str
+    epoch: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trial has its outcome, and its result is in the store.
+
+    Attributes:
+        trial: Its hash.
+        status: The outcome.
+        cause: Why it diverged.
+        seconds: Training time (s).
+        metrics: Name to value; None if it is not finite or not measured.
+    """
+
+    event: Literal["finished"] = field(default="finished", kw_only=True)
+    trial: str
+    status: Literal["finished", "diverged"]
+    cause: str | None
+    seconds: float
+    metrics: Mapping[str, Number | None]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An error has ended a trial. Other programs read it as a kind of `finished`.
+
+    Attributes:
+        trial: Its hash.
+        cause: The error.
+        seconds: Training time (s).
+    """
+
+    event: Literal["finished"] = field(default="finished", kw_only=True)
+    trial: str
+    status: Literal["failed"] = field(default="failed", kw_only=True)
+    cause: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker has loaded its modules and takes jobs."""
+
+    event: Literal["ready"] = field(default="ready", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A job has ended: each of its trials has its result, or could not write it."""
+
+    event: Literal["idle"] = field(default="idle", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A job has ended because a stop was requested. Its progress is saved."""
+
+    event: Literal["stopped"] = field(default="stopped", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Died:
+    """What trained a job has ended without notice.
+
+    Attributes:
+        cause: How it ended, in words.
+        output: What it printed last, one indented line each, each after a line break.
+        out_of_memory: Whether memory probably ran out, so that few attempts are enough.
+    """
+
+    event: Literal["died"] = field(default="died", kw_only=True)
+    cause: str
+    output: str = ""
+    out_of_memory: bool = False
+
+
+Event: TypeAlias = Planned | Note | Warned | Started | EpochDone | Finished | Failed | Ready | Idle | Stopped | Died
+Emit: TypeAlias = Callable[[Event], None]
+
+
+def to_document(event: Event) -> dict[str, Any]:
+    """The event as other programs read it: the metrics of an epoch stand next to its number."""
+    document = to_plain(event)
+    if isinstance(event, EpochDone):
+        document |= document.pop("metrics")
+    return document

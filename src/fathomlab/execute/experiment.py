@@ -1,0 +1,258 @@
+"""Runs an experiment: finished trials are reused, the others are packed and trained, every outcome is recorded."""
+
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.errors import UserError
+from fathomlab.base.files import atomic_write
+from fathomlab.base.identity import content_hash
+from fathomlab.base.labels import flatten_keys
+from fathomlab.config.paths import set_path
+from fathomlab.execute.coordinator import run_jobs
+from fathomlab.execute.events import Emit, Planned, Warned
+from fathomlab.execute.executors import EXECUTORS
+from fathomlab.execute.signals import StopRequest
+from fathomlab.plan import Plan, Trial
+from fathomlab.prepare import machine
+from fathomlab.prepare.cost import planned_seconds
+from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
+from fathomlab.prepare.jobs import Job, download_datasets, prepare_jobs
+from fathomlab.prepare.packing import worker_count
+from fathomlab.store.directory import create_store, record_is_current, write_experiment
+from fathomlab.store.inventory import Inventory, take_inventory
+from fathomlab.store.lock import store_lock
+from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.records import TERMINAL_STATUSES
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did: `trials = trained + cached`.
+
+    Attributes:
+        experiment: Name of the experiment's directory in the store.
+        trials: Number of trials in the plan.
+        trained: Trials that this run trained, whatever their outcome.
+        cached: Trials that had their outcome before.
+        failed: Trials of the plan that have no outcome because an error stopped them.
+        diverged: Trials of the plan that diverged, now or before. This is an outcome.
+        seconds: Wall time (s).
+    """
+
+    experiment: str
+    trials: int
+    trained: int
+    cached: int
+    failed: int
+    diverged: int
+    seconds: float
+
+
+def experiment_name(plan: Plan, names: Iterable[str]) -> str:
+    """The directory of a plan in the store: the existing one, or a name from the file's name and the plan's hash.
+
+    The plan alone decides: a file that was renamed or is read under another locale continues its record and its looks.
+
+    Args:
+        plan: The plan.
+        names: The experiments of the store.
+    """
+    suffix = f"-{plan.hash[:8]}"
+    stem = unicodedata.normalize("NFKD", Path(plan.loaded.document.source).stem.lower())
+    ascii_stem = re.sub(r"[^a-z0-9_]+", "-", stem.encode("ascii", "ignore").decode()).strip("-")[:40] or "experiment"
+    new_name = f"{ascii_stem}{'-quick' if plan.loaded.quick else ''}{suffix}"
+    return min((name for name in names if name.endswith(suffix)), default=new_name)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Execution options. They are not part of a trial's identity.
+
+    Attributes:
+        device: auto, cpu, or cuda.
+        workers: Number of processes, or auto.
+        wait: Wait for another process that trains into the store instead of refusing.
+        allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
+        name: The experiment's directory; derived from the plan if not given.
+    """
+
+    device: str = "auto"
+    workers: str | int = "auto"
+    wait: bool = False
+    allow_drift: bool = False
+    name: str | None = None
+
+
+def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop: StopRequest) -> RunSummary:
+    """Train the trials that the store does not have.
+
+    Args:
+        plan: The plan.
+        runs: The store.
+        options: How to train.
+        emit: Called in this thread with each event.
+        stop: Whether a stop is requested.
+
+    Raises:
+        UserError: If the store cannot be written or is in use, data or device are missing, a trial was started in another
+            environment, or workers cannot start.
+        RunInterrupted: If `stop` requests it; progress is saved.
+    """
+    started = time.monotonic()
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
+    worker_count(options.workers, 1)
+    create_store(runs)
+    with store_lock(runs, options.wait, lambda text: emit(Warned(text))) as lock:
+        inventory = take_inventory(runs, plan.trials)
+        pending = inventory.pending(plan.trials)
+        remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
+        name = options.name or experiment_name(plan, inventory.experiments)
+        jobs = _preflight(plan, pending, inventory, options)
+        record = _record(plan) | _history(plan, inventory, name)
+        if pending or not record_is_current(inventory.experiments.get(name), record):
+            write_experiment(runs, name, record)
+        cached = len(plan.trials) - len(pending)
+        count = worker_count(options.workers, len(jobs), machine.guess_device(options.device))
+        work = {trial.hash: planned_seconds(trial) for trial in pending}
+        emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels))
+        if jobs:
+            _save_patch(runs)
+            _train(jobs, count, lock, emit, stop)
+        statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
+        statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
+        diverged = sum(status == "diverged" for status in statuses.values())
+        failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
+        seconds = time.monotonic() - started
+        if pending:
+            write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
+    return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
+
+
+def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions) -> tuple[Job, ...]:
+    """Check everything that must hold before training (device, data, environment, disk space), and form the jobs."""
+    device = machine.guess_device(options.device)
+    if pending and options.device == "cuda":
+        from fathomlab.execute.pack.devices import choose_device
+
+        choose_device("cuda")
+    in_bf16 = [trial for trial in pending if trial.recipe.precision == "bf16"]
+    if in_bf16:
+        from fathomlab.execute.pack.devices import check_precision
+
+        check_precision(in_bf16, options.device)
+    download_datasets(pending)
+    if not options.allow_drift and any(inventory.checkpoint(trial) for trial in pending):
+        from fathomlab.execute.pack.devices import current_environment
+
+        check_environment(inventory, pending, current_environment(device))
+    workers = worker_count(options.workers, len(pending), device)
+    return prepare_jobs(plan, pending, inventory, options.device, workers)
+
+
+def _train(jobs: Sequence[Job], count: int, lock: int | None, emit: Emit, stop: StopRequest) -> None:
+    """Train the jobs; a single one, or one after the other, in this process."""
+    count = min(count, len(jobs))
+    with closing(EXECUTORS["inline" if count == 1 else "local"](count, lock)) as executor:
+        for event in run_jobs(jobs, executor, stop):
+            emit(event)
+
+
+def recorded_seed_count(runs: Path, name: str) -> int:
+    """Number of seeds to which an experiment has been extended; 0 if it has not."""
+    try:
+        record = Store(runs).experiment(name)
+    except UserError:
+        return 0
+    return len(record.seeds) if record.looks else 0
+
+
+def amend_experiment(runs: Path, name: str, changes: JsonObject) -> None:
+    """Replace entries of an experiment's record."""
+    document = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
+    write_experiment(runs, name, document | changes)
+
+
+def _save_patch(runs: Path) -> None:
+    """Store the difference from fathomlab's commit, once for all trials trained with it."""
+    digest, folder = machine.commit()["patch"], runs / "patches"
+    if digest and not (folder / f"{digest}.patch").exists():
+        folder.mkdir(exist_ok=True)
+        atomic_write(folder / f"{digest}.patch", machine.patch())
+
+
+def _record(plan: Plan) -> dict[str, Any]:
+    loaded = plan.loaded
+    options = loaded.file.experiment
+    conditions = [
+        {
+            "label": condition.label,
+            "role": condition.role,
+            "factors": dict(condition.factors),
+            "depth": condition.depth,
+            "trials": [{"seed": trial.seed, "trial": trial.hash} for trial in condition.trials],
+        }
+        for condition in plan.conditions
+    ]
+    return {
+        "title": options.title or loaded.document.source,
+        "question": options.question,
+        "source": loaded.document.source,
+        "yaml": loaded.text,
+        "overrides": list(loaded.overrides),
+        "quick": loaded.quick,
+        "resolved": _resolved(plan),
+        "factors": list(plan.factors),
+        "headline": "best" if options.primary_metric.startswith("best/") else "last",
+        "seeds": list(plan.seeds),
+        "logging": to_plain(loaded.file.logging),
+        "conditions": conditions,
+        "claims": plan.claims,
+        "claims_hash": content_hash(plan.claims),
+    }
+
+
+def _history(plan: Plan, inventory: Inventory, name: str) -> dict[str, Any]:
+    """When the experiment was first run, its cost so far, and whether its claims were added after results.
+
+    Claims are late if a trial of the plan was finished before an experiment with the same claims was recorded.
+    """
+    stored = inventory.experiments.get(name)
+    if stored is not None and stored.cause is None:
+        history = {"created": stored.created, "seconds": stored.seconds or 0.0, "claims_late": stored.claims_late}
+        return history | {"looks": list(stored.looks)}
+    claims_hash = content_hash(plan.claims)
+    equal = [record for record in inventory.experiments.values() if record.claims_hash == claims_hash]
+    early = any(not record.claims_late for record in equal)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "claims_late": bool(plan.claims) and not early and len(inventory.pending(plan.trials)) < len(plan.trials),
+        "looks": [],
+    }
+
+
+def _resolved(plan: Plan) -> dict[str, Any]:
+    """Every option that the trials share, with defaults; by role if there are several."""
+    shared: dict[str, dict[str, Any]] = {}
+    for condition in plan.conditions:
+        content = condition.trials[0].content
+        options = flatten_keys({key: value for key, value in content.items() if key not in ("format", "seed")})
+        previous = shared.setdefault(condition.role, options)
+        shared[condition.role] = {
+            key: value for key, value in previous.items() if key in options and options[key] == value
+        }
+    nested: dict[str, Any] = {}
+    for role, options in shared.items():
+        for key, value in options.items():
+            set_path(nested, key if len(shared) == 1 else f"{role}.{key}", value)
+    return nested | {"factors": {key: list(levels) for key, levels in plan.factors.items()}, "seeds": list(plan.seeds)}

@@ -1,0 +1,1 @@
+"""What trains one job, in this process or in a worker."""

@@ -1,0 +1,278 @@
+"""Trains one job and stores its logs, checkpoints, weights, and results in the trials' folders."""
+
+import errno
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.errors import UserError
+from fathomlab.engine.cuda_graph import CudaGraphStep
+from fathomlab.engine.device_data import split_indices
+from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
+from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.precision import choose_precision, param_dtype
+from fathomlab.engine.snapshot import Snapshot
+from fathomlab.engine.training import PackTrainer
+from fathomlab.execute.events import Emit, EpochDone, Finished, Started, Warned
+from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
+from fathomlab.execute.pack.devices import choose_device, current_environment
+from fathomlab.execute.pack.failure import record_failure
+from fathomlab.execute.pack.inputs import load_dataset, load_teachers
+from fathomlab.execute.pack.settings import determinism
+from fathomlab.execute.signals import RunInterrupted
+from fathomlab.prepare import machine
+from fathomlab.prepare.cost import should_compile, should_separate_replicas
+from fathomlab.prepare.jobs import Job
+from fathomlab.probes import Probe
+from fathomlab.probes.outcome import outcome_metrics
+from fathomlab.probes.schedule import snapshot_steps
+from fathomlab.store.directory import nan_to_none
+from fathomlab.store.reading import trial_status
+from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.weights import save_tensors
+
+Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
+DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
+
+
+def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
+    """Train the trials of a job as one tensor program. Finished trials only keep their slots.
+
+    If a job of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
+
+    Args:
+        job: The trials, and how they are trained.
+        emit: Takes events.
+        stop: Returns a signal number to request a checkpoint and the end; called between two steps.
+
+    Raises:
+        RunInterrupted: If `stop` requested it. A checkpoint has been written.
+    """
+    try:
+        try:
+            _PackRun(job, emit, stop).run()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+                raise
+            if len(job.trials) > 1:
+                for trial in job.trials:
+                    if trial_status(job.root, trial.hash) not in TERMINAL_STATUSES:
+                        train_job(replace(job, trials=(trial,)), emit, stop)
+                return
+            trial = next(iter(job.trials))
+            cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            failure = record_failure(trial, job, cause)
+            if failure is not None:
+                emit(failure)
+    except OSError as error:
+        if error.errno not in DISK_ERRNOS:
+            raise
+        free = shutil.disk_usage(job.root).free / 1e6
+        text = f"{job.root}: cannot write results: {error.strerror} ({free:.1f} MB free)."
+        emit(Warned(f"{text} Run the same command again to resume."))
+
+
+class _PackRun:
+    """One pack from its data to its results."""
+
+    def __init__(self, job: Job, emit: Emit, stop: Callable[[], int | None]):
+        device = choose_device(job.device)
+        self.emit, self.stop, self.device = emit, stop, device
+        self.environment = current_environment(device.type)
+        self.checkpointer = Checkpointer(job, self.environment, emit)
+        recipes = [trial.recipe for trial in job.trials]
+        requested, resumed = recipes[0], self.checkpointer.resumed_numerics()
+        precision = (
+            resumed[0]
+            if resumed
+            else choose_precision(requested.precision, requested.architecture, requested.batch_size, device)
+        )
+        self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
+        common = self.recipes[0]
+        self.arrays, images = load_dataset(common.data, device.type, param_dtype(common.precision))
+        train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
+        teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teacher else None
+        compiled = (
+            resumed[1] if resumed else device.type == "cpu" and should_compile(self.recipes, train_index.shape[1])
+        )
+        separate = should_separate_replicas(common.architecture)
+        self.training = PackTrainer(
+            self.recipes, images, train_index, validation_index, device, teachers, compiled, separate
+        )
+        if device.type == "cuda":
+            self.training.captured_step = CudaGraphStep(self.training)
+        self.training.between_batches = self._poll
+        self.probes = job.trials[0].probes
+        self.checkpointer.load(self.training)
+        self.recorded_compiled = self.training.compiled
+        self._write_provenance()
+        emit(Started(tuple(replica.trial.hash for _, replica in self.checkpointer.active), common.epochs))
+
+    def run(self) -> None:
+        """Train, measure, test, and write the results."""
+        steps_per_epoch, epochs = self.training.steps_per_epoch, self.training.shared_recipe.epochs
+        due = {probe.name: snapshot_steps(probe.at, steps_per_epoch, epochs) for probe in self.probes}
+        diverged = self._all_diverged()  # interrupted during the test
+        for snapshot in () if diverged else train(self.training, frozenset[int]().union(*due.values())):
+            for probe in self.probes:
+                if snapshot.step in due[probe.name]:
+                    self._measure(probe.name, probe.component, snapshot)
+            if snapshot.validation is not None:
+                self._record_epoch(snapshot)
+                if self._all_diverged():
+                    break
+                if self.checkpointer.due(ends_epoch=True):
+                    self.checkpointer.save(self.training)
+        self._finish()
+
+    def _all_diverged(self) -> bool:
+        return all(replica.diverged for replica in self.checkpointer.replicas)
+
+    def _poll(self) -> None:
+        """Called between two steps or two batches of an evaluation: write a checkpoint if one is due or a stop is requested."""
+        signum = self.stop()
+        if signum is not None or self.checkpointer.due(ends_epoch=False):
+            self.checkpointer.save(self.training)
+        if signum is not None:
+            raise RunInterrupted(signum)
+
+    def _measure(self, name: str, probe: Probe, snapshot: Progress) -> None:
+        columns, bad_steps = _measured(probe, self.training), self.training.state.diverged_at_step.tolist()
+        for slot, replica in self.checkpointer.active:
+            if not bad_steps[slot]:
+                values = {
+                    key: value[slot].tolist() if isinstance(value, Tensor) else value for key, value in columns.items()
+                }
+                record = {"step": snapshot.step, "epoch": snapshot.epoch, **values}
+                self.checkpointer.append(replica, f"{name}.jsonl", record)
+
+    def _record_epoch(self, snapshot: Progress) -> None:
+        assert snapshot.train is not None
+        assert snapshot.validation is not None
+        bad_steps = self.training.state.diverged_at_step.tolist()
+        columns = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
+        for slot, replica in self.checkpointer.active:
+            if replica.diverged:
+                continue
+            replica.diverged = bad_steps[slot]
+            metrics = {name: float("nan") if replica.diverged else column[slot] for name, column in columns.items()}
+            if snapshot.objective is not None and not self.recipes[slot].plain and not replica.diverged:
+                metrics["train/objective"] = float(snapshot.objective[slot])
+            record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": snapshot.lr[slot], **metrics}
+            self.checkpointer.append(replica, "metrics.jsonl", record | {"seconds": self.checkpointer.seconds})
+            replica.metrics.update(metrics)
+            self.emit(EpochDone(replica.trial.hash, snapshot.epoch, nan_to_none(metrics)))
+
+    def _finish(self) -> None:
+        state = self.training.state
+        if self.training.compiled != self.recorded_compiled:
+            self._write_provenance()
+        test, details = self._test()
+        best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
+        self.checkpointer.map_active(self._save)
+        metrics = {**_metrics("best/test", best), **test}
+        for result in self.checkpointer.map_active(
+            lambda slot, replica: self._write_result(slot, replica, metrics, details)
+        ):
+            self.emit(result)
+        self.checkpointer.clear()
+
+    def _write_result(self, slot: int, replica: Replica, columns: Columns, details: Columns) -> Finished:
+        """Write the result of one trial, which finishes it."""
+        state = self.training.state
+        metrics = replica.metrics | {name: column[slot] for name, column in columns.items()}
+        metrics["best/epoch"] = int(state.best.epoch[slot])
+        metrics["best/val/accuracy"] = float(state.best_accuracy[slot])
+        facts: dict[str, Any] = {
+            "parameters": self.recipes[slot].architecture.num_params,
+            "epochs": state.epoch,
+            "steps": state.step,
+            "seconds": self.checkpointer.seconds,
+        }
+        if replica.diverged:
+            status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
+            metrics |= {name: None for name in metrics if name.startswith(("test/", "best/"))}
+        else:
+            status, cause = "finished", None
+            facts["outcome"] = {name: column[slot] for name, column in details.items()}
+        result = replica.folder.finish(status, cause, metrics, facts)
+        return Finished(replica.trial.hash, status, cause, result["seconds"], result["metrics"])
+
+    def _test(self) -> tuple[Columns, Columns]:
+        """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""
+        training, state = self.training, self.training.state
+        batches: list[Tensor] = []
+        last = evaluate(training, state.params, state.buffers, validation=False, keep=batches)
+        teacher = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
+        columns = outcome_metrics(torch.cat(batches, 1), training.data.test_labels, teacher)
+        for slot, replica in self.checkpointer.active:
+            if not replica.diverged:
+                bits = np.packbits(columns["correct"][slot].cpu().numpy())
+                replica.folder.write_bytes("correct.bin", bits.tobytes())
+        without_teacher: Columns = {"agreement": [None] * len(self.recipes)}
+        details = {
+            name: column.tolist()
+            for name, column in columns.items()
+            if isinstance(column, Tensor) and name != "correct"
+        }
+        examples = [len(training.data.test_labels)] * len(self.recipes)
+        return _metrics("test", last), {**without_teacher, **details, "examples": examples}
+
+    def _save(self, slot: int, replica: Replica) -> None:
+        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights."""
+        state = self.training.state
+        last = (state.last_finite if replica.diverged else None) or state
+        epochs = int(state.last_finite.epoch[slot]) if replica.diverged else state.epoch
+        best = ("best", state.best, int(state.best.epoch[slot]))
+        for name, weights, epoch in (("checkpoint", last, epochs), best):
+            tensors = {key: tensor[slot] for key, tensor in {**weights.params, **weights.buffers}.items()}
+            metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
+            save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
+
+    def _write_provenance(self) -> None:
+        arrays, facts = self.arrays, machine.collect_provenance()
+        shared: JsonObject = {
+            **facts,
+            "hardware": {**facts["hardware"], "gpu": self.environment["gpu"]},
+            "environment": self.environment,
+            "device": self.device.type,
+            "precision": self.recipes[0].precision,
+            "compiled": self.training.compiled,
+            "threads": torch.get_num_threads(),
+            "deterministic": determinism(),
+            "data": {
+                "name": json.loads(self.recipes[0].data)["name"],
+                "files": dict(arrays.files),
+                "unofficial": list(arrays.modified),
+                "notes": list(arrays.notes),
+            },
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "resumed": [to_plain(resumption) for resumption in self.checkpointer.resumed],
+        }
+        members = [replica.trial.hash for replica in self.checkpointer.replicas]
+        for slot, replica in self.checkpointer.active:
+            pack = {"size": len(members), "place": slot, "members": members}
+            replica.folder.write("provenance.json", {**shared, "pack": pack})
+
+
+def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
+    """Measure each replica; replicas that run as separate networks are measured one by one."""
+    if not training.replica_trainers:
+        return probe.measure(Snapshot(training))
+    parts = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
+    return {
+        name: torch.cat([columns[name] for columns in parts]) if isinstance(first, Tensor) else first
+        for name, first in parts[0].items()
+    }
+
+
+def _metrics(name: str, result: EvalResult) -> dict[str, list[float]]:
+    return {f"{name}/loss": result.loss.tolist(), f"{name}/accuracy": result.accuracy.tolist()}

@@ -1,0 +1,138 @@
+"""Estimates the cost of trials: operations, memory, disk space, and time. Does not import torch."""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import median
+
+from fathomlab.models.architecture import Architecture, walk
+from fathomlab.models.layers import Dropout
+from fathomlab.plan import Trial
+from fathomlab.plan.recipe import Recipe
+from fathomlab.prepare import machine
+
+EAGER_RATE = 3e10
+LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
+COMPILED_SAVES = 0.2
+MAX_PACK_SIZE = {"cpu": 16, "cuda": 64}
+WIDEST_CONVOLUTION = 32
+NETS_AT_ONCE = 8
+MEMORY_SHARE = 0.5
+CUDA_BYTES = 2**34
+
+
+def training_images(trial: Trial) -> int:
+    """Images per epoch, without those held out for validation."""
+    images, _ = trial.data.split_sizes
+    return images - images % trial.data.batch_size if trial.data.drop_last else images
+
+
+def flops(trial: Trial) -> float:
+    """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation."""
+    recipe, (images, held_out) = trial.recipe, trial.data.split_sizes
+    training = 6.0 * recipe.architecture.macs * training_images(trial) * recipe.epochs
+    evaluation = 2.0 * recipe.architecture.macs * (held_out * recipe.epochs + 2 * trial.data.info.test_examples)
+    teacher_logits = 2.0 * recipe.teacher.macs * (images + held_out) if recipe.teacher else 0.0
+    return training + evaluation + teacher_logits
+
+
+def planned_seconds(trial: Trial) -> float:
+    """Planned training time on one core (s): operations at the assumed rate, and a cost per layer and step."""
+    architecture = trial.recipe.architecture
+    steps = trial.recipe.epochs * -(-training_images(trial) // trial.recipe.batch_size)
+    return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weight_layers)
+
+
+def should_compile(recipes: Sequence[Recipe], images: int) -> bool:
+    """Whether compiling the step of a pack saves more than twice the time that it takes.
+
+    Measured (docs/performance.md): a compiled step of an MLP takes about 20% less time. Compiling takes about 4 s plus 0.5 s per
+    weighted layer, once per pack. Convolutional networks gain nothing. Without a C++ compiler, packs run eagerly.
+    """
+    common = recipes[0]
+    drops = any(isinstance(layer, Dropout) and layer.p for layer in walk(common.architecture.layers))
+    if drops or common.architecture.convolutional or common.augment or not _compiler():
+        return False  # compiled 64-bit integer code, which dropout needs, crashes (torch 2.13.0)
+    work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
+    saved = COMPILED_SAVES * work / EAGER_RATE
+    return saved > 2 * (4 + 0.5 * len(common.architecture.weight_layers))
+
+
+def _assumed_rate(trial: Trial) -> float:
+    """Operations per second and core: wide convolutions reached 1e11 when this was measured, narrow networks a third."""
+    return 1e11 if _widest(trial.recipe.architecture) >= 256 else EAGER_RATE
+
+
+def _widest(architecture: Architecture) -> int:
+    """Channels of the widest convolution; 0 without convolutions."""
+    return max((parameter.shape[0] for parameter in architecture.parameters() if len(parameter.shape) == 4), default=0)
+
+
+@cache
+def _compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "c++", "clang++"))
+
+
+def should_separate_replicas(architecture: Architecture) -> bool:
+    """Whether the replicas of a pack run as separate networks: wide convolutions are slower in groups."""
+    return _widest(architecture) >= WIDEST_CONVOLUTION
+
+
+def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
+    """Maximum number of replicas of this trial in one pack.
+
+    Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
+    workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
+    parallel.
+    """
+    recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
+    if should_separate_replicas(recipe.architecture):
+        limit = NETS_AT_ONCE if device == "cuda" else 1
+    available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
+    size = 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
+    return max(1, min(limit, available // size))
+
+
+def disk_bytes(packs: Sequence[Sequence[Trial]], workers: int) -> int:
+    """Estimate the disk space that the packs need (bytes).
+
+    Each trial stores its last and its best weights and its logs. Trials in training also have two checkpoints with six copies.
+    """
+    weights = [[4 * trial.recipe.architecture.num_params for trial in pack] for pack in packs]
+    stored = sum(2 * size + 2**16 for pack in weights for size in pack)
+    return stored + workers * max((12 * sum(pack) for pack in weights), default=0)
+
+
+def measured_rate(finished: Iterable[tuple[float, float | None]]) -> float | None:
+    """Operations per second and core: the median over the operations and seconds of finished trials; None without trials."""
+    rates = [work / seconds for work, seconds in finished if seconds]
+    return median(rates) if rates else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of training.
+
+    Attributes:
+        flops: Operations.
+        seconds: Time on `workers` (s).
+        workers: Number of workers.
+        basis: Where the operations per second come from.
+    """
+
+    flops: float
+    seconds: float
+    workers: int
+    basis: str
+
+
+def estimate(trials: Sequence[Trial], rate: float | None, workers: int) -> Estimate:
+    """Estimate the cost of training `trials` at the measured rate (operations per second), or at the assumed one if None."""
+    operations = [flops(trial) for trial in trials]
+    total = sum(operations)
+    assumed = sum(work / _assumed_rate(trial) for work, trial in zip(operations, trials, strict=True))
+    seconds = (total / rate if rate else assumed) / max(1, min(workers, len(trials) or 1))
+    basis = "based on similar trials" if rate else "based on default throughput"
+    return Estimate(total, round(seconds, 1), workers, basis)

@@ -1,0 +1,80 @@
+"""Jobs: packs of trials, with all that a worker must know to train them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fathomlab import data as datasets
+from fathomlab.base.encoded import Encoded
+from fathomlab.config.schema import LoggingOptions
+from fathomlab.plan import Plan, Trial, read_trial
+from fathomlab.prepare import cost
+from fathomlab.prepare.machine import guess_device
+from fathomlab.prepare.packing import form_packs
+from fathomlab.store.directory import check_disk_space
+from fathomlab.store.inventory import Inventory
+
+TrialContent = Annotated[Trial, Encoded(lambda trial: trial.content, read_trial)]
+# A directory's name is bytes, which need not be valid text.
+Directory = Annotated[
+    Path,
+    Encoded(lambda path: os.fsencode(path).decode("latin-1"), lambda text: Path(os.fsdecode(text.encode("latin-1")))),
+]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A pack of trials to train as one tensor program, and all that a worker must know to do so.
+
+    Attributes:
+        trials: Trials of one signature.
+        root: The store.
+        device: auto, cpu, or cuda.
+        logging: Stored with each trial for exporters.
+        checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
+    """
+
+    trials: tuple[TrialContent, ...]
+    root: Directory
+    device: str = "auto"
+    logging: LoggingOptions = field(default_factory=LoggingOptions)
+    checkpoint_seconds: float | None = None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hash of each trial."""
+        return tuple(trial.hash for trial in self.trials)
+
+
+def prepare_jobs(
+    plan: Plan, pending: Sequence[Trial], inventory: Inventory, device: str, workers: int
+) -> tuple[Job, ...]:
+    """Pack the trials to train, after checking that the disk has space for them.
+
+    Args:
+        plan: The plan.
+        pending: Its trials to train.
+        inventory: What the store has.
+        device: auto, cpu, or cuda.
+        workers: Number of workers that share the memory.
+
+    Raises:
+        UserError: If the disk has too little free space.
+    """
+    packs = form_packs(plan, pending, inventory, guess_device(device), workers)
+    check_disk_space(inventory.root, cost.disk_bytes(packs, workers))
+    logging, every = plan.loaded.file.logging, plan.loaded.run.get("checkpoint_seconds")
+    return tuple(Job(tuple(pack), inventory.root, device, logging, every) for pack in packs)
+
+
+def download_datasets(trials: Sequence[Trial]) -> None:
+    """Download the datasets of the trials that are not on the disk.
+
+    Raises:
+        UserError: If a dataset cannot be downloaded.
+    """
+    for name in dict.fromkeys(trial.data.info.name for trial in trials):
+        if datasets.DATASETS[name].layout is not None:
+            datasets.download_dataset(name)

@@ -1,0 +1,104 @@
+"""Where a trial's numbers come from: versions, hardware, and commit."""
+
+import contextlib
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeAlias
+
+Facts: TypeAlias = dict[str, str | int | None]
+CPUINFO = "/proc/cpuinfo"
+VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "bf16", "i8mm", "fphp", "fp16")
+
+
+def collect_provenance() -> dict[str, Facts]:
+    """Provenance that is the same for every trial of this process."""
+    return {"versions": {**versions()}, "hardware": hardware(), "git": commit()}
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of Python, fathomlab, and the libraries that compute."""
+    result = {"python": platform.python_version()}
+    for name in ("fathomlab", "torch", "numpy"):
+        try:
+            result[name] = version(name)
+        except PackageNotFoundError:
+            result[name] = "unknown"
+    return result
+
+
+@lru_cache(maxsize=1)
+def hardware() -> Facts:
+    """The processor's name and the cores that this process may use."""
+    return {"cpu": _cpuinfo("model name") or platform.processor() or platform.machine(), "cores": cores(), "gpu": None}
+
+
+@lru_cache(maxsize=1)
+def instructions() -> str:
+    """The instruction sets that kernels are selected by, separated by spaces; the processor's model if they are not listed."""
+    flags = f"{_cpuinfo('flags')} {_cpuinfo('Features')}".split()  # x86, Arm
+    relevant = sorted({flag for flag in flags if flag.startswith(VECTOR_FLAGS)})
+    return " ".join([platform.machine(), *(relevant or [platform.processor()])]).strip()
+
+
+def _cpuinfo(key: str) -> str:
+    """The value of `key` for the first processor in Linux's list; empty on other systems."""
+    with contextlib.suppress(OSError), open(CPUINFO, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's memory, or the limit of its control group."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
+    limits = [pages]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            limits.append(int(file.read()))
+    return min(limits)
+
+
+def guess_device(name: str) -> str:
+    """Guess the device that `--device` selects, without importing torch: cpu or cuda."""
+    if name != "auto":
+        return name
+    supported = not versions()["torch"].endswith("+cpu")
+    return "cuda" if supported and os.path.exists("/dev/nvidiactl") else "cpu"
+
+
+@lru_cache(maxsize=1)
+def commit() -> Facts:
+    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference.
+
+    Every value is null if fathomlab does not run from a repository.
+    """
+    head, text = _git("rev-parse", "HEAD"), patch()
+    return {"commit": head or None, "dirty": bool(text), "patch": sha256(text.encode()).hexdigest() if text else None}
+
+
+@lru_cache(maxsize=1)
+def patch() -> str:
+    """The difference between the tracked files and the commit of fathomlab; empty if there is none."""
+    return _git("diff", "HEAD")
+
+
+def _git(*args: str) -> str:
+    directory = os.path.dirname(os.path.abspath(__file__))
+    try:
+        done = subprocess.run(["git", *args], cwd=directory, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

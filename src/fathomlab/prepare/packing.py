@@ -1,0 +1,93 @@
+"""Groups trials that can be trained as one tensor program."""
+
+from collections.abc import Callable, Sequence
+
+from fathomlab.base.errors import UserError
+from fathomlab.base.packing import signature
+from fathomlab.plan import Plan, Trial
+from fathomlab.prepare import cost, machine
+from fathomlab.store.inventory import Inventory
+
+MIN_WORKER_SECONDS = 20.0  # shorter work is not worth the start of another process
+
+
+def worker_count(requested: str | int, packs_to_run: int, device: str = "cpu") -> int:
+    """Number of workers for `--workers`: a number, or `auto` for one per core (one in total on a CUDA device).
+
+    Raises:
+        UserError: If the value is neither.
+    """
+    if str(requested) == "auto":
+        return 1 if device == "cuda" else max(1, min(machine.cores(), packs_to_run))
+    if not str(requested).isdigit() or int(requested) < 1:
+        raise UserError("invalid-option", f"--workers must be auto or a number >= 1, got {requested!r}.")
+    return int(requested)
+
+
+def form_packs(
+    plan: Plan, trials: Sequence[Trial], inventory: Inventory, device: str, workers: int
+) -> list[list[Trial]]:
+    """Group trials of one signature, as many as memory and the kind of network allow, or as `run.pack` says.
+
+    Interrupted trials resume in their original pack, so that their results stay bit-identical.
+    """
+    forced = plan.loaded.run.get("pack")
+    resumable, new = ([], trials) if forced else resumable_packs(inventory, trials)
+
+    def key(trial: Trial) -> object:
+        checkpoint = inventory.checkpoint(trial)
+        return signature(trial.recipe), trial.probes, forced and (checkpoint.step if checkpoint else 0)
+
+    packs = group_into_packs(new, key, lambda trial: forced or cost.max_pack_size(trial, device, workers))
+    packs = packs if forced else _balance_packs(packs, workers - len(resumable))
+    order = {trial.hash: index for index, trial in enumerate(trials)}
+    return sorted(resumable + packs, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
+
+
+def resumable_packs(inventory: Inventory, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
+    """Return the complete packs of the trials that have a checkpoint, and the trials that have none.
+
+    A pack may contain trials that have finished since. They keep their slots, so that the results of the others stay the same.
+    """
+    packs: list[list[Trial]] = []
+    new, packed = list[Trial](), set[str]()
+    for trial in trials:
+        if trial.hash in packed:
+            continue
+        checkpoint = inventory.checkpoint(trial)
+        members = checkpoint.members if checkpoint else ()  # none in a checkpoint of another schema
+        entries = [inventory.trials.get(member) for member in members]
+        pack = [entry.trial for entry in entries if entry is not None and entry.trial is not None]
+        if not pack or len(pack) < len(members) or packed & set(members):
+            new.append(trial)
+            continue
+        packs.append(pack)
+        packed |= set(members)
+    return packs, new
+
+
+def group_into_packs(
+    trials: Sequence[Trial], key: Callable[[Trial], object], max_size: Callable[[Trial], int]
+) -> list[list[Trial]]:
+    """Group trials of equal key, in the order given; `max_size` bounds the replicas of a pack."""
+    groups: dict[object, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(key(trial), []).append(trial)
+    packs: list[list[Trial]] = []
+    for group in groups.values():
+        count = -(-len(group) // max(1, max_size(group[0])))
+        size = -(-len(group) // count)
+        packs += [group[start : start + size] for start in range(0, len(group), size)]
+    return packs
+
+
+def _balance_packs(packs: list[list[Trial]], workers: int) -> list[list[Trial]]:
+    """The packs; the longest is split while workers would be idle and half of it is worth starting one."""
+    while len(packs) < workers:
+        longest = max(packs, key=lambda pack: cost.estimate(pack, None, 1).seconds * (len(pack) > 1), default=[])
+        if len(longest) < 2 or cost.estimate(longest, None, 1).seconds < MIN_WORKER_SECONDS:
+            break
+        half = -(-len(longest) // 2)
+        index = packs.index(longest)
+        packs = [*packs[:index], longest[:half], longest[half:], *packs[index + 1 :]]
+    return packs

@@ -1,1 +1,0 @@
-"""Connects the plan with the store: resolves components, runs packs here or in workers, and stores their results."""

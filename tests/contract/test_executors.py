@@ -1,0 +1,96 @@
+"""What the coordinator relies on, for every executor of the table."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import fathomlab
+from fathomlab.execute.events import Event, Finished, Idle, Started, Stopped
+from fathomlab.execute.executors import EXECUTORS, Executor
+from fathomlab.prepare.jobs import Job
+from fathomlab.store.checkpoints import latest_checkpoint
+from fathomlab.store.reading import Store
+
+CONFIG = {
+    "data": {"name": "mnist-sample", "limit": 100, "batch_size": 50},
+    "model": {"type": "MLP", "params": {"layers_dim": 4, "hidden_layers_num": 1}},
+}
+LONG = "training.epochs=100000"
+
+
+@pytest.fixture(params=list(EXECUTORS))
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with closing(EXECUTORS[request.param](2, None)) as started:
+        yield started
+
+
+def jobs(root: Path, *overrides: str) -> list[Job]:
+    """Two jobs of one trial each."""
+    return [Job((trial,), root, "cpu") for trial in fathomlab.load(CONFIG, ["seed=0..1", *overrides]).trials]
+
+
+def wait(executor: Executor, numbers: set[int], until: Callable[[Event], bool]) -> dict[int, list[Event]]:
+    """The events of jobs, until each of them had one of these."""
+    events: dict[int, list[Event]] = {number: [] for number in numbers}
+    end = time.monotonic() + 60
+    while numbers and time.monotonic() < end:
+        for number, event in executor.events(0.1):
+            events[number].append(event)
+            if until(event):
+                numbers = numbers - {number}
+    assert not numbers, events
+    return events
+
+
+def test_executor_trains_jobs(executor: Executor, tmp_path: Path):
+    """Each job reports under its number, from its start to `Idle`."""
+    assert executor.capacity() >= 1
+    for job in jobs(tmp_path, "training.epochs=1"):
+        number = executor.submit(job)
+        (events,) = wait(executor, {number}, lambda event: isinstance(event, Idle)).values()
+        assert events[0] == Started(job.hashes, 1)
+        assert isinstance(events[-2], Finished)
+        assert (events[-2].trial, events[-2].status) == (job.hashes[0], "finished")
+        assert Store(tmp_path).trial(job.hashes[0]).status == "finished"
+
+
+def test_executor_stops_jobs_with_a_checkpoint(executor: Executor, tmp_path: Path):
+    submitted = {executor.submit(job): job for job in jobs(tmp_path, LONG)[: executor.capacity()]}
+    wait(executor, set(submitted), lambda event: isinstance(event, Started))
+    executor.stop(signal.SIGTERM)
+    events = wait(executor, set(submitted), lambda event: isinstance(event, Stopped))
+    assert all(isinstance(last, Stopped) for *_, last in events.values())
+    for job in submitted.values():
+        assert latest_checkpoint(tmp_path / "trials" / job.hashes[0]) is not None
+
+
+def test_executor_without_jobs_reports_nothing(executor: Executor):
+    assert list(executor.events(0.0)) == []
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_closed_executor_trains_no_more(name: str, tmp_path: Path):
+    """Nothing runs afterwards, and nothing is recorded as failed."""
+    (job, _) = jobs(tmp_path, LONG)
+    with closing(EXECUTORS[name](1, None)) as executor:
+        number = executor.submit(job)
+        wait(executor, {number}, lambda event: isinstance(event, Started))
+    log = tmp_path / "trials" / job.hashes[0] / "metrics.jsonl"
+    size = log.stat().st_size if log.exists() else 0
+    time.sleep(0.3)
+    assert (log.stat().st_size if log.exists() else 0) == size
+    assert Store(tmp_path).trial(job.hashes[0]).status == "interrupted"
+
+
+def test_executors_resolve_a_relative_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for name, make in EXECUTORS.items():
+        first, second = jobs(Path(name), "training.epochs=1")
+        with closing(make(1, None)) as executor:
+            for job in (first, second):
+                wait(executor, {executor.submit(job)}, lambda event: isinstance(event, Idle))
+        assert [Store(tmp_path / name).trial(job.hashes[0]).status for job in (first, second)] == ["finished"] * 2

@@ -1,0 +1,57 @@
+"""Events as JSON: what workers send is read back, and what other programs read keeps its keys."""
+
+import json
+
+import pytest
+
+from fathomlab.base.codec import from_json, to_plain
+from fathomlab.execute.events import (
+    Died,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    Idle,
+    Note,
+    Planned,
+    Ready,
+    Started,
+    Stopped,
+    Warned,
+    to_document,
+)
+
+CASES: list[tuple[Event, list[str]]] = [
+    (Planned(2, 1, 1, 1, {"a": 1.5}, {"a": "x=1"}), ["trials", "cached", "packs", "workers", "work", "labels"]),
+    (Note("text"), ["text"]),
+    (Warned("text"), ["text"]),
+    (Started(("a", "b"), 3), ["trials", "epochs"]),
+    (EpochDone("a", 1, {"val/accuracy": 0.5, "val/loss": None}), ["trial", "epoch", "val/accuracy", "val/loss"]),
+    (
+        Finished("a", "diverged", "not finite", 1.5, {"best/epoch": 1, "test/loss": None}),
+        ["trial", "status", "cause", "seconds", "metrics"],
+    ),
+    (Failed("a", "error"), ["trial", "status", "cause", "seconds"]),
+    (Ready(), []),
+    (Idle(), []),
+    (Stopped(), []),
+    (Died("Worker exited with status 1", "\n    last line", True), ["cause", "output", "out_of_memory"]),
+]
+
+
+@pytest.mark.parametrize(("event", "keys"), CASES, ids=lambda value: type(value).__name__)
+def test_events_round_trip(event: Event, keys: list[str]):
+    value = from_json(Event, json.dumps(to_plain(event)))  # type: ignore[arg-type]
+    assert value == event
+    assert type(value) is type(event)
+    assert list(to_document(event)) == ["event", *keys]
+
+
+def test_every_event_is_tested():
+    assert {type(event) for event, _ in CASES} == set(Event.__args__)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("text", ['{"event": "idle"', '{"event": "party"}', '{"event": "note", "text": 1}'])
+def test_other_json_is_rejected(text: str):
+    with pytest.raises(ValueError, match="validation error"):
+        from_json(Event, text)  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""Which trials train together: by signature, memory, device, workers, and the packs of their checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fathomlab
+from fathomlab.base.errors import UserError
+from fathomlab.prepare import cost, machine
+from fathomlab.prepare.drift import check_environment, environment
+from fathomlab.prepare.packing import form_packs
+from fathomlab.store.checkpoints import SCHEMA, Checkpoint
+from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
+
+MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
+CNN = {"data": {"name": "cifar-10"}, "model": {"type": "CNN"}, "training": {"epochs": 1}}
+
+
+def sizes(source: Any, *overrides: str, workers: int = 1, device: str = "cpu", runs: Path) -> list[int]:
+    """Number of trials of each pack."""
+    plan = fathomlab.load(source, list(overrides))
+    groups = form_packs(plan, plan.trials, take_inventory(runs, plan.trials), device, workers)
+    assert sorted(trial.hash for pack in groups for trial in pack) == sorted(trial.hash for trial in plan.trials)
+    return [len(pack) for pack in groups]
+
+
+def test_form_packs_splits_long_packs_for_idle_workers(tmp_path: Path):
+    """A pack that takes seconds is not worth another process."""
+    assert sizes(MLP, "experiment.seeds=12", "training.epochs=50", workers=1, runs=tmp_path) == [12]
+    assert sizes(MLP, "experiment.seeds=12", "training.epochs=50", workers=2, runs=tmp_path) == [6, 6]
+    assert sizes(MLP, "experiment.seeds=12", "training.epochs=50", workers=4, runs=tmp_path) == [3, 3, 3, 3]
+    assert sizes(MLP, "experiment.seeds=12", "data.limit=500", workers=2, runs=tmp_path) == [12]
+    assert sizes(MLP, "experiment.seeds=1", "training.epochs=50", workers=4, runs=tmp_path) == [1]
+
+
+def test_form_packs_uses_the_size_of_run_pack(tmp_path: Path):
+    words = ["experiment.seeds=12", "training.epochs=50"]
+    assert sizes(MLP, *words, "run.pack=12", workers=4, runs=tmp_path) == [12]
+    assert sizes(MLP, *words, "run.pack=1", workers=1, runs=tmp_path) == [1] * 12
+
+
+def test_form_packs_separates_wide_networks_on_a_cpu(tmp_path: Path):
+    """From 32 channels; a CUDA device runs several in parallel."""
+    assert sizes(CNN, "experiment.seeds=8", runs=tmp_path) == [1] * 8
+    assert sizes(CNN, "experiment.seeds=8", device="cuda", runs=tmp_path) == [8]
+    assert sizes(CNN, "experiment.seeds=8", "model.params.width=2", runs=tmp_path) == [8]
+
+
+def test_form_packs_uses_larger_packs_on_a_cuda_device(tmp_path: Path):
+    assert sizes(MLP, "experiment.seeds=64", device="cuda", runs=tmp_path) == [64]
+    assert sizes(MLP, "experiment.seeds=64", runs=tmp_path) == [16] * 4
+
+
+def test_pack_limit_depends_on_memory_and_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The workers share half of the memory; a pack has at least one trial."""
+    (trial, *_) = fathomlab.load(MLP, ["model.params.layers_dim=2048"]).trials
+    monkeypatch.setattr(machine, "memory", lambda: 16 * 2**30)
+    plenty = [cost.max_pack_size(trial, "cpu", workers) for workers in (1, 2, 8)]
+    assert plenty == sorted(plenty, reverse=True)
+    assert plenty[0] > plenty[2]
+    monkeypatch.setattr(machine, "memory", lambda: 2**20)
+    assert cost.max_pack_size(trial, "cpu", 8) == 1
+
+
+def test_disk_bytes_counts_weights_and_checkpoints(tmp_path: Path):
+    """Two sets of weights per trial, and two checkpoints of six copies for each trial in training."""
+    trials = list(fathomlab.load(MLP, ["experiment.seeds=6"]).trials)
+    weights = 4 * (784 * 128 + 128 + 2 * (128 * 128 + 128) + 10 * 128 + 10)
+    assert cost.disk_bytes([trials[:4], trials[4:]], 1) == 6 * (2 * weights + 2**16) + 12 * 4 * weights
+    assert cost.disk_bytes([trials[:3], trials[3:]], 2) == 6 * (2 * weights + 2**16) + 2 * 12 * 3 * weights
+    assert cost.disk_bytes([], 2) == 0
+
+
+def test_check_environment_rejects_another_gpu(tmp_path: Path):
+    """The message contains both names."""
+    trials = list(fathomlab.load(MLP).trials)
+    checkpoint = Checkpoint(SCHEMA, step=7, environment=environment("cuda", "A", "AVX2"))
+    entries = {trial.hash: TrialEntry(trial, "running", None, checkpoint) for trial in trials}
+    inventory = Inventory(tmp_path, entries, {})
+    check_environment(inventory, trials, environment("cuda", "A", "AVX2"))
+    with pytest.raises(UserError, match=r"A then, B now") as caught:
+        check_environment(inventory, trials, environment("cuda", "B", "AVX2"))
+    assert caught.value.code == "environment-changed"
