@@ -47,7 +47,7 @@ def test_compiling_pays_for_long_mlp_trainings(small_training: ModuleType, monke
     monkeypatch.setattr(cost, "_compiler", lambda: True)
 
     def pays(architecture: Any, epochs: int, replicas: int) -> bool:
-        return cost.compiling_pays([small_training.recipe(architecture, epochs=epochs)] * replicas, 48_000)
+        return cost.should_compile([small_training.recipe(architecture, epochs=epochs)] * replicas, 48_000)
 
     architecture = small_training.mlp(layers_dim=128, hidden_layers_num=10, input_size=12)
     assert pays(architecture, 50, 16)
