@@ -80,4 +80,4 @@ def test_only_narrow_convolutions_are_subsampled(channels: int, subsampled: bool
     out = convolve(Conv2d("c", channels, 4, 1, 2), x, torch.randn(4, channels, 1, 1), 1)
     assert out.grad_fn is not None
     source = out.grad_fn.next_functions[0][0]
-    assert (type(source).__name__ == "SubsampledBackward") == subsampled
+    assert (type(source).__name__ == "SubsampleBackward") == subsampled
