@@ -4,11 +4,10 @@ The training loss of an example is the sum of the loss's terms. The engine avera
 may differ between the trials of a pack. In the engine they are then tensors of shape (k, 1).
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 from fathomlab.losses.cross_entropy import CrossEntropy
-from fathomlab.losses.distillation import Distillation
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import Labels, Logits, PerExample
@@ -51,5 +50,5 @@ class Loss(Protocol):
         ...
 
 
-CRITERIA: dict[str, type[CrossEntropy]] = {"CrossEntropyLoss": CrossEntropy}
-DISTILLATION: dict[str, type[Any]] = {"Distillation": Distillation}
+# Losses on the labels, by their torch names. Each is made with `training.label_smoothing`.
+CRITERIA: dict[str, Callable[[float], Loss]] = {"CrossEntropyLoss": CrossEntropy}

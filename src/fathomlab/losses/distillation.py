@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 from annotated_types import Interval
@@ -28,15 +30,15 @@ class Distillation:
 
     temperature: Annotated[float, Interval(gt=0, le=1e6), Varies()] = 3.0
     alpha: Annotated[float, Interval(ge=0, le=1), Varies()] = 0.7
-    hard: CrossEntropy = field(default_factory=CrossEntropy)
+    hard: Any = field(default_factory=CrossEntropy)
 
     needs: ClassVar[frozenset[Any]] = frozenset({"teacher.logits"})
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the weighted loss with the labels and the weighted divergence (nats), each of shape (k, n)."""
-        (hard,) = self.hard.terms(signals).values()
+        hard = reduce(add, self.hard.terms(signals).values())
         soft = distillation_loss(signals.logits, signals.teacher_logits, self.temperature)
-        return {"cross_entropy": (1 - self.alpha) * hard, "distillation": self.alpha * soft}
+        return {"labels": (1 - self.alpha) * hard, "distillation": self.alpha * soft}
 
 
 def distillation_loss(student: "Logits", teacher: "Logits", temperature: "float | Tensor") -> "PerExample":

@@ -1,11 +1,15 @@
 """Trials read back from plain data."""
 
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
 import fathomlab
+from fathomlab.losses import CRITERIA
+from fathomlab.losses.cross_entropy import cross_entropy
+from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import read_trial
 
 CONFIG = {
@@ -46,3 +50,23 @@ def test_read_trial_rejects_other_content(change: dict[str, Any]):
     trial = fathomlab.load(CONFIG).trials[-1]
     with pytest.raises(ValueError):  # noqa: PT011
         read_trial(trial.content | change)
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """Twice the cross-entropy."""
+
+    label_smoothing: float
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def terms(self, signals: Any) -> dict[str, Any]:
+        return {"doubled": 2 * cross_entropy(signals.logits, signals.labels, self.label_smoothing)}
+
+
+def test_criterion_of_the_file_is_the_loss_of_its_trials(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(CRITERIA, "CrossEntropyLoss", Doubled)
+    teacher, baseline, distilled = (trial.recipe.loss for trial in fathomlab.load(CONFIG, "experiment.seeds=1").trials)
+    assert (teacher, baseline) == (Doubled(0.0), Doubled(0.1))
+    assert isinstance(distilled, Distillation)
+    assert distilled.hard == Doubled(0.1)
