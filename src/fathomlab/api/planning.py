@@ -25,8 +25,8 @@ def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = Fals
         ConfigError: If the experiment has problems; all of them.
         UserError: If the file cannot be read.
     """
-    found = source if isinstance(source, Mapping) else find_file(os.fspath(source))
-    return prepare(found, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    path = source if isinstance(source, Mapping) else find_file(os.fspath(source))
+    return prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick)
 
 
 def find_file(name: str) -> Path:
@@ -37,9 +37,9 @@ def find_file(name: str) -> Path:
     """
     path = Path(name)
     candidates = [folder / spelling for folder in _folders() for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
-    found = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
-    if found is not None or path.parent != Path() or "\0" in name:
-        return found or path
+    match = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
+    if match is not None or path.parent != Path() or "\0" in name:
+        return match or path
     known = bundled()
     message = f"{name}: no such file.{did_you_mean(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)

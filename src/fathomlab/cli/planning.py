@@ -123,11 +123,11 @@ def _warnings(planned: "Plan") -> list[str]:
 
 def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_json: bool) -> None:
     """Print the fields in which a trial differs from the closest one in the store."""
-    found = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
-    if len(found) != 1:
-        matches = f"{format_value(prefix)} matches {count(len(found), 'trial')} of the plan"
+    trials = [trial for trial in planned.trials if trial.hash.startswith(prefix.lower())]
+    if len(trials) != 1:
+        matches = f"{format_value(prefix)} matches {count(len(trials), 'trial')} of the plan"
         raise UserError("no-such-trial", f"--why: {matches}. List them with: fathomlab plan FILE --trials")
-    trial = found[0]
+    trial = trials[0]
     nearest, fields = _nearest(trial, store)
     document = {"trial": trial.hash, "cached": trial.hash not in todo, "nearest": nearest, "fields": fields}
     if as_json:

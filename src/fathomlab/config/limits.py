@@ -65,7 +65,7 @@ class _Copier:
                 if self.is_key(key, path)
             }
         if isinstance(value, list | tuple):
-            return [self.copy(item, f"{path}[{place}]", depth + 1) for place, item in enumerate(value)]
+            return [self.copy(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
         fault = invalid_text_reason(value) if isinstance(value, str) else too_large(value)
         if fault:
             self.problems.append(Issue("invalid-text", path, fault))

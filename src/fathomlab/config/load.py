@@ -151,9 +151,9 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document,
 def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, document: Document) -> None:
     for key, value in overlay.items():
         inner = f"{path}.{key}" if path else str(key)
-        place = document.locations.get(f"quick.{inner}")
-        if place:
-            document.locations[inner] = place
+        location = document.locations.get(f"quick.{inner}")
+        if location:
+            document.locations[inner] = location
         if isinstance(value, Mapping) and isinstance(target.get(key), dict):
             _merge(target[key], value, inner, document)
         else:

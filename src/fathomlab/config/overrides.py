@@ -27,13 +27,13 @@ def apply_overrides(document: Document, overrides: Sequence[str], problems: list
     run: dict[str, Any] = {}
     first: dict[str, str] = {}
     for number, text in enumerate(overrides, start=1):
-        place = f"override {number}"
+        location = f"override {number}"
         key = text.partition("=")[0].strip().removeprefix("experiment.factors.")
         if key and key in first:
-            problems.append(Issue("conflict", key, f"overridden twice (first by {first[key]}); remove one", place))
+            problems.append(Issue("conflict", key, f"overridden twice (first by {first[key]}); remove one", location))
             continue
-        first[key] = place
-        _override(document, text, place, run, problems)
+        first[key] = location
+        _override(document, text, location, run, problems)
     if "seed" in first and "experiment.seeds" in first and document.locations.get("experiment.seeds") == first["seed"]:
         text = (
             f"`seed` with several values is the list of seeds, which {first['experiment.seeds']} also sets; remove one"
@@ -50,23 +50,23 @@ def _several_seeds(overrides: Sequence[str]) -> bool:
     return any("," in value or RANGE.fullmatch(value.strip()) for value in values)
 
 
-def _override(document: Document, text: str, place: str, run: dict[str, Any], problems: list[Issue]) -> None:
+def _override(document: Document, text: str, location: str, run: dict[str, Any], problems: list[Issue]) -> None:
     path, equals, value_text = text.partition("=")
     path = path.strip()
     if not equals or not path or not all(path.split(".")) or invalid_key_reason(path):
-        problems.append(Issue("invalid-override", "", f"must be key.path=value, got {format_value(text)}", place))
+        problems.append(Issue("invalid-override", "", f"must be key.path=value, got {format_value(text)}", location))
         return
     try:
-        value, several = _override_value(value_text, place)
+        value, several = _override_value(value_text, location)
     except ConfigError as error:
-        problems.extend(Issue(problem.code, path, problem.message, place) for problem in error.problems)
+        problems.extend(Issue(problem.code, path, problem.message, location) for problem in error.problems)
         return
     if path.startswith("run."):
-        document.locations[path] = place
+        document.locations[path] = location
         run[path.removeprefix("run.")] = value
         return
     if match := CLAIM.fullmatch(path):
-        _override_claim(document, int(match[1] or match[2]), match[3], value, place, problems)
+        _override_claim(document, int(match[1] or match[2]), match[3], value, location, problems)
         return
     if path == "seed" and several:
         path = "experiment.seeds"
@@ -78,36 +78,38 @@ def _override(document: Document, text: str, place: str, run: dict[str, Any], pr
         in_factors = True
     if in_factors:
         _set_factor(document.data, key, value if isinstance(value, list) else [value])
-        document.locations[f"experiment.factors.{key}"] = place
+        document.locations[f"experiment.factors.{key}"] = location
         return
     if not in_factors:
         _forget_factor(document, path)
-    _place_sections(document, path, place)
+    _locate_sections(document, path, location)
     set_path(document.data, path, value)
     document.locations = {
         known: where for known, where in document.locations.items() if not known.startswith(f"{path}[")
     }
-    document.locations[path] = place
+    document.locations[path] = location
 
 
-def _override_claim(document: Document, number: int, key: str, value: Any, place: str, problems: list[Issue]) -> None:
+def _override_claim(
+    document: Document, number: int, key: str, value: Any, location: str, problems: list[Issue]
+) -> None:
     """Change a key of a claim; claims are counted from 1."""
     claims = document.data.get("claims")
     count = len(claims) if isinstance(claims, list) else 0
     if not 1 <= number <= count or not isinstance(claims[number - 1], dict):  # type: ignore[index]
         have = f"the file has claims 1 to {count}" if count else "the file has no claims"
-        problems.append(Issue("invalid-override", f"claims.{number}", f"no such claim; {have}", place))
+        problems.append(Issue("invalid-override", f"claims.{number}", f"no such claim; {have}", location))
         return
     claims[number - 1] = copy.deepcopy(claims[number - 1])  # type: ignore[index]
     set_path(claims[number - 1], key, value)  # type: ignore[index]
-    document.locations[f"claims[{number - 1}].{key}"] = place
+    document.locations[f"claims[{number - 1}].{key}"] = location
 
 
-def _place_sections(document: Document, path: str, place: str) -> None:
+def _locate_sections(document: Document, path: str, location: str) -> None:
     """Sections that an override creates are located at the override."""
     above = path.rpartition(".")[0]
     while above and not isinstance(get_path(document.data, above), dict):
-        document.locations[above] = place
+        document.locations[above] = location
         above = above.rpartition(".")[0]
 
 
@@ -130,21 +132,21 @@ def _forget_factor(document: Document, path: str) -> None:
         factors.pop(path, None)
 
 
-def _override_value(text: str, place: str) -> tuple[Any, bool]:
+def _override_value(text: str, location: str) -> tuple[Any, bool]:
     """The value, and whether it is a list of levels (by comma or range)."""
     span = RANGE.fullmatch(text.strip())
     if span:
         first, last = int(span[1]), int(span[2])
         if not 0 <= last - first <= 100_000:
             raise ConfigError(
-                place,
+                location,
                 [Issue("invalid-override", "", f"invalid range {text}: must be ascending, at most 100,000 values")],
             )
         return list(range(first, last + 1)), True
     if ("," in text and not text.strip().startswith(("[", "{", '"', "'"))) or (
         text.strip().startswith("[") and "],[" in text
     ):
-        flat = read_value(f"[{text}]", place)
+        flat = read_value(f"[{text}]", location)
         if isinstance(flat, list) and len(flat) > 1:
             return flat, True
-    return read_value(text, place), False
+    return read_value(text, location), False

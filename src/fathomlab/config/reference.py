@@ -115,28 +115,28 @@ def _section(title: str, component: type, level: str = "##") -> list[str]:
         return [*lines, "No options.", ""]
     lines += ["| key | values | default | description |", "|---|---|---|---|"]
     for field in dataclasses.fields(component):
-        about = properties[field.name]
-        default = "required" if field.name in json_schema(component).get("required", ()) else _default(field, about)
-        lines.append(f"| `{field.name}` | {_values(about)} | {default} | {descriptions.get(field.name, '')} |")
+        option = properties[field.name]
+        default = "required" if field.name in json_schema(component).get("required", ()) else _default(field, option)
+        lines.append(f"| `{field.name}` | {_values(option)} | {default} | {descriptions.get(field.name, '')} |")
     return [*lines, ""]
 
 
-def _values(about: JsonSchema) -> str:
-    if "enum" in about:
-        return ", ".join(f"`{value}`" for value in about["enum"])
-    if choices := about.get("anyOf"):
+def _values(option: JsonSchema) -> str:
+    if "enum" in option:
+        return ", ".join(f"`{value}`" for value in option["enum"])
+    if choices := option.get("anyOf"):
         return " or ".join(_values(choice) for choice in choices)
-    if "$ref" in about:
+    if "$ref" in option:
         return "mapping"
-    bounds = " and ".join(f"{sign} {about[bound]:,}" for bound, sign in BOUNDS.items() if bound in about)
-    kind = {"object": "mapping", "array": "list", "null": "none", "integer": "integer"}.get(about.get("type", ""), "")
-    items = f" of {_values(about['items'])}" if about.get("type") == "array" and about.get("items") else ""
-    return f"{kind or about.get('type', 'any')}{items} {bounds}".strip()
+    bounds = " and ".join(f"{sign} {option[bound]:,}" for bound, sign in BOUNDS.items() if bound in option)
+    kind = {"object": "mapping", "array": "list", "null": "none", "integer": "integer"}.get(option.get("type", ""), "")
+    items = f" of {_values(option['items'])}" if option.get("type") == "array" and option.get("items") else ""
+    return f"{kind or option.get('type', 'any')}{items} {bounds}".strip()
 
 
-def _default(field: "dataclasses.Field[Any]", about: JsonSchema) -> str:
-    if "default" in about:
-        return f"`{json.dumps(about['default'])}`"
+def _default(field: "dataclasses.Field[Any]", option: JsonSchema) -> str:
+    if "default" in option:
+        return f"`{json.dumps(option['default'])}`"
     return "empty" if field.default_factory is not dataclasses.MISSING else ""
 
 

@@ -69,17 +69,17 @@ def read_yaml(text: str | bytes, source: str) -> Document:
     return document
 
 
-def read_value(text: str, place: str) -> Any:
+def read_value(text: str, location: str) -> Any:
     """One value as an override writes it, in YAML's flow form.
 
     Raises:
         ConfigError: It is not plain YAML.
     """
     problems: list[Issue] = []
-    node = _compose(text, place)
-    value = None if node is None else _construct(node, "", Document(place, {}), problems, 0)
+    node = _compose(text, location)
+    value = None if node is None else _construct(node, "", Document(location, {}), problems, 0)
     if problems:
-        raise ConfigError(place, problems)
+        raise ConfigError(location, problems)
     return value
 
 
@@ -139,9 +139,9 @@ def _compose(text: str | bytes, source: str) -> yaml.Node | None:
         raise ConfigError(source, [Issue("invalid-yaml", "", f"not UTF-8 text (byte {error.start})")]) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{source}:{mark.line + 1}" if mark else ""
+        location = f"{source}:{mark.line + 1}" if mark else ""
         reason = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(source, [Issue("invalid-yaml", "", f"invalid YAML: {reason}", place)]) from None
+        raise ConfigError(source, [Issue("invalid-yaml", "", f"invalid YAML: {reason}", location)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -153,10 +153,10 @@ def _one_document(loader: _Loader) -> yaml.Node | None:
     node = loader.get_node() if loader.check_node() else None
     if loader.check_node():
         loader.get_event()
-        place = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
+        location = f"{loader.source}:{loader.peek_event().start_mark.line + 1}"
         raise ConfigError(
             loader.source,
-            [Issue("unsupported-yaml", "", "contains several YAML documents; only one is allowed", place)],
+            [Issue("unsupported-yaml", "", "contains several YAML documents; only one is allowed", location)],
         )
     return node
 
@@ -171,7 +171,8 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Is
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
-            _construct(item, f"{path}[{place}]", document, problems, depth + 1) for place, item in enumerate(node.value)
+            _construct(item, f"{path}[{location}]", document, problems, depth + 1)
+            for location, item in enumerate(node.value)
         ]
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, path, document, problems, depth)

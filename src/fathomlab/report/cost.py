@@ -1,16 +1,15 @@
 """What the experiment cost: wall time, operations, and trials reused from earlier runs."""
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import parse
 from fathomlab.data import DATASETS
-from fathomlab.models import MODELS, Model
+from fathomlab.plan import sections
 from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import count, duration, format_int, plain
 from fathomlab.report.tables import Table, table
@@ -73,18 +72,10 @@ def operations(content: Mapping[str, Any]) -> float | None:
 @lru_cache(maxsize=256)
 def _macs(model: str, data: str) -> int | None:
     """Multiply-accumulates per image; None for an unknown model or dataset."""
-    import json
-
-    about = json.loads(model)
-    part = MODELS.get(str(about.get("type")))
-    if part is None or data not in DATASETS:
+    network = sections.network(json.loads(model), "model", [], {})
+    if network is None or data not in DATASETS:
         return None
-    problems: list[Issue] = []
-    made = parse(part, about.get("params"), "", problems)
-    info = DATASETS[data].info
-    return (
-        None if problems or not isinstance(made, Model) else made.build((info.channels, info.height, info.width)).macs
-    )
+    return network.architecture(DATASETS[data].info).macs
 
 
 def sizes(conditions: list[Condition]) -> list[int]:
