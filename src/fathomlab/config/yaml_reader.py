@@ -171,8 +171,7 @@ def _construct(node: yaml.Node, path: str, document: Document, problems: list[Is
         return None
     if isinstance(node, yaml.SequenceNode):
         return [
-            _construct(item, f"{path}[{location}]", document, problems, depth + 1)
-            for location, item in enumerate(node.value)
+            _construct(item, f"{path}[{index}]", document, problems, depth + 1) for index, item in enumerate(node.value)
         ]
     if isinstance(node, yaml.MappingNode):
         return _construct_mapping(node, path, document, problems, depth)
