@@ -4,7 +4,9 @@ A frozen dataclass is written with its fields by name; tuples become lists. Read
 lists to tuples and integers to floats. Unknown keys are ignored, so that files of newer versions can be read.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +15,26 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JsonObject = Mapping[str, Any]  # as read from a file, or to be written
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Says how JSON writes and reads a field: `Annotated[Trial, Encoded(write, read)]`.
+
+    Attributes:
+        write: The plain data of a value.
+        read: The value of plain data. Raises ValueError if there is none.
+    """
+
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+    def __get_pydantic_core_schema__(self, source: object, handler: object) -> Any:
+        """The validator and serializer, as pydantic asks for them."""
+        from pydantic_core import core_schema
+
+        serializer = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=serializer)
 
 
 @cache
@@ -26,11 +48,6 @@ def adapter(kind: Any) -> "TypeAdapter[Any]":
 def to_plain(value: Any, kind: Any = None) -> Any:
     """Convert a value to dicts, lists, strings, numbers, booleans, and None. Pass the declared type as `kind` for unions."""
     return adapter(kind or type(value)).dump_python(value, mode="json")
-
-
-def to_json(value: Any, kind: Any = None) -> str:
-    """Convert a value to JSON text in one line."""
-    return adapter(kind or type(value)).dump_json(value).decode()
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
@@ -58,6 +75,4 @@ def from_plain(kind: type[T], data: Any) -> T:
     Raises:
         ValueError: If the data is not a value of this type.
     """
-    import json
-
     return from_json(kind, json.dumps(data))

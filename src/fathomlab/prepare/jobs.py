@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fathomlab import data as datasets
-from fathomlab.base.encoded import Encoded
+from fathomlab.base.codec import Encoded
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.plan import Plan, Trial, read_trial
 from fathomlab.prepare import cost

@@ -209,7 +209,6 @@ class ExperimentRecord:
     claims_late: bool = False
     created: str = ""
     seconds: Number | None = None
-    verdicts: tuple[Mapping[str, Any], ...] = ()
     looks: tuple[Mapping[str, Number], ...] = ()
     seal: str = ""
 

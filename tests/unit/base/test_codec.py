@@ -1,11 +1,12 @@
 """JSON of typed values: round trips, strictness, and unknown keys."""
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
-from fathomlab.base.codec import error_location, from_json, from_plain, to_json, to_plain
+from fathomlab.base.codec import error_location, from_json, from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Saved:
 
 def test_codec_round_trips_dataclasses():
     for value in (Started(("a", "b"), 3), Saved(1.5, {"x": True, "y": None, "z": 2, "w": 0.1})):
-        assert from_json(type(value), to_json(value)) == value
+        assert from_json(type(value), json.dumps(to_plain(value))) == value
         assert from_plain(type(value), to_plain(value)) == value
     assert to_plain(Started(("a",), 3)) == {"trials": ["a"], "epochs": 3, "event": "started"}
 
@@ -54,7 +55,7 @@ def test_from_json_ignores_unknown_keys():
 
 def test_codec_keeps_bits_of_floats():
     value = Saved(0.1 + 0.2, {"x": 1e-323, "y": -0.0})
-    again = from_json(Saved, to_json(value))
+    again = from_json(Saved, json.dumps(to_plain(value)))
     assert again.seconds == value.seconds
     assert str(again.factors["y"]) == "-0.0"
     assert again.factors["x"] == 1e-323
