@@ -389,6 +389,16 @@ def test_unreadable_claims_leave_a_page_with_the_reason(stores: ModuleType, tmp_
     assert write_index(Store(tmp_path)).is_file()
 
 
+def test_a_claim_with_a_lone_surrogate_is_evaluated(stores: ModuleType, tmp_path: Path):
+    """It is not a character, so the page shows a replacement for it."""
+    claim = {"name": "a\ud800b", "factor": "residual", "levels": [True, False], "expect": "greater"}
+    stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[claim])
+    text = write_report(Store(tmp_path), "1_2").read_text()
+    assert 'class="notice bad"' not in text
+    assert text.count('class="badge"') == 1
+    assert "a?b" in elements(text).text
+
+
 def test_interrupted_trials_are_pending(stores: ModuleType, tmp_path: Path):
     """Neither failed nor finished, and named."""
     stores.write_blocks(tmp_path, seeds=1, epochs=3)
