@@ -29,6 +29,8 @@ SECTIONS: dict[str, type] = {
     "model, teacher_model, student_model": schema.ModelChoice,
     "training, training_teacher, training_student": schema.TrainingOptions,
     "distillation": schema.DistillationOptions,
+    "roles.NAME": schema.RoleOptions,
+    "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,
     "experiment.factors.KEY": schema.Factor,
     "claims": claims.Claim,

@@ -9,14 +9,14 @@ from typing import Annotated
 from fathomlab import data as datasets
 from fathomlab.base.codec import Encoded
 from fathomlab.config.schema import LoggingOptions
-from fathomlab.plan import Plan, Trial, read_trial
+from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
 from fathomlab.prepare.machine import guess_device
 from fathomlab.prepare.packing import form_packs
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
 
-TrialContent = Annotated[Trial, Encoded(lambda trial: trial.content, read_trial)]
+TrialWithParents = Annotated[Trial, Encoded(encode_trial, decode_trial)]
 # A directory's name is bytes, which need not be valid text.
 Directory = Annotated[
     Path,
@@ -36,7 +36,7 @@ class Job:
         checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
     """
 
-    trials: tuple[TrialContent, ...]
+    trials: tuple[TrialWithParents, ...]
     root: Directory
     device: str = "auto"
     logging: LoggingOptions = field(default_factory=LoggingOptions)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fathomlab.plan import Trial, read_trial
+from fathomlab.plan import Trial, parent_hashes, read_trial
 from fathomlab.store.checkpoints import Checkpoint, latest_checkpoint
 from fathomlab.store.reading import Store, TrialFiles
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Number
@@ -78,8 +78,11 @@ def _look(root: Path, name: str, trial: Trial | None) -> TrialEntry:
 
 
 def _stored_trial(files: TrialFiles, name: str) -> Trial | None:
+    """The trial in a directory with its parents; None if one of them is missing, corrupted, or of another version."""
     try:
-        trial = read_trial(files.content)
-    except (ValueError, RecursionError):  # damaged, or of another version
+        named = [parent for _, parent in parent_hashes(files.content)]
+        parents = [_stored_trial(TrialFiles(files.root, parent), parent) for parent in named]
+        trial = read_trial(files.content, [parent for parent in parents if parent is not None])
+    except (ValueError, RecursionError):
         return None
     return trial if trial.hash == name else None
