@@ -13,6 +13,13 @@ from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, sum
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
 
+PROVENANCE = {
+    "device": "cpu",
+    "versions": {"torch": "2.10"},
+    "backend": {"name": "reference", "build": "torch 2.10"},
+    "pack": {"size": 6},
+    "data": {"files": {"train": "ab12"}},
+}
 RESIDUAL, DEPTH = "model.params.residual", "model.params.hidden_layers_num"
 
 
@@ -36,13 +43,7 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def trials(build: SimpleNamespace, own: dict[str, Any] | None = None, value: Any = 0.9, **changes: Any) -> list[Any]:
     """Three trials that have these options and facts."""
-    provenance = {
-        "device": "cpu",
-        "versions": {"torch": "2.10"},
-        "pack": {"size": 6},
-        "data": {"files": {"train": "ab12"}},
-    }
-    facts = {"provenance": provenance, "curves": {"epoch": [1, 2], "step": [10, 20]}, "parameters": 100, "seconds": 1.0}
+    facts = {"provenance": PROVENANCE, "curves": {"epoch": [1, 2], "step": [10, 20]}, "parameters": 100, "seconds": 1.0}
     return [build.trial("x", value, content(**(own or {}), seed=seed), **(facts | changes)) for seed in range(3)]
 
 
@@ -89,6 +90,7 @@ def test_audit_of_a_fair_comparison_is_clean(build: SimpleNamespace):
             ["device"],
             ("cuda", "cpu"),
         ),
+        ({}, {"provenance": PROVENANCE | {"backend": {"name": "graph"}}}, ["backend"], ("graph", "reference")),
         ({}, {"value": "failed"}, ["failed trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": "diverged"}, ["diverged trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": {"test/accuracy": 0.9, "best/test/accuracy": 0.9}}, ["test-set evaluations"], ("2", "1")),
