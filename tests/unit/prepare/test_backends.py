@@ -76,8 +76,8 @@ def test_requested_backend_returns_known_names(name: str):
 
 
 def test_requested_backend_rejects_unknown_names():
-    with pytest.raises(UserError, match=r"'refrence'.*'reference'") as caught:
-        requested_backend(fathomlab.load(MLP, ["run.backend=refrence"]))
+    with pytest.raises(UserError, match=r"'graphs'.*'graph'") as caught:
+        requested_backend(fathomlab.load(MLP, ["run.backend=graphs"]))
     assert caught.value.code == "unknown-name"
     assert requested_backend(fathomlab.load(MLP)) == "auto"
 
