@@ -15,7 +15,7 @@ from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
 from fathomlab.plan.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fathomlab.store.checksums import document_checksum, encode_line, file_sha25
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import ExperimentRecord
 
-FORMAT = 2
+FORMAT = 3
 NOT_IN_RESULT = ("result.json", "logits.sealed")
 
 

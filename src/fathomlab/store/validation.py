@@ -11,7 +11,7 @@ from fathomlab.base.codec import error_location, from_json
 from fathomlab.store.checksums import decode_line, document_checksum, line_text, parse_json
 from fathomlab.store.records import FileDigest, Number
 
-NEWEST_FORMAT = 2
+NEWEST_FORMAT = 3
 T = TypeVar("T")
 
 

@@ -227,7 +227,7 @@ def test_run_experiment_writes_the_record(laboratory: Any, small: dict[str, Any]
     assert record.claims == tuple(claims)
     assert len(record.claims_hash) == 64
     raw = json.loads((record.folder / "experiment.json").read_text())
-    assert raw["format"] == 2
+    assert raw["format"] == 3
     assert raw["seconds"] > 0
 
 

@@ -74,7 +74,7 @@ def test_finish_returns_what_it_writes(tmp_path: Path):
         data = (folder.path / name).read_bytes()
         assert digest == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     assert result == {
-        "format": 2,
+        "format": 3,
         "trial": TRIAL,
         "status": "finished",
         "cause": None,
@@ -97,7 +97,7 @@ def test_write_experiment_writes_what_the_store_reads(tmp_path: Path):
     folder = write_experiment(tmp_path, "exp", {"title": "T", "seeds": [1, 2], "seconds": math.nan})
     record = Store(tmp_path).experiment("exp")
     assert (record.title, record.seeds, record.seconds, record.cause) == ("T", (1, 2), None, None)
-    assert json.loads((folder / "experiment.json").read_text())["format"] == 2
+    assert json.loads((folder / "experiment.json").read_text())["format"] == 3
 
 
 def test_create_store_creates_directories_once(tmp_path: Path):

@@ -162,14 +162,14 @@ def test_store_rejects_a_newer_format_with_both_versions(tmp_path: Path, name: s
     folder.finish("finished", None, {}, {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5})
     experiment = write_experiment(tmp_path, "exp", {})
     path = (experiment if name == "experiment.json" else folder.path) / name
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
     store = Store(tmp_path)
     cause = store.experiment("exp").cause if name == "experiment.json" else store.trial(folder.trial).cause
     assert cause is not None
-    assert [part for part in (name, "99", "2", "newer") if part not in cause] == []
+    assert [part for part in (name, "99", "3", "newer") if part not in cause] == []
 
 
-@pytest.mark.parametrize("text", ['{"format": 2, "seal": "x", "a": 1e999}', '{"seal": "x", "a": "\\ud800"}'])
+@pytest.mark.parametrize("text", ['{"format": 3, "seal": "x", "a": 1e999}', '{"seal": "x", "a": "\\ud800"}'])
 def test_store_rejects_checksums_of_invalid_values(tmp_path: Path, text: str):
     """Numbers that exceed a float and lone surrogates are corruption, not errors."""
     (write(tmp_path) / "result.json").write_text(text)
@@ -179,7 +179,7 @@ def test_store_rejects_checksums_of_invalid_values(tmp_path: Path, text: str):
 
 def test_store_requires_checksums_since_format_2(tmp_path: Path):
     """The first release wrote none."""
-    (write(tmp_path) / "result.json").write_text(json.dumps({"format": 2, "trial": TRIAL, **RESULT}))
+    (write(tmp_path) / "result.json").write_text(json.dumps({"format": 3, "trial": TRIAL, **RESULT}))
     assert Store(tmp_path).trial(TRIAL).status == "damaged"
 
 
