@@ -20,6 +20,7 @@ STATUSES = {
     "diverged": "diverged",
     "failed": "failed",
     "damaged": "corrupted",
+    "outdated": "of an older format",
     "running": "pending",
     "waiting": "pending",
     "interrupted": "pending",

@@ -8,7 +8,7 @@ import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.output import escape_control_chars
-from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
+from fathomlab.cli.options import Json, RunsFolder, count, print_json, print_table
 
 app = typer.Typer()
 
@@ -35,6 +35,8 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         )
     if not rows:
         print("No trials yet.")
+    if outdated := sum(row["status"] == "outdated" for row in rows):
+        print(f"{count(outdated, 'trial')} of an older store format: not reused. Run the experiment again.")
 
 
 @app.command()

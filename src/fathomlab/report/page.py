@@ -50,6 +50,7 @@ class Entry:
     pending: int
     link: str
     cause: str | None
+    outdated: bool
 
 
 def write_report(store: Store, experiment: str) -> Path:
@@ -149,6 +150,7 @@ def _entry(study: Study) -> Entry:
         if (record.folder / "report.html").is_file()
         else "",
         cause=record.cause,
+        outdated=record.outdated,
     )
 
 

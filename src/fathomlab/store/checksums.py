@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json
 
+FORMAT = 3  # of the documents in a store; other formats are not read
 CRC_MARKER = ', "crc": "'
 
 
@@ -72,6 +74,27 @@ def document_checksum(document: Mapping[str, Any]) -> str:
     """
     content = {key: value for key, value in document.items() if key != "seal"}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def seal(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the format and its checksum. NaN and infinities, which JSON lacks, become None.
+
+    Raises:
+        ValueError: If the document contains what JSON cannot represent.
+    """
+    plain = {"format": FORMAT, **nan_to_none(document)}
+    return plain | {"seal": document_checksum(plain)}
+
+
+def nan_to_none(value: Any) -> Any:
+    """`value` with NaN and infinities replaced by None, which JSON can represent."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
+    return value
 
 
 def file_sha256(path: Path) -> str:

@@ -2,21 +2,19 @@
 
 import contextlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write, fsync_dir
 from fathomlab.store.checkpoints import NAME
-from fathomlab.store.checksums import document_checksum, encode_line, file_sha256, read_valid_records
+from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import ExperimentRecord
 
-FORMAT = 3
 NOT_IN_RESULT = ("result.json", "logits.sealed")
 
 
@@ -70,14 +68,13 @@ class TrialFolder:
 
         `logging` is stored next to the content for exporters; it is not part of the trial's identity.
         """
-        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) == "damaged":
+        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) in ("damaged", "outdated"):
             quarantine(self.path)
         elif self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         fsync_dir(self.path.parent)
-        document = {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}}
-        self.write("trial.json", _with_checksum(document))
+        self.write("trial.json", {"trial": self.trial, "content": content, "logging": logging or {}})
 
     def has_lines(self, logs: Mapping[str, int]) -> bool:
         """Whether each log still has this number of valid lines."""
@@ -99,8 +96,8 @@ class TrialFolder:
         self.lines = dict(logs)
 
     def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write one JSON document atomically."""
-        atomic_write(self.path / name, json.dumps(nan_to_none(value), indent=1) + "\n")
+        """Write one JSON document atomically, with the format and its checksum."""
+        atomic_write(self.path / name, json.dumps(seal(value), indent=1) + "\n")
 
     def write_bytes(self, name: str, value: bytes) -> None:
         """Write a file atomically."""
@@ -158,7 +155,6 @@ class TrialFolder:
         self.flush()
         result = nan_to_none(
             {
-                "format": FORMAT,
                 "trial": self.trial,
                 "status": status,
                 "cause": cause,
@@ -171,7 +167,7 @@ class TrialFolder:
                 },
             }
         )
-        self.write("result.json", _with_checksum(result))
+        self.write("result.json", result)
         return result
 
 
@@ -220,20 +216,4 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
 
 
 def _document(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    return _with_checksum({"format": FORMAT, "name": name, **record})
-
-
-def _with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
-    plain = nan_to_none(document)
-    return plain | {"seal": document_checksum(plain)}
-
-
-def nan_to_none(value: Any) -> Any:
-    """`value` with NaN and infinities replaced by None, which JSON can represent."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
-    if isinstance(value, list | tuple):
-        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
-    return value
+    return seal({"name": name, **record})

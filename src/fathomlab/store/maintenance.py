@@ -29,11 +29,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """The number of trials and files that were verified, and the problems."""
+    """What was verified.
+
+    Attributes:
+        trials: Number of trials that were verified.
+        files: Number of files that were verified.
+        problems: What is not as written.
+        outdated: Number of trials of older formats, which are not verified.
+    """
 
     trials: int
     files: int
     problems: tuple[Problem, ...]
+    outdated: int
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,13 @@ class Change:
 
 def check_store(root: Path) -> Check:
     """Compare every file with its checksum."""
-    store, problems, files = Store(root), list[Problem](), 0
-    trials = store.trials()
-    for trial in trials:
+    store, problems, files, trials, outdated = Store(root), list[Problem](), 0, 0, 0
+    for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            outdated += 1
+            continue
+        trials += 1
         if record.status == "damaged":
             problems.append(Problem(record.folder, str(record.cause)))
         for name, digest in record.files.items():
@@ -67,18 +78,24 @@ def check_store(root: Path) -> Check:
             except CorruptFileError as error:
                 problems.append(Problem(path, str(error).partition(": ")[2]))
     for experiment in store.experiments():
-        files += 1
-        if experiment.cause is not None:
+        files += not experiment.outdated
+        if experiment.cause is not None and not experiment.outdated:
             problems.append(Problem(experiment.folder, experiment.cause))
-    return Check(len(trials), files, tuple(problems))
+    return Check(trials, files, tuple(problems), outdated)
 
 
 def repair_store(root: Path) -> list[Change]:
-    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials."""
+    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
+
+    Trials and experiments of older formats are left alone, here and in `prune_store`.
+    """
     store = Store(root)
-    changes = [_remove(path, "stale temporary file") for path in _temporaries(root)]
+    changes = [_remove(path, "stale temporary file") for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            continue
+        changes += [_remove(path, "stale temporary file") for path in _stale_files(record.folder)]
         if record.status not in TERMINAL_STATUSES and not (record.folder / "result.json").exists():
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
@@ -93,9 +110,12 @@ def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_
     """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
     store = Store(root)
     needed = {trial for record in store.experiments() for item in record.conditions for _, trial in item.trials}
-    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root)]
+    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            continue
+        changes += [_remove(path, "stale temporary file", dry_run) for path in _stale_files(record.folder)]
         if orphans and trial not in needed:
             changes.append(_remove(record.folder, "belongs to no experiment", dry_run))
         elif unfinished and record.status not in TERMINAL_STATUSES:
@@ -116,13 +136,20 @@ def _problem(path: Path, digest: FileDigest) -> str:
         return "is missing"
 
 
-def _temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files whose writers have ended."""
-    for folder in [root, *(root / "trials").glob("*/"), *(root / "experiments").glob("*/")]:
-        for path in folder.glob(".*.tmp"):
-            match = TEMPORARY.fullmatch(path.name)
-            if match and not _is_being_written(path, int(match[1])):
-                yield path
+def _temporaries(root: Path, store: Store) -> Iterator[Path]:
+    """Temporary files outside of trials whose writers have ended."""
+    outdated = {record.folder for record in store.experiments() if record.outdated}
+    for folder in [root, *(root / "experiments").glob("*/")]:
+        if folder not in outdated:
+            yield from _stale_files(folder)
+
+
+def _stale_files(folder: Path) -> Iterator[Path]:
+    """Temporary files in a directory whose writers have ended."""
+    for path in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and not _is_being_written(path, int(match[1])):
+            yield path
 
 
 def _is_being_written(path: Path, pid: int) -> bool:

@@ -59,12 +59,10 @@ class Store:
     def trial(self, trial: str) -> TrialRecord:
         """The record of one trial, whatever state its files are in. Weights and predictions are not read."""
         files = TrialFiles(self.root, trial)
-        curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name, files.checked)]
+        curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name)]
         columns = dict.fromkeys(name for line in curves for name in line)
         probes = {
-            name.removesuffix(".jsonl"): [
-                line for line in files.lines(name, files.checked) if _is_snapshot(name, line, files)
-            ]
+            name.removesuffix(".jsonl"): [line for line in files.lines(name) if _is_snapshot(name, line, files)]
             for name in files.logs
             if name != "metrics.jsonl"
         }
@@ -118,7 +116,6 @@ class TrialFiles(FolderValidator):
         content: The resolved options; `{}` if corrupted.
         result: The result; None without a valid one.
         provenance: Empty if not recorded yet.
-        checked: Whether each line of a log has a checksum, as in all releases except the first.
         logs: Names of the logs, sorted, the curves first.
     """
 
@@ -128,7 +125,7 @@ class TrialFiles(FolderValidator):
         super().__init__(root / "trials" / trial if valid else root / "trials")
         self.content: dict[str, Any] = {}
         self.result: Result | None = None
-        self.provenance, self.checked, self.logs = Provenance(), True, list[str]()
+        self.provenance, self.logs = Provenance(), list[str]()
         self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
         if not valid:
             self.report(f"not the hash of a trial: {format_value(trial)}")
@@ -143,8 +140,9 @@ class TrialFiles(FolderValidator):
             self.report("trial.json belongs to another trial")
         if isinstance(content := document.get("content"), dict):
             self.content = cast(dict[str, Any], content)
-        self.checked = (as_int(document.get("format")) or 1) > 1
-        if self.checked and _hash(self.content) != trial:
+        if self.outdated:
+            return
+        if _hash(self.content) != trial:
             self.report("trial.json is corrupted (its content has another hash)")
         result = self.document("result.json", required=False)
         self.result = None if result is None else self.typed("result.json", Result, result)
@@ -157,7 +155,7 @@ class TrialFiles(FolderValidator):
     def status(self) -> str:
         """Status as in `TrialRecord`, except that a trial without result is always running."""
         if self.first_error is not None:
-            return "damaged"
+            return "outdated" if self.outdated else "damaged"
         return "waiting" if not self.exists else self.result.status if self.result else "running"
 
     def verified_status(self) -> str:
@@ -166,12 +164,12 @@ class TrialFiles(FolderValidator):
         The SHA-256 of a log is that of the file when the result was written, and does not show earlier corruption.
         """
         for name in self.logs if self.result else ():
-            self.check_lines(name, self.checked)
+            self.check_lines(name)
         return self.status
 
     @property
     def cause(self) -> str | None:
-        """Why the trial did not finish, or which file is corrupted; None otherwise."""
+        """Why the trial did not finish, or which file is corrupted or outdated; None otherwise."""
         return self.first_error or (self.result.cause if self.result else None)
 
 
@@ -212,6 +210,8 @@ def _is_snapshot(name: str, line: Snapshot, files: FolderValidator) -> bool:
 def _read_experiment(folder: Path) -> ExperimentRecord:
     files = FolderValidator(folder)
     document = files.document("experiment.json", required=True) or {}
+    if files.outdated:
+        return ExperimentRecord(folder.name, folder, files.first_error, outdated=True)
     document |= {"name": "", "folder": "", "cause": None}  # the directory decides
     if isinstance(conditions := document.get("conditions"), list):
         document["conditions"] = [_with_pairs(condition) for condition in cast(list[Any], conditions)]

@@ -132,8 +132,8 @@ class TrialRecord:
         trial: Its hash (64 hexadecimal digits).
         content: Its resolved options, nested; `{}` if corrupted.
         status: finished, failed, diverged, running (no result yet), interrupted (no result, and no process trains into this
-            store), waiting (no directory yet), or damaged (a file is corrupted).
-        cause: Why it did not finish, or which file is corrupted; None otherwise.
+            store), waiting (no directory yet), damaged (a file is corrupted), or outdated (of an older format, never reused).
+        cause: Why it did not finish, or which file is corrupted or outdated; None otherwise.
         metrics: The numbers of the result; accuracies are fractions, losses nats.
         curves: Name of a metric to its value per epoch, None if not finite; includes "epoch" and "step".
         gradients: One mapping per snapshot of the gradient probe, in order.
@@ -187,11 +187,18 @@ class ConditionRecord:
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """One experiment as stored; `cause` names a corrupted file, None if there is none. `seal` is the document's checksum."""
+    """One experiment as stored.
+
+    Attributes:
+        cause: Which file is corrupted or outdated; None if there is none. All other fields then have their defaults.
+        outdated: Whether the record has an older format, which is not read.
+        seal: The document's checksum.
+    """
 
     name: str
     folder: Path
     cause: str | None = None
+    outdated: bool = False
     title: str = ""
     question: str = ""
     source: str = ""

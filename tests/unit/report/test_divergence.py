@@ -226,7 +226,7 @@ def test_distillation_table_names_excluded_pairs(stores: ModuleType, tmp_path: P
     for place, status in ((1, "failed"), (2, "diverged")):
         trial = Store(tmp_path).experiment("z").conditions[place].trials[0][1]
         file = tmp_path / "trials" / trial / "result.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"status": status, "metrics": {}, "outcome": {}}))
+        stores.change(file, status=status, metrics={}, outcome={})
     about = study(Store(tmp_path), Store(tmp_path).experiment("z"))
     table = distillation_table(about)
     assert table is not None

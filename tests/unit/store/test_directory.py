@@ -12,8 +12,8 @@ import pytest
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
-from fathomlab.store.checksums import document_checksum, read_valid_records
-from fathomlab.store.directory import TrialFolder, create_store, nan_to_none, record_is_current, write_experiment
+from fathomlab.store.checksums import nan_to_none, read_valid_records, seal
+from fathomlab.store.directory import TrialFolder, create_store, record_is_current, write_experiment
 from fathomlab.store.reading import Store
 
 CONTENT = {"seed": 3, "model": {"type": "MLP"}}
@@ -67,14 +67,13 @@ def test_finish_returns_what_it_writes(tmp_path: Path):
     folder = written(tmp_path)
     result = folder.finish("finished", None, {"test/loss": 0.5}, FACTS)
     stored = json.loads((folder.path / "result.json").read_text())
-    assert stored == result | {"seal": document_checksum(result)}
+    assert stored == seal(result)
     files = result.pop("files")
     assert sorted(files) == ["metrics.jsonl", "provenance.json", "trial.json"]
     for name, digest in files.items():
         data = (folder.path / name).read_bytes()
         assert digest == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
     assert result == {
-        "format": 3,
         "trial": TRIAL,
         "status": "finished",
         "cause": None,
@@ -88,7 +87,7 @@ def test_write_leaves_the_old_document_on_errors(tmp_path: Path):
     folder = written(tmp_path)
     with pytest.raises(TypeError):
         folder.write("provenance.json", {"threads": object()})
-    assert json.loads((folder.path / "provenance.json").read_text()) == {"threads": 1}
+    assert json.loads((folder.path / "provenance.json").read_text()) == seal({"threads": 1})
     assert sorted(path.name for path in folder.path.iterdir()) == ["metrics.jsonl", "provenance.json", "trial.json"]
 
 

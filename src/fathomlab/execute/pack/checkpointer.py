@@ -27,8 +27,8 @@ from fathomlab.store.checkpoints import (
     delete_checkpoints,
     valid_checkpoints,
 )
-from fathomlab.store.checksums import CorruptFileError
-from fathomlab.store.directory import TrialFolder, nan_to_none
+from fathomlab.store.checksums import CorruptFileError, nan_to_none
+from fathomlab.store.directory import TrialFolder
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Environment
 from fathomlab.store.weights import load_checkpoint, save_checked

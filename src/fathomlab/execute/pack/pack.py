@@ -34,7 +34,7 @@ from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
 from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
-from fathomlab.store.directory import nan_to_none
+from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES
 from fathomlab.store.weights import save_tensors
