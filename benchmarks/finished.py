@@ -1,8 +1,8 @@
 """What the measurements of the start need: a store of finished trials, written without training, and the work in process."""
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +17,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare.machine import collect_provenance
 from fathomlab.store.directory import TrialFolder, create_store
 from fathomlab.store.inventory import take_inventory
+from fathomlab.store.records import Outcome, Result
 
 BINS = 15
 IMAGES = 1000
@@ -55,10 +56,7 @@ def _write(root: Path, trial: Trial) -> None:
     draws = make_rng(trial.seed, "benchmark", trial.hash)
     folder = TrialFolder(root, trial.hash)
     folder.create(trial.content)
-    folder.write(
-        "provenance.json",
-        {**collect_provenance(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1},
-    )
+    folder.write_provenance(replace(collect_provenance(), device="cpu", precision="fp32", compiled=False, threads=1))
     own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]
     for line in lines:
@@ -70,13 +68,10 @@ def _write(root: Path, trial: Trial) -> None:
     test = {"test/loss": 0.3, "test/accuracy": float(draws.uniform(0.85, 0.95))}
     best = {f"best/{name}": value for name, value in test.items()}
     metrics = {**last, **test, **best, "best/epoch": own.epochs, "best/val/accuracy": last["val/accuracy"]}
-    facts = {
-        "parameters": own.architecture.num_params,
-        "epochs": own.epochs,
-        "steps": lines[-1]["step"],
-        "seconds": 0.5,
-    }
-    folder.finish("finished", None, metrics, {**facts, "outcome": _outcome()})
+    parameters, steps = own.architecture.num_params, lines[-1]["step"]
+    folder.finish(
+        Result("finished", None, parameters, own.epochs, steps, seconds=0.5, metrics=metrics, outcome=_outcome())
+    )
 
 
 def _metrics(draws: np.random.Generator, epoch: int) -> dict[str, Any]:
@@ -95,6 +90,6 @@ def _norms(draws: np.random.Generator, architecture: Any) -> dict[str, Any]:
     }
 
 
-def _outcome() -> Mapping[str, Any]:
-    bins = [[(place + 0.5) / BINS, (place + 0.4) / BINS, IMAGES // BINS] for place in range(BINS)]
-    return {"predicted": [IMAGES // 10] * 10, "calibration_error": 0.01, "bins": bins, "agreement": None}
+def _outcome() -> Outcome:
+    bins = tuple(((place + 0.5) / BINS, (place + 0.4) / BINS, IMAGES // BINS) for place in range(BINS))
+    return Outcome((IMAGES // 10,) * 10, calibration_error=0.01, bins=bins, examples=IMAGES)

@@ -56,7 +56,7 @@ def show(
     row = trial_row(record, experiments_of(store))
     if as_json:
         fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
-        print_json({**row, **fields, "provenance": dict(record.provenance)})
+        print_json({**row, **fields, "provenance": record.provenance.to_json()})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
@@ -68,7 +68,9 @@ def show(
     )
     _print_gradients(record.gradients)
     print_table(
-        "Provenance", ("key", "value"), [(key, str(value)) for key, value in flatten_keys(record.provenance).items()]
+        "Provenance",
+        ("key", "value"),
+        [(key, str(value)) for key, value in flatten_keys(record.provenance.to_json()).items()],
     )
 
 

@@ -109,7 +109,7 @@ def repair_store(root: Path) -> list[Change]:
 def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Change]:
     """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
     store = Store(root)
-    needed = {trial for record in store.experiments() for item in record.conditions for _, trial in item.trials}
+    needed = {pair.trial for record in store.experiments() for item in record.conditions for pair in item.trials}
     changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)

@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
 from fathomlab.probes import PROBES
@@ -123,7 +123,7 @@ class TrialFiles(FolderValidator):
         """Read the documents of a trial. Nothing outside of the store is read, whatever `trial` is."""
         valid = HASH.fullmatch(trial) is not None
         super().__init__(root / "trials" / trial if valid else root / "trials")
-        self.content: dict[str, Any] = {}
+        self.content: JsonObject = {}
         self.result: Result | None = None
         self.provenance, self.logs = Provenance(), list[str]()
         self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
@@ -139,7 +139,7 @@ class TrialFiles(FolderValidator):
         if document and document.get("trial") != trial:
             self.report("trial.json belongs to another trial")
         if isinstance(content := document.get("content"), dict):
-            self.content = cast(dict[str, Any], content)
+            self.content = cast(JsonObject, content)
         if self.outdated:
             return
         if _hash(self.content) != trial:
@@ -178,7 +178,7 @@ def trial_status(root: Path, trial: str) -> str:
     return TrialFiles(root, trial).verified_status()
 
 
-def _hash(content: Mapping[str, Any]) -> str | None:
+def _hash(content: JsonObject) -> str | None:
     try:
         return content_hash(content)
     except (ValueError, RecursionError):  # what is never written: 1e999, endless nesting
@@ -212,19 +212,9 @@ def _read_experiment(folder: Path) -> ExperimentRecord:
     document = files.document("experiment.json", required=True) or {}
     if files.outdated:
         return ExperimentRecord(folder.name, folder, files.first_error, outdated=True)
-    document |= {"name": "", "folder": "", "cause": None}  # the directory decides
-    if isinstance(conditions := document.get("conditions"), list):
-        document["conditions"] = [_with_pairs(condition) for condition in cast(list[Any], conditions)]
+    document = {**document, "name": "", "folder": "", "cause": None, "outdated": False}  # the directory decides
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
     return replace(record, name=folder.name, folder=folder, cause=files.first_error)
-
-
-def _with_pairs(condition: Any) -> Any:
-    """A condition whose trials are pairs instead of mappings; unchanged if it has another layout."""
-    try:
-        return condition | {"trials": [(pair["seed"], pair["trial"]) for pair in condition.get("trials", [])]}
-    except (AttributeError, TypeError, KeyError):
-        return condition
 
 
 def _is_experiment(folder: Path) -> bool:

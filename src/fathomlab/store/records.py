@@ -1,12 +1,13 @@
 """Trials and experiments in the store, as values. Their fields have the names of the JSON keys on disk. No torch."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fathomlab.base.labels import flatten_keys
+from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.labels import Levels, flatten_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,26 +20,6 @@ ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
 
-class JsonFields(Mapping[str, Any]):
-    """A dataclass that can also be read like its JSON object. A field that is None is not a key."""
-
-    def __getitem__(self, key: str) -> Any:
-        value = getattr(self, key, None) if key in _names(self) else None
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in _names(self) if getattr(self, name) is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _names(value: Any) -> list[str]:
-    return [item.name for item in fields(value)]
-
-
 @dataclass(frozen=True)
 class FileDigest:
     """SHA-256 and size (bytes) of a file when the result was written."""
@@ -47,58 +28,118 @@ class FileDigest:
     size: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome(JsonFields):
-    """Results on the test set in addition to loss and accuracy; see `fathomlab.probes.outcome`.
+@dataclass(frozen=True)
+class Outcome:
+    """Results on the test set in addition to loss and accuracy; see `fathomlab.probes.outcome`. All None if it diverged.
 
     Attributes:
         predicted: Number of images for which each class is predicted.
         calibration_error: Expected calibration error (fraction).
-        bins: Confidence, accuracy, and number of images of each bin.
-        agreement: Fraction of images for which the teacher predicts the same class.
+        bins: Confidence, accuracy, and number of images of each bin; None if the bin is empty.
+        agreement: Fraction of images for which the teacher predicts the same class; None without teacher.
         examples: Number of test images.
     """
 
-    predicted: list[int] | None = None
+    predicted: tuple[int, ...] | None = None
     calibration_error: Number | None = None
-    bins: list[list[Number | None]] | None = None
+    bins: tuple[tuple[Number | None, ...], ...] | None = None
     agreement: Number | None = None
     examples: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Provenance(JsonFields):
-    """Where the numbers of a trial come from. A trial that failed before training has the first three fields.
+@dataclass(frozen=True)
+class Resumption:
+    """A checkpoint that training was resumed from: its step, and the environment and the pack that wrote it."""
+
+    step: int
+    environment: Environment
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Name of the processor, cores that the process may use, name of the GPU."""
+
+    cpu: str | None = None
+    cores: int | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference; None outside a repository."""
+
+    commit: str | None = None
+    dirty: bool = False
+    patch: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Name of the dataset, file names to SHA-256, files that are not the published ones, and notes on this copy."""
+
+    name: str = ""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    unofficial: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PackSlot:
+    """Number and hashes of the trials that were trained together, and the slot of this one."""
+
+    size: int
+    place: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PluginDigest:
+    """Name and SHA-256 of a plugin file whose components a trial uses."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers of a trial come from. A trial that failed before training has only the first three fields.
 
     Attributes:
         versions: Name of a library to its version.
-        hardware: Processor, cores, GPU.
-        git: Commit, whether files differ from it, SHA-256 of that difference.
+        hardware: Processor and GPU.
+        git: Commit of fathomlab.
         environment: What must be equal for a resumed trial to have the same bits.
         device: cpu or cuda.
         precision: Number format of training.
         compiled: Whether the training step was compiled.
         threads: Threads per process.
         deterministic: How operations without a deterministic implementation are treated.
-        data: Name, files with SHA-256, unofficial files, notes.
+        data: The dataset and its files.
         started: Start of training, ISO 8601.
-        resumed: Step, environment, and pack of each checkpoint that the trial was resumed from.
-        pack: Size and members of the pack, and the slot in it.
+        resumed: The checkpoints that the trial was resumed from, in order.
+        pack: The pack and the slot in it.
+        plugins: Plugin files that the trial uses.
     """
 
-    versions: Mapping[str, str] | None = None
-    hardware: Mapping[str, str | int | None] | None = None
-    git: Mapping[str, str | bool | None] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    hardware: Hardware | None = None
+    git: Commit | None = None
     environment: Environment | None = None
     device: str | None = None
     precision: str | None = None
     compiled: bool | None = None
     threads: int | None = None
     deterministic: str | None = None
-    data: Mapping[str, str | list[str] | Mapping[str, str]] | None = None
+    data: DataSource | None = None
     started: str | None = None
-    resumed: list[Mapping[str, int | list[str] | Environment]] | None = None
-    pack: Mapping[str, int | list[str]] | None = None
+    resumed: tuple[Resumption, ...] = ()
+    pack: PackSlot | None = None
+    plugins: tuple[PluginDigest, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """The fields by name, without those that are None."""
+        return {key: value for key, value in to_plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -109,18 +150,24 @@ class Result:
         status: finished, failed (an error), or diverged (a loss that was not finite).
         cause: Why it did not finish; None otherwise.
         parameters: Number of trained parameters.
+        epochs: Completed epochs.
+        steps: Completed steps.
         seconds: Training time (s).
         metrics: Accuracies (fractions), losses (nats), the best epoch.
         outcome: Further results on the test set.
+        fence: Number of the lease under which it was written. 0 until several hosts can share a store.
         files: Name of every other file to its hash.
     """
 
     status: ResultStatus
     cause: str | None = None
     parameters: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
     seconds: Number | None = None
     metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
     outcome: Outcome = field(default_factory=Outcome)
+    fence: int = 0
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 
 
@@ -143,7 +190,7 @@ class TrialRecord:
     """
 
     trial: str
-    content: Mapping[str, Any]
+    content: JsonObject
     status: str
     cause: str | None
     parameters: int | None
@@ -164,7 +211,7 @@ class TrialRecord:
         """
         import numpy as np
 
-        digest, examples = self.files.get("correct.bin"), self.outcome.get("examples")
+        digest, examples = self.files.get("correct.bin"), self.outcome.examples
         try:
             packed = (self.folder / "correct.bin").read_bytes()
         except OSError:
@@ -175,14 +222,22 @@ class TrialRecord:
 
 
 @dataclass(frozen=True)
+class SeedTrial:
+    """A seed of a condition and the hash of its trial."""
+
+    seed: int
+    trial: str
+
+
+@dataclass(frozen=True)
 class ConditionRecord:
-    """One level of each factor, and its trials as (seed, hash)."""
+    """One level of each factor, and its trials by seed."""
 
     label: str = ""
     role: str = "supervised"
-    factors: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    factors: Levels = field(default_factory=dict[str, Any])
     depth: int | None = None
-    trials: tuple[tuple[int, str], ...] = ()
+    trials: tuple[SeedTrial, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +245,7 @@ class ExperimentRecord:
     """One experiment as stored.
 
     Attributes:
+        name: Name of its directory; with `folder`, `cause`, and `outdated` not read from the document.
         cause: Which file is corrupted or outdated; None if there is none. All other fields then have their defaults.
         outdated: Whether the record has an older format, which is not read.
         seal: The document's checksum.
@@ -205,7 +261,7 @@ class ExperimentRecord:
     yaml: str = ""
     overrides: tuple[str, ...] = ()
     quick: bool = False
-    resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resolved: JsonObject = field(default_factory=dict[str, Any])
     factors: tuple[str, ...] = ()
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()

@@ -13,7 +13,15 @@ import pytest
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, FileDigest, TrialRecord
+from fathomlab.store.records import (
+    ConditionRecord,
+    ExperimentRecord,
+    FileDigest,
+    Outcome,
+    Provenance,
+    SeedTrial,
+    TrialRecord,
+)
 
 FACTOR = "model.params.residual"
 Value = float | str | Mapping[str, float]
@@ -47,7 +55,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
         metrics={} if isinstance(value, str) else cast(Any, metrics),
         curves={},
         gradients=[],
-        provenance={},
+        provenance=Provenance(),
         seconds=1.0,
         folder=Path("nowhere"),
     )
@@ -65,7 +73,7 @@ def store_of(
         for seed, value in enumerate(values):
             name = f"{number:032x}{seed:032x}"
             records[name] = replace(value, trial=name) if isinstance(value, TrialRecord) else trial(name, value)
-            trials.append((seed, name))
+            trials.append(SeedTrial(seed, name))
         levels = {key: level for key, level in factors.items() if key not in ("role", "depth")}
         role = factors.get("role", "supervised")
         stored.append(ConditionRecord(str(number), role, levels, factors.get("depth"), tuple(trials)))
@@ -84,7 +92,7 @@ def with_images(folder: Path, record: TrialRecord, correct: Sequence[bool]) -> T
     packed = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
     (folder / "correct.bin").write_bytes(packed)
     files = {"correct.bin": FileDigest(hashlib.sha256(packed).hexdigest())}
-    return replace(record, folder=folder, files=files, outcome={"examples": len(correct)})
+    return replace(record, folder=folder, files=files, outcome=Outcome(examples=len(correct)))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from fathomlab.analysis.audit import audit as audit_claims
 from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
+from fathomlab.store.records import DataSource, PackSlot, Provenance
 
 RESIDUAL, DEPTH = "model.params.residual", "model.params.hidden_layers_num"
 
@@ -36,12 +37,9 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def trials(build: SimpleNamespace, own: dict[str, Any] | None = None, value: Any = 0.9, **changes: Any) -> list[Any]:
     """Three trials that have these options and facts."""
-    provenance = {
-        "device": "cpu",
-        "versions": {"torch": "2.10"},
-        "pack": {"size": 6},
-        "data": {"files": {"train": "ab12"}},
-    }
+    provenance = Provenance(
+        device="cpu", versions={"torch": "2.10"}, pack=PackSlot(6, 0), data=DataSource(files={"train": "ab12"})
+    )
     facts = {"provenance": provenance, "curves": {"epoch": [1, 2], "step": [10, 20]}, "parameters": 100, "seconds": 1.0}
     return [build.trial("x", value, content(**(own or {}), seed=seed), **(facts | changes)) for seed in range(3)]
 
@@ -85,7 +83,7 @@ def test_audit_of_a_fair_comparison_is_clean(build: SimpleNamespace):
         ({}, {"curves": {"epoch": [1], "step": [10]}}, ["epochs", "updates"], ("1", "2")),
         (
             {},
-            {"provenance": {"device": "cuda", "data": {"files": {"train": "ab12"}}}},
+            {"provenance": Provenance(device="cuda", data=DataSource(files={"train": "ab12"}))},
             ["device"],
             ("cuda", "cpu"),
         ),

@@ -39,7 +39,7 @@ def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Pa
     """More than half is, and its class has no known share where other classes are predicted too."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     store = Store(tmp_path)
-    names = [condition.trials[0][1] for condition in store.experiment("1_3").conditions[:2]]
+    names = [condition.trials[0].trial for condition in store.experiment("1_3").conditions[:2]]
     for name, counts in zip(names, ([5000, 5000], [5001, 4999]), strict=True):
         file = tmp_path / "trials" / name / "result.json"
         result = json.loads(file.read_text())

@@ -16,7 +16,7 @@ from fathomlab.store.checksums import CRC_MARKER, encode_line, seal
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, Provenance, TrialRecord
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, Provenance, Result, SeedTrial, TrialRecord
 
 TRIAL = content_hash({"seed": 42})
 OTHER = content_hash({"seed": 43})
@@ -56,7 +56,7 @@ def test_store_reads_a_trial(tmp_path: Path):
         curves={"epoch": [1, 2], "step": [375, 750], "val/loss": [0.5, None], "val/accuracy": [0.9, None]},
         gradients=[SNAPSHOT],
         probes={"gradients": [SNAPSHOT]},
-        provenance={"versions": {"torch": "2.13.0"}},
+        provenance=Provenance(versions={"torch": "2.13.0"}),
         seconds=2.5,
         folder=folder,
     )
@@ -164,9 +164,9 @@ def test_store_rejects_a_newer_format_with_both_versions(tmp_path: Path, name: s
     content = {"seed": 1}
     folder = TrialFolder(tmp_path, content_hash(content))
     folder.create(content)
-    folder.write("provenance.json", {})
-    folder.finish("finished", None, {}, {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5})
-    experiment = write_experiment(tmp_path, "exp", {})
+    folder.write_provenance(Provenance())
+    folder.finish(Result("finished"))
+    experiment = write_experiment(tmp_path, ExperimentRecord("exp", tmp_path))
     path = (experiment if name == "experiment.json" else folder.path) / name
     path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
     store = Store(tmp_path)
@@ -204,7 +204,7 @@ def test_store_reads_an_experiment_and_suggests_names(tmp_path: Path):
     record = store.experiment("depth")
     assert (record.name, record.folder, record.cause) == ("depth", folder, None)
     assert (record.title, record.yaml, record.headline, record.seeds) == ("Depth", "seed: 42", "best", ())
-    assert record.conditions == (ConditionRecord("x", "supervised", {"a.b": 1}, 5, ((42, TRIAL),)),)
+    assert record.conditions == (ConditionRecord("x", "supervised", {"a.b": 1}, 5, (SeedTrial(42, TRIAL),)),)
     with pytest.raises(UserError, match="Did you mean 'depth'"):
         store.experiment("depht")
 
@@ -224,7 +224,8 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("key", "document"), WRONG)
 def test_store_names_the_key_of_a_wrong_type(tmp_path: Path, key: str, document: dict[str, Any]):
     """An experiment with content that fathomlab never writes has a cause and no conditions."""
-    write_experiment(tmp_path, "exp", document)
+    path = write_experiment(tmp_path, ExperimentRecord("exp", tmp_path)) / "experiment.json"
+    path.write_text(json.dumps(seal(json.loads(path.read_text()) | document)))
     record = Store(tmp_path).experiment("exp")
     assert record.conditions == ()
     assert record.cause is not None
@@ -251,19 +252,6 @@ def test_store_returns_damaged_for_a_wrong_type(tmp_path: Path, name: str, key: 
     assert record.status == "damaged"
     assert record.cause is not None
     assert [part for part in (name, key) if part not in record.cause] == []
-
-
-def test_provenance_reads_by_attribute_and_by_key(tmp_path: Path):
-    """A key that the file lacks is missing, as in its JSON object."""
-    write(tmp_path)
-    provenance = Store(tmp_path).trial(TRIAL).provenance
-    assert isinstance(provenance, Provenance)
-    assert provenance.versions == provenance["versions"] == {"torch": "2.13.0"}
-    assert (list(provenance), "threads" in provenance, provenance.get("threads", 7)) == (["versions"], False, 7)
-    with pytest.raises(KeyError):
-        provenance["threads"]
-    with pytest.raises(KeyError):
-        provenance["get"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
