@@ -11,12 +11,12 @@ import numpy as np
 
 from benchmarks.apart import held
 from fathomlab import api
-from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import make_rng
 from fathomlab.plan import Trial
 from fathomlab.prepare.machine import collect_provenance
 from fathomlab.store.directory import TrialFolder, create_store
 from fathomlab.store.inventory import take_inventory
+from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from fathomlab.store.records import Outcome, Result
 
 BINS = 15
@@ -63,14 +63,26 @@ def _write(root: Path, trial: Trial) -> None:
         folder.append("metrics.jsonl", {**line, "seconds": 0.1 * line["epoch"]})
     for step, epoch in [(0, 0), (1, 0), *((line["step"], line["epoch"]) for line in lines)]:
         folder.append("gradients.jsonl", {"step": step, "epoch": epoch, **_norms(draws, own.architecture)})
-    atomic_write(folder.path / "correct.bin", np.packbits(draws.random(IMAGES) < 0.9).tobytes())
+    classes = np.arange(IMAGES) % 10
+    folder.write_bytes(PREDICTIONS, encode_classes(np.where(draws.random(IMAGES) < 0.9, classes, 0)))
+    labels = write_labels(root, own.data, classes)
     last = {name: value for name, value in lines[-1].items() if "/" in name}
     test = {"test/loss": 0.3, "test/accuracy": float(draws.uniform(0.85, 0.95))}
     best = {f"best/{name}": value for name, value in test.items()}
     metrics = {**last, **test, **best, "best/epoch": own.epochs, "best/val/accuracy": last["val/accuracy"]}
     parameters, steps = own.architecture.num_params, lines[-1]["step"]
     folder.finish(
-        Result("finished", None, parameters, own.epochs, steps, seconds=0.5, metrics=metrics, outcome=_outcome())
+        Result(
+            "finished",
+            None,
+            parameters,
+            own.epochs,
+            steps,
+            seconds=0.5,
+            metrics=metrics,
+            outcome=_outcome(),
+            labels=labels,
+        )
     )
 
 

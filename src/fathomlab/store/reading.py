@@ -82,6 +82,7 @@ class Store:
             probes=probes,
             outcome=result.outcome if result else Outcome(),
             files=result.files if result else {},
+            labels=result.labels if result else None,
         )
 
     def experiments(self) -> list[ExperimentRecord]:

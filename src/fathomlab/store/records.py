@@ -1,6 +1,5 @@
 """Trials and experiments in the store, as values. Their fields have the names of the JSON keys on disk. No torch."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,6 +155,7 @@ class Result:
         seconds: Training time (s).
         metrics: Accuracies (fractions), losses (nats), the best epoch.
         outcome: Further results on the test set.
+        labels: The labels of the test set; None without predictions.
         fence: Number of the lease under which it was written. 0 until several hosts can share a store.
         files: Name of every other file to its hash.
     """
@@ -167,6 +168,7 @@ class Result:
     seconds: Number | None = None
     metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
     outcome: Outcome = field(default_factory=Outcome)
+    labels: StoredLabels | None = None
     fence: int = 0
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 
@@ -186,6 +188,8 @@ class TrialRecord:
         gradients: One mapping per snapshot of the gradient probe, in order.
         probes: Name of a probe to one mapping per snapshot, in order; includes gradients.
         outcome: Results on the test set in addition to accuracy.
+        files: Name of every file except the result to its hash.
+        labels: The labels of the test set; None without predictions.
         provenance: Versions, hardware, commit, data; empty if not recorded yet.
     """
 
@@ -203,22 +207,28 @@ class TrialRecord:
     probes: Mapping[str, list[Snapshot]] = field(default_factory=dict[str, list[Snapshot]])
     outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
+    labels: StoredLabels | None = None
+
+    def predictions(self) -> "npt.NDArray[np.uint16] | None":
+        """The class that the weights after the last epoch predict for each test image, in the test set's order.
+
+        None if the predictions are not stored or are corrupted.
+        """
+        digest = self.files.get(PREDICTIONS)
+        return read_classes(self.folder / PREDICTIONS, digest.sha256) if digest else None
 
     def correct(self) -> "npt.NDArray[np.bool_] | None":
         """Whether the weights after the last epoch classify each test image correctly, in the test set's order.
 
-        None if this is not stored or is corrupted.
+        None if predictions or labels are not stored or are corrupted.
         """
-        import numpy as np
-
-        digest, examples = self.files.get("correct.bin"), self.outcome.examples
-        try:
-            packed = (self.folder / "correct.bin").read_bytes()
-        except OSError:
+        if self.labels is None:
             return None
-        if digest is None or hashlib.sha256(packed).hexdigest() != digest.sha256:
+        predictions = self.predictions()
+        labels = read_classes(self.labels.path(self.folder.parents[1]), self.labels.sha256)
+        if predictions is None or labels is None or len(predictions) != len(labels):
             return None
-        return np.unpackbits(np.frombuffer(packed, np.uint8), count=int(examples or 0)).astype(bool)
+        return predictions == labels
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -52,6 +53,7 @@ def test_weights_load_strictly_into_a_module(trained: tuple[str, TrialRecord], f
     if file == "checkpoint.safetensors":
         _, images = load_dataset('{"name": "shapes", "params": {}}', "cpu", torch.float32)
         logits = model.eval()(images.normalize(images.test_images).reshape(-1, *model.architecture.shape))
+        assert np.array_equal(logits.argmax(1).numpy(), record.predictions())
         accuracy = (logits.argmax(1) == images.test_labels).double().mean().item()
         assert accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-12)
     with pytest.raises(RuntimeError, match="Missing key"):

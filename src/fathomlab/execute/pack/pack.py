@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +34,7 @@ from fathomlab.probes import Probe
 from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.store.checksums import nan_to_none
+from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, DataSource, Outcome, PackSlot, Result
 from fathomlab.store.weights import save_tensors
@@ -176,16 +176,20 @@ class _PackRun:
         if self.training.compiled != self.recorded_compiled:
             self._write_provenance()
         test, outcomes = self._test()
+        test_labels = self.training.data.test_labels.cpu().numpy()
+        labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         self.checkpointer.map_active(self._save)
         metrics = {**_metrics("best/test", best), **test}
         for result in self.checkpointer.map_active(
-            lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot])
+            lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
         ):
             self.emit(result)
         self.checkpointer.clear()
 
-    def _write_result(self, slot: int, replica: Replica, columns: Columns, outcome: Outcome) -> Finished:
+    def _write_result(
+        self, slot: int, replica: Replica, columns: Columns, outcome: Outcome, labels: StoredLabels
+    ) -> Finished:
         """Write the result of one trial, which finishes it."""
         state, seconds = self.training.state, self.checkpointer.seconds
         metrics = replica.metrics | {name: column[slot] for name, column in columns.items()}
@@ -206,6 +210,7 @@ class _PackRun:
                 seconds=seconds,
                 metrics=metrics,
                 outcome=outcome,
+                labels=None if replica.diverged else labels,
             )
         )
         return Finished(replica.trial.hash, status, cause, seconds, result.metrics)
@@ -219,8 +224,8 @@ class _PackRun:
         columns = outcome_metrics(torch.cat(batches, 1), training.data.test_labels, teacher)
         for slot, replica in self.checkpointer.active:
             if not replica.diverged:
-                bits = np.packbits(columns["correct"][slot].cpu().numpy())
-                replica.folder.write_bytes("correct.bin", bits.tobytes())
+                predictions = columns["predictions"][slot].cpu().numpy()
+                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions))
         agreement = columns["agreement"]
         outcomes = [
             Outcome(
