@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.codec import to_plain
+from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
-from fathomlab.base.labels import flatten_keys
+from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
@@ -241,9 +241,9 @@ def _with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) ->
     )
 
 
-def _resolved(plan: Plan) -> dict[str, Any]:
+def _resolved(plan: Plan) -> JsonObject:
     """Every option that the trials share, with defaults; by role if there are several."""
-    shared: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Levels] = {}
     for condition in plan.conditions:
         content = condition.trials[0].content
         options = flatten_keys({key: value for key, value in content.items() if key not in ("format", "seed")})

@@ -245,7 +245,7 @@ class ConditionRecord:
 
     label: str = ""
     role: str = "supervised"
-    factors: Levels = field(default_factory=dict[str, Any])
+    factors: Levels = field(default_factory=dict[str, object])
     depth: int | None = None
     trials: tuple[SeedTrial, ...] = ()
 
@@ -271,7 +271,7 @@ class ExperimentRecord:
     yaml: str = ""
     overrides: tuple[str, ...] = ()
     quick: bool = False
-    resolved: JsonObject = field(default_factory=dict[str, Any])
+    resolved: JsonObject = field(default_factory=dict[str, object])
     factors: tuple[str, ...] = ()
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()
@@ -286,6 +286,6 @@ class ExperimentRecord:
     seal: str = ""
 
     @property
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self) -> Levels:
         """The options that all trials share, by dotted key."""
         return flatten_keys({key: value for key, value in self.resolved.items() if key not in ("factors", "seeds")})

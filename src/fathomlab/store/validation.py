@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fathomlab.base.codec import error_location, from_json
+from fathomlab.base.codec import JsonObject, error_location, from_json
 from fathomlab.store.checksums import FORMAT, decode_line, document_checksum, line_text, parse_json
 from fathomlab.store.records import FileDigest, Number
 
@@ -51,7 +51,7 @@ class FolderValidator:
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             return self.report(f"{name} cannot be read ({type(error).__name__})")
 
-    def document(self, name: str, required: bool) -> dict[str, Any] | None:
+    def document(self, name: str, required: bool) -> JsonObject | None:
         """The JSON object in a file, compared with its checksum; None without one."""
         data = self.read(name)
         if data is None:
@@ -83,7 +83,7 @@ class FolderValidator:
         document = self.document(name, required)
         return None if document is None else self.typed(name, kind, document)
 
-    def typed(self, name: str, kind: type[T], document: Mapping[str, Any]) -> T | None:
+    def typed(self, name: str, kind: type[T], document: JsonObject) -> T | None:
         """The typed value of a document of this file; None if its content has another layout, which is a problem."""
         try:
             text = json.dumps(document, allow_nan=False, ensure_ascii=False)
@@ -135,7 +135,7 @@ def as_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _is_older(document: Mapping[str, Any]) -> bool:
+def _is_older(document: JsonObject) -> bool:
     """Whether a document is intact in an older format, as opposed to corrupted. Format 1 had no checksums."""
     version = as_int(document.get("format"))
     if version not in OLDER_FORMATS:
@@ -143,12 +143,12 @@ def _is_older(document: Mapping[str, Any]) -> bool:
     return "seal" not in document if version == 1 else document.get("seal") == _checksum(document)
 
 
-def _parse_object(text: str) -> dict[str, Any] | None:
+def _parse_object(text: str) -> JsonObject | None:
     value = parse_json(text)
-    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+    return cast(JsonObject, value) if isinstance(value, dict) else None
 
 
-def _checksum(document: Mapping[str, Any]) -> str | None:
+def _checksum(document: JsonObject) -> str | None:
     """The checksum of a document; None if it contains what is never written (1e999, endless nesting)."""
     try:
         return document_checksum(document)
