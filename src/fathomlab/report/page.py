@@ -135,7 +135,7 @@ def _entry(study: Study) -> Entry:
     claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
     return Entry(
         name=record.name,
-        title=record.title,
+        title=record.title or record.name,
         run=run_label(record),
         quick=record.quick,
         overrides=record.overrides,

@@ -256,8 +256,8 @@ class ExperimentRecord:
 
     Attributes:
         name: Name of its directory; with `folder`, `cause`, and `outdated` not read from the document.
-        cause: Which file is corrupted or outdated; None if there is none. All other fields then have their defaults.
-        outdated: Whether the record has an older format, which is not read.
+        cause: Which file is corrupted or outdated; None if there is none.
+        outdated: Whether the record has an older format. It is not read then, so all other fields have their defaults.
         seal: The document's checksum.
     """
 

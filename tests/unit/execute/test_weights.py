@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import fathomlab
+from fathomlab.base.identity import content_hash
 from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.pack.inputs import load_dataset
 from fathomlab.execute.signals import StopRequest
@@ -56,5 +57,10 @@ def test_weights_load_strictly_into_a_module(trained: tuple[str, TrialRecord], f
         assert np.array_equal(logits.argmax(1).numpy(), record.predictions())
         accuracy = (logits.argmax(1) == images.test_labels).double().mean().item()
         assert accuracy == pytest.approx(record.metrics["test/accuracy"], abs=1e-12)
+        correct = record.correct()
+        assert correct is not None
+        assert correct.mean() == pytest.approx(accuracy, abs=1e-12)
+        assert record.labels is not None
+        assert record.labels.data == content_hash({key: record.content["data"][key] for key in ("name", "params")})
     with pytest.raises(RuntimeError, match="Missing key"):
         model.load_state_dict({key: tensors[key] for key in list(tensors)[1:]}, strict=True)
