@@ -16,7 +16,7 @@ from fathomlab.plan import sections
 from fathomlab.plan.recipe import Recipe
 from fathomlab.plan.roles import Parent
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
