@@ -43,8 +43,8 @@ def test_run_experiment_stores_every_file(laboratory: Any, small: dict[str, Any]
     assert record.parameters == 784 * 6 + 6 + 6 * 6 + 6 + 6 * 10 + 10
     assert record.curves["epoch"] == [1, 2]
     assert record.curves["step"] == [4, 8]
-    assert [snapshot["step"] for snapshot in record.gradients] == [0, 1, 4, 8]
-    assert record.gradients[0]["layers"] == ["input", "hidden.1", "output"]
+    assert [snapshot.step for snapshot in record.probes["gradients"]] == [0, 1, 4, 8]
+    assert record.probes["gradients"][0].names["layer"] == ("input", "hidden.1", "output")
     metrics = {"train", "val", "test", "best/test"}
     assert record.metrics.keys() == {f"{name}/{what}" for name in metrics for what in ("loss", "accuracy")} | {
         "best/epoch",

@@ -25,8 +25,8 @@ from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.errors import UserError
-from fathomlab.report.answers import answers
 from fathomlab.report.page import question, report_html, write_index, write_report
+from fathomlab.report.sections.answer import answers
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 

@@ -16,7 +16,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, Provenance, TrialRecord
+from fathomlab.store.records import ConditionRecord, ProbeSnapshot, Provenance, TrialRecord
 
 TRIAL = "ab" * 32
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -48,8 +48,16 @@ def test_store_reads_a_trial_of_the_first_release(tmp_path: Path):
         parameters=10,
         metrics={"test/accuracy": 0.91},
         curves={"epoch": [1, 2], "step": [375, 750], "val/loss": [0.5, None], "val/accuracy": [0.9, None]},
-        gradients=[SNAPSHOT],
-        probes={"gradients": [SNAPSHOT]},
+        probes={
+            "gradients": (
+                ProbeSnapshot(
+                    step=0,
+                    epoch=0,
+                    names={"layer": ("in", "out"), "point": ("in",)},
+                    columns={"weight": (0.1, None), "activation": (2,)},
+                ),
+            )
+        },
         provenance={"versions": {"torch": "2.13.0"}},
         seconds=2.5,
         folder=folder,
@@ -79,7 +87,7 @@ def test_store_drops_an_incomplete_last_line(tmp_path: Path, name: str):
         (folder / name).write_bytes(b"".join(lines[:-1]) + lines[-1][:cut])
         record = Store(tmp_path).trial(TRIAL)
         assert record.status == "finished", f"cut after {cut} bytes: {record.cause}"
-        read = record.gradients if name == "gradients.jsonl" else record.curves.get("epoch", [])
+        read = record.probes["gradients"] if name == "gradients.jsonl" else record.curves.get("epoch", [])
         assert len(read) == len(lines) - 1
 
 
@@ -120,6 +128,23 @@ def test_store_reads_values_that_are_not_numbers_as_none(tmp_path: Path):
     record = Store(tmp_path).trial(TRIAL)
     assert record.status == "finished"
     assert record.curves == {"epoch": [1], "a": [None], "b": [None], "c": [None], "d": [None], "e": [None]}
+
+
+def test_store_reads_snapshots_as_their_probes_declare(tmp_path: Path):
+    """A number per snapshot, a number format, and values that are not numbers. Of an unknown probe, only when it measured."""
+    folder = write(tmp_path)
+    (folder / "noise.jsonl").write_text('{"step": 5, "epoch": 1, "trace": 2.5, "small": "x"}\n')
+    (folder / "updates.jsonl").write_text(
+        '{"step": "x", "layers": [1], "ratio": [true], "weight": [1e999], "update": [3], "dtype": "float64"}\n'
+    )
+    (folder / "unknown.jsonl").write_text('{"step": 7, "epoch": 2, "anything": [1, 2]}\n')
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.status == "finished"
+    (noise,), (updates,), (unknown,) = (record.probes[name] for name in ("noise", "updates", "unknown"))
+    assert (noise.step, noise.epoch, noise.columns["trace"], noise.columns["small"]) == (5, 1, (2.5,), (None,))
+    columns = {"ratio": (None,), "weight": (None,), "update": (3,)}
+    assert updates == ProbeSnapshot(0, 0, {"layer": ("1",)}, columns, "float64")
+    assert unknown == ProbeSnapshot(7, 2, {}, {})
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "AB" * 32, "a" * 63, "\0", "/"])
