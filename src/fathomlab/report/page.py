@@ -70,7 +70,7 @@ def write_index(store: Store) -> Path:
     entries = [_entry(study) for study in studies(store)]
     path = store.root / "index.html"
     store.root.mkdir(parents=True, exist_ok=True)
-    text = _environment().get_template("index.html").render(entries=entries)
+    text = _environment().get_template("index.html").render(entries=entries, count=count)
     atomic_write(path, text.encode(errors="replace"))
     return path
 
@@ -85,19 +85,19 @@ def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audi
     """
     sections = [build(study, verdicts, audits) for build in SECTIONS]
     tally = study.tally
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            experiment=study.experiment,
-            question=study.experiment.question or question(study.experiment.yaml),
-            run=run_label(study.experiment),
-            tally=tally,
-            pending=sum(tally[status] for status in PENDING_STATUSES),
-            failures=failures.summary(study),
-            sections=[section for section in sections if section is not None],
-            results="" if study.problems else _embedded(summary_json(study, verdicts)),
-        )
+    template = _environment().get_template("report.html")
+    return template.render(
+        experiment=study.experiment,
+        question=study.experiment.question or question(study.experiment.yaml),
+        run=run_label(study.experiment),
+        tally=tally,
+        pending=sum(tally[status] for status in PENDING_STATUSES),
+        failures=failures.summary(study),
+        sections=[section for section in sections if section is not None],
+        results="" if study.problems else _embedded(summary_json(study, verdicts)),
+        columns=columns,
+        count=count,
+        grouped=grouped,
     )
 
 
@@ -168,7 +168,7 @@ def _embedded(numbers: JsonObject) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
@@ -176,5 +176,3 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"columns": columns, "count": count, "grouped": grouped}
-    return environment
