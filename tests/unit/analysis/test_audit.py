@@ -160,6 +160,11 @@ def test_audit_of_one_level_has_no_findings(build: SimpleNamespace):
     assert len({summarize(one), summarize(none)}) == 2
 
 
+def test_summary_says_none_for_a_missing_value():
+    found = Audit("a", ("true", "false"), (Finding("test-set evaluations", "2", "", differs=True),))
+    assert "(2 vs. none)" in summarize(found)
+
+
 def test_audit_expects_options_that_plain_networks_ignore(build: SimpleNamespace):
     """Plain CNNs ignore zero_init_residual, so their default there is no difference; other widths are one."""
     first, second = (

@@ -159,8 +159,9 @@ def test_packed_and_single_trials_agree(laboratory: Any, small: dict[str, Any], 
         for name, value in found.items():
             if name.endswith("loss"):
                 assert value == pytest.approx(compared[trial][name], rel=1e-4)
-        for mine, other in zip(found["gradients"], compared[trial]["gradients"], strict=True):
-            assert mine["weight"] == pytest.approx(other["weight"], rel=1e-3)
+        snapshots = (results[trial]["probes"]["gradients"] for results in (packed, compared))
+        for mine, other in zip(*snapshots, strict=True):
+            assert mine.columns["weight"] == pytest.approx(other.columns["weight"], rel=1e-3)
     losses = {found["test/loss"] for found in packed.values()}
     assert len(losses) == 4
 

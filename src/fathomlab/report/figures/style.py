@@ -32,7 +32,7 @@ MAX_SERIES = len(COLORS)
 # Widths in pixels at which text has 12 pixels: three figures in a row, two in a row, and the main figure of a page.
 THIRD, HALF, MAIN = 270, 352, 480
 LINE_HEIGHT = 15
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": FONT_SIZE,
     "text.parse_math": False,  # a dollar sign in a label is a dollar sign
@@ -92,7 +92,7 @@ def style() -> Generator[None]:
 
 
 @functools.cache
-def _settings() -> dict[str, Any]:
+def _settings() -> dict[str, object]:
     """The settings that matplotlib has without a configuration file, with the look of the report."""
     logger = logging.getLogger("matplotlib")
     level = logger.level

@@ -18,7 +18,7 @@ from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
-from fathomlab.report.numbers import MINUS, format_int, listed, plain, significant
+from fathomlab.report.numbers import MINUS, format_int, listed, percent, plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
 
@@ -118,13 +118,7 @@ def claims_note(verdicts: Sequence[Verdict]) -> str:
 def success_table(verdicts: Sequence[Verdict]) -> Table | None:
     """Success rates with their 95% Wilson intervals; None without success claims."""
     rows = [
-        [
-            verdict.claim.name,
-            side.level,
-            str(side.successes),
-            str(side.n),
-            *(_scaled(end, 100) for end in (side.low, side.high)),
-        ]
+        [verdict.claim.name, side.level, str(side.successes), str(side.n), percent(side.low), percent(side.high)]
         for verdict in verdicts
         for side in verdict.success
     ]

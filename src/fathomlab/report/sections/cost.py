@@ -1,7 +1,6 @@
 """What the experiment cost: wall time, operations, and trials reused from earlier runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from fathomlab.analysis.audit import Audit
@@ -10,22 +9,21 @@ from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.data import DATASETS
 from fathomlab.report.numbers import count, duration, format_int, plain
-from fathomlab.report.section import Section
+from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
 
-@dataclass(frozen=True)
-class Cost:
-    """The content of the section."""
-
-    time: str
-    table: Table
-
-
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """Wall time and the cost of each condition."""
-    return Section("cost", "Cost", Cost(total_time(study), cost_table(study))) if study.trials else None
+    if not study.trials:
+        return None
+    note = (
+        f"{total_time(study)} Trials of one pack share their time. TFLOP: 6 operations per multiply-accumulate, image, and "
+        "epoch of training."
+    )
+    content = Plain(note, table=cost_table(study), label="Cost of each condition", starts=("reused",))
+    return Section("cost", "Cost", content)
 
 
 def cost_table(study: Study) -> Table:

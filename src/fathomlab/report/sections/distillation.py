@@ -1,7 +1,6 @@
 """Teacher, baseline, and distilled students: size, accuracy, gain, gap closed, and agreement with the teacher."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
 from fathomlab.analysis.audit import Audit
@@ -11,24 +10,25 @@ from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.effects import accuracy, distillation_gains, percentage
 from fathomlab.report.numbers import count, format_int, plain, signed, span
-from fathomlab.report.section import Section
+from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
 from fathomlab.report.warnings import teacher_warnings
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """The content of the section."""
-
-    result: str
-    table: Table
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """The result of the best student, and a row per network."""
     data = distillation_table(study)
-    content = Distillation(distillation_sentence(study), data) if data is not None else None
-    return Section("distillation", "Distillation", content) if content else None
+    if data is None:
+        return None
+    content = Plain(
+        note="Both students are identical except for the loss. Gain: accuracy over the baseline (points, same seed). Gap closed: "
+        "gain / teacher's lead. Agreement: test images for which student and teacher predict the same class.",
+        result=distillation_sentence(study),
+        table=data,
+        label="Teacher, baseline and distilled students",
+        starts=("gain over baseline (points)", "agreement with teacher (%)"),
+    )
+    return Section("distillation", "Distillation", content)
 
 
 def distillation_table(study: Study) -> Table | None:

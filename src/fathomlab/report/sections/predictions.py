@@ -117,25 +117,11 @@ def collapse_sentence(study: Study, collapsed: Sequence[Collapse]) -> str:
 def collapse_table(collapsed: Sequence[Collapse]) -> Table:
     """A row per collapsed trial."""
     rows = [
-        [
-            item.condition,
-            str(item.seed),
-            item.label,
-            percent(item.share),
-            percent(item.truth),
-            percent(item.accuracy),
-        ]
+        [item.condition, str(item.seed), item.label, *map(percent, (item.share, item.truth, item.accuracy))]
         for item in collapsed
     ]
-    columns = [
-        "condition",
-        "seed",
-        "class",
-        "share of predictions (%)",
-        "share of the test set (%)",
-        "test accuracy (%)",
-    ]
-    return table("collapses", columns, rows)
+    columns = ["condition", "seed", "class", "share of predictions (%)", "share of the test set (%)"]
+    return table("collapses", [*columns, "test accuracy (%)"], rows)
 
 
 @dataclass(frozen=True)
