@@ -8,7 +8,7 @@ from fathomlab.report.tables import Table
 
 @dataclass(frozen=True)
 class Plain:
-    """Content of a section that needs no template of its own.
+    """Content of a section that needs no special template.
 
     Attributes:
         note: How to read the section.

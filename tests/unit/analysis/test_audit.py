@@ -161,8 +161,8 @@ def test_audit_of_one_level_has_no_findings(build: SimpleNamespace):
 
 
 def test_summary_says_none_for_a_missing_value():
-    found = Audit("a", ("true", "false"), (Finding("test-set evaluations", "2", "", differs=True),))
-    assert "(2 vs. none)" in summarize(found)
+    finding = Finding("test-set evaluations", "2", "", differs=True)
+    assert "(2 vs. none)" in summarize(Audit("a", ("true", "false"), (finding,)))
 
 
 def test_audit_expects_options_that_plain_networks_ignore(build: SimpleNamespace):

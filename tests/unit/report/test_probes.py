@@ -11,8 +11,11 @@ import pytest
 from fathomlab.analysis.study import Study, study
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import Column
+from fathomlab.report import grids
 from fathomlab.report.page import write_report
+from fathomlab.report.sections import probes
 from fathomlab.report.sections.probes import ProbeFigures, probe_figures
+from fathomlab.store import reading
 from fathomlab.store.reading import Store
 
 CLASSES = ["cat", "dog", "owl"]
@@ -43,7 +46,8 @@ def line(step: int, seed: int) -> dict[str, Any]:
 @pytest.fixture
 def measured(stores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An experiment whose trials have that probe, with the same numbers in all conditions."""
-    monkeypatch.setitem(PROBES, "margins", Margins)
+    for module in (reading, grids, probes):  # as if it were in the table
+        monkeypatch.setattr(module, "PROBES", {**PROBES, "margins": Margins})
     stores.write_depths(tmp_path, seeds=2, epochs=2, depths=(5,), claims=[])
     store = Store(tmp_path)
     for _, seed, trial in study(store, store.experiment("1_2")).trials:
@@ -75,9 +79,9 @@ def test_new_probe_needs_its_columns(measured: Store, monkeypatch: pytest.Monkey
 
 def test_figures_average_as_columns_declare(measured: Store) -> None:
     """Seeds 0 and 1: arithmetic and geometric means, and a quotient of means; a map in decades."""
-    found = figures_of(study(measured, measured.experiment("1_2")))
-    start, end, total, geometric, share = (chart.table for chart in found.charts)
-    assert [chart.title for chart in found.charts][:2] == [
+    figures = figures_of(study(measured, measured.experiment("1_2")))
+    start, end, total, geometric, share = (chart.table for chart in figures.charts)
+    assert [chart.title for chart in figures.charts][:2] == [
         "Margin of each layer (nats), at initialization",
         "Margin of each layer (nats), at the end",
     ]
@@ -86,7 +90,7 @@ def test_figures_average_as_columns_declare(measured: Store) -> None:
     assert (total.columns[0], total.rows[0][:2]) == ("snapshot", ("init", "0.5"))
     assert geometric.rows[0][1] == "3.162"  # the root of 1 and 10
     assert share.rows[0][1] == "0.3333"  # 0.5 / 1.5
-    (heatmaps,) = found.heatmaps
+    (heatmaps,) = figures.heatmaps
     table = heatmaps.maps[0].table
     assert [row[:2] for row in table.rows] == list(zip(CLASSES, ("0.00", "1.00", "2.00"), strict=True))
     assert table.columns[0] == "class"

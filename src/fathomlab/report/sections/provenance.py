@@ -53,11 +53,11 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 
 def provenance_table(study: Study) -> Table:
     """Versions, hardware, and commit. Values that differ between trials are listed with their number of trials."""
-    found: dict[str, Counter[str]] = {}
+    values: dict[str, Counter[str]] = {}
     for _, _, trial in study.trials:
         for key, value in _facts(trial.provenance):
-            found.setdefault(key, Counter())[value] += 1
-    rows = [[key, _values(values)] for key, values in found.items()]
+            values.setdefault(key, Counter())[value] += 1
+    rows = [[key, _values(counts)] for key, counts in values.items()]
     return table("provenance", ["property", "value"], rows, texts=2)
 
 
@@ -67,14 +67,14 @@ def resumed(study: Study) -> list[str]:
     if not again:
         return []
     drifted = [trial for trial in again if _drifted(trial.provenance)]
-    said = [f"{count(len(again), 'trial')} {_were(again)} resumed from a checkpoint."]
+    sentences = [f"{count(len(again), 'trial')} {_were(again)} resumed from a checkpoint."]
     if drifted:
         names = ", ".join(trial.trial[:10] for trial in drifted)
-        said.append(
+        sentences.append(
             f"{count(len(drifted), 'trial')} {_were(drifted)} resumed in a different environment (PyTorch, CPU/GPU, device, or "
             f"code): {names}. Results may differ slightly from an uninterrupted run."
         )
-    return said
+    return sentences
 
 
 def test_reads(study: Study) -> str:
