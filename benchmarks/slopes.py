@@ -26,7 +26,6 @@ from torch import Tensor
 from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.theory import branch_share, forward_growth, predict
 from fathomlab.base.files import atomic_write
-from fathomlab.base.options import to_dict
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.losses.cross_entropy import cross_entropy
@@ -100,7 +99,7 @@ def measure(options: MLP, batch: int = BATCH, initializations: int = INITIALIZAT
 
 def compare(name: str, options: MLP, batch: int = BATCH, initializations: int = INITIALIZATIONS) -> dict[str, Any]:
     """One row: measured slope with its 95 % t interval, predicted slope, and whether they differ by more than is allowed."""
-    prediction = predict({"type": "MLP", "params": to_dict(options)}, batch)
+    prediction = predict(options, batch)
     assert prediction is not None, name
     found = measure(options, batch, initializations)
     interval = mean_interval(found.slopes)
@@ -150,7 +149,7 @@ def growths() -> list[dict[str, Any]]:
     for norm in (False, True):
         for depth in DEPTHS:
             options = MLP(layers_dim=WIDTH, hidden_layers_num=depth, residual=True, batch_norm=norm)
-            expected = forward_growth({"type": "MLP", "params": to_dict(options)})
+            expected = forward_growth(options)
             assert expected is not None
             found = exp(fmean(log(value) for value in measure(options).growth))
             rows.append({"batch_norm": norm, "depth": depth, "measured": found, "predicted": expected[-1]})

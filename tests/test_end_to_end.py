@@ -131,7 +131,7 @@ def test_the_same_experiment_twice_gives_the_same_numbers(store: Path, tmp_path:
     for first, second in zip(mine, other, strict=True):
         assert first.trial == second.trial
         assert first.metrics == second.metrics
-        assert first.gradients == second.gradients
+        assert first.probes == second.probes
         assert {**first.curves, "seconds": []} == {**second.curves, "seconds": []}
 
 

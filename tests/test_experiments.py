@@ -57,7 +57,7 @@ def test_an_experiment_of_the_laboratory(tmp_path: Path, name: str):
     assert file["experiment"]["title"] in page
     for claim in file["claims"]:
         assert claim["name"] in page
-    gradients = [record.gradients for record in results]
+    gradients = [record.probes.get("gradients", ()) for record in results]
     assert all(gradients) == (name in {"config_exp1_2", "depth_init", "batchnorm_depth"})
     if name == "config_exp2_2":
         assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]

@@ -109,6 +109,14 @@ def test_page_does_not_scroll_sideways(browser: Any, pages: dict[str, Path], nam
         assert content <= window
 
 
+@pytest.mark.parametrize("width", [800, 900, 1152])
+def test_cost_table_fits_on_the_page(browser: Any, pages: dict[str, Path], width: int):
+    show(browser, pages["2_2"], width)
+    boxes = "return [...document.querySelectorAll('#cost .scroll')].map(box => [box.scrollWidth, box.clientWidth]);"
+    for content, box in browser.execute_script(boxes):
+        assert content <= box
+
+
 @pytest.mark.parametrize("name", ["1_1", "1_2", "1_3", "2_2"])
 def test_figures_are_readable_on_a_phone(browser: Any, pages: dict[str, Path], name: str):
     """No text under 9 pixels at 360, none cut off at the left of its figure."""

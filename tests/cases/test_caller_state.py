@@ -26,7 +26,7 @@ CONF: dict[str, Any] = {
     "training": {"epochs": 1, "lr": 0.001},
     "experiment": {"seeds": 2, "analyze_gradients": True},
 }
-SCHEMA = ("metrics", "curves", "gradients")
+SCHEMA = ("metrics", "curves", "probes")
 
 
 def numbers(runs: Path, conf: dict[str, Any] = CONF) -> list[Any]:
@@ -36,7 +36,7 @@ def numbers(runs: Path, conf: dict[str, Any] = CONF) -> list[Any]:
     assert [trial.status for trial in trials] == ["finished"] * len(trials), [trial.cause for trial in trials]
     curves = [{name: values for name, values in trial.curves.items() if name != "seconds"} for trial in trials]
     weights = [trial.files["checkpoint.safetensors"].sha256 for trial in trials]
-    return [[dict(trial.metrics) for trial in trials], curves, [trial.gradients for trial in trials], weights]
+    return [[dict(trial.metrics) for trial in trials], curves, [trial.probes for trial in trials], weights]
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_a_log_cut_at_any_byte_of_its_last_line_loses_that_line(copy: Damageable
         path.write_bytes(data[:length])
         record = Store(copy.root).trial(path.parent.name)
         assert record.status == "interrupted", length
-        lines = len(record.gradients) if name == "gradients.jsonl" else len(record.curves.get("epoch", ()))
+        lines = len(record.probes["gradients"]) if name == "gradients.jsonl" else len(record.curves.get("epoch", ()))
         expected = data.count(b"\n") - (length < len(data) - 1)
         assert lines == expected, length
     assert name == "gradients.jsonl" or record.curves == whole

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from fathomlab.analysis.as_json import audit_json, summary_json
+from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
+from fathomlab.base.codec import to_plain
 from fathomlab.store.reading import Store
 
 PROSE = ("sentence", "finding", "details", "notes", "title")
@@ -43,5 +44,5 @@ def test_report_numbers_are_golden(store: Store, golden: Callable[[str, Any], An
     for name in names:
         experiment = study(store, store.experiment(name))
         numbers = summary_json(experiment, judge(experiment))
-        value = rounded({"numbers": numbers, "audits": [audit_json(item) for item in audit(experiment)]})
+        value = rounded({"numbers": numbers, "audits": [to_plain(item) for item in audit(experiment)]})
         assert value == golden(f"reports/{name}.json", value), name

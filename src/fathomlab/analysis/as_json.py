@@ -1,4 +1,4 @@
-"""Verdicts, audits, looks, and differences as JSON: for `--json`, for records on disk, and in reports.
+"""Verdicts, looks, and differences as JSON: for `--json`, for records on disk, and in reports.
 
 Everything that leaves the analysis as JSON is made here. The keys are a public interface and do not change.
 """
@@ -6,7 +6,6 @@ Everything that leaves the analysis as JSON is made here. The keys are a public 
 from collections.abc import Sequence
 from typing import Any
 
-from fathomlab.analysis.audit import Audit, summarize
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.study import Study
@@ -56,21 +55,6 @@ def verdict_json(verdict: Verdict) -> JsonObject:
         "exploratory": verdict.exploratory,
         "seeds_added_after_results": verdict.looks.changed,
     }
-
-
-def audit_json(audit: Audit) -> JsonObject:
-    """An audit with its summary in a sentence."""
-    rows = [
-        {
-            "what": item.property,
-            "first": item.first,
-            "second": item.second,
-            "differs": item.differs,
-            "expected": item.expected,
-        }
-        for item in audit.findings
-    ]
-    return {"name": audit.claim, "levels": list(audit.levels), "rows": rows, "summary": summarize(audit)}
 
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:

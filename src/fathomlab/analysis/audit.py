@@ -97,7 +97,7 @@ def summarize(audit: Audit) -> str:
         return "Compared with a fixed number; nothing to audit."
     if not audit.findings:
         return "No trials to compare."
-    differences = [f"{item.property} ({item.first} vs. {item.second})" for item in audit.unexpected]
+    differences = [f"{item.property} ({item.first or 'none'} vs. {item.second or 'none'})" for item in audit.unexpected]
     if not differences:
         return "Only the factor and its direct consequences differ."
     plural = "" if len(differences) == 1 else "s"

@@ -5,13 +5,13 @@ was written for it. A decision made after such a look must share the error level
 `--max-seeds`, which plans its looks, or by running the file again with more seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fathomlab.analysis.sequential import Look
-from fathomlab.base.codec import JsonObject, from_plain
+from fathomlab.base.codec import from_plain
 from fathomlab.base.identity import canonical_json
-from fathomlab.store.records import ExperimentRecord
+from fathomlab.store.records import ExperimentRecord, Number
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LookHistory:
         return sum(look.n <= self.n for look in self.looks)
 
 
-def planned_looks(looks: Sequence[JsonObject]) -> tuple[Look, ...]:
+def planned_looks(looks: Sequence[Mapping[str, Number]]) -> tuple[Look, ...]:
     """The looks that an experiment's record contains.
 
     Raises:

@@ -26,6 +26,8 @@ STATUSES = {
     "interrupted": "pending",
     "finished": "without this metric",
 }
+FAILED_STATUSES = ("failed", "damaged")
+PENDING_STATUSES = ("running", "waiting", "interrupted")
 ROLES = {"teacher": "teacher", "baseline": "baseline student", "distilled": "distilled"}
 
 
@@ -111,6 +113,11 @@ class Study:
     def trials(self) -> list[tuple[Condition, int, TrialRecord]]:
         """Each condition with each of its trials."""
         return [(condition, seed, trial) for condition in self.conditions for seed, trial in condition.trials]
+
+    @property
+    def tally(self) -> Counter[str]:
+        """Number of trials with each status."""
+        return Counter(trial.status for _, _, trial in self.trials)
 
     @property
     def has_depths(self) -> bool:

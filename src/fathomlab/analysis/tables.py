@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import flatten_keys
+from fathomlab.probes import PROBES
+from fathomlab.probes.columns import NAMES
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, TrialRecord
+from fathomlab.store.records import ConditionRecord, ProbeSnapshot, TrialRecord
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study  # imports NumPy, which `list` does not need
@@ -45,6 +47,21 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
         "config": flatten_keys(record.content),
         "parameters": record.parameters,
         "metrics": dict(record.metrics),
+    }
+
+
+def snapshot_row(probe: str, snapshot: ProbeSnapshot) -> JsonObject:
+    """A snapshot of a probe with the keys of its log: step, epoch, number format, names of the entries, and columns."""
+    declared = PROBES[probe].columns
+    return {
+        "step": snapshot.step,
+        "epoch": snapshot.epoch,
+        **({"dtype": snapshot.dtype} if snapshot.dtype else {}),
+        **{NAMES[axis]: names for axis, names in snapshot.names.items()},
+        **{
+            name: numbers if declared[name].axis != "replica" else numbers[0]
+            for name, numbers in snapshot.columns.items()
+        },
     }
 
 

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import erf, exp, log, pi, sqrt
 
-from fathomlab.base.codec import JsonObject
-from fathomlab.base.errors import Issue
-from fathomlab.base.options import parse
 from fathomlab.models.mlp import MLP
 
 CENTERED = (pi - 1) / (2 * pi)  # variance of relu(z), z standard normal: 1/2 - 1/(2 pi)
@@ -45,13 +42,13 @@ class Prediction:
     tolerance: float
 
 
-def predict(model: JsonObject, batch_size: int) -> Prediction | None:
-    """The prediction for a model given as `{"type", "params"}`; None if there is none (see `reason_unpredicted`)."""
+def predict(model: object, batch_size: int) -> Prediction | None:
+    """The prediction for a model of `MODELS`; None if there is none (see `reason_unpredicted`)."""
     prediction = _find(model, batch_size)
     return None if isinstance(prediction, str) else prediction
 
 
-def reason_unpredicted(model: JsonObject, batch_size: int) -> str:
+def reason_unpredicted(model: object, batch_size: int) -> str:
     """The reason why a model has no prediction; `""` if it has one."""
     prediction = _find(model, batch_size)
     return prediction if isinstance(prediction, str) else ""
@@ -85,7 +82,7 @@ def branch_share(layer: int) -> float:
     return 1 / layer
 
 
-def forward_growth(model: JsonObject) -> tuple[float, ...] | None:
+def forward_growth(model: object) -> tuple[float, ...] | None:
     """Predicted rms(h_l) / rms(h_0) for l = 0 to L; None without a closed form (other blocks or activations, large eps)."""
     mlp = _options(model)
     if isinstance(mlp, str) or mlp.activation != "ReLU" or mlp.init == "looks_linear" or mlp.skip_init != "none":
@@ -113,7 +110,7 @@ def linear_batch_norm(batch_size: int) -> float:
     return log((batch_size - 2) / (batch_size - 3)) / 2
 
 
-def _find(model: JsonObject, batch_size: int) -> Prediction | str:
+def _find(model: object, batch_size: int) -> Prediction | str:
     mlp = _options(model)
     if isinstance(mlp, str):
         return mlp
@@ -130,10 +127,8 @@ def _find(model: JsonObject, batch_size: int) -> Prediction | str:
     return _residual_normalized(mlp, batch_size) if mlp.batch_norm else _residual(mlp)
 
 
-def _options(model: JsonObject) -> MLP | str:
-    problems: list[Issue] = []
-    options = parse(MLP, model.get("params"), "", problems) if model.get("type") == "MLP" else None
-    return options.canonical() if isinstance(options, MLP) else "there are closed forms for MLPs only"
+def _options(model: object) -> MLP | str:
+    return model.canonical() if isinstance(model, MLP) else "there are closed forms for MLPs only"
 
 
 def _gain(mlp: MLP) -> float:

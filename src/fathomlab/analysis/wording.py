@@ -1,11 +1,13 @@
 """Sentences of verdicts in plain words; statistical terms are in the details only."""
 
+import math
+
 from fathomlab.analysis.contrasts import MISSING, Contrast
 from fathomlab.analysis.evidence import seeds_for_check
 from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.base.labels import describe_level
+from fathomlab.base.labels import describe_level, last_part
 from fathomlab.config.claims import Claim
 
 MINUS = "\u2212"
@@ -245,22 +247,30 @@ def _check_sentences(verdict: Verdict) -> list[str]:
 
 
 def _location(claim: Claim) -> str:
-    """The levels at which other factors are held: " at depth 40 and learning rate 0.1"; `""` without any."""
-    phrases = [describe_level(key, level) for key, level in claim.at.items()]
-    if not phrases:
-        return ""
-    return f" at {', '.join(phrases[:-1])} and {phrases[-1]}" if len(phrases) > 1 else f" at {phrases[0]}"
+    """The levels at which other factors are held: " at depth 40 and width 32 in plain networks"; `""` without any."""
+    networks = [describe_level(key, level) for key, level in claim.at.items() if last_part(key) in ("residual", "role")]
+    others = [
+        describe_level(key, level) for key, level in claim.at.items() if last_part(key) not in ("residual", "role")
+    ]
+    listed = f"{', '.join(others[:-1])} and {others[-1]}" if len(others) > 1 else "".join(others)
+    return f" at {listed}" * bool(others) + f" in {' and '.join(networks)}" * bool(networks)
 
 
 def _interval(claim: Claim, interval: Interval, prefix: str = "") -> str:
-    """The 95% interval: sizes if the direction is clear (as the sentence names it), signed numbers if it is not."""
+    """The 95% interval: sizes if the direction is clear (as the sentence names it), signed numbers if it is not.
+
+    Ends beyond the largest possible difference, 100 points, are clipped.
+    """
     assert interval.low is not None
     assert interval.high is not None
+    limit = 1.0 if claim.in_points and claim.kind != "trend" else math.inf
+    low, high = max(-limit, interval.low), min(limit, interval.high)
+    clipped = ", clipped to the possible differences" * ((low, high) != (interval.low, interval.high))
     head = f"{prefix}{format_effect(claim, interval.mean)}, " if prefix else ""
-    if prefix or interval.low < 0 < interval.high:
-        return f"{head}95% interval {format_signed(claim, interval.low)} to {format_effect(claim, interval.high)}"
-    lower, upper = (size(claim, end) for end in sorted((abs(interval.low), abs(interval.high))))
-    return f"95% interval {lower.partition(' ')[0]} to {upper}"
+    if prefix or low < 0 < high:
+        return f"{head}95% interval {format_signed(claim, low)} to {format_effect(claim, high)}{clipped}"
+    lower, upper = (size(claim, end) for end in sorted((abs(low), abs(high))))
+    return f"95% interval {lower.partition(' ')[0]} to {upper}{clipped}"
 
 
 def _success_counts(contrast: Contrast) -> str:

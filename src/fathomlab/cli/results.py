@@ -1,14 +1,17 @@
 """list | show: trials in the store."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.output import escape_control_chars
 from fathomlab.cli.options import Json, RunsFolder, count, print_json, print_table
+
+if TYPE_CHECKING:
+    from fathomlab.store.records import ProbeSnapshot
 
 app = typer.Typer()
 
@@ -47,16 +50,17 @@ def show(
 ) -> None:
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
-    from fathomlab.analysis.tables import experiments_of, trial_row
+    from fathomlab.analysis.tables import experiments_of, snapshot_row, trial_row
     from fathomlab.base.labels import flatten_keys
     from fathomlab.store.reading import Store
 
     store = Store(runs or api.default_runs())
     record = store.trial(store.find(trial))
-    row = trial_row(record, experiments_of(store))
+    row, gradients = trial_row(record, experiments_of(store)), record.probes.get("gradients", ())
     if as_json:
-        fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
-        print_json({**row, **fields, "provenance": record.provenance.to_json()})
+        fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves")}
+        snapshots = [snapshot_row("gradients", snapshot) for snapshot in gradients]
+        print_json({**row, **fields, "gradients": snapshots, "provenance": record.provenance.to_json()})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
@@ -66,7 +70,7 @@ def show(
     print_table(
         "Curves", names, [[_number(value) for value in values] for values in zip(*record.curves.values(), strict=True)]
     )
-    _print_gradients(record.gradients)
+    _print_gradients(gradients)
     print_table(
         "Provenance",
         ("key", "value"),
@@ -74,16 +78,16 @@ def show(
     )
 
 
-def _print_gradients(snapshots: Sequence[Mapping[str, Any]]) -> None:
+def _print_gradients(snapshots: Sequence["ProbeSnapshot"]) -> None:
     """Norms per layer at the first and the last snapshot."""
     if not snapshots:
         return
     ends = [snapshots[0], snapshots[-1]] if len(snapshots) > 1 else [snapshots[0]]
-    for title, names, values in (("weights", "layers", "weight"), ("activations", "points", "activation")):
-        columns = ["layer", *(f"step {snapshot.get('step')}" for snapshot in ends)]
-        layers = ends[0].get(names, [])
-        rows = [[layer, *(_number(end[values][index]) for end in ends)] for index, layer in enumerate(layers)]
-        print_table(f"Gradient norms ({title})", columns, rows)
+    for title, axis, column in (("weights", "layer", "weight"), ("activations", "point", "activation")):
+        headings = ["layer", *(f"step {snapshot.step}" for snapshot in ends)]
+        layers = enumerate(ends[0].names[axis])
+        rows = [[layer, *(_number(end.columns[column][index]) for end in ends)] for index, layer in layers]
+        print_table(f"Gradient norms ({title})", headings, rows)
 
 
 def _number(value: Any) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from fathomlab.probes.columns import Column, Measured
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.noise import Noise
 from fathomlab.probes.representation import Representation
@@ -73,20 +74,25 @@ class Probe(Protocol):
 
     Attributes:
         test_options: Options for the tests.
-        columns: Maps each column of numbers to the column that names its entries, or to None for one number per snapshot.
+        title: Heading of its figures in a report.
+        note: How to read the figures, in a report; "" if that is clear.
+        columns: Name of each column of numbers to what it is and how it is plotted, in the order of a report.
     """
 
     test_options: ClassVar[Mapping[str, object]]
-    columns: ClassVar[Mapping[str, str | None]]
+    title: ClassVar[str]
+    note: ClassVar[str]
+    columns: ClassVar[Mapping[str, Column]]
 
-    def measure(self, snapshot: Snapshot) -> dict[str, Any]:
+    def measure(self, snapshot: Snapshot) -> Measured:
         """Measure a snapshot: columns as tensors (k, ...), and values that all replicas share."""
         ...
 
 
+# Reports show the probes in this order.
 PROBES: dict[str, type[Any]] = {
     "gradients": Gradients,
-    "noise": Noise,
-    "representation": Representation,
     "updates": Updates,
+    "representation": Representation,
+    "noise": Noise,
 }

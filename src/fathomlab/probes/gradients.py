@@ -1,9 +1,10 @@
 """Gradient norms per layer, in the order of the forward pass."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from fathomlab.base.options import PositiveInt
+from fathomlab.probes.columns import Column, Measured
 
 if TYPE_CHECKING:
     from fathomlab.probes import Snapshot
@@ -25,10 +26,15 @@ class Gradients:
     examples: PositiveInt = 128
     float64: bool = False
 
-    columns: ClassVar[dict[str, str | None]] = {"weight": "layers", "activation": "points"}
+    title: ClassVar[str] = "Gradients by layer"
+    note: ClassVar[str] = ""
+    columns: ClassVar[dict[str, Column]] = {
+        "activation": Column("Activation gradients (dLoss/dh)", axis="point", figure="heatmap", log=True),
+        "weight": Column("Weight gradients (dLoss/dW)", axis="layer", figure="heatmap", log=True),
+    }
     test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
-    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> Measured:
         """Measure Frobenius norms, float64.
 
         Returns:

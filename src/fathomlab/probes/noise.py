@@ -1,11 +1,12 @@
 """The gradient noise scale: the size of the noise of a batch gradient relative to its mean."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
 from annotated_types import Interval
 
 from fathomlab.base.options import PositiveInt
+from fathomlab.probes.columns import Column, Measured
 
 if TYPE_CHECKING:
     from fathomlab.probes import Snapshot
@@ -31,12 +32,23 @@ class Noise:
     batches: Annotated[int, Interval(ge=2)] = 8
     examples: PositiveInt = 32
 
-    columns: ClassVar[dict[str, str | None]] = dict.fromkeys(
-        ("noise_scale", "gradient_squared", "trace", "small", "big")
+    title: ClassVar[str] = "Gradient noise scale"
+    note: ClassVar[str] = (
+        "Batch size at which gradient noise equals the signal (McCandlish et al., 2018). Numerator and denominator are "
+        "averaged over seeds before the division. Missing points: estimate not positive."
     )
+    columns: ClassVar[dict[str, Column]] = {
+        "noise_scale": Column(
+            "Gradient noise scale", "examples", figure="lines", log=True, quotient=("trace", "gradient_squared")
+        ),
+        "gradient_squared": Column("Squared gradient norm |g|^2"),
+        "trace": Column("Trace of the gradient covariance"),
+        "small": Column("Size of a small batch", "examples"),
+        "big": Column("Size of all small batches", "examples"),
+    }
     test_options: ClassVar[dict[str, object]] = {"batches": 2, "examples": 4}
 
-    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> Measured:
         """Estimate the noise scale of each replica.
 
         Returns:

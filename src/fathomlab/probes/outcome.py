@@ -1,7 +1,5 @@
 """Results of a pack on the test set, per example and per class."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int
@@ -12,7 +10,9 @@ from fathomlab.base.axes import Logits
 BINS = 15
 
 
-def outcome_metrics(logits: Logits, labels: Int[Tensor, " n"], teacher_logits: Logits | None = None) -> dict[str, Any]:
+def outcome_metrics(
+    logits: Logits, labels: Int[Tensor, " n"], teacher_logits: Logits | None = None
+) -> dict[str, Tensor]:
     """Compute metrics of each replica on a set of images.
 
     The expected calibration error is the mean over examples of |accuracy - confidence| of their bin. Confidence is the largest
@@ -28,7 +28,7 @@ def outcome_metrics(logits: Logits, labels: Int[Tensor, " n"], teacher_logits: L
         `predicted`: how often each class is predicted, int64 (k, classes).
         `calibration_error`: the expected calibration error, float64 (k,).
         `bins`: confidence, accuracy, and count of each bin, float64 (k, 15, 3); NaN, NaN, and 0 if a bin is empty.
-        `agreement`: the fraction of examples with the same prediction as the teacher, float64 (k,), or None.
+        `agreement`: the fraction of examples with the same prediction as the teacher, float64 (k,); absent without a teacher.
     """
     predictions = logits.argmax(-1)
     correct = predictions == labels
@@ -38,11 +38,12 @@ def outcome_metrics(logits: Logits, labels: Int[Tensor, " n"], teacher_logits: L
     counts = membership.sum(1)
     sums = torch.stack([(membership * column.unsqueeze(-1)).sum(1) for column in (confidence, correct.double())], -1)
     gaps = (sums[..., 0] - sums[..., 1]).abs()
-    agreement = None if teacher_logits is None else (predictions == teacher_logits.argmax(-1)).double().mean(1)
-    return {
+    metrics = {
         "predictions": predictions,
         "predicted": F.one_hot(predictions, logits.shape[-1]).sum(1),
         "calibration_error": gaps.sum(1) / logits.shape[1],
         "bins": torch.cat([sums / counts.unsqueeze(-1), counts.unsqueeze(-1)], -1),
-        "agreement": agreement,
     }
+    if teacher_logits is not None:
+        metrics["agreement"] = (predictions == teacher_logits.argmax(-1)).double().mean(1)
+    return metrics

@@ -1,9 +1,10 @@
 """Layer representations: scale, dead units, and collapse to a constant function."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from fathomlab.base.options import PositiveInt
+from fathomlab.probes.columns import Column, Measured
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,10 +31,17 @@ class Representation:
     examples: PositiveInt = 128
     float64: bool = False
 
-    columns: ClassVar[dict[str, str | None]] = dict.fromkeys(("rms", "dead", "correlation", "spread"), "points")
+    title: ClassVar[str] = "Layer representations"
+    note: ClassVar[str] = "Cosine near 1 and input-dependent part near 0: the network ignores its input."
+    columns: ClassVar[dict[str, Column]] = {
+        "rms": Column("Size of the layer outputs (RMS)", axis="point", figure="profile", log=True),
+        "spread": Column("Input-dependent part of the outputs", axis="point", figure="profile", log=True),
+        "correlation": Column("Cosine similarity of two inputs", axis="point", figure="profile"),
+        "dead": Column("Fraction of dead units", axis="point", figure="profile"),
+    }
     test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
-    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> Measured:
         """Measure each point, float64 (k, points).
 
         Returns:

@@ -1,9 +1,10 @@
 """Update-to-weight ratios: the size of the optimizer's step in each layer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from fathomlab.base.options import PositiveInt
+from fathomlab.probes.columns import Column, Measured
 
 if TYPE_CHECKING:
     from fathomlab.probes import Snapshot
@@ -25,10 +26,18 @@ class Updates:
 
     examples: PositiveInt = 128
 
-    columns: ClassVar[dict[str, str | None]] = {"ratio": "layers", "weight": "layers", "update": "layers"}
+    title: ClassVar[str] = "Optimizer updates by layer"
+    note: ClassVar[str] = (
+        "Size of each optimizer step relative to the weights, |ΔW| / |W|. With Adam, gradient norms do not show this."
+    )
+    columns: ClassVar[dict[str, Column]] = {
+        "ratio": Column("Update size |ΔW| / |W|", axis="layer", figure="profile", log=True),
+        "weight": Column("Norm of the weights", axis="layer"),
+        "update": Column("Norm of the update", axis="layer"),
+    }
     test_options: ClassVar[dict[str, object]] = {"examples": 8}
 
-    def measure(self, snapshot: "Snapshot") -> dict[str, Any]:
+    def measure(self, snapshot: "Snapshot") -> Measured:
         """Measure each weight matrix or kernel, float64 (k, layers).
 
         Returns:

@@ -20,6 +20,7 @@ from fathomlab.report.tables import Table, table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ALL, FIRST, REST = slice(None), slice(1), slice(1, None)
 MAX_EFFECTS = 10
 MAX_CONDITIONS = 24
 ACCURACY = "test accuracy (%)"
@@ -42,15 +43,38 @@ def effects(rows: Sequence[Row], contrast: str, width: int = MAIN) -> "Figure":
     return row_figure(rows, _axis(f"{contrast} (points)", _ranges(rows), bounded=False), width, zero=True, row=26)
 
 
-def accuracy_charts(study: Study) -> list[Chart]:
-    """Test accuracy of each trial: series against depth, or a row per condition."""
+def lead_charts(study: Study) -> list[Chart]:
+    """The main chart, and the first chart of the first effect, which are next to the answer."""
+    first = [panel for panel in effect_panels(study) if panel.known][:1]
+    effect = [chart for panel in first for chart in effect_charts(panel, wide=True, chosen=FIRST)]
+    return [*accuracy_charts(study, FIRST), *effect]
+
+
+def further_charts(study: Study) -> list[Chart]:
+    """The other charts of accuracy, and those of the other effects."""
+    known = [panel for panel in effect_panels(study) if panel.known]
+    first = [chart for panel in known[:1] for chart in effect_charts(panel, wide=True, chosen=REST)]
+    return [*accuracy_charts(study, REST), *first, *(chart for panel in known[1:] for chart in effect_charts(panel))]
+
+
+def accuracy_charts(study: Study, chosen: slice = ALL) -> list[Chart]:
+    """Test accuracy of each trial: series against depth, or a row per condition; empty if no trial has one.
+
+    Args:
+        study: The experiment.
+        chosen: Which of the charts to draw.
+    """
+    if not any(condition.outcomes(study.metric) for condition in study.conditions):
+        return []
     if study.has_depths:
         groups = list(study.by_series().items())
         parts = [dict(groups[start : start + MAX_SERIES]) for start in range(0, len(groups), MAX_SERIES)]
-        return [_depth_chart(study, f"accuracy-{number}", part) for number, part in enumerate(parts, start=1)]
+        numbered = list(enumerate(parts, start=1))[chosen]
+        return [_depth_chart(study, f"accuracy-{number}", part) for number, part in numbered]
     every = study.conditions
     slices = [every[start : start + MAX_CONDITIONS] for start in range(0, len(every), MAX_CONDITIONS)]
-    return [_condition_chart(study, f"accuracy-{number}", part) for number, part in enumerate(slices, start=1)]
+    numbered = list(enumerate(slices, start=1))[chosen]
+    return [_condition_chart(study, f"accuracy-{number}", part) for number, part in numbered]
 
 
 def accuracy_note(study: Study) -> str:
@@ -66,19 +90,20 @@ def accuracy_note(study: Study) -> str:
     return " ".join(filter(None, notes))
 
 
-def effect_charts(panel: Panel, wide: bool = False) -> list[Chart]:
+def effect_charts(panel: Panel, wide: bool = False, chosen: slice = ALL) -> list[Chart]:
     """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number.
 
     Args:
         panel: The effects.
         wide: Whether the charts are as wide as the main chart; else two fit in a row.
+        chosen: Which of the charts to draw.
     """
     shown = panel.effects if panel.known else ()
     return [
         _effect_chart(
             panel, shown[start : start + MAX_EFFECTS], f"effect-{panel.name}" + f"-{start}" * bool(start), wide
         )
-        for start in range(0, len(shown), MAX_EFFECTS)
+        for start in range(0, len(shown), MAX_EFFECTS)[chosen]
     ]
 
 

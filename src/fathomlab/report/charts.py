@@ -1,14 +1,16 @@
 """A figure on the page: its caption, legend, and SVG, and its data as a table."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from fathomlab.report.figures.style import COLORS, DASHES, HALF, SHAPES, THIRD
+from fathomlab.analysis.study import Condition, Study
+from fathomlab.report.figures.style import COLORS, DASHES, HALF, MAX_SERIES, SHAPES, THIRD
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.tables import Table
 
+MAX_PANELS = 6
 MAX_DOTS = 200  # more dots of one condition cover each other
 
 
@@ -72,3 +74,18 @@ def columns(number: int) -> int:
 def width_of(number: int) -> int:
     """The width in pixels of each of `number` figures."""
     return HALF if columns(number) == 2 else THIRD
+
+
+def panels(study: Study) -> list[tuple[str, list[Condition]]]:
+    """Name and conditions of each panel: one per series, or slices of all conditions if there are many series."""
+    groups = study.by_series()
+    if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
+        return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
+    every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
+    slices = [every[start : start + MAX_SERIES] for start in range(0, len(every), MAX_SERIES)]
+    return [(f"Part {number}", items) for number, items in enumerate(slices, start=1)]
+
+
+def line_name(condition: str) -> str:
+    """A condition at the end of its line, without the words that the legend repeats."""
+    return condition.removeprefix("distilled, ").removesuffix(" student")

@@ -1,6 +1,6 @@
 """Differences between conditions, paired by seed. The answers, the figures, and the tables all show these."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ class Effect:
         interval: Mean of the differences with its 95% interval [points]; None if no pair finished.
         pairs: Number of planned pairs.
         excluded: Which pairs have no difference: "2 of 5 diverged"; "" if all have one.
+        clipped: Whether the interval was clipped to a difference of 100 points, the largest that is possible.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Effect:
     interval: Interval | None
     pairs: int
     excluded: str
+    clipped: bool = False
 
     @property
     def lost(self) -> int:
@@ -68,7 +70,9 @@ def effect(study: Study, label: str, first: Condition, second: Condition) -> Eff
     reasons = [first.missing(study.metric), second.missing(study.metric)]
     lost = [_worst([own[seed] for own in reasons if seed in own]) for seed in seeds if seed not in differences]
     interval = paired_interval(list(differences.values())) if differences else None
-    return Effect(label, first, second, differences, interval, len(seeds), exclusions(lost, len(seeds)))
+    possible = bounded(interval, -100.0) if interval is not None else None
+    excluded = exclusions(lost, len(seeds))
+    return Effect(label, first, second, differences, possible, len(seeds), excluded, clipped=possible != interval)
 
 
 def effect_panels(study: Study) -> list[Panel]:
@@ -106,15 +110,20 @@ def distillation_gains(study: Study) -> list[Effect]:
 
 def accuracy(study: Study, condition: Condition) -> Interval | None:
     """Mean test accuracy over finished seeds with its 95% interval [%], clipped to 0 to 100; None if none finished."""
-    values = [100 * value for value in condition.outcomes(study.metric).values()]
+    return percentage(condition.outcomes(study.metric).values())
+
+
+def percentage(fractions: Iterable[float | None]) -> Interval | None:
+    """Mean of the known fractions with its 95% interval [%], clipped to 0 to 100; None if none is known."""
+    values = [100 * fraction for fraction in fractions if fraction is not None]
     return bounded(mean_interval(values)) if values else None
 
 
-def bounded(interval: Interval) -> Interval:
-    """An interval of a mean percentage, clipped to 0 to 100."""
+def bounded(interval: Interval, lowest: float = 0.0) -> Interval:
+    """An interval of a mean percentage, clipped to what is possible: 0 to 100, or -100 to 100 for a difference."""
     if interval.low is None or interval.high is None:
         return interval
-    return replace(interval, low=max(0.0, interval.low), high=min(100.0, interval.high))
+    return replace(interval, low=max(lowest, interval.low), high=min(100.0, interval.high))
 
 
 def clipped(study: Study) -> str:

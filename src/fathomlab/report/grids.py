@@ -1,16 +1,18 @@
-"""Gradient norms as grids of layer x snapshot: the mean over seeds of one condition, and the paired difference of two.
+"""A column of a probe as a grid of layer x snapshot: the mean over seeds of one condition, and the paired difference of two.
 
-A cell averages all seeds that reached the snapshot with a norm above zero, including seeds that diverged later. Each grid
+A cell averages all seeds that reached the snapshot with a number above zero, including seeds that diverged later. Each grid
 counts the seeds of its cells, so that a cell of fewer seeds can say so.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Any
 
 from fathomlab.analysis.study import Condition
+from fathomlab.probes import PROBES
+from fathomlab.probes.columns import NAMES, Column
+from fathomlab.store.records import ProbeSnapshot
 
 MAX_LAYERS = 45
 Rows = tuple[tuple[float | None, ...], ...]
@@ -18,11 +20,52 @@ Counts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A column of a probe that has a number per layer (or point, class, cell)."""
+
+    probe: str
+    name: str
+
+    @property
+    def column(self) -> Column:
+        """What it is, and how it is plotted."""
+        return PROBES[self.probe].columns[self.name]
+
+    @property
+    def layered(self) -> bool:
+        """Whether its numbers belong to layers, in the order of the network."""
+        return self.column.axis in ("layer", "point")
+
+    @property
+    def entry(self) -> str:
+        """What a number belongs to: "layer", "class", "cell"."""
+        return "layer" if self.layered else self.column.axis
+
+    @property
+    def entries(self) -> str:
+        """The plural of `entry`."""
+        return "layers" if self.layered else NAMES[self.column.axis]
+
+    def snapshots(self, condition: Condition) -> dict[int, tuple[ProbeSnapshot, ...]]:
+        """Seed to snapshots, for each trial that has any."""
+        series = {seed: trial.probes.get(self.probe, ()) for seed, trial in condition.trials}
+        return {seed: snapshots for seed, snapshots in series.items() if snapshots}
+
+    def labels(self, snapshot: ProbeSnapshot) -> tuple[str, ...]:
+        """The names of the layers."""
+        return snapshot.names[self.column.axis]
+
+    def values(self, snapshot: ProbeSnapshot) -> tuple[float | None, ...]:
+        """A number per layer; None if not finite."""
+        return snapshot.columns[self.name]
+
+
+@dataclass(frozen=True)
 class Grid:
-    """Mean log10 norm over seeds of one condition: a row per layer in network order, a column per snapshot.
+    """Mean log10 over seeds of one condition: a row per layer in network order, a column per snapshot.
 
     Attributes:
-        rows: None if no seed has a norm above zero.
+        rows: None if no seed has a number above zero.
         counts: Number of seeds in each cell.
         planned: Number of seeds of the condition.
     """
@@ -37,7 +80,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first condition in log10 norm, paired by seed: the mean over seeds, and their standard deviation.
+    """Second minus first condition in log10, paired by seed: the mean over seeds, and their standard deviation.
 
     Attributes:
         counts: Number of pairs in each cell.
@@ -54,17 +97,20 @@ class Difference:
     planned: int
 
 
-def grid(condition: Condition, kind: str, names: str) -> Grid | None:
+def grid(condition: Condition, quantity: Quantity) -> Grid | None:
     """The grid of a condition; None if no trial measured it."""
-    series = [trial.gradients for _, trial in condition.trials if trial.gradients]
+    series = list(quantity.snapshots(condition).values())
     if not series:
         return None
     longest = max(series, key=len)
-    layers = longest[0][names]
-    equal = [snapshots for snapshots in series if all(snapshot[names] == layers for snapshot in snapshots)]
+    layers = quantity.labels(longest[0])
+    equal = [snapshots for snapshots in series if all(quantity.labels(snapshot) == layers for snapshot in snapshots)]
     chosen = evenly_spaced_indices(len(layers), MAX_LAYERS)
     cells = [
-        [_logs([item[time][kind][layer] for item in equal if time < len(item)]) for time in range(len(longest))]
+        [
+            _logs([quantity.values(item[time])[layer] for item in equal if time < len(item)])
+            for time in range(len(longest))
+        ]
         for layer in chosen
     ]
     rows = tuple(tuple(round(fmean(logs), 2) if logs else None for logs in row) for row in cells)
@@ -73,21 +119,19 @@ def grid(condition: Condition, kind: str, names: str) -> Grid | None:
     return Grid(condition, names_shown, _labels(longest), rows, counts, len(condition.trials)) if rows else None
 
 
-def difference(first: Condition, second: Condition, kind: str, names: str) -> Difference | None:
+def difference(first: Condition, second: Condition, quantity: Quantity) -> Difference | None:
     """The paired difference of two conditions over their common layers and snapshots; None without a common seed."""
-    before, after = (
-        {seed: trial.gradients for seed, trial in side.trials if trial.gradients} for side in (first, second)
-    )
+    before, after = quantity.snapshots(first), quantity.snapshots(second)
     pairs = [(before[seed], after[seed]) for seed in before if seed in after]
     if not pairs:
         return None
-    before_layers, after_layers = pairs[0][0][0][names], pairs[0][1][0][names]
+    before_layers, after_layers = (quantity.labels(side[0]) for side in pairs[0])
     layers = [name for name in before_layers if name in after_layers]
     pairs = [
         (a, b)
         for a, b in pairs
-        if all(snapshot[names] == before_layers for snapshot in a)
-        and all(snapshot[names] == after_layers for snapshot in b)
+        if all(quantity.labels(snapshot) == before_layers for snapshot in a)
+        and all(quantity.labels(snapshot) == after_layers for snapshot in b)
     ]
     layers = [layers[index] for index in evenly_spaced_indices(len(layers), MAX_LAYERS)]
     times = max((min(len(a), len(b)) for a, b in pairs), default=0)
@@ -99,7 +143,13 @@ def difference(first: Condition, second: Condition, kind: str, names: str) -> Di
     for layer in layers:
         i, j = before_layers.index(layer), after_layers.index(layer)
         values = [
-            _differences([(a[time][kind][i], b[time][kind][j]) for a, b in pairs if time < min(len(a), len(b))])
+            _differences(
+                [
+                    (quantity.values(a[time])[i], quantity.values(b[time])[j])
+                    for a, b in pairs
+                    if time < min(len(a), len(b))
+                ]
+            )
             for time in range(times)
         ]
         means.append(tuple(round(fmean(logs), 2) if logs else None for logs in values))
@@ -118,14 +168,14 @@ def evenly_spaced_indices(length: int, limit: int) -> list[int]:
     return sorted({0, 1, *rest})
 
 
-def snapshot_label(index: int, snapshot: Mapping[str, Any]) -> str:
+def snapshot_label(index: int, snapshot: ProbeSnapshot) -> str:
     """A snapshot's name: "init", a step of the first epoch, or the epoch that it ends."""
-    if snapshot["step"] == 0 or index == 0:
+    if snapshot.step == 0 or index == 0:
         return "init"
-    return f"step {snapshot['step']}" if snapshot["epoch"] == 0 else f"epoch {snapshot['epoch']}"
+    return f"step {snapshot.step}" if snapshot.epoch == 0 else f"epoch {snapshot.epoch}"
 
 
-def _labels(snapshots: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _labels(snapshots: Sequence[ProbeSnapshot]) -> tuple[str, ...]:
     return tuple(snapshot_label(index, snapshot) for index, snapshot in enumerate(snapshots))
 
 

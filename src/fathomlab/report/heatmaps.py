@@ -1,4 +1,4 @@
-"""Gradient heatmaps: log10 of the norm by layer and snapshot, for plain, residual, and their ratio."""
+"""Heatmaps of a probe's column: log10 by layer and snapshot, for plain, residual, and their ratio."""
 
 import math
 from collections.abc import Sequence
@@ -10,34 +10,65 @@ from fathomlab.report.charts import Chart, columns
 from fathomlab.report.figures.heatmap import Heatmap, heatmap_figure
 from fathomlab.report.figures.scales import SUPERSCRIPTS
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.grids import Counts, Difference, Grid, coverage, difference, evenly_spaced_indices, fewest, grid
-from fathomlab.report.loose import at, number
-from fathomlab.report.numbers import count, plain
-from fathomlab.report.profiles import decades, profile_charts
+from fathomlab.report.grids import (
+    Counts,
+    Difference,
+    Grid,
+    Quantity,
+    coverage,
+    difference,
+    evenly_spaced_indices,
+    fewest,
+    grid,
+)
+from fathomlab.report.numbers import NBSP, count, plain
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_SNAPSHOTS = 52
-MAX_CELLS = 40_000  # of all heatmaps of a page; more layers mean fewer snapshots
+MAX_CELLS = 20_000  # of all heatmaps of a column; more layers mean fewer snapshots
 MAX_CONDITIONS = 16
 MIN_LOG = -20.0  # smaller values (decades) share the lowest color
-KINDS = (
-    ("activation", "points", "Activation gradients (dLoss/dh)"),
-    ("weight", "layers", "Weight gradients (dLoss/dW)"),
-)
 
 
 @dataclass(frozen=True)
-class GradientCharts:
-    """The heatmaps of one kind, and the profiles at initialization."""
+class Heatmaps:
+    """The heatmaps of one column.
+
+    Attributes:
+        title: What is shown.
+        columns: How many are in a row of the page.
+        left_out: Number of conditions that are not drawn.
+    """
 
     title: str
     columns: int
     maps: tuple[Chart, ...]
-    profiles: tuple[Chart, ...]
     left_out: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A column as the heatmaps name it.
+
+    Attributes:
+        name: Start of the ids of the charts: "activation-gradients".
+        noun: What a number is: "activation gradient norm".
+        metric: Primary metric of the study, to name seeds without a value.
+    """
+
+    quantity: Quantity
+    name: str
+    noun: str
+    metric: str
+
+    def rows(self, number: int) -> str:
+        """What the rows are: "6 layers from input (top) to output"."""
+        if self.quantity.layered:
+            return f"{count(number, 'layer')} from input (top) to output"
+        return f"{number:,}{NBSP}{self.quantity.entry if number == 1 else self.quantity.entries}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +88,8 @@ class Cells:
     ratio: bool = False
 
 
-def gradient_heatmap(cells: Cells, low: int, high: int) -> "Figure":
-    """Draw gradient norms by layer (rows, input on top) and snapshot (columns), with a logarithmic color scale.
+def log_heatmap(cells: Cells, low: int, high: int) -> "Figure":
+    """Draw numbers by layer (rows, input on top) and snapshot (columns), with a logarithmic color scale.
 
     Args:
         cells: The numbers.
@@ -70,66 +101,57 @@ def gradient_heatmap(cells: Cells, low: int, high: int) -> "Figure":
     return heatmap_figure(Heatmap(cells.rows, cells.layers, cells.snapshots, low, high, scale, cells.ratio))
 
 
-def gradient_charts(study: Study) -> list[GradientCharts]:
-    """Activation gradients, then weight gradients; empty if no trial measured them."""
-    measured = [item for item in study.conditions if any(trial.gradients for _, trial in item.trials)]
+def measured_grids(study: Study, quantity: Quantity) -> list[Grid]:
+    """The grid of each condition that measured a column, by depth."""
+    conditions = list(study.conditions)
     if study.has_depths:
-        measured.sort(key=lambda item: item.depth or 0)
-    result: list[GradientCharts] = []
-    for kind, names, title in KINDS:
-        every = [item for condition in measured if (item := grid(condition, kind, names)) is not None]
-        grids = every[-MAX_CONDITIONS:]  # the deepest networks differ most
-        if all(value is None for item in grids for row in item.rows for value in row):
-            continue
-        ratios = _ratios(study, {item.condition.name for item in grids}, kind, names)
-        total = sum(len(item.layers) for item in (*grids, *ratios))
-        limit = max(8, min(MAX_SNAPSHOTS, MAX_CELLS // (len(KINDS) * total)))
-        maps = _arranged(kind, grids, ratios, limit, study.metric)
-        result.append(
-            GradientCharts(
-                title=title,
-                columns=3 if ratios else columns(len(maps)),
-                maps=maps,
-                profiles=profile_charts(study, kind, every) if kind == "activation" else (),
-                left_out=len(every) - len(grids),
-            )
-        )
-    return result
+        conditions.sort(key=lambda item: item.depth or 0)
+    return [item for condition in conditions if (item := grid(condition, quantity)) is not None]
 
 
-def probe_cost(study: Study) -> str:
-    """Cost of the gradient probe in a sentence; "" if nothing was measured."""
-    for _, _, trial in study.trials:
-        steps = max((step for step in trial.curves.get("step", []) if step is not None), default=None)
-        examples = number(at(trial.content, "probes.gradients.examples"))
-        size = number(at(trial.content, "data.batch_size"))
-        if trial.gradients and steps and examples and size:
-            taken = min(examples, size) * len(trial.gradients)
-            return (
-                f"The gradient probe ran {count(len(trial.gradients), 'time')} on {min(examples, size):.0f} images "
-                f"(about {100 * taken / (steps * size):.2g}% extra compute)."
-            )
-    return ""
+def heatmaps(study: Study, quantity: Quantity, every: Sequence[Grid], name: str, noun: str) -> Heatmaps | None:
+    """The heatmaps of these grids; None if no cell has a number.
+
+    Args:
+        study: The experiment.
+        quantity: The column.
+        every: Its grids.
+        name: Start of the ids of the charts.
+        noun: What a number is.
+    """
+    subject = Subject(quantity, name, noun, study.metric)
+    grids = every[-MAX_CONDITIONS:]  # the deepest networks differ most
+    if all(value is None for item in grids for row in item.rows for value in row):
+        return None
+    ratios = _ratios(study, {item.condition.name for item in grids}, quantity)
+    total = sum(len(item.layers) for item in (*grids, *ratios))
+    limit = max(8, min(MAX_SNAPSHOTS, MAX_CELLS // total))
+    maps = _arranged(subject, grids, ratios, limit)
+    return Heatmaps(quantity.column.label, 3 if ratios else columns(len(maps)), maps, len(every) - len(grids))
 
 
-def _ratios(study: Study, shown: set[str], kind: str, names: str) -> list[Difference]:
+def decades(values: Sequence[float]) -> tuple[float, float]:
+    """The range of full decades that contains all values."""
+    low, high = math.floor(min(values)), math.ceil(max(values))
+    return low, max(high, low + 1)
+
+
+def _ratios(study: Study, shown: set[str], quantity: Quantity) -> list[Difference]:
     pairs = [pair for pair in study.residual_pairs() if pair[0].name in shown and pair[1].name in shown]
-    return [item for first, second in pairs if (item := difference(first, second, kind, names)) is not None]
+    return [item for first, second in pairs if (item := difference(first, second, quantity)) is not None]
 
 
-def _arranged(
-    kind: str, grids: Sequence[Grid], ratios: Sequence[Difference], limit: int, metric: str
-) -> tuple[Chart, ...]:
+def _arranged(subject: Subject, grids: Sequence[Grid], ratios: Sequence[Difference], limit: int) -> tuple[Chart, ...]:
     """Plain, residual, and their ratio side by side, the first two with one scale; others come last."""
     maps: list[Chart] = []
     by_name = {item.condition.name: item for item in grids}
     for ratio in ratios:
         pair = [by_name.pop(side.name) for side in (ratio.first, ratio.second)]
         scale = _scale(pair)
-        maps += [_map(kind, len(maps) + index, item, limit, scale, metric) for index, item in enumerate(pair, start=1)]
-        maps.append(_ratio_map(kind, len(maps) + 1, ratio, limit, metric))
+        maps += [_map(subject, len(maps) + index, item, limit, scale) for index, item in enumerate(pair, start=1)]
+        maps.append(_ratio_map(subject, len(maps) + 1, ratio, limit))
     for item in by_name.values():
-        maps.append(_map(kind, len(maps) + 1, item, limit, _scale([item]), metric))
+        maps.append(_map(subject, len(maps) + 1, item, limit, _scale([item])))
     return tuple(maps)
 
 
@@ -140,36 +162,36 @@ def _scale(grids: Sequence[Grid]) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _map(kind: str, index: int, item: Grid, limit: int, scale: tuple[int, int], metric: str) -> Chart:
-    name = f"{kind}-gradients-{index}"
+def _map(subject: Subject, index: int, item: Grid, limit: int, scale: tuple[int, int]) -> Chart:
+    name = f"{subject.name}-{index}"
     cells = _cells(item.rows, item.layers, item.snapshots, limit)
-    excluded = item.condition.excluded(metric)
+    excluded = item.condition.excluded(subject.metric)
     title = f"{item.condition.name} ({excluded})" if excluded else item.condition.name
     description = (
-        f"log10 of the {kind} gradient norm, {count(len(cells.rows), 'layer')} from input (top) to output, "
+        f"log10 of the {subject.noun}, {subject.rows(len(cells.rows))}, "
         f"{count(len(cells.snapshots), 'snapshot')} from initialization to {cells.snapshots[-1]}, "
         f"{coverage(item.counts, item.planned, excluded)}; colors from 1e{scale[0]} to 1e{scale[1]}."
     )
-    svg = inline_svg(gradient_heatmap(cells, *scale), name, f"{kind} gradients: {title}", description)
-    return Chart(name, title, description, svg, _table(name, cells, item.counts))
+    svg = inline_svg(log_heatmap(cells, *scale), name, f"{subject.name.replace('-', ' ')}: {title}", description)
+    return Chart(name, title, description, svg, _table(subject, name, cells, item.counts))
 
 
-def _ratio_map(kind: str, index: int, ratio: Difference, limit: int, metric: str) -> Chart:
-    name = f"{kind}-gradients-{index}"
+def _ratio_map(subject: Subject, index: int, ratio: Difference, limit: int) -> Chart:
+    name = f"{subject.name}-{index}"
     cells = replace(_cells(ratio.rows, ratio.layers, ratio.snapshots, limit), ratio=True)
     title = "residual / plain" if ratio.second.level == ratio.second.name else f"residual / plain, {ratio.second.level}"
-    sides = [f"{item.name}: {text}" for item in (ratio.first, ratio.second) if (text := item.excluded(metric))]
+    sides = [f"{item.name}: {text}" for item in (ratio.first, ratio.second) if (text := item.excluded(subject.metric))]
     title += f" ({'; '.join(sides)})" if sides else ""
     values = [abs(value) for row in ratio.rows for value in row if value is not None]
     reach = max(1, math.ceil(max(values, default=1.0)))
     largest = max((value for row in ratio.deviations for value in row if value is not None), default=None)
     spreads = "" if largest is None else f"; standard deviation over seeds at most {largest:.2f}"
     description = (
-        f"{ratio.second.name} / {ratio.first.name}: log10 of the ratio of the {kind} gradient norms, same seed, "
-        f"{coverage(ratio.counts, ratio.planned, '; '.join(sides))}{spreads}; {count(len(cells.rows), 'layer')} from "
-        f"input (top) to output; colors from 1e-{reach} to 1e{reach}."
+        f"{ratio.second.name} / {ratio.first.name}: log10 of the ratio of the {subject.noun}, same seed, "
+        f"{coverage(ratio.counts, ratio.planned, '; '.join(sides))}{spreads}; {subject.rows(len(cells.rows))}; "
+        f"colors from 1e-{reach} to 1e{reach}."
     )
-    data = _table(name, cells, ratio.counts)
+    data = _table(subject, name, cells, ratio.counts)
     ends = sorted({0, len(ratio.snapshots) - 1})
     rows = tuple(
         (*row, *(plain(deviations[end]) for end in ends))
@@ -177,7 +199,7 @@ def _ratio_map(kind: str, index: int, ratio: Difference, limit: int, metric: str
     )
     also = [f"standard deviation, {ratio.snapshots[end]}" for end in ends]
     data = replace(data, columns=(*data.columns, *also), rows=rows)
-    svg = inline_svg(gradient_heatmap(cells, -reach, reach), name, f"{kind} gradients: {title}", description)
+    svg = inline_svg(log_heatmap(cells, -reach, reach), name, f"{subject.name.replace('-', ' ')}: {title}", description)
     return Chart(name, title, description, svg, data)
 
 
@@ -188,9 +210,9 @@ def _cells(
     return Cells(tuple(tuple(row[i] for i in chosen) for row in rows), layers, tuple(snapshots[i] for i in chosen))
 
 
-def _table(name: str, cells: Cells, counts: Counts) -> Table:
+def _table(subject: Subject, name: str, cells: Cells, counts: Counts) -> Table:
     rows = [
         [layer, *(plain(value) for value in row), seeds]
         for layer, row, seeds in zip(cells.layers, cells.rows, fewest(counts), strict=True)
     ]
-    return table(name, ["layer", *cells.snapshots, "fewest seeds in a cell"], rows)
+    return table(name, [subject.quantity.entry, *cells.snapshots, "fewest seeds in a cell"], rows)

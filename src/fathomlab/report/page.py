@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 from urllib.parse import quote
 
 from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.audit import Audit, audit
-from fathomlab.analysis.study import Study, studies, study
-from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study, studies, study
+from fathomlab.analysis.verdicts import Decision, Verdict, judge
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
-from fathomlab.report import answers, trials
-from fathomlab.report.claims import DECISIONS
-from fathomlab.report.distillation import teacher_warnings
-from fathomlab.report.numbers import capital, count
-from fathomlab.report.sections import sections
+from fathomlab.report.charts import columns
+from fathomlab.report.numbers import capital, count, grouped
+from fathomlab.report.sections import SECTIONS, answer, failures
+from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
 
@@ -85,14 +84,22 @@ def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audi
         verdicts: On its claims, in the order of the file; empty if they cannot be evaluated.
         audits: Of the same claims.
     """
-    context = {
-        **sections(study, verdicts, audits),
-        "question": study.experiment.question or question(study.experiment.yaml),
-        "run": run_label(study.experiment),
-        "resolved": _yaml(study.experiment.resolved),
-        "results": "" if study.problems else _embedded(summary_json(study, verdicts)),
-    }
-    return _environment().get_template("report.html").render(context)
+    sections = [build(study, verdicts, audits) for build in SECTIONS]
+    tally = study.tally
+    template = _environment().get_template("report.html")
+    return template.render(
+        experiment=study.experiment,
+        question=study.experiment.question or question(study.experiment.yaml),
+        run=run_label(study.experiment),
+        tally=tally,
+        pending=sum(tally[status] for status in PENDING_STATUSES),
+        failures=failures.summary(study),
+        sections=[section for section in sections if section is not None],
+        results="" if study.problems else _embedded(summary_json(study, verdicts)),
+        columns=columns,
+        count=count,
+        grouped=grouped,
+    )
 
 
 def question(yaml: str) -> str:
@@ -129,9 +136,9 @@ def _verdicts(study: Study) -> tuple[Verdict, ...]:
 
 
 def _entry(study: Study) -> Entry:
-    record, tally = study.experiment, trials.count_by_status(study)
+    record, tally = study.experiment, study.tally
     decisions = [verdict.decision for verdict in _verdicts(study)]
-    counts = [f"{decisions.count(decision)} {decision}" for decision in DECISIONS if decision in decisions]
+    counts = [f"{decisions.count(decision)} {decision}" for decision in get_args(Decision) if decision in decisions]
     claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
     return Entry(
         name=record.name,
@@ -140,12 +147,12 @@ def _entry(study: Study) -> Entry:
         quick=record.quick,
         overrides=record.overrides,
         question=record.question or question(record.yaml),
-        summary=" ".join([*claims, answers.summary(study)]),
+        summary=" ".join([*claims, answer.summary(study)]),
         warnings=tuple(teacher_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],
-        failed=sum(tally[status] for status in trials.FAILED_STATUSES),
-        pending=sum(tally[status] for status in trials.PENDING_STATUSES),
+        failed=sum(tally[status] for status in FAILED_STATUSES),
+        pending=sum(tally[status] for status in PENDING_STATUSES),
         link=f"experiments/{quote(os.fsencode(record.name))}/report.html"
         if (record.folder / "report.html").is_file()
         else "",
@@ -157,15 +164,6 @@ def _entry(study: Study) -> Entry:
 def _embedded(numbers: JsonObject) -> str:
     """JSON without characters that an HTML parser could read as markup."""
     return json.dumps(numbers, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _yaml(resolved: JsonObject) -> str:
-    import yaml
-
-    try:
-        return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
-    except RecursionError:
-        return "Nested too deeply to show."
 
 
 @lru_cache(maxsize=1)

@@ -1,25 +1,25 @@
 """How activation gradients change from layer to layer: the slope fitted per trial, and the prediction of theory."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fathomlab.analysis.options import network, number
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.theory import Prediction, depth_limit, predict
-from fathomlab.base.identity import canonical_json
+from fathomlab.models.mlp import MLP
 from fathomlab.report.charts import Chart, LegendEntry, drawn_seeds
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import plain
 from fathomlab.report.tables import Table, table
-from fathomlab.store.records import TrialRecord
+from fathomlab.store.records import ProbeSnapshot, TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,15 +88,15 @@ def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
 
 def prediction_of(trial: TrialRecord) -> Prediction | None:
     """Predicted slope of a trial's network at initialization, for the batch size of the probe."""
-    model = trial.content.get("model")
-    sizes = [at(trial.content, "data.batch_size"), at(trial.content, "probes.gradients.examples") or DEFAULT_EXAMPLES]
-    known = [int(size) for value in sizes if (size := number(value)) is not None]
-    return _predicted(canonical_json(model), min(known)) if mapping(model) else None
+    model, examples = network(trial), number(trial, "probes.gradients.examples") or DEFAULT_EXAMPLES
+    batch_size = int(min(examples, number(trial, "data.batch_size") or examples))
+    component = model.component if model is not None else None
+    return _predicted(component, batch_size) if isinstance(component, MLP) else None
 
 
 def stride_of(trial: TrialRecord, layers: int) -> float:
     """Hidden layers between two measured outputs; 1 if the network is not an MLP."""
-    hidden = number(at(trial.content, "model.params.hidden_layers_num"))
+    hidden = number(trial, "model.params.hidden_layers_num")
     return hidden / (layers - 1) if hidden and layers > 1 else 1.0
 
 
@@ -182,10 +182,10 @@ def slopes_chart(slopes: Sequence[Slopes]) -> Chart:
 def _slopes(condition: Condition, metric: str) -> Slopes | None:
     times: dict[str, list[float]] = {"start": [], "first": [], "last": []}
     for _, trial in condition.trials:
-        for when, snapshot in _moments(trial.gradients).items():
+        for when, snapshot in _moments(trial.probes.get("gradients", ())).items():
             if when == "last" and trial.status != "finished":
                 continue  # its last snapshot is not the end of training
-            norms = snapshot["activation"]
+            norms = snapshot.columns["activation"]
             fitted = slope(norms, stride_of(trial, len(norms)))
             if fitted is not None:
                 times[when].append(fitted)
@@ -205,33 +205,30 @@ def _slopes(condition: Condition, metric: str) -> Slopes | None:
     )
 
 
-def _moments(snapshots: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _moments(snapshots: Sequence[ProbeSnapshot]) -> dict[str, ProbeSnapshot]:
     """The snapshots at initialization, after the first epoch, and at the end, if available."""
-    moments: dict[str, Mapping[str, Any]] = {}
-    if snapshots and snapshots[0]["step"] == 0:
+    moments: dict[str, ProbeSnapshot] = {}
+    if snapshots and snapshots[0].step == 0:
         moments["start"] = snapshots[0]
-    after = [snapshot for snapshot in snapshots if snapshot["epoch"] >= 1]
-    if after and after[0]["epoch"] == 1:
+    after = [snapshot for snapshot in snapshots if snapshot.epoch >= 1]
+    if after and after[0].epoch == 1:
         moments["first"] = after[0]
-    if after and after[-1]["epoch"] > 1:
+    if after and after[-1].epoch > 1:
         moments["last"] = after[-1]
     return moments
 
 
 def _limit(condition: Condition, prediction: Prediction | None) -> float | None:
-    contents = [trial.content for _, trial in condition.trials if trial.content]
-    if prediction is None or not contents or prediction.slope <= 0:
+    models = [model.component for _, trial in condition.trials if (model := network(trial)) is not None]
+    if prediction is None or not models or prediction.slope <= 0:
         return None
-    options = mapping(at(contents[0], "model.params"))
-    normalized = options.get("batch_norm") is True and options.get("residual") is not True
+    normalized = isinstance(models[0], MLP) and models[0].batch_norm and not models[0].residual
     return depth_limit(prediction.slope) if normalized else None
 
 
 @lru_cache(maxsize=512)
-def _predicted(model: str, batch_size: int) -> Prediction | None:
-    import json
-
-    return predict(json.loads(model), batch_size)
+def _predicted(model: MLP, batch_size: int) -> Prediction | None:
+    return predict(model, batch_size)
 
 
 def _ends(interval: Interval | None) -> list[str]:

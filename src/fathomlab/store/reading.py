@@ -5,14 +5,15 @@ import re
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
-from fathomlab.probes import PROBES
+from fathomlab.probes import PROBES, Probe
+from fathomlab.probes.columns import NAMES
 from fathomlab.store.lock import is_locked
-from fathomlab.store.records import ExperimentRecord, Outcome, Provenance, Result, Snapshot, TrialRecord
+from fathomlab.store.records import ExperimentRecord, Number, Outcome, ProbeSnapshot, Provenance, Result, TrialRecord
 from fathomlab.store.validation import FolderValidator, as_int, as_number
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -62,7 +63,9 @@ class Store:
         curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name)]
         columns = dict.fromkeys(name for line in curves for name in line)
         probes = {
-            name.removesuffix(".jsonl"): [line for line in files.lines(name) if _is_snapshot(name, line, files)]
+            name.removesuffix(".jsonl"): tuple(
+                snapshot for line in files.lines(name) if (snapshot := _snapshot(name, line, files)) is not None
+            )
             for name in files.logs
             if name != "metrics.jsonl"
         }
@@ -75,7 +78,6 @@ class Store:
             parameters=result.parameters if result else None,
             metrics=result.metrics if result else {},
             curves={name: [as_number(line.get(name)) for line in curves] for name in columns},
-            gradients=probes.get("gradients", []),
             provenance=files.provenance,
             seconds=result.seconds if result else None,
             folder=files.folder,
@@ -191,22 +193,27 @@ def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
 
 
-def _is_snapshot(name: str, line: Snapshot, files: FolderValidator) -> bool:
-    """Whether a snapshot is complete: lists that belong together have equal lengths. Values that are not numbers become None."""
-    for numbers, labels in getattr(PROBES.get(name.removesuffix(".jsonl")), "columns", {}).items():
-        if labels is None:
-            line[numbers] = as_number(line.get(numbers))
+def _snapshot(name: str, line: JsonObject, files: FolderValidator) -> ProbeSnapshot | None:
+    """A line of a probe's log; None if lists that belong together differ in length, which is a problem.
+
+    Values that are not numbers become None. Of a probe that is not known, only step and epoch are read.
+    """
+    probe: type[Probe] | None = PROBES.get(name.removesuffix(".jsonl"))
+    names: dict[str, tuple[str, ...]] = {}
+    columns: dict[str, tuple[Number | None, ...]] = {}
+    for column, declared in probe.columns.items() if probe is not None else ():
+        if declared.axis == "replica":
+            columns[column] = (as_number(line.get(column)),)
             continue
-        if not isinstance(line.get(labels), list) or not isinstance(line.get(numbers), list):
-            files.report(f"{name}: a snapshot lacks {labels} or {numbers}")
-            return False
-        line[labels] = [str(label) for label in line[labels]]
-        line[numbers] = [as_number(value) for value in line[numbers]]
-        if len(line[labels]) != len(line[numbers]):
-            files.report(f"{name}: {labels} and {numbers} differ in length")
-            return False
-    line["step"], line["epoch"] = as_int(line.get("step")) or 0, as_int(line.get("epoch")) or 0
-    return True
+        labels, values = line.get(NAMES[declared.axis]), line.get(column)
+        if not isinstance(labels, list) or not isinstance(values, list):
+            return files.report(f"{name}: a snapshot lacks {NAMES[declared.axis]} or {column}")
+        names[declared.axis] = tuple(map(str, cast(list[Any], labels)))
+        columns[column] = tuple(map(as_number, cast(list[Any], values)))
+        if len(names[declared.axis]) != len(columns[column]):
+            return files.report(f"{name}: {NAMES[declared.axis]} and {column} differ in length")
+    step, epoch, dtype = as_int(line.get("step")), as_int(line.get("epoch")), line.get("dtype")
+    return ProbeSnapshot(step or 0, epoch or 0, names, columns, dtype if isinstance(dtype, str) else "")
 
 
 def _read_experiment(folder: Path) -> ExperimentRecord:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Number: TypeAlias = int | float
 Environment: TypeAlias = Mapping[str, str | int | None]
-Snapshot: TypeAlias = dict[str, Any]  # a line of a probe's log: step, epoch, and the columns that the probe declares
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
@@ -182,6 +181,25 @@ class Result:
 
 
 @dataclass(frozen=True)
+class ProbeSnapshot:
+    """What a probe measured at a step.
+
+    Attributes:
+        step: Optimizer steps before it.
+        epoch: Epochs before it.
+        names: Axis (`layer`, `point`, ...) to the names of its entries, in the order of the network.
+        columns: Name of each declared column to its numbers, one per entry of its axis; None if not finite.
+        dtype: Format in which products were computed; "" if not recorded.
+    """
+
+    step: int
+    epoch: int
+    names: Mapping[str, tuple[str, ...]]
+    columns: Mapping[str, tuple[Number | None, ...]]
+    dtype: str = ""
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """Everything that the store contains about one trial.
 
@@ -193,8 +211,7 @@ class TrialRecord:
         cause: Why it did not finish, or which file is corrupted or outdated; None otherwise.
         metrics: The numbers of the result; accuracies are fractions, losses nats.
         curves: Name of a metric to its value per epoch, None if not finite; includes "epoch" and "step".
-        gradients: One mapping per snapshot of the gradient probe, in order.
-        probes: Name of a probe to one mapping per snapshot, in order; includes gradients.
+        probes: Name of a probe to its snapshots, in order.
         outcome: Results on the test set in addition to accuracy.
         files: Name of every file except the result to its hash.
         labels: The labels of the test set; None without predictions.
@@ -208,11 +225,10 @@ class TrialRecord:
     parameters: int | None
     metrics: Mapping[str, Number | None]
     curves: Mapping[str, list[Number | None]]
-    gradients: list[Snapshot]
     provenance: Provenance
     seconds: Number | None
     folder: Path
-    probes: Mapping[str, list[Snapshot]] = field(default_factory=dict[str, list[Snapshot]])
+    probes: Mapping[str, tuple[ProbeSnapshot, ...]] = field(default_factory=dict[str, tuple[ProbeSnapshot, ...]])
     outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
     labels: StoredLabels | None = None

@@ -54,7 +54,6 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
         parameters=1,
         metrics={} if isinstance(value, str) else cast(Any, metrics),
         curves={},
-        gradients=[],
         provenance=Provenance(),
         seconds=1.0,
         folder=Path("nowhere"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fathomlab.analysis.as_json import audit_json, differences_json, read_summary, summary_json
+from fathomlab.analysis.as_json import differences_json, read_summary, summary_json
 from fathomlab.analysis.audit import Audit, Finding, summarize
 from fathomlab.analysis.audit import audit as audit_claims
 from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
@@ -169,6 +169,11 @@ def test_audit_of_one_level_has_no_findings(build: SimpleNamespace):
     assert len({summarize(one), summarize(none)}) == 2
 
 
+def test_summary_says_none_for_a_missing_value():
+    finding = Finding("test-set evaluations", "2", "", differs=True)
+    assert "(2 vs. none)" in summarize(Audit("a", ("true", "false"), (finding,)))
+
+
 def test_audit_expects_options_that_plain_networks_ignore(build: SimpleNamespace):
     """Plain CNNs ignore zero_init_residual, so their default there is no difference; other widths are one."""
     first, second = (
@@ -178,21 +183,6 @@ def test_audit_expects_options_that_plain_networks_ignore(build: SimpleNamespace
     found = audit(build, first, second)
     assert unexpected(found) == ["model.params.width"]
     assert by_name(found)["model.params.zero_init_residual"].expected
-
-
-def test_audit_json_has_a_row_per_finding(build: SimpleNamespace):
-    """The keys are those of earlier releases, and JSON survives."""
-    result = audit_json(audit(build, trials(build, {"model__params__residual": True}), trials(build)))
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert list(result) == ["name", "levels", "rows", "summary"]
-    assert (result["name"], result["levels"]) == ("shortcuts help", ["true", "false"])
-    assert result["rows"][0] == {
-        "what": RESIDUAL,
-        "first": "true",
-        "second": "false",
-        "differs": True,
-        "expected": True,
-    }
 
 
 def residual_study(

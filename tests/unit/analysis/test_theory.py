@@ -21,22 +21,17 @@ from fathomlab.analysis.theory import (
     predict,
     reason_unpredicted,
 )
-from fathomlab.base.options import to_dict
 from fathomlab.models.mlp import MLP
+from fathomlab.models.resnet import CNN
 
 RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
 
 
-def model(**options: Any) -> dict[str, Any]:
-    """A model as a trial's content holds it."""
-    return {"type": "MLP", "params": to_dict(MLP(**options))}
-
-
 def foretold(batch: int = 128, **options: Any) -> Prediction:
     """The prediction, which must exist."""
-    found = predict(model(**options), batch)
-    assert found is not None, reason_unpredicted(model(**options), batch)
-    assert reason_unpredicted(model(**options), batch) == ""
+    found = predict(MLP(**options), batch)
+    assert found is not None, reason_unpredicted(MLP(**options), batch)
+    assert reason_unpredicted(MLP(**options), batch) == ""
     return found
 
 
@@ -137,7 +132,7 @@ def test_residual_nets_with_batch_norm_grow_as_a_power() -> None:
 )
 def test_residual_nets_grow_forward(norm: bool, depth: int, growth: float) -> None:
     """Non-negative branches add up: 1.257 a layer in the end, with batch norm as the depth."""
-    found = forward_growth(model(hidden_layers_num=depth, residual=True, batch_norm=norm))
+    found = forward_growth(MLP(hidden_layers_num=depth, residual=True, batch_norm=norm))
     assert found is not None
     assert found[0] == pytest.approx(1)
     assert found[-1] == pytest.approx(growth, rel=0.005)
@@ -203,23 +198,19 @@ def test_beta_damps_the_explosion(beta: float, slope: float) -> None:
 )
 def test_where_nothing_is_known_the_reason_is_told(options: dict[str, Any]) -> None:
     """No number is made up."""
-    assert predict(model(**options), 128) is None
-    assert reason_unpredicted(model(**options), 128)
+    assert predict(MLP(**options), 128) is None
+    assert reason_unpredicted(MLP(**options), 128)
 
 
-def test_what_a_store_may_hold_is_read() -> None:
-    """Convolutional nets and unknown options have no prediction; options that an older record lacks have their defaults."""
-    for other in ({"type": "CNN", "params": {}}, {"type": "MLP", "params": {"new": 1}}, {}):
+def test_reason_unpredicted_names_other_models() -> None:
+    for other in (CNN(layers=(1, 1, 1, 1), num_classes=3), None):
         assert predict(other, 128) is None
         assert reason_unpredicted(other, 128) == "there are closed forms for MLPs only"
-    older = {"type": "MLP", "params": {"hidden_layers_num": 10, "batch_norm": True}}
-    assert predict(older, 128) == foretold(hidden_layers_num=10, batch_norm=True)
-    assert predict({"type": "MLP", "params": {"block": "two_layer"}}, 128) == foretold()
 
 
 def test_a_batch_too_small_to_normalize() -> None:
     """Below four examples batch norm has no prediction; without it the batch does not matter."""
-    assert "batches below 4" in reason_unpredicted(model(batch_norm=True), 3)
+    assert "batches below 4" in reason_unpredicted(MLP(batch_norm=True), 3)
     assert foretold(1).slope == foretold(1000).slope
 
 

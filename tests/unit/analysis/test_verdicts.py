@@ -266,6 +266,24 @@ def test_trend_over_lists_uses_the_depth_of_conditions(build: SimpleNamespace):
     assert "two levels have the same depth" in finding(none).lower()
 
 
+def test_sentence_clips_intervals_to_possible_differences(build: SimpleNamespace):
+    """Two seeds that disagree: no difference of accuracies exceeds 100 points. Losses have no such limit."""
+    conditions = [({FACTOR: True}, [0.9, 0.9]), ({FACTOR: False}, [0.1, 0.85])]
+    (verdict,) = build.judged(conditions, [build.claim()])
+    assert verdict.effect.high > 1
+    assert "\u2212100.00 to +100.00 points, clipped" in finding(verdict)
+    (loss,) = build.judged(conditions, [build.claim(metric="train/loss")])
+    assert "clipped" not in finding(loss)
+
+
+def test_sentence_names_networks_after_other_levels(build: SimpleNamespace):
+    claim = build.claim(factor="lr", levels=[0.1, 0.2], at={"residual": False, "hidden_layers_num": 40})
+    depth = {"model.params.hidden_layers_num": 40, FACTOR: False}
+    values = [({"training.lr": lr, **depth}, [0.5 + lr, 0.51 + lr, 0.5 + lr]) for lr in (0.1, 0.2)]
+    (verdict,) = build.judged(values, [claim])
+    assert " at depth 40 in plain networks " in finding(verdict)
+
+
 def success(build: SimpleNamespace, first: Sequence[Any], second: Sequence[Any], **changes: Any) -> Verdict:
     """The verdict on successes above 90 % at two levels."""
     conditions = [({FACTOR: True}, first), ({FACTOR: False}, second)]

@@ -41,7 +41,7 @@ class Laboratory:
         for trial in self.plan.trials:
             record = self.store.trial(trial.hash)
             curves = {name: curve for name, curve in record.curves.items() if name != "seconds"}
-            found[trial.hash] = {"status": record.status, **record.metrics, **curves, "gradients": record.gradients}
+            found[trial.hash] = {"status": record.status, **record.metrics, **curves, "probes": record.probes}
         return found
 
 

@@ -65,4 +65,4 @@ def test_checkpoint_fixes_the_backend(small: dict[str, Any], tmp_path: Path):
     assert record.status == "finished"
     assert record.provenance.backend is not None
     assert record.provenance.backend.name == "graph"
-    assert record.provenance["resumed"][0]["step"] == checkpoint.step
+    assert record.provenance.resumed[0].step == checkpoint.step

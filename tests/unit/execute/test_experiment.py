@@ -44,8 +44,8 @@ def test_run_experiment_stores_every_file(laboratory: Any, small: dict[str, Any]
     assert record.parameters == 784 * 6 + 6 + 6 * 6 + 6 + 6 * 10 + 10
     assert record.curves["epoch"] == [1, 2]
     assert record.curves["step"] == [4, 8]
-    assert [snapshot["step"] for snapshot in record.gradients] == [0, 1, 4, 8]
-    assert record.gradients[0]["layers"] == ["input", "hidden.1", "output"]
+    assert [snapshot.step for snapshot in record.probes["gradients"]] == [0, 1, 4, 8]
+    assert record.probes["gradients"][0].names["layer"] == ("input", "hidden.1", "output")
     metrics = {"train", "val", "test", "best/test"}
     assert record.metrics.keys() == {f"{name}/{what}" for name in metrics for what in ("loss", "accuracy")} | {
         "best/epoch",
@@ -160,8 +160,9 @@ def test_packed_and_single_trials_agree(laboratory: Any, small: dict[str, Any], 
         for name, value in found.items():
             if name.endswith("loss"):
                 assert value == pytest.approx(compared[trial][name], rel=1e-4)
-        for mine, other in zip(found["gradients"], compared[trial]["gradients"], strict=True):
-            assert mine["weight"] == pytest.approx(other["weight"], rel=1e-3)
+        snapshots = (results[trial]["probes"]["gradients"] for results in (packed, compared))
+        for mine, other in zip(*snapshots, strict=True):
+            assert mine.columns["weight"] == pytest.approx(other.columns["weight"], rel=1e-3)
     losses = {found["test/loss"] for found in packed.values()}
     assert len(losses) == 4
 

@@ -63,7 +63,7 @@ def test_calibration_error_equals_excess_confidence() -> None:
     logits = torch.stack([confident_logits([0.8] * 100), confident_logits([0.95] * 100)])
     metrics = outcome_metrics(logits, labels)
     assert metrics["calibration_error"].tolist() == pytest.approx([0, 0.15], abs=1e-12)
-    assert metrics["agreement"] is None
+    assert "agreement" not in metrics
     assert metrics["bins"][0, 11].tolist() == pytest.approx([0.8, 0.8, 100])
     assert metrics["bins"][1, 14].tolist() == pytest.approx([0.95, 0.8, 100])
     assert metrics["bins"][:, :, 2].sum(1).tolist() == [100, 100]

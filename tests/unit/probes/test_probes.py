@@ -20,6 +20,7 @@ from fathomlab.optim.adam import Adam
 from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES
+from fathomlab.probes.columns import NAMES
 from fathomlab.probes.schedule import DEFAULT, snapshot_steps
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
@@ -186,13 +187,14 @@ def test_probes_use_few_images(small_training: ModuleType) -> None:
 def test_measure_returns_declared_columns(name: str, options: MLP | CNN, packs: Any) -> None:
     probe_class = PROBES[name]
     columns = probe_class(**probe_class.test_options).measure(Snapshot(packs(options)))
-    labels = {column for column in PROBES[name].columns.values() if column is not None}
-    assert columns.keys() - {"dtype"} == PROBES[name].columns.keys() | labels
-    for column, names in PROBES[name].columns.items():
-        value = columns[column]
-        if names is not None:
-            assert value.shape == (2, len(columns[names]))
-            assert all(isinstance(label, str) for label in columns[names])
+    labels = {NAMES[column.axis] for column in probe_class.columns.values() if column.axis != "replica"}
+    assert columns.keys() - {"dtype"} == probe_class.columns.keys() | labels
+    for key, column in probe_class.columns.items():
+        value = columns[key]
+        if column.axis != "replica":
+            names = columns[NAMES[column.axis]]
+            assert value.shape == (2, len(names))
+            assert all(isinstance(label, str) for label in names)
         else:
             assert isinstance(value, int) or value.shape == (2,)
         if isinstance(value, Tensor):
@@ -214,5 +216,7 @@ def test_parse_validates_probe_options(name: str) -> None:
 
 
 def test_probes_declare_columns() -> None:
-    assert list(PROBES) == sorted(PROBES)
-    assert all(probe.columns for probe in PROBES.values())
+    for probe in PROBES.values():
+        assert probe.title
+        assert any(column.figure != "none" for column in probe.columns.values())
+        assert all(column.label for column in probe.columns.values())

@@ -15,9 +15,16 @@ from fathomlab.analysis.verdicts import Advice, Decision, Success, Verdict, judg
 from fathomlab.analysis.verdicts import Tests as Statistics
 from fathomlab.analysis.wording import unit
 from fathomlab.config.claims import Claim
-from fathomlab.report.claim_plots import claim_chart
-from fathomlab.report.claims import card, claims_note, claims_table, contrast_text, images_table, success_table
-from fathomlab.report.fairness import audit_tables
+from fathomlab.report.sections.answer import card
+from fathomlab.report.sections.audit import audit_tables
+from fathomlab.report.sections.claims import (
+    claim_chart,
+    claims_note,
+    claims_table,
+    contrast_text,
+    images_table,
+    success_table,
+)
 from fathomlab.store.reading import Store
 
 

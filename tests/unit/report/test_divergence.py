@@ -9,18 +9,19 @@ import pytest
 
 from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
-from fathomlab.report.answers import answers
-from fathomlab.report.cost import cost_table
-from fathomlab.report.curves import curve_charts, curve_note
-from fathomlab.report.distillation import distillation_sentence, distillation_table, teacher_warnings
 from fathomlab.report.effects import accuracy, clipped, effect_panels
-from fathomlab.report.heatmaps import gradient_charts
-from fathomlab.report.methods import methods
-from fathomlab.report.outcomes import calibration_table
 from fathomlab.report.page import write_index, write_report
-from fathomlab.report.probes import probe_charts
+from fathomlab.report.sections.answer import answers
+from fathomlab.report.sections.cost import cost_table
+from fathomlab.report.sections.curves import curve_charts, curve_note
+from fathomlab.report.sections.distillation import distillation_sentence, distillation_table
+from fathomlab.report.sections.gradients import gradient_charts
+from fathomlab.report.sections.methods import methods
+from fathomlab.report.sections.predictions import calibration_table
+from fathomlab.report.sections.probes import probe_figures
 from fathomlab.report.slopes import condition_slopes, slopes_table
 from fathomlab.report.tables import Table
+from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 
 SOME, ALL = "2 of 5 diverged", "all 5 seeds diverged"
@@ -110,7 +111,7 @@ def test_curves_average_finished_seeds_only(about: Study):
 
 def test_heatmaps_say_how_many_seeds_a_cell_has(about: Study):
     """Diverged seeds count until they stop; the table has the smallest number of seeds per layer."""
-    maps = {figure.title: figure for kind in gradient_charts(about) for figure in kind.maps}
+    maps = {figure.title: figure for kind in gradient_charts(about) for figure in kind.heatmaps.maps}
     (some,) = {title for title in maps if SOME in title}
     assert "3 to 5 of 5 seeds" in maps[some].description
     assert {row[-1] for row in maps[some].table.rows} == {"3"}
@@ -119,9 +120,9 @@ def test_heatmaps_say_how_many_seeds_a_cell_has(about: Study):
 
 def test_probes_name_diverged_conditions(about: Study):
     """Legends of the other probes say it, too."""
-    texts = [key.text for _, _, figures in probe_charts(about) for figure in figures for key in figure.keys]
+    texts = [key.text for probe in probe_figures(about) for figure in probe.charts for key in figure.keys]
     assert any(SOME in text for text in texts)
-    finished = [figure for _, _, figures in probe_charts(about) for figure in figures if "at the end" in figure.title]
+    finished = [figure for probe in probe_figures(about) for figure in probe.charts if "at the end" in figure.title]
     assert finished
     assert not any(ALL in key.text for figure in finished for key in figure.keys)
 

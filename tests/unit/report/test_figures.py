@@ -10,10 +10,10 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
-from fathomlab.report.curves import downsample
 from fathomlab.report.figures.scales import power_ticks, round_ticks, shortened, spread_apart, text_width
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
+from fathomlab.report.sections.curves import downsample
 from fathomlab.report.tables import table
 
 

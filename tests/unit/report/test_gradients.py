@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fathomlab.analysis.study import Study, study
-from fathomlab.report.grids import difference
-from fathomlab.report.heatmaps import gradient_charts, probe_cost
-from fathomlab.report.probes import probe_charts
+from fathomlab.report.grids import Quantity, difference
+from fathomlab.report.sections.gradients import gradient_charts, probe_cost
+from fathomlab.report.sections.probes import probe_figures
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
 from fathomlab.store.reading import Store
 
@@ -74,7 +74,7 @@ def test_slopes_table_is_measured_from_the_files(about: Study):
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "residual, depth 10")
     condition = next(item for item in about.conditions if item.name == "residual, depth 10")
     for column, place in (("at initialization", 0), ("after epoch 1", 2), ("at the end", -1)):
-        values = [slope(trial.gradients[place]["activation"]) for _, trial in condition.trials]
+        values = [slope(trial.probes["gradients"][place].columns["activation"]) for _, trial in condition.trials]
         assert row[column] == f"{fmean(value for value in values if value is not None):.4f}"
     assert (row["seeds"], row["excluded"]) == ("5", "")
 
@@ -108,43 +108,48 @@ def test_predicted_profile_has_the_measured_mean(about: Study):
 def test_map_difference_is_paired_by_seed(about: Study):
     """One cell and its deviation by hand; a seed that only one of the two has is left out."""
     plain, residual = about.residual_pairs()[1]
-    gap = difference(plain, residual, "activation", "points")
+    gap = difference(plain, residual, Quantity("gradients", "activation"))
     assert gap is not None
     logs: list[float] = []
     for seed, trial in plain.trials:
         other = dict(residual.trials)[seed]
-        logs.append(math.log10(other.gradients[1]["activation"][3] / trial.gradients[1]["activation"][3]))
+        before, after = (record.probes["gradients"][1].columns["activation"][3] for record in (trial, other))
+        assert before is not None
+        assert after is not None
+        logs.append(math.log10(after / before))
     assert gap.rows[3][1] == pytest.approx(fmean(logs), abs=0.006)
     assert gap.deviations[3][1] == pytest.approx(stdev(logs))
-    fewer = difference(replace(plain, trials=plain.trials[:3]), residual, "activation", "points")
+    fewer = difference(replace(plain, trials=plain.trials[:3]), residual, Quantity("gradients", "activation"))
     assert fewer is not None
     assert (gap.planned, fewer.planned) == (5, 3)
     assert {number for row in gap.counts for number in row} == {5}
     assert {number for row in fewer.counts for number in row} == {3}
-    assert difference(replace(plain, trials=()), residual, "activation", "points") is None
+    assert difference(replace(plain, trials=()), residual, Quantity("gradients", "activation")) is None
 
 
 def test_maps_are_arranged_in_threes(about: Study):
     """Plain, residual, their difference; activation gradients first; the cost of the probe in images."""
     activation, weight = gradient_charts(about)
-    assert activation.title.startswith("Activation")
-    assert [figure.title for figure in activation.maps[:3]] == [
+    assert activation.heatmaps.title.startswith("Activation")
+    assert [figure.title for figure in activation.heatmaps.maps[:3]] == [
         "plain, depth 5",
         "residual, depth 5",
         "residual / plain, depth 5",
     ]
-    assert (activation.columns, len(activation.maps), len(weight.profiles)) == (3, 12, 0)
-    scales = [re.search(r"colors from (1e-?\d+) to (1e-?\d+)", chart.description) for chart in activation.maps[:3]]
+    assert (activation.heatmaps.columns, len(activation.heatmaps.maps), len(weight.profiles)) == (3, 12, 0)
+    scales = [
+        re.search(r"colors from (1e-?\d+) to (1e-?\d+)", chart.description) for chart in activation.heatmaps.maps[:3]
+    ]
     ends = [scale.groups() for scale in scales if scale is not None]
     assert ends == [("1e-5", "1e-1"), ("1e-5", "1e-1"), ("1e-4", "1e4")]
-    assert "standard deviation, init" in activation.maps[2].table.columns
+    assert "standard deviation, init" in activation.heatmaps.maps[2].table.columns
     # 8 snapshots of 128 images, 6 epochs of 375 steps
     assert f"{100 * 8 / (6 * 375):.2g}%" in probe_cost(about)
 
 
 def test_other_probes_have_figures_with_tables(about: Study):
     """Means over seeds of what the files hold, geometric on logarithmic scales; the noise scale is a ratio of means."""
-    updates, representation, noise = (figures for _, _, figures in probe_charts(about))
+    updates, representation, noise = (probe.charts for probe in probe_figures(about))
     ratio = next(figure for figure in updates if "plain, at initialization" in figure.title)
     assert dict(zip(ratio.table.columns, ratio.table.rows[2], strict=True))["depth 5"] == "0.003"
     assert noise[0].table.rows[0][:2] == ("init", "40")
@@ -155,5 +160,5 @@ def test_other_probes_have_figures_with_tables(about: Study):
 def test_without_probes_there_is_no_figure(written: Store):
     """An experiment without probes has none of these."""
     about = study(written, written.experiment("1_3"))
-    found: list[Any] = [gradient_charts(about), condition_slopes(about), probe_charts(about), probe_cost(about)]
+    found: list[Any] = [gradient_charts(about), condition_slopes(about), probe_figures(about), probe_cost(about)]
     assert found == [[], [], [], ""]

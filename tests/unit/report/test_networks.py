@@ -10,11 +10,11 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
-from fathomlab.report.cost import cost_table, operations, reused, total_time
-from fathomlab.report.distillation import distillation_sentence, distillation_table, gap_closed
-from fathomlab.report.methods import methods
-from fathomlab.report.outcomes import calibration_charts, calibration_table, collapses, histogram_charts
-from fathomlab.report.provenance import resumed
+from fathomlab.report.sections.cost import cost_table, operations, reused, total_time
+from fathomlab.report.sections.distillation import distillation_sentence, distillation_table, gap_closed
+from fathomlab.report.sections.methods import methods
+from fathomlab.report.sections.predictions import calibration_charts, calibration_table, collapses, histogram_charts
+from fathomlab.report.sections.provenance import resumed
 from fathomlab.store.reading import Store
 
 
@@ -83,11 +83,12 @@ def test_gap_closed_is_a_ratio_of_paired_means(written: Store):
 def test_operations_are_counted_by_hand(written: Store):
     """MLP 784-128 with five hidden layers and ten classes: products of the matrices, six operations each."""
     about = of(written, "1_2")
-    content = about.conditions[0].trials[0][1].content
+    trial = about.conditions[0].trials[0][1]
     macs = 784 * 128 + 5 * 128 * 128 + 128 * 10
-    assert operations(content) == 6 * macs * 48_000 * 6
-    assert operations({"model": {"type": "Transformer"}, "data": {"name": "mnist"}}) is None
-    assert operations({}) is None
+    assert operations(trial) == 6 * macs * 48_000 * 6
+    unknown = {"model": {"type": "Transformer"}, "data": {"name": "mnist"}, "training": {"epochs": 6}}
+    for content in (unknown, {**trial.content, "data": {"name": "x"}}, {**trial.content, "training": {}}, {}):
+        assert operations(replace(trial, content=content)) is None
     table = cost_table(about)
     assert (
         dict(zip(table.columns, table.rows[0], strict=True))["TFLOP per trial"] == f"{6 * macs * 48_000 * 6 / 1e12:.3g}"

@@ -25,8 +25,8 @@ from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.errors import UserError
-from fathomlab.report.answers import answers
 from fathomlab.report.page import question, report_html, write_index, write_report
+from fathomlab.report.sections.answer import answers
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 
@@ -209,6 +209,20 @@ def test_answer_is_the_paired_interval(written: Store):
     }
     assert "1 of 5 diverged" in card["Depth 40"].certainty
     assert card["Depth 20"].sentence in elements(page(written, "1_2")).text
+
+
+def test_effects_end_at_the_largest_possible_difference(stores: ModuleType, tmp_path: Path):
+    """Two seeds that disagree; the card says that the interval is clipped."""
+    conditions: list[Any] = []
+    for residual, values in ((False, (0.1, 0.85)), (True, (0.9, 0.9))):
+        factors = {"model.params.residual": residual}
+        pairs = [(seed, stores.write_trial(tmp_path, "x", factors, seed, value)) for seed, value in enumerate(values)]
+        conditions.append(stores.condition(f"residual={residual}", factors, None, pairs))
+    stores.write_experiment(tmp_path, "x", "Clipped", conditions, seeds=[0, 1])
+    store = Store(tmp_path)
+    (shown,) = answers(study(store, store.experiment("x")))
+    assert "\u2212100.00 to +100.00" in shown.cards[0].certainty
+    assert "clipped" in shown.cards[0].certainty
 
 
 def test_distillation_table_has_gains_and_reductions(written: Store):

@@ -16,7 +16,15 @@ from fathomlab.store.checksums import CRC_MARKER, encode_line, seal
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, Provenance, Result, SeedTrial, TrialRecord
+from fathomlab.store.records import (
+    ConditionRecord,
+    ExperimentRecord,
+    ProbeSnapshot,
+    Provenance,
+    Result,
+    SeedTrial,
+    TrialRecord,
+)
 
 TRIAL = content_hash({"seed": 42})
 OTHER = content_hash({"seed": 43})
@@ -54,8 +62,16 @@ def test_store_reads_a_trial(tmp_path: Path):
         parameters=10,
         metrics={"test/accuracy": 0.91},
         curves={"epoch": [1, 2], "step": [375, 750], "val/loss": [0.5, None], "val/accuracy": [0.9, None]},
-        gradients=[SNAPSHOT],
-        probes={"gradients": [SNAPSHOT]},
+        probes={
+            "gradients": (
+                ProbeSnapshot(
+                    step=0,
+                    epoch=0,
+                    names={"layer": ("in", "out"), "point": ("in",)},
+                    columns={"weight": (0.1, None), "activation": (2,)},
+                ),
+            )
+        },
         provenance=Provenance(versions={"torch": "2.13.0"}),
         seconds=2.5,
         folder=folder,
@@ -85,7 +101,7 @@ def test_store_drops_an_incomplete_last_line(tmp_path: Path, name: str):
         (folder / name).write_bytes(b"".join(lines[:-1]) + lines[-1][:cut])
         record = Store(tmp_path).trial(TRIAL)
         assert record.status == "finished", f"cut after {cut} bytes: {record.cause}"
-        read = record.gradients if name == "gradients.jsonl" else record.curves.get("epoch", [])
+        read = record.probes["gradients"] if name == "gradients.jsonl" else record.curves.get("epoch", [])
         assert len(read) == len(lines) - 1
 
 
@@ -118,14 +134,38 @@ def test_store_names_and_isolates_corrupted_files(tmp_path: Path, name: str, dam
     assert store.trials() == sorted((TRIAL, OTHER))
 
 
+def with_crc(text: str) -> str:
+    """A line of a log whose JSON `encode_line` would not write."""
+    return f'{text[:-1]}{CRC_MARKER}{zlib.crc32(text.encode()):08x}"}}\n'
+
+
 def test_store_reads_values_that_are_not_numbers_as_none(tmp_path: Path):
     """NaN, infinities, numbers that exceed a float, truth values, text."""
     folder = write(tmp_path)
     text = '{"epoch": 1, "a": NaN, "b": -Infinity, "c": 1e999, "d": true, "e": "x"}'
-    (folder / "metrics.jsonl").write_text(f'{text[:-1]}{CRC_MARKER}{zlib.crc32(text.encode()):08x}"}}\n')
+    (folder / "metrics.jsonl").write_text(with_crc(text))
     record = Store(tmp_path).trial(TRIAL)
     assert record.status == "finished"
     assert record.curves == {"epoch": [1], "a": [None], "b": [None], "c": [None], "d": [None], "e": [None]}
+
+
+def test_store_reads_snapshots_as_their_probes_declare(tmp_path: Path):
+    """A number per snapshot, a number format, and values that are not numbers. Of an unknown probe, only when it measured."""
+    folder = write(tmp_path)
+    logs = {
+        "noise": '{"step": 5, "epoch": 1, "trace": 2.5, "small": "x"}',
+        "updates": '{"step": "x", "layers": [1], "ratio": [true], "weight": [1e999], "update": [3], "dtype": "float64"}',
+        "unknown": '{"step": 7, "epoch": 2, "anything": [1, 2]}',
+    }
+    for name, text in logs.items():
+        (folder / f"{name}.jsonl").write_text(with_crc(text))
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.status == "finished"
+    (noise,), (updates,), (unknown,) = (record.probes[name] for name in ("noise", "updates", "unknown"))
+    assert (noise.step, noise.epoch, noise.columns["trace"], noise.columns["small"]) == (5, 1, (2.5,), (None,))
+    columns = {"ratio": (None,), "weight": (None,), "update": (3,)}
+    assert updates == ProbeSnapshot(0, 0, {"layer": ("1",)}, columns, "float64")
+    assert unknown == ProbeSnapshot(7, 2, {}, {})
 
 
 @pytest.mark.parametrize("name", ["../../etc", "", "AB" * 32, "a" * 63, "\0", "/"])

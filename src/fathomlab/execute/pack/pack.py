@@ -222,7 +222,7 @@ class _PackRun:
             if not replica.diverged:
                 predictions = columns["predictions"][slot].cpu().numpy()
                 replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions))
-        agreement = columns["agreement"]
+        agreement = columns.get("agreement")
         outcomes = [
             Outcome(
                 predicted=tuple(columns["predicted"][slot].tolist()),
@@ -277,7 +277,7 @@ def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
     """Measure each replica; replicas that run as separate networks are measured one by one."""
     if not training.replica_trainers:
         return probe.measure(Snapshot(training))
-    parts = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
+    parts: list[JsonObject] = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
     return {
         name: torch.cat([columns[name] for columns in parts]) if isinstance(first, Tensor) else first
         for name, first in parts[0].items()

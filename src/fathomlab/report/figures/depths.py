@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Accuracy against depth: each seed, the mean, and its interval, with a joined line per series."""
 
 from collections.abc import Sequence
@@ -74,13 +75,16 @@ def depth_figure(
         means = [y.clamped(cell.mean.mean) for cell in item.cells]
         axes.plot(at, means, color=color, linewidth=1.2, alpha=0.8)
         for position, cell in zip(at, item.cells, strict=True):
-            dots = {"markersize": 4.5, "markeredgewidth": 0, "alpha": 0.45, "clip_on": False}
-            axes.plot([position] * len(cell.seeds), [*map(y.clamped, cell.seeds)], marker, color=color, **dots)
+            at_seeds, seeds = [position] * len(cell.seeds), [*map(y.clamped, cell.seeds)]
+            axes.plot(
+                at_seeds, seeds, marker, color=color, markersize=4.5, markeredgewidth=0, alpha=0.45, clip_on=False
+            )
             if cell.mean.low is not None and cell.mean.high is not None:
                 bar = [y.clamped(end) for end in (cell.mean.low, cell.mean.high)]
                 axes.plot([position, position], bar, color=color, linewidth=2.2, solid_capstyle="butt", clip_on=False)
-        edges = {"markersize": 8.5, "markeredgecolor": PAPER, "markeredgewidth": 0.8, "clip_on": False}
-        axes.plot(at, means, marker, color=color, **edges)
+        axes.plot(
+            at, means, marker, color=color, markersize=8.5, markeredgecolor=PAPER, markeredgewidth=0.8, clip_on=False
+        )
         ends += [(index, at[-1], means[-1])] if item.cells and len(series) > 1 else []
     x = Axis("depth (layers)", -0.45, len(depths) - 0.55, tuple(range(len(depths))), texts=tuple(map(str, depths)))
     set_axes(axes, x, y)

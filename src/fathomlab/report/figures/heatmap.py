@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """A grid of numbers as an image, with the names of its rows and columns and its color scale."""
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from fathomlab.report.figures.scales import FONT_SIZE, shortened, text_width
 from fathomlab.report.figures.style import RULE, THIRD, Margins, figure_of, new_axes, styled, write
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
@@ -54,10 +57,7 @@ def heatmap_figure(heatmap: Heatmap, width: int = THIRD) -> "Figure":
     across = width - left - bar - 8
     axes = new_axes(width, inner + TOP + BOTTOM, Margins(left, bar + 8, TOP, BOTTOM))
     values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.rows], float)
-    colors = _colors(heatmap.diverging)
-    image = {"cmap": colors, "vmin": heatmap.low, "vmax": heatmap.high, "aspect": "auto", "interpolation": "none"}
-    axes.imshow(values, **image)
-    _hide(axes)
+    _draw_image(axes, values, heatmap)
     every = -(-len(labels) * (FONT_SIZE + 1) // inner)
     for index, label in enumerate(labels):
         if index % every == 0:
@@ -65,8 +65,7 @@ def heatmap_figure(heatmap: Heatmap, width: int = THIRD) -> "Figure":
     _label_columns(axes, heatmap.column_labels, across, inner)
     box = axes.get_position()
     scale = figure_of(axes).add_axes((box.x1 + 10 / width, box.y0, 9 / width, box.height))
-    scale.imshow(np.linspace(heatmap.high, heatmap.low, 64)[:, None], **image)
-    _hide(scale)
+    _draw_image(scale, np.linspace(heatmap.high, heatmap.low, 64)[:, None], heatmap)
     for number, label in heatmap.scale:
         at = (number - heatmap.low) / (heatmap.high - heatmap.low)
         write(scale, 14 / 9, at, label, va="center")
@@ -94,7 +93,10 @@ def _label_columns(axes: "Axes", labels: Sequence[str], across: float, inner: fl
         write(axes, min(start, across - 12) / across, second, "epoch", ha="center", va="top")
 
 
-def _hide(axes: "Axes") -> None:
+def _draw_image(axes: "Axes", values: "npt.NDArray[np.float64]", heatmap: Heatmap) -> None:
+    """Draw numbers in the colors of a map, without ticks and a frame."""
+    colors = _colors(heatmap.diverging)
+    axes.imshow(values, cmap=colors, vmin=heatmap.low, vmax=heatmap.high, aspect="auto", interpolation="none")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Lines over epochs, layers, or snapshots: means with intervals and seeds, each named at its end."""
 
 import math

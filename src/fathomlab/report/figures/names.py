@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """Names next to the ends of lines, apart from each other where lines end close together."""
 
 from collections.abc import Iterator, Sequence

@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """One row per seed, condition, comparison, or class: dots, a mean with its interval, a bar, or a prediction."""
 
 from collections.abc import Sequence
@@ -117,16 +118,28 @@ def _draw(axes: "Axes", item: Row, index: int, x: Axis) -> None:
             values = [x.clamped(point.value) for point in points]
             heights = [index + point.shift for point in points]
             alpha = 0.9 if item.mean is None and item.bar is None else 0.55
-            dots = {"color": color, "alpha": alpha, "markersize": size, "markeredgewidth": 0, "clip_on": False}
-            axes.plot(values, heights, linestyle="", marker=marker, **dots)
+            axes.plot(
+                values, heights, marker, color=color, alpha=alpha, markersize=size, markeredgewidth=0, clip_on=False
+            )
     if item.mean is not None and item.mean.low is not None and item.mean.high is not None:
         ends = [x.clamped(end) for end in (item.mean.low, item.mean.high)]
         edge = COLORS[1] if item.diamond else color
         axes.plot(ends, [index, index], color=edge, linewidth=2.2, solid_capstyle="butt", clip_on=False)
     if item.mean is not None:
+        at = [x.clamped(item.mean.mean)]
         marker, size, fill = ("D", 7, COLORS[1]) if item.diamond else ("o", 8.5, color)
-        edges = {"linestyle": "", "markeredgecolor": PAPER, "markeredgewidth": 0.8, "clip_on": False}
-        axes.plot([x.clamped(item.mean.mean)], [index], marker=marker, markersize=size, color=fill, **edges)
+        axes.plot(
+            at, [index], marker, color=fill, markersize=size, markeredgecolor=PAPER, markeredgewidth=0.8, clip_on=False
+        )
     if item.predicted is not None:
-        hollow = {"markerfacecolor": "none", "markeredgecolor": COLORS[1], "markeredgewidth": 1.8, "clip_on": False}
-        axes.plot([x.clamped(item.predicted)], [index], marker="D", markersize=9, **hollow)
+        at, edge = [x.clamped(item.predicted)], COLORS[1]
+        axes.plot(
+            at,
+            [index],
+            "D",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor=edge,
+            markeredgewidth=1.8,
+            clip_on=False,
+        )

@@ -1,14 +1,16 @@
+# pyright: strict, reportUnknownMemberType=false
 """The look of all figures: colors, dashes, markers, axes, and labels that are drawn as they are.
 
 matplotlib takes 0.4 s to import, so it is imported with the first figure and not with this module.
 """
 
 import functools
+import importlib
 import logging
 import threading
 import unicodedata
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -30,7 +32,7 @@ MAX_SERIES = len(COLORS)
 # Widths in pixels at which text has 12 pixels: three figures in a row, two in a row, and the main figure of a page.
 THIRD, HALF, MAIN = 270, 352, 480
 LINE_HEIGHT = 15
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],
     "font.size": FONT_SIZE,
     "text.parse_math": False,  # a dollar sign in a label is a dollar sign
@@ -75,7 +77,7 @@ class Margins:
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style() -> Generator[None]:
     """Draw with matplotlib's defaults and the look of the report, whatever the caller's settings are.
 
     The settings belong to the process, so one figure is drawn at a time, and the caller's are restored.
@@ -90,14 +92,15 @@ def style() -> Iterator[None]:
 
 
 @functools.cache
-def _settings() -> dict[str, Any]:
+def _settings() -> dict[str, object]:
     """The settings that matplotlib has without a configuration file, with the look of the report."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)  # a read-only home directory or a broken configuration file does not matter here
     try:
         import matplotlib as mpl
-        import matplotlib.font_manager
+
+        importlib.import_module("matplotlib.font_manager")  # reads or builds its list of fonts
     finally:
         logger.setLevel(level)
     return {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"} | STYLE
@@ -132,10 +135,12 @@ def figure_of(axes: "Axes") -> "Figure":
 
 def set_axes(axes: "Axes", x: Axis, y: Axis) -> None:
     """Limits, ticks, labels, and horizontal grid lines. The label of the y-axis is horizontal, above the axis."""
-    for axis, scale, limits in ((x, axes.set_xscale, axes.set_xlim), (y, axes.set_yscale, axes.set_ylim)):
-        if axis.log:
-            scale("log")
-        limits(axis.low, axis.high)
+    if x.log:
+        axes.set_xscale("log")
+    if y.log:
+        axes.set_yscale("log")
+    axes.set_xlim(x.low, x.high)
+    axes.set_ylim(y.low, y.high)
     axes.set_xticks(x.ticks, x.tick_labels())
     axes.set_yticks(y.ticks, y.tick_labels())
     axes.minorticks_off()

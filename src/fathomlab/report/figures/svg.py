@@ -1,3 +1,4 @@
+# pyright: strict, reportUnknownMemberType=false
 """A matplotlib figure as inline SVG for a page: it follows light and dark, and equal figures give equal bytes."""
 
 import io

@@ -1,20 +1,29 @@
 """What the experiment cost: wall time, operations, and trials reused from earlier runs."""
 
-import json
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Any
 
-from fathomlab.analysis.study import Condition, Study
-from fathomlab.base.identity import canonical_json
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import network, number, option
+from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
+from fathomlab.analysis.verdicts import Verdict
 from fathomlab.data import DATASETS
-from fathomlab.plan import sections
-from fathomlab.report.loose import at, mapping, number
 from fathomlab.report.numbers import count, duration, format_int, plain
+from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
-from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
 from fathomlab.store.records import TrialRecord
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """Wall time and the cost of each condition."""
+    if not study.trials:
+        return None
+    note = (
+        f"{total_time(study)} Trials of one pack share their time. TFLOP: 6 operations per multiply-accumulate, image, and "
+        "epoch of training."
+    )
+    content = Plain(note, table=cost_table(study), label="Cost of each condition", starts=("reused",))
+    return Section("cost", "Cost", content)
 
 
 def cost_table(study: Study) -> Table:
@@ -23,7 +32,7 @@ def cost_table(study: Study) -> Table:
     for condition in study.conditions:
         times = [trial.seconds for _, trial in condition.trials if trial.seconds is not None]
         epochs = max((len(trial.curves.get("epoch", [])) for _, trial in condition.trials), default=0)
-        work = [done for _, trial in condition.trials if (done := operations(trial.content)) is not None]
+        work = [done for _, trial in condition.trials if (done := operations(trial)) is not None]
         kept = sum(reused(study, trial) for _, trial in condition.trials)
         row = [
             condition.name,
@@ -51,33 +60,19 @@ def total_time(study: Study) -> str:
 
 def reused(study: Study, trial: TrialRecord) -> bool:
     """Whether the trial started before the experiment was first run."""
-    started, created = trial.provenance.started, study.experiment.created
-    return bool(started and created) and str(started) < created
+    started = trial.provenance.started or ""
+    return bool(started and study.experiment.created) and started < study.experiment.created
 
 
-def operations(content: Mapping[str, Any]) -> float | None:
+def operations(trial: TrialRecord) -> float | None:
     """Floating-point operations of a trial's training: 6 x multiply-accumulates x images x epochs; None if unknown.
 
     Each multiply-accumulate counts 2 operations forward and 4 backward. Evaluation and forward passes of a teacher are excluded.
     """
-    data, epochs = at(content, "data.name"), number(at(content, "training.epochs"))
-    macs = _macs(canonical_json(mapping(content.get("model"))), str(data))
-    if macs is None or epochs is None:
+    model, epochs, data = network(trial), number(trial, "training.epochs"), str(option(trial, "data.name"))
+    if model is None or epochs is None or data not in DATASETS:
         return None
-    images = number(at(content, "data.limit")) or DATASETS[str(data)].info.train_examples
-    held_out = (number(at(content, "data.validation_split")) or 0.0) / 100
-    return 6.0 * macs * round(images * (1 - held_out)) * epochs
-
-
-@lru_cache(maxsize=256)
-def _macs(model: str, data: str) -> int | None:
-    """Multiply-accumulates per image; None for an unknown model or dataset."""
-    network = sections.network(json.loads(model), "model", [], {})
-    if network is None or data not in DATASETS:
-        return None
-    return network.architecture(DATASETS[data].info).macs
-
-
-def sizes(conditions: list[Condition]) -> list[int]:
-    """Distinct numbers of parameters, in ascending order."""
-    return sorted({size for condition in conditions if (size := condition.parameters) is not None})
+    info = DATASETS[data].info
+    images = number(trial, "data.limit") or info.train_examples
+    held_out = (number(trial, "data.validation_split") or 0.0) / 100
+    return 6.0 * model.architecture(info).macs * round(images * (1 - held_out)) * epochs

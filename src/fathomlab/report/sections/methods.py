@@ -1,26 +1,30 @@
 """The methods paragraphs, generated from the recorded settings."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import options as options_of
 from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP
-from fathomlab.analysis.study import Study
+from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.base.codec import JsonObject
-from fathomlab.base.labels import factor_name, flatten_keys, format_factor_level, format_level
+from fathomlab.base.labels import factor_name, format_factor_level, format_level
 from fathomlab.data import DATASETS
 from fathomlab.plan.trial import parent_hashes
-from fathomlab.report.cost import sizes
-from fathomlab.report.loose import number
 from fathomlab.report.numbers import NBSP, capital, count, listed
-from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
+from fathomlab.report.section import Section
 
 SMALL = 6  # longer lists of seeds are shortened
 
 
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """The paragraphs of the methods."""
+    paragraphs = methods(study, verdicts)
+    return Section("methods", "Methods", paragraphs) if paragraphs else None
+
+
 def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     """The paragraphs: networks and data, training, seeds and numerics, statistics. Empty if no trial is known."""
-    contents = [options for _, _, trial in study.trials if (options := _options(trial.content))]
+    contents = [options for _, _, trial in study.trials if (options := options_of(trial))]
     if not contents:
         return []
     options = _OptionValues(contents)
@@ -33,20 +37,13 @@ def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     return [" ".join(text.replace(NBSP, " ").split()) for text in paragraphs]
 
 
-def _options(content: JsonObject) -> JsonObject:
-    try:
-        return flatten_keys(content) if content else {}
-    except RecursionError:  # a record with unbounded nesting has no options
-        return {}
-
-
 class _OptionValues:
     """The distinct values of each option over the trials, in order of appearance."""
 
-    def __init__(self, contents: Sequence[JsonObject]):
+    def __init__(self, contents: Sequence[Mapping[str, object]]):
         self.contents = contents
 
-    def values(self, key: str) -> list[Any]:
+    def values(self, key: str) -> list[object]:
         values = {repr(content[key]): content[key] for content in self.contents if key in content}
         return list(values.values())
 
@@ -77,7 +74,7 @@ def _design(study: Study) -> str:
 
 def _networks(study: Study, options: _OptionValues) -> str:
     kinds = [f"{name}s" for name in map(str, options.values("model.type"))]
-    parameters = sizes(list(study.conditions))
+    parameters = sorted({size for condition in study.conditions if (size := condition.parameters) is not None})
     if not kinds:
         return ""
     size = ""
@@ -112,7 +109,7 @@ def _data(options: _OptionValues) -> str:
             sentences.append(f"The dataset is {name}.")
             continue
         info = dataset.info
-        limits = [f"{int(size):,}" for value in options.values("data.limit") if (size := number(value)) is not None]
+        limits = [f"{size:,}" for size in options.values("data.limit") if isinstance(size, int)]
         used = f"{info.train_examples:,}"
         if limits:
             used = f"a stratified subset of {listed(limits)} of the {used}"
@@ -189,16 +186,14 @@ def _numerics(study: Study, options: _OptionValues) -> str:
     records = [trial.provenance for _, _, trial in study.trials if trial.provenance.versions]
     if not records:
         return ""
-    precisions = dict.fromkeys(record.precision for record in records if record.precision)
-    formats = listed(list(precisions)) or options.text("training.precision")
-    versions = list(dict.fromkeys(record.versions.get("torch", "?") for record in records))
-    processors = [str(item.gpu or item.cpu or "?") for record in records if (item := record.hardware)]
+    formats = _distinct([record.precision for record in records]) or options.text("training.precision")
+    versions = _distinct([record.versions.get("torch", "?") for record in records])
+    names = _distinct([item.gpu or item.cpu or "?" for record in records if (item := record.hardware)])
     packs = [record.pack.size for record in records if record.pack]
     packed = f" Up to {max(packs)} networks were trained in one batched program." if packs and max(packs) > 1 else ""
     again = sum(bool(record.resumed) for record in records)
     resumed = f" {count(again, 'trial')} {'was' if again == 1 else 'were'} resumed from a checkpoint." if again else ""
-    names = listed(list(dict.fromkeys(processors)))
-    return f"Training used {formats} and PyTorch {listed(versions)} on {names}.{packed}{resumed}"
+    return f"Training used {formats} and PyTorch {versions} on {names}.{packed}{resumed}"
 
 
 def _measure(study: Study) -> str:
@@ -260,6 +255,10 @@ def _missing(study: Study) -> str:
         " In claims about accuracy, a diverged trial counts as chance accuracy or as a failure." if diverged else ""
     )
     return f"{capital(listed(parts))}; means include finished trials only.{chance}"
+
+
+def _distinct(texts: Sequence[str | None]) -> str:
+    return listed(list(dict.fromkeys(text for text in texts if text)))
 
 
 def _spelled(name: str) -> str:

@@ -1,16 +1,53 @@
-"""The effects in words: sentences computed only from the records."""
+"""The answer: a card per claim, and the effects of the factors in words, next to the main chart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fathomlab.analysis import wording
+from fathomlab.analysis.audit import Audit, summarize
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.analysis.verdicts import Decision, Verdict
+from fathomlab.report.accuracy_plots import accuracy_note, lead_charts
+from fathomlab.report.charts import Chart
 from fathomlab.report.effects import Effect, Panel, accuracy, bounded, effect_panels
-from fathomlab.report.numbers import NBSP, capital, count, plain, signed, span
+from fathomlab.report.numbers import MINUS, NBSP, capital, count, plain, signed, span
+from fathomlab.report.section import Section
+from fathomlab.report.warnings import DataFile, data_files, data_notes, teacher_warnings
 
+MEANINGS = {
+    "supported": "The data agree with the claim.",
+    "refuted": "The data contradict the claim.",
+    "undecided": "There is not enough evidence yet.",
+}
 MOST_CARDS = 12  # of one question; its text lists all
 MOST_LABELS = 6  # of one list in a sentence
 NO_SEED = "no common seed"
+
+
+@dataclass(frozen=True)
+class VerdictCard:
+    """A verdict as a card.
+
+    Attributes:
+        meaning: The verdict's word, explained.
+        title: The claim.
+        text: What the seeds show, in plain words.
+        details: Test names, levels, p-values, and notes.
+        audit: What differs between the levels except the factor; "" if nothing was compared.
+        confounded: Whether a difference does not follow from the factor.
+        added: Whether seeds were added after results.
+    """
+
+    kind: Decision
+    meaning: str
+    title: str
+    text: str
+    details: tuple[str, ...]
+    audit: str
+    confounded: bool
+    exploratory: bool
+    added: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +78,69 @@ class Answers:
     def known(self) -> bool:
         """Whether any card has a number."""
         return any(card.unit for card in self.cards)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The content of the section.
+
+    Attributes:
+        warnings: What must be read before anything else.
+        problem: Why the claims cannot be evaluated; "" if they can.
+        cards: Claims that were declared before results existed.
+        exploratory: The other claims.
+        answers: All answers; the first `beside` are next to the charts.
+        modified: Data files that are not the published ones.
+    """
+
+    quick: bool
+    warnings: tuple[str, ...]
+    problem: str
+    cards: tuple[VerdictCard, ...]
+    exploratory: tuple[VerdictCard, ...]
+    answers: tuple[Answers, ...]
+    beside: int
+    charts: tuple[Chart, ...]
+    note: str
+    modified: tuple[DataFile, ...]
+    data_notes: tuple[str, ...]
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section:
+    """The verdicts, or the results of an experiment without claims."""
+    cards = [card(verdict, audit) for verdict, audit in zip(verdicts, audits, strict=True)]
+    declared = tuple(card for card in cards if not card.exploratory)
+    known = tuple(answers(study))
+    content = Lead(
+        quick=study.experiment.quick,
+        warnings=tuple(teacher_warnings(study)),
+        problem="; ".join(map(str, study.problems)),
+        cards=declared,
+        exploratory=tuple(card for card in cards if card.exploratory),
+        answers=known,
+        beside=min(len(known), {0: 2, 1: 1, 2: 1}.get(len(declared), 0)),
+        charts=tuple(lead_charts(study)),
+        note=accuracy_note(study),
+        modified=tuple(file for file in data_files(study) if not file.official),
+        data_notes=tuple(data_notes(study)),
+    )
+    return Section("answer", "Verdicts" if cards else "Results", content)
+
+
+def card(verdict: Verdict, audit: Audit) -> VerdictCard:
+    """The card of one verdict with the summary of its audit."""
+    text = wording.finding(verdict)
+    return VerdictCard(
+        kind=verdict.decision,
+        meaning=MEANINGS[verdict.decision],
+        title=verdict.claim.name or text,
+        text=text if verdict.claim.name else "",
+        details=(*wording.details(verdict), *wording.notes(verdict)),
+        audit=summarize(audit) if audit.findings else "",
+        confounded=bool(audit.unexpected),
+        exploratory=verdict.exploratory,
+        added=verdict.looks.changed,
+    )
 
 
 def answers(study: Study) -> list[Answers]:
@@ -120,7 +220,8 @@ def _difference(effect: Effect) -> Answer:
     if interval is None:
         why = effect.excluded or NO_SEED
         return Answer(label, "n/a", "", why, f"{label}: no value ({why}).", "open")
-    certainty = "; ".join(filter(None, (_certainty(interval, sign=True), excluded)))
+    clipped = f"clipped to {MINUS}100 to +100 points" * effect.clipped
+    certainty = "; ".join(filter(None, (_certainty(interval, sign=True), excluded, clipped)))
     sentence = f"{label}: {signed(interval.mean)} points ({certainty})."
     return Answer(label, signed(interval.mean), "points", certainty, sentence, _tone(interval))
 

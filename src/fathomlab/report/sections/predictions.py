@@ -5,19 +5,20 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from fathomlab.analysis.statistics import mean_interval
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import option
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.analysis.verdicts import Verdict
 from fathomlab.data import DATASETS
-from fathomlab.report.charts import Chart, line_keys, width_of
-from fathomlab.report.curves import line_name, panels
-from fathomlab.report.effects import bounded
+from fathomlab.report.charts import Chart, line_keys, line_name, panels, width_of
+from fathomlab.report.effects import percentage
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.loose import at
-from fathomlab.report.numbers import count, plain
+from fathomlab.report.numbers import count, percent, plain
+from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
 
@@ -28,6 +29,38 @@ COLLAPSED = 0.5
 MAX_HISTOGRAMS = 6
 MAX_PANELS = 3
 MIN_IMAGES = 10  # of a bin that is drawn
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The content of the section.
+
+    Attributes:
+        collapsed: The collapsed trials; None if there are none.
+        histograms: Predicted classes of conditions with a collapsed trial.
+        calibration: Calibration errors; None if no trial has one.
+    """
+
+    sentence: str
+    collapsed: Table | None
+    histograms: tuple[Chart, ...]
+    calibration: Table | None
+    reliability: tuple[Chart, ...]
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """Collapsed networks, and the calibration of confidences."""
+    collapsed, calibration = collapses(study), calibration_table(study)
+    if not collapsed and calibration is None:
+        return None
+    content = Predictions(
+        sentence=collapse_sentence(study, collapsed),
+        collapsed=collapse_table(collapsed) if collapsed else None,
+        histograms=tuple(histogram_charts(study)),
+        calibration=calibration,
+        reliability=tuple(calibration_charts(study)),
+    )
+    return Section("predictions", "What the networks predict", content, link="Predictions")
 
 
 @dataclass(frozen=True)
@@ -84,25 +117,11 @@ def collapse_sentence(study: Study, collapsed: Sequence[Collapse]) -> str:
 def collapse_table(collapsed: Sequence[Collapse]) -> Table:
     """A row per collapsed trial."""
     rows = [
-        [
-            item.condition,
-            str(item.seed),
-            item.label,
-            _percent(item.share),
-            _percent(item.truth),
-            _percent(item.accuracy),
-        ]
+        [item.condition, str(item.seed), item.label, *map(percent, (item.share, item.truth, item.accuracy))]
         for item in collapsed
     ]
-    columns = [
-        "condition",
-        "seed",
-        "class",
-        "share of predictions (%)",
-        "share of the test set (%)",
-        "test accuracy (%)",
-    ]
-    return table("collapses", columns, rows)
+    columns = ["condition", "seed", "class", "share of predictions (%)", "share of the test set (%)"]
+    return table("collapses", [*columns, "test accuracy (%)"], rows)
 
 
 @dataclass(frozen=True)
@@ -142,11 +161,9 @@ def calibration_table(study: Study) -> Table | None:
     rows: list[list[str]] = []
     for condition in study.conditions:
         trials = [trial for _, trial in condition.trials if trial.status == "finished"]
-        values = [trial.outcome.calibration_error for trial in trials]
-        known = [100 * value for value in values if value is not None]
-        mean = bounded(mean_interval(known)) if known else None
+        mean = percentage([trial.outcome.calibration_error for trial in trials])
         ends = ["", "", ""] if mean is None else [plain(mean.mean), plain(mean.low), plain(mean.high)]
-        rows.append([condition.name, *ends, str(len(known)), condition.excluded(study.metric)])
+        rows.append([condition.name, *ends, str(mean.n if mean else 0), condition.excluded(study.metric)])
     columns = ["condition", "calibration error (%)", "95% low", "95% high", "seeds", "excluded"]
     return table("calibration", columns, rows) if any(row[1] for row in rows) else None
 
@@ -260,14 +277,10 @@ def _shares(trial: TrialRecord) -> list[float]:
 
 
 def _data(trial: TrialRecord) -> str:
-    return str(at(trial.content, "data.name"))
+    return str(option(trial, "data.name"))
 
 
 def _label(trial: TrialRecord, class_: int) -> str:
     known = DATASETS.get(_data(trial))
     names = known.info.class_names if known is not None else ()
     return str(names[class_]) if class_ < len(names) else str(class_)
-
-
-def _percent(share: float | None) -> str:
-    return plain(None if share is None else 100 * share)

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathomlab.analysis.audit import Audit, Finding, summarize
+from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
 
 
@@ -15,6 +18,12 @@ class AuditTable:
     summary: str
     table: Table
     confounded: bool
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """The audits that compare two levels."""
+    tables = audit_tables(audits)
+    return Section("audit", "Fairness audit", tables) if tables else None
 
 
 def audit_tables(audits: Sequence[Audit]) -> list[AuditTable]:

@@ -4,37 +4,60 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.base.codec import JsonObject
 from fathomlab.report.numbers import count
+from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
-from fathomlab.store.records import DataSource, Provenance
+from fathomlab.report.warnings import DataFile, data_files
+from fathomlab.store.records import ExperimentRecord, Provenance
 
 SHOWN_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class DataFile:
-    """A data file and its hash; `official` if it is the published hash."""
+class Sources:
+    """The content of the section.
 
-    data: str
-    name: str
-    digest: str
-    official: bool
+    Attributes:
+        dirty: Number of trials trained with uncommitted changes.
+        reads: How often the test set was used.
+        resolved: The experiment file with defaults, as YAML.
+    """
+
+    experiment: ExperimentRecord
+    dirty: int
+    resumed: tuple[str, ...]
+    reads: str
+    table: Table
+    files: tuple[DataFile, ...]
+    resolved: str
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section:
+    """Versions, hardware, data files, and the experiment file."""
+    content = Sources(
+        experiment=study.experiment,
+        dirty=sum(bool(trial.provenance.git and trial.provenance.git.dirty) for _, _, trial in study.trials),
+        resumed=tuple(resumed(study)),
+        reads=test_reads(study),
+        table=provenance_table(study),
+        files=tuple(data_files(study)),
+        resolved=_yaml(study.experiment.resolved),
+    )
+    return Section("provenance", "Provenance", content)
 
 
 def provenance_table(study: Study) -> Table:
     """Versions, hardware, and commit. Values that differ between trials are listed with their number of trials."""
-    found: dict[str, Counter[str]] = {}
+    values: dict[str, Counter[str]] = {}
     for _, _, trial in study.trials:
         for key, value in _facts(trial.provenance):
-            found.setdefault(key, Counter())[value] += 1
-    rows = [[key, _values(values)] for key, values in found.items()]
+            values.setdefault(key, Counter())[value] += 1
+    rows = [[key, _values(counts)] for key, counts in values.items()]
     return table("provenance", ["property", "value"], rows, texts=2)
-
-
-def dirty(study: Study) -> int:
-    """Number of trials trained with uncommitted changes in the source tree."""
-    return sum(bool(trial.provenance.git and trial.provenance.git.dirty) for _, _, trial in study.trials)
 
 
 def resumed(study: Study) -> list[str]:
@@ -43,30 +66,14 @@ def resumed(study: Study) -> list[str]:
     if not again:
         return []
     drifted = [trial for trial in again if _drifted(trial.provenance)]
-    said = [f"{count(len(again), 'trial')} {_were(again)} resumed from a checkpoint."]
+    sentences = [f"{count(len(again), 'trial')} {_were(again)} resumed from a checkpoint."]
     if drifted:
         names = ", ".join(trial.trial[:10] for trial in drifted)
-        said.append(
+        sentences.append(
             f"{count(len(drifted), 'trial')} {_were(drifted)} resumed in a different environment (PyTorch, CPU/GPU, device, or "
             f"code): {names}. Results may differ slightly from an uninterrupted run."
         )
-    return said
-
-
-def data_files(study: Study) -> list[DataFile]:
-    """The data files of the trials; modified files first."""
-    found: dict[DataFile, None] = {}
-    for _, _, trial in study.trials:
-        data = trial.provenance.data or DataSource()
-        for name, digest in data.files.items():
-            found[DataFile(data.name, name, digest, name not in data.unofficial)] = None
-    return sorted(found, key=lambda file: (file.official, file.data, file.name, file.digest))
-
-
-def data_notes(study: Study) -> list[str]:
-    """Notes about the data, without duplicates."""
-    sources = [trial.provenance.data for _, _, trial in study.trials if trial.provenance.data]
-    return list(dict.fromkeys(note for source in sources for note in source.notes))
+    return sentences
 
 
 def test_reads(study: Study) -> str:
@@ -89,22 +96,31 @@ def _drifted(provenance: Provenance) -> bool:
 
 
 def _facts(provenance: Provenance) -> list[tuple[str, str]]:
-    found = list(provenance.versions.items())
+    facts = list(provenance.versions.items())
     if hardware := provenance.hardware:
         parts = {item.name: getattr(hardware, item.name) for item in fields(hardware)}
-        found += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in parts.items()]
+        facts += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in parts.items()]
     options = {key: getattr(provenance, key) for key in ("device", "precision", "threads", "deterministic")}
-    found += [(key, str(value)) for key, value in options.items() if value is not None]
+    facts += [(key, str(value)) for key, value in options.items() if value is not None]
     if backend := provenance.backend:
-        found.append(("backend", f"{backend.name} ({backend.build})"))
+        facts.append(("backend", f"{backend.name} ({backend.build})"))
     if git := provenance.git:
         commit = git.commit or "not in a repository"
-        found.append(("git commit", f"{commit} with uncommitted changes" if git.dirty else commit))
+        facts.append(("git commit", f"{commit} with uncommitted changes" if git.dirty else commit))
     if code := (provenance.environment or {}).get("code"):
-        found.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
+        facts.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
     if provenance.pack:
-        found.append(("pack size", str(provenance.pack.size)))
-    return [*found, ("data", provenance.data.name)] if provenance.data else found
+        facts.append(("pack size", str(provenance.pack.size)))
+    return [*facts, ("data", provenance.data.name)] if provenance.data else facts
+
+
+def _yaml(resolved: JsonObject) -> str:
+    import yaml
+
+    try:
+        return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
+    except RecursionError:
+        return "Nested too deeply to show."
 
 
 def _values(values: Counter[str]) -> str:

@@ -1,15 +1,34 @@
 """Teacher, baseline, and distilled students: size, accuracy, gain, gap closed, and agreement with the teacher."""
 
+from collections.abc import Sequence
 from statistics import fmean
 
-from fathomlab.analysis.statistics import Interval, mean_interval
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import number
+from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.report.effects import accuracy, bounded, distillation_gains
-from fathomlab.report.loose import at, number
-from fathomlab.report.numbers import count, format_int, listed, plain, signed, span
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.effects import accuracy, distillation_gains, percentage
+from fathomlab.report.numbers import count, format_int, plain, signed, span
+from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
+from fathomlab.report.warnings import teacher_warnings
 
-METRICS = {"test/accuracy": "after the last epoch", "best/test/accuracy": "at the best validation epoch"}
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """The result of the best student, and a row per network."""
+    data = distillation_table(study)
+    if data is None:
+        return None
+    content = Plain(
+        note="Both students are identical except for the loss. Gain: accuracy over the baseline (points, same seed). Gap closed: "
+        "gain / teacher's lead. Agreement: test images for which student and teacher predict the same class.",
+        result=distillation_sentence(study),
+        table=data,
+        label="Teacher, baseline and distilled students",
+        starts=("gain over baseline (points)", "agreement with teacher (%)"),
+    )
+    return Section("distillation", "Distillation", content)
 
 
 def distillation_table(study: Study) -> Table | None:
@@ -28,7 +47,10 @@ def distillation_table(study: Study) -> Table | None:
         row = [condition.name, *_options(condition), format_int(size), fewer, *_ends(mean), str(mean.n if mean else 0)]
         row += [condition.excluded(study.metric), *_ends(effect.interval if effect else None)]
         row += [effect.excluded if effect else "", plain(closed, 1)]
-        rows.append([*row, *_ends(_shown(condition, "agreement")), *_ends(_shown(condition, "calibration_error"))[:1]])
+        outcomes = [trial.outcome for _, trial in condition.trials if trial.status == "finished"]
+        agreement = percentage([outcome.agreement for outcome in outcomes])
+        calibration = percentage([outcome.calibration_error for outcome in outcomes])
+        rows.append([*row, *_ends(agreement), *_ends(calibration)[:1]])
     columns = ["network", "alpha", "temperature", "parameters", "fewer than teacher (%)", "test accuracy (%)"]
     columns += ["95% low", "95% high", "seeds", "excluded", "gain over baseline (points)", "gain: 95% low"]
     columns += ["gain: 95% high", "excluded pairs", "gap closed (%)", "agreement with teacher (%)"]
@@ -56,59 +78,6 @@ def distillation_sentence(study: Study) -> str:
     return " ".join(sentences)
 
 
-def teacher_warnings(study: Study) -> list[str]:
-    """A sentence per teacher and baseline student for which the teacher is not better, on average or in some seeds."""
-    pairs = [
-        (teacher, baseline)
-        for teacher in study.with_role("teacher")
-        for baseline in study.with_role("baseline")
-        if all(teacher.record.factors.get(key, level) == level for key, level in baseline.record.factors.items())
-    ]
-    return [text for teacher, baseline in pairs for text in _teacher_warning(teacher, baseline, len(pairs) > 1)]
-
-
-def _teacher_warning(teacher: Condition, baseline: Condition, several: bool) -> list[str]:
-    names = (teacher.name, baseline.name) if several else ("teacher", "baseline student")
-    worse: list[tuple[str, str]] = []
-    partly: list[str] = []
-    for metric, when in METRICS.items():
-        top, low = teacher.outcomes(metric), baseline.outcomes(metric)
-        seeds = [seed for seed in top if seed in low]
-        if not seeds:
-            continue
-        means = [fmean(values[seed] for seed in seeds) for values in (top, low)]
-        numbers = f"{100 * means[0]:.1f}% vs. {100 * means[1]:.1f}%"
-        behind = [str(seed) for seed in seeds if top[seed] <= low[seed]]
-        if means[0] <= means[1]:
-            worse.append((numbers, when))
-        elif behind:
-            which = f"seed{'s' * (len(behind) > 1)} {listed(behind)}"
-            partly.append(f"in {len(behind)} of {count(len(seeds), 'seed')} {when} ({which}; mean {numbers})")
-    sentences: list[str] = []
-    if worse:
-        end = "gains from distillation cannot be interpreted."
-        equal = len({numbers for numbers, _ in worse}) == 1 < len(worse)
-        shown = worse[0][0] if equal else "; ".join(f"{numbers} {when}" for numbers, when in worse)
-        sentences.append(f"The {names[0]} is not better than the {names[1]} ({shown}); {end}")
-    if partly:
-        end = "Interpret gains from distillation with care."
-        sentences.append(f"The {names[0]} is not better than the {names[1]} {listed(partly)}. {end}")
-    gaps = [
-        f"{name}: {item.excluded('test/accuracy')}"
-        for item, name in zip((teacher, baseline), names, strict=True)
-        if item.missing("test/accuracy")
-    ]
-    if sentences and gaps:
-        sentences.append(f"The comparison excludes seeds ({'; '.join(gaps)}).")
-    if teacher.trials and not any(teacher.outcomes(metric) for metric in METRICS) and _all_diverged(teacher):
-        sentences.append(f"The {names[0]} diverged in all seeds; there is nothing to distill.")
-    return sentences
-
-
-def _all_diverged(condition: Condition) -> bool:
-    return condition.count("diverged") == len(condition.trials)
-
-
 def gap_closed(study: Study, student: Condition) -> float | None:
     """Mean gain over the mean distance from baseline to teacher, over the seeds that all three have [%].
 
@@ -125,15 +94,9 @@ def gap_closed(study: Study, student: Condition) -> float | None:
 
 def _options(condition: Condition) -> list[str]:
     """Alpha and temperature of the trials."""
-    contents = [trial.content for _, trial in condition.trials if trial.content]
-    values = [number(at(contents[0], f"distillation.{key}")) if contents else None for key in ("alpha", "temperature")]
-    return ["" if value is None else f"{value:g}" for value in values]
-
-
-def _shown(condition: Condition, key: str) -> Interval | None:
-    values = [number(getattr(trial.outcome, key)) for _, trial in condition.trials if trial.status == "finished"]
-    percentages = [100 * value for value in values if value is not None]
-    return bounded(mean_interval(percentages)) if percentages else None
+    trial = next((trial for _, trial in condition.trials if trial.content), None)
+    keys = ("distillation.alpha", "distillation.temperature")
+    return [f"{value:g}" if trial and (value := number(trial, key)) is not None else "" for key in keys]
 
 
 def _ends(interval: Interval | None) -> list[str]:

@@ -4,24 +4,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, point_keys, width_of
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, line_name, panels, point_keys, width_of
 from fathomlab.report.effects import bounded
 from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
-from fathomlab.report.figures.style import HALF, MAX_SERIES
+from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
+from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 400
-MAX_PANELS = 6
 ALL_POINTS = 48_000  # of all curves of a page; limits the size of a page with many seeds
 MIN_SEEDS_FOR_INTERVAL = 3
 
@@ -63,6 +65,21 @@ class Curve:
     label: str
     seeds: tuple[dict[int, float], ...]
     means: dict[int, Interval]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The content of the section: for each quantity its title and its charts."""
+
+    note: str
+    quantities: tuple[tuple[str, tuple[Chart, ...]], ...]
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """The curves of losses and accuracies."""
+    quantities = tuple((title, tuple(charts)) for title, charts in curve_charts(study))
+    content = Curves(curve_note(study), quantities)
+    return Section("curves", "Learning curves", content) if quantities else None
 
 
 def learning_curves(curves: Sequence[Curve], y: Axis, width: int = HALF) -> "Figure":
@@ -111,16 +128,6 @@ def curve_charts(study: Study) -> list[tuple[str, list[Chart]]]:
     return result
 
 
-def panels(study: Study) -> list[tuple[str, list[Condition]]]:
-    """Name and conditions of each panel: one per series, or slices of all conditions if there are many series."""
-    groups = study.by_series()
-    if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
-        return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
-    every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
-    slices = [every[start : start + MAX_SERIES] for start in range(0, len(every), MAX_SERIES)]
-    return [(f"Part {number}", items) for number, items in enumerate(slices, start=1)]
-
-
 def downsample(points: Sequence[tuple[int, float]], limit: int) -> list[tuple[int, float]]:
     """At most about `limit` points: the minimum and maximum of each stretch, so that no spike is lost."""
     if len(points) <= limit:
@@ -131,11 +138,6 @@ def downsample(points: Sequence[tuple[int, float]], limit: int) -> list[tuple[in
         stretch = points[index * len(points) // stretches : (index + 1) * len(points) // stretches]
         retained |= {min(stretch, key=lambda point: point[1])[0], max(stretch, key=lambda point: point[1])[0]}
     return [point for point in points if point[0] in retained]
-
-
-def line_name(condition: str) -> str:
-    """A condition at the end of its line, without the words that the legend repeats."""
-    return condition.removeprefix("distilled, ").removesuffix(" student")
 
 
 def curve_note(study: Study) -> str:

@@ -1,24 +1,30 @@
-"""Gradient norms over the layers at initialization, measured and predicted."""
+"""Gradient norms over the layers: slopes and what theory predicts, profiles at initialization, and heatmaps."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import number
 from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.probes import PROBES
 from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, linear_axis, log_axis
 from fathomlab.report.figures.style import HALF, MAX_SERIES
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.grids import Grid, coverage
-from fathomlab.report.numbers import plain
-from fathomlab.report.slopes import predicted_logs
+from fathomlab.report.grids import Grid, Quantity, coverage
+from fathomlab.report.heatmaps import Heatmaps, decades, heatmaps, measured_grids
+from fathomlab.report.numbers import count, plain
+from fathomlab.report.section import Section
+from fathomlab.report.slopes import condition_slopes, predicted_logs, slopes_chart, slopes_sentence, sources
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PROBE = "gradients"
 MAX_PROFILES = 6
 MAX_DECADES = 100.0  # norms are floats: their powers of ten stay finite
 
@@ -42,6 +48,73 @@ class Profile:
     theory: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Norms:
+    """The figures of one kind of gradients: those of activations also have profiles at initialization."""
+
+    profiles: tuple[Chart, ...]
+    heatmaps: Heatmaps
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """The content of the section.
+
+    Attributes:
+        slopes: Slopes at initialization; None if none could be fitted.
+        sources: Each rule behind a prediction, and its conditions.
+        cost: Cost of the probe, in a sentence.
+    """
+
+    sentence: str
+    slopes: Chart | None
+    sources: tuple[tuple[str, str], ...]
+    norms: tuple[Norms, ...]
+    cost: str
+
+
+def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
+    """The figures of the gradient probe."""
+    slopes, norms = condition_slopes(study), gradient_charts(study)
+    if not slopes and not norms:
+        return None
+    content = Gradients(
+        sentence=slopes_sentence(slopes),
+        slopes=slopes_chart(slopes) if slopes else None,
+        sources=tuple(sources(slopes)),
+        norms=tuple(norms),
+        cost=probe_cost(study),
+    )
+    return Section("gradients", PROBES[PROBE].title, content, link="Gradients")
+
+
+def gradient_charts(study: Study) -> list[Norms]:
+    """Activation gradients, then weight gradients; empty if no trial measured them."""
+    result: list[Norms] = []
+    for kind in PROBES[PROBE].columns:
+        quantity = Quantity(PROBE, kind)
+        grids = measured_grids(study, quantity)
+        maps = heatmaps(study, quantity, grids, f"{kind}-gradients", f"{kind} gradient norm")
+        if maps is not None:
+            result.append(Norms(_profile_charts(study, kind, grids) if kind == "activation" else (), maps))
+    return result
+
+
+def probe_cost(study: Study) -> str:
+    """Cost of the gradient probe in a sentence; "" if nothing was measured."""
+    for _, _, trial in study.trials:
+        snapshots = trial.probes.get(PROBE, ())
+        steps = max((step for step in trial.curves.get("step", []) if step is not None), default=None)
+        examples, size = number(trial, "probes.gradients.examples"), number(trial, "data.batch_size")
+        if snapshots and steps and examples and size:
+            taken = min(examples, size) * len(snapshots)
+            return (
+                f"The gradient probe ran {count(len(snapshots), 'time')} on {min(examples, size):.0f} images "
+                f"(about {100 * taken / (steps * size):.2g}% extra compute)."
+            )
+    return ""
+
+
 def gradient_profile(profiles: Sequence[Profile], y: Axis, width: int = HALF) -> "Figure":
     """Draw the norms over the layers, with the prediction as a broad gray line.
 
@@ -62,7 +135,7 @@ def gradient_profile(profiles: Sequence[Profile], y: Axis, width: int = HALF) ->
     return line_figure(lines, linear_axis("layer, input to output", 0, last), y, width)
 
 
-def profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Chart, ...]:
+def _profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Chart, ...]:
     """For each depth the norms over the layers at initialization, with a line per series and equal scales."""
     groups: dict[str, list[Grid]] = {}
     for grid in grids:
@@ -84,12 +157,6 @@ def profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Char
     return tuple(
         _chart(kind, number, level, group, y, width) for number, (level, group) in enumerate(profiles, start=1)
     )
-
-
-def decades(values: Sequence[float]) -> tuple[float, float]:
-    """The range of full decades that contains all values."""
-    low, high = math.floor(min(values)), math.ceil(max(values))
-    return low, max(high, low + 1)
 
 
 def _norm(logarithm: float) -> float:

@@ -1,0 +1,44 @@
+"""The sections of the page of an experiment, one module each. A new section needs a module, and a line in `SECTIONS`."""
+
+from collections.abc import Callable, Sequence
+
+from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.study import Study
+from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.section import Section
+from fathomlab.report.sections import (
+    accuracy,
+    answer,
+    audit,
+    claims,
+    cost,
+    curves,
+    distillation,
+    failures,
+    gradients,
+    methods,
+    predictions,
+    probes,
+    provenance,
+    trials,
+)
+
+SectionBuilder = Callable[[Study, Sequence[Verdict], Sequence[Audit]], Section | None]
+
+# In the order of the page. A builder returns None if the experiment has nothing to show; the page then omits the section.
+SECTIONS: tuple[SectionBuilder, ...] = (
+    answer.section,
+    failures.section,
+    claims.section,
+    curves.section,
+    accuracy.section,
+    gradients.section,
+    probes.section,
+    distillation.section,
+    predictions.section,
+    audit.section,
+    cost.section,
+    methods.section,
+    provenance.section,
+    trials.section,
+)
