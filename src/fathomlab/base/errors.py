@@ -78,3 +78,17 @@ def did_you_mean(name: str, candidates: Sequence[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     matches = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
     return f" Did you mean '{by_lower_case[matches[0]]}'?" if matches else ""
+
+
+def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
+    """Return the problem of a name that is not in a closed list, or `""`."""
+    if name in names:
+        return ""
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    return f"unsupported {kind} {format_value(name)}.{hint} Supported: {', '.join(names)}."
+
+
+def unknown_key(key: object, names: Sequence[str]) -> str:
+    """Return the message for an unknown key, with the most similar key or all keys."""
+    hint = did_you_mean(str(key), names)
+    return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"

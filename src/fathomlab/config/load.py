@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, format_value
+from fathomlab.base.errors import ConfigError, Issue, UserError, format_value, unknown_key
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import parse, unknown_key
+from fathomlab.base.options import parse
 from fathomlab.base.output import escape_control_chars
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides

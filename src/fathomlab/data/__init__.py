@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean
 from fathomlab.base.options import parse
+from fathomlab.base.table import Table
 from fathomlab.data.cache import data_dir, ensure_downloaded, file_state, locate
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
@@ -19,14 +20,17 @@ from fathomlab.data.table import Dataset, DatasetArrays
 if TYPE_CHECKING:
     from fathomlab.data.importer import ImportReport
 
-DATASETS: dict[str, type[Dataset]] = {
-    "mnist": Mnist,
-    "fashion-mnist": FashionMnist,
-    "cifar-10": Cifar10,
-    "cifar-100": Cifar100,
-    "mnist-sample": MnistSample,
-    "shapes": Shapes,
-}
+DATASETS: Table[Dataset] = Table(
+    "dataset",
+    {
+        "mnist": Mnist,
+        "fashion-mnist": FashionMnist,
+        "cifar-10": Cifar10,
+        "cifar-100": Cifar100,
+        "mnist-sample": MnistSample,
+        "shapes": Shapes,
+    },
+)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from fathomlab.base.errors import Issue, did_you_mean, format_value
-from fathomlab.base.options import INVALID, parse, to_dict, unknown_name
+from fathomlab.base.errors import Issue, did_you_mean, format_value, unknown_name
+from fathomlab.base.options import INVALID, parse, to_dict
 from fathomlab.config.schema import DataOptions, DistillationOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, DatasetInfo

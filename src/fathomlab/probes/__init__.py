@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from fathomlab.base.table import Table
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.noise import Noise
 from fathomlab.probes.representation import Representation
@@ -84,9 +85,12 @@ class Probe(Protocol):
         ...
 
 
-PROBES: dict[str, type[Any]] = {
-    "gradients": Gradients,
-    "noise": Noise,
-    "representation": Representation,
-    "updates": Updates,
-}
+PROBES: Table[Any] = Table(
+    "probe",
+    {
+        "gradients": Gradients,
+        "noise": Noise,
+        "representation": Representation,
+        "updates": Updates,
+    },
+)
