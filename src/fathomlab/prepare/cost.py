@@ -53,7 +53,7 @@ def should_compile(recipes: Sequence[Recipe], images: int) -> bool:
     """
     common = recipes[0]
     drops = any(isinstance(layer, Dropout) and layer.p for layer in walk(common.architecture.layers))
-    if drops or common.architecture.convolutional or common.augment or not _compiler():
+    if drops or common.architecture.convolutional or common.architecture.opaque or common.augment or not _compiler():
         return False  # compiled 64-bit integer code, which dropout needs, crashes (torch 2.13.0)
     work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
     saved = COMPILED_SAVES * work / EAGER_RATE
@@ -85,9 +85,11 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
 
     Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
     workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
-    parallel.
+    parallel. A user's module is a pack of one.
     """
     recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
+    if recipe.architecture.opaque:
+        return 1
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)

@@ -15,6 +15,7 @@ from fathomlab.data.split import stratified_subset
 from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.device_data import DeviceDataset, to_device
 from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.opaque import to_format
 from fathomlab.engine.precision import param_dtype
 from fathomlab.engine.training import TeacherPack
 from fathomlab.plan import Trial
@@ -51,7 +52,7 @@ def load_teachers(
         assert recipe.teacher is not None
         folder = root / "trials" / trial.teacher.hash
         tensors = _weights(root, trial.teacher.hash)
-        columns.append({name: tensor.to(device, dtype) for name, tensor in tensors.items()})
+        columns.append({name: to_format(tensor.to(device), dtype) for name, tensor in tensors.items()})
         network = PackedNetwork([recipe.teacher], device)
         logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}

@@ -107,7 +107,7 @@ class _PackRun:
         self.training = PackTrainer(
             self.recipes, images, train_index, validation_index, device, teachers, compiled, separate
         )
-        if device.type == "cuda":
+        if device.type == "cuda" and not common.architecture.opaque:  # users' code may wait for the device
             self.training.captured_step = CudaGraphStep(self.training)
         self.training.between_batches = self._poll
         self.probes = job.trials[0].probes
