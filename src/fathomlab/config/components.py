@@ -7,16 +7,16 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fathomlab.base.errors import Issue, UserError, format_value
 from fathomlab.base.options import INVALID, option_types, parse, to_dict
 from fathomlab.base.table import Table
 from fathomlab.config.plugins import Plugin, load_module
-from fathomlab.losses import LOSSES
+from fathomlab.losses import LOSSES, Need
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
 from fathomlab.models.opaque import UserModel
@@ -26,26 +26,6 @@ OPTION_TYPES = (bool, int, float, str, type(None))
 
 class UnusableError(ValueError):
     """Why an object of a plugin cannot be a component. It is reported when an experiment names the object."""
-
-
-@dataclass(frozen=True)
-class Components:
-    """Tables of components.
-
-    Attributes:
-        models: For `model.type`.
-        losses: For `training.loss` and `distillation.loss`.
-        unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
-    """
-
-    models: Table[Any] = field(default_factory=lambda: MODELS)
-    losses: Table[Any] = field(default_factory=lambda: LOSSES)
-    unusable: Mapping[str, str] = field(default_factory=dict)
-
-    def unsupported(self, table: Table[Any], name: object) -> str:
-        """Return the problem of a name that is not in the table, or `""`."""
-        problem = table.unsupported(name)
-        return (problem and self.unusable.get(str(name))) or problem
 
 
 @dataclass(frozen=True)
@@ -63,41 +43,78 @@ class Kind:
     component: Callable[[Any], type]
 
 
-def with_plugins(plugins: Sequence[Plugin]) -> Components:
-    """Return the built-in components and those of the plugins, which are loaded.
+@dataclass(frozen=True)
+class Components:
+    """Tables of components.
 
-    Raises:
-        UserError: If a plugin raises an error, defines a name that is already in the table, or imports a local module that
-            differs from another plugin's module of the same name.
+    Attributes:
+        models: For `model.type`.
+        losses: For `training.loss` and `distillation.loss`.
+        plugins: The plugins whose components the tables contain.
+        unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
     """
-    components, sources = Components(), dict[str, str]()
-    for plugin in plugins:
-        for local in plugin.modules:  # the process has one module of each name
-            if sources.setdefault(local.name, local.source) != local.source:
-                text = f"{plugin.name}: another plugin imports a different module {local.name}; rename one"
-                raise UserError("duplicate-name", text)
-        module = load_module(plugin)
-        own = {name: value for name, value in vars(module).items() if _is_defined_in(value, name, module)}
-        for name, value in own.items():
-            kind = next((kind for kind in KINDS if kind.matches(value)), None)
+
+    models: Table[Any] = field(default_factory=lambda: MODELS)
+    losses: Table[Any] = field(default_factory=lambda: LOSSES)
+    plugins: tuple[Plugin, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+    def unsupported(self, table: Table[Any], name: object) -> str:
+        """Return the problem of a name that is not in the table, or `""`."""
+        problem = table.unsupported(name)
+        return (problem and self.unusable.get(str(name))) or problem
+
+    def extended(self, plugin: Plugin) -> "Components":
+        """Return tables that also contain the components of a plugin, which is loaded.
+
+        Raises:
+            UserError: If the plugin raises an error, or if it has the name of another plugin, defines a name that is already in
+                a table, or imports a local module that differs from another plugin's module of the same name.
+        """
+        if clash := self._clash(plugin):
+            raise UserError("duplicate-name", f"{plugin.name}: {clash}; rename one")
+        result, module = replace(self, plugins=(*self.plugins, plugin)), load_module(plugin)
+        for name, value in list(vars(module).items()):
+            kind = _kind_of(value) if _is_defined_in(value, name, module) else None
             if kind is None:
                 continue
-            table: Table[Any] = getattr(components, kind.table)
+            table: Table[Any] = getattr(result, kind.table)
             try:
                 component = kind.component(value)
             except UnusableError as reason:
-                unusable = {**components.unusable, name: f"{plugin.name}: {reason}"}
-                components = replace(components, unusable=unusable)
+                result = replace(result, unusable={**result.unusable, name: f"{plugin.name}: {reason}"})
                 continue
             if name in table:
-                raise UserError("duplicate-name", f"{plugin.name}: there is a {table.kind} {name} already; rename it")
-            components = replace(components, **{kind.table: table.extended(name, component)})
-    return components
+                raise UserError("duplicate-name", f"{plugin.name}: there is a {table.kind} {name} already; rename one")
+            result = replace(result, **{kind.table: table.extended(name, component)})
+        return result
+
+    def _clash(self, plugin: Plugin) -> str:
+        """What another plugin has that this one cannot have, too."""
+        if plugin.name in {other.name for other in self.plugins}:
+            return "another plugin has this file name"
+        modules = {local.name: local for other in self.plugins for local in other.modules}
+        different = [local.name for local in plugin.modules if modules.get(local.name, local) != local]
+        return f"another plugin imports a different module {different[0]}" if different else ""
+
+
+def with_plugins(plugins: Iterable[Plugin]) -> Components:
+    """Return the built-in components and those of the plugins.
+
+    Raises:
+        UserError: As `Components.extended`.
+    """
+    return reduce(Components.extended, plugins, Components())
 
 
 def _is_defined_in(value: Any, name: str, module: types.ModuleType) -> bool:
-    """Whether a plugin defines this public object itself, so that what it imports does not count."""
-    return not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    """Whether a plugin defines this public object itself, under this name, so that what it imports does not count."""
+    origin = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    return not name.startswith("_") and origin == (module.__name__, name)
+
+
+def _kind_of(value: Any) -> Kind | None:
+    return next((kind for kind in KINDS if kind.matches(value)), None)
 
 
 def _is_module(value: Any) -> bool:
@@ -157,6 +174,8 @@ def _loss_class(component: type) -> type:
         _check_type(name, option, hint)
     if not hasattr(component, "needs"):
         component.needs = frozenset()  # type: ignore[attr-defined]
+    if unknown := set(component.needs) - set(get_args(Need)):
+        raise UnusableError(f"{name} has unsupported needs: {', '.join(map(str, unknown))}")
     return component
 
 

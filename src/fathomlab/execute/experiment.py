@@ -113,7 +113,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
     worker_count(options.workers, 1)
     create_store(runs)
     with store_lock(runs, options.wait, lambda text: emit(Warned(text))) as lock:
-        inventory = take_inventory(runs, plan.trials)
+        inventory = take_inventory(runs, plan.trials, plan.loaded.components)
         pending = inventory.pending(plan.trials)
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)

@@ -3,6 +3,17 @@
 from fathomlab.plan.build import Condition, Plan, prepare, with_seeds
 from fathomlab.plan.factors import Role
 from fathomlab.plan.recipe import Recipe
-from fathomlab.plan.trial import Trial, read_trial
+from fathomlab.plan.trial import Trial, decode_trial, encode_trial, read_trial
 
-__all__ = ["Condition", "Plan", "Recipe", "Role", "Trial", "prepare", "read_trial", "with_seeds"]
+__all__ = [
+    "Condition",
+    "Plan",
+    "Recipe",
+    "Role",
+    "Trial",
+    "decode_trial",
+    "encode_trial",
+    "prepare",
+    "read_trial",
+    "with_seeds",
+]

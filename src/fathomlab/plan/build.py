@@ -10,12 +10,14 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
+from fathomlab.config.components import Components
 from fathomlab.config.load import Loaded, load, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.plan import sections
 from fathomlab.plan.factors import SECTIONS_BY_ROLE, Role, all_factors, combinations, reads, roles_of, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems
 from fathomlab.plan.hints import explained
+from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.trial import Blueprint, Trial
 
 T = TypeVar("T")
@@ -91,7 +93,7 @@ def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> 
     loaded = load(source, overrides, quick)
     problems = list(loaded.problems)
     if problems:
-        _check_sections(loaded.document.data, problems)
+        _check_sections(loaded.document.data, problems, loaded.components)
     return build(replace(loaded, problems=tuple(problems)))
 
 
@@ -151,7 +153,7 @@ class _Builder:
     """Builds conditions. Each section is built once per combination of the levels that it reads."""
 
     def __init__(self, loaded: Loaded, problems: list[Issue]):
-        self.loaded, self.problems = loaded, problems
+        self.loaded, self.problems, self.components = loaded, problems, loaded.components
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
 
@@ -163,7 +165,9 @@ class _Builder:
         teacher = self.blueprint("teacher", levels) if role == "distilled" else None
         distillation = None
         if role == "distilled":
-            distillation = self._section("distillation", levels, lambda raw: sections.distillation(raw, self.problems))
+            distillation = self._section(
+                "distillation", levels, lambda raw: distillation_loss(raw, self.problems, self.components)
+            )
         if data is not None and network is not None:
             self._once(("fits", model), _only(levels, "data", model), lambda _: self._check_fit(data, network, model))
         if self.problems or data is None or network is None or training is None:
@@ -171,16 +175,22 @@ class _Builder:
         return Blueprint(data, network, training, probes, distillation, teacher)
 
     def _data(self, model: str, levels: Mapping[str, Any]) -> sections.Data | None:
-        default = sections.default_dataset(apply_levels(self.loaded.document.data, _only(levels, model)).get(model))
+        default = sections.default_dataset(
+            apply_levels(self.loaded.document.data, _only(levels, model)).get(model), self.components
+        )
         return self._section(
             "data", levels, lambda raw: sections.data(raw, default, self.problems, self.notices), default
         )
 
     def _network(self, name: str, levels: Mapping[str, Any]) -> sections.Network | None:
-        return self._section(name, levels, lambda raw: sections.network(raw, name, self.problems, self.notices))
+        return self._section(
+            name, levels, lambda raw: sections.network(raw, name, self.problems, self.notices, self.components)
+        )
 
     def _training(self, name: str, levels: Mapping[str, Any]) -> sections.Training | None:
-        return self._section(name, levels, lambda raw: sections.training(raw, name, self.problems, self.notices))
+        return self._section(
+            name, levels, lambda raw: sections.training(raw, name, self.problems, self.notices, self.components)
+        )
 
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
         options = self.loaded.file.experiment
@@ -213,14 +223,14 @@ def _only(levels: Mapping[str, Any], *sections_read: str) -> dict[str, Any]:
     return {key: level for key, level in levels.items() if key.split(".")[0] in sections_read}
 
 
-def _check_sections(data: Mapping[str, Any], problems: list[Issue]) -> None:
+def _check_sections(data: Mapping[str, Any], problems: list[Issue], components: Components) -> None:
     """What is wrong with the components that any section names, each section by itself."""
     for name in ("training", "training_teacher", "training_student"):
         if data.get(name) is not None:
-            sections.training(data[name], name, problems, {})
+            sections.training(data[name], name, problems, {}, components)
     for name in ("model", "teacher_model", "student_model"):
         if data.get(name) is not None:
-            sections.network(data[name], name, problems, {})
+            sections.network(data[name], name, problems, {}, components)
     sections.data(data.get("data"), "mnist", problems, {})
 
 

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from fathomlab.base.errors import Issue, did_you_mean
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import option_types
 from fathomlab.config.load import Loaded, parse_factors
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import ExperimentFile, Factor
-from fathomlab.models import MODELS
 
 Role = Literal["supervised", "teacher", "baseline", "distilled"]
 SECTIONS_BY_ROLE: dict[Role, tuple[str, ...]] = {
@@ -54,14 +54,18 @@ def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Issue]) 
     factors = parse_factors(file, problems)
     section = "model" if roles == ("supervised",) else "student_model"
     model = file.model if section == "model" else file.student_model
-    component = MODELS.get(model.type) if model else None
+    component = loaded.components.models.get(model.type) if model else None
     axes = (component.depth_key, component.width_key) if component else None
     declared: dict[str, Factor] = {}
     options = file.experiment
-    if axes is not None:
+    if component is not None and axes is not None:
         for levels, name, axis in ((options.widths, "widths", axes[1]), (options.depths, "depths", axes[0])):
             key = f"{section}.params.{axis}"
-            if levels is None or document.locations.get(key, "").startswith("override"):
+            if levels is not None and not axis:
+                option = name.removesuffix("s")
+                text = f"{component.__name__} has no option {option}; set {option}_key to the name of an option"
+                problems.append(Issue("conflict", f"experiment.{name}", text))
+            if not axis or levels is None or document.locations.get(key, "").startswith("override"):
                 continue
             if not levels:
                 problems.append(Issue("no-levels", f"experiment.{name}", "must have at least one level, got []"))
@@ -72,7 +76,8 @@ def all_factors(loaded: Loaded, roles: tuple[Role, ...], problems: list[Issue]) 
         overridden = {
             key for key in factors if document.location_of(f"experiment.factors.{key}").startswith("override")
         }
-        if options.depths is not None and not factors.keys() - overridden and residual not in factors and not fixed:
+        crossed = options.depths is not None and "residual" in option_types(component)
+        if crossed and not factors.keys() - overridden and residual not in factors and not fixed:
             declared[residual] = Factor((False, True))
     for key in factors if roles else ():
         if key not in ("seed", "experiment.seeds") and not any(reads(role, key) for role in roles):

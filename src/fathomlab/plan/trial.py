@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from fathomlab.base.codec import from_plain, to_plain
 from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import to_dict
-from fathomlab.losses import CRITERIA, Loss
+from fathomlab.config.components import Components, with_plugins
+from fathomlab.config.plugins import Plugin, plugin_of
+from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
+from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
 
 FORMAT = 2
@@ -28,6 +31,7 @@ class Trial:
         data: Its dataset and how it is split.
         probes: What is measured.
         teacher: The trial that it learns from: the teacher with the same seed, or None.
+        plugins: The plugins that define its components, sorted by name.
     """
 
     canonical_json: str
@@ -35,6 +39,7 @@ class Trial:
     data: sections.Data = field(compare=False, repr=False)
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
     teacher: "Trial | None" = field(compare=False, repr=False)
+    plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def hash(self) -> str:
@@ -69,7 +74,7 @@ class Blueprint:
     network: sections.Network
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
-    distillation: Distillation | None = None
+    distillation: Loss | None = None
     teacher: "Blueprint | None" = None
 
     @cached_property
@@ -84,16 +89,26 @@ class Blueprint:
         }
         if self.distillation is not None and self.teacher is not None:
             content["teacher"] = {"model": self.teacher.network.plain, "training": self.teacher.training.plain}
-            options = to_dict(self.distillation)
-            content["distillation"] = {key: options[key] for key in ("temperature", "alpha")}
+            content["distillation"] = plain_distillation(self.distillation)
+        if self.plugins:
+            content["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins}
         return content
+
+    @cached_property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that define its components, sorted by name."""
+        parts = (self.network.component, self.training.chosen_loss, self.distillation)
+        used = {plugin for part in parts if (plugin := plugin_of(part))}
+        used |= set(self.teacher.plugins) if self.teacher else set()
+        return tuple(sorted(used, key=lambda plugin: plugin.name))
 
     @cached_property
     def recipe(self) -> Recipe:
         """The recipe of a trial with seed 0."""
         training, data = self.training, self.data
-        criterion = CRITERIA[training.criterion](training.label_smoothing)
-        loss: Loss = criterion if self.distillation is None else replace(self.distillation, hard=criterion)
+        loss: Loss = self.distillation or training.loss
+        if isinstance(loss, Distillation):
+            loss = replace(loss, hard=training.loss)
         return Recipe(
             seed=0,
             architecture=self.network.architecture(data.info),
@@ -124,11 +139,15 @@ class Blueprint:
         before, after = self._json
         teacher = self.teacher.trial(seed) if self.teacher else None
         text = f'{before}"seed":{seed}{after}'
-        return Trial(text, replace(self.recipe, seed=seed), self.data, self.probes, teacher)
+        return Trial(text, replace(self.recipe, seed=seed), self.data, self.probes, teacher, self.plugins)
 
 
-def read_trial(content: Mapping[str, Any]) -> Trial:
+def read_trial(content: Mapping[str, Any], components: Components = BUILT_IN) -> Trial:
     """The trial of plain data, as the store and jobs contain it.
+
+    Args:
+        content: As in `Trial.content`.
+        components: With the trial's plugins.
 
     Raises:
         ValueError: If it is not the content of a trial that this version can train.
@@ -139,13 +158,13 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
         raise ValueError("not the content of a trial")
     data = sections.data(content.get("data"), "mnist", problems, {})
     probes = sections.measurements(content.get("probes"), problems)
-    network, training = _network(content, problems)
+    network, training = _network(content, problems, components)
     if data is None or network is None or training is None:
         raise ValueError("; ".join(map(str, problems)))
     blueprint = Blueprint(data, network, training, probes)
     if taught_by is not None:
-        model, how = _network(taught_by, problems)
-        distillation = sections.distillation(content.get("distillation"), problems)
+        model, how = _network(taught_by, problems, components)
+        distillation = distillation_loss(content.get("distillation"), problems, components)
         if model is None or how is None or distillation is None:
             raise ValueError("; ".join(map(str, problems)))
         blueprint = replace(
@@ -158,7 +177,22 @@ def read_trial(content: Mapping[str, Any]) -> Trial:
 
 
 def _network(
-    content: Mapping[str, Any], problems: list[Issue]
+    content: Mapping[str, Any], problems: list[Issue], components: Components
 ) -> tuple[sections.Network | None, sections.Training | None]:
-    network = sections.network(content.get("model"), "model", problems, {})
-    return network, sections.training(content.get("training"), "training", problems, {})
+    network = sections.network(content.get("model"), "model", problems, {}, components)
+    return network, sections.training(content.get("training"), "training", problems, {}, components)
+
+
+def encode_trial(trial: Trial) -> dict[str, Any]:
+    """A trial with its plugins as plain data, for a worker."""
+    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins]}
+
+
+def decode_trial(data: Mapping[str, Any]) -> Trial:
+    """The inverse of `encode_trial`. Loads the plugins.
+
+    Raises:
+        ValueError: As `read_trial`.
+        UserError: If a plugin has another digest.
+    """
+    return read_trial(data["content"], with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"]))

@@ -8,15 +8,16 @@ from typing import Annotated
 
 from fathomlab import data as datasets
 from fathomlab.base.codec import Encoded
+from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
-from fathomlab.plan import Plan, Trial, read_trial
+from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
 from fathomlab.prepare.machine import guess_device
 from fathomlab.prepare.packing import form_packs
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
 
-TrialContent = Annotated[Trial, Encoded(lambda trial: trial.content, read_trial)]
+TrialContent = Annotated[Trial, Encoded(encode_trial, decode_trial)]
 # A directory's name is bytes, which need not be valid text.
 Directory = Annotated[
     Path,
@@ -46,6 +47,11 @@ class Job:
     def hashes(self) -> tuple[str, ...]:
         """The hash of each trial."""
         return tuple(trial.hash for trial in self.trials)
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins of its trials, with their source: a worker loads no others."""
+        return tuple(dict.fromkeys(plugin for trial in self.trials for plugin in trial.plugins))
 
 
 def prepare_jobs(

@@ -84,6 +84,7 @@ class Provenance(JsonFields):
         started: Start of training, ISO 8601.
         resumed: Step, environment, and pack of each checkpoint that the trial was resumed from.
         pack: Size and members of the pack, and the slot in it.
+        plugins: File name to SHA-256 of each plugin that the trial uses.
     """
 
     versions: Mapping[str, str] | None = None
@@ -99,6 +100,7 @@ class Provenance(JsonFields):
     started: str | None = None
     resumed: list[Mapping[str, int | list[str] | Environment]] | None = None
     pack: Mapping[str, int | list[str]] | None = None
+    plugins: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -260,7 +260,8 @@ class _PackRun:
         members = [replica.trial.hash for replica in self.checkpointer.replicas]
         for slot, replica in self.checkpointer.active:
             pack = {"size": len(members), "place": slot, "members": members}
-            replica.folder.write("provenance.json", {**shared, "pack": pack})
+            plugins = {plugin.name: plugin.sha256 for plugin in replica.trial.plugins}
+            replica.folder.write("provenance.json", {**shared, "pack": pack, "plugins": plugins})
 
 
 def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
