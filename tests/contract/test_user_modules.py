@@ -230,7 +230,7 @@ def test_probes_measure_a_module(name: str, make: Callable[..., Any], small_trai
 def test_module_teaches_a_pack_of_students(make: Callable[..., Any], small_training: ModuleType):
     """Each replica has the logits of its teacher."""
     recipes = [small_training.recipe(small_training.cnn(), seed=seed) for seed in (1, 2)]
-    students = [small_training.replace(recipe, teacher=make(), loss=Distillation()) for recipe in recipes]
+    students = [small_training.replace(recipe, teachers=(make(),), loss=Distillation()) for recipe in recipes]
     data = small_training.make_dataset(SHAPE)
     teachers = small_training.make_teachers(students, data)
     alone = [teachers.replica(slot).logits for slot in (0, 1)]
@@ -255,7 +255,7 @@ def test_function_loss_in_a_pack_equals_separate_trainings(components: Component
 
 def test_function_loss_reads_teacher_logits(components: Components, small_training: ModuleType):
     loss = components.losses.make("matching", {"weight": 1.0}, "", [])
-    recipes = [small_training.recipe(small_training.mlp(), loss=loss, teacher=small_training.mlp(), seed=1)]
+    recipes = [small_training.recipe(small_training.mlp(), loss=loss, teachers=(small_training.mlp(),), seed=1)]
     data = small_training.make_dataset(small_training.FLAT)
     teachers = small_training.make_teachers(recipes, data)
     trainer = small_training.make_trainer(recipes, teachers, data)

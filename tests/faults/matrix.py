@@ -178,14 +178,14 @@ def combinations(cases: list[Case], folder: Path) -> Found:
         if key not in golden:
             planned = fathomlab.load(source(case))
             last = planned.conditions[-1].trials
-            teachers = [trial.teacher for trial in last if trial.teacher]
+            teachers = [teacher for trial in last for teacher in trial.teachers]
             gold = folder / f"golden-{number}"
             if teachers:
                 train(teachers, gold)
             watch, _ = train(list(last), gold)
             golden[key] = watch, digest(gold), list(last)
         watch, expected, trials = golden[key]
-        teachers = [trial.teacher for trial in trials if trial.teacher]
+        teachers = [teacher for trial in trials for teacher in trial.teachers]
         if teachers:
             train(teachers, root)
         first, stopped = train(trials, root, poll_of(watch, case.stop))

@@ -1,4 +1,4 @@
-"""The identity of every trial of the bundled files, as the SHA-256 of its content without `format`."""
+"""The identity of every trial of the bundled files, as the SHA-256 of its content without `format`, parents included."""
 
 import hashlib
 from collections.abc import Callable
@@ -9,15 +9,22 @@ import pytest
 
 import fathomlab
 from fathomlab.base.identity import content_hash
-from fathomlab.plan import Condition
+from fathomlab.plan import Condition, Trial
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 def digest(condition: Condition) -> str:
-    """12 digits that change with any option, seed, or default of the condition's trials."""
-    contents = [{key: value for key, value in trial.content.items() if key != "format"} for trial in condition.trials]
-    return hashlib.sha256("".join(map(content_hash, contents)).encode()).hexdigest()[:12]
+    """12 digits that change with any option, seed, or default of the condition's trials and of their parents."""
+    hashes = (content_hash(without_format(trial)) for trial in condition.trials)
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+
+
+def without_format(trial: Trial) -> dict[str, Any]:
+    """The content of a trial, with the content of its parents instead of their hashes."""
+    content = {key: value for key, value in trial.content.items() if key not in ("format", "parents")}
+    parents = [[kind, without_format(parent)] for kind, parent in trial.parents]
+    return content | ({"parents": parents} if parents else {})
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from fathomlab.analysis.expected import follows, is_unused, options_with_parents, touches
 from fathomlab.analysis.study import Study
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import ConfigError
-from fathomlab.base.labels import flatten_keys, format_level
-from fathomlab.base.options import parse
+from fathomlab.base.labels import format_level
 from fathomlab.config.claims import Claim
-from fathomlab.models import MODELS
 from fathomlab.store.records import TrialRecord
 
 MIN_TIME_RATIO = 1.1  # smaller ratios of wall times are noise of the machine
@@ -70,10 +69,11 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Group:
-    """The trials of one level, and its seeds."""
+    """The trials of one level, its seeds, and the options of each trial by dotted key, those of its parents included."""
 
     trials: tuple[TrialRecord, ...]
     seeds: tuple[int, ...]
+    options: tuple[JsonObject, ...]
 
 
 def audit(study: Study) -> tuple[Audit, ...]:
@@ -116,7 +116,9 @@ def _audit(study: Study, claim: Claim) -> Audit:
 
 def _group(study: Study, claim: Claim, level: Any) -> _Group:
     pairs = [pair for condition in study.selected(claim, level) for pair in condition.trials]
-    return _Group(tuple(trial for _, trial in pairs), tuple(seed for seed, _ in pairs))
+    contents = {trial.trial: trial.content for _, _, trial in study.trials}
+    options = tuple(options_with_parents(trial.content, contents) for _, trial in pairs)
+    return _Group(tuple(trial for _, trial in pairs), tuple(seed for seed, _ in pairs), options)
 
 
 def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
@@ -128,14 +130,14 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
         Finding("all other options", f"{same} identical", f"{same} identical", differs=False, expected=True),
         _finding("seeds", _listed(sorted(set(first.seeds))), _listed(sorted(set(second.seeds)))),
         _order(factor, first, second, data_differ),
-        _compared("parameters", first, second, lambda trial: trial.parameters, _touches(factor, "model", "role")),
-        _compared("epochs", first, second, _epochs, _touches(factor, "epochs")),
-        _compared("updates", first, second, _updates, _touches(factor, "epochs", "data")),
-        _compared("data files", first, second, _files, _touches(factor, "data")),
+        _compared("parameters", first, second, lambda trial: trial.parameters, touches(factor, "model", "role")),
+        _compared("epochs", first, second, _epochs, touches(factor, "epochs")),
+        _compared("updates", first, second, _updates, touches(factor, "epochs", "data")),
+        _compared("data files", first, second, _files, touches(factor, "data")),
     ]
-    program = _touches(factor, "model", "training", "role", "data")
+    program = touches(factor, "model", "training", "role", "data")
     for name, key in PROVENANCE:
-        expected = (name in OF_THE_PROGRAM and program) or (key == "precision" and _touches(factor, "precision"))
+        expected = (name in OF_THE_PROGRAM and program) or (key == "precision" and touches(factor, "precision"))
         findings.append(_compared(name, first, second, lambda trial, key=key: _at(trial.provenance, key), expected))
     findings.append(_compared("test-set evaluations", first, second, _evaluations, False))
     return [*findings, *_outcomes(first, second), _times(first, second)]
@@ -143,14 +145,15 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
 
 def _options(factor: str, first: _Group, second: _Group) -> tuple[list[Finding], int]:
     """A finding for each option of the trials whose values differ between the levels, and how many options agree."""
-    left, right = (_values(flatten_keys(trial.content) for trial in group.trials) for group in (first, second))
+    left, right = (_values(group.options) for group in (first, second))
     findings, same = [], 0
     for key in dict.fromkeys([*left, *right]):
         a, b = left.get(key, {}), right.get(key, {})
-        if key in ("seed", "format", "") or set(a) == set(b):
-            same += key not in ("seed", "format", "")
+        if set(a) == set(b):
+            same += 1
             continue
-        expected = _follows(factor, key) or _unused(key, first, second) or _unused(key, second, first)
+        ends = first.options, second.options
+        expected = follows(factor, key) or is_unused(key, *ends) or is_unused(key, *reversed(ends))
         findings.append(_finding(key, _listed(a.values()), _listed(b.values()), expected))
     return findings, same
 
@@ -164,52 +167,6 @@ def _values(contents: Iterable[JsonObject]) -> dict[str, dict[str, str]]:
     return values
 
 
-def _follows(factor: str, key: str) -> bool:
-    """Whether an option is the factor itself, or an option of the component that the factor names."""
-    if factor == "role":
-        return key.split(".")[0] in ("teacher", "distillation", "model")
-    section, _, last = _sectioned(factor).rpartition(".")
-    named = f"{last}_params" in key.split(".") or (last in ("type", "name") and key.startswith(f"{section}.params."))
-    keys = [_sectioned(factor)] + [f"teacher.{_sectioned(factor)}"] * factor.startswith(
-        ("teacher_", "training_teacher")
-    )
-    return named or key in keys
-
-
-def _unused(key: str, group: _Group, other: _Group) -> bool:
-    """Whether a model option does nothing at one level, so that its value there says nothing.
-
-    Plain networks ignore how residual branches start, for example, and their trials hold the default.
-    """
-    prefix, _, name = key.rpartition(".")
-    if not prefix.endswith("model.params"):
-        return False
-    path = prefix.removesuffix(".params")
-    values = [_at(trial.content, key) for trial in other.trials]
-    return all(_ignores(_at(trial.content, path), name, value) for trial in group.trials for value in values)
-
-
-def _ignores(model: Any, name: str, value: Any) -> bool:
-    component = MODELS.get(str(model.get("type"))) if isinstance(model, Mapping) else None
-    if component is None:
-        return False
-    options = parse(component, {**model.get("params", {}), name: value}, "", [])
-    return isinstance(options, component) and name in dict(options.unused_options())
-
-
-def _touches(factor: str, *names: str) -> bool:
-    """Whether a factor is, or belongs to, one of these."""
-    return bool(set(_sectioned(factor).split(".")) & set(names))
-
-
-def _sectioned(factor: str) -> str:
-    """A factor as trials name it: a student's and a teacher's sections are `model` and `training`."""
-    section, _, rest = factor.partition(".")
-    names = {"student_model": "model", "teacher_model": "model"}
-    section = names.get(section, section.removesuffix("_student").removesuffix("_teacher"))
-    return f"{section}.{rest}" if rest else section
-
-
 def _full_key(study: Study, factor: str) -> str:
     """The full dotted key of a factor that a claim names by its ending."""
     keys = dict.fromkeys(key for condition in study.conditions for key in condition.record.factors)
@@ -220,7 +177,7 @@ def _order(factor: str, first: _Group, second: _Group, data_differ: bool) -> Fin
     """Images, split, order, and augmentation depend on the seed only, if the data section and the seeds agree."""
     same = not data_differ and set(first.seeds) == set(second.seeds)
     text = "identical for both levels (one random stream per seed)" if same else "different"
-    return Finding("image order", text, text, not same, _touches(factor, "data"))
+    return Finding("image order", text, text, not same, touches(factor, "data"))
 
 
 def _compared(name: str, first: _Group, second: _Group, value: Callable[[TrialRecord], Any], expected: bool) -> Finding:

@@ -223,7 +223,7 @@ def _have_depths(conditions: Sequence[Condition]) -> bool:
 
 def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> Condition:
     factors = record.factors
-    role = [ROLES[record.role]] if record.role in ROLES else []
+    role = [] if record.role == "supervised" else [ROLES.get(record.role, record.role)]
     others = [format_factor_level(key, level) for key, level in factors.items() if last_part(key) not in DEPTH_KEYS]
     depth = _depth_words(record.depth, factors)
     return Condition(

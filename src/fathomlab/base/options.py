@@ -224,13 +224,13 @@ def _locate(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
     keys: list[int | str] = []
     section = branch = _union_branch(hint, value)
     for step in error["loc"]:
-        section, is_section = branch, dataclasses.is_dataclass(branch)
-        if isinstance(step, str) and not is_section:  # the name of a branch
+        section, is_section, is_dict = branch, dataclasses.is_dataclass(branch), get_origin(branch) is dict
+        if isinstance(step, str) and not is_section and not is_dict:  # the name of a branch
             if step.startswith("tuple") != (get_origin(branch) is tuple):
                 return None
             continue
         keys.append(step)
-        hint = option_types(branch).get(str(step), Any) if is_section else get_args(branch)[0]
+        hint = option_types(branch).get(str(step), Any) if is_section else get_args(branch)[1 if is_dict else 0]
         value = value.get(step) if isinstance(value, dict) else value[step]
         branch = _union_branch(hint, value)
     return _Error(error["type"], keys, hint, value, error.get("ctx", {}), section)

@@ -59,8 +59,8 @@ def plan(
     for condition in planned.conditions:
         cached = sum(trial.hash not in todo for trial in condition.trials)
         print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train")
-        for trial in condition.trials if trials else ():
-            print(f"    {trial.hash[:12]}  seed {trial.seed}  {'to train' if trial.hash in todo else 'cached'}")
+        for seed, trial in zip(planned.seeds, condition.trials, strict=True) if trials else ():
+            print(f"    {trial.hash[:12]}  seed {seed}  {'to train' if trial.hash in todo else 'cached'}")
     for notice in [*planned.notices, *_warnings(planned)]:
         print(f"note: {notice}")
 
@@ -98,11 +98,11 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
                 "trial": trial.hash,
                 "condition": condition.label,
                 "role": condition.role,
-                "seed": trial.seed,
+                "seed": seed,
                 "cached": trial.hash not in todo,
             }
             for condition in planned.conditions
-            for trial in condition.trials
+            for seed, trial in zip(planned.seeds, condition.trials, strict=True)
         ],
     }
 

@@ -30,6 +30,8 @@ SECTIONS: dict[str, type] = {
     "training, training_teacher, training_student": schema.TrainingOptions,
     "distillation": schema.DistillationOptions,
     "training.loss, distillation.loss": schema.LossChoice,
+    "roles.NAME": schema.RoleOptions,
+    "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,
     "experiment.factors.KEY": schema.Factor,
     "claims": claims.Claim,

@@ -124,6 +124,47 @@ class DistillationOptions:
 
 
 @dataclass(frozen=True)
+class ParentOptions:
+    """`roles.NAME.parents`: the roles whose trials, with the same seed, a trial builds on.
+
+    Attributes:
+        teacher: Role whose outputs the trial learns from. A list is an ensemble: the trial learns from the mean of the logits.
+        start: Role whose weights after the last epoch replace the initial values of the same name and shape.
+    """
+
+    teacher: str | tuple[str, ...] | None = None
+    start: str | None = None
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The roles whose outputs the trial learns from."""
+        if self.teacher is None:
+            return ()
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+
+@dataclass(frozen=True)
+class RoleOptions:
+    """`roles.NAME`: a network with its training, and the roles that it builds on.
+
+    Attributes:
+        model: The network.
+        training: How the network is trained.
+        data: Which images; the file's `data` by default.
+        distillation: The loss if the role has a teacher; the file's `distillation` by default.
+        parents: The roles that must be trained first.
+        seed_offset: Added to each seed, so that roles of equal options are different trials, such as members of an ensemble.
+    """
+
+    model: ModelChoice
+    training: TrainingOptions
+    data: DataOptions | None = None
+    distillation: DistillationOptions | None = None
+    parents: ParentOptions = field(default_factory=ParentOptions)
+    seed_offset: Annotated[int, Interval(ge=0)] = 0
+
+
+@dataclass(frozen=True)
 class Factor:
     """A factor, as a list of levels or with a condition.
 
@@ -179,7 +220,7 @@ class LoggingOptions:
 
 @dataclass(frozen=True)
 class ExperimentFile:
-    """A complete experiment file: the sections of one network, or those of a teacher and a student.
+    """A complete experiment file: the sections of one network, those of a teacher and a student, or any number of roles.
 
     Attributes:
         seed: First random seed.
@@ -191,6 +232,8 @@ class ExperimentFile:
         training_teacher: How the teacher is trained.
         training_student: How baseline and student are trained.
         distillation: The loss of the distilled student.
+        roles: Networks by name that build on each other. The sections of a teacher and a student are a short form of the roles
+            `teacher`, `baseline`, and `distilled`.
         experiment: What varies, the number of replicates, and what is measured.
         logging: Options for exporters.
         claims: Expected effects, on which the report gives verdicts.
@@ -207,6 +250,7 @@ class ExperimentFile:
     training_teacher: TrainingOptions | None = None
     training_student: TrainingOptions | None = None
     distillation: DistillationOptions | None = None
+    roles: dict[str, RoleOptions] = field(default_factory=dict[str, RoleOptions])
     experiment: ExperimentOptions = field(default_factory=ExperimentOptions)
     logging: LoggingOptions = field(default_factory=LoggingOptions)
     claims: tuple[Claim, ...] = ()

@@ -90,6 +90,6 @@ def teacher_logits(trainer: PackTrainer) -> Iterator[Logits]:
     assert teachers is not None
     for images, _ in test_batches(trainer):
         with autocast_for(trainer.shared_recipe.precision, trainer.device):
-            logits = teachers.network(teachers.params, teachers.buffers, images, "eval")
+            logits = teachers(images)
         yield logits.to(param_dtype(trainer.shared_recipe.precision))
         trainer.between_batches()

@@ -103,10 +103,11 @@ class Snapshot:
         params = {name: param.requires_grad_() for name, param in _to_float64(state.params).items()}
         trainer.state = replace(state, params=params, buffers=_to_float64(state.buffers))
         if trainer.teachers is not None:
-            teachers = trainer.teachers
-            trainer.teachers = replace(
-                teachers, params=_to_float64(teachers.params), buffers=_to_float64(teachers.buffers)
+            members = (
+                replace(member, params=_to_float64(member.params), buffers=_to_float64(member.buffers))
+                for member in trainer.teachers.members
             )
+            trainer.teachers = replace(trainer.teachers, members=tuple(members))
         return Snapshot(trainer)
 
 

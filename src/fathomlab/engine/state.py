@@ -100,6 +100,20 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
     )
 
 
+@torch.no_grad()
+def load_start_weights(state: PackState, slot: int, weights: Tensors) -> None:
+    """Replace the initial values of one replica by the weights of another network that have the same name and shape."""
+    copies = (state.best, state.last_finite)
+    for groups in (
+        (state.params, *(copy.params for copy in copies)),
+        (state.buffers, *(copy.buffers for copy in copies)),
+    ):
+        for tensors in groups:
+            for name, tensor in tensors.items():
+                if name in weights and weights[name].shape == tensor.shape[1:]:
+                    tensor[slot].copy_(weights[name])
+
+
 def _channels_last(param: Tensor) -> Tensor:
     """Store kernels (k, o, i, h, w) with channels last in memory, as convolutions read them and return gradients.
 
@@ -175,3 +189,8 @@ def scalar_or_tensor(numbers: Sequence[float], device: torch.device) -> float | 
         if all(number == first for number in numbers)
         else torch.tensor(numbers, dtype=torch.float64, device=device)
     )
+
+
+def select_replica(tensors: Tensors, slot: int) -> Tensors:
+    """Return views of one replica, with a replica axis of length 1."""
+    return {name: tensor.detach()[slot : slot + 1] for name, tensor in tensors.items()}

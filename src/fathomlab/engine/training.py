@@ -19,34 +19,11 @@ from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.network import Mode, PackedNetwork
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.stacking import stack_components
-from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor
+from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
+from fathomlab.engine.teachers import TeacherPack
 from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
 from fathomlab.plan.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class TeacherPack:
-    """The teachers of distilled students.
-
-    Attributes:
-        logits: Outputs for every training image, (k, n, classes); used without augmentation.
-        network: The networks. With augmentation, they see the same augmented images as the students.
-        params: Learned tensors of the teachers.
-        buffers: Running statistics of the teachers.
-    """
-
-    logits: Tensor
-    network: PackedNetwork
-    params: Tensors
-    buffers: Tensors
-
-    def replica(self, slot: int) -> "TeacherPack":
-        """Return the teacher of one replica."""
-        network = PackedNetwork([self.network.architecture], self.logits.device)
-        return TeacherPack(
-            self.logits[slot : slot + 1], network, _select(self.params, slot), _select(self.buffers, slot)
-        )
 
 
 @dataclass(frozen=True)
@@ -194,7 +171,7 @@ class PackTrainer:
             rows = torch.arange(len(index), device=self.device).unsqueeze(1)
             return teachers.logits[rows, index].to(param_dtype(self.shared_recipe.precision))
         with autocast_for(self.shared_recipe.precision, self.device):
-            logits = teachers.network(teachers.params, teachers.buffers, views, "eval")
+            logits = teachers(views)
         return logits.to(param_dtype(self.shared_recipe.precision))
 
     def rates(self, epoch: int, batch_index: int) -> tuple[list[float], float | None]:
@@ -232,7 +209,7 @@ class PackTrainer:
                 logits = torch.cat(
                     [
                         trainer.state.network(
-                            _select(params, slot), _select(buffers, slot), images[slot : slot + 1], "eval"
+                            select_replica(params, slot), select_replica(buffers, slot), images[slot : slot + 1], "eval"
                         )
                         for slot, trainer in enumerate(self.replica_trainers)
                     ]
@@ -258,8 +235,8 @@ class PackTrainer:
         trainer.state = replace(
             state,
             network=PackedNetwork([self.recipes[slot].architecture], self.device),
-            params={name: param.requires_grad_() for name, param in _select(state.params, slot).items()},
-            buffers=_select(state.buffers, slot),
+            params={name: param.requires_grad_() for name, param in select_replica(state.params, slot).items()},
+            buffers=select_replica(state.buffers, slot),
             optimizer_state={
                 name: [tensor[rows] for tensor in tensors] for name, tensors in state.optimizer_state.items()
             },
@@ -271,8 +248,3 @@ class PackTrainer:
     def _stack_options(self, numbers: Sequence[float]) -> float | Tensor:
         value = scalar_or_tensor(numbers, self.device)
         return value.to(param_dtype(self.shared_recipe.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
-
-
-def _select(tensors: Tensors, slot: int) -> Tensors:
-    """Return views of one replica, with a replica axis of length 1."""
-    return {name: tensor.detach()[slot : slot + 1] for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Gives jobs to an executor: students after their teachers, again if what trained them died, and no more after a signal."""
+"""Gives jobs to an executor: trials after their parents, again if what trained them died, and no more after a signal."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ STOP_SECONDS = 4.0
 
 
 def run_jobs(jobs: Sequence[Job], executor: Executor, stop: StopRequest) -> Iterator[Event]:
-    """Train every job, students after their teachers; yields what happens.
+    """Train every job, trials after their parents; yields what happens.
 
     Raises:
         RunInterrupted: If a stop was requested; progress is saved.
@@ -34,7 +34,7 @@ class _Coordinator:
     Attributes:
         pending: Jobs to submit, in order.
         running: Submitted jobs by the number that the executor gave them.
-        unfinished: Hashes of the trials that a student may have to wait for.
+        unfinished: Hashes of the trials that another trial may have to wait for.
         crash_counts: Number of times that a job died, by the hashes of its trials.
         deadline: The time until which jobs may write a checkpoint after a stop request.
     """
@@ -60,10 +60,10 @@ class _Coordinator:
                 yield from self._handle(number, event)
 
     def _dispatch(self) -> None:
-        """Submit the jobs whose teachers are trained, while the executor has capacity."""
+        """Submit the jobs whose parents are trained, while the executor has capacity."""
         for job in list(self.pending):
-            teachers = {trial.teacher.hash for trial in job.trials if trial.teacher}
-            if len(self.running) < self.executor.capacity() and not teachers & self.unfinished:
+            parents = {parent.hash for trial in job.trials for _, parent in trial.parents}
+            if len(self.running) < self.executor.capacity() and not parents & self.unfinished:
                 self.pending.remove(job)
                 self.running[self.executor.submit(job)] = job
 

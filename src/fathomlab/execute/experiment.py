@@ -199,7 +199,9 @@ def _record(plan: Plan) -> dict[str, Any]:
             "role": condition.role,
             "factors": dict(condition.factors),
             "depth": condition.depth,
-            "trials": [{"seed": trial.seed, "trial": trial.hash} for trial in condition.trials],
+            "trials": [
+                {"seed": seed, "trial": trial.hash} for seed, trial in zip(plan.seeds, condition.trials, strict=True)
+            ],
         }
         for condition in plan.conditions
     ]
@@ -242,11 +244,17 @@ def _history(plan: Plan, inventory: Inventory, name: str) -> dict[str, Any]:
 
 
 def _resolved(plan: Plan) -> dict[str, Any]:
-    """Every option that the trials share, with defaults; by role if there are several."""
+    """Every option that the trials share, with defaults, and their parents by role; by role if there are several."""
     shared: dict[str, dict[str, Any]] = {}
+    roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
     for condition in plan.conditions:
-        content = condition.trials[0].content
-        options = flatten_keys({key: value for key, value in content.items() if key not in ("format", "seed")})
+        trial = condition.trials[0]
+        content = {key: value for key, value in trial.content.items() if key not in ("format", "seed", "parents")}
+        if trial.teachers:
+            content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
+        if trial.start is not None:
+            content["start"] = roles[trial.start.hash]
+        options = flatten_keys(content)
         previous = shared.setdefault(condition.role, options)
         shared[condition.role] = {
             key: value for key, value in previous.items() if key in options and options[key] == value

@@ -1,18 +1,19 @@
 """From an experiment to its trials, each with its components."""
 
 from fathomlab.plan.build import Condition, Plan, prepare, with_seeds
-from fathomlab.plan.factors import Role
 from fathomlab.plan.recipe import Recipe
-from fathomlab.plan.trial import Trial, decode_trial, encode_trial, read_trial
+from fathomlab.plan.roles import Parent
+from fathomlab.plan.trial import Trial, decode_trial, encode_trial, parent_hashes, read_trial
 
 __all__ = [
     "Condition",
+    "Parent",
     "Plan",
     "Recipe",
-    "Role",
     "Trial",
     "decode_trial",
     "encode_trial",
+    "parent_hashes",
     "prepare",
     "read_trial",
     "with_seeds",

@@ -10,14 +10,14 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json, content_hash
 from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
-from fathomlab.config.components import Components
-from fathomlab.config.load import Loaded, load, raise_config_error
+from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.plan import sections
-from fathomlab.plan.factors import SECTIONS_BY_ROLE, Role, all_factors, combinations, reads, roles_of, seeds_of
-from fathomlab.plan.feasibility import batch_norm_problems, data_problems
+from fathomlab.plan.factors import all_factors, combinations, seeds_of
+from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
+from fathomlab.plan.roles import Parent, Role, Roles, is_below, reads, roles_of
 from fathomlab.plan.trial import Blueprint, Trial
 
 T = TypeVar("T")
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Condition:
-    """One level of each factor, and one trial per seed."""
+    """One level of each factor, and one trial per seed of the experiment, in their order."""
 
     label: str
-    role: Role
+    role: str
     factors: Mapping[str, Any]
     depth: int | None
     trials: tuple[Trial, ...]
@@ -54,22 +54,27 @@ class Plan:
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
-        """Every trial once, teachers before their students."""
+        """Every trial once, parents before the trials that build on them."""
         ordered: dict[Trial, None] = {}
+
+        def add(trial: Trial) -> None:
+            if trial not in ordered:
+                for _, parent in trial.parents:
+                    add(parent)
+                ordered[trial] = None
+
         for condition in self.conditions:
             for trial in condition.trials:
-                if trial.teacher is not None:
-                    ordered.setdefault(trial.teacher)
-                ordered.setdefault(trial)
+                add(trial)
         return tuple(ordered)
 
     @property
     def labels(self) -> dict[str, str]:
         """Trial hash to condition and seed in words."""
         return {
-            trial.hash: f"{condition.label} seed={trial.seed}"
+            trial.hash: f"{condition.label} seed={seed}"
             for condition in self.conditions
-            for trial in condition.trials
+            for seed, trial in zip(self.seeds, condition.trials, strict=True)
         }
 
     @cached_property
@@ -93,7 +98,7 @@ def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> 
     loaded = load(source, overrides, quick)
     problems = list(loaded.problems)
     if problems:
-        _check_sections(loaded.document.data, problems, loaded.components)
+        _check_sections(loaded, problems)
     return build(replace(loaded, problems=tuple(problems)))
 
 
@@ -116,17 +121,18 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         ConfigError: If there are problems in any section or condition; all of them.
     """
     document, problems = loaded.document, list(loaded.problems)
-    roles = roles_of(loaded, problems)
+    declared = parse_factors(loaded.file, problems)
+    roles = roles_of(loaded, declared, problems)
     seeds = seeds or seeds_of(loaded.file, problems)
-    factors = all_factors(loaded, roles, problems)
-    builder = _Builder(loaded, problems)
-    planned: dict[str, tuple[Role, dict[str, Any], Blueprint]] = {}
-    for role, levels in itertools.product(roles, combinations(factors, loaded, len(seeds), problems)):
-        relevant = {key: level for key, level in levels.items() if reads(role, key)}
+    factors = all_factors(loaded, declared, roles, problems)
+    builder = _Builder(loaded, roles, problems)
+    planned: dict[tuple[str, str], tuple[str, dict[str, Any], Blueprint]] = {}
+    for role, levels in itertools.product(roles.values(), combinations(factors, loaded, len(seeds), problems)):
+        relevant = {key: level for key, level in levels.items() if reads(roles, role, key, levels)}
         blueprint = builder.blueprint(role, relevant)
         if blueprint is not None:
-            checked = {key: get_path(blueprint.content, _in_content(role, key), relevant[key]) for key in relevant}
-            planned.setdefault(canonical_json(blueprint.content), (role, checked, blueprint))
+            checked = {key: builder.checked_level(role, key, relevant, blueprint) for key in relevant}
+            planned.setdefault((role.name, blueprint.key), (role.name, checked, blueprint))
     notices = builder.notices | duplicate_level_notices(factors)
     if not problems:
         conditions = [({"role": role} | levels, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
@@ -144,7 +150,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         )
         for role, levels, blueprint in planned.values()
     ]
-    results.sort(key=lambda condition: roles.index(condition.role))
+    results.sort(key=lambda condition: list(roles).index(condition.role))
     varying = {key: factor.levels for key, factor in factors.items()}
     return Plan(loaded, tuple(results), seeds, varying, tuple(notices))
 
@@ -152,44 +158,69 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
 class _Builder:
     """Builds conditions. Each section is built once per combination of the levels that it reads."""
 
-    def __init__(self, loaded: Loaded, problems: list[Issue]):
-        self.loaded, self.problems, self.components = loaded, problems, loaded.components
+    def __init__(self, loaded: Loaded, roles: Roles, problems: list[Issue]):
+        self.loaded, self.roles, self.problems = loaded, roles, problems
+        self.components = loaded.components
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
 
     def blueprint(self, role: Role, levels: Mapping[str, Any]) -> Blueprint | None:
         """A condition without its seeds; None if there are problems."""
-        model, how = SECTIONS_BY_ROLE[role][:2]
-        data, network, training = self._data(model, levels), self._network(model, levels), self._training(how, levels)
-        probes = self._once(("probes",), {}, self._measurements)
-        teacher = self.blueprint("teacher", levels) if role == "distilled" else None
+        data, network = self._data(role, levels), self._network(role.model, levels)
+        training, probes = self._training(role.training, levels), self._once(("probes",), {}, self._measurements)
+        parents: list[tuple[Parent, Blueprint]] = []
+        for kind, name in role.parents_at(levels):
+            parent = self.blueprint(self.roles[name], levels)
+            if parent is not None:
+                parents.append((kind, parent))
         distillation = None
-        if role == "distilled":
+        if any(kind == "teacher" for kind, _ in role.parents_at(levels)):
+            path = role.distillation
             distillation = self._section(
-                "distillation", levels, lambda raw: distillation_loss(raw, self.problems, self.components)
+                path, levels, lambda raw: distillation_loss(raw, path, self.problems, self.components)
             )
         if data is not None and network is not None:
-            self._once(("fits", model), _only(levels, "data", model), lambda _: self._check_fit(data, network, model))
+            key, read = ("fits", role.data, role.model), _only(levels, role.data, role.model)
+            self._once(key, read, lambda _: self._check_fit(data, network, role))
         if self.problems or data is None or network is None or training is None:
             return None
-        return Blueprint(data, network, training, probes, distillation, teacher)
+        blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
+        self.problems += parent_problems(blueprint, role.parents_key)
+        return blueprint
 
-    def _data(self, model: str, levels: Mapping[str, Any]) -> sections.Data | None:
-        default = sections.default_dataset(
-            apply_levels(self.loaded.document.data, _only(levels, model)).get(model), self.components
+    def checked_level(self, role: Role, key: str, levels: Mapping[str, Any], blueprint: Blueprint) -> Any:
+        """The level of a factor as the options of a condition, or of the conditions that it builds on, contain it."""
+        in_content = (
+            (role.data, "data"),
+            (role.model, "model"),
+            (role.training, "training"),
+            (role.distillation, "distillation"),
         )
+        for section, name in in_content:
+            if is_below(key, section):
+                return get_path(blueprint.content, f"{name}{key.removeprefix(section)}", levels[key])
+        for (_, name), (_, parent) in zip(role.parents_at(levels), blueprint.parents, strict=True):
+            if reads(self.roles, self.roles[name], key, levels):
+                return self.checked_level(self.roles[name], key, levels, parent)
+        return levels[key]
+
+    def _data(self, role: Role, levels: Mapping[str, Any]) -> sections.Data | None:
+        model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)
+        default, path = sections.default_dataset(model, self.components), role.data
+
+        def read(raw: Any) -> sections.Data | None:
+            return sections.data(raw, path, default, self.problems, self.notices)
+
+        return self._section(path, levels, read, default)
+
+    def _network(self, path: str, levels: Mapping[str, Any]) -> sections.Network | None:
         return self._section(
-            "data", levels, lambda raw: sections.data(raw, default, self.problems, self.notices), default
+            path, levels, lambda raw: sections.network(raw, path, self.problems, self.notices, self.components)
         )
 
-    def _network(self, name: str, levels: Mapping[str, Any]) -> sections.Network | None:
+    def _training(self, path: str, levels: Mapping[str, Any]) -> sections.Training | None:
         return self._section(
-            name, levels, lambda raw: sections.network(raw, name, self.problems, self.notices, self.components)
-        )
-
-    def _training(self, name: str, levels: Mapping[str, Any]) -> sections.Training | None:
-        return self._section(
-            name, levels, lambda raw: sections.training(raw, name, self.problems, self.notices, self.components)
+            path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices, self.components)
         )
 
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
@@ -197,12 +228,12 @@ class _Builder:
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
 
-    def _check_fit(self, data: sections.Data, network: sections.Network, path: str) -> None:
+    def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""
-        issues = sections.mismatches(network, data.info, path)
-        issues = issues or data_problems(data, self.notices)
+        issues = sections.mismatches(network, data.info, role.model)
+        issues = issues or data_problems(data, role.data, self.notices)
         if not issues and not self.problems:
-            issues = batch_norm_problems(data, network.architecture(data.info), self.notices)
+            issues = batch_norm_problems(data, role.data, network.architecture(data.info), self.notices)
         self.problems += issues
 
     def _section(self, name: str, levels: Mapping[str, Any], read: Callable[[Any], T], *also: object) -> T:
@@ -213,35 +244,27 @@ class _Builder:
         full = (*key, canonical_json(levels))
         if full not in self._built:
             before = len(self.problems)
-            self._built[full] = read(apply_levels(self.loaded.document.data, levels).get(key[0]))
+            self._built[full] = read(get_path(apply_levels(self.loaded.document.data, levels), str(key[0])))
             for index in range(before, len(self.problems)):
                 self.problems[index] = _at_factor(self.problems[index], levels, self.loaded)
         return self._built[full]
 
 
 def _only(levels: Mapping[str, Any], *sections_read: str) -> dict[str, Any]:
-    return {key: level for key, level in levels.items() if key.split(".")[0] in sections_read}
+    return {key: level for key, level in levels.items() if any(is_below(key, section) for section in sections_read)}
 
 
-def _check_sections(data: Mapping[str, Any], problems: list[Issue], components: Components) -> None:
+def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     """What is wrong with the components that any section names, each section by itself."""
-    for name in ("training", "training_teacher", "training_student"):
-        if data.get(name) is not None:
-            sections.training(data[name], name, problems, {}, components)
-    for name in ("model", "teacher_model", "student_model"):
-        if data.get(name) is not None:
-            sections.network(data[name], name, problems, {}, components)
-    sections.data(data.get("data"), "mnist", problems, {})
-
-
-def _in_content(role: Role, key: str) -> str:
-    """Where a trial's content holds the value of a key of the file."""
-    section, _, rest = key.partition(".")
-    students = {"student_model": "model", "training_student": "training"}
-    teachers = {"teacher_model": "teacher.model", "training_teacher": "teacher.training"}
-    if role == "teacher":
-        teachers = {"teacher_model": "model", "training_teacher": "training"}
-    return f"{(students | teachers).get(section, section)}.{rest}"
+    data = loaded.document.data
+    roles = [f"roles.{name}" for name in loaded.file.roles]
+    for path in ("training", "training_teacher", "training_student", *(f"{role}.training" for role in roles)):
+        if (section := get_path(data, path)) is not None:
+            sections.training(section, path, problems, {}, loaded.components)
+    for path in ("model", "teacher_model", "student_model", *(f"{role}.model" for role in roles)):
+        if (section := get_path(data, path)) is not None:
+            sections.network(section, path, problems, {}, loaded.components)
+    sections.data(data.get("data"), "data", "mnist", problems, {})
 
 
 def _at_factor(problem: Issue, levels: Mapping[str, Any], loaded: Loaded) -> Issue:

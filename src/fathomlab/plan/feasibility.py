@@ -4,33 +4,34 @@ from fathomlab.base.errors import Issue
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 from fathomlab.plan.sections import Data
+from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8
 
 
-def data_problems(data: Data, notices: dict[str, None]) -> list[Issue]:
-    """Splits without images, and batches that do not fit."""
+def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:
+    """Splits without images, and batches that do not fit. `path` is the dotted key of the section."""
     train_examples, classes = data.info.train_examples, data.info.classes
     training, held_out = data.split_sizes
     percent = f"{data.validation_split:g}"
     if held_out < 1:
-        text = f"{percent}% of {training + held_out} images is no validation image; increase it, or data.limit"
-        return [Issue("empty-split", "data.validation_split", text)]
+        text = f"{percent}% of {training + held_out} images is no validation image; increase it, or {path}.limit"
+        return [Issue("empty-split", f"{path}.validation_split", text)]
     if training < 1:
-        text = f"{percent}% of {held_out} images leaves no training image; decrease it, or increase data.limit"
-        return [Issue("empty-split", "data.validation_split", text)]
+        text = f"{percent}% of {held_out} images leaves no training image; decrease it, or increase {path}.limit"
+        return [Issue("empty-split", f"{path}.validation_split", text)]
     if data.batch_size > train_examples:
         text = f"must be <= {train_examples}, the number of training images, got {data.batch_size}"
-        return [Issue("data-mismatch", "data.batch_size", text)]
+        return [Issue("data-mismatch", f"{path}.batch_size", text)]
     if data.drop_last and data.batch_size > training:
-        text = f"must be <= {training}, the training images without the validation split, as data.drop_last is true"
-        return [Issue("data-mismatch", "data.batch_size", f"{text}, got {data.batch_size}")]
+        text = f"must be <= {training}, the training images without the validation split, as {path}.drop_last is true"
+        return [Issue("data-mismatch", f"{path}.batch_size", f"{text}, got {data.batch_size}")]
     if held_out < classes:
-        notices.setdefault(f"data.validation_split: {held_out} validation images for {classes} classes.")
+        notices.setdefault(f"{path}.validation_split: {held_out} validation images for {classes} classes.")
     return []
 
 
-def batch_norm_problems(data: Data, architecture: Architecture, notices: dict[str, None]) -> list[Issue]:
+def batch_norm_problems(data: Data, path: str, architecture: Architecture, notices: dict[str, None]) -> list[Issue]:
     """Batch normalization over a single value per channel, which has no variance; PyTorch refuses it as well.
 
     Maps have height x width values per image, so the smallest map of the network decides.
@@ -42,19 +43,43 @@ def batch_norm_problems(data: Data, architecture: Architecture, notices: dict[st
     last = 0 if data.drop_last else training % data.batch_size
     if min(data.batch_size, training) * cells == 1:
         text = "batch normalization needs at least 2 images per batch, got 1"
-        return [Issue("batch-too-small", "data.batch_size", text)]
+        return [Issue("batch-too-small", f"{path}.batch_size", text)]
     if last * cells == 1:
         text = (
             f"the last of {training // data.batch_size + 1} batches has 1 of {training} training images, which batch "
-            "normalization cannot use. Change data.batch_size, or set data.drop_last: true"
+            f"normalization cannot use. Change {path}.batch_size, or set {path}.drop_last: true"
         )
-        return [Issue("batch-too-small", "data.batch_size", text)]
+        return [Issue("batch-too-small", f"{path}.batch_size", text)]
     if 0 < last < SMALL_BATCH and training > data.batch_size:
         notices.setdefault(
-            f"data.batch_size: the last batch of an epoch has {last} of {training} training images, few for batch "
-            "normalization; data.drop_last: true leaves it out."
+            f"{path}.batch_size: the last batch of an epoch has {last} of {training} training images, few for batch "
+            f"normalization; {path}.drop_last: true leaves it out."
         )
     return []
+
+
+def parent_problems(condition: Blueprint, path: str) -> list[Issue]:
+    """Teachers for other images or classes, equal teachers, and start weights of which the network has none."""
+    problems: list[Issue] = []
+    teachers = [parent.key for kind, parent in condition.parents if kind == "teacher"]
+    if len(set(teachers)) < len(teachers):
+        text = "two members of the ensemble are equal trials; set another seed_offset in one of them"
+        problems.append(Issue("conflict", f"{path}.teacher", text))
+    own = condition.recipe.architecture
+    for kind, parent in condition.parents:
+        theirs = parent.recipe.architecture
+        if kind == "teacher" and (theirs.shape, theirs.classes) != (own.shape, own.classes):
+            text = f"images {theirs.shape} and {theirs.classes} classes of the teacher differ from {own.shape} and {own.classes}"
+            problems.append(Issue("data-mismatch", f"{path}.teacher", text))
+        if kind == "start" and not _weights(theirs) & _weights(own):
+            text = "no weight has the same name and shape in both networks"
+            problems.append(Issue("data-mismatch", f"{path}.start", text))
+    return problems
+
+
+def _weights(architecture: Architecture) -> set[tuple[str, Shape]]:
+    """Name and shape of each weight matrix or kernel."""
+    return {(item.name, item.shape) for item in architecture.parameters() if item.role == "weight"}
 
 
 def _fewest_cells(layers: Layers, shape: Shape) -> int | None:

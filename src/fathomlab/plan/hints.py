@@ -103,7 +103,7 @@ def _message(path: str, data: Mapping[str, Any]) -> str:
 def _other_component(owner: str, kind: str, key: str, data: Mapping[str, Any]) -> str:
     """An option of another model, optimizer, or schedule than the chosen one."""
     selector, table = COMPONENTS[kind]
-    if kind == "params" and owner not in MODEL_SECTIONS:
+    if kind == "params" and owner.rpartition(".")[2] not in MODEL_SECTIONS:
         return ""
     default = "Adam" if kind == "optimizer_params" else None
     chosen = get_path(data, f"{owner}.{selector}", default)
@@ -132,8 +132,10 @@ def _places(key: str) -> list[str]:
 
 
 def _in_section(place: str, section: str, data: Mapping[str, Any]) -> str:
-    """The location in the section that the file uses: a student's training for a key found in a student's training."""
+    """The location in the section that the file uses: a student's training for a key in a student's training."""
     top, _, rest = place.partition(".")
+    if section.startswith("roles.") and top in ("model", "training"):
+        return f"{'.'.join(section.split('.')[:2])}.{place}"
     names = {"model": MODEL_SECTIONS, "training": TRAINING_SECTIONS}.get(top, (top,))
     current = section.partition(".")[0]
     if current in names:

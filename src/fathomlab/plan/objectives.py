@@ -12,14 +12,14 @@ from fathomlab.losses.distillation import Distillation
 BUILT_IN = Components()
 
 
-def distillation_loss(raw: Any, problems: list[Issue], components: Components = BUILT_IN) -> Loss | None:
-    """Read `distillation`."""
-    options = parse(DistillationOptions, raw, "distillation", problems)
+def distillation_loss(raw: Any, path: str, problems: list[Issue], components: Components = BUILT_IN) -> Loss | None:
+    """Read `distillation`, or the section of a role."""
+    options = parse(DistillationOptions, raw, path, problems)
     if not isinstance(options, DistillationOptions):
         return None
     if options.loss is None:
         return Distillation(options.temperature, options.alpha)
-    return chosen_loss(options.loss, raw, ("temperature", "alpha"), "distillation", problems, components)
+    return chosen_loss(options.loss, raw, ("temperature", "alpha"), path, problems, components)
 
 
 def plain_distillation(loss: Loss) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Recipe:
         validation_split: Training images held out (%).
         limit: Training images used, or None for all.
         data: Name and options of the dataset, as canonical JSON.
-        teacher: The teacher's network if the loss needs its logits.
+        teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
     """
 
@@ -46,7 +46,7 @@ class Recipe:
     validation_split: float
     limit: int | None
     data: str
-    teacher: Architecture | None = None
+    teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
 
     @property

@@ -140,28 +140,28 @@ def _architecture(component: Any, shape: tuple[int, int, int]) -> Architecture:
     return component.build(shape)
 
 
-def data(raw: Any, default: str, problems: list[Issue], notices: Notices) -> Data | None:
-    """Read `data`; `default` is the dataset if the section names none."""
+def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Notices) -> Data | None:
+    """Read `data`, or the section of a role; `default` is the dataset if the section names none."""
     before = len(problems)
-    options = parse(DataOptions, raw, "data", problems)
+    options = parse(DataOptions, raw, path, problems)
     if not isinstance(options, DataOptions):
         return None
     name = default if options.name is None else canonical_name(options.name)
     if name is None:
-        problems.append(Issue("unknown-name", "data.name", _unsupported("dataset", str(options.name))))
+        problems.append(Issue("unknown-name", f"{path}.name", _unsupported("dataset", str(options.name))))
         return None
-    component = parse(DATASETS[name], options.params, "data.params", problems)
+    component = parse(DATASETS[name], options.params, f"{path}.params", problems)
     for index, augmentation in enumerate(options.augment):
         if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
-            problems.append(Issue("unknown-name", f"data.augment[{index}]", text))
+            problems.append(Issue("unknown-name", f"{path}.augment[{index}]", text))
     info = DATASETS[name].info
     if options.limit is not None and options.limit > info.train_examples:
         text = f"must be <= {info.train_examples}, the number of training images of {name}, got {options.limit}"
-        problems.append(Issue("data-mismatch", "data.limit", text))
+        problems.append(Issue("data-mismatch", f"{path}.limit", text))
     if len(problems) > before:
         return None
     if options.num_workers:
-        notices.setdefault("data.num_workers is ignored: datasets are kept in device memory.")
+        notices.setdefault(f"{path}.num_workers is ignored: datasets are kept in device memory.")
     augment = tuple(word for word in AUGMENTATIONS if word in options.augment)
     split = options.batch_size, options.validation_split
     return Data(component, *split, augment, options.limit, options.drop_last)

@@ -1,8 +1,8 @@
-"""A trial: one network to train, with its components."""
+"""A trial: one network to train, with its components and the trials that it builds on."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
 from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
+from fathomlab.plan.roles import Parent
 
 FORMAT = 2
 
@@ -26,11 +27,11 @@ class Trial:
     """One network to train. Trials with equal canonical JSON are equal.
 
     Attributes:
-        canonical_json: Everything that decides the trial's numbers; its SHA-256 is the trial's identity.
+        canonical_json: Everything that decides the trial's numbers, with its parents by hash; its SHA-256 is the identity.
         recipe: How it is trained.
         data: Its dataset and how it is split.
         probes: What is measured.
-        teacher: The trial that it learns from: the teacher with the same seed, or None.
+        parents: The trials that it builds on, in order: teachers, then the one whose weights it starts from.
         plugins: The plugins that define its components, sorted by name.
     """
 
@@ -38,7 +39,7 @@ class Trial:
     recipe: Recipe = field(compare=False, repr=False)
     data: sections.Data = field(compare=False, repr=False)
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
-    teacher: "Trial | None" = field(compare=False, repr=False)
+    parents: "tuple[tuple[Parent, Trial], ...]" = field(default=(), compare=False, repr=False)
     plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
@@ -56,6 +57,21 @@ class Trial:
         """Root of the trial's random streams."""
         return self.recipe.seed
 
+    @property
+    def teachers(self) -> "tuple[Trial, ...]":
+        """The trials whose outputs it learns from."""
+        return tuple(trial for kind, trial in self.parents if kind == "teacher")
+
+    @property
+    def ancestors(self) -> "tuple[Trial, ...]":
+        """The trials that it builds on, directly and through others."""
+        return tuple(member for _, parent in self.parents for member in (parent, *parent.ancestors))
+
+    @property
+    def start(self) -> "Trial | None":
+        """The trial whose weights it starts from."""
+        return next((trial for kind, trial in self.parents if kind == "start"), None)
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -66,8 +82,9 @@ class Blueprint:
         network: The model.
         training: How it is trained.
         probes: What is measured.
-        distillation: Weight and temperature, or None.
-        teacher: The condition of the teachers if the networks are distilled.
+        distillation: The loss if there are teachers, or None.
+        parents: The conditions that it builds on.
+        seed_offset: Added to each seed.
     """
 
     data: sections.Data
@@ -75,11 +92,12 @@ class Blueprint:
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
     distillation: Loss | None = None
-    teacher: "Blueprint | None" = None
+    parents: "tuple[tuple[Parent, Blueprint], ...]" = ()
+    seed_offset: int = 0
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The options as plain data, without the seed."""
+        """The options as plain data, without the seed and the parents."""
         content: dict[str, Any] = {
             "format": FORMAT,
             "data": self.data.plain,
@@ -87,8 +105,7 @@ class Blueprint:
             "training": self.training.plain,
             "probes": {probe.name: probe.plain for probe in self.probes},
         }
-        if self.distillation is not None and self.teacher is not None:
-            content["teacher"] = {"model": self.teacher.network.plain, "training": self.teacher.training.plain}
+        if self.distillation is not None:
             content["distillation"] = plain_distillation(self.distillation)
         if self.plugins:
             content["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins}
@@ -96,15 +113,20 @@ class Blueprint:
 
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
-        """The plugins that define its components, sorted by name."""
+        """The plugins that define its components, sorted by name; without those of its parents, which it names by hash."""
         parts = (self.network.component, self.training.chosen_loss, self.distillation)
         used = {plugin for part in parts if (plugin := plugin_of(part))}
-        used |= set(self.teacher.plugins) if self.teacher else set()
         return tuple(sorted(used, key=lambda plugin: plugin.name))
 
     @cached_property
+    def key(self) -> str:
+        """Equal for conditions with the same trials."""
+        parents = [[kind, parent.key] for kind, parent in self.parents]
+        return canonical_json([self.content, self.seed_offset, parents])
+
+    @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of a trial with seed 0."""
+        """The recipe of a trial with seed 0 and without parents."""
         training, data = self.training, self.data
         loss: Loss = self.distillation or training.loss
         if isinstance(loss, Distillation):
@@ -125,67 +147,82 @@ class Blueprint:
             limit=data.limit,
             drop_last=data.drop_last,
             data=canonical_json({key: data.plain[key] for key in ("name", "params")}),
-            teacher=self.teacher.network.architecture(data.info) if self.teacher else None,
         )
 
     @cached_property
     def _json(self) -> tuple[str, str]:
-        """The canonical JSON in front of the seed and after it."""
+        """The canonical JSON of a trial without parents in front of the seed and after it."""
         before, _, after = canonical_json({**self.content, "seed": "HERE"}).partition('"seed":"HERE"')
         return before, after
 
     def trial(self, seed: int) -> Trial:
-        """The trial with this seed."""
-        before, after = self._json
-        teacher = self.teacher.trial(seed) if self.teacher else None
-        text = f'{before}"seed":{seed}{after}'
-        return Trial(text, replace(self.recipe, seed=seed), self.data, self.probes, teacher, self.plugins)
+        """The trial for a seed of the experiment, with the trials for this seed that it builds on."""
+        return self.build(seed + self.seed_offset, tuple((kind, parent.trial(seed)) for kind, parent in self.parents))
+
+    def build(self, seed: int, parents: tuple[tuple[Parent, Trial], ...]) -> Trial:
+        """The trial with this root of the random streams and these parents."""
+        rest = self.data, self.probes, parents, self.plugins
+        if not parents:
+            before, after = self._json
+            return Trial(f'{before}"seed":{seed}{after}', replace(self.recipe, seed=seed), *rest)
+        hashes: dict[str, Any] = {kind: trial.hash for kind, trial in parents}
+        teachers = [trial for kind, trial in parents if kind == "teacher"]
+        if teachers:
+            hashes["teacher"] = [trial.hash for trial in teachers]
+        text = canonical_json({**self.content, "seed": seed, "parents": hashes})
+        networks = tuple(trial.recipe.architecture for trial in teachers)
+        return Trial(text, replace(self.recipe, seed=seed, teachers=networks), *rest)
 
 
-def read_trial(content: Mapping[str, Any], components: Components = BUILT_IN) -> Trial:
-    """The trial of plain data, as the store and jobs contain it.
+def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), components: Components = BUILT_IN) -> Trial:
+    """The trial of plain data, as the store contains it.
 
     Args:
         content: As in `Trial.content`.
-        components: With the trial's plugins.
+        parents: The trials that it builds on.
+        components: With the plugins of the trial.
 
     Raises:
-        ValueError: If it is not the content of a trial that this version can train.
+        ValueError: If it is not the content of a trial that this version can train, or if a parent is missing.
     """
     problems: list[Issue] = []
-    seed, taught_by = content.get("seed"), content.get("teacher")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(taught_by, Mapping | None):
+    seed = content.get("seed")
+    if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
-    data = sections.data(content.get("data"), "mnist", problems, {})
+    data = sections.data(content.get("data"), "data", "mnist", problems, {})
     probes = sections.measurements(content.get("probes"), problems)
-    network, training = _network(content, problems, components)
-    if data is None or network is None or training is None:
+    network = sections.network(content.get("model"), "model", problems, {}, components)
+    training = sections.training(content.get("training"), "training", problems, {}, components)
+    loss = content.get("distillation")
+    distillation = None if loss is None else distillation_loss(loss, "distillation", problems, components)
+    if data is None or network is None or training is None or problems:
         raise ValueError("; ".join(map(str, problems)))
-    blueprint = Blueprint(data, network, training, probes)
-    if taught_by is not None:
-        model, how = _network(taught_by, problems, components)
-        distillation = distillation_loss(content.get("distillation"), problems, components)
-        if model is None or how is None or distillation is None:
-            raise ValueError("; ".join(map(str, problems)))
-        blueprint = replace(
-            blueprint, distillation=distillation, teacher=replace(blueprint, network=model, training=how)
-        )
-    trial = blueprint.trial(seed)
-    if problems or trial.canonical_json != canonical_json(content):
-        raise ValueError("; ".join(map(str, problems)) or "not the content of a trial of this version")
+    blueprint = Blueprint(data, network, training, probes, distillation)
+    by_hash = {trial.hash: trial for trial in parents}
+    named: list[tuple[Parent, Trial]] = []
+    for kind, name in parent_hashes(content):
+        if name in by_hash:
+            named.append((kind, by_hash[name]))
+    trial = blueprint.build(seed, tuple(named))
+    if trial.canonical_json != canonical_json(content) or bool(trial.teachers) != (distillation is not None):
+        raise ValueError("not the content of a trial of this version")
     return trial
 
 
-def _network(
-    content: Mapping[str, Any], problems: list[Issue], components: Components
-) -> tuple[sections.Network | None, sections.Training | None]:
-    network = sections.network(content.get("model"), "model", problems, {}, components)
-    return network, sections.training(content.get("training"), "training", problems, {}, components)
+def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
+    """The hashes of the trials that a trial builds on, from its content; none if it has another layout."""
+    parents = content.get("parents")
+    if not isinstance(parents, Mapping):
+        return ()
+    teachers, start = parents.get("teacher", ()), parents.get("start")
+    pairs: list[tuple[Parent, object]] = [("teacher", name) for name in teachers] if isinstance(teachers, list) else []
+    return tuple((kind, name) for kind, name in [*pairs, ("start", start)] if isinstance(name, str))
 
 
 def encode_trial(trial: Trial) -> dict[str, Any]:
-    """A trial with its plugins as plain data, for a worker."""
-    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins]}
+    """A trial with its plugins and parents as plain data, for a worker."""
+    parents = [encode_trial(parent) for _, parent in trial.parents]
+    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins], "parents": parents}
 
 
 def decode_trial(data: Mapping[str, Any]) -> Trial:
@@ -193,6 +230,7 @@ def decode_trial(data: Mapping[str, Any]) -> Trial:
 
     Raises:
         ValueError: As `read_trial`.
-        UserError: If a plugin has another digest.
+        UserError: If the source of a plugin has another digest.
     """
-    return read_trial(data["content"], with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"]))
+    components = with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"])
+    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components)

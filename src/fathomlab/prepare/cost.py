@@ -34,7 +34,7 @@ def flops(trial: Trial) -> float:
     recipe, (images, held_out) = trial.recipe, trial.data.split_sizes
     training = 6.0 * recipe.architecture.macs * training_images(trial) * recipe.epochs
     evaluation = 2.0 * recipe.architecture.macs * (held_out * recipe.epochs + 2 * trial.data.info.test_examples)
-    teacher_logits = 2.0 * recipe.teacher.macs * (images + held_out) if recipe.teacher else 0.0
+    teacher_logits = 2.0 * sum(teacher.macs for teacher in recipe.teachers) * (images + held_out)
     return training + evaluation + teacher_logits
 
 

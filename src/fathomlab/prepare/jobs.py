@@ -17,7 +17,7 @@ from fathomlab.prepare.packing import form_packs
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
 
-TrialContent = Annotated[Trial, Encoded(encode_trial, decode_trial)]
+TrialWithParents = Annotated[Trial, Encoded(encode_trial, decode_trial)]
 # A directory's name is bytes, which need not be valid text.
 Directory = Annotated[
     Path,
@@ -37,7 +37,7 @@ class Job:
         checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
     """
 
-    trials: tuple[TrialContent, ...]
+    trials: tuple[TrialWithParents, ...]
     root: Directory
     device: str = "auto"
     logging: LoggingOptions = field(default_factory=LoggingOptions)
@@ -50,8 +50,9 @@ class Job:
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
-        """The plugins of its trials, with their source: a worker loads no others."""
-        return tuple(dict.fromkeys(plugin for trial in self.trials for plugin in trial.plugins))
+        """The plugins of its trials and their parents, with their source: a worker loads no others."""
+        lineage = (member for trial in self.trials for member in (trial, *trial.ancestors))
+        return tuple(dict.fromkeys(plugin for member in lineage for plugin in member.plugins))
 
 
 def prepare_jobs(

@@ -9,6 +9,7 @@ from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import factor_name, flatten_keys, format_factor_level, format_level
 from fathomlab.data import DATASETS
+from fathomlab.plan.trial import parent_hashes
 from fathomlab.report.cost import sizes
 from fathomlab.report.loose import entries, mapping, number
 from fathomlab.report.numbers import NBSP, capital, count, listed
@@ -25,7 +26,7 @@ def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     options = _OptionValues(contents)
     paragraphs = (
         f"{_design(study)} {_networks(study, options)} {_data(options)}",
-        _training(options),
+        _training(study, options),
         f"{_seeds(study)} {_numerics(study, options)}",
         f"{_measure(study)} {_statistics(study, verdicts)} {_missing(study)}",
     )
@@ -132,7 +133,7 @@ def _data(options: _OptionValues) -> str:
     return " ".join(sentences)
 
 
-def _training(options: _OptionValues) -> str:
+def _training(study: Study, options: _OptionValues) -> str:
     schedules = options.text("training.scheduler", "none")
     parts = [
         f"learning rate {options.text('training.lr', '?')}",
@@ -156,9 +157,17 @@ def _training(options: _OptionValues) -> str:
     if options.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
     if options.values("distillation.alpha"):
+        baseline = "; the baseline differs only in the loss" if study.with_role("baseline") else ""
         sentences.append(
             f"Students were distilled from the teacher with the same seed (alpha {options.text('distillation.alpha')}, "
-            f"temperature {options.text('distillation.temperature')}); the baseline differs only in the loss."
+            f"temperature {options.text('distillation.temperature')}){baseline}."
+        )
+    started = [
+        c.record.role for c in study.conditions if any("start" in dict(parent_hashes(t.content)) for _, t in c.trials)
+    ]
+    if started:
+        sentences.append(
+            f"Networks of the role {listed(started)} started from the weights of another role with the same seed."
         )
     return " ".join(sentences)
 

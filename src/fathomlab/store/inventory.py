@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fathomlab.config.components import Components
-from fathomlab.plan import Trial, read_trial
+from fathomlab.plan import Trial, parent_hashes, read_trial
 from fathomlab.store.checkpoints import Checkpoint, latest_checkpoint
 from fathomlab.store.reading import Store, TrialFiles
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Number
@@ -66,7 +66,7 @@ def take_inventory(root: Path, trials: Sequence[Trial], components: Components |
     Args:
         root: The store.
         trials: The trials of a plan.
-        components: Those of the plan; stored trials of other plugins are not read.
+        components: Those of the plan. Without the plugins of a stored trial, the trial cannot be read.
     """
     entries = {trial.hash: _look(root, trial.hash, trial) for trial in trials}
     members = {member for entry in entries.values() if entry.checkpoint for member in entry.checkpoint.members}
@@ -78,14 +78,17 @@ def _look(root: Path, name: str, trial: Trial | None, components: Components | N
     files = TrialFiles(root, name)
     status = files.verified_status()
     if trial is None:  # a member of a pack that began in another experiment
-        return TrialEntry(_stored_trial(files, name, components), status)
+        return TrialEntry(_stored_trial(files, name, components or Components()), status)
     seconds = files.result.seconds if files.result else None
     return TrialEntry(trial, status, seconds, latest_checkpoint(files.folder) if files.exists else None)
 
 
-def _stored_trial(files: TrialFiles, name: str, components: Components | None) -> Trial | None:
+def _stored_trial(files: TrialFiles, name: str, components: Components) -> Trial | None:
+    """The trial in a directory with its parents; None if one of them is missing, corrupted, or of another version."""
     try:
-        trial = read_trial(files.content, components or Components())
-    except (ValueError, RecursionError):  # damaged, or of another version
+        named = [parent for _, parent in parent_hashes(files.content)]
+        parents = [_stored_trial(TrialFiles(files.root, parent), parent, components) for parent in named]
+        trial = read_trial(files.content, [parent for parent in parents if parent is not None], components)
+    except (ValueError, RecursionError):
         return None
     return trial if trial.hash == name else None

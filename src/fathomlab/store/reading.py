@@ -115,6 +115,7 @@ class TrialFiles(FolderValidator):
     every small file that the result lists. Verified when they are read: lines of logs, weights, predictions, checkpoints.
 
     Attributes:
+        root: The store.
         content: The resolved options; `{}` if corrupted.
         result: The result; None without a valid one.
         provenance: Empty if not recorded yet.
@@ -124,7 +125,7 @@ class TrialFiles(FolderValidator):
 
     def __init__(self, root: Path, trial: str):
         """Read the documents of a trial. Nothing outside of the store is read, whatever `trial` is."""
-        valid = HASH.fullmatch(trial) is not None
+        self.root, valid = root, HASH.fullmatch(trial) is not None
         super().__init__(root / "trials" / trial if valid else root / "trials")
         self.content: dict[str, Any] = {}
         self.result: Result | None = None

@@ -12,7 +12,8 @@ from fathomlab.engine.device_data import DeviceDataset, split_indices
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.training import PackTrainer, TeacherPack
+from fathomlab.engine.teachers import Teacher, TeacherPack
+from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
 from fathomlab.models.architecture import Architecture
@@ -93,22 +94,24 @@ def run_training(
 def distilled(recipes: Sequence[Recipe], alpha: Sequence[float], temperature: Sequence[float]) -> list[Recipe]:
     """Return the recipes as distilled students of teachers with the same architecture."""
     return [
-        replace(plain, loss=Distillation(t, a, getattr(plain.loss, "hard", plain.loss)), teacher=plain.architecture)
+        replace(plain, loss=Distillation(t, a, getattr(plain.loss, "hard", plain.loss)), teachers=(plain.architecture,))
         for plain, a, t in zip(recipes, alpha, temperature, strict=True)
     ]
 
 
 def make_teachers(recipes: Sequence[Recipe], data: DeviceDataset, scale: float = 1.5) -> TeacherPack:
     """Create untrained teachers, one per seed, with larger weights than initial networks."""
-    network = PackedNetwork([recipe.teacher for recipe in recipes if recipe.teacher])
+    networks = [recipe.teachers[0] for recipe in recipes]
+    network = PackedNetwork(networks)
     dtype = data.mean.dtype
-    replicas = [init_params(recipe.teacher, recipe.seed + 1000) for recipe in recipes if recipe.teacher]
+    replicas = [init_params(teacher, recipe.seed + 1000) for teacher, recipe in zip(networks, recipes, strict=True)]
     params = {name: torch.stack([replica[name] for replica in replicas]).to(dtype) * scale for name in replicas[0]}
     buffers = network.buffers(dtype, CPU)
     images = data.normalize(data.images).expand(len(recipes), *data.images.shape)
+    teacher = Teacher(network, params, buffers)
     with torch.no_grad():
-        logits = network(params, buffers, images, "eval")
-    return TeacherPack(logits, network, params, buffers)
+        logits = teacher(images)
+    return TeacherPack(logits, (teacher,))
 
 
 def replica_results(trainer: PackTrainer, snapshots: Sequence[Progress], slot: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fathomlab.engine.loop import train
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.training import TeacherPack
+from fathomlab.engine.teachers import Teacher, TeacherPack
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -42,7 +42,7 @@ def test_alpha_zero_equals_baseline_bit_for_bit(
         recipes, small_training.make_teachers(recipes, data), data
     )
     baseline_pack, baseline_curves = small_training.run_training(
-        [replace(student, loss=CrossEntropy(), teacher=None) for student in recipes], None, data
+        [replace(student, loss=CrossEntropy(), teachers=()) for student in recipes], None, data
     )
     for slot in range(2):
         small_training.assert_identical(
@@ -57,7 +57,7 @@ def test_alpha_zero_in_mixed_pack_equals_baseline(small_training: ModuleType) ->
     mixed = small_training.distilled(recipes, (0.0, 0.9), (TEMPERATURE, 5.0))
     student_pack, student_curves = small_training.run_training(mixed, small_training.make_teachers(mixed, data), data)
     baseline_pack, baseline_curves = small_training.run_training(
-        [replace(student, loss=CrossEntropy(), teacher=None) for student in recipes], None, data
+        [replace(student, loss=CrossEntropy(), teachers=()) for student in recipes], None, data
     )
     small_training.assert_close(
         small_training.replica_results(student_pack, student_curves, 0),
@@ -90,14 +90,15 @@ def test_distillation_keeps_teacher_unchanged(augment: tuple[str, ...], small_tr
     recipes = students(small_training, "cnn", ALPHA, augment=augment)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
-    for value in teachers.params.values():
+    (member,) = teachers.members
+    for value in member.params.values():
         value.requires_grad_()
-    state = {**teachers.params, **{f"buffer {name}": value for name, value in teachers.buffers.items()}}
+    state = {**member.params, **{f"buffer {name}": value for name, value in member.buffers.items()}}
     before = {name: value.detach().clone() for name, value in state.items()} | {"logits": teachers.logits.clone()}
     small_training.run_training(recipes, teachers, data)
     assert all(torch.equal(before[name], value) for name, value in state.items())
     assert torch.equal(before["logits"], teachers.logits)
-    assert all(value.grad is None for value in teachers.params.values())
+    assert all(value.grad is None for value in member.params.values())
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
@@ -150,9 +151,11 @@ def test_teacher_sees_augmented_images_of_student(small_training: ModuleType) ->
     recipes = students(small_training, "cnn", ALPHA, augment=("flip", "crop"))
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
-    teacher = RecordingNetwork(teachers.network)
+    (member,) = teachers.members
+    teacher = RecordingNetwork(member.network)
     unused = torch.full_like(teachers.logits, torch.nan)  # stored logits are of other views
-    pack = small_training.make_trainer(recipes, TeacherPack(unused, teacher, teachers.params, teachers.buffers), data)  # type: ignore[arg-type]
+    recorded = Teacher(teacher, member.params, member.buffers)  # type: ignore[arg-type]
+    pack = small_training.make_trainer(recipes, TeacherPack(unused, (recorded,)), data)
     student = pack.state.network = RecordingNetwork(pack.state.network)
     list(train(pack, frozenset()))
     trained = [images for images, mode in zip(student.images, student.modes, strict=True) if mode == "train"]
@@ -188,7 +191,7 @@ def test_distillation_equals_torch_training_loop(
     pack = small_training.make_trainer([recipe], teachers, data)
     student, teacher = (
         reference_models.reference_model(options, pack.state.params),
-        reference_models.reference_model(options, teachers.params).eval(),
+        reference_models.reference_model(options, teachers.members[0].params).eval(),
     )
     optimizer = torch.optim.SGD(student.parameters(), lr=recipe.lr, momentum=0.9)
     labels = data.labels[pack.train_index[0]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.training import TeacherPack
+from fathomlab.engine.teachers import Teacher, TeacherPack
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
@@ -86,12 +86,12 @@ def one_teacher(small_training: ModuleType, teachers: TeacherPack, slot: int) ->
     """Select the teacher of one replica."""
     from fathomlab.engine.network import PackedNetwork
 
-    rows = slice(slot, slot + 1)
+    rows, (teacher,) = slice(slot, slot + 1), teachers.members
+    params, buffers = (
+        {name: value[rows] for name, value in tensors.items()} for tensors in (teacher.params, teacher.buffers)
+    )
     return TeacherPack(
-        teachers.logits[rows],
-        PackedNetwork([teachers.network.architecture]),
-        {name: value[rows] for name, value in teachers.params.items()},
-        {name: value[rows] for name, value in teachers.buffers.items()},
+        teachers.logits[rows], (Teacher(PackedNetwork([teacher.network.architecture]), params, buffers),)
     )
 
 

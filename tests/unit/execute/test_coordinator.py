@@ -75,8 +75,8 @@ def test_students_start_after_their_teachers(distillation: dict[str, Any], tmp_p
     assert sorted(order) == sorted(trial.hash for trial in plan.trials)
     assert executor.largest == jobs_at_once
     for trial in plan.trials:
-        if trial.teacher is not None:
-            assert order.index(trial.teacher.hash) < order.index(trial.hash)
+        if trial.teachers:
+            assert order.index(trial.teachers[0].hash) < order.index(trial.hash)
 
 
 @pytest.mark.parametrize("result", ["failed", "none"])

@@ -170,10 +170,10 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     summary = laboratory.run(distillation, "distillation.alpha=0.5,0.9", "seed=0..1")
     assert (summary.trials, summary.failed) == (8, 0)
     finished = [event.trial for event in laboratory.events if isinstance(event, Finished)]
-    teachers = [trial for trial in laboratory.plan.trials if trial.teacher is None][:2]
+    teachers = [trial for trial in laboratory.plan.trials if not trial.teachers][:2]
     for trial in laboratory.plan.trials:
-        if trial.teacher is not None:
-            assert finished.index(trial.teacher.hash) < finished.index(trial.hash)
+        if trial.teachers:
+            assert finished.index(trial.teachers[0].hash) < finished.index(trial.hash)
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:

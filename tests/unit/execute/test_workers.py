@@ -43,8 +43,8 @@ def test_two_workers_give_the_numbers_of_one(laboratory: Any, distillation: dict
         if isinstance(event, Started | Finished)
     ]
     for trial in laboratory.plan.trials:
-        if trial.teacher is not None:
-            assert order.index(f"end of {trial.teacher.hash}") < order.index(trial.hash)
+        if trial.teachers:
+            assert order.index(f"end of {trial.teachers[0].hash}") < order.index(trial.hash)
     alone = type(laboratory)(tmp_path / "alone")
     alone.run(distillation, *overrides, workers=1)
     assert alone.results() == laboratory.results()

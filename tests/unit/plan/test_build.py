@@ -465,16 +465,16 @@ def test_alphas_share_the_teacher_and_the_baseline():
     assert len(plan.trials) == 10
     teachers = {seed: plan.conditions[0].trials[seed] for seed in (0, 1)}
     for condition in plan.conditions[2:]:
-        assert [trial.teacher for trial in condition.trials] == [teachers[0], teachers[1]]
+        assert [trial.teachers for trial in condition.trials] == [(teachers[0],), (teachers[1],)]
     order = {trial: place for place, trial in enumerate(plan.trials)}
-    assert all(order[trial.teacher] < order[trial] for trial in plan.trials if trial.teacher)
-    assert all(trial.teacher is None for condition in plan.conditions[:2] for trial in condition.trials)
+    assert all(order[trial.teachers[0]] < order[trial] for trial in plan.trials if trial.teachers)
+    assert all(not trial.teachers for condition in plan.conditions[:2] for trial in condition.trials)
 
 
 def test_the_baseline_differs_in_the_loss_alone():
     """A distilled student is the baseline plus a teacher and a weight."""
     _, baseline, distilled = (condition.trials[0].content for condition in fathomlab.load(DISTILLATION).conditions)
-    assert distilled.pop("teacher").keys() == {"model", "training"}
+    assert distilled.pop("parents").keys() == {"teacher"}
     assert distilled.pop("distillation") == {"temperature": 3.0, "alpha": 0.7}
     assert distilled == baseline
 

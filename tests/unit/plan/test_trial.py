@@ -25,9 +25,9 @@ CONFIG = {
 
 def test_trials_round_trip_through_their_content():
     for trial in fathomlab.load(CONFIG).trials:
-        again = read_trial(json.loads(trial.canonical_json))
+        again = read_trial(json.loads(trial.canonical_json), trial.teachers)
         assert again == trial
-        assert (again.recipe, again.probes, again.teacher) == (trial.recipe, trial.probes, trial.teacher)
+        assert (again.recipe, again.probes, again.parents) == (trial.recipe, trial.probes, trial.parents)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,10 @@ def test_trials_round_trip_through_their_content():
         {"model": {}},
         {"data": None},
         {"training": {"epochs": 0}},
-        {"teacher": 3},
+        {"parents": 3},
+        {"parents": {"teacher": ["0" * 64]}},
+        {"parents": {}},
+        {"distillation": None},
         {"probes": {"unknown": {}}},
         {"added": 1},
     ],
@@ -49,7 +52,7 @@ def test_trials_round_trip_through_their_content():
 def test_read_trial_rejects_other_content(change: dict[str, Any]):
     trial = fathomlab.load(CONFIG).trials[-1]
     with pytest.raises(ValueError):  # noqa: PT011
-        read_trial(trial.content | change)
+        read_trial(trial.content | change, trial.teachers)
 
 
 @dataclass(frozen=True)

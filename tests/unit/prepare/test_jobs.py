@@ -36,12 +36,12 @@ def test_jobs_round_trip(name: str):
         assert trial.hash == expected.hash
         assert trial.recipe == expected.recipe
         assert trial.probes == expected.probes
-        assert trial.teacher == expected.teacher
+        assert trial.parents == expected.parents
 
 
 def test_a_job_with_changed_content_is_rejected():
     """A worker of another version must not train something else under the trial's name."""
     plain = to_plain(Job(fathomlab.load(STUDENTS).trials[:1], Path("/x")))
-    plain["trials"][0]["training"]["epochs"] = "2"
+    plain["trials"][0]["content"]["training"]["epochs"] = "2"
     with pytest.raises(ValueError, match="trials"):
         from_json(Job, json.dumps(plain))

@@ -1,4 +1,7 @@
-"""What a pack learns from: the dataset on its device, and teachers with their logits. Datasets are cached between packs."""
+"""What a pack learns from: the dataset on its device, teachers with their logits, and weights to start from.
+
+Datasets are cached between packs.
+"""
 
 import contextlib
 import json
@@ -16,8 +19,9 @@ from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.device_data import DeviceDataset, to_device
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.opaque import to_format
-from fathomlab.engine.precision import param_dtype
-from fathomlab.engine.training import TeacherPack
+from fathomlab.engine.state import load_start_weights
+from fathomlab.engine.teachers import Teacher, TeacherPack, mean_logits
+from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError, file_sha256
@@ -42,35 +46,46 @@ def load_teachers(
 
     The logits are computed and stored in the storage format of the students' precision.
     """
-    dtype = param_dtype(recipes[0].precision)
-    columns, logits = [], []
     rows = torch.arange(len(images.labels), device=device)
     if recipes[0].limit is not None:
         rows = torch.from_numpy(stratified_subset(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
-    for trial, recipe in zip(trials, recipes, strict=True):
-        assert trial.teacher is not None
-        assert recipe.teacher is not None
-        folder = root / "trials" / trial.teacher.hash
-        tensors = _weights(root, trial.teacher.hash)
-        columns.append({name: to_format(tensor.to(device), dtype) for name, tensor in tensors.items()})
-        network = PackedNetwork([recipe.teacher], device)
-        logits.append(_teacher_logits(folder, network, columns[-1], images, rows))
+    ensemble = zip(*(trial.teachers for trial in trials), strict=True)  # one entry per member of the ensemble
+    members, logits = zip(*(_load_teacher(teachers, images, rows, root) for teachers in ensemble), strict=True)
+    return TeacherPack(mean_logits(logits), members)
+
+
+def _load_teacher(teachers: Sequence[Trial], images: DeviceDataset, rows: Tensor, root: Path) -> tuple[Teacher, Tensor]:
+    """Load one teacher per student, with its logits for the training images at `rows`, (k, n, classes)."""
+    device, dtype = images.images.device, images.mean.dtype
+    networks = [teacher.recipe.architecture for teacher in teachers]
+    columns, logits = [], []
+    for teacher, network in zip(teachers, networks, strict=True):
+        tensors = {name: to_format(tensor.to(device), dtype) for name, tensor in _weights(root, teacher.hash).items()}
+        folder = root / "trials" / teacher.hash
+        logits.append(_teacher_logits(folder, PackedNetwork([network], device), tensors, images, rows))
+        columns.append(tensors)
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
-    network = PackedNetwork([recipe.teacher for recipe in recipes if recipe.teacher], device)
-    return TeacherPack(torch.stack(logits), network, stacked, stacked)
+    return Teacher(PackedNetwork(networks, device), stacked, stacked), torch.stack(logits)
 
 
-def _weights(root: Path, teacher: str) -> dict[str, Tensor]:
-    """Load the weights of a teacher after its last epoch, verified against its result.
+def load_starts(trials: Sequence[Trial], training: PackTrainer, root: Path) -> None:
+    """Replace the initial weights of the trials that start from the weights of another one."""
+    for slot, trial in enumerate(trials):
+        if trial.start is not None:
+            load_start_weights(training.state, slot, _weights(root, trial.start.hash))
+
+
+def _weights(root: Path, parent: str) -> dict[str, Tensor]:
+    """Load the weights of a trial after its last epoch, verified against its result.
 
     Raises:
         UserError: If there are none, or if they are corrupted.
     """
-    record = Store(root).trial(teacher)
+    record = Store(root).trial(parent)
     path = record.folder / "checkpoint.safetensors"
     if record.status != "finished" or not path.exists():
         why = "checkpoint.safetensors is missing" if record.status == "finished" else f"status: {record.status}"
-        raise UserError("no-teacher", f"teacher trial {teacher[:12]} has no weights ({why})")
+        raise UserError("no-parent", f"parent trial {parent[:12]} has no weights ({why})")
     digest = record.files.get(path.name)
     if record.files and (digest is None or digest.sha256 != file_sha256(path)):
         raise UserError(

@@ -25,7 +25,7 @@ from fathomlab.execute.events import Emit, EpochDone, Finished, Started, Warned
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
-from fathomlab.execute.pack.inputs import load_dataset, load_teachers
+from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.settings import determinism
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
@@ -99,7 +99,7 @@ class _PackRun:
         common = self.recipes[0]
         self.arrays, images = load_dataset(common.data, device.type, param_dtype(common.precision))
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
-        teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teacher else None
+        teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teachers else None
         compiled = (
             resumed[1] if resumed else device.type == "cpu" and should_compile(self.recipes, train_index.shape[1])
         )
@@ -111,6 +111,7 @@ class _PackRun:
             self.training.captured_step = CudaGraphStep(self.training)
         self.training.between_batches = self._poll
         self.probes = job.trials[0].probes
+        load_starts(job.trials, self.training, job.root)
         self.checkpointer.load(self.training)
         self.recorded_compiled = self.training.compiled
         self._write_provenance()

@@ -1,0 +1,185 @@
+"""The roles of an experiment: the networks that it trains, where their options are, and which roles they build on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from fathomlab.base.errors import Issue, did_you_mean, format_value
+from fathomlab.base.options import INVALID, parse
+from fathomlab.config.load import Loaded
+from fathomlab.config.schema import Factor, ParentOptions, RoleOptions
+
+Parent: TypeAlias = Literal["teacher", "start"]
+Roles: TypeAlias = Mapping[str, "Role"]
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+PAIR_SECTIONS = ("teacher_model", "student_model", "training_teacher", "training_student")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A kind of network in an experiment.
+
+    Attributes:
+        name: Its name in labels, claims, and results.
+        model: Dotted key of the section with its model.
+        training: Dotted key of the section with its training.
+        data: Dotted key of the section with its dataset.
+        distillation: Dotted key of the section with its loss if it has a teacher.
+        parents: The roles that it builds on.
+        parents_key: Dotted key of the section with its parents; empty if the file cannot change them.
+        seed_offset: Added to each seed.
+    """
+
+    name: str
+    model: str = "model"
+    training: str = "training"
+    data: str = "data"
+    distillation: str = "distillation"
+    parents: ParentOptions = field(default_factory=ParentOptions)
+    parents_key: str = ""
+    seed_offset: int = 0
+
+    def sections(self, distilled: bool) -> tuple[str, ...]:
+        """Dotted keys of the sections that decide its numbers, without those of its parents."""
+        keys = (self.data, self.model, self.training, self.distillation * distilled, self.parents_key)
+        return tuple(key for key in keys if key)
+
+    def parents_at(self, levels: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
+        """The roles that it builds on at these levels of the factors: teachers, then the one whose weights it starts from."""
+        parents = self.parents
+        for name in ("teacher", "start"):
+            key = f"{self.parents_key}.{name}"
+            if self.parents_key and key in levels:
+                level = levels[key]
+                parents = replace(parents, **{name: tuple(level) if isinstance(level, list | tuple) else level})
+        teachers: tuple[tuple[Parent, str], ...] = tuple(("teacher", name) for name in parents.teachers)
+        return teachers if parents.start is None else (*teachers, ("start", parents.start))
+
+
+def roles_of(loaded: Loaded, factors: Mapping[str, Factor], problems: list[Issue]) -> dict[str, Role]:
+    """The roles of the file's networks; none if something that they need is missing."""
+    data = loaded.document.data
+    pair = [name for name in (*PAIR_SECTIONS, "distillation") if data.get(name) is not None]
+    if data.get("roles") is not None:
+        single = [name for name in ("model", "training") if data.get(name) is not None]
+        for name in (*single, *(name for name in pair if name != "distillation")):
+            problems.append(Issue("conflict", name, "cannot be combined with roles; remove one or the other"))
+        return _roles_of_file(loaded.file.roles, factors, problems)
+    if pair and data.get("model") is not None:
+        text = "cannot be combined with teacher_model and student_model; remove one or the other"
+        problems.append(Issue("conflict", "model", text))
+    required = PAIR_SECTIONS if pair else ("model", "training")
+    missing = [name for name in required if data.get(name) is None]
+    problems += [Issue("missing-section", "", f"missing section '{name}'") for name in missing]
+    if missing:
+        return {}
+    if not pair:
+        return {"supervised": Role("supervised")}
+    baseline = Role("baseline", "student_model", "training_student")
+    roles = (
+        Role("teacher", "teacher_model", "training_teacher"),
+        baseline,
+        replace(baseline, name="distilled", parents=ParentOptions("teacher")),
+    )
+    return {role.name: role for role in roles}
+
+
+def reads(roles: Roles, role: Role, key: str, levels: Mapping[str, Any]) -> bool:
+    """Whether the trials of a role depend on a dotted key, directly or through the roles that they build on."""
+    parents = role.parents_at(levels)
+    distilled = any(kind == "teacher" for kind, _ in parents)
+    own = any(is_below(key, section) for section in role.sections(distilled))
+    return own or any(reads(roles, roles[name], key, levels) for _, name in parents)
+
+
+def is_below(key: str, section: str) -> bool:
+    """Whether a dotted key is a section or inside it."""
+    return key == section or key.startswith(f"{section}.")
+
+
+def _roles_of_file(
+    options: Mapping[str, RoleOptions], factors: Mapping[str, Factor], problems: list[Issue]
+) -> dict[str, Role]:
+    """The roles in the file's `roles`, after checking that their parents exist and form no cycle."""
+    before = len(problems)
+    roles = {name: _role(name, role) for name, role in options.items()}
+    if not roles:
+        problems.append(Issue("missing-key", "roles", "must have at least one role, got {}"))
+    builds_on: dict[str, set[str]] = {}
+    for name, role in roles.items():
+        path = f"roles.{name}"
+        if not NAME.fullmatch(name):
+            text = f"invalid name {format_value(name)}: must be a letter, then letters, digits, - or _"
+            problems.append(Issue("invalid-key", path, text))
+        declared = _declared_parents(role, factors, problems)
+        distilled = any(parents.teacher is not None for _, parents in declared)
+        if options[name].distillation is not None and not distilled:
+            text = "requires a teacher; set parents.teacher, or remove it"
+            problems.append(Issue("conflict", f"{path}.distillation", text))
+        for key, parents in declared:
+            problems += _parent_problems(key, parents, roles)
+        builds_on[name] = {parent for _, parents in declared for parent in (*parents.teachers, parents.start or "")}
+    if len(problems) == before and (cycle := _cycle(builds_on)):
+        text = f"builds on itself: {' -> '.join(cycle)}"
+        problems.append(Issue("cycle", f"roles.{cycle[0]}.parents", text))
+    return roles if len(problems) == before else {}
+
+
+def _role(name: str, options: RoleOptions) -> Role:
+    path = f"roles.{name}"
+    return Role(
+        name,
+        model=f"{path}.model",
+        training=f"{path}.training",
+        data="data" if options.data is None else f"{path}.data",
+        distillation="distillation" if options.distillation is None else f"{path}.distillation",
+        parents=options.parents,
+        parents_key=f"{path}.parents",
+        seed_offset=options.seed_offset,
+    )
+
+
+def _declared_parents(
+    role: Role, factors: Mapping[str, Factor], problems: list[Issue]
+) -> list[tuple[str, ParentOptions]]:
+    """The parents of a role with the dotted key that declares them: its options, and the levels of factors."""
+    declared = [(role.parents_key, role.parents)]
+    for key, factor in factors.items():
+        if key.startswith(f"{role.parents_key}."):
+            kind, path = key.removeprefix(f"{role.parents_key}."), f"experiment.factors.{role.parents_key}"
+            for level in factor.levels:
+                parents = parse(ParentOptions, {kind: level}, path, problems)
+                declared += [] if parents is INVALID else [(f"{path}.{kind}", parents)]
+    return declared
+
+
+def _parent_problems(key: str, parents: ParentOptions, roles: Roles) -> list[Issue]:
+    """Parents that are no roles, and members of an ensemble that are named twice."""
+    named = [("teacher", name) for name in parents.teachers]
+    named += [("start", parents.start)] if parents.start is not None else []
+    problems = []
+    for kind, name in named:
+        if name not in roles:
+            hint = did_you_mean(name, tuple(roles)) or f" Roles: {', '.join(roles)}."
+            path = key if key.startswith("experiment.") else f"{key}.{kind}"
+            problems.append(Issue("unknown-name", path, f"unknown role {format_value(name)}.{hint}"))
+    if len(set(parents.teachers)) < len(parents.teachers):
+        problems.append(Issue("conflict", key, "duplicate teacher; members of an ensemble are different roles"))
+    return problems
+
+
+def _cycle(builds_on: Mapping[str, set[str]]) -> Sequence[str]:
+    """Names of roles that build on each other in a circle, the first one repeated at the end; empty without one."""
+
+    def search(path: tuple[str, ...]) -> Sequence[str]:
+        for parent in sorted(builds_on.get(path[-1], ())):
+            if parent in path:
+                return (*path[path.index(parent) :], parent)
+            if parent not in finished and (cycle := search((*path, parent))):
+                return cycle
+        finished.add(path[-1])
+        return ()
+
+    finished: set[str] = set()
+    return next((cycle for name in builds_on if name not in finished and (cycle := search((name,)))), ())
