@@ -122,4 +122,5 @@ def _check_reading(folder: Path) -> None:
         assert ended.value.code in (0, None)
     assert (folder / "log").read_text() == loaded
     (report,) = folder.glob("runs/experiments/*/report.html")
-    assert "ConvNet" in report.read_text()
+    assert "ConvNets" in report.read_text()
+    assert "the loss focal (gamma 0 and 2)" in report.read_text()

@@ -1,8 +1,7 @@
 """Strict option parsing: plain values from a file become frozen dataclasses. All problems are reported together.
 
-Components (models, datasets, optimizers, probes) and sections of the experiment file are frozen dataclasses. Their fields
-are the options. The type of a field may be bool, int, float, str, `Literal`, `tuple[T, ...]`,
-`dict[str, Any]`, another such dataclass, `T | None`, a value or a tuple of values, and `Annotated[T, Interval(...)]`.
+Components and sections of the experiment file are frozen dataclasses. Their fields are the options. A field may be bool, int,
+float, str, `Literal`, `tuple[T, ...]`, `dict[str, T]`, another such dataclass, a union, or `Annotated[T, Interval(...)]`.
 """
 
 import dataclasses
@@ -78,13 +77,13 @@ def parse(hint: Any, value: Any, path: str, problems: list[Issue]) -> Any:
     """
     issues: list[Issue] = []
     plain = _sanitize(value, path, issues)
-    unreadable = {issue.path for issue in issues}
     result, errors = _validate(hint, plain)
     for error in errors:
         converted = _convert(error.kind, error.value)
         plain = plain if converted is INVALID else _set_entry(plain, error.keys, converted)
     if errors:
         result, errors = _validate(hint, plain)
+    unreadable = {issue.path for issue in issues}
     unknown = [error.keys[:-1] for error in errors if error.kind == "unexpected_keyword_argument"]
     for error in errors:
         misspelled = error.kind.startswith("missing") and error.keys[:-1] in unknown
@@ -224,7 +223,8 @@ def _locate(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
     keys: list[int | str] = []
     section = branch = _union_branch(hint, value)
     for step in error["loc"]:
-        section, is_section, is_dict = branch, dataclasses.is_dataclass(branch), get_origin(branch) is dict
+        section, is_section = branch, dataclasses.is_dataclass(branch)
+        is_dict = get_origin(branch) is dict and isinstance(value, dict) and step in value
         if isinstance(step, str) and not is_section and not is_dict:  # the name of a branch
             if step.startswith("tuple") != (get_origin(branch) is tuple):
                 return None

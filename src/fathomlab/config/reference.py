@@ -65,7 +65,9 @@ def experiment_schema() -> JsonSchema:
     result["properties"]["quick"] |= {"properties": quick, "additionalProperties": False}
     built_in = {"properties": {"type": {"enum": list(MODELS)}}}
     result["if"] = {"not": {"required": ["plugins"]}}  # a plugin may define any name
-    result["then"] = {"properties": dict.fromkeys(("model", "teacher_model", "student_model"), built_in)}
+    models = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
+    roles = {"additionalProperties": {"properties": {"model": built_in}}}
+    result["then"] = {"properties": {**models, "roles": roles}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 

@@ -249,7 +249,8 @@ def _resolved(plan: Plan) -> dict[str, Any]:
     roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
     for condition in plan.conditions:
         trial = condition.trials[0]
-        content = {key: value for key, value in trial.content.items() if key not in ("format", "seed", "parents")}
+        left_out = ("format", "seed", "parents", "plugins")  # the digests of plugins are provenance
+        content = {key: value for key, value in trial.content.items() if key not in left_out}
         if trial.teachers:
             content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
         if trial.start is not None:

@@ -108,6 +108,8 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
     if pack:
         found.append(("pack size", str(pack.get("size"))))
+    plugins = mapping(provenance.get("plugins"))
+    found += [(f"SHA-256 of {name}", str(digest)[:SHOWN_DIGITS]) for name, digest in plugins.items()]
     data = mapping(provenance.get("data"))
     return [*found, ("data", str(data["name"]))] if "name" in data else found
 

@@ -143,6 +143,26 @@ def test_audit_separates_teacher_from_student(build: SimpleNamespace, factor: st
     assert unexpected(found) == ([] if fair else ["teacher.model.width"])
 
 
+@pytest.mark.parametrize(
+    ("other", "fair"),
+    [({}, True), ({"plugins": {"parts.py": "ab", "more.py": "cd"}}, True), ({"training__lr": 0.1}, False)],
+    ids=str,
+)
+def test_audit_expects_what_a_named_loss_replaces(build: SimpleNamespace, other: dict[str, Any], fair: bool):
+    training = {"epochs": 2, "lr": 0.001}
+    criterion = {**training, "criterion": "CrossEntropyLoss", "label_smoothing": 0.0}
+    named = {**training, "loss": {"type": "focal", "params": {"gamma": 2.0}}}
+    first = trials(build, {"training": criterion})
+    second = trials(build, {"training": named, "plugins": {"parts.py": "ab"}, **other})
+    checked = audit(build, first, second, factor="training.loss.type", levels=["CrossEntropy", "focal"])
+    assert (checked.unexpected == []) == fair
+
+
+def test_audit_reports_another_version_of_a_plugin(build: SimpleNamespace):
+    first, second = (trials(build, {"plugins": {"parts.py": digest}}) for digest in ("ab", "cd"))
+    assert [finding.property for finding in audit(build, first, second).unexpected] == ["plugins.parts.py"]
+
+
 def test_audit_reports_other_seeds_and_order(build: SimpleNamespace):
     """Seeds that one level lacks are told."""
     found = audit(build, trials(build, {"model__params__residual": True})[:2], trials(build))

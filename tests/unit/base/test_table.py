@@ -39,8 +39,8 @@ def test_table_make_reports_unknown_options_at_their_key():
 
 def test_table_suggests_a_similar_name_and_lists_all():
     assert SHAPES.unsupported("square") == ""
-    text = SHAPES.unsupported("sqare")
-    assert "unsupported shape 'sqare'" in text
+    text = SHAPES.unsupported("squar")
+    assert "unsupported shape 'squar'" in text
     assert "Did you mean 'square'?" in text
     assert "Supported: square." in text
     assert SHAPES.unsupported(["square"]) != ""

@@ -124,6 +124,23 @@ def test_inventory_covers_members_of_packs_outside_the_plan(tmp_path: Path):
     assert inventory.trials[TRIALS[2].hash].trial is None
 
 
+def test_inventory_reads_members_with_the_plugins_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("parts.py").write_text("def first(logits, labels, *, scale: float = 1.0):\n    return scale * logits[:, 0]\n")
+    training = {"epochs": 1, "loss": {"type": "first"}}
+    plan = fathomlab.load(
+        {"plugins": ["parts.py"], "model": {"type": "MLP"}, "training": training, "experiment": {"seeds": 2}}
+    )
+    first, second = plan.trials
+    for trial in plan.trials:
+        begin(tmp_path, trial)
+    save(tmp_path, first, 4, [first, second])
+    assert take_inventory(tmp_path, [first]).trials[second.hash].trial is None
+    inventory = take_inventory(tmp_path, [first], plan.loaded.components)
+    assert inventory.trials[second.hash].trial == second
+    assert resumable_packs(inventory, [first]) == ([[first, second]], [])
+
+
 def test_inventory_reads_no_member_outside_the_store(tmp_path: Path):
     begin(tmp_path, TRIALS[0])
     (tmp_path / "trial.json").write_text('{"content": {}}')
