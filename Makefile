@@ -44,18 +44,19 @@ run: setup
 	  if [ $$status -gt 1 ]; then exit $$status; fi; done; $(BIN)/fathomlab report --runs $(RUNS) && exit $$status
 
 # Shapes in signatures are checked in tests. The checker cannot enter compiled code, which is tested separately.
+COMPILED := tests/compiled tests/contract/test_backends.py
 SHAPES := fathomlab.engine,fathomlab.models,fathomlab.losses,fathomlab.probes,beartype.beartype
 
 # Each worker of pytest-xdist uses one thread, and the tests of one file stay together because they share fixtures.
 PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: setup-test
-	$(PYTEST) tests/compiled
-	$(PYTEST) --ignore=tests/compiled --jaxtyping-packages=$(SHAPES)
+	$(PYTEST) $(COMPILED)
+	$(PYTEST) $(COMPILED:%=--ignore=%) --jaxtyping-packages=$(SHAPES)
 
 test-all: setup-test
-	$(PYTEST) tests/compiled -m ""
-	$(PYTEST) --ignore=tests/compiled --jaxtyping-packages=$(SHAPES) -m ""
+	$(PYTEST) $(COMPILED) -m ""
+	$(PYTEST) $(COMPILED:%=--ignore=%) --jaxtyping-packages=$(SHAPES) -m ""
 
 check: setup-test
 	$(BIN)/ruff format --check .

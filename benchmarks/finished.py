@@ -57,7 +57,13 @@ def _write(root: Path, trial: Trial) -> None:
     folder.create(trial.content)
     folder.write(
         "provenance.json",
-        {**collect_provenance(), "device": "cpu", "precision": "fp32", "compiled": False, "threads": 1},
+        {
+            **collect_provenance(),
+            "device": "cpu",
+            "precision": "fp32",
+            "backend": {"name": "reference", "build": ""},
+            "threads": 1,
+        },
     )
     own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]

@@ -137,6 +137,7 @@ def test_run_list_show_report(command: Any, folder: Path):
 
     shown = command("show", rows[0]["trial"][:12], "--json")
     trial = json.loads(shown.out)
+    assert trial["provenance"]["backend"]["name"] == "reference"
     assert trial.items() >= rows[0].items()
     assert trial["curves"]["epoch"] == [1, 2]
     assert len(trial["curves"]["val/accuracy"]) == 2

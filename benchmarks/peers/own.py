@@ -7,6 +7,7 @@ import torch
 from benchmarks.setting import BATCH, RATE, Setting
 from fathomlab.data import DATASETS
 from fathomlab.data.table import DatasetArrays
+from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import to_device
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import choose_precision, param_dtype
@@ -20,7 +21,7 @@ from fathomlab.plan.recipe import Recipe
 CPU = torch.device("cpu")
 
 
-def _training(setting: Setting, replicas: int, precision: str, compiled: bool = False) -> PackTrainer:
+def _training(setting: Setting, replicas: int, precision: str) -> PackTrainer:
     pixels, labels = setting.images()
     split = DatasetArrays(pixels, labels, pixels[:BATCH], labels[:BATCH], {}, (), ())
     architecture = setting.architecture()
@@ -46,7 +47,7 @@ def _training(setting: Setting, replicas: int, precision: str, compiled: bool = 
     ]
     data = to_device(split, DATASETS[setting.data].info, CPU, param_dtype(precision))
     index = torch.arange(len(labels)).expand(replicas, -1)
-    return PackTrainer(recipes, data, index, index[:, :BATCH], CPU, compiled=compiled)
+    return PackTrainer(recipes, data, index, index[:, :BATCH], CPU)
 
 
 def curve(setting: Setting, seed: int, order: torch.Tensor, precision: str = "fp64") -> list[float]:
@@ -65,11 +66,13 @@ def curve_bf16(setting: Setting, seed: int, order: torch.Tensor) -> list[float]:
     return curve(setting, seed, order, "bf16")
 
 
-def prepare(setting: Setting, replicas: int, compiled: bool = False, precision: str = "fp32") -> Callable[[int], None]:
+def prepare(
+    setting: Setting, replicas: int, backend: str = "reference", precision: str = "fp32"
+) -> Callable[[int], None]:
     """A function that trains a pack for some steps."""
-    training = _training(setting, replicas, precision, compiled)
+    training = _training(setting, replicas, precision)
     stops = frozenset(range(100_000))
-    running = train(training, stops)
+    running = train(training, stops, BACKENDS[backend].prepare(training))
     next(running)
 
     def go(count: int) -> None:
@@ -81,7 +84,7 @@ def prepare(setting: Setting, replicas: int, compiled: bool = False, precision: 
 
 def prepare_compiled(setting: Setting, replicas: int) -> Callable[[int], None]:
     """The same with the step compiled, as the planner does where it pays back."""
-    return prepare(setting, replicas, compiled=True)
+    return prepare(setting, replicas, "compiled")
 
 
 def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], None]:

@@ -13,6 +13,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.base.packing import signature
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import read_plugin
+from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.loop import train
 from fathomlab.engine.network import PackedNetwork
@@ -293,3 +294,21 @@ def test_wrong_number_of_logits_is_refused(components: Components):
     assert model.validate_for(SHAPE, 3) == []
     (issue,) = model.validate_for(SHAPE, 10)
     assert issue.code == "data-mismatch"
+
+
+@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"reference"}))
+@pytest.mark.parametrize("part", ["module", "teacher", "loss", "hard"])
+def test_only_the_reference_runs_the_code_of_plugins(
+    name: str, part: str, make: Callable[..., Any], components: Components, small_training: ModuleType
+):
+    plain = small_training.recipe(small_training.mlp())
+    loss = components.losses.make("margin", {}, "", [])
+    changes: dict[str, dict[str, Any]] = {
+        "module": {"architecture": make()},
+        "teacher": {"teachers": (make(),)},
+        "loss": {"loss": loss},
+        "hard": {"loss": Distillation(hard=loss)},
+    }
+    machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
+    assert BACKENDS[name].refuses([plain], machine) == ""
+    assert BACKENDS[name].refuses([small_training.replace(plain, **changes[part])], machine) != ""

@@ -22,10 +22,9 @@ PROVENANCE = (
     ("matmul precision", "precision"),
     ("PyTorch version", "versions.torch"),
     ("commit", "git.commit"),
-    ("compiled", "compiled"),
+    ("backend", "backend.name"),
     ("pack size", "pack.size"),
 )
-OF_THE_PROGRAM = ("compiled", "pack size")
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
     ]
     program = touches(factor, "model", "training", "role", "data")
     for name, key in PROVENANCE:
-        expected = (name in OF_THE_PROGRAM and program) or (key == "precision" and touches(factor, "precision"))
+        expected = (name == "pack size" and program) or (key == "precision" and touches(factor, "precision"))
         findings.append(_compared(name, first, second, lambda trial, key=key: _at(trial.provenance, key), expected))
     findings.append(_compared("test-set evaluations", first, second, _evaluations, False))
     return [*findings, *_outcomes(first, second), _times(first, second)]

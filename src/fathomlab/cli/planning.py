@@ -68,12 +68,15 @@ def plan(
 def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
-    from fathomlab.prepare.machine import guess_device
+    from fathomlab.prepare.backends import choose_backend, requested_backend
+    from fathomlab.prepare.machine import describe_machine, guess_device
     from fathomlab.prepare.packing import form_packs, worker_count
 
     device = guess_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
+    machine, requested = describe_machine(device), requested_backend(planned)
+    backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.measured_rate((cost.flops(trial), taken) for trial, taken in seconds.items())
@@ -82,9 +85,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
-        "compiled_packs": sum(
-            cost.should_compile([trial.recipe for trial in group], cost.training_images(group[0])) for group in groups
-        ),
+        "compiled_packs": backends.count("compiled"),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
         "factors": {key: list(levels) for key, levels in planned.factors.items()},

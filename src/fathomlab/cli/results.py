@@ -46,6 +46,7 @@ def show(
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
+    from fathomlab.base.codec import to_plain
     from fathomlab.base.labels import flatten_keys
     from fathomlab.store.reading import Store
 
@@ -54,7 +55,8 @@ def show(
     row = trial_row(record, experiments_of(store))
     if as_json:
         fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
-        print_json({**row, **fields, "provenance": dict(record.provenance)})
+        provenance = {key: value for key, value in to_plain(record.provenance).items() if value is not None}
+        print_json({**row, **fields, "provenance": provenance})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")

@@ -191,6 +191,7 @@ class RunOptions:
 
     pack: int | None = None
     checkpoint_seconds: float | None = None
+    backend: str = "auto"
 
 
 def _check_run(run: Mapping[str, Any], problems: list[Issue]) -> Mapping[str, Any]:

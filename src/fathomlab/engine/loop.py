@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
+from fathomlab.engine.backends import StepFunction
 from fathomlab.engine.evaluation import EvalResult, evaluate
 from fathomlab.engine.step import train_step
 from fathomlab.engine.training import PackTrainer
@@ -38,12 +39,20 @@ class Progress:
     objective: Tensor | None = None
 
 
-def train(trainer: PackTrainer, snapshots: frozenset[int]) -> Iterator[Progress]:
+def train(
+    trainer: PackTrainer, snapshots: frozenset[int], full_batch_step: StepFunction | None = None
+) -> Iterator[Progress]:
     """Train to the end. Yield at each step of `snapshots` and after every epoch.
 
     The steps are given in advance, so that everything between two of them can run on the device. A replica whose loss is not
     finite stays in the pack; `state.diverged_at_step` is the step at which it diverged. A loaded state resumes at its step.
     `trainer.between_batches` is called between two steps. If it raises, the state is consistent and can be saved.
+
+    Args:
+        trainer: The pack.
+        snapshots: The steps to yield at.
+        full_batch_step: Computes steps with full batches, as a backend prepared it; None uses the reference. Steps with a smaller
+            last batch always use the reference.
     """
     state, recipe = trainer.state, trainer.shared_recipe
     if state.step == 0 and 0 in snapshots:
@@ -54,7 +63,7 @@ def train(trainer: PackTrainer, snapshots: frozenset[int]) -> Iterator[Progress]
         first_batch = state.step - epoch * trainer.steps_per_epoch
         for batch_index in range(first_batch, trainer.steps_per_epoch):
             index = order[:, batch_index * recipe.batch_size : (batch_index + 1) * recipe.batch_size]
-            train_step(trainer, index, epoch, batch_index, dropout_keys)
+            train_step(trainer, index, epoch, batch_index, dropout_keys, full_batch_step)
             if state.step in snapshots and batch_index + 1 < trainer.steps_per_epoch:
                 yield Progress(epoch, state.step, None, None, _lr(trainer, batch_index))
             trainer.between_batches()

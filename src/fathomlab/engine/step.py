@@ -1,17 +1,27 @@
 """One optimizer step of a pack: batch, loss, gradients, update. Nothing here waits for the device."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
+from fathomlab.engine.backends import StepFunction
 from fathomlab.engine.state import scalar_or_tensor
 from fathomlab.engine.training import PackTrainer, StepInputs
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.optim.rates import Rates
 
 
-def train_step(trainer: PackTrainer, index: Indices, epoch: int, batch_index: int, dropout_keys: Tensor) -> None:
+def train_step(
+    trainer: PackTrainer,
+    index: Indices,
+    epoch: int,
+    batch_index: int,
+    dropout_keys: Tensor,
+    full_batch_step: StepFunction | None = None,
+) -> None:
     """Train on the images at `index`, (k, n), and update the state and the sums of the pack.
 
     Args:
@@ -20,30 +30,46 @@ def train_step(trainer: PackTrainer, index: Indices, epoch: int, batch_index: in
         epoch: Completed epochs.
         batch_index: Completed batches of the current epoch.
         dropout_keys: Random keys of this epoch, (k,).
+        full_batch_step: Computes steps with full batches, as a backend prepared it; None uses the reference.
     """
     lr, momentum = trainer.rates(epoch, batch_index)
     rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
     inputs = StepInputs(index, epoch, splitmix64(dropout_keys, batch_index), rates, trainer.state.step + 1)
-    if trainer.captured_step is not None and index.shape[1] == trainer.shared_recipe.batch_size:
-        trainer.captured_step(inputs)
+    if full_batch_step is not None and index.shape[1] == trainer.shared_recipe.batch_size:
+        full_batch_step(inputs)
     else:
         train_step_on_device(trainer, inputs)
     trainer.state.step += 1
 
 
-def train_step_on_device(trainer: PackTrainer, inputs: StepInputs) -> None:
-    """Run a step on the device.
+def forward_and_loss(
+    trainer: PackTrainer, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return logits (k, n, classes) and the training loss of each example, (k, n)."""
+    logits = trainer.forward(images, "train", keys)
+    return logits, trainer.loss(logits, labels, teacher_logits)
+
+
+def train_step_on_device(
+    trainer: PackTrainer,
+    inputs: StepInputs,
+    forward: Callable[..., tuple[Tensor, Tensor]] = forward_and_loss,
+) -> None:
+    """Run a step on the device: the reference for every backend.
 
     Everything that changes from step to step is in `inputs`, so that a CUDA graph can replay the step.
+
+    Args:
+        trainer: The pack.
+        inputs: Images, rates, and counters of this step.
+        forward: Computes the same as `forward_and_loss`.
     """
     if trainer.replica_trainers:
-        _step_replicas(trainer, inputs)
+        _step_replicas(trainer, inputs, forward)
         return
     state, recipe = trainer.state, trainer.shared_recipe
     images, labels = trainer.batch(inputs.index, inputs.epoch), trainer.data.labels[inputs.index]
     teacher_logits = trainer.teacher_logits(inputs.index, images)
-    full_batch = inputs.index.shape[1] == recipe.batch_size
-    forward = _compiled_forward if trainer.compiled and full_batch else _forward
     logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys)
     loss = losses.mean(1)
     grads = list(torch.autograd.grad(loss.sum(), list(state.params.values())))
@@ -60,47 +86,20 @@ def train_step_on_device(trainer: PackTrainer, inputs: StepInputs) -> None:
         state.epoch_sums[2] += losses.double().sum(1)
 
 
-def _step_replicas(trainer: PackTrainer, inputs: StepInputs) -> None:
+def _step_replicas(trainer: PackTrainer, inputs: StepInputs, forward: Callable[..., tuple[Tensor, Tensor]]) -> None:
     """Step each replica separately, on a CUDA device in parallel streams, because one replica cannot fill the device."""
     streams = trainer.streams
     current = torch.cuda.current_stream(trainer.device) if streams else None
     for slot, replica_trainer in enumerate(trainer.replica_trainers):
         if current is None:
-            train_step_on_device(replica_trainer, inputs.replica(slot))
+            train_step_on_device(replica_trainer, inputs.replica(slot), forward)
             continue
         streams[slot].wait_stream(current)
         with torch.cuda.stream(streams[slot]):
-            train_step_on_device(replica_trainer, inputs.replica(slot))
+            train_step_on_device(replica_trainer, inputs.replica(slot), forward)
     if current is not None:
         for stream in streams:
             current.wait_stream(stream)
-
-
-def _forward(
-    trainer: PackTrainer, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, keys: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return logits and the training loss of each example."""
-    logits = trainer.forward(images, "train", keys)
-    return logits, trainer.loss(logits, labels, teacher_logits)
-
-
-def _compiled_forward(
-    trainer: PackTrainer, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, keys: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the same as `_forward`, compiled once per shape, with its gradient."""
-    if trainer.compiled_forward is None:
-        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import, and few packs compile
-
-        torch.compiler.reset()  # torch limits the shapes per function, and each pack is a new shape
-        # Otherwise torch reuses code that was compiled for a wider instruction set, and gets NaN.
-        torch.compiler.config.cache_key_tag = torch.backends.cpu.get_cpu_capability()
-        trainer.compiled_forward = torch.compile(_forward, dynamic=False)
-        try:
-            return trainer.compiled_forward(trainer, images, labels, teacher_logits, keys)
-        except TorchDynamoException:  # for example, a compiler without headers: run eagerly
-            trainer.compiled = False
-            return _forward(trainer, images, labels, teacher_logits, keys)
-    return trainer.compiled_forward(trainer, images, labels, teacher_logits, keys)
 
 
 def clip_gradients(grads: list[Tensor], max_norm: float) -> None:

@@ -43,7 +43,7 @@ class LossInputs:
 
 @dataclass
 class StepInputs:
-    """The inputs of a step: numbers, or tensors on the device if the step is captured.
+    """The inputs of a step: numbers, or tensors on the device if a CUDA graph replays the step.
 
     Attributes:
         index: Indices into the training set, (k, n).
@@ -78,7 +78,6 @@ class PackTrainer:
         shared_recipe: The first recipe, for all options that are equal in the pack.
         state: The state of the pack.
         between_batches: Called between two steps, and between two batches of an evaluation.
-        captured_step: Runs steps with full batches if set, such as a `CudaGraphStep`.
         replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
     """
 
@@ -90,7 +89,6 @@ class PackTrainer:
         validation_index: Int[Tensor, "k held_out"],
         device: torch.device,
         teachers: TeacherPack | None = None,
-        compiled: bool = False,
         separate_replicas: bool = False,
     ):
         """Start from the initial values of each seed.
@@ -102,13 +100,9 @@ class PackTrainer:
             validation_index: Indices of the validation images, (k, m).
             device: The device.
             teachers: The teachers of distilled students.
-            compiled: Whether to compile the forward and backward pass once for this pack.
             separate_replicas: Whether to run each replica as a separate network, on a CUDA device in parallel. Grouped wide
                 convolutions are slower than separate ones.
         """
-        self.compiled = compiled
-        self.compiled_forward: Callable[..., tuple[Tensor, Tensor]] | None = None
-        self.captured_step: Callable[[StepInputs], None] | None = None
         self.between_batches: Callable[[], None] = lambda: None
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers

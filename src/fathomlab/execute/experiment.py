@@ -23,6 +23,7 @@ from fathomlab.execute.executors import EXECUTORS
 from fathomlab.execute.signals import StopRequest
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare import machine
+from fathomlab.prepare.backends import requested_backend
 from fathomlab.prepare.cost import planned_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
 from fathomlab.prepare.jobs import Job, download_datasets, prepare_jobs
@@ -139,7 +140,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
 
 
 def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions) -> tuple[Job, ...]:
-    """Check everything that must hold before training (device, data, environment, disk space), and form the jobs."""
+    """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
+    requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     device = machine.guess_device(options.device)
     if pending and options.device == "cuda":
         from fathomlab.execute.pack.devices import choose_device

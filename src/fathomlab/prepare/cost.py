@@ -1,14 +1,10 @@
 """Estimates the cost of trials: operations, memory, disk space, and time. Does not import torch."""
 
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from statistics import median
 
-from fathomlab.models.architecture import Architecture, walk
-from fathomlab.models.layers import Dropout
+from fathomlab.models.architecture import Architecture
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare import machine
@@ -45,16 +41,15 @@ def planned_seconds(trial: Trial) -> float:
     return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weight_layers)
 
 
-def should_compile(recipes: Sequence[Recipe], images: int) -> bool:
-    """Whether compiling the step of a pack saves more than twice the time that it takes.
+def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
+    """Whether compiling the step of a pack of MLPs saves more than twice the time that it takes.
 
-    Measured (docs/performance.md): a compiled step of an MLP takes about 20% less time. Compiling takes about 4 s plus 0.5 s per
-    weighted layer, once per pack. Convolutional networks gain nothing. Without a C++ compiler, packs run eagerly.
+    Measured (docs/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s per weighted
+    layer, once per pack.
     """
     common = recipes[0]
-    drops = any(isinstance(layer, Dropout) and layer.p for layer in walk(common.architecture.layers))
-    if drops or common.architecture.convolutional or common.architecture.opaque or common.augment or not _compiler():
-        return False  # compiled 64-bit integer code, which dropout needs, crashes (torch 2.13.0)
+    if common.augment:
+        return False
     work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
     saved = COMPILED_SAVES * work / EAGER_RATE
     return saved > 2 * (4 + 0.5 * len(common.architecture.weight_layers))
@@ -68,11 +63,6 @@ def _assumed_rate(trial: Trial) -> float:
 def _widest(architecture: Architecture) -> int:
     """Channels of the widest convolution; 0 without convolutions."""
     return max((parameter.shape[0] for parameter in architecture.parameters() if len(parameter.shape) == 4), default=0)
-
-
-@cache
-def _compiler() -> bool:
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "c++", "clang++"))
 
 
 def should_separate_replicas(architecture: Architecture) -> bool:

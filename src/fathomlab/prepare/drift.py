@@ -62,7 +62,7 @@ def numeric_files() -> list[Path]:
     """List the files that decide a trial's numbers.
 
     These are all files in the packages that compute or measure, data files included. `execute/pack` loads inputs, restores
-    checkpoints, and forces global settings; `prepare/cost` chooses compilation and separate replicas.
+    checkpoints, and forces global settings; `prepare/cost` chooses separate replicas.
     """
     root = Path(__file__).parents[1]
     packages = [path for name in NUMERIC_PACKAGES for path in sorted((root / name).rglob("*"))]

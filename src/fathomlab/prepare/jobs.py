@@ -12,7 +12,8 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
-from fathomlab.prepare.machine import guess_device
+from fathomlab.prepare.backends import choose_backend, requested_backend
+from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.packing import form_packs
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
@@ -35,6 +36,8 @@ class Job:
         device: auto, cpu, or cuda.
         logging: Stored with each trial for exporters.
         checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
+        backend: Computes the steps; a name of `engine.backends.BACKENDS`. A checkpoint of the pack takes precedence.
+        may_fall_back: Whether to use the reference if the backend fails before the first step.
     """
 
     trials: tuple[TrialWithParents, ...]
@@ -42,6 +45,8 @@ class Job:
     device: str = "auto"
     logging: LoggingOptions = field(default_factory=LoggingOptions)
     checkpoint_seconds: float | None = None
+    backend: str = "reference"
+    may_fall_back: bool = False
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -58,7 +63,7 @@ class Job:
 def prepare_jobs(
     plan: Plan, pending: Sequence[Trial], inventory: Inventory, device: str, workers: int
 ) -> tuple[Job, ...]:
-    """Pack the trials to train, after checking that the disk has space for them.
+    """Pack the trials to train and choose their backends, after checking that the disk has space for them.
 
     Args:
         plan: The plan.
@@ -68,12 +73,17 @@ def prepare_jobs(
         workers: Number of workers that share the memory.
 
     Raises:
-        UserError: If the disk has too little free space.
+        UserError: If the disk has too little free space, or if `run.backend` cannot train one of the packs.
     """
-    packs = form_packs(plan, pending, inventory, guess_device(device), workers)
+    machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
+    packs = form_packs(plan, pending, inventory, machine.device, workers)
     check_disk_space(inventory.root, cost.disk_bytes(packs, workers))
     logging, every = plan.loaded.file.logging, plan.loaded.run.get("checkpoint_seconds")
-    return tuple(Job(tuple(pack), inventory.root, device, logging, every) for pack in packs)
+    backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
+    return tuple(
+        Job(tuple(pack), inventory.root, device, logging, every, backend, may_fall_back=requested == "auto")
+        for pack, backend in zip(packs, backends, strict=True)
+    )
 
 
 def download_datasets(trials: Sequence[Trial]) -> None:

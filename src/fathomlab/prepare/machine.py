@@ -3,11 +3,14 @@
 import contextlib
 import os
 import platform
+import shutil
 import subprocess
-from functools import lru_cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeAlias
+
+from fathomlab.engine.backends import Machine
 
 Facts: TypeAlias = dict[str, str | int | None]
 CPUINFO = "/proc/cpuinfo"
@@ -77,6 +80,17 @@ def guess_device(name: str) -> str:
         return name
     supported = not versions()["torch"].endswith("+cpu")
     return "cuda" if supported and os.path.exists("/dev/nvidiactl") else "cpu"
+
+
+def describe_machine(device: str) -> Machine:
+    """Describe this machine for backends; `device` is cpu or cuda."""
+    return Machine(device, has_compiler())
+
+
+@cache
+def has_compiler() -> bool:
+    """Whether a C++ compiler is installed."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "c++", "clang++"))
 
 
 @lru_cache(maxsize=1)

@@ -98,8 +98,9 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     found += [
         (key, str(provenance[key])) for key in ("device", "precision", "threads", "deterministic") if key in provenance
     ]
-    if "compiled" in provenance:
-        found.append(("compiled", "yes" if provenance["compiled"] is True else "no"))
+    backend = mapping(provenance.get("backend"))
+    if backend:
+        found.append(("backend", f"{backend['name']} ({backend['build']})"))
     if git:
         commit = str(git.get("commit") or "not in a repository")
         found.append(("git commit", f"{commit} with uncommitted changes" if git.get("dirty") else commit))

@@ -19,7 +19,7 @@ from fathomlab.store.validation import as_int
 
 NAME = re.compile(r"state-(\d{9,})\.sealed")
 MAX_TO_KEEP = 2
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Checkpoint:
         epoch: Completed epochs.
         step: Completed steps.
         memory: State of the learning rate schedule.
-        numeric: Precision, and whether the training step is compiled.
+        backend: Name of the backend that computes the steps.
+        precision: Number format of training.
         environment: What must be equal for the resumed trial to have the same bits.
         metrics: Metrics of the last completed epoch.
         logs: Name of each log to its number of lines.
@@ -56,7 +57,8 @@ class Checkpoint:
     members: tuple[str, ...] = ()
     epoch: int = 0
     memory: Mapping[str, Number] = field(default_factory=dict[str, Number])
-    numeric: tuple[str, bool] = ("", False)
+    backend: str = ""
+    precision: str = ""
     environment: Environment = field(default_factory=dict[str, str | int | None])
     metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
     logs: Mapping[str, int] = field(default_factory=dict[str, int])

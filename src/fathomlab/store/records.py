@@ -67,6 +67,14 @@ class Outcome(JsonFields):
 
 
 @dataclass(frozen=True, eq=False)
+class BackendBuild(JsonFields):
+    """The backend that computed the steps: its name, and the versions and processor features that it was built with."""
+
+    name: str
+    build: str
+
+
+@dataclass(frozen=True, eq=False)
 class Provenance(JsonFields):
     """Where the numbers of a trial come from. A trial that failed before training has the first three fields.
 
@@ -77,7 +85,7 @@ class Provenance(JsonFields):
         environment: What must be equal for a resumed trial to have the same bits.
         device: cpu or cuda.
         precision: Number format of training.
-        compiled: Whether the training step was compiled.
+        backend: What computed the steps.
         threads: Threads per process.
         deterministic: How operations without a deterministic implementation are treated.
         data: Name, files with SHA-256, unofficial files, notes.
@@ -93,7 +101,7 @@ class Provenance(JsonFields):
     environment: Environment | None = None
     device: str | None = None
     precision: str | None = None
-    compiled: bool | None = None
+    backend: BackendBuild | None = None
     threads: int | None = None
     deterministic: str | None = None
     data: Mapping[str, str | list[str] | Mapping[str, str]] | None = None

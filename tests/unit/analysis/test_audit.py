@@ -13,6 +13,13 @@ from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, sum
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
 
+PROVENANCE = {
+    "device": "cpu",
+    "versions": {"torch": "2.10"},
+    "backend": {"name": "reference", "build": "torch 2.10"},
+    "pack": {"size": 6},
+    "data": {"files": {"train": "ab12"}},
+}
 RESIDUAL, DEPTH = "model.params.residual", "model.params.hidden_layers_num"
 
 
@@ -36,13 +43,7 @@ def content(**changes: Any) -> dict[str, Any]:
 
 def trials(build: SimpleNamespace, own: dict[str, Any] | None = None, value: Any = 0.9, **changes: Any) -> list[Any]:
     """Three trials that have these options and facts."""
-    provenance = {
-        "device": "cpu",
-        "versions": {"torch": "2.10"},
-        "pack": {"size": 6},
-        "data": {"files": {"train": "ab12"}},
-    }
-    facts = {"provenance": provenance, "curves": {"epoch": [1, 2], "step": [10, 20]}, "parameters": 100, "seconds": 1.0}
+    facts = {"provenance": PROVENANCE, "curves": {"epoch": [1, 2], "step": [10, 20]}, "parameters": 100, "seconds": 1.0}
     return [build.trial("x", value, content(**(own or {}), seed=seed), **(facts | changes)) for seed in range(3)]
 
 
@@ -89,6 +90,7 @@ def test_audit_of_a_fair_comparison_is_clean(build: SimpleNamespace):
             ["device"],
             ("cuda", "cpu"),
         ),
+        ({}, {"provenance": PROVENANCE | {"backend": {"name": "graph"}}}, ["backend"], ("graph", "reference")),
         ({}, {"value": "failed"}, ["failed trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": "diverged"}, ["diverged trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": {"test/accuracy": 0.9, "best/test/accuracy": 0.9}}, ["test-set evaluations"], ("2", "1")),
@@ -277,3 +279,43 @@ def test_condition_of_one_summary_only_is_one_row(build: SimpleNamespace):
     fewer = Summary(full.conditions[:1], full.verdicts)
     for first, second, state in ((full, fewer, "only first"), (fewer, full, "only second")):
         assert [row.state for row in diff_summaries(first, second) if row.what == "1"] == [state]
+
+
+TEACHER_DEPTH = "teacher_model.params.hidden_layers_num"
+
+
+def distillation_audit(build: SimpleNamespace, factor: str, levels: list[Any], **changes: Any) -> dict[str, Finding]:
+    """Findings between students of two teachers, or between students and their baseline. `changes` are the second teacher's."""
+    teachers = [trials(build), trials(build, {"model__params": {"hidden_layers_num": 20}} | changes)]
+    students = [
+        [build.trial("x", 0.9, content(seed=seed) | student, provenance=PROVENANCE) for seed in range(3)]
+        for student in (
+            {"distillation": {"alpha": 0.5}, "parents": {"teacher": [f"{number:032x}{0:032x}"]}} for number in (0, 1)
+        )
+    ]
+    conditions = [
+        ({"role": "teacher", TEACHER_DEPTH: depth}, group) for depth, group in zip((5, 20), teachers, strict=True)
+    ]
+    conditions += [
+        ({"role": "distilled", TEACHER_DEPTH: depth}, group) for depth, group in zip((5, 20), students, strict=True)
+    ]
+    conditions.append(({"role": "baseline"}, trials(build, {"training__lr": 0.1})))
+    claim = build.claim(factor=factor, levels=levels, at={"role": "distilled"} if factor != "role" else {})
+    (result,) = audit_claims(study(*build.store(conditions, [claim])))
+    return by_name(result)
+
+
+def test_audit_compares_the_options_of_teachers(build: SimpleNamespace):
+    findings = distillation_audit(build, TEACHER_DEPTH, [5, 20], training__epochs=9)
+    depth, epochs = (findings[f"teacher.{key}"] for key in ("model.params.hidden_layers_num", "training.epochs"))
+    assert (depth.first, depth.second, depth.expected) == ("5", "20", True)
+    assert (epochs.first, epochs.second, epochs.expected) == ("2", "9", False)
+    assert "model.params.hidden_layers_num" not in findings
+
+
+def test_audit_expects_a_teacher_of_the_role_that_has_one(build: SimpleNamespace):
+    findings = distillation_audit(build, "role", ["distilled", "baseline"])
+    inherited = [finding for name, finding in findings.items() if name.startswith(("teacher.", "distillation."))]
+    assert len(inherited) > 5
+    assert all(finding.expected for finding in inherited)
+    assert not findings["training.lr"].expected

@@ -100,7 +100,7 @@ def test_inventory_returns_the_newest_valid_checkpoint(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schema": 99}, {"members": "x"}, {"logs": {"metrics.jsonl": "1"}}, {"numeric": 1}]
+    "changes", [{"schema": 99}, {"members": "x"}, {"logs": {"metrics.jsonl": "1"}}, {"backend": 1}, {"precision": None}]
 )
 def test_inventory_keeps_the_environment_of_unknown_schemas(tmp_path: Path, changes: dict[str, Any]):
     """So that a run that could not resume such a checkpoint, which would delete it, is refused."""

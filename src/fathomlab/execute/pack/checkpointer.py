@@ -70,6 +70,7 @@ class Checkpointer:
         self.started = self.saved = time.monotonic()
         self.cost = ASSUMED_COST * (1 + len(self.replicas) / 4)
         self.seconds_before_resume, self.write_failed = 0.0, False
+        self.backend = job.backend
         self.resumed: tuple[Resumption, ...] = ()
         self._checkpoints: dict[int, dict[int, Checkpoint]] = {}
         for slot, replica in self.active:
@@ -97,15 +98,21 @@ class Checkpointer:
         with ThreadPoolExecutor(MAX_WRITERS) as pool:
             return list(pool.map(lambda pair: write(*pair), self.active))
 
-    def resumed_numerics(self) -> tuple[str, bool] | None:
-        """Precision and compilation recorded in the checkpoints; None without a checkpoint of this schema."""
+    @property
+    def newest(self) -> Checkpoint | None:
+        """A checkpoint whose backend and precision training must continue with; None without one of this schema."""
         latest = next((next(iter(steps.values())) for steps in self._checkpoints.values() if steps), None)
-        return latest.numeric if latest and latest.schema == SCHEMA else None
+        return latest if latest and latest.schema == SCHEMA else None
 
-    def load(self, training: PackTrainer) -> None:
-        """Resume from the newest step for which every unfinished trial has an intact checkpoint, or start from scratch."""
-        saved = self._checkpoints
-        numeric = (training.shared_recipe.precision, training.compiled)
+    def load(self, training: PackTrainer, backend: str) -> None:
+        """Resume from the newest step for which every unfinished trial has an intact checkpoint, or start from scratch.
+
+        Args:
+            training: The pack before its first step.
+            backend: The backend that computes the steps from here on.
+        """
+        saved, self.backend = self._checkpoints, backend
+        numeric = backend, training.shared_recipe.precision
         common = set.intersection(*(set(steps) for steps in saved.values())) if saved else set[int]()
         for step in sorted(common, reverse=True):
             checkpoints = {slot: steps[step] for slot, steps in saved.items()}
@@ -118,13 +125,15 @@ class Checkpointer:
         for _, replica in self.active:
             replica.folder.create(replica.trial.content, to_plain(self.job.logging))
 
-    def _is_consistent(self, checkpoints: Mapping[int, Checkpoint], numeric: tuple[str, bool]) -> bool:
+    def _is_consistent(self, checkpoints: Mapping[int, Checkpoint], numeric: tuple[str, str]) -> bool:
         """Whether checkpoints of one step, one per slot, are consistent with each other and with intact logs.
 
         A step has two checkpoints if one was written during the evaluation at the end of its epoch; their epochs differ.
         """
         return (
-            all(saved.schema == SCHEMA and saved.numeric == numeric for saved in checkpoints.values())
+            all(
+                saved.schema == SCHEMA and (saved.backend, saved.precision) == numeric for saved in checkpoints.values()
+            )
             and len({saved.epoch for saved in checkpoints.values()}) == 1
             and all(self.replicas[slot].folder.has_lines(saved.logs) for slot, saved in checkpoints.items())
         )
@@ -189,7 +198,8 @@ class Checkpointer:
             members=tuple(member.trial.hash for member in self.replicas),
             epoch=state.epoch,
             memory=state.memories[slot],
-            numeric=(training.shared_recipe.precision, training.compiled),
+            backend=self.backend,
+            precision=training.shared_recipe.precision,
             environment=self.environment,
             metrics=nan_to_none(replica.metrics),
             logs=replica.folder.lines,

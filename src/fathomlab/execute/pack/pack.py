@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.engine.cuda_graph import CudaGraphStep
+from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
@@ -22,6 +22,7 @@ from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Started, Warned
+from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
@@ -29,14 +30,14 @@ from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teache
 from fathomlab.execute.pack.settings import determinism
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
-from fathomlab.prepare.cost import should_compile, should_separate_replicas
+from fathomlab.prepare.cost import should_separate_replicas
 from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
 from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.store.directory import nan_to_none
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.records import TERMINAL_STATUSES, BackendBuild
 from fathomlab.store.weights import save_tensors
 
 Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
@@ -89,10 +90,10 @@ class _PackRun:
         self.environment = current_environment(device.type)
         self.checkpointer = Checkpointer(job, self.environment, emit)
         recipes = [trial.recipe for trial in job.trials]
-        requested, resumed = recipes[0], self.checkpointer.resumed_numerics()
+        requested, saved = recipes[0], self.checkpointer.newest
         precision = (
-            resumed[0]
-            if resumed
+            saved.precision
+            if saved
             else choose_precision(requested.precision, requested.architecture, requested.batch_size, device)
         )
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
@@ -100,20 +101,15 @@ class _PackRun:
         self.arrays, images = load_dataset(common.data, device.type, param_dtype(common.precision))
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
         teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teachers else None
-        compiled = (
-            resumed[1] if resumed else device.type == "cpu" and should_compile(self.recipes, train_index.shape[1])
-        )
         separate = should_separate_replicas(common.architecture)
-        self.training = PackTrainer(
-            self.recipes, images, train_index, validation_index, device, teachers, compiled, separate
-        )
-        if device.type == "cuda" and not common.architecture.opaque:  # users' code may wait for the device
-            self.training.captured_step = CudaGraphStep(self.training)
+        self.training = PackTrainer(self.recipes, images, train_index, validation_index, device, teachers, separate)
         self.training.between_batches = self._poll
         self.probes = job.trials[0].probes
         load_starts(job.trials, self.training, job.root)
-        self.checkpointer.load(self.training)
-        self.recorded_compiled = self.training.compiled
+        self.backend, self.step = prepare_backend(
+            job, saved.backend if saved else None, self.training, self.checkpointer.warn
+        )
+        self.checkpointer.load(self.training, self.backend)
         self._write_provenance()
         emit(Started(tuple(replica.trial.hash for _, replica in self.checkpointer.active), common.epochs))
 
@@ -122,7 +118,8 @@ class _PackRun:
         steps_per_epoch, epochs = self.training.steps_per_epoch, self.training.shared_recipe.epochs
         due = {probe.name: snapshot_steps(probe.at, steps_per_epoch, epochs) for probe in self.probes}
         diverged = self._all_diverged()  # interrupted during the test
-        for snapshot in () if diverged else train(self.training, frozenset[int]().union(*due.values())):
+        steps = frozenset[int]().union(*due.values())
+        for snapshot in () if diverged else train(self.training, steps, self.step):
             for probe in self.probes:
                 if snapshot.step in due[probe.name]:
                     self._measure(probe.name, probe.component, snapshot)
@@ -174,8 +171,6 @@ class _PackRun:
 
     def _finish(self) -> None:
         state = self.training.state
-        if self.training.compiled != self.recorded_compiled:
-            self._write_provenance()
         test, details = self._test()
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         self.checkpointer.map_active(self._save)
@@ -246,7 +241,7 @@ class _PackRun:
             "environment": self.environment,
             "device": self.device.type,
             "precision": self.recipes[0].precision,
-            "compiled": self.training.compiled,
+            "backend": to_plain(BackendBuild(self.backend, BACKENDS[self.backend].build())),
             "threads": torch.get_num_threads(),
             "deterministic": determinism(),
             "data": {

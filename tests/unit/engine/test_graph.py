@@ -1,4 +1,4 @@
-"""Captured steps and separate replicas, run here without a graph, give the numbers of the pack."""
+"""Steps with fixed inputs and separate replicas, run here without a graph, give the numbers of the pack."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.cuda_graph import CudaGraphStep
+from fathomlab.engine.backends import BACKENDS, StepFunction
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.adam import Adam, AdamW
@@ -27,9 +27,14 @@ OPTIMIZERS = [
 SCHEDULES = [Constant(), CosineAnnealingLR(), OneCycleLR(), ReduceLROnPlateau(patience=0, threshold=0.2)]
 
 
-def run(pack: PackTrainer) -> list[Progress]:
+def run(pack: PackTrainer, step: StepFunction | None = None) -> list[Progress]:
     """Train to the end and return every snapshot."""
-    return list(train(pack, frozenset()))
+    return list(train(pack, frozenset(), step))
+
+
+def graph_step(pack: PackTrainer) -> StepFunction:
+    """The step of the graph backend; without a CUDA device, the same step without a graph."""
+    return BACKENDS["graph"].prepare(pack)
 
 
 def separate_pack(small_training: ModuleType, recipes: Sequence[Recipe], teachers: Any = None) -> PackTrainer:
@@ -43,10 +48,14 @@ def separate_pack(small_training: ModuleType, recipes: Sequence[Recipe], teacher
 
 
 def assert_same_results(
-    small_training: ModuleType, pack: PackTrainer, reference: PackTrainer, relative: float = 1e-10
+    small_training: ModuleType,
+    pack: PackTrainer,
+    reference: PackTrainer,
+    relative: float = 1e-10,
+    step: StepFunction | None = None,
 ) -> None:
-    """Train both packs and compare all results of every replica."""
-    snapshots, reference_snapshots = run(pack), run(reference)
+    """Train both packs, the first with `step`, and compare all results of every replica."""
+    snapshots, reference_snapshots = run(pack, step), run(reference)
     assert pack.state.step == reference.state.step == 20
     for slot in range(len(pack.recipes)):
         small_training.assert_close(
@@ -59,7 +68,7 @@ def assert_same_results(
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda part: type(part).__name__)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 @pytest.mark.parametrize("rates", [(0.01, 0.01), (0.01, 0.003)], ids=["shared", "separate"])
-def test_cuda_graph_step_equals_eager_step(
+def test_graph_step_equals_eager_step(
     small_training: ModuleType, optimizer: Any, schedule: Any, rates: tuple[float, float]
 ) -> None:
     """Learning rate, momentum, and step count are tensors that are filled before each step."""
@@ -70,34 +79,29 @@ def test_cuda_graph_step_equals_eager_step(
         for seed, lr in zip((42, 7), rates, strict=True)
     ]
     pack = small_training.make_trainer(recipes)
-    pack.captured_step = CudaGraphStep(pack)
     # A cycled momentum disables torch's fused kernel, and Adam amplifies rounding noise of tiny gradients.
-    assert_same_results(
-        small_training, pack, small_training.make_trainer(recipes), 1e-8 if isinstance(schedule, OneCycleLR) else 1e-10
-    )
+    relative = 1e-8 if isinstance(schedule, OneCycleLR) else 1e-10
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes), relative, graph_step(pack))
 
 
-def test_cuda_graph_step_reads_epoch_and_dropout_keys(small_training: ModuleType) -> None:
+def test_graph_step_reads_epoch_and_dropout_keys(small_training: ModuleType) -> None:
     """Augmentation depends on the epoch, dropout on the keys."""
     recipes = [
         small_training.recipe(small_training.cnn(), seed=seed, augment=("flip", "crop"), optimizer=AdamW(), lr=0.01)
         for seed in (42, 7)
     ]
     pack = small_training.make_trainer(recipes)
-    pack.captured_step = CudaGraphStep(pack)
-    assert_same_results(small_training, pack, small_training.make_trainer(recipes))
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes), step=graph_step(pack))
     recipes_with_dropout = [small_training.recipe(small_training.mlp(dropout=rate), seed=3) for rate in (0.2, 0.5)]
     pack = small_training.make_trainer(recipes_with_dropout)
-    pack.captured_step = CudaGraphStep(pack)
-    assert_same_results(small_training, pack, small_training.make_trainer(recipes_with_dropout))
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes_with_dropout), step=graph_step(pack))
 
 
-def test_cuda_graph_step_runs_only_full_batches(small_training: ModuleType) -> None:
+def test_graph_step_runs_only_full_batches(small_training: ModuleType) -> None:
     """48 images in batches of 10 are four full batches and a smaller one per epoch."""
     pack = small_training.make_trainer([small_training.recipe(small_training.mlp())])
-    graph_step, batch_sizes = CudaGraphStep(pack), []
-    pack.captured_step = lambda inputs: (batch_sizes.append(inputs.index.shape[1]), graph_step(inputs))[1]
-    run(pack)
+    step, batch_sizes = graph_step(pack), []
+    run(pack, lambda inputs: (batch_sizes.append(inputs.index.shape[1]), step(inputs))[1])
     assert batch_sizes == [10] * 16
 
 
@@ -138,12 +142,11 @@ def test_captured_separate_replicas_equal_pack(small_training: ModuleType) -> No
     """A CUDA device runs wide networks this way: one graph over the steps of all replicas."""
     recipes = [small_training.recipe(small_training.cnn(), seed=seed, optimizer=Adam(), lr=0.01) for seed in (42, 7)]
     pack = separate_pack(small_training, recipes)
-    pack.captured_step = CudaGraphStep(pack)
-    assert_same_results(small_training, pack, small_training.make_trainer(recipes))
+    assert_same_results(small_training, pack, small_training.make_trainer(recipes), step=graph_step(pack))
 
 
 @pytest.mark.gpu
-def test_cuda_graph_equals_eager_bit_for_bit(small_training: ModuleType) -> None:
+def test_graph_equals_eager_bit_for_bit(small_training: ModuleType) -> None:
     """50 steps on a CUDA device."""
     device = torch.device("cuda")
     recipes = [
@@ -155,8 +158,7 @@ def test_cuda_graph_equals_eager_bit_for_bit(small_training: ModuleType) -> None
     for graph in (False, True):
         data = replace(start.data, **{name: getattr(start.data, name).to(device) for name in vars(start.data)})
         pack = PackTrainer(recipes, data, start.train_index.to(device), start.validation_index.to(device), device)
-        pack.captured_step = CudaGraphStep(pack) if graph else None
-        run(pack)
+        run(pack, graph_step(pack) if graph else None)
         packs.append(pack)
     for name, value in packs[0].state.params.items():
         assert torch.equal(value, packs[1].state.params[name])

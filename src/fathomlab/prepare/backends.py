@@ -1,0 +1,56 @@
+"""Chooses the backend of each pack."""
+
+from collections.abc import Sequence
+
+from fathomlab.base.errors import UserError, did_you_mean
+from fathomlab.engine.backends import BACKENDS, Machine
+from fathomlab.plan import Plan, Trial
+from fathomlab.prepare.cost import compiling_pays
+from fathomlab.store.inventory import Inventory
+
+
+def requested_backend(plan: Plan) -> str:
+    """Return `run.backend`: `auto` (the default), or the name of a backend.
+
+    Raises:
+        UserError: If no backend has this name.
+    """
+    name = plan.loaded.run.get("backend", "auto")
+    names = ["auto", *BACKENDS]
+    if name not in names:
+        raise UserError(
+            "unknown-name", f"run.backend must be one of {', '.join(names)}, got {name!r}.{did_you_mean(name, names)}"
+        )
+    return name
+
+
+def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, machine: Machine) -> str:
+    """Choose how the steps of a pack are computed: as its checkpoint says, as requested, or for `auto` what pays.
+
+    Args:
+        pack: The trials of the pack.
+        inventory: Contains their checkpoints.
+        requested: `auto`, or the name of a backend.
+        machine: Where the pack is trained.
+
+    Raises:
+        UserError: If the requested backend cannot train the pack on this machine.
+    """
+    checkpoints = (inventory.checkpoint(trial) for trial in pack)
+    saved = next((checkpoint.backend for checkpoint in checkpoints if checkpoint and checkpoint.backend), None)
+    if saved:
+        return saved
+    recipes = [trial.recipe for trial in pack]
+    if requested == "auto":
+        if machine.device == "cuda":
+            return "reference" if BACKENDS["graph"].refuses(recipes, machine) else "graph"
+        images, _ = pack[0].data.split_sizes
+        pays = compiling_pays(recipes, images) and not BACKENDS["compiled"].refuses(recipes, machine)
+        return "compiled" if pays else "reference"
+    refusal = BACKENDS[requested].refuses(recipes, machine)
+    if refusal:
+        raise UserError(
+            "backend-refused",
+            f"run.backend={requested} cannot train trial {pack[0].hash[:12]}: {refusal}. Use run.backend=auto.",
+        )
+    return requested

@@ -1,0 +1,90 @@
+"""Which backend a pack gets: by its checkpoint, by request, or by what pays."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import fathomlab
+from fathomlab.base.errors import UserError
+from fathomlab.engine.backends import BACKENDS, Machine
+from fathomlab.prepare.backends import choose_backend, requested_backend
+from fathomlab.prepare.cost import compiling_pays
+from fathomlab.prepare.jobs import prepare_jobs
+from fathomlab.store.checkpoints import SCHEMA, Checkpoint
+from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
+
+MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
+SEEDS = ("experiment.seeds=16", "model.params.hidden_layers_num=10")
+CPU, NO_COMPILER, CUDA = Machine("cpu", True), Machine("cpu"), Machine("cuda", True)
+
+
+def chosen(root: Path, machine: Machine, *overrides: str, requested: str = "auto", source: Any = MLP) -> str:
+    """The backend of all trials of a plan as one pack."""
+    plan = fathomlab.load(source, [*SEEDS, *overrides])
+    return choose_backend(plan.trials, take_inventory(root, plan.trials), requested, machine)
+
+
+def test_auto_compiles_long_mlp_trainings_on_a_cpu(tmp_path: Path):
+    """Not short ones, dropout, augmentation, or machines without a compiler."""
+    assert chosen(tmp_path, CPU, "training.epochs=50") == "compiled"
+    assert chosen(tmp_path, CPU) == "reference"
+    assert chosen(tmp_path, NO_COMPILER, "training.epochs=50") == "reference"
+    assert chosen(tmp_path, CPU, "training.epochs=50", "model.params.dropout=0.1") == "reference"
+    assert chosen(tmp_path, CPU, "training.epochs=50", "data.augment=crop") == "reference"
+
+
+def test_auto_uses_graphs_on_a_cuda_device(tmp_path: Path):
+    assert chosen(tmp_path, CUDA) == "graph"
+    assert chosen(tmp_path, CUDA, "training.epochs=50") == "graph"
+
+
+def test_compiling_pays_for_long_trainings(small_training: ModuleType):
+    """Operations per image, images, epochs, and replicas count."""
+    recipe = small_training.recipe(small_training.mlp(layers_dim=128, hidden_layers_num=10), epochs=50)
+    assert compiling_pays([recipe] * 16, 48_000)
+    assert not compiling_pays([recipe] * 16, 480)
+    assert not compiling_pays([recipe], 48_000)
+
+
+def test_requested_backend_is_used_or_refused(tmp_path: Path):
+    assert chosen(tmp_path, CPU, requested="compiled") == "compiled"
+    assert chosen(tmp_path, CUDA, requested="reference") == "reference"
+    for machine, requested in ((CPU, "graph"), (NO_COMPILER, "compiled"), (CUDA, "compiled")):
+        with pytest.raises(UserError, match=f"run.backend={requested}") as caught:
+            chosen(tmp_path, machine, requested=requested)
+        assert caught.value.code == "backend-refused"
+
+
+def test_checkpoint_decides_before_the_request(tmp_path: Path):
+    """Even for a backend that is refused here: `--allow-drift` resumes on another device."""
+    trials = fathomlab.load(MLP).trials
+    entries = {
+        trial.hash: TrialEntry(trial, "running", None, Checkpoint(SCHEMA, 7, backend="graph")) for trial in trials
+    }
+    for requested in ("auto", "reference"):
+        assert choose_backend(trials, Inventory(tmp_path, entries, {}), requested, CPU) == "graph"
+    entries = {trial.hash: TrialEntry(trial, "running", None, Checkpoint(0, 7)) for trial in trials}
+    assert choose_backend(trials, Inventory(tmp_path, entries, {}), "auto", CUDA) == "graph"
+    assert choose_backend(trials, Inventory(tmp_path, entries, {}), "auto", NO_COMPILER) == "reference"
+
+
+@pytest.mark.parametrize("name", ["auto", *BACKENDS])
+def test_requested_backend_returns_known_names(name: str):
+    assert requested_backend(fathomlab.load(MLP, [f"run.backend={name}"])) == name
+
+
+def test_requested_backend_rejects_unknown_names():
+    with pytest.raises(UserError, match=r"'graphs'.*'graph'") as caught:
+        requested_backend(fathomlab.load(MLP, ["run.backend=graphs"]))
+    assert caught.value.code == "unknown-name"
+    assert requested_backend(fathomlab.load(MLP)) == "auto"
+
+
+@pytest.mark.parametrize(("overrides", "may_fall_back"), [([], True), (["run.backend=reference"], False)])
+def test_jobs_carry_their_backend(tmp_path: Path, overrides: list[str], may_fall_back: bool):
+    """Only a backend that was not requested may be replaced."""
+    plan = fathomlab.load(MLP, overrides)
+    (job,) = prepare_jobs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1)
+    assert (job.backend, job.may_fall_back) == ("reference", may_fall_back)
