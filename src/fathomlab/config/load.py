@@ -86,7 +86,7 @@ def _load_plugins(source: Any, names: Sequence[str], problems: list[Issue]) -> C
         try:
             components = components.extended(read_plugin(directory / name))
         except UserError as error:
-            problems.append(Issue(error.code, f"plugins[{index}]", str(error)))
+            problems.append(Issue(error.code, f"plugins[{index}]", escape_control_chars(str(error))))
     return components
 
 

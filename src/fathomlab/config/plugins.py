@@ -10,6 +10,7 @@ import importlib.util
 import linecache
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.abc import InspectLoader, MetaPathFinder
@@ -98,7 +99,8 @@ def load_module(plugin: Plugin) -> ModuleType:
     module.__dict__["__plugin__"] = plugin
     sys.modules[plugin.module_name] = module
     try:
-        exec(_compiled(plugin.source, plugin.name), module.__dict__)
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            exec(_compiled(plugin.source, plugin.name), module.__dict__)
     except (Exception, SystemExit) as error:
         del sys.modules[plugin.module_name]
         where = user_code_location(error) or f"{plugin.name}: "

@@ -3,12 +3,15 @@
 The engine does not look inside. It calls the module as a function of its parameters and buffers, one replica per pack.
 """
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fathomlab.base.errors import Issue, UserError, user_code_location
+from fathomlab.base.output import escape_control_chars
 from fathomlab.models.parameters import LayerDefaults, Parameter, Shape
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ class UserModel:
         try:
             outputs = trace(self, shape).outputs
         except UserError as error:
-            return [Issue(error.code, "", str(error))]
+            return [Issue(error.code, "", escape_control_chars(str(error)))]
         if outputs == classes:
             return []
         text = f"must return {classes} logits, one per class of the data, got {outputs}"
@@ -138,7 +141,12 @@ def trace(model: UserModel, shape: Shape) -> Trace:
 
     name = type(model).__name__
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.device("cpu"):
+        with (
+            redirect_stdout(sys.stderr),  # standard output is for results
+            torch.random.fork_rng(devices=[]),
+            torch.enable_grad(),
+            torch.device("cpu"),
+        ):
             torch.manual_seed(0)
             return _trace(model.module(), name, shape)
     except UserError:

@@ -107,6 +107,11 @@ def test_plugin_runs_once_per_content(tmp_path: Path):
     assert log.read_text() == "x"
 
 
+def test_plugin_prints_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    load_module(read_plugin(write(tmp_path, "print('loading')\n")))
+    assert capsys.readouterr() == ("", "loading\n")
+
+
 def test_plugin_with_another_digest_is_refused(tmp_path: Path):
     plugin = read_plugin(write(tmp_path, "x = 5\n"))
     with pytest.raises(UserError) as raised:
