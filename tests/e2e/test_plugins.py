@@ -1,4 +1,4 @@
-"""A user's module and loss, from the experiment file to the report: two workers, an interruption, and reading without plugins."""
+"""A user's module and loss, from the experiment file to the report: workers, an interruption, and reading without plugins."""
 
 import json
 import os
@@ -19,6 +19,8 @@ PLUGIN = """
     import torch.nn.functional as F
     from torch import nn
     from plugin_part import activation
+
+    torch.set_default_dtype(torch.float64)  # must not reach a training
 
     with open(os.environ["PLUGIN_LOG"], "a") as file:
         file.write("loaded\\n")
@@ -92,7 +94,7 @@ def results(runs: Path) -> dict[str, object]:
 
 def test_run_with_plugins_resumes_with_the_same_bits(folder: Path):
     experiment = str(folder / "exp.yaml")
-    run(folder, "run", experiment, "--workers", "2", "--runs", str(folder / "complete"))
+    run(folder, "run", experiment, "--workers", "1", "--runs", str(folder / "complete"))
     process = command(folder, "run", experiment, "--workers", "2", "run.checkpoint_seconds=0")
     deadline = time.monotonic() + 120
     while not any(folder.glob("runs/trials/*/state-*")) and time.monotonic() < deadline:
