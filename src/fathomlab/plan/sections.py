@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from fathomlab.base.errors import Issue, did_you_mean, format_value, unknown_name
-from fathomlab.base.options import INVALID, parse, to_dict
+from fathomlab.base.errors import Issue, format_value, unknown_name
+from fathomlab.base.options import parse, to_dict
 from fathomlab.config.components import Components
 from fathomlab.config.schema import DataOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
@@ -148,9 +148,9 @@ def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Noti
         return None
     name = default if options.name is None else canonical_name(options.name)
     if name is None:
-        problems.append(Issue("unknown-name", f"{path}.name", _unsupported("dataset", str(options.name))))
+        problems.append(Issue("unknown-name", f"{path}.name", DATASETS.unsupported(options.name)))
         return None
-    component = parse(DATASETS[name], options.params, f"{path}.params", problems)
+    component = DATASETS.make(name, options.params, f"{path}.params", problems)
     for index, augmentation in enumerate(options.augment):
         if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
             problems.append(Issue("unknown-name", f"{path}.augment[{index}]", text))
@@ -214,7 +214,7 @@ def training(
             problems.append(Issue("unknown-name", f"{path}.{kind}", text))
     if not isinstance(options, TrainingOptions) or len(problems) > before:
         return None
-    optimizer = parse(OPTIMIZERS[options.optimizer], options.optimizer_params, f"{path}.optimizer_params", problems)
+    optimizer = OPTIMIZERS.make(options.optimizer, options.optimizer_params, f"{path}.optimizer_params", problems)
     schedule = _schedule(options, path, problems, notices)
     loss = chosen_loss(options.loss, raw, ("criterion", "label_smoothing"), path, problems, components)
     if loss is not None and "teacher.logits" in loss.needs:
@@ -243,9 +243,9 @@ def _schedule(options: TrainingOptions, path: str, problems: list[Issue], notice
             problems.append(Issue("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
         return Constant()
     component = SCHEDULES[options.scheduler]
-    schedule = parse(component, options.scheduler_params, params, problems)
+    schedule = SCHEDULES.make(options.scheduler, options.scheduler_params, params, problems)
     for key, value in component.defaults(options.epochs).items() if hasattr(component, "defaults") else ():
-        if schedule is not INVALID and getattr(schedule, key) is None:
+        if schedule is not None and getattr(schedule, key) is None:
             notices.setdefault(f"{params}.{key} is not set; {options.scheduler} uses {value}.")
     return schedule
 
@@ -256,7 +256,7 @@ def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
     results = []
     for name in sorted(requested):
         path, options = f"experiment.probes.{name}", requested[name] if requested[name] is not None else {}
-        if text := unknown_name("probe", name, tuple(PROBES)):
+        if text := PROBES.unsupported(name):
             problems.append(Issue("unknown-name", "experiment.probes", text))
             continue
         if not isinstance(options, Mapping):
@@ -267,9 +267,5 @@ def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
         entries = tuple(at) if isinstance(at, list | tuple) else (at,)
         problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in validate_schedule(entries))
         others = {key: value for key, value in options.items() if key != "at"}
-        results.append(Measurement(name, entries, parse(PROBES[name], others, path, problems)))
+        results.append(Measurement(name, entries, PROBES.make(name, others, path, problems)))
     return tuple(results)
-
-
-def _unsupported(kind: str, name: str) -> str:
-    return f"unsupported {kind} {format_value(name)}.{did_you_mean(name, tuple(DATASETS))} Supported: {', '.join(DATASETS)}."
