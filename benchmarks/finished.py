@@ -1,8 +1,8 @@
 """What the measurements of the start need: a store of finished trials, written without training, and the work in process."""
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,12 +11,13 @@ import numpy as np
 
 from benchmarks.apart import held
 from fathomlab import api
-from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import make_rng
 from fathomlab.plan import Trial
 from fathomlab.prepare.machine import collect_provenance
 from fathomlab.store.directory import TrialFolder, create_store
 from fathomlab.store.inventory import take_inventory
+from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
+from fathomlab.store.records import BackendBuild, Outcome, Result
 
 BINS = 15
 IMAGES = 1000
@@ -55,15 +56,8 @@ def _write(root: Path, trial: Trial) -> None:
     draws = make_rng(trial.seed, "benchmark", trial.hash)
     folder = TrialFolder(root, trial.hash)
     folder.create(trial.content)
-    folder.write(
-        "provenance.json",
-        {
-            **collect_provenance(),
-            "device": "cpu",
-            "precision": "fp32",
-            "backend": {"name": "reference", "build": ""},
-            "threads": 1,
-        },
+    folder.write_provenance(
+        replace(collect_provenance(), device="cpu", precision="fp32", backend=BackendBuild("reference", ""), threads=1)
     )
     own = trial.recipe
     lines = [_metrics(draws, epoch) for epoch in range(1, own.epochs + 1)]
@@ -71,18 +65,27 @@ def _write(root: Path, trial: Trial) -> None:
         folder.append("metrics.jsonl", {**line, "seconds": 0.1 * line["epoch"]})
     for step, epoch in [(0, 0), (1, 0), *((line["step"], line["epoch"]) for line in lines)]:
         folder.append("gradients.jsonl", {"step": step, "epoch": epoch, **_norms(draws, own.architecture)})
-    atomic_write(folder.path / "correct.bin", np.packbits(draws.random(IMAGES) < 0.9).tobytes())
+    classes = np.arange(IMAGES) % 10
+    folder.write_bytes(PREDICTIONS, encode_classes(np.where(draws.random(IMAGES) < 0.9, classes, 0)))
+    labels = write_labels(root, own.data, classes)
     last = {name: value for name, value in lines[-1].items() if "/" in name}
     test = {"test/loss": 0.3, "test/accuracy": float(draws.uniform(0.85, 0.95))}
     best = {f"best/{name}": value for name, value in test.items()}
     metrics = {**last, **test, **best, "best/epoch": own.epochs, "best/val/accuracy": last["val/accuracy"]}
-    facts = {
-        "parameters": own.architecture.num_params,
-        "epochs": own.epochs,
-        "steps": lines[-1]["step"],
-        "seconds": 0.5,
-    }
-    folder.finish("finished", None, metrics, {**facts, "outcome": _outcome()})
+    parameters, steps = own.architecture.num_params, lines[-1]["step"]
+    folder.finish(
+        Result(
+            "finished",
+            None,
+            parameters,
+            own.epochs,
+            steps,
+            seconds=0.5,
+            metrics=metrics,
+            outcome=_outcome(),
+            labels=labels,
+        )
+    )
 
 
 def _metrics(draws: np.random.Generator, epoch: int) -> dict[str, Any]:
@@ -101,6 +104,6 @@ def _norms(draws: np.random.Generator, architecture: Any) -> dict[str, Any]:
     }
 
 
-def _outcome() -> Mapping[str, Any]:
-    bins = [[(place + 0.5) / BINS, (place + 0.4) / BINS, IMAGES // BINS] for place in range(BINS)]
-    return {"predicted": [IMAGES // 10] * 10, "calibration_error": 0.01, "bins": bins, "agreement": None}
+def _outcome() -> Outcome:
+    bins = tuple(((place + 0.5) / BINS, (place + 0.4) / BINS, IMAGES // BINS) for place in range(BINS))
+    return Outcome((IMAGES // 10,) * 10, calibration_error=0.01, bins=bins, examples=IMAGES)

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 
 import fathomlab
+from fathomlab.base.identity import content_hash
 from fathomlab.cli import laboratory, main
+from fathomlab.store.checksums import seal
 
 ROOT = Path(__file__).parents[1]
 TINY = """\
@@ -373,14 +375,14 @@ print("LOADED", sorted(heavy), file=sys.stderr)
 )
 def test_commands_that_train_nothing_load_no_torch(folder: Path, words: list[str]):
     """Start-up is quick because the large libraries are not there; drawing may load what draws."""
-    trial = "ab" * 32
+    trial = content_hash({"seed": 1})
     path = folder / "runs" / "trials" / trial
     path.mkdir(parents=True)
-    (path / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": {"seed": 1}}))
+    (path / "trial.json").write_text(json.dumps(seal({"trial": trial, "content": {"seed": 1}})))
     if words == ["report"]:
         experiment = folder / "runs" / "experiments" / "e"
         experiment.mkdir(parents=True)
-        (experiment / "experiment.json").write_text(json.dumps({"format": 1, "name": "e", "title": "E"}))
+        (experiment / "experiment.json").write_text(json.dumps(seal({"name": "e", "title": "E"})))
     said = shell(["-c", LIGHT, *(word.replace("{trial}", trial) for word in words)], folder)
     assert said.status == 0
     loaded = said.err.splitlines()[-1]

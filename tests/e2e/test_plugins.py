@@ -108,7 +108,8 @@ def test_run_with_plugins_resumes_with_the_same_bits(folder: Path):
     provenance = [json.loads(path.read_text()) for path in folder.glob("runs/trials/*/provenance.json")]
     content = [json.loads(path.read_text())["content"] for path in folder.glob("runs/trials/*/trial.json")]
     assert any(entry["resumed"] for entry in provenance)
-    assert [entry["plugins"] for entry in provenance] == [entry["plugins"] for entry in content]
+    recorded = [{plugin["name"]: plugin["sha256"] for plugin in entry["plugins"]} for entry in provenance]
+    assert recorded == [entry["plugins"] for entry in content]
     assert {*content[0]["plugins"]} == {"my_parts.py"}
     _check_reading(folder)
 

@@ -125,7 +125,7 @@ def main(names: list[str]) -> int:
             "seed": USED.get(name),
             "seconds": round(time.monotonic() - started, 1),
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "machine": f"{machine.hardware()['cpu']}, {machine.cores()} cores",
+            "machine": f"{machine.hardware().cpu}, {machine.cores()} cores",
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
         }
         print(f"{name}: {dict(found.counts)}, {len(found.failures)} failures, {known[name]['seconds']} s", flush=True)

@@ -85,7 +85,7 @@ def noticed(store: Damageable, path: Path, before: bytes) -> str:
         return "" if named and step == good[0] else f"{step} of {states}, {faults}"
     record = Store(store.root).trial(path.parent.name)
     if path.suffix in (".safetensors", ".bin"):
-        if path.suffix == ".bin" and record.correct() is not None:
+        if path.suffix == ".bin" and (record.predictions() is not None or record.correct() is not None):
             return "its predictions are believed"
         return "" if named else f"not named: {faults}"
     if record.status == "damaged":

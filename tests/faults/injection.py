@@ -13,6 +13,7 @@ from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import CorruptFileError, file_sha256, read_checked
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.reading import Store
+from fathomlab.store.records import ExperimentRecord, Provenance, Result
 from tests.faults import writers
 from tests.faults.forks import ROOT, SURROUNDINGS
 from tests.faults.gate import Found
@@ -20,7 +21,6 @@ from tests.faults.writers import CONTENT, NEW, OLD, STEPS, TRIAL, WRAPPED
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "ftruncate")
 FAULTS = ("KILL", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
-FACTS = {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5}
 
 
 def strace_works() -> bool:
@@ -39,14 +39,14 @@ def prepare(program: str, folder: Path) -> None:
     if program in ("replace", "naive"):
         (folder / "file").write_bytes(OLD)
     elif program == "experiment":
-        write_experiment(folder, "exp", {"title": "old"})
+        write_experiment(folder, ExperimentRecord("exp", folder, title="old"))
     else:
         (folder / "trials").mkdir()
         old = TrialFolder(folder, TRIAL)
         old.create(CONTENT)
         old.append("metrics.jsonl", {"epoch": 1, "step": 1, "val/loss": 9.0})
-        old.write("provenance.json", {})
-        old.finish("failed", "an old attempt", {}, FACTS)
+        old.write_provenance(Provenance())
+        old.finish(Result("failed", "an old attempt"))
 
 
 def run(program: str, folder: Path, call: str = "", number: int = 0, fault: str = "", traced: bool = True):

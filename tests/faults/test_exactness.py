@@ -165,8 +165,8 @@ def test_drift_is_refused_and_recorded_if_allowed(fast: Path, key: str, value: A
     for trial in plan.trials:
         record = Store(fast).trial(trial.hash)
         assert record.status == "finished"
-        assert record.provenance["resumed"][0]["environment"][key] == value
-        assert record.provenance["environment"][key] != value
+        assert record.provenance.resumed[0].environment[key] == value
+        assert record.provenance.environment[key] != value
 
 
 def test_code_digest_follows_every_numeric_file(tmp_path: Path):
@@ -336,7 +336,7 @@ def test_a_pack_torn_between_its_members_goes_on_as_one(fast: Path, stride: int)
             train(trials, root, every=0)
             assert not unlike(golden, digest(root)), f"torn at {call}"
             if call > 3 * 4:  # the first state of all three has been written: there is one at any moment from now on
-                assert all(Store(root).trial(trial).provenance["resumed"] for trial in open_ones), f"torn at {call}"
+                assert all(Store(root).trial(trial).provenance.resumed for trial in open_ones), f"torn at {call}"
             assert all(path.read_bytes() == value for path, value in before.items()), f"torn at {call}"
             call += stride
         assert call > 60
@@ -371,8 +371,8 @@ def test_other_packs_agree_in_double_precision(fast: Path, size: int):
     for trial in golden.trials:
         one, two = (Store(fast / name).trial(trial.hash) for name in ("golden", "other"))
         assert one.metrics["test/loss"] == pytest.approx(two.metrics["test/loss"], rel=1e-9)
-        assert two.provenance["pack"]["size"] in (size, 3 % size or size)
-        assert trial.hash in two.provenance["pack"]["members"]
+        assert two.provenance.pack.size in (size, 3 % size or size)
+        assert trial.hash in two.provenance.pack.members
 
 
 def test_begun_packs_stay_together(fast: Path):

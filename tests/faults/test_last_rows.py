@@ -371,7 +371,7 @@ def test_the_mode_is_told(fast: Path, mode: str):
     for trial in trials:
         record = Store(fast).trial(trial.hash)
         assert record.status == "finished"
-        assert record.provenance["deterministic"] == mode
+        assert record.provenance.deterministic == mode
 
 
 def test_computing_leaves_no_trace():
@@ -422,9 +422,9 @@ def test_kept_states_go_on(forks: Server, fast: Path):
     assert "from scratch" not in said
     must_be_golden(fast)
     for folder, about in zip(folders, begun, strict=True):
-        (resumed,) = Store(fast).trial(folder.name).provenance["resumed"]
-        assert resumed["step"] == about["step"] == states.AFTER
-        assert resumed["environment"] == about["environment"]
+        (resumed,) = Store(fast).trial(folder.name).provenance.resumed
+        assert resumed.step == about["step"] == states.AFTER
+        assert resumed.environment == about["environment"]
 
 
 def test_kept_states_of_another_environment_are_refused(forks: Server, fast: Path):
@@ -449,4 +449,4 @@ def test_kept_states_of_an_unknown_schema_are_told_and_begun_anew(forks: Server,
     assert status == 0, said
     assert "from scratch" in said
     must_be_golden(fast)
-    assert all(Store(fast).trial(folder.name).provenance["resumed"] == [] for folder in (fast / "trials").iterdir())
+    assert all(Store(fast).trial(folder.name).provenance.resumed == () for folder in (fast / "trials").iterdir())

@@ -20,6 +20,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.store.checkpoints import MAX_TO_KEEP, checkpoint_path, checkpoint_steps, delete_checkpoints
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 from fathomlab.store.directory import TrialFolder, quarantine, write_experiment
+from fathomlab.store.records import ExperimentRecord, Provenance, Result
 
 OLD, NEW = b"old" * 3000, b"new" * 4000
 CONTENT = {"seed": 3}
@@ -86,10 +87,8 @@ def trial(root: Path) -> None:
         told(f"state {step}")
         delete_checkpoints(folder.path, checkpoint_steps(folder.path)[:MAX_TO_KEEP])
     folder.write_bytes("checkpoint.safetensors", PAYLOAD)
-    folder.write("provenance.json", {"threads": 1})
-    folder.finish(
-        "finished", None, {"test/loss": 0.5}, {"parameters": 1, "epochs": STEPS, "steps": STEPS, "seconds": 1}
-    )
+    folder.write_provenance(Provenance(threads=1))
+    folder.finish(Result("finished", epochs=STEPS, steps=STEPS, seconds=1, metrics={"test/loss": 0.5}))
     told("finished")
     delete_checkpoints(folder.path, [])
 
@@ -101,7 +100,7 @@ def aside(root: Path) -> None:
 
 def experiment(root: Path) -> None:
     """An experiment's record is written over the one before."""
-    write_experiment(root, "exp", {"title": "new", "yaml": "x" * 9000})
+    write_experiment(root, ExperimentRecord("exp", root, title="new", yaml="x" * 9000))
     told("written")
 
 
@@ -118,8 +117,8 @@ def records(root: Path) -> None:
         if number % 100 == 0:
             folder.flush()
         taken.append(time.monotonic() - started)
-    folder.write("provenance.json", {})
-    folder.finish("finished", None, {}, {"parameters": 1, "epochs": count, "steps": count, "seconds": 1})
+    folder.write_provenance(Provenance())
+    folder.finish(Result("finished", epochs=count, steps=count, seconds=1))
     told(" ".join(f"{own:.6f}" for own in sorted(taken)[-max(1, count // 50) :]))
 
 

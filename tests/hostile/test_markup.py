@@ -137,10 +137,11 @@ def pages(root: Path, added: Callable[[str], str]) -> tuple[Skeleton, Skeleton]:
     stores.write_depths(root, depths=(20,), epochs=2, cause="cause", claims=[CLAIM], question="question")
     for path in sorted(root.rglob("*.json")):
         about = json.loads(path.read_text())
-        path.write_text(json.dumps(spoiled(about, added)))
+        path.write_text(json.dumps(spoiled(about, added)))  # `reseal` below computes the checksums
     for path in sorted(root.rglob("*.jsonl")):
         lines = [spoiled(json.loads(line), added) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    stores.reseal(root)
     store = Store(root)
     (experiment,) = store.experiments()
     report, index = write_report(store, experiment.name), write_index(store)
@@ -187,9 +188,12 @@ def test_deeply_nested_record_still_gives_pages(tmp_path: Path, harmless: Callab
     trial = next(tmp_path.glob("trials/*/trial.json"))
     for depth in (300, 900, 100_000):
         deep = '{"a":' * depth + "1" + "}" * depth
-        file.write_text(f'{{"format": 1, "name": "1_2", "title": "deep", "resolved": {deep}}}')
-        trial.write_text(f'{{"format": 1, "trial": "{trial.parent.name}", "content": {deep}}}')
+        file.write_text(f'{{"format": 3, "name": "1_2", "title": "deep", "resolved": {deep}}}')
+        trial.write_text(f'{{"format": 3, "trial": "{trial.parent.name}", "content": {deep}}}')
         store = Store(tmp_path)
         assert "<html" in write_report(store, "1_2").read_text()
         assert "<html" in write_index(store).read_text()
         assert store.trial(trial.parent.name).trial == trial.parent.name
+    stores.write(file, {"title": "intact", "resolved": json.loads('{"a":' * 100 + "1" + "}" * 100)})
+    assert Store(tmp_path).experiment("1_2").cause is None
+    assert "<html" in write_report(Store(tmp_path), "1_2").read_text()

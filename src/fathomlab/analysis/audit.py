@@ -220,10 +220,8 @@ def _updates(trial: TrialRecord) -> int | None:
 
 
 def _files(trial: TrialRecord) -> str | None:
-    files = _at(trial.provenance, "data.files")
-    if not isinstance(files, Mapping):
-        return None
-    return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in sorted(files.items()))
+    data = trial.provenance.data
+    return ", ".join(f"{name} {digest[:8]}" for name, digest in sorted(data.files.items())) if data else None
 
 
 def _evaluations(trial: TrialRecord) -> int | None:
@@ -233,10 +231,11 @@ def _evaluations(trial: TrialRecord) -> int | None:
     return logged + after if trial.status == "finished" else None
 
 
-def _at(record: JsonObject, path: str) -> Any:
+def _at(record: object, path: str) -> Any:
+    """The value at a path of fields and keys; None if there is none."""
     value: Any = record
     for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+        value = value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)
     return value
 
 

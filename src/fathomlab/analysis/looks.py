@@ -84,7 +84,7 @@ def look_history(
 
 
 def _seeds(record: ExperimentRecord) -> set[int]:
-    return {seed for condition in record.conditions for seed, _ in condition.trials}
+    return {pair.seed for condition in record.conditions for pair in condition.trials}
 
 
 def _came_before(record: ExperimentRecord, experiment: ExperimentRecord) -> bool:

@@ -20,6 +20,7 @@ STATUSES = {
     "diverged": "diverged",
     "failed": "failed",
     "damaged": "corrupted",
+    "outdated": "of an older format",
     "running": "pending",
     "waiting": "pending",
     "interrupted": "pending",
@@ -232,7 +233,7 @@ def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> C
         series=", ".join(role + others),
         level=", ".join(depth),
         key=tuple((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
-        trials=tuple((seed, read(trial)) for seed, trial in record.trials),
+        trials=tuple((pair.seed, read(pair.trial)) for pair in record.trials),
     )
 
 

@@ -25,8 +25,8 @@ def experiments_of(store: Store) -> Memberships:
     memberships: dict[str, list[tuple[str, ConditionRecord]]] = {}
     for record in store.experiments():
         for condition in record.conditions:
-            for _, trial in condition.trials:
-                memberships.setdefault(trial, []).append((record.name, condition))
+            for pair in condition.trials:
+                memberships.setdefault(pair.trial, []).append((record.name, condition))
     return memberships
 
 

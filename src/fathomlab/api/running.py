@@ -19,7 +19,6 @@ from fathomlab.execute.events import Emit, Note
 from fathomlab.execute.experiment import (
     RunOptions,
     RunSummary,
-    amend_experiment,
     experiment_name,
     recorded_seed_count,
     run_experiment,
@@ -27,6 +26,7 @@ from fathomlab.execute.experiment import (
 from fathomlab.execute.progress import Mode, progress_reporter
 from fathomlab.execute.signals import StopRequest, handle_signals
 from fathomlab.plan import Plan, with_seeds
+from fathomlab.store.directory import write_experiment
 from fathomlab.store.reading import Store
 
 
@@ -107,7 +107,7 @@ def _run_in_stages(
         looks = list(planned_looks(record.looks) or look_history(record, store.experiments(), ()).looks)
         if not looks or looks[-1].n < n:
             looks.append(next_look(looks, n, budget))
-        amend_experiment(root, summary.experiment, {"looks": looks_json(looks)})
+        write_experiment(root, replace(record, looks=tuple(looks_json(looks))))
         verdicts = judge(study(store, store.experiment(summary.experiment)))
         step = plan_extension(verdicts, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."

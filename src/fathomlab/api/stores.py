@@ -50,11 +50,20 @@ def rewrite_reports(root: Path) -> list[str]:
 
 
 def write_reports(root: Path, experiment: str) -> Path:
-    """Write an experiment's report and the index over all experiments; returns the report's path."""
+    """Write an experiment's report and the index over all experiments; returns the report's path.
+
+    The page of an experiment of an older format stays, because this version cannot write it again.
+
+    Raises:
+        UserError: If the record has an older format, or the report cannot be written.
+    """
     from fathomlab.report.page import write_index, write_report
     from fathomlab.store.reading import Store
 
     store = Store(root)
+    record = store.experiment(experiment)
+    if record.outdated:
+        raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
     try:
         path = write_report(store, experiment)
         write_index(store)

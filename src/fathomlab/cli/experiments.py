@@ -1,5 +1,6 @@
 """run | verify | report: from an experiment file to verdicts and a report."""
 
+import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -122,7 +123,11 @@ def report(
     names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
     if not names:
         raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
+    outdated = [] if experiment else [record for record in store.experiments() if record.outdated]
+    names = [name for name in names if name not in {record.name for record in outdated}]
     written = [str(api.write_reports(root, name)) for name in names]
+    for record in outdated:
+        print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
     index = str(write_index(store))
     if as_json:
         print_json({"reports": written, "index": index})

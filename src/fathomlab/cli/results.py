@@ -8,7 +8,7 @@ import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.output import escape_control_chars
-from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
+from fathomlab.cli.options import Json, RunsFolder, count, print_json, print_table
 
 app = typer.Typer()
 
@@ -35,6 +35,8 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         )
     if not rows:
         print("No trials yet.")
+    if outdated := sum(row["status"] == "outdated" for row in rows):
+        print(f"{count(outdated, 'trial')} of an older store format: not reused. Run the experiment again.")
 
 
 @app.command()
@@ -46,7 +48,6 @@ def show(
     """Show one trial: options, metrics, curves, gradients, and provenance."""
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
-    from fathomlab.base.codec import to_plain
     from fathomlab.base.labels import flatten_keys
     from fathomlab.store.reading import Store
 
@@ -55,8 +56,7 @@ def show(
     row = trial_row(record, experiments_of(store))
     if as_json:
         fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves", "gradients")}
-        provenance = {key: value for key, value in to_plain(record.provenance).items() if value is not None}
-        print_json({**row, **fields, "provenance": provenance})
+        print_json({**row, **fields, "provenance": record.provenance.to_json()})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
@@ -68,7 +68,9 @@ def show(
     )
     _print_gradients(record.gradients)
     print_table(
-        "Provenance", ("key", "value"), [(key, str(value)) for key, value in flatten_keys(record.provenance).items()]
+        "Provenance",
+        ("key", "value"),
+        [(key, str(value)) for key, value in flatten_keys(record.provenance.to_json()).items()],
     )
 
 

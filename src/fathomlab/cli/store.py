@@ -28,6 +28,8 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
             print(f"{item.path}: {item.problem}")
         summary = count(len(problems), "problem") if problems else "no problems found"
         print(f"{count(result.trials, 'trial')}, {count(result.files, 'file')}: {summary}")
+        if result.outdated:
+            print(f"{count(result.outdated, 'trial')} of an older store format: not verified, not reused.")
     if problems:
         raise typer.Exit(1)
 

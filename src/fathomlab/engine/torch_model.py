@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 
 from fathomlab.engine.initializers import init_params
-from fathomlab.engine.network import PackedNetwork, batch_norms
+from fathomlab.engine.network import PackedNetwork
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
 
 
 class TorchModel(torch.nn.Module):
-    """A torch module that maps images (n, c, h, w) or (n, pixels) to logits (n, classes)."""
+    """A torch module that maps images (n, c, h, w) or (n, pixels) to logits (n, classes).
+
+    Its parameters and running statistics have the names of the store: `load_state_dict` accepts the tensors of
+    `checkpoint.safetensors` and `best.safetensors`.
+    """
 
     def __init__(self, architecture: Architecture, seed: int = 0):
         """Initialize the parameters with `seed`."""
@@ -20,11 +24,22 @@ class TorchModel(torch.nn.Module):
         self.architecture = architecture
         self._network = PackedNetwork([architecture])
         self._has_dropout = any(isinstance(layer, Dropout) and layer.p for layer in walk(architecture.layers))
-        self._names = [parameter.name for parameter in architecture.parameters()]
         for name, value in init_params(architecture, seed).items():
-            self.register_parameter(name.replace(".", "/"), torch.nn.Parameter(value.float()))
+            layer, last = self._submodule(name)
+            layer.register_parameter(last, torch.nn.Parameter(value.float()))
         for name, value in self._network.buffers(torch.float32, "cpu").items():
-            self.register_buffer(name.replace(".", "/"), value[0])
+            layer, last = self._submodule(name)
+            layer.register_buffer(last, value[0])
+
+    def _submodule(self, name: str) -> tuple[torch.nn.Module, str]:
+        """The submodule that contains `name`, created if it is missing, and the last part of the name."""
+        module: torch.nn.Module = self
+        *parents, last = name.split(".")
+        for parent in parents:
+            if parent not in dict(module.named_children()):
+                module.add_module(parent, torch.nn.Module())
+            module = module.get_submodule(parent)
+        return module, last
 
     def extra_repr(self) -> str:
         """Summary that `print` shows."""
@@ -34,21 +49,14 @@ class TorchModel(torch.nn.Module):
             f"{net.classes} classes"
         )
 
-    def get_parameter_or_buffer(self, name: str) -> Tensor:
-        """Return the parameter or running statistic `name`."""
-        return getattr(self, name.replace(".", "/"))
-
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits, (n, classes), with batch statistics in training mode and running statistics in eval mode.
 
         Raises:
             ValueError: If the images are not floats of the architecture's size.
         """
-        params = {name: self.get_parameter_or_buffer(name).unsqueeze(0) for name in self._names}
-        buffers = {}
-        for layer, _ in batch_norms(self.architecture.layers):
-            for kind in ("running_mean", "running_var"):
-                buffers[f"{layer}.{kind}"] = self.get_parameter_or_buffer(f"{layer}.{kind}").unsqueeze(0)
+        params = {name: parameter.unsqueeze(0) for name, parameter in self.named_parameters()}
+        buffers = {name: buffer.unsqueeze(0) for name, buffer in self.named_buffers()}
         size = self.architecture.shape
         if images[0].numel() != prod(size) or not images.is_floating_point():
             expected = "normalized floats of shape (n, " + ", ".join(str(axis) for axis in size) + ")"

@@ -1,12 +1,11 @@
 """Runs an experiment: finished trials are reused, the others are packed and trained, every outcome is recorded."""
 
-import json
 import re
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
-from fathomlab.base.labels import flatten_keys
+from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
@@ -32,7 +31,7 @@ from fathomlab.store.directory import create_store, record_is_current, write_exp
 from fathomlab.store.inventory import Inventory, take_inventory
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store, trial_status
-from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.records import TERMINAL_STATUSES, ConditionRecord, ExperimentRecord, SeedTrial
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,9 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)
         jobs = _preflight(plan, pending, inventory, options)
-        record = _record(plan) | _history(plan, inventory, name)
+        record = _with_history(_record(plan, runs / "experiments" / name), plan, inventory)
         if pending or not record_is_current(inventory.experiments.get(name), record):
-            write_experiment(runs, name, record)
+            write_experiment(runs, record)
         cached = len(plan.trials) - len(pending)
         count = worker_count(options.workers, len(jobs), machine.guess_device(options.device))
         work = {trial.hash: planned_seconds(trial) for trial in pending}
@@ -135,7 +134,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
         seconds = time.monotonic() - started
         if pending:
-            write_experiment(runs, name, record | {"seconds": record["seconds"] + seconds})
+            write_experiment(runs, replace(record, seconds=(record.seconds or 0.0) + seconds))
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
 
 
@@ -178,76 +177,75 @@ def recorded_seed_count(runs: Path, name: str) -> int:
     return len(record.seeds) if record.looks else 0
 
 
-def amend_experiment(runs: Path, name: str, changes: JsonObject) -> None:
-    """Replace entries of an experiment's record."""
-    document = json.loads((runs / "experiments" / name / "experiment.json").read_text(encoding="utf-8"))
-    write_experiment(runs, name, document | changes)
-
-
 def _save_patch(runs: Path) -> None:
     """Store the difference from fathomlab's commit, once for all trials trained with it."""
-    digest, folder = machine.commit()["patch"], runs / "patches"
+    digest, folder = machine.commit().patch, runs / "patches"
     if digest and not (folder / f"{digest}.patch").exists():
         folder.mkdir(exist_ok=True)
         atomic_write(folder / f"{digest}.patch", machine.patch())
 
 
-def _record(plan: Plan) -> dict[str, Any]:
+def _record(plan: Plan, folder: Path) -> ExperimentRecord:
+    """The record of an experiment without its history."""
     loaded = plan.loaded
     options = loaded.file.experiment
-    conditions = [
-        {
-            "label": condition.label,
-            "role": condition.role,
-            "factors": dict(condition.factors),
-            "depth": condition.depth,
-            "trials": [
-                {"seed": seed, "trial": trial.hash} for seed, trial in zip(plan.seeds, condition.trials, strict=True)
-            ],
-        }
+    conditions = tuple(
+        ConditionRecord(
+            label=condition.label,
+            role=condition.role,
+            factors=dict(condition.factors),
+            depth=condition.depth,
+            trials=tuple(SeedTrial(seed, trial.hash) for seed, trial in zip(plan.seeds, condition.trials, strict=True)),
+        )
         for condition in plan.conditions
-    ]
-    return {
-        "title": options.title or loaded.document.source,
-        "question": options.question,
-        "source": loaded.document.source,
-        "yaml": loaded.text,
-        "overrides": list(loaded.overrides),
-        "quick": loaded.quick,
-        "resolved": _resolved(plan),
-        "factors": list(plan.factors),
-        "headline": "best" if options.primary_metric.startswith("best/") else "last",
-        "seeds": list(plan.seeds),
-        "logging": to_plain(loaded.file.logging),
-        "conditions": conditions,
-        "claims": plan.claims,
-        "claims_hash": content_hash(plan.claims),
-    }
+    )
+    return ExperimentRecord(
+        name=folder.name,
+        folder=folder,
+        title=options.title or loaded.document.source,
+        question=options.question,
+        source=loaded.document.source,
+        yaml=loaded.text,
+        overrides=tuple(loaded.overrides),
+        quick=loaded.quick,
+        resolved=_resolved(plan),
+        factors=tuple(plan.factors),
+        headline="best" if options.primary_metric.startswith("best/") else "last",
+        seeds=tuple(plan.seeds),
+        logging=to_plain(loaded.file.logging),
+        conditions=conditions,
+        claims=tuple(plan.claims),
+        claims_hash=content_hash(plan.claims),
+    )
 
 
-def _history(plan: Plan, inventory: Inventory, name: str) -> dict[str, Any]:
-    """When the experiment was first run, its cost so far, and whether its claims were added after results.
+def _with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> ExperimentRecord:
+    """Add when the experiment was first run, its cost so far, and whether its claims were added after results.
 
     Claims are late if a trial of the plan was finished before an experiment with the same claims was recorded.
     """
-    stored = inventory.experiments.get(name)
+    stored = inventory.experiments.get(record.name)
     if stored is not None and stored.cause is None:
-        history = {"created": stored.created, "seconds": stored.seconds or 0.0, "claims_late": stored.claims_late}
-        return history | {"looks": list(stored.looks)}
-    claims_hash = content_hash(plan.claims)
-    equal = [record for record in inventory.experiments.values() if record.claims_hash == claims_hash]
-    early = any(not record.claims_late for record in equal)
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": 0.0,
-        "claims_late": bool(plan.claims) and not early and len(inventory.pending(plan.trials)) < len(plan.trials),
-        "looks": [],
-    }
+        return replace(
+            record,
+            created=stored.created,
+            seconds=stored.seconds or 0.0,
+            claims_late=stored.claims_late,
+            looks=stored.looks,
+        )
+    equal = [other for other in inventory.experiments.values() if other.claims_hash == record.claims_hash]
+    early = any(not other.claims_late for other in equal)
+    return replace(
+        record,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        claims_late=bool(plan.claims) and not early and len(inventory.pending(plan.trials)) < len(plan.trials),
+    )
 
 
-def _resolved(plan: Plan) -> dict[str, Any]:
+def _resolved(plan: Plan) -> JsonObject:
     """Every option that the trials share, with defaults, and their parents by role; by role if there are several."""
-    shared: dict[str, dict[str, Any]] = {}
+    shared: dict[str, Levels] = {}
     roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
     for condition in plan.conditions:
         trial = condition.trials[0]

@@ -19,7 +19,7 @@ from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distill
 from fathomlab.plan.recipe import Recipe
 from fathomlab.plan.roles import Parent
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

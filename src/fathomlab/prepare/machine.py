@@ -8,18 +8,17 @@ import subprocess
 from functools import cache, lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeAlias
 
 from fathomlab.engine.backends import Machine
+from fathomlab.store.records import Commit, Hardware, Provenance
 
-Facts: TypeAlias = dict[str, str | int | None]
 CPUINFO = "/proc/cpuinfo"
 VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "bf16", "i8mm", "fphp", "fp16")
 
 
-def collect_provenance() -> dict[str, Facts]:
+def collect_provenance() -> Provenance:
     """Provenance that is the same for every trial of this process."""
-    return {"versions": {**versions()}, "hardware": hardware(), "git": commit()}
+    return Provenance(versions=versions(), hardware=hardware(), git=commit())
 
 
 @lru_cache(maxsize=1)
@@ -35,9 +34,9 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def hardware() -> Facts:
+def hardware() -> Hardware:
     """The processor's name and the cores that this process may use."""
-    return {"cpu": _cpuinfo("model name") or platform.processor() or platform.machine(), "cores": cores(), "gpu": None}
+    return Hardware(_cpuinfo("model name") or platform.processor() or platform.machine(), cores())
 
 
 @lru_cache(maxsize=1)
@@ -94,13 +93,10 @@ def has_compiler() -> bool:
 
 
 @lru_cache(maxsize=1)
-def commit() -> Facts:
-    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference.
-
-    Every value is null if fathomlab does not run from a repository.
-    """
+def commit() -> Commit:
+    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference."""
     head, text = _git("rev-parse", "HEAD"), patch()
-    return {"commit": head or None, "dirty": bool(text), "patch": sha256(text.encode()).hexdigest() if text else None}
+    return Commit(head or None, bool(text), sha256(text.encode()).hexdigest() if text else None)
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ def outcome_metrics(logits: Logits, labels: Int[Tensor, " n"], teacher_logits: L
         teacher_logits: Outputs of each replica's teacher for the same images, (k, n, classes).
 
     Returns:
-        `correct`: whether each prediction is correct, bool (k, n).
+        `predictions`: the predicted class of each example, int64 (k, n).
         `predicted`: how often each class is predicted, int64 (k, classes).
         `calibration_error`: the expected calibration error, float64 (k,).
         `bins`: confidence, accuracy, and count of each bin, float64 (k, 15, 3); NaN, NaN, and 0 if a bin is empty.
@@ -40,7 +40,7 @@ def outcome_metrics(logits: Logits, labels: Int[Tensor, " n"], teacher_logits: L
     gaps = (sums[..., 0] - sums[..., 1]).abs()
     agreement = None if teacher_logits is None else (predictions == teacher_logits.argmax(-1)).double().mean(1)
     return {
-        "correct": correct,
+        "predictions": predictions,
         "predicted": F.one_hot(predictions, logits.shape[-1]).sum(1),
         "calibration_error": gaps.sum(1) / logits.shape[1],
         "bins": torch.cat([sums / counts.unsqueeze(-1), counts.unsqueeze(-1)], -1),

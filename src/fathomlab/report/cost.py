@@ -51,8 +51,8 @@ def total_time(study: Study) -> str:
 
 def reused(study: Study, trial: TrialRecord) -> bool:
     """Whether the trial started before the experiment was first run."""
-    started = str(trial.provenance.get("started") or "")
-    return bool(started and study.experiment.created) and started < study.experiment.created
+    started, created = trial.provenance.started, study.experiment.created
+    return bool(started and created) and str(started) < created
 
 
 def operations(content: Mapping[str, Any]) -> float | None:

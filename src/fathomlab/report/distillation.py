@@ -131,7 +131,7 @@ def _options(condition: Condition) -> list[str]:
 
 
 def _shown(condition: Condition, key: str) -> Interval | None:
-    values = [number(trial.outcome.get(key)) for _, trial in condition.trials if trial.status == "finished"]
+    values = [number(getattr(trial.outcome, key)) for _, trial in condition.trials if trial.status == "finished"]
     percentages = [100 * value for value in values if value is not None]
     return bounded(mean_interval(percentages)) if percentages else None
 

@@ -11,7 +11,7 @@ from fathomlab.base.labels import factor_name, flatten_keys, format_factor_level
 from fathomlab.data import DATASETS
 from fathomlab.plan.trial import parent_hashes
 from fathomlab.report.cost import sizes
-from fathomlab.report.loose import entries, mapping, number
+from fathomlab.report.loose import number
 from fathomlab.report.numbers import NBSP, capital, count, listed
 from fathomlab.report.trials import FAILED_STATUSES, PENDING_STATUSES
 
@@ -206,16 +206,16 @@ def _seeds(study: Study) -> str:
 
 
 def _numerics(study: Study, options: _OptionValues) -> str:
-    records = [trial.provenance for _, _, trial in study.trials if trial.provenance]
+    records = [trial.provenance for _, _, trial in study.trials if trial.provenance.versions]
     if not records:
         return ""
-    formats = _each(records, "precision") or options.text("training.precision")
-    versions = list(dict.fromkeys(str(mapping(record.get("versions")).get("torch", "?")) for record in records))
-    hardware = [mapping(record.get("hardware")) for record in records]
-    processors = [str(item.get("gpu") or item.get("cpu", "?")) for item in hardware]
-    packs = [int(size) for item in records if (size := number(mapping(item.get("pack")).get("size"))) is not None]
+    precisions = dict.fromkeys(record.precision for record in records if record.precision)
+    formats = listed(list(precisions)) or options.text("training.precision")
+    versions = list(dict.fromkeys(record.versions.get("torch", "?") for record in records))
+    processors = [str(item.gpu or item.cpu or "?") for record in records if (item := record.hardware)]
+    packs = [record.pack.size for record in records if record.pack]
     packed = f" Up to {max(packs)} networks were trained in one batched program." if packs and max(packs) > 1 else ""
-    again = sum(bool(entries(record.get("resumed"))) for record in records)
+    again = sum(bool(record.resumed) for record in records)
     resumed = f" {count(again, 'trial')} {'was' if again == 1 else 'were'} resumed from a checkpoint." if again else ""
     names = listed(list(dict.fromkeys(processors)))
     return f"Training used {formats} and PyTorch {listed(versions)} on {names}.{packed}{resumed}"
@@ -280,10 +280,6 @@ def _missing(study: Study) -> str:
         " In claims about accuracy, a diverged trial counts as chance accuracy or as a failure." if diverged else ""
     )
     return f"{capital(listed(parts))}; means include finished trials only.{chance}"
-
-
-def _each(records: Sequence[JsonObject], key: str) -> str:
-    return listed(list(dict.fromkeys(str(record[key]) for record in records if record.get(key))))
 
 
 def _spelled(name: str) -> str:

@@ -16,7 +16,7 @@ from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.loose import at, entries, number, numbers
+from fathomlab.report.loose import at
 from fathomlab.report.numbers import count, plain
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import TrialRecord
@@ -142,7 +142,7 @@ def calibration_table(study: Study) -> Table | None:
     rows: list[list[str]] = []
     for condition in study.conditions:
         trials = [trial for _, trial in condition.trials if trial.status == "finished"]
-        values = [number(trial.outcome.get("calibration_error")) for trial in trials]
+        values = [trial.outcome.calibration_error for trial in trials]
         known = [100 * value for value in values if value is not None]
         mean = bounded(mean_interval(known)) if known else None
         ends = ["", "", ""] if mean is None else [plain(mean.mean), plain(mean.low), plain(mean.high)]
@@ -218,8 +218,8 @@ def _pooled(condition: Condition) -> tuple[Bin, ...]:
     """The bins of a condition, over all its finished seeds."""
     sums: dict[int, tuple[float, float, float]] = {}
     for trial in (trial for _, trial in condition.trials if trial.status == "finished"):
-        for bin_number, bin_ in enumerate(entries(trial.outcome.get("bins")), start=1):
-            confidence, accuracy, images = (*numbers(bin_), None, None, None)[:3]
+        for bin_number, bin_ in enumerate(trial.outcome.bins or (), start=1):
+            confidence, accuracy, images = (*bin_, None, None, None)[:3]
             if confidence is not None and accuracy is not None and images:
                 total = sums.get(bin_number, (0.0, 0.0, 0.0))
                 sums[bin_number] = (total[0] + images * confidence, total[1] + images * accuracy, total[2] + images)
@@ -254,7 +254,7 @@ def _histogram(index: int, condition: Condition, metric: str, width: int) -> Cha
 
 def _shares(trial: TrialRecord) -> list[float]:
     """The share of the test images that a finished trial assigns to each class; empty if unknown."""
-    counts = [value or 0.0 for value in numbers(trial.outcome.get("predicted"))]
+    counts = trial.outcome.predicted or ()
     total = sum(counts)
     return [value / total for value in counts] if total > 0 and trial.status == "finished" else []
 

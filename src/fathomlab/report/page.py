@@ -50,6 +50,7 @@ class Entry:
     pending: int
     link: str
     cause: str | None
+    outdated: bool
 
 
 def write_report(store: Store, experiment: str) -> Path:
@@ -134,7 +135,7 @@ def _entry(study: Study) -> Entry:
     claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
     return Entry(
         name=record.name,
-        title=record.title,
+        title=record.title or record.name,
         run=run_label(record),
         quick=record.quick,
         overrides=record.overrides,
@@ -149,6 +150,7 @@ def _entry(study: Study) -> Entry:
         if (record.folder / "report.html").is_file()
         else "",
         cause=record.cause,
+        outdated=record.outdated,
     )
 
 

@@ -1,14 +1,13 @@
 """Where the numbers come from: versions, hardware, commit, data files, resumed trials, and test-set evaluations."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from fathomlab.analysis.study import Study
-from fathomlab.report.loose import entries, mapping
 from fathomlab.report.numbers import count
 from fathomlab.report.tables import Table, table
+from fathomlab.store.records import DataSource, Provenance
 
 SHOWN_DIGITS = 16
 
@@ -35,12 +34,12 @@ def provenance_table(study: Study) -> Table:
 
 def dirty(study: Study) -> int:
     """Number of trials trained with uncommitted changes in the source tree."""
-    return sum(mapping(trial.provenance.get("git")).get("dirty") is True for _, _, trial in study.trials)
+    return sum(bool(trial.provenance.git and trial.provenance.git.dirty) for _, _, trial in study.trials)
 
 
 def resumed(study: Study) -> list[str]:
     """How many trials were resumed, and which in a different environment; one sentence each."""
-    again = [trial for _, _, trial in study.trials if entries(trial.provenance.get("resumed"))]
+    again = [trial for _, _, trial in study.trials if trial.provenance.resumed]
     if not again:
         return []
     drifted = [trial for trial in again if _drifted(trial.provenance)]
@@ -58,17 +57,16 @@ def data_files(study: Study) -> list[DataFile]:
     """The data files of the trials; modified files first."""
     found: dict[DataFile, None] = {}
     for _, _, trial in study.trials:
-        data = mapping(trial.provenance.get("data"))
-        copies = entries(data.get("unofficial"))
-        for name, digest in mapping(data.get("files")).items():
-            found[DataFile(str(data.get("name", "")), name, str(digest), name not in copies)] = None
+        data = trial.provenance.data or DataSource()
+        for name, digest in data.files.items():
+            found[DataFile(data.name, name, digest, name not in data.unofficial)] = None
     return sorted(found, key=lambda file: (file.official, file.data, file.name, file.digest))
 
 
 def data_notes(study: Study) -> list[str]:
     """Notes about the data, without duplicates."""
-    notes = [entries(mapping(trial.provenance.get("data")).get("notes")) for _, _, trial in study.trials]
-    return list(dict.fromkeys(str(note) for group in notes for note in group))
+    sources = [trial.provenance.data for _, _, trial in study.trials if trial.provenance.data]
+    return list(dict.fromkeys(note for source in sources for note in source.notes))
 
 
 def test_reads(study: Study) -> str:
@@ -85,34 +83,29 @@ def _were(trials: Sequence[object]) -> str:
     return "was" if len(trials) == 1 else "were"
 
 
-def _drifted(provenance: Mapping[str, Any]) -> bool:
-    now = mapping(provenance.get("environment"))
-    before = [mapping(mapping(item).get("environment")) for item in entries(provenance.get("resumed"))]
-    return any(then and then != now for then in before)
+def _drifted(provenance: Provenance) -> bool:
+    before = [resumption.environment for resumption in provenance.resumed]
+    return any(environment and environment != provenance.environment for environment in before)
 
 
-def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [(str(key), str(value)) for key, value in mapping(provenance.get("versions")).items()]
-    hardware, git, pack = (mapping(provenance.get(key)) for key in ("hardware", "git", "pack"))
-    found += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in hardware.items()]
-    found += [
-        (key, str(provenance[key])) for key in ("device", "precision", "threads", "deterministic") if key in provenance
-    ]
-    backend = mapping(provenance.get("backend"))
-    if backend:
-        found.append(("backend", f"{backend['name']} ({backend['build']})"))
-    if git:
-        commit = str(git.get("commit") or "not in a repository")
-        found.append(("git commit", f"{commit} with uncommitted changes" if git.get("dirty") else commit))
-    code = mapping(provenance.get("environment")).get("code")
-    if code:
+def _facts(provenance: Provenance) -> list[tuple[str, str]]:
+    found = list(provenance.versions.items())
+    if hardware := provenance.hardware:
+        parts = {item.name: getattr(hardware, item.name) for item in fields(hardware)}
+        found += [(f"hardware: {key}", "none" if value is None else str(value)) for key, value in parts.items()]
+    options = {key: getattr(provenance, key) for key in ("device", "precision", "threads", "deterministic")}
+    found += [(key, str(value)) for key, value in options.items() if value is not None]
+    if backend := provenance.backend:
+        found.append(("backend", f"{backend.name} ({backend.build})"))
+    if git := provenance.git:
+        commit = git.commit or "not in a repository"
+        found.append(("git commit", f"{commit} with uncommitted changes" if git.dirty else commit))
+    if code := (provenance.environment or {}).get("code"):
         found.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
-    if pack:
-        found.append(("pack size", str(pack.get("size"))))
-    plugins = mapping(provenance.get("plugins"))
-    found += [(f"SHA-256 of {name}", str(digest)[:SHOWN_DIGITS]) for name, digest in plugins.items()]
-    data = mapping(provenance.get("data"))
-    return [*found, ("data", str(data["name"]))] if "name" in data else found
+    if provenance.pack:
+        found.append(("pack size", str(provenance.pack.size)))
+    found += [(f"SHA-256 of {plugin.name}", plugin.sha256[:SHOWN_DIGITS]) for plugin in provenance.plugins]
+    return [*found, ("data", provenance.data.name)] if provenance.data else found
 
 
 def _values(values: Counter[str]) -> str:

@@ -10,25 +10,16 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from fathomlab.base.codec import from_plain
+from fathomlab.base.codec import JsonObject, from_plain
 from fathomlab.store.checksums import CorruptFileError, read_checked
-from fathomlab.store.records import Environment, Number
+from fathomlab.store.records import Environment, Number, Resumption
 from fathomlab.store.validation import as_int
 
 NAME = re.compile(r"state-(\d{9,})\.sealed")
 MAX_TO_KEEP = 2
 SCHEMA = 3
-
-
-@dataclass(frozen=True)
-class Resumption:
-    """A checkpoint that training was resumed from: its step, and the environment and the pack that wrote it."""
-
-    step: int
-    environment: Environment
-    members: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return parse_checkpoint(read_checked(path)[0])
 
 
-def parse_checkpoint(metadata: Mapping[str, Any]) -> Checkpoint:
+def parse_checkpoint(metadata: JsonObject) -> Checkpoint:
     """Metadata as a value. Of another schema, only step and environment are used: they tell which code can resume it."""
     with contextlib.suppress(ValueError, RecursionError):
         if metadata.get("schema") == SCHEMA:

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import canonical_json
 
+FORMAT = 3  # of the documents in a store; other formats are not read
 CRC_MARKER = ', "crc": "'
 
 
@@ -22,7 +25,7 @@ class CorruptFileError(UserError):
         super().__init__("corrupt-file", message)
 
 
-def encode_line(record: Mapping[str, Any]) -> str:
+def encode_line(record: JsonObject) -> str:
     """One line of a log: the JSON of `record`; its last key is the CRC-32 of the text before."""
     text = json.dumps(record, allow_nan=False)
     return f'{text[:-1]}{CRC_MARKER}{zlib.crc32(text.encode()):08x}"}}\n'
@@ -64,7 +67,7 @@ def read_valid_records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def document_checksum(document: Mapping[str, Any]) -> str:
+def document_checksum(document: JsonObject) -> str:
     """SHA-256 of a JSON document without its `seal`, the key that stores this checksum.
 
     Raises:
@@ -72,6 +75,27 @@ def document_checksum(document: Mapping[str, Any]) -> str:
     """
     content = {key: value for key, value in document.items() if key != "seal"}
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def seal(document: JsonObject) -> JsonObject:
+    """The document with the format and its checksum. NaN and infinities, which JSON lacks, become None.
+
+    Raises:
+        ValueError: If the document contains what JSON cannot represent.
+    """
+    plain = {"format": FORMAT, **nan_to_none(document)}
+    return plain | {"seal": document_checksum(plain)}
+
+
+def nan_to_none(value: Any) -> Any:
+    """`value` with NaN and infinities replaced by None, which JSON can represent."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
+    return value
 
 
 def file_sha256(path: Path) -> str:
@@ -84,7 +108,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_checked(path: Path, metadata: Mapping[str, Any], payload: bytes) -> None:
+def write_checked(path: Path, metadata: JsonObject, payload: bytes) -> None:
     """Write `payload` with metadata atomically, and verify by reading back.
 
     The first line is the SHA-256 of everything that follows, the second is `metadata` as JSON, the rest is the payload.
@@ -101,7 +125,7 @@ def write_checked(path: Path, metadata: Mapping[str, Any], payload: bytes) -> No
             raise CorruptFileError(f"{path}: read-back verification failed: the disk returned different data.")
 
 
-def read_checked(path: Path) -> tuple[dict[str, Any], bytes]:
+def read_checked(path: Path) -> tuple[JsonObject, bytes]:
     """The metadata and the payload of a file. The hash is checked before anything is parsed.
 
     Raises:
@@ -120,4 +144,4 @@ def read_checked(path: Path) -> tuple[dict[str, Any], bytes]:
         metadata = None
     if not isinstance(metadata, dict):
         raise CorruptFileError(f"{path}: has no metadata.")
-    return cast(dict[str, Any], metadata), payload
+    return cast(JsonObject, metadata), payload

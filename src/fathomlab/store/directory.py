@@ -2,22 +2,23 @@
 
 import contextlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
 
+from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write, fsync_dir
+from fathomlab.config.schema import LoggingOptions
 from fathomlab.store.checkpoints import NAME
-from fathomlab.store.checksums import document_checksum, encode_line, file_sha256, read_valid_records
+from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import ExperimentRecord
+from fathomlab.store.records import ExperimentRecord, FileDigest, Provenance, Result
 
-FORMAT = 2
 NOT_IN_RESULT = ("result.json", "logits.sealed")
+NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
 
 
 def create_store(root: Path) -> Path:
@@ -65,19 +66,19 @@ class TrialFolder:
         self._pending: dict[str, str] = {}
         self._unsynced: dict[str, int] = {}
 
-    def create(self, content: Mapping[str, Any], logging: Mapping[str, Any] | None = None) -> None:
+    def create(self, content: JsonObject, logging: LoggingOptions | None = None) -> None:
         """Start from scratch: remove an earlier attempt, or quarantine a finished but corrupted trial.
 
         `logging` is stored next to the content for exporters; it is not part of the trial's identity.
         """
-        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) == "damaged":
+        if (self.path / "result.json").exists() and trial_status(self.root, self.trial) in ("damaged", "outdated"):
             quarantine(self.path)
         elif self.path.exists():
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True)
         fsync_dir(self.path.parent)
-        document = {"format": FORMAT, "trial": self.trial, "content": content, "logging": logging or {}}
-        self.write("trial.json", _with_checksum(document))
+        options = {} if logging is None else asdict(logging)
+        self._write("trial.json", {"trial": self.trial, "content": content, "logging": options})
 
     def has_lines(self, logs: Mapping[str, int]) -> bool:
         """Whether each log still has this number of valid lines."""
@@ -98,15 +99,19 @@ class TrialFolder:
                 atomic_write(path, data)
         self.lines = dict(logs)
 
-    def write(self, name: str, value: Mapping[str, Any]) -> None:
-        """Write one JSON document atomically."""
-        atomic_write(self.path / name, json.dumps(nan_to_none(value), indent=1) + "\n")
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Write where the numbers come from."""
+        self._write("provenance.json", provenance.to_json())
+
+    def _write(self, name: str, document: JsonObject) -> None:
+        """Write one JSON document atomically, with the format and its checksum."""
+        atomic_write(self.path / name, json.dumps(seal(document), indent=1) + "\n")
 
     def write_bytes(self, name: str, value: bytes) -> None:
         """Write a file atomically."""
         atomic_write(self.path / name, value)
 
-    def append(self, name: str, record: Mapping[str, Any]) -> bool:
+    def append(self, name: str, record: JsonObject) -> bool:
         """Add one line to a log; False if writing failed. The line is then buffered until the next call."""
         self._pending[name] = self._pending.get(name, "") + encode_line(nan_to_none(record))
         self.lines[name] = self.lines.get(name, 0) + 1
@@ -147,31 +152,20 @@ class TrialFolder:
         for name in list(self._pending):
             self._flush(name, durable=True)
 
-    def finish(
-        self, status: str, cause: str | None, metrics: Mapping[str, Any], facts: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Write the result, the last of all files, with the SHA-256 of every other file; returns it.
+    def finish(self, result: Result) -> Result:
+        """Write the result, the last of all files, with the SHA-256 of every other file; returns it as it is read back.
 
         Raises:
             OSError: If writing fails. The trial is not finished then.
         """
         self.flush()
-        result = nan_to_none(
-            {
-                "format": FORMAT,
-                "trial": self.trial,
-                "status": status,
-                "cause": cause,
-                **facts,
-                "metrics": dict(metrics),
-                "files": {
-                    path.name: {"sha256": file_sha256(path), "size": path.stat().st_size}
-                    for path in sorted(self.path.iterdir())
-                    if path.is_file() and not path.name.startswith(".") and not _is_transient(path.name)
-                },
-            }
-        )
-        self.write("result.json", _with_checksum(result))
+        files = {
+            path.name: FileDigest(file_sha256(path), path.stat().st_size)
+            for path in sorted(self.path.iterdir())
+            if path.is_file() and not path.name.startswith(".") and not _is_transient(path.name)
+        }
+        result = replace(result, metrics=nan_to_none(result.metrics), files=files)
+        self._write("result.json", {"trial": self.trial, **to_plain(result)})
         return result
 
 
@@ -193,23 +187,23 @@ def quarantine(folder: Path) -> Path:
     raise OSError(f"{parent} already contains 9,999 copies of this trial")
 
 
-def record_is_current(stored: ExperimentRecord | None, record: Mapping[str, Any]) -> bool:
+def record_is_current(stored: ExperimentRecord | None, record: ExperimentRecord) -> bool:
     """Whether the store has exactly this record of an experiment."""
-    return stored is not None and stored.cause is None and stored.seal == _document(stored.name, record)["seal"]
+    return stored is not None and stored.cause is None and stored.seal == _document(record)["seal"]
 
 
-def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
-    """Write an experiment's record; returns its directory.
+def write_experiment(root: Path, record: ExperimentRecord) -> Path:
+    """Write an experiment's record below `root`; returns its directory.
 
     Raises:
         UserError: If writing fails.
     """
-    folder = root / "experiments" / name
+    folder = root / "experiments" / record.name
     if folder.is_symlink():
         raise UserError("unwritable", f"{folder}: is a symbolic link, which could lead out of the store. Remove it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / "experiment.json", json.dumps(_document(name, record), indent=1) + "\n")
+        atomic_write(folder / "experiment.json", json.dumps(_document(record), indent=1) + "\n")
     except OSError as error:
         free = shutil.disk_usage(root).free / 1e6
         raise UserError(
@@ -219,21 +213,5 @@ def write_experiment(root: Path, name: str, record: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _document(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    return _with_checksum({"format": FORMAT, "name": name, **record})
-
-
-def _with_checksum(document: Mapping[str, Any]) -> dict[str, Any]:
-    plain = nan_to_none(document)
-    return plain | {"seal": document_checksum(plain)}
-
-
-def nan_to_none(value: Any) -> Any:
-    """`value` with NaN and infinities replaced by None, which JSON can represent."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: nan_to_none(item) for key, item in cast(Mapping[Any, Any], value).items()}
-    if isinstance(value, list | tuple):
-        return [nan_to_none(item) for item in cast(Sequence[Any], value)]
-    return value
+def _document(record: ExperimentRecord) -> JsonObject:
+    return seal({key: value for key, value in asdict(record).items() if key not in NOT_IN_EXPERIMENT})

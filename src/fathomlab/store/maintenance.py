@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from fathomlab.base.files import atomic_write
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, valid_checkpoints
 from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256, read_checked, read_valid_records
 from fathomlab.store.directory import quarantine
+from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
-from fathomlab.store.records import TERMINAL_STATUSES, FileDigest
+from fathomlab.store.records import TERMINAL_STATUSES
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 MAX_WRITE_SECONDS = 3600
+LARGE = (".safetensors", ".bin")  # verified here and when they are used, not on every read
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,19 @@ class Problem:
 
 @dataclass(frozen=True)
 class Check:
-    """The number of trials and files that were verified, and the problems."""
+    """What was verified.
+
+    Attributes:
+        trials: Number of trials that were verified.
+        files: Number of files that were verified.
+        problems: What is not as written.
+        outdated: Number of trials of older formats, which are not verified.
+    """
 
     trials: int
     files: int
     problems: tuple[Problem, ...]
+    outdated: int
 
 
 @dataclass(frozen=True)
@@ -47,82 +57,135 @@ class Change:
 
 def check_store(root: Path) -> Check:
     """Compare every file with its checksum."""
-    store, problems, files = Store(root), list[Problem](), 0
-    trials = store.trials()
-    for trial in trials:
+    store, problems, files, trials, outdated = Store(root), list[Problem](), 0, 0, 0
+    labels = set[StoredLabels]()
+    for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            outdated += 1
+            continue
+        trials += 1
         if record.status == "damaged":
             problems.append(Problem(record.folder, str(record.cause)))
-        for name, digest in record.files.items():
-            files += 1
-            if name.endswith((".safetensors", ".bin")) and (problem := _problem(record.folder / name, digest)):
-                problems.append(Problem(record.folder / name, problem))
-        for path in [
-            *(checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)),
-            *record.folder.glob("logits.sealed"),
-        ]:
-            files += 1
-            try:
-                read_checked(path)
-            except CorruptFileError as error:
-                problems.append(Problem(path, str(error).partition(": ")[2]))
+        if record.labels:
+            labels.add(record.labels)
+        large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
+        problems += _mismatches(large)
+        sealed = [checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)]
+        sealed += record.folder.glob("logits.sealed")
+        problems += _unreadable(sealed)
+        files += len(record.files) + len(sealed)
+    for reference in sorted(labels, key=lambda item: (item.data, item.sha256)):
+        problems += _mismatches({reference.path(root): reference.sha256})
+    files += len(labels)
     for experiment in store.experiments():
-        files += 1
-        if experiment.cause is not None:
+        files += not experiment.outdated
+        if experiment.cause is not None and not experiment.outdated:
             problems.append(Problem(experiment.folder, experiment.cause))
-    return Check(len(trials), files, tuple(problems))
+    return Check(trials, files, tuple(problems), outdated)
 
 
 def repair_store(root: Path) -> list[Change]:
-    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials."""
-    store = Store(root)
-    changes = [_remove(path, "stale temporary file") for path in _temporaries(root)]
+    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
+
+    Trials and experiments of older formats are left alone, here and in `prune_store`.
+    """
+    store, labels = Store(root), set[StoredLabels]()
+    changes = [_remove(path, "stale temporary file") for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            continue
+        changes += [_remove(path, "stale temporary file") for path in _stale_files(record.folder)]
         if record.status not in TERMINAL_STATUSES and not (record.folder / "result.json").exists():
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
         changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
         record = store.trial(trial)
+        if record.labels:
+            labels.add(record.labels)
         if record.status == "damaged":
             changes.append(Change(record.folder, f"{record.cause}; moved to {quarantine(record.folder)}"))
-    return changes
+    return changes + [_rename_corrupted(path) for path in _corrupted_labels(root, labels)]
 
 
 def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Change]:
     """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
     store = Store(root)
-    needed = {trial for record in store.experiments() for item in record.conditions for _, trial in item.trials}
-    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root)]
+    needed = {pair.trial for record in store.experiments() for item in record.conditions for pair in item.trials}
+    labels = set[str]()
+    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
+        if record.status == "outdated":
+            continue
+        changes += [_remove(path, "stale temporary file", dry_run) for path in _stale_files(record.folder)]
         if orphans and trial not in needed:
             changes.append(_remove(record.folder, "belongs to no experiment", dry_run))
         elif unfinished and record.status not in TERMINAL_STATUSES:
             changes.append(_remove(record.folder, f"is {record.status}", dry_run))
         else:
+            if record.labels:
+                labels.add(record.labels.data)
             changes += [_remove(path, "corrupted", dry_run) for path in record.folder.glob("*.corrupt")]
             for step in checkpoint_steps(record.folder) if record.status in TERMINAL_STATUSES else ():
                 changes.append(_remove(checkpoint_path(record.folder, step), "the trial is finished", dry_run))
+    for path in sorted((root / "labels").glob("*.bin*")):
+        if path.suffix == ".corrupt" or path.stem not in labels:
+            reason = "corrupted" if path.suffix == ".corrupt" else "labels that no trial needs"
+            changes.append(_remove(path, reason, dry_run))
     if damaged and (root / "damaged").is_dir():
         changes += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
     return changes
 
 
-def _problem(path: Path, digest: FileDigest) -> str:
-    try:
-        return "" if file_sha256(path) == digest.sha256 else "is corrupted (checksum mismatch)"
-    except OSError:
-        return "is missing"
+def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Path]:
+    """Files with labels that no result was written with. The next trial on the dataset writes them again."""
+    for path in sorted({reference.path(root) for reference in references}):
+        digests = {reference.sha256 for reference in references if reference.path(root) == path}
+        if path.exists() and file_sha256(path) not in digests:
+            yield path
 
 
-def _temporaries(root: Path) -> Iterator[Path]:
-    """Temporary files whose writers have ended."""
-    for folder in [root, *(root / "trials").glob("*/"), *(root / "experiments").glob("*/")]:
-        for path in folder.glob(".*.tmp"):
-            match = TEMPORARY.fullmatch(path.name)
-            if match and not _is_being_written(path, int(match[1])):
-                yield path
+def _rename_corrupted(path: Path) -> Change:
+    target = path.with_name(f"{path.name}.corrupt")
+    path.rename(target)
+    return Change(path, f"corrupted; renamed to {target.name}")
+
+
+def _mismatches(digests: Mapping[Path, str]) -> Iterator[Problem]:
+    """The files with another SHA-256 than this one."""
+    for path, sha256 in digests.items():
+        try:
+            if file_sha256(path) != sha256:
+                yield Problem(path, "is corrupted (checksum mismatch)")
+        except OSError:
+            yield Problem(path, "is missing")
+
+
+def _unreadable(paths: Iterable[Path]) -> Iterator[Problem]:
+    """The checkpoints that cannot be read."""
+    for path in paths:
+        try:
+            read_checked(path)
+        except CorruptFileError as error:
+            yield Problem(path, str(error).partition(": ")[2])
+
+
+def _temporaries(root: Path, store: Store) -> Iterator[Path]:
+    """Temporary files outside of trials whose writers have ended."""
+    outdated = {record.folder for record in store.experiments() if record.outdated}
+    for folder in [root, root / "labels", *(root / "experiments").glob("*/")]:
+        if folder not in outdated:
+            yield from _stale_files(folder)
+
+
+def _stale_files(folder: Path) -> Iterator[Path]:
+    """Temporary files in a directory whose writers have ended."""
+    for path in folder.glob(".*.tmp"):
+        match = TEMPORARY.fullmatch(path.name)
+        if match and not _is_being_written(path, int(match[1])):
+            yield path
 
 
 def _is_being_written(path: Path, pid: int) -> bool:

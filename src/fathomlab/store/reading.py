@@ -2,12 +2,12 @@
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
 from fathomlab.probes import PROBES
@@ -59,12 +59,10 @@ class Store:
     def trial(self, trial: str) -> TrialRecord:
         """The record of one trial, whatever state its files are in. Weights and predictions are not read."""
         files = TrialFiles(self.root, trial)
-        curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name, files.checked)]
+        curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name)]
         columns = dict.fromkeys(name for line in curves for name in line)
         probes = {
-            name.removesuffix(".jsonl"): [
-                line for line in files.lines(name, files.checked) if _is_snapshot(name, line, files)
-            ]
+            name.removesuffix(".jsonl"): [line for line in files.lines(name) if _is_snapshot(name, line, files)]
             for name in files.logs
             if name != "metrics.jsonl"
         }
@@ -84,6 +82,7 @@ class Store:
             probes=probes,
             outcome=result.outcome if result else Outcome(),
             files=result.files if result else {},
+            labels=result.labels if result else None,
         )
 
     def experiments(self) -> list[ExperimentRecord]:
@@ -119,7 +118,6 @@ class TrialFiles(FolderValidator):
         content: The resolved options; `{}` if corrupted.
         result: The result; None without a valid one.
         provenance: Empty if not recorded yet.
-        checked: Whether each line of a log has a checksum, as in all releases except the first.
         logs: Names of the logs, sorted, the curves first.
     """
 
@@ -127,9 +125,9 @@ class TrialFiles(FolderValidator):
         """Read the documents of a trial. Nothing outside of the store is read, whatever `trial` is."""
         self.root, valid = root, HASH.fullmatch(trial) is not None
         super().__init__(root / "trials" / trial if valid else root / "trials")
-        self.content: dict[str, Any] = {}
+        self.content: JsonObject = {}
         self.result: Result | None = None
-        self.provenance, self.checked, self.logs = Provenance(), True, list[str]()
+        self.provenance, self.logs = Provenance(), list[str]()
         self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
         if not valid:
             self.report(f"not the hash of a trial: {format_value(trial)}")
@@ -143,9 +141,10 @@ class TrialFiles(FolderValidator):
         if document and document.get("trial") != trial:
             self.report("trial.json belongs to another trial")
         if isinstance(content := document.get("content"), dict):
-            self.content = cast(dict[str, Any], content)
-        self.checked = (as_int(document.get("format")) or 1) > 1
-        if self.checked and _hash(self.content) != trial:
+            self.content = cast(JsonObject, content)
+        if self.outdated:
+            return
+        if _hash(self.content) != trial:
             self.report("trial.json is corrupted (its content has another hash)")
         result = self.document("result.json", required=False)
         self.result = None if result is None else self.typed("result.json", Result, result)
@@ -158,7 +157,7 @@ class TrialFiles(FolderValidator):
     def status(self) -> str:
         """Status as in `TrialRecord`, except that a trial without result is always running."""
         if self.first_error is not None:
-            return "damaged"
+            return "outdated" if self.outdated else "damaged"
         return "waiting" if not self.exists else self.result.status if self.result else "running"
 
     def verified_status(self) -> str:
@@ -167,12 +166,12 @@ class TrialFiles(FolderValidator):
         The SHA-256 of a log is that of the file when the result was written, and does not show earlier corruption.
         """
         for name in self.logs if self.result else ():
-            self.check_lines(name, self.checked)
+            self.check_lines(name)
         return self.status
 
     @property
     def cause(self) -> str | None:
-        """Why the trial did not finish, or which file is corrupted; None otherwise."""
+        """Why the trial did not finish, or which file is corrupted or outdated; None otherwise."""
         return self.first_error or (self.result.cause if self.result else None)
 
 
@@ -181,7 +180,7 @@ def trial_status(root: Path, trial: str) -> str:
     return TrialFiles(root, trial).verified_status()
 
 
-def _hash(content: Mapping[str, Any]) -> str | None:
+def _hash(content: JsonObject) -> str | None:
     try:
         return content_hash(content)
     except (ValueError, RecursionError):  # what is never written: 1e999, endless nesting
@@ -213,19 +212,11 @@ def _is_snapshot(name: str, line: Snapshot, files: FolderValidator) -> bool:
 def _read_experiment(folder: Path) -> ExperimentRecord:
     files = FolderValidator(folder)
     document = files.document("experiment.json", required=True) or {}
-    document |= {"name": "", "folder": "", "cause": None}  # the directory decides
-    if isinstance(conditions := document.get("conditions"), list):
-        document["conditions"] = [_with_pairs(condition) for condition in cast(list[Any], conditions)]
+    if files.outdated:
+        return ExperimentRecord(folder.name, folder, files.first_error, outdated=True)
+    document = {**document, "name": "", "folder": "", "cause": None, "outdated": False}  # the directory decides
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
     return replace(record, name=folder.name, folder=folder, cause=files.first_error)
-
-
-def _with_pairs(condition: Any) -> Any:
-    """A condition whose trials are pairs instead of mappings; unchanged if it has another layout."""
-    try:
-        return condition | {"trials": [(pair["seed"], pair["trial"]) for pair in condition.get("trials", [])]}
-    except (AttributeError, TypeError, KeyError):
-        return condition
 
 
 def _is_experiment(folder: Path) -> bool:

@@ -1,12 +1,13 @@
 """Trials and experiments in the store, as values. Their fields have the names of the JSON keys on disk. No torch."""
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fathomlab.base.labels import flatten_keys
+from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,26 +20,6 @@ ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
 
-class JsonFields(Mapping[str, Any]):
-    """A dataclass that can also be read like its JSON object. A field that is None is not a key."""
-
-    def __getitem__(self, key: str) -> Any:
-        value = getattr(self, key, None) if key in _names(self) else None
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in _names(self) if getattr(self, name) is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _names(value: Any) -> list[str]:
-    return [item.name for item in fields(value)]
-
-
 @dataclass(frozen=True)
 class FileDigest:
     """SHA-256 and size (bytes) of a file when the result was written."""
@@ -47,68 +28,126 @@ class FileDigest:
     size: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome(JsonFields):
-    """Results on the test set in addition to loss and accuracy; see `fathomlab.probes.outcome`.
+@dataclass(frozen=True)
+class Outcome:
+    """Results on the test set in addition to loss and accuracy; see `fathomlab.probes.outcome`. All None if it diverged.
 
     Attributes:
         predicted: Number of images for which each class is predicted.
         calibration_error: Expected calibration error (fraction).
-        bins: Confidence, accuracy, and number of images of each bin.
-        agreement: Fraction of images for which the teacher predicts the same class.
+        bins: Confidence, accuracy, and number of images of each bin; None if the bin is empty.
+        agreement: Fraction of images for which the teacher predicts the same class; None without teacher.
         examples: Number of test images.
     """
 
-    predicted: list[int] | None = None
+    predicted: tuple[int, ...] | None = None
     calibration_error: Number | None = None
-    bins: list[list[Number | None]] | None = None
+    bins: tuple[tuple[Number | None, ...], ...] | None = None
     agreement: Number | None = None
     examples: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class BackendBuild(JsonFields):
+@dataclass(frozen=True)
+class BackendBuild:
     """The backend that computed the steps: its name, and the versions and processor features that it was built with."""
 
     name: str
     build: str
 
 
-@dataclass(frozen=True, eq=False)
-class Provenance(JsonFields):
-    """Where the numbers of a trial come from. A trial that failed before training has the first three fields.
+@dataclass(frozen=True)
+class Resumption:
+    """A checkpoint that training was resumed from: its step, and the environment and the pack that wrote it."""
+
+    step: int
+    environment: Environment
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Name of the processor, cores that the process may use, name of the GPU."""
+
+    cpu: str | None = None
+    cores: int | None = None
+    gpu: str | None = None
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference; None outside a repository."""
+
+    commit: str | None = None
+    dirty: bool = False
+    patch: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Name of the dataset, file names to SHA-256, files that are not the published ones, and notes on this copy."""
+
+    name: str = ""
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
+    unofficial: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PackSlot:
+    """Number and hashes of the trials that were trained together, and the slot of this one."""
+
+    size: int
+    place: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PluginDigest:
+    """Name and SHA-256 of a plugin file whose components a trial uses."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the numbers of a trial come from. A trial that failed before training has only the first three fields.
 
     Attributes:
         versions: Name of a library to its version.
-        hardware: Processor, cores, GPU.
-        git: Commit, whether files differ from it, SHA-256 of that difference.
+        hardware: Processor and GPU.
+        git: Commit of fathomlab.
         environment: What must be equal for a resumed trial to have the same bits.
         device: cpu or cuda.
         precision: Number format of training.
         backend: What computed the steps.
         threads: Threads per process.
         deterministic: How operations without a deterministic implementation are treated.
-        data: Name, files with SHA-256, unofficial files, notes.
+        data: The dataset and its files.
         started: Start of training, ISO 8601.
-        resumed: Step, environment, and pack of each checkpoint that the trial was resumed from.
-        pack: Size and members of the pack, and the slot in it.
-        plugins: File name to SHA-256 of each plugin that the trial uses.
+        resumed: The checkpoints that the trial was resumed from, in order.
+        pack: The pack and the slot in it.
+        plugins: Plugin files that the trial uses.
     """
 
-    versions: Mapping[str, str] | None = None
-    hardware: Mapping[str, str | int | None] | None = None
-    git: Mapping[str, str | bool | None] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    hardware: Hardware | None = None
+    git: Commit | None = None
     environment: Environment | None = None
     device: str | None = None
     precision: str | None = None
     backend: BackendBuild | None = None
     threads: int | None = None
     deterministic: str | None = None
-    data: Mapping[str, str | list[str] | Mapping[str, str]] | None = None
+    data: DataSource | None = None
     started: str | None = None
-    resumed: list[Mapping[str, int | list[str] | Environment]] | None = None
-    pack: Mapping[str, int | list[str]] | None = None
-    plugins: Mapping[str, str] | None = None
+    resumed: tuple[Resumption, ...] = ()
+    pack: PackSlot | None = None
+    plugins: tuple[PluginDigest, ...] = ()
+
+    def to_json(self) -> JsonObject:
+        """The fields by name, without those that are None."""
+        return {key: value for key, value in to_plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -119,18 +158,26 @@ class Result:
         status: finished, failed (an error), or diverged (a loss that was not finite).
         cause: Why it did not finish; None otherwise.
         parameters: Number of trained parameters.
+        epochs: Completed epochs.
+        steps: Completed steps.
         seconds: Training time (s).
         metrics: Accuracies (fractions), losses (nats), the best epoch.
         outcome: Further results on the test set.
+        labels: The labels of the test set; None without predictions.
+        fence: Number of the lease under which it was written. 0 until several hosts can share a store.
         files: Name of every other file to its hash.
     """
 
     status: ResultStatus
     cause: str | None = None
     parameters: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
     seconds: Number | None = None
     metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
     outcome: Outcome = field(default_factory=Outcome)
+    labels: StoredLabels | None = None
+    fence: int = 0
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 
 
@@ -142,18 +189,20 @@ class TrialRecord:
         trial: Its hash (64 hexadecimal digits).
         content: Its resolved options, nested; `{}` if corrupted.
         status: finished, failed, diverged, running (no result yet), interrupted (no result, and no process trains into this
-            store), waiting (no directory yet), or damaged (a file is corrupted).
-        cause: Why it did not finish, or which file is corrupted; None otherwise.
+            store), waiting (no directory yet), damaged (a file is corrupted), or outdated (of an older format, never reused).
+        cause: Why it did not finish, or which file is corrupted or outdated; None otherwise.
         metrics: The numbers of the result; accuracies are fractions, losses nats.
         curves: Name of a metric to its value per epoch, None if not finite; includes "epoch" and "step".
         gradients: One mapping per snapshot of the gradient probe, in order.
         probes: Name of a probe to one mapping per snapshot, in order; includes gradients.
         outcome: Results on the test set in addition to accuracy.
+        files: Name of every file except the result to its hash.
+        labels: The labels of the test set; None without predictions.
         provenance: Versions, hardware, commit, data; empty if not recorded yet.
     """
 
     trial: str
-    content: Mapping[str, Any]
+    content: JsonObject
     status: str
     cause: str | None
     parameters: int | None
@@ -166,49 +215,71 @@ class TrialRecord:
     probes: Mapping[str, list[Snapshot]] = field(default_factory=dict[str, list[Snapshot]])
     outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
+    labels: StoredLabels | None = None
+
+    def predictions(self) -> "npt.NDArray[np.uint16] | None":
+        """The class that the weights after the last epoch predict for each test image, in the test set's order.
+
+        None if the predictions are not stored or are corrupted.
+        """
+        digest = self.files.get(PREDICTIONS)
+        return read_classes(self.folder / PREDICTIONS, digest.sha256) if digest else None
 
     def correct(self) -> "npt.NDArray[np.bool_] | None":
         """Whether the weights after the last epoch classify each test image correctly, in the test set's order.
 
-        None if this is not stored or is corrupted.
+        None if predictions or labels are not stored or are corrupted.
         """
-        import numpy as np
+        if self.labels is None:
+            return None
+        predictions = self.predictions()
+        labels = read_classes(self.labels.path(self.folder.parents[1]), self.labels.sha256)
+        if predictions is None or labels is None or len(predictions) != len(labels):
+            return None
+        return predictions == labels
 
-        digest, examples = self.files.get("correct.bin"), self.outcome.get("examples")
-        try:
-            packed = (self.folder / "correct.bin").read_bytes()
-        except OSError:
-            return None
-        if digest is None or hashlib.sha256(packed).hexdigest() != digest.sha256:
-            return None
-        return np.unpackbits(np.frombuffer(packed, np.uint8), count=int(examples or 0)).astype(bool)
+
+@dataclass(frozen=True)
+class SeedTrial:
+    """A seed of a condition and the hash of its trial."""
+
+    seed: int
+    trial: str
 
 
 @dataclass(frozen=True)
 class ConditionRecord:
-    """One level of each factor, and its trials as (seed, hash)."""
+    """One level of each factor, and its trials by seed."""
 
     label: str = ""
     role: str = "supervised"
-    factors: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    factors: Levels = field(default_factory=dict[str, object])
     depth: int | None = None
-    trials: tuple[tuple[int, str], ...] = ()
+    trials: tuple[SeedTrial, ...] = ()
 
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """One experiment as stored; `cause` names a corrupted file, None if there is none. `seal` is the document's checksum."""
+    """One experiment as stored.
+
+    Attributes:
+        name: Name of its directory; with `folder`, `cause`, and `outdated` not read from the document.
+        cause: Which file is corrupted or outdated; None if there is none.
+        outdated: Whether the record has an older format. It is not read then, so all other fields have their defaults.
+        seal: The document's checksum.
+    """
 
     name: str
     folder: Path
     cause: str | None = None
+    outdated: bool = False
     title: str = ""
     question: str = ""
     source: str = ""
     yaml: str = ""
     overrides: tuple[str, ...] = ()
     quick: bool = False
-    resolved: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resolved: JsonObject = field(default_factory=dict[str, object])
     factors: tuple[str, ...] = ()
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()
@@ -223,6 +294,6 @@ class ExperimentRecord:
     seal: str = ""
 
     @property
-    def fixed(self) -> dict[str, Any]:
+    def fixed(self) -> Levels:
         """The options that all trials share, by dotted key."""
         return flatten_keys({key: value for key, value in self.resolved.items() if key not in ("factors", "seeds")})

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fathomlab.base.codec import error_location, from_json
-from fathomlab.store.checksums import decode_line, document_checksum, line_text, parse_json
+from fathomlab.base.codec import JsonObject, error_location, from_json
+from fathomlab.store.checksums import FORMAT, decode_line, document_checksum, line_text, parse_json
 from fathomlab.store.records import FileDigest, Number
 
-NEWEST_FORMAT = 2
+OLDER_FORMATS = (1, 2)
 T = TypeVar("T")
 
 
@@ -21,11 +21,13 @@ class FolderValidator:
     Attributes:
         folder: The directory.
         first_error: The first problem, which begins with the name of the file; None if there is none.
+        outdated: Whether a document has an older format.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.first_error: str | None = None
+        self.outdated = False
         self._contents: dict[str, bytes | None] = {}
 
     def report(self, text: str) -> None:
@@ -49,7 +51,7 @@ class FolderValidator:
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             return self.report(f"{name} cannot be read ({type(error).__name__})")
 
-    def document(self, name: str, required: bool) -> dict[str, Any] | None:
+    def document(self, name: str, required: bool) -> JsonObject | None:
         """The JSON object in a file, compared with its checksum; None without one."""
         data = self.read(name)
         if data is None:
@@ -60,14 +62,19 @@ class FolderValidator:
             document = None
         if document is None:
             return self.report(f"{name} is not valid JSON" if data.strip() else f"{name} is empty")
-        version = document.get("format", 1)
-        checked = "seal" in document or (name != "provenance.json" and version != 1)
-        if as_int(version) is None or version > NEWEST_FORMAT:
+        version = as_int(document.get("format"))
+        if version is not None and version > FORMAT:
             self.report(
-                f"{name} was written by a newer fathomlab (store format {version}; this version reads up to "
-                f"{NEWEST_FORMAT}); upgrade fathomlab"
+                f"{name} was written by a newer fathomlab (store format {version}; this version reads format "
+                f"{FORMAT}); upgrade fathomlab"
             )
-        elif checked and document.get("seal") != _checksum(document):
+        elif _is_older(document):
+            self.outdated = True
+            self.report(
+                f"{name}: store format {version}; this version reads format {FORMAT}. Run the experiment again; the "
+                "older files stay"
+            )
+        elif version != FORMAT or document.get("seal") != _checksum(document):
             self.report(f"{name} is corrupted (checksum mismatch)")
         return document
 
@@ -76,7 +83,7 @@ class FolderValidator:
         document = self.document(name, required)
         return None if document is None else self.typed(name, kind, document)
 
-    def typed(self, name: str, kind: type[T], document: Mapping[str, Any]) -> T | None:
+    def typed(self, name: str, kind: type[T], document: JsonObject) -> T | None:
         """The typed value of a document of this file; None if its content has another layout, which is a problem."""
         try:
             text = json.dumps(document, allow_nan=False, ensure_ascii=False)
@@ -86,18 +93,13 @@ class FolderValidator:
         except (ValueError, RecursionError) as error:
             return self.report(f"{name} has an unexpected value at {error_location(error) or 'its top level'}")
 
-    def lines(self, name: str, checked: bool) -> list[dict[str, Any]]:
-        """The records of a log. An incomplete last line is dropped; any other is a problem.
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The records of a log. An incomplete last line is dropped; any other is a problem."""
+        return self._decode(name, decode_line)
 
-        Args:
-            name: The log.
-            checked: Each line has a checksum, as in all releases except the first.
-        """
-        return self._decode(name, decode_line if checked else _parse_object)
-
-    def check_lines(self, name: str, checked: bool) -> None:
-        """Compare the lines of a log with their checksums, without parsing them if there are checksums."""
-        self._decode(name, line_text if checked else _parse_object)
+    def check_lines(self, name: str) -> None:
+        """Compare the lines of a log with their checksums, without parsing them."""
+        self._decode(name, line_text)
 
     def _decode(self, name: str, decode: Callable[[str], T | None]) -> list[T]:
         lines = (self.read(name) or b"").decode(errors="replace").split("\n")
@@ -133,12 +135,20 @@ def as_int(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _parse_object(text: str) -> dict[str, Any] | None:
+def _is_older(document: JsonObject) -> bool:
+    """Whether a document is intact in an older format, as opposed to corrupted. Format 1 had no checksums."""
+    version = as_int(document.get("format"))
+    if version not in OLDER_FORMATS:
+        return False
+    return "seal" not in document if version == 1 else document.get("seal") == _checksum(document)
+
+
+def _parse_object(text: str) -> JsonObject | None:
     value = parse_json(text)
-    return cast(dict[str, Any], value) if isinstance(value, dict) else None
+    return cast(JsonObject, value) if isinstance(value, dict) else None
 
 
-def _checksum(document: Mapping[str, Any]) -> str | None:
+def _checksum(document: JsonObject) -> str | None:
     """The checksum of a document; None if it contains what is never written (1e999, endless nesting)."""
     try:
         return document_checksum(document)

@@ -3,24 +3,25 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.store.checkpoints import Checkpoint, parse_checkpoint
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject) -> None:
     """Write tensors by name, with metadata in the header."""
     atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(metadata, sort_keys=True)}))
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
     """Tensors by name, on the CPU, and their metadata.
 
     Raises:
@@ -33,14 +34,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         metadata = json.loads(header.get("__metadata__", {}).get("fathomlab", "{}"))
         if not isinstance(metadata, dict):
             raise ValueError("its metadata is not a mapping")
-        return load(payload), cast(dict[str, Any], metadata)
+        return load(payload), cast(JsonObject, metadata)
     except OSError as error:
         raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error.strerror or error}.") from None
     except (SafetensorError, ValueError, KeyError, AttributeError, TypeError, RecursionError, OverflowError) as error:
         raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error}.") from None
 
 
-def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject) -> None:
     """Write tensors with their SHA-256, and verify by reading back.
 
     Raises:
@@ -50,7 +51,7 @@ def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     write_checked(path, metadata, save(_plain(tensors)))
 
 
-def load_checked(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checked(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
     """Tensors by name, on the CPU, and their metadata. The SHA-256 is checked before anything is parsed.
 
     Raises:

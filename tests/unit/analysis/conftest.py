@@ -12,8 +12,16 @@ import pytest
 
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.store.predictions import encode_classes, write_labels
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, FileDigest, TrialRecord
+from fathomlab.store.records import (
+    ConditionRecord,
+    ExperimentRecord,
+    FileDigest,
+    Provenance,
+    SeedTrial,
+    TrialRecord,
+)
 
 FACTOR = "model.params.residual"
 Value = float | str | Mapping[str, float]
@@ -47,7 +55,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
         metrics={} if isinstance(value, str) else cast(Any, metrics),
         curves={},
         gradients=[],
-        provenance={},
+        provenance=Provenance(),
         seconds=1.0,
         folder=Path("nowhere"),
     )
@@ -65,7 +73,7 @@ def store_of(
         for seed, value in enumerate(values):
             name = f"{number:032x}{seed:032x}"
             records[name] = replace(value, trial=name) if isinstance(value, TrialRecord) else trial(name, value)
-            trials.append((seed, name))
+            trials.append(SeedTrial(seed, name))
         levels = {key: level for key, level in factors.items() if key not in ("role", "depth")}
         role = factors.get("role", "supervised")
         stored.append(ConditionRecord(str(number), role, levels, factors.get("depth"), tuple(trials)))
@@ -79,12 +87,14 @@ def claim(**changes: Any) -> dict[str, Any]:
 
 
 def with_images(folder: Path, record: TrialRecord, correct: Sequence[bool]) -> TrialRecord:
-    """The trial with stored correctness on the test images."""
+    """The trial with stored predictions of the test images; each image has class 7."""
+    folder = folder / "trials" / "x"
     folder.mkdir(parents=True, exist_ok=True)
-    packed = np.packbits(np.asarray(correct, dtype=bool)).tobytes()
-    (folder / "correct.bin").write_bytes(packed)
-    files = {"correct.bin": FileDigest(hashlib.sha256(packed).hexdigest())}
-    return replace(record, folder=folder, files=files, outcome={"examples": len(correct)})
+    predictions = encode_classes(np.where(np.asarray(correct, dtype=bool), 7, 3))
+    (folder / "predictions.bin").write_bytes(predictions)
+    files = {"predictions.bin": FileDigest(hashlib.sha256(predictions).hexdigest())}
+    labels = write_labels(folder.parents[1], f"{len(correct)} images", np.full(len(correct), 7))
+    return replace(record, folder=folder, files=files, labels=labels)
 
 
 @pytest.fixture

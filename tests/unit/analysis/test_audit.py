@@ -1,6 +1,7 @@
 """The fairness audit on trials that differ in known things, and the difference of two summaries."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,15 @@ from fathomlab.analysis.audit import audit as audit_claims
 from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
+from fathomlab.store.records import BackendBuild, DataSource, PackSlot, Provenance
 
-PROVENANCE = {
-    "device": "cpu",
-    "versions": {"torch": "2.10"},
-    "backend": {"name": "reference", "build": "torch 2.10"},
-    "pack": {"size": 6},
-    "data": {"files": {"train": "ab12"}},
-}
+PROVENANCE = Provenance(
+    device="cpu",
+    versions={"torch": "2.10"},
+    backend=BackendBuild("reference", "torch 2.10"),
+    pack=PackSlot(6, 0),
+    data=DataSource(files={"train": "ab12"}),
+)
 RESIDUAL, DEPTH = "model.params.residual", "model.params.hidden_layers_num"
 
 
@@ -86,11 +88,16 @@ def test_audit_of_a_fair_comparison_is_clean(build: SimpleNamespace):
         ({}, {"curves": {"epoch": [1], "step": [10]}}, ["epochs", "updates"], ("1", "2")),
         (
             {},
-            {"provenance": {"device": "cuda", "data": {"files": {"train": "ab12"}}}},
+            {"provenance": Provenance(device="cuda", data=DataSource(files={"train": "ab12"}))},
             ["device"],
             ("cuda", "cpu"),
         ),
-        ({}, {"provenance": PROVENANCE | {"backend": {"name": "graph"}}}, ["backend"], ("graph", "reference")),
+        (
+            {},
+            {"provenance": replace(PROVENANCE, backend=BackendBuild("graph", ""))},
+            ["backend"],
+            ("graph", "reference"),
+        ),
         ({}, {"value": "failed"}, ["failed trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": "diverged"}, ["diverged trials"], ("3 of 3", "0 of 3")),
         ({}, {"value": {"test/accuracy": 0.9, "best/test/accuracy": 0.9}}, ["test-set evaluations"], ("2", "1")),

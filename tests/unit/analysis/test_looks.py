@@ -31,7 +31,7 @@ def history(
         page.mkdir()
         (page / "report.html").touch()
         own = tuple(
-            replace(condition, trials=tuple(pair for pair in condition.trials if pair[0] in seeds))
+            replace(condition, trials=tuple(pair for pair in condition.trials if pair.seed in seeds))
             for condition in whole.conditions
         )
         records.append(

@@ -152,10 +152,11 @@ def test_build_model_equals_reference_network(options: MLP | CNN, reference_mode
     module = fathomlab.build_model({"type": type(options).__name__, "params": params}, seed=3)
     images = torch.randn(6, *((1, 3, 4) if isinstance(options, MLP) else (3, 32, 32)))
     names = [parameter.name for parameter in module.architecture.parameters()]
-    params = {name: module.get_parameter_or_buffer(name).detach().unsqueeze(0) for name in names}
+    assert list(names) == [name for name, _ in module.named_parameters()]
+    params = {name: tensor.detach().unsqueeze(0) for name, tensor in module.named_parameters()}
     reference = reference_models.reference_model(options, params)
     for name, value in init_params(module.architecture, 3).items():
-        assert torch.equal(module.get_parameter_or_buffer(name).detach(), value.float())
+        assert torch.equal(module.get_parameter(name).detach(), value.float())
     assert difference(module(images).double(), reference(images.double())) < 1e-4
     assert difference(module.eval()(images).double(), reference.eval()(images.double())) < 1e-4
     assert sum(parameter.numel() for parameter in module.parameters()) == module.architecture.num_params

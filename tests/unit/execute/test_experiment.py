@@ -12,6 +12,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.execute.events import Finished, Planned
 from fathomlab.execute.pack import pack
 from fathomlab.prepare.packing import worker_count
+from fathomlab.store.records import PackSlot, SeedTrial
 from fathomlab.store.weights import load_checked, load_tensors
 
 
@@ -53,9 +54,9 @@ def test_run_experiment_stores_every_file(laboratory: Any, small: dict[str, Any]
     assert record.metrics["train/loss"] == record.curves["train/loss"][-1]
     assert record.metrics["best/val/accuracy"] == max(record.curves["val/accuracy"])
     assert all(0 <= record.metrics[name] <= 1 for name in record.metrics if name.endswith("accuracy"))
-    assert record.provenance["data"]["name"] == "mnist-sample"
-    assert record.provenance["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
-    assert record.provenance["pack"] == {"size": 1, "place": 0, "members": [trial.hash]}
+    assert record.provenance.data.name == "mnist-sample"
+    assert record.provenance.versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert record.provenance.pack == PackSlot(1, 0, (trial.hash,))
     weights, about = load_tensors(record.folder / "checkpoint.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == record.parameters
     assert about == {"trial": trial.hash, "epoch": 2, "step": 8}
@@ -218,7 +219,7 @@ def test_run_experiment_writes_the_record(laboratory: Any, small: dict[str, Any]
     assert record.conditions[1].factors == {"model.params.residual": True}
     trials = [trial.hash for trial in laboratory.plan.trials]
     assert [pair for condition in record.conditions for pair in condition.trials] == list(
-        zip([2, 3] * 2, trials, strict=True)
+        map(SeedTrial, [2, 3] * 2, trials)
     )
     assert record.factors == ("model.params.residual",)
     assert record.seeds == (2, 3)
@@ -227,7 +228,7 @@ def test_run_experiment_writes_the_record(laboratory: Any, small: dict[str, Any]
     assert record.claims == tuple(claims)
     assert len(record.claims_hash) == 64
     raw = json.loads((record.folder / "experiment.json").read_text())
-    assert raw["format"] == 2
+    assert raw["format"] == 3
     assert raw["seconds"] > 0
 
 

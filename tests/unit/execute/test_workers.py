@@ -89,4 +89,4 @@ def test_a_worker_that_somebody_else_stops_is_replaced(laboratory: Any, small: d
     assert (summary.trained, summary.failed, len(killed)) == (2, 0, 1)
     record = laboratory.store.trial(killed[0])
     assert record.status == "finished"
-    assert len(record.provenance["resumed"]) == 1
+    assert len(record.provenance.resumed) == 1

@@ -381,7 +381,7 @@ def test_a_hash_is_pinned():
     assert trial.hash == hashlib.sha256(trial.canonical_json.encode()).hexdigest()
     assert trial.canonical_json == (
         '{"data":{"augment":[],"batch_size":128,"limit":null,"name":"mnist","params":{},"validation_split":20.0},'
-        '"format":2,"model":{"params":{"activation":"ReLU","batch_norm":false,"batch_norm_beta":0.0,'
+        '"format":3,"model":{"params":{"activation":"ReLU","batch_norm":false,"batch_norm_beta":0.0,'
         '"batch_norm_eps":1e-05,"block":"one_layer","class_num":10,"dropout":0.0,'
         '"hidden_layers_num":2,"init":"torch","input_size":784,"layers_dim":128,"residual":false,"skip_init":"none"},'
         '"type":"MLP"},"probes":{},"seed":0,"training":{"criterion":"CrossEntropyLoss","epochs":1,"gradient_clip":null,'

@@ -48,7 +48,8 @@ def test_outcome_metrics_equal_loop_over_examples() -> None:
     metrics = outcome_metrics(logits, labels, teacher)
     for slot in range(3):
         correct, predicted, error, bins, agreement = reference_metrics(logits[slot], labels, teacher[slot])
-        assert metrics["correct"][slot].tolist() == correct
+        assert (metrics["predictions"][slot] == labels).tolist() == correct
+        assert metrics["predictions"][slot].tolist() == logits[slot].argmax(1).tolist()
         assert metrics["predicted"][slot].tolist() == [predicted[name] for name in range(5)]
         assert float(metrics["calibration_error"][slot]) == pytest.approx(error, rel=1e-12)
         assert float(metrics["agreement"][slot]) == agreement

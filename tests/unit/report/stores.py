@@ -7,6 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from fathomlab.base.identity import content_hash
+from fathomlab.store.checksums import encode_line, seal
+
 MARKUP = (
     '<script>alert(1)</script> <!--<script> "><img src=x onerror=alert(2)> ]]> \u2028 & {{ 7*7 }} javascript:alert(3)'
 )
@@ -19,19 +22,49 @@ def digest(*parts: Any) -> str:
 
 
 def lines(items: list[dict[str, Any]]) -> str:
-    """JSON lines."""
-    return "".join(json.dumps(item) + "\n" for item in items)
+    """JSON lines with their checksums."""
+    return "".join(map(encode_line, items))
+
+
+def write(path: Path, document: dict[str, Any]) -> None:
+    """A document with the format and its checksum."""
+    path.write_text(json.dumps(seal(document)))
+
+
+def change(path: Path, **changes: Any) -> None:
+    """Replace entries of a document."""
+    write(path, json.loads(path.read_text()) | changes)
+
+
+def reseal(root: Path) -> None:
+    """Make changed records valid again: names of trials, checksums of documents and of lines."""
+    names: dict[str, str] = {}
+    for folder in sorted((root / "trials").iterdir()):
+        names[folder.name] = content_hash(json.loads((folder / "trial.json").read_text())["content"])
+        folder = folder.rename(folder.with_name(names[folder.name]))
+        for file in folder.glob("*.json"):
+            change(file, **({} if file.name == "provenance.json" else {"trial": folder.name}))
+        for file in folder.glob("*.jsonl"):
+            items = [json.loads(line) for line in file.read_text().splitlines()]
+            file.write_text(lines([{key: item[key] for key in item if key != "crc"} for item in items]))
+    for file in root.glob("experiments/*/experiment.json"):
+        conditions = json.loads(file.read_text())["conditions"]
+        for pair in (pair for item in conditions for pair in item["trials"]):
+            pair["trial"] = names[pair["trial"]]
+        change(file, conditions=conditions)
 
 
 def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accuracy: float, **also: Any) -> str:
     """One trial whose last test accuracy is `accuracy`; `also`: epochs, status, cause, parameters, layers, best."""
-    trial = digest(name, factors, seed, also.get("role"))
+    content = contents(factors, seed, also) | {
+        "format": f"{name} {also.get('role')}"
+    }  # one trial per experiment and role
+    trial = content_hash(content)
     folder = root / "trials" / trial
     folder.mkdir(parents=True, exist_ok=True)
-    draw = random.Random(trial)
+    draw = random.Random(digest(name, factors, seed, also.get("role")))
     epochs, status = also.get("epochs", 6), also.get("status", "finished")
-    content = contents(factors, seed, also)
-    (folder / "trial.json").write_text(json.dumps({"format": 1, "trial": trial, "content": content}))
+    write(folder / "trial.json", {"trial": trial, "content": content})
     curve = [accuracy * (1 - 0.6 * math.exp(-3 * (e + 1) / epochs)) + draw.gauss(0, 0.004) for e in range(epochs)]
     rows = [
         {
@@ -58,7 +91,6 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
     metrics |= {"test/loss": 0.1, "test/accuracy": accuracy, "best/epoch": max(1, epochs - 1)}
     metrics |= {"best/val/accuracy": max(curve, default=0.0), "best/test/loss": 0.1, "best/test/accuracy": best}
     result = {
-        "format": 1,
         "trial": trial,
         "status": status,
         "cause": also.get("cause"),
@@ -69,8 +101,8 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
         "metrics": metrics if status == "finished" else {},
         "outcome": outcome(accuracy, also.get("role")) if status == "finished" else {},
     }
-    (folder / "result.json").write_text(json.dumps(result))
-    (folder / "provenance.json").write_text(json.dumps(provenance(also.get("data", "mnist"))))
+    write(folder / "result.json", result)
+    write(folder / "provenance.json", provenance(also.get("data", "mnist")))
     return trial
 
 
@@ -81,8 +113,8 @@ def contents(factors: dict[str, Any], seed: int, also: dict[str, Any]) -> dict[s
     params |= {key.rsplit(".", 1)[-1]: level for key, level in factors.items() if key.startswith("model.params.")}
     model = {"type": "MLP", "params": params}
     if also.get("data") == "cifar-10":
-        layers = factors.get("model.params.layers", [1, 1, 1, 1])
-        model = {"type": "CNN", "params": {"layers": layers, "num_classes": 10}}
+        levels = {key.rsplit(".", 1)[-1]: level for key, level in factors.items() if key.startswith("model.params.")}
+        model = {"type": "CNN", "params": {"layers": [1, 1, 1, 1], "num_classes": 10} | levels}
     made: dict[str, Any] = {
         "seed": seed,
         "data": {"name": also.get("data", "mnist"), "batch_size": 128, "validation_split": 20.0, "limit": None},
@@ -186,7 +218,6 @@ def write_experiment(root: Path, name: str, title: str, conditions: list[Any], *
         f"# Question: what does the factor of {name} do, and how sure is it?\nseed: 42\ndata:\n  batch_size: 128\n",
     )
     about = {
-        "format": 1,
         "name": name,
         "title": title,
         "source": f"config_exp{name}.yaml",
@@ -204,7 +235,7 @@ def write_experiment(root: Path, name: str, title: str, conditions: list[Any], *
         "created": "2026-11-22T10:00:00+00:00",
         "seconds": 321.5,
     }
-    (folder / "experiment.json").write_text(json.dumps(about | also))
+    write(folder / "experiment.json", about | also)
 
 
 def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:

@@ -85,9 +85,10 @@ def test_batch_norm_plain_network_has_a_depth_limit(stores: ModuleType, tmp_path
     store = Store(tmp_path)
     assert all(item.limit is None for item in condition_slopes(study(store, store.experiment("1_2"))))
     for file in (tmp_path / "trials").glob("*/trial.json"):
-        content = json.loads(file.read_text())
-        content["content"]["model"]["params"]["batch_norm"] = True
-        file.write_text(json.dumps(content))
+        content = json.loads(file.read_text())["content"]
+        content["model"]["params"]["batch_norm"] = True
+        stores.change(file, content=content)
+    stores.reseal(tmp_path)
     found = {item.condition.residual: item.limit for item in condition_slopes(study(store, store.experiment("1_2")))}
     assert found[False] == pytest.approx(41.8, abs=0.1)
     assert found[True] is None

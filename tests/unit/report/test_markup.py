@@ -58,7 +58,7 @@ def skeletons(
         about = {"title": text, "overrides": [text], "source": text, "created": text, "claims": [claim]}
         about |= {"yaml": f"# Question: {text}?\nname: {text}\n", "resolved": {"key": text}, "claims_hash": text}
         stores.write_depths(root, depths=(20,), epochs=2, cause=text, **about)
-        spoil(root, text)
+        spoil(stores, root, text)
         store = Store(root)
         return Skeleton(write_report(store, "1_2").read_text()), Skeleton(write_index(store).read_text())
 
@@ -83,20 +83,20 @@ def test_a_hostile_text_adds_no_element(
     assert payload in index.text
 
 
-def spoil(root: Path, text: str) -> None:
+def spoil(stores: ModuleType, root: Path, text: str) -> None:
     """Put a text into labels, factors, layers and provenance."""
     file = root / "experiments" / "1_2" / "experiment.json"
     about = json.loads(file.read_text())
     for place, condition in enumerate(about["conditions"]):
         condition["label"] = f"{text}{place}"
         condition["factors"][f"model.{text}"] = text
-    file.write_text(json.dumps(about))
+    stores.change(file, **about)
     for folder in (root / "trials").iterdir():
         lines = [json.loads(line) for line in (folder / "gradients.jsonl").read_text().splitlines()]
         for line in lines:
             line["layers"] = [f"{text}{place}" for place in range(len(line["layers"]))]
-        (folder / "gradients.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / "gradients.jsonl").write_text(stores.lines(lines))
         about = json.loads((folder / "provenance.json").read_text())
         about["versions"][text] = text
         about["data"] = {"name": text, "files": {text: text}, "unofficial": [text], "notes": [text]}
-        (folder / "provenance.json").write_text(json.dumps(about))
+        stores.change(folder / "provenance.json", **about)

@@ -39,12 +39,12 @@ def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Pa
     """More than half is, and its class has no known share where other classes are predicted too."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     store = Store(tmp_path)
-    names = [condition.trials[0][1] for condition in store.experiment("1_3").conditions[:2]]
+    names = [condition.trials[0].trial for condition in store.experiment("1_3").conditions[:2]]
     for name, counts in zip(names, ([5000, 5000], [5001, 4999]), strict=True):
         file = tmp_path / "trials" / name / "result.json"
         result = json.loads(file.read_text())
         result["outcome"]["predicted"] = counts
-        file.write_text(json.dumps(result))
+        stores.change(file, outcome=result["outcome"])
     (found,) = collapses(of(store, "1_3"))
     assert (found.share, found.truth, found.label) == (0.5001, None, "airplane")
 
@@ -100,7 +100,7 @@ def test_earlier_trials_are_reused(stores: ModuleType, tmp_path: Path):
     about = of(Store(tmp_path), "1_3")
     assert not any(reused(about, trial) for _, _, trial in about.trials)
     file = tmp_path / "trials" / about.trials[0][2].trial / "provenance.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"started": "2026-11-21T09:00:00+00:00"}))
+    stores.change(file, started="2026-11-21T09:00:00+00:00")
     about = of(Store(tmp_path), "1_3")
     assert [reused(about, trial) for _, _, trial in about.trials[:2]] == [True, False]
     assert "1\u00a0trial " in total_time(about)
@@ -113,8 +113,8 @@ def test_resumed_reports_trials_and_drift(stores: ModuleType, tmp_path: Path):
     assert resumed(about) == []
     for (_, _, trial), torch in zip(about.trials[:2], ("2.13", "2.12"), strict=True):
         file = tmp_path / "trials" / trial.trial / "provenance.json"
-        again = {"environment": {"torch": "2.13"}, "resumed": [{"step": 5, "environment": {"torch": torch}}]}
-        file.write_text(json.dumps(json.loads(file.read_text()) | again))
+        again = [{"step": 5, "environment": {"torch": torch}, "members": []}]
+        stores.change(file, environment={"torch": "2.13"}, resumed=again)
     about = of(Store(tmp_path), "1_3")
     first, second = resumed(about)
     assert (first[:8], second[:7]) == ("2\u00a0trials", "1\u00a0trial")

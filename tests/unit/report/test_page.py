@@ -224,11 +224,12 @@ def test_distillation_table_has_gains_and_reductions(written: Store):
     assert rows["distilled, alpha 0.8"]["gain over baseline (points)"] == f"{sum(gains) / 5:.2f}"
 
 
-def test_gradient_and_curve_tables_match_the_records(written: Store, stores: ModuleType):
+def test_gradient_and_curve_tables_match_the_records(written: Store):
     """One cell of a heat map and one point of a curve, averaged by hand."""
     shown = tables(page(written, "1_2"))
     factors = {"model.params.hidden_layers_num": 5, "model.params.residual": False}
-    folders = [written.root / "trials" / stores.digest("1_2", factors, seed, None) for seed in range(42, 47)]
+    (condition,) = (item for item in written.experiment("1_2").conditions if item.factors == factors)
+    folders = [written.root / "trials" / pair.trial for pair in condition.trials]
     curves = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in folders]
     mean = sum(100 * curve[2]["val/accuracy"] for curve in curves) / 5
     assert shown["val-accuracy-1"][2]["depth 5: mean"] == f"{mean:.2f}"
@@ -403,7 +404,7 @@ def test_interrupted_trials_are_pending(stores: ModuleType, tmp_path: Path):
     """Neither failed nor finished, and named."""
     stores.write_blocks(tmp_path, seeds=1, epochs=3)
     store = Store(tmp_path)
-    trial = store.experiment("1_3").conditions[0].trials[0][1]
+    trial = store.experiment("1_3").conditions[0].trials[0].trial
     (tmp_path / "trials" / trial / "result.json").unlink()
     text = elements(write_report(store, "1_3").read_text()).text
     assert "1 pending (1 interrupted)" in text
@@ -433,7 +434,7 @@ def test_corrupted_and_empty_records_still_give_pages(stores: ModuleType, tmp_pa
     """A trial without its files, a trial that waits, an experiment that is no JSON, and one without conditions."""
     stores.write_blocks(tmp_path, seeds=2, epochs=3)
     store = Store(tmp_path)
-    first, second = (pairs.trials[0][1] for pairs in store.experiment("1_3").conditions[:2])
+    first, second = (pairs.trials[0].trial for pairs in store.experiment("1_3").conditions[:2])
     (tmp_path / "trials" / first / "trial.json").write_text("")
     for file in (tmp_path / "trials" / second).iterdir():
         file.unlink()

@@ -5,20 +5,25 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fathomlab.base.codec import to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
-from fathomlab.store.checksums import document_checksum, read_valid_records
-from fathomlab.store.directory import TrialFolder, create_store, nan_to_none, record_is_current, write_experiment
+from fathomlab.store.checksums import nan_to_none, read_valid_records, seal
+from fathomlab.store.directory import TrialFolder, create_store, record_is_current, write_experiment
 from fathomlab.store.reading import Store
+from fathomlab.store.records import ExperimentRecord, FileDigest, Provenance, Result
 
 CONTENT = {"seed": 3, "model": {"type": "MLP"}}
 TRIAL = content_hash(CONTENT)
-FACTS = {"parameters": 10, "epochs": 1, "steps": 4, "seconds": 0.5}
+EXPERIMENT = ExperimentRecord("exp", Path(), title="T")
+FINISHED = Result("finished", None, parameters=10, epochs=1, steps=4, seconds=0.5)
+FAILED = replace(FINISHED, status="failed", cause="RuntimeError: x")
 
 
 def written(root: Path) -> TrialFolder:
@@ -27,35 +32,35 @@ def written(root: Path) -> TrialFolder:
     folder.create(CONTENT)
     folder.append("metrics.jsonl", {"epoch": 1, "train/loss": math.nan, "val/loss": 0.5})
     folder.append("metrics.jsonl", {"epoch": 2, "train/loss": math.inf, "val/loss": 0.25})
-    folder.write("provenance.json", {"threads": 1})
+    folder.write_provenance(Provenance(threads=1))
     return folder
 
 
 def test_trial_folder_writes_what_the_store_reads(tmp_path: Path):
     """Options, curves with null for what is not nan_to_none, the result."""
-    written(tmp_path).finish("finished", None, {"test/loss": 0.125, "test/accuracy": math.nan}, FACTS)
+    written(tmp_path).finish(replace(FINISHED, metrics={"test/loss": 0.125, "test/accuracy": math.nan}))
     record = Store(tmp_path).trial(TRIAL)
     assert (record.status, record.cause) == ("finished", None)
     assert record.content == CONTENT
     assert record.curves == {"epoch": [1, 2], "train/loss": [None, None], "val/loss": [0.5, 0.25]}
     assert record.metrics == {"test/loss": 0.125, "test/accuracy": None}
     assert (record.parameters, record.seconds) == (10, 0.5)
-    assert record.provenance == {"threads": 1}
+    assert record.provenance == Provenance(threads=1)
 
 
 def test_finish_makes_a_trial_finished(tmp_path: Path):
     """Until then it is interrupted if no process trains, whatever other files exist."""
     folder = written(tmp_path)
     assert Store(tmp_path).trial(TRIAL).status == "interrupted"
-    folder.finish("diverged", "the loss was not nan_to_none at step 2", {}, FACTS)
+    folder.finish(replace(FINISHED, status="diverged", cause="the loss was not finite at step 2"))
     record = Store(tmp_path).trial(TRIAL)
-    assert (record.status, record.cause) == ("diverged", "the loss was not nan_to_none at step 2")
+    assert (record.status, record.cause) == ("diverged", "the loss was not finite at step 2")
 
 
 def test_create_removes_an_earlier_attempt(tmp_path: Path):
     """A file never contains the curves of two attempts."""
     folder = written(tmp_path)
-    folder.finish("failed", "RuntimeError: x", {}, FACTS)
+    folder.finish(FAILED)
     (folder.path / "checkpoint.safetensors").write_bytes(b"x")
     TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert [path.name for path in folder.path.iterdir()] == ["trial.json"]
@@ -65,39 +70,33 @@ def test_create_removes_an_earlier_attempt(tmp_path: Path):
 def test_finish_returns_what_it_writes(tmp_path: Path):
     """With SHA-256 and size of every other file."""
     folder = written(tmp_path)
-    result = folder.finish("finished", None, {"test/loss": 0.5}, FACTS)
+    result = folder.finish(replace(FINISHED, metrics={"test/loss": 0.5, "val/loss": math.inf}))
     stored = json.loads((folder.path / "result.json").read_text())
-    assert stored == result | {"seal": document_checksum(result)}
-    files = result.pop("files")
-    assert sorted(files) == ["metrics.jsonl", "provenance.json", "trial.json"]
-    for name, digest in files.items():
+    assert stored == seal({"trial": TRIAL, **to_plain(result)})
+    assert sorted(result.files) == ["metrics.jsonl", "provenance.json", "trial.json"]
+    for name, digest in result.files.items():
         data = (folder.path / name).read_bytes()
-        assert digest == {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-    assert result == {
-        "format": 2,
-        "trial": TRIAL,
-        "status": "finished",
-        "cause": None,
-        **FACTS,
-        "metrics": {"test/loss": 0.5},
-    }
+        assert digest == FileDigest(hashlib.sha256(data).hexdigest(), len(data))
+    assert replace(result, files={}) == replace(FINISHED, metrics={"test/loss": 0.5, "val/loss": None})
 
 
-def test_write_leaves_the_old_document_on_errors(tmp_path: Path):
+def test_write_leaves_the_old_document_on_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """And no temporary file."""
     folder = written(tmp_path)
-    with pytest.raises(TypeError):
-        folder.write("provenance.json", {"threads": object()})
-    assert json.loads((folder.path / "provenance.json").read_text()) == {"threads": 1}
+    before = (folder.path / "provenance.json").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: os.write(-1, b""))
+    with pytest.raises(OSError, match="descriptor"):
+        folder.write_provenance(Provenance(threads=2))
+    assert (folder.path / "provenance.json").read_bytes() == before
     assert sorted(path.name for path in folder.path.iterdir()) == ["metrics.jsonl", "provenance.json", "trial.json"]
 
 
 def test_write_experiment_writes_what_the_store_reads(tmp_path: Path):
     """Under its name, with its format."""
-    folder = write_experiment(tmp_path, "exp", {"title": "T", "seeds": [1, 2], "seconds": math.nan})
+    folder = write_experiment(tmp_path, replace(EXPERIMENT, seeds=(1, 2), seconds=math.nan))
     record = Store(tmp_path).experiment("exp")
     assert (record.title, record.seeds, record.seconds, record.cause) == ("T", (1, 2), None, None)
-    assert json.loads((folder / "experiment.json").read_text())["format"] == 2
+    assert json.loads((folder / "experiment.json").read_text())["format"] == 3
 
 
 def test_create_store_creates_directories_once(tmp_path: Path):
@@ -137,11 +136,11 @@ def test_nan_to_none_replaces_values_that_are_not_finite(value: Any, expected: A
 def test_create_quarantines_corrupted_results(tmp_path: Path):
     """Corrupted trials are moved to `damaged/`; failed attempts are removed."""
     folder = written(tmp_path)
-    folder.finish("failed", "RuntimeError: x", {}, FACTS)
+    folder.finish(FAILED)
     TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert not (tmp_path / "damaged").exists()
     folder = written(tmp_path)
-    folder.finish("finished", None, {}, FACTS)
+    folder.finish(FINISHED)
     (folder.path / "metrics.jsonl").write_text("x")
     TrialFolder(tmp_path, TRIAL).create(CONTENT)
     assert [path.name for path in (tmp_path / "damaged").iterdir()] == [f"{TRIAL}-1"]
@@ -154,7 +153,7 @@ def test_resume_truncates_logs_to_a_checkpoint(tmp_path: Path):
     assert state == {"metrics.jsonl": 2}
     folder.append("metrics.jsonl", {"epoch": 3})
     folder.append("gradients.jsonl", {"step": 9})
-    folder.finish("failed", "x", {}, FACTS)
+    folder.finish(FAILED)
     with open(folder.path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 4')
     (folder.path / ".result.json.4000000.tmp").write_text("{")
@@ -232,7 +231,7 @@ def test_write_experiment_raises_with_the_free_space(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(UserError, match=r"No space left on device \(\d+\.\d MB free\)"):
-        write_experiment(tmp_path, "exp", {})
+        write_experiment(tmp_path, EXPERIMENT)
 
 
 def test_create_store_may_run_in_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -249,11 +248,11 @@ def test_create_store_may_run_in_two_processes(tmp_path: Path, monkeypatch: pyte
 
 def test_record_is_current_compares_the_checksum(tmp_path: Path):
     """A corrupted record is not current, so that the next run writes it again."""
-    folder = write_experiment(tmp_path, "exp", {"title": "T", "seconds": math.nan})
+    folder = write_experiment(tmp_path, replace(EXPERIMENT, seconds=math.nan))
     stored = Store(tmp_path).experiment("exp")
-    assert record_is_current(stored, {"title": "T", "seconds": None})
-    assert not record_is_current(stored, {"title": "U", "seconds": None})
-    assert not record_is_current(None, {"title": "T", "seconds": None})
+    assert record_is_current(stored, EXPERIMENT)
+    assert not record_is_current(stored, replace(EXPERIMENT, title="U"))
+    assert not record_is_current(None, EXPERIMENT)
     path = folder / "experiment.json"
     path.write_text(path.read_text().replace('"T"', '"U"'))
-    assert not record_is_current(Store(tmp_path).experiment("exp"), {"title": "T", "seconds": None})
+    assert not record_is_current(Store(tmp_path).experiment("exp"), EXPERIMENT)

@@ -1,5 +1,6 @@
 """The inventory: status, seconds, and newest valid checkpoint of each trial, its pack, and the experiments."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from fathomlab.store.checkpoints import SCHEMA, Checkpoint, checkpoint_path, che
 from fathomlab.store.checksums import encode_line, file_sha256, write_checked
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.inventory import take_inventory
+from fathomlab.store.records import ExperimentRecord, Provenance, Result, ResultStatus
 
-FACTS = {"parameters": 1, "epochs": 1, "steps": 4, "seconds": 0.5}
+FINISHED = Result("finished", None, parameters=1, epochs=1, steps=4, seconds=0.5)
 TRIALS = list(
     fathomlab.load(
         {
@@ -33,14 +35,14 @@ def begin(root: Path, trial: Trial) -> TrialFolder:
     folder = TrialFolder(root, trial.hash)
     folder.create(trial.content)
     folder.append("metrics.jsonl", {"epoch": 1, "val/loss": 0.5})
-    folder.write("provenance.json", {"threads": 1})
+    folder.write_provenance(Provenance(threads=1))
     return folder
 
 
-def finish(root: Path, trial: Trial, status: str = "finished") -> TrialFolder:
+def finish(root: Path, trial: Trial, status: ResultStatus = "finished") -> TrialFolder:
     """A trial with its result."""
     folder = begin(root, trial)
-    folder.finish(status, None, {}, FACTS)
+    folder.finish(replace(FINISHED, status=status))
     return folder
 
 
@@ -85,7 +87,7 @@ def test_inventory_detects_lines_corrupted_before_the_result(tmp_path: Path):
     folder = begin(tmp_path, TRIALS[0])
     log = folder.path / "metrics.jsonl"
     log.write_text(log.read_text().replace("0.5", "0.6") + encode_line({"epoch": 2}))
-    folder.finish("finished", None, {}, FACTS)
+    folder.finish(FINISHED)
     assert take_inventory(tmp_path, TRIALS[:1]).trials[TRIALS[0].hash].status == "damaged"
 
 
@@ -151,8 +153,8 @@ def test_inventory_reads_no_member_outside_the_store(tmp_path: Path):
 
 
 def test_inventory_contains_all_experiments(tmp_path: Path):
-    write_experiment(tmp_path, "a", {"title": "A"})
-    (write_experiment(tmp_path, "b", {}) / "experiment.json").write_text("{")
+    write_experiment(tmp_path, ExperimentRecord("a", tmp_path, title="A"))
+    (write_experiment(tmp_path, ExperimentRecord("b", tmp_path)) / "experiment.json").write_text("{")
     experiments = take_inventory(tmp_path, []).experiments
     assert {name: record.cause is None for name, record in experiments.items()} == {"a": True, "b": False}
 
@@ -176,6 +178,6 @@ def test_remove_stale_checkpoints_keeps_those_of_open_packs(tmp_path: Path):
     digest = file_sha256(path)
     remove_stale_checkpoints(take_inventory(tmp_path, TRIALS[:1]), TRIALS[:1])
     assert file_sha256(path) == digest
-    second.finish("diverged", None, {}, FACTS)
+    second.finish(replace(FINISHED, status="diverged"))
     remove_stale_checkpoints(take_inventory(tmp_path, TRIALS[:1]), TRIALS[:1])
     assert checkpoint_steps(first.path) == []

@@ -21,16 +21,15 @@ from fathomlab.store.checkpoints import (
     MAX_TO_KEEP,
     SCHEMA,
     Checkpoint,
-    Resumption,
     checkpoint_path,
     checkpoint_steps,
     delete_checkpoints,
     valid_checkpoints,
 )
-from fathomlab.store.checksums import CorruptFileError
-from fathomlab.store.directory import TrialFolder, nan_to_none
+from fathomlab.store.checksums import CorruptFileError, nan_to_none
+from fathomlab.store.directory import TrialFolder
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Environment
+from fathomlab.store.records import TERMINAL_STATUSES, Environment, Resumption
 from fathomlab.store.weights import load_checkpoint, save_checked
 
 T = TypeVar("T")
@@ -123,7 +122,7 @@ class Checkpointer:
             count = f"{len(saved)} trials restart" if len(saved) > 1 else "1 trial restarts"
             self.warn(f"{count} from scratch: no valid common checkpoint of this version.")
         for _, replica in self.active:
-            replica.folder.create(replica.trial.content, to_plain(self.job.logging))
+            replica.folder.create(replica.trial.content, self.job.logging)
 
     def _is_consistent(self, checkpoints: Mapping[int, Checkpoint], numeric: tuple[str, str]) -> bool:
         """Whether checkpoints of one step, one per slot, are consistent with each other and with intact logs.

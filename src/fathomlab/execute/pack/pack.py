@@ -8,11 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
@@ -35,9 +34,10 @@ from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
 from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
-from fathomlab.store.directory import nan_to_none
+from fathomlab.store.checksums import nan_to_none
+from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, BackendBuild
+from fathomlab.store.records import TERMINAL_STATUSES, BackendBuild, DataSource, Outcome, PackSlot, PluginDigest, Result
 from fathomlab.store.weights import save_tensors
 
 Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
@@ -171,38 +171,47 @@ class _PackRun:
 
     def _finish(self) -> None:
         state = self.training.state
-        test, details = self._test()
+        test, outcomes = self._test()
+        test_labels = self.training.data.test_labels.cpu().numpy()
+        labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         self.checkpointer.map_active(self._save)
         metrics = {**_metrics("best/test", best), **test}
         for result in self.checkpointer.map_active(
-            lambda slot, replica: self._write_result(slot, replica, metrics, details)
+            lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
         ):
             self.emit(result)
         self.checkpointer.clear()
 
-    def _write_result(self, slot: int, replica: Replica, columns: Columns, details: Columns) -> Finished:
+    def _write_result(
+        self, slot: int, replica: Replica, columns: Columns, outcome: Outcome, labels: StoredLabels
+    ) -> Finished:
         """Write the result of one trial, which finishes it."""
-        state = self.training.state
+        state, seconds = self.training.state, self.checkpointer.seconds
         metrics = replica.metrics | {name: column[slot] for name, column in columns.items()}
         metrics["best/epoch"] = int(state.best.epoch[slot])
         metrics["best/val/accuracy"] = float(state.best_accuracy[slot])
-        facts: dict[str, Any] = {
-            "parameters": self.recipes[slot].architecture.num_params,
-            "epochs": state.epoch,
-            "steps": state.step,
-            "seconds": self.checkpointer.seconds,
-        }
+        status, cause = "finished", None
         if replica.diverged:
             status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
             metrics |= {name: None for name in metrics if name.startswith(("test/", "best/"))}
-        else:
-            status, cause = "finished", None
-            facts["outcome"] = {name: column[slot] for name, column in details.items()}
-        result = replica.folder.finish(status, cause, metrics, facts)
-        return Finished(replica.trial.hash, status, cause, result["seconds"], result["metrics"])
+            outcome = Outcome()
+        result = replica.folder.finish(
+            Result(
+                status=status,
+                cause=cause,
+                parameters=self.recipes[slot].architecture.num_params,
+                epochs=state.epoch,
+                steps=state.step,
+                seconds=seconds,
+                metrics=metrics,
+                outcome=outcome,
+                labels=None if replica.diverged else labels,
+            )
+        )
+        return Finished(replica.trial.hash, status, cause, seconds, result.metrics)
 
-    def _test(self) -> tuple[Columns, Columns]:
+    def _test(self) -> tuple[Columns, list[Outcome]]:
         """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""
         training, state = self.training, self.training.state
         batches: list[Tensor] = []
@@ -211,16 +220,20 @@ class _PackRun:
         columns = outcome_metrics(torch.cat(batches, 1), training.data.test_labels, teacher)
         for slot, replica in self.checkpointer.active:
             if not replica.diverged:
-                bits = np.packbits(columns["correct"][slot].cpu().numpy())
-                replica.folder.write_bytes("correct.bin", bits.tobytes())
-        without_teacher: Columns = {"agreement": [None] * len(self.recipes)}
-        details = {
-            name: column.tolist()
-            for name, column in columns.items()
-            if isinstance(column, Tensor) and name != "correct"
-        }
-        examples = [len(training.data.test_labels)] * len(self.recipes)
-        return _metrics("test", last), {**without_teacher, **details, "examples": examples}
+                predictions = columns["predictions"][slot].cpu().numpy()
+                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions))
+        agreement = columns["agreement"]
+        outcomes = [
+            Outcome(
+                predicted=tuple(columns["predicted"][slot].tolist()),
+                calibration_error=columns["calibration_error"][slot].item(),
+                bins=tuple(map(tuple, nan_to_none(columns["bins"][slot].tolist()))),
+                agreement=None if agreement is None else agreement[slot].item(),
+                examples=len(training.data.test_labels),
+            )
+            for slot in range(len(self.recipes))
+        ]
+        return _metrics("test", last), outcomes
 
     def _save(self, slot: int, replica: Replica) -> None:
         """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights."""
@@ -234,30 +247,32 @@ class _PackRun:
             save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
 
     def _write_provenance(self) -> None:
-        arrays, facts = self.arrays, machine.collect_provenance()
-        shared: JsonObject = {
-            **facts,
-            "hardware": {**facts["hardware"], "gpu": self.environment["gpu"]},
-            "environment": self.environment,
-            "device": self.device.type,
-            "precision": self.recipes[0].precision,
-            "backend": to_plain(BackendBuild(self.backend, BACKENDS[self.backend].build())),
-            "threads": torch.get_num_threads(),
-            "deterministic": determinism(),
-            "data": {
-                "name": json.loads(self.recipes[0].data)["name"],
-                "files": dict(arrays.files),
-                "unofficial": list(arrays.modified),
-                "notes": list(arrays.notes),
-            },
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "resumed": [to_plain(resumption) for resumption in self.checkpointer.resumed],
-        }
-        members = [replica.trial.hash for replica in self.checkpointer.replicas]
+        arrays, process = self.arrays, machine.collect_provenance()
+        gpu = self.environment["gpu"]
+        assert process.hardware is not None
+        shared = replace(
+            process,
+            hardware=replace(process.hardware, gpu=None if gpu is None else str(gpu)),
+            environment=self.environment,
+            device=self.device.type,
+            precision=self.recipes[0].precision,
+            backend=BackendBuild(self.backend, BACKENDS[self.backend].build()),
+            threads=torch.get_num_threads(),
+            deterministic=determinism(),
+            data=DataSource(
+                json.loads(self.recipes[0].data)["name"],
+                dict(arrays.files),
+                tuple(arrays.modified),
+                tuple(arrays.notes),
+            ),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            resumed=self.checkpointer.resumed,
+        )
+        members = tuple(replica.trial.hash for replica in self.checkpointer.replicas)
         for slot, replica in self.checkpointer.active:
-            pack = {"size": len(members), "place": slot, "members": members}
-            plugins = {plugin.name: plugin.sha256 for plugin in replica.trial.plugins}
-            replica.folder.write("provenance.json", {**shared, "pack": pack, "plugins": plugins})
+            plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
+            pack = PackSlot(len(members), slot, members)
+            replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
 
 
 def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
