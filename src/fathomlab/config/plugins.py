@@ -22,6 +22,7 @@ from fathomlab.base.errors import PLUGIN_FILE, UserError, format_value, user_cod
 from fathomlab.base.identity import canonical_json
 
 PREFIX = "fathomlab_plugin_"
+MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,11 @@ def _compiled(source: str, file: str) -> CodeType:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        with open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+        return content.decode("utf-8")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError("unreadable-file", f"{format_value(path.name)}: cannot read file: {reason}") from None
@@ -184,8 +189,8 @@ def _imported(source: str, file: str, package: str) -> Iterator[str]:
     try:
         tree = ast.parse(source.removeprefix("\ufeff"))
     except (SyntaxError, ValueError, RecursionError) as error:
-        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise UserError("plugin-error", f"{file}{line}: {type(error).__name__}: {error}") from None
+        line, text = (f":{error.lineno}", error.msg) if isinstance(error, SyntaxError) else ("", str(error))
+        raise UserError("plugin-error", f"{file}{line}: {type(error).__name__}: {text}") from None
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

@@ -142,9 +142,10 @@ def test_error_in_a_local_module_names_that_module(tmp_path: Path):
     assert str(raised.value).startswith("faulty_part.py:2: NameError")
 
 
-def test_plugin_that_cannot_be_read_is_reported(tmp_path: Path):
+@pytest.mark.parametrize("name", ["absent.py", ".", "\0", "/dev/zero"])
+def test_plugin_that_cannot_be_read_is_reported(tmp_path: Path, name: str):
     with pytest.raises(UserError) as raised:
-        read_plugin(tmp_path / "absent.py")
+        read_plugin(tmp_path / name)
     assert raised.value.code == "unreadable-file"
 
 
