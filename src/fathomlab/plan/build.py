@@ -12,6 +12,8 @@ from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
+from fathomlab.losses import Loss
+from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
@@ -182,6 +184,9 @@ class _Builder:
         if data is not None and network is not None:
             key, read = ("fits", role.data, role.model), _only(levels, role.data, role.model)
             self._once(key, read, lambda _: self._check_fit(data, network, role))
+        if data is not None and training is not None:
+            self._check_loss(role.training, levels, training.chosen_loss, role, data)
+            self._check_loss(role.distillation, levels, distillation, role, data)
         if self.problems or data is None or network is None or training is None:
             return None
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
@@ -227,6 +232,18 @@ class _Builder:
         options = self.loaded.file.experiment
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
+
+    def _check_loss(
+        self, path: str, levels: Mapping[str, Any], loss: Loss | None, role: Role, data: sections.Data
+    ) -> None:
+        """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
+        if not isinstance(loss, FunctionLoss):
+            return
+
+        def check(_: Any) -> None:
+            self.problems += [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
+
+        self._once(("loss", role.data, path), _only(levels, role.data, path), check)
 
     def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""

@@ -32,6 +32,12 @@ PLUGIN = """
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
         return (1 - (-cross_entropy).exp()) ** gamma * cross_entropy
 
+    def averaged(logits, labels):
+        return F.cross_entropy(logits, labels)
+
+    def constant(logits, labels):
+        return labels.double()
+
     def matching(logits, labels, teacher_logits, *, weight: float = 1.0):
         return weight * (logits - teacher_logits).square().mean(1)
 """
@@ -170,6 +176,9 @@ def test_distillation_loss_of_a_plugin_reads_the_teacher():
         (OWN, "model.params.depht=2", ("unknown-key", "model.params.depht")),
         (OWN, "model.params.classes=7", ("data-mismatch", "model.params")),
         (OWN, "model.params.classes=-1", ("plugin-error", "model.params")),
+        (OWN, "training.loss.type=averaged", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=constant", ("plugin-error", "training.loss")),
+        (DISTILLED, "distillation.loss.type=averaged", ("plugin-error", "distillation.loss")),
         (OWN, "model.type=Nett", ("unknown-name", "model.type")),
         (OWN, "plugins=[absent.py]", ("unreadable-file", "plugins[0]")),
         (OWN, "plugins=[parts.py, parts.py]", ("duplicate-name", "plugins[1]")),
