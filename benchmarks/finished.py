@@ -17,7 +17,8 @@ from fathomlab.prepare.machine import collect_provenance
 from fathomlab.store.directory import TrialFolder, create_store
 from fathomlab.store.inventory import take_inventory
 from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
-from fathomlab.store.records import BackendBuild, Outcome, Result
+from fathomlab.store.provenance import BackendBuild
+from fathomlab.store.records import Outcome, Result
 
 BINS = 15
 IMAGES = 1000

@@ -12,8 +12,9 @@ from pathlib import Path
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import CorruptFileError, file_sha256, read_checked
 from fathomlab.store.directory import TrialFolder, write_experiment
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ExperimentRecord, Provenance, Result
+from fathomlab.store.records import ExperimentRecord, Result
 from tests.faults import writers
 from tests.faults.forks import ROOT, SURROUNDINGS
 from tests.faults.gate import Found

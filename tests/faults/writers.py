@@ -20,7 +20,8 @@ from fathomlab.base.identity import content_hash
 from fathomlab.store.checkpoints import MAX_TO_KEEP, checkpoint_path, checkpoint_steps, delete_checkpoints
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 from fathomlab.store.directory import TrialFolder, quarantine, write_experiment
-from fathomlab.store.records import ExperimentRecord, Provenance, Result
+from fathomlab.store.provenance import Provenance
+from fathomlab.store.records import ExperimentRecord, Result
 
 OLD, NEW = b"old" * 3000, b"new" * 4000
 CONTENT = {"seed": 3}

@@ -41,6 +41,7 @@ FITTING: dict[str, tuple[Any, ...]] = {
     "depths": ([1, 2], [3], [[1, 1, 1, 1]]),
     "seeds": (1, 3, [5, 7]),
     "betas": ([0.9, 0.99],),
+    "loss": (None, {"type": "CrossEntropy"}),
 }
 LARGEST_LIST = 5_000  # a count up to which a valid bound is tried: 100,000 seeds are right, and take their time
 
@@ -59,7 +60,8 @@ class Grammar:
             names = {"teacher_model", "student_model", "training_teacher", "training_student", "distillation"}
         sections = ExperimentFile.__dataclass_fields__
         others = [name for name in sections if not re.search("model|training|distillation|quick", name)]
-        names |= {name for name in others if self.chance.random() < (0.15 if name == "claims" else 0.5)}
+        rare = {"claims": 0.15, "roles": 0.03, "plugins": 0.03}  # the last two are hardly ever right
+        names |= {name for name in others if self.chance.random() < rare.get(name, 0.5)}
         hints = typing.get_type_hints(ExperimentFile, include_extras=True)
         made = {name: self.value(hints[name]) for name in hints if name in names}
         if self.chance.random() < 0.1:

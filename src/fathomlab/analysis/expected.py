@@ -13,6 +13,10 @@ from fathomlab.plan.trial import parent_hashes
 
 Options = Mapping[str, Any]  # by dotted key
 PARENT = re.compile(r"(?:(?:teacher|start)\d*\.)+")  # in front of the options of a parent
+REPLACED = {  # by a loss with a name
+    "training.loss": ("training.criterion", "training.label_smoothing"),
+    "distillation.loss": ("distillation.temperature", "distillation.alpha"),
+}
 ROLE = re.compile(r"^roles\.[^.]+\.")
 
 
@@ -36,11 +40,14 @@ def follows(factor: str, key: str) -> bool:
     inherited = PARENT.match(key)
     own_key = key.removeprefix(inherited[0]) if inherited else key
     if factor == "role":
-        return inherited is not None or key.split(".")[0] in ("distillation", "model")
+        return inherited is not None or key.split(".")[0] in ("distillation", "model", "plugins")
     if factor.startswith("roles.") and ".parents." in factor:
         return inherited is not None or key.startswith("distillation.")
     section, _, last = _sectioned(factor).rpartition(".")
+    if own_key.startswith("plugins.") or own_key in REPLACED.get(f"{section}.{last}".removesuffix(".type"), ()):
+        return last in ("type", "name", "loss")  # the component may come from a plugin, or replace other options
     named = f"{last}_params" in key.split(".") or (last in ("type", "name") and key.startswith(f"{section}.params."))
+    named = named or own_key.startswith(f"{section}.{last}.")
     of_parent = factor.startswith(("teacher_", "training_teacher", "roles."))
     return named or (own_key == _sectioned(factor) and (inherited is None or of_parent))
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+PLUGIN_FILE = "<plugin {}>"  # the name of a plugin's file in tracebacks
+
 
 @dataclass(frozen=True)
 class Issue:
@@ -78,3 +80,31 @@ def did_you_mean(name: str, candidates: Sequence[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     matches = get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.6)
     return f" Did you mean '{by_lower_case[matches[0]]}'?" if matches else ""
+
+
+def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
+    """Return the problem of a name that is not in a closed list, or `""`."""
+    if name in names:
+        return ""
+    hint = did_you_mean(name, names) if isinstance(name, str) else ""
+    return f"unsupported {kind} {format_value(name)}.{hint} Supported: {', '.join(names)}."
+
+
+def unknown_key(key: object, names: Sequence[str]) -> str:
+    """Return the message for an unknown key, with the most similar key or all keys."""
+    hint = did_you_mean(str(key), names)
+    return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
+
+
+def user_code_location(error: BaseException) -> str:
+    """Return where an error happened in a plugin, as `my_parts.py:3: `; `""` if it is not in a plugin.
+
+    This is the innermost line in a plugin, or the line that Python cannot parse.
+    """
+    import traceback  # takes time to import, and few commands need it
+
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    places += [(error.filename or "", error.lineno)] if isinstance(error, SyntaxError) else []
+    start, end = PLUGIN_FILE.split("{}")
+    inside = [(file, line) for file, line in places if file.startswith(start)]
+    return f"{inside[-1][0].removeprefix(start).removesuffix(end)}:{inside[-1][1]}: " if inside else ""

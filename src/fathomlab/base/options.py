@@ -1,8 +1,7 @@
 """Strict option parsing: plain values from a file become frozen dataclasses. All problems are reported together.
 
-Components (models, datasets, optimizers, probes) and sections of the experiment file are frozen dataclasses. Their fields
-are the options. The type of a field may be bool, int, float, str, `Literal`, `tuple[T, ...]`,
-`dict[str, Any]`, another such dataclass, `T | None`, a value or a tuple of values, and `Annotated[T, Interval(...)]`.
+Components and sections of the experiment file are frozen dataclasses. Their fields are the options. A field may be bool, int,
+float, str, `Literal`, `tuple[T, ...]`, `dict[str, T]`, another such dataclass, a union, or `Annotated[T, Interval(...)]`.
 """
 
 import dataclasses
@@ -11,14 +10,14 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Interval
 
-from fathomlab.base.errors import Issue, did_you_mean, format_value
+from fathomlab.base.errors import Issue, did_you_mean, format_value, unknown_key
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -78,13 +77,13 @@ def parse(hint: Any, value: Any, path: str, problems: list[Issue]) -> Any:
     """
     issues: list[Issue] = []
     plain = _sanitize(value, path, issues)
-    unreadable = {issue.path for issue in issues}
     result, errors = _validate(hint, plain)
     for error in errors:
         converted = _convert(error.kind, error.value)
         plain = plain if converted is INVALID else _set_entry(plain, error.keys, converted)
     if errors:
         result, errors = _validate(hint, plain)
+    unreadable = {issue.path for issue in issues}
     unknown = [error.keys[:-1] for error in errors if error.kind == "unexpected_keyword_argument"]
     for error in errors:
         misspelled = error.kind.startswith("missing") and error.keys[:-1] in unknown
@@ -93,10 +92,23 @@ def parse(hint: Any, value: Any, path: str, problems: list[Issue]) -> Any:
     return INVALID if issues else result
 
 
+@dataclass(frozen=True)
+class Later:
+    """Marks an option that was added after trials had been stored: `Annotated[bool, Later()] = False`.
+
+    At its default it is not part of a trial's content, so that the new option changes the identity of no trial.
+    """
+
+
 def to_dict(value: Any) -> Any:
-    """Convert the options of a component, including defaults, to plain JSON values. This is the inverse of `parse`."""
+    """Convert the options of a component, including defaults, to plain JSON values. This is the inverse of `parse`.
+
+    Options that are marked `Later` are left out at their default.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_dict(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        later = _later_defaults(type(value))
+        return {name: to_dict(item) for name, item in options.items() if name not in later or item != later[name]}
     if isinstance(value, tuple | list):
         return [to_dict(item) for item in value]
     if isinstance(value, Mapping):
@@ -110,20 +122,6 @@ def too_large(value: Any) -> str:
     return "must be below 2^53, got a number of more than 300 digits" if huge else ""
 
 
-def unknown_name(kind: str, name: object, names: Sequence[str]) -> str:
-    """Return the problem of a name that is not in a closed list, or `""`."""
-    if name in names:
-        return ""
-    hint = did_you_mean(name, names) if isinstance(name, str) else ""
-    return f"unsupported {kind} {format_value(name)}.{hint} Supported: {', '.join(names)}."
-
-
-def unknown_key(key: object, names: Sequence[str]) -> str:
-    """Return the message for an unknown key, with the most similar key or all keys."""
-    hint = did_you_mean(str(key), names)
-    return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
-
-
 def json_schema(hint: Any) -> dict[str, Any]:
     """The JSON Schema of a type. Imports pydantic."""
     return _adapter(hint).json_schema()
@@ -134,6 +132,13 @@ def option_types(section: type) -> dict[str, Any]:
     """Return the options of a dataclass by name, with their types and bounds."""
     types_by_name = typing.get_type_hints(section, include_extras=True)
     return {field.name: types_by_name[field.name] for field in dataclasses.fields(section)}
+
+
+@cache
+def _later_defaults(section: type) -> dict[str, Any]:
+    """Return the options of a dataclass that are marked `Later`, with their defaults."""
+    marked = {name for name, hint in option_types(section).items() if Later() in getattr(hint, "__metadata__", ())}
+    return {field.name: field.default for field in dataclasses.fields(section) if field.name in marked}
 
 
 @cache
@@ -218,7 +223,8 @@ def _locate(hint: Any, value: Any, error: "ErrorDetails") -> _Error | None:
     keys: list[int | str] = []
     section = branch = _union_branch(hint, value)
     for step in error["loc"]:
-        section, is_section, is_dict = branch, dataclasses.is_dataclass(branch), get_origin(branch) is dict
+        section, is_section = branch, dataclasses.is_dataclass(branch)
+        is_dict = get_origin(branch) is dict and isinstance(value, dict) and step in value
         if isinstance(step, str) and not is_section and not is_dict:  # the name of a branch
             if step.startswith("tuple") != (get_origin(branch) is tuple):
                 return None

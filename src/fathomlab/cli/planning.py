@@ -38,7 +38,7 @@ def plan(
     from fathomlab.store.inventory import take_inventory
     from fathomlab.store.reading import Store
 
-    inventory = take_inventory(root, planned.trials)
+    inventory = take_inventory(root, planned.trials, planned.loaded.components)
     todo = {trial.hash for trial in inventory.pending(planned.trials)}
     if why is not None:
         _explain(planned, Store(root), why, todo, as_json)

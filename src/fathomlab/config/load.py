@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, format_value
+from fathomlab.base.errors import ConfigError, Issue, UserError, format_value, unknown_key
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import parse, unknown_key
+from fathomlab.base.options import parse
 from fathomlab.base.output import escape_control_chars
+from fathomlab.config.components import Components
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
+from fathomlab.config.plugins import read_plugin
 from fathomlab.config.schema import ExperimentFile, Factor
 from fathomlab.config.yaml_reader import MAX_BYTES, Document, read_yaml
 
@@ -29,6 +31,7 @@ class Loaded:
         overrides: The overrides as given.
         quick: Whether the quick overlay was applied.
         run: Values of `run.*` overrides: options of the run, not of the trials.
+        components: The built-in components, and those of the file's plugins.
         problems: Problems of the sections found so far; `raise_config_error` reports them with the others.
     """
 
@@ -38,6 +41,7 @@ class Loaded:
     overrides: tuple[str, ...]
     quick: bool
     run: Mapping[str, Any]
+    components: Components
     problems: tuple[Issue, ...] = ()
 
 
@@ -46,7 +50,7 @@ def load(
     overrides: Sequence[str] = (),
     quick: bool = False,
 ) -> Loaded:
-    """Read an experiment file (or a mapping of the same format) and check its sections.
+    """Read an experiment file (or a mapping of the same format), check its sections, and load its plugins.
 
     Args:
         source: A path or a mapping.
@@ -54,7 +58,7 @@ def load(
         quick: Apply the file's `quick` section first.
 
     Raises:
-        ConfigError: If the text is not a mapping of plain data.
+        ConfigError: If the text is not a mapping of plain data, or a plugin cannot be loaded.
         UserError: If the file cannot be read.
     """
     document, text = _read(source)
@@ -69,7 +73,21 @@ def load(
     run = apply_overrides(document, overrides, problems)
     file = _sections(document.data, problems)
     run = _check_run(run, problems)
-    return Loaded(document, file, text, tuple(overrides), quick, run, tuple(problems))
+    components = _load_plugins(source, file.plugins, problems)
+    if any(problem.path.startswith("plugins[") for problem in problems):  # nobody knows what their components are
+        raise_config_error(document, problems)
+    return Loaded(document, file, text, tuple(overrides), quick, run, components, tuple(problems))
+
+
+def _load_plugins(source: Any, names: Sequence[str], problems: list[Issue]) -> Components:
+    """The components of an experiment. Plugins are relative to its file, or to the working directory for a mapping."""
+    directory, components = Path() if isinstance(source, Mapping) else Path(source).parent, Components()
+    for index, name in enumerate(names):
+        try:
+            components = components.extended(read_plugin(directory / name))
+        except UserError as error:
+            problems.append(Issue(error.code, f"plugins[{index}]", escape_control_chars(str(error))))
+    return components
 
 
 def _sections(data: Mapping[str, Any], problems: list[Issue]) -> ExperimentFile:

@@ -15,7 +15,7 @@ from typing import Any
 from fathomlab.base.options import json_schema
 from fathomlab.config import claims, schema
 from fathomlab.data import DATASETS
-from fathomlab.losses import CRITERIA
+from fathomlab.losses import CRITERIA, LOSSES
 from fathomlab.models import MODELS
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
 from fathomlab.probes import PROBES
@@ -29,6 +29,7 @@ SECTIONS: dict[str, type] = {
     "model, teacher_model, student_model": schema.ModelChoice,
     "training, training_teacher, training_student": schema.TrainingOptions,
     "distillation": schema.DistillationOptions,
+    "training.loss, distillation.loss": schema.LossChoice,
     "roles.NAME": schema.RoleOptions,
     "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,
@@ -41,6 +42,7 @@ TABLES: dict[str, Components] = {
     "data.name": DATASETS,
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
+    "training.loss.type, distillation.loss.type": LOSSES,
     "experiment.probes": PROBES,
 }
 
@@ -51,7 +53,9 @@ def experiment_schema() -> JsonSchema:
     definitions = result["$defs"]
     for section in SECTIONS.values():
         definitions[section.__name__] = _described(section)
-    _choose(definitions["ModelChoice"], "type", "params", MODELS)
+        definitions[section.__name__].pop("$defs", None)  # all of them are in `definitions`
+    _choose(definitions["ModelChoice"], "type", "params", MODELS, closed=False)
+    _choose(definitions["LossChoice"], "type", "params", LOSSES, closed=False)
     _choose(definitions["DataOptions"], "name", "params", DATASETS)
     training = definitions["TrainingOptions"]
     _choose(training, "optimizer", "optimizer_params", OPTIMIZERS)
@@ -59,6 +63,11 @@ def experiment_schema() -> JsonSchema:
     training["properties"]["criterion"]["enum"] = list(CRITERIA)
     quick = {name: {} for name in result["properties"] if name != "quick"}
     result["properties"]["quick"] |= {"properties": quick, "additionalProperties": False}
+    built_in = {"properties": {"type": {"enum": list(MODELS)}}}
+    result["if"] = {"not": {"required": ["plugins"]}}  # a plugin may define any name
+    models = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
+    roles = {"additionalProperties": {"properties": {"model": built_in}}}
+    result["then"] = {"properties": {**models, "roles": roles}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 
@@ -83,13 +92,21 @@ def key_reference() -> str:
 
 
 def _choose(
-    section: JsonSchema, selector: str, params: str, components: Components, also: tuple[str, ...] = ()
+    section: JsonSchema,
+    selector: str,
+    params: str,
+    components: Components,
+    also: tuple[str, ...] = (),
+    closed: bool = True,
 ) -> None:
-    """Restrict `params` to the options of the component that `selector` names."""
+    """Restrict `params` to the options of the component that `selector` names, and if `closed`, `selector` to these names."""
     names = section["properties"][selector]
-    names.pop("type", None)
-    optional = names.pop("anyOf", None) is not None
-    names["enum"] = [*components, *also, *([None] if optional else [])]
+    if closed:
+        names.pop("type", None)
+        optional = names.pop("anyOf", None) is not None
+        names["enum"] = [*components, *also, *([None] if optional else [])]
+    else:
+        names["examples"] = list(components)
     section.setdefault("allOf", []).extend(
         {
             "if": {"properties": {selector: {"const": name}}, "required": [selector]},

@@ -64,6 +64,19 @@ class ModelChoice:
 
 
 @dataclass(frozen=True)
+class LossChoice:
+    """`training.loss`, `distillation.loss`: the name of a loss and its options.
+
+    Attributes:
+        type: Name of the loss.
+        params: Options of the loss.
+    """
+
+    type: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainingOptions:
     """`training`, `training_teacher`, `training_student`: names as torch spells them.
 
@@ -79,6 +92,7 @@ class TrainingOptions:
             self-test on the network's shapes; auto uses it if it is correct and faster.
         label_smoothing: Fraction of the label spread evenly over the classes.
         gradient_clip: Maximum norm of the full gradient, or none.
+        loss: A loss by name, with its options, instead of `criterion` and `label_smoothing`.
     """
 
     epochs: Epochs
@@ -91,6 +105,7 @@ class TrainingOptions:
     precision: Literal["fp32", "bf16", "auto", "fp64"] = "fp32"
     label_smoothing: Fraction = 0.0
     gradient_clip: PositiveFloat | None = None
+    loss: LossChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,12 @@ class DistillationOptions:
     Attributes:
         temperature: T, softens the outputs of both networks.
         alpha: Weight of the teacher.
+        loss: A loss by name, with its options, instead of `temperature` and `alpha`.
     """
 
     temperature: Annotated[float, Interval(gt=0, le=1e6)] = 3.0
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.7
+    loss: LossChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -221,6 +238,7 @@ class ExperimentFile:
         logging: Options for exporters.
         claims: Expected effects, on which the report gives verdicts.
         quick: Changes of the other sections for `--quick`.
+        plugins: Python files with models and losses, relative to this file; see docs/extending.md. Their code runs.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0
@@ -237,3 +255,4 @@ class ExperimentFile:
     logging: LoggingOptions = field(default_factory=LoggingOptions)
     claims: tuple[Claim, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
+    plugins: tuple[str, ...] = ()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean
-from fathomlab.base.options import parse
+from fathomlab.base.errors import ConfigError, Issue, UserError
+from fathomlab.base.table import Table
 from fathomlab.data.cache import data_dir, ensure_downloaded, file_state, locate
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
@@ -19,14 +19,17 @@ from fathomlab.data.table import Dataset, DatasetArrays
 if TYPE_CHECKING:
     from fathomlab.data.importer import ImportReport
 
-DATASETS: dict[str, type[Dataset]] = {
-    "mnist": Mnist,
-    "fashion-mnist": FashionMnist,
-    "cifar-10": Cifar10,
-    "cifar-100": Cifar100,
-    "mnist-sample": MnistSample,
-    "shapes": Shapes,
-}
+DATASETS: Table[Dataset] = Table(
+    "dataset",
+    {
+        "mnist": Mnist,
+        "fashion-mnist": FashionMnist,
+        "cifar-10": Cifar10,
+        "cifar-100": Cifar100,
+        "mnist-sample": MnistSample,
+        "shapes": Shapes,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def make(name: str, params: Mapping[str, object] | None = None) -> Dataset:
         ConfigError: If options are unknown or have invalid values; lists all of them.
     """
     problems: list[Issue] = []
-    dataset = parse(DATASETS[_require_name(name)], params, "data.params", problems)
-    if problems:
+    dataset = DATASETS.make(_require_name(name), params, "data.params", problems)
+    if dataset is None:
         raise ConfigError(f"dataset {name}", problems)
     return dataset
 
@@ -122,8 +125,7 @@ def _simplify(text: str) -> str:
 def _require_name(name: str) -> str:
     canonical = canonical_name(name)
     if canonical is None:
-        hint = did_you_mean(name, tuple(DATASETS))
-        raise UserError("unknown-dataset", f"unknown dataset {name!r}.{hint} Supported: {', '.join(DATASETS)}.")
+        raise UserError("unknown-dataset", DATASETS.unsupported(name))
     return canonical
 
 

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.identity import make_rng
+from fathomlab.engine.opaque import initial_params
 from fathomlab.models.architecture import Architecture, walk
-from fathomlab.models.layers import Parameter, ParameterFree
+from fathomlab.models.layers import ParameterFree
+from fathomlab.models.opaque import Opaque
+from fathomlab.models.parameters import Parameter
 
 
 def init_params(architecture: Architecture, seed: int) -> dict[str, Tensor]:
@@ -29,8 +32,11 @@ def init_params(architecture: Architecture, seed: int) -> dict[str, Tensor]:
             (Balduzzi et al., 2017). With ReLU, layers contain pairs relu(z), relu(-z), and the network is linear in its input.
         dirac: each of the first min(in_channels, out_channels) filters copies one channel. Further filters would be 0 and stay
             dead, so they are drawn as `he_fan_out`.
-    The linear layer of a convolutional network always has the `torch` initialization.
+    The linear layer of a convolutional network always has the `torch` initialization. A user's module initializes itself.
     """
+    for layer in architecture.layers:
+        if isinstance(layer, Opaque):  # a complete network
+            return initial_params(layer, seed)
     parameters = architecture.parameters()
     weights = [parameter for parameter in parameters if parameter.init == "weight"]
     fans = {parameter.name.removesuffix(".weight"): prod(parameter.shape[1:]) for parameter in weights}

@@ -15,6 +15,7 @@ from fathomlab.base.axes import Images, Logits
 from fathomlab.base.counter_rng import splitmix64, uniform
 from fathomlab.base.packing import signature
 from fathomlab.engine.autograd_functions import BatchedLinear, BatchNormFunction, Subsample
+from fathomlab.engine.opaque import OpaqueProgram
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import (
     BatchNorm,
@@ -31,6 +32,7 @@ from fathomlab.models.layers import (
     Tap,
     inside_shortcut,
 )
+from fathomlab.models.opaque import Opaque
 
 Mode = Literal["train", "probe", "eval"]
 Params = Mapping[str, Tensor]
@@ -65,6 +67,8 @@ class PackedNetwork:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
+        user = next((layer for layer in self.architecture.layers if isinstance(layer, Opaque)), None)
+        self._program = OpaqueProgram(user, device) if user else None
         self._varying: dict[str, Tensor] = {}
         columns = [tuple(_varying_options(architecture.layers)) for architecture in architectures]
         for rows in zip(*columns, strict=True):
@@ -73,9 +77,17 @@ class PackedNetwork:
                 dtype = torch.bool if isinstance(values[0], bool) else torch.float64
                 self._varying[path] = torch.tensor(values, device=device, dtype=dtype)
 
-    def buffers(self, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
-        """Create running statistics with mean 0 and variance 1, each (k, features)."""
-        buffers = {}
+    def buffers(self, dtype: torch.dtype, device: torch.device | str, seeds: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Create running statistics with mean 0 and variance 1, each (k, features), and the buffers of a user's module.
+
+        Args:
+            dtype: Format of the statistics.
+            device: Where they are created.
+            seeds: One per replica; read only by users' modules.
+        """
+        buffers: dict[str, Tensor] = {}
+        if self._program is not None:
+            return self._program.buffers(dtype, seeds or [0] * self.replicas)
         for name, features in batch_norms(self.architecture.layers):
             buffers[f"{name}.running_mean"] = torch.zeros(self.replicas, features, dtype=dtype, device=device)
             buffers[f"{name}.running_var"] = torch.ones(self.replicas, features, dtype=dtype, device=device)
@@ -103,6 +115,8 @@ class PackedNetwork:
         x: Tensor = images
         if self.architecture.convolutional:
             x = _to_maps(images)
+        if self._program is not None:
+            return self._program(params, buffers, images, mode, keys, taps)
         forward_pass = _ForwardPass(params, buffers, mode, keys, taps, self.replicas, self._varying)
         x = forward_pass.layers(self.architecture.layers, x, "")
         return x
@@ -149,8 +163,12 @@ class _ForwardPass:
                 if self.taps is not None:
                     self.taps.append(x)
                 return x
-            case ParameterFree() | Pad():
-                return self._pad(layer, x) if isinstance(layer, Pad) else self._parameter_free(layer.kind, x)
+            case ParameterFree() | Pad() | Opaque():
+                return self._fixed(layer, x)
+
+    def _fixed(self, layer: ParameterFree | Pad | Opaque, x: Tensor) -> Tensor:
+        assert not isinstance(layer, Opaque), "a user's module is a complete network"
+        return self._pad(layer, x) if isinstance(layer, Pad) else self._parameter_free(layer.kind, x)
 
     def _parameter_free(self, kind: str, x: Tensor) -> Tensor:
         if kind == "Flatten":

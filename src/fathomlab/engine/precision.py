@@ -32,6 +32,11 @@ def choose_precision(requested: str, architecture: Architecture, batch_size: int
     """
     if requested not in ("bf16", "auto"):
         return requested
+    if architecture.opaque:  # the self-test does not know its products
+        if requested == "bf16":
+            text = "training.precision: bf16 cannot be tested for the module of a plugin. Use precision: fp32."
+            raise UserError("bf16-unsupported", text)
+        return "fp32"
     test = bf16_self_test(architecture, batch_size, device)
     if requested == "auto":
         return "bf16" if test.passed and test.speedup >= MIN_SPEEDUP else "fp32"

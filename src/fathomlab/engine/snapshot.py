@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.identity import make_rng
+from fathomlab.engine.opaque import to_format
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
 from fathomlab.engine.training import PackTrainer
@@ -111,4 +112,4 @@ class Snapshot:
 
 
 def _to_float64(tensors: Tensors) -> Tensors:
-    return {name: tensor.detach().double() for name, tensor in tensors.items()}
+    return {name: to_format(tensor.detach(), torch.float64) for name, tensor in tensors.items()}

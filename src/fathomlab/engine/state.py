@@ -84,7 +84,7 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
     }
     for param in params.values():
         param.requires_grad_(True)
-    buffers = network.buffers(dtype, device)
+    buffers = network.buffers(dtype, device, [recipe.seed for recipe in recipes])
     zeros = torch.zeros(len(recipes), dtype=torch.int64, device=device)
     return PackState(
         network,

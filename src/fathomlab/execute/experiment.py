@@ -113,7 +113,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
     worker_count(options.workers, 1)
     create_store(runs)
     with store_lock(runs, options.wait, lambda text: emit(Warned(text))) as lock:
-        inventory = take_inventory(runs, plan.trials)
+        inventory = take_inventory(runs, plan.trials, plan.loaded.components)
         pending = inventory.pending(plan.trials)
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)
@@ -249,7 +249,8 @@ def _resolved(plan: Plan) -> JsonObject:
     roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
     for condition in plan.conditions:
         trial = condition.trials[0]
-        content = {key: value for key, value in trial.content.items() if key not in ("format", "seed", "parents")}
+        left_out = ("format", "seed", "parents", "plugins")  # the digests of plugins are provenance
+        content = {key: value for key, value in trial.content.items() if key not in left_out}
         if trial.teachers:
             content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
         if trial.start is not None:

@@ -65,17 +65,18 @@ def main() -> None:
         except OSError:  # the parent is gone; nothing of the job is recorded as its failure
             os._exit(0)
 
-    with deterministic_mode():
-        emit(Ready())
-        while (line := requests.jobs.get()) is not None:
-            requests.busy = True
-            try:
-                train_job(from_json(Job, line), emit, lambda: requests.signum)
-            except RunInterrupted:
-                emit(Stopped())
-                os._exit(0)
-            requests.busy = False
-            emit(Idle())
+    emit(Ready())
+    while (line := requests.jobs.get()) is not None:
+        requests.busy = True
+        job = from_json(Job, line)  # runs plugins, so before the settings that training requires are forced
+        try:
+            with deterministic_mode():
+                train_job(job, emit, lambda: requests.signum)
+        except RunInterrupted:
+            emit(Stopped())
+            os._exit(0)
+        requests.busy = False
+        emit(Idle())
     with contextlib.suppress(OSError):
         reports.flush()
     os._exit(0)  # the reading thread may hold standard input, at which an orderly end would stop

@@ -5,9 +5,11 @@ may differ between the trials of a pack. In the engine they are then tensors of 
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from fathomlab.base.table import Table
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.distillation import Distillation
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import Labels, Logits, PerExample
@@ -50,5 +52,6 @@ class Loss(Protocol):
         ...
 
 
+LOSSES: Table[Any] = Table("loss", {"CrossEntropy": CrossEntropy, "Distillation": Distillation})
 # Losses on the labels, by their torch names. Each is made with `training.label_smoothing`.
 CRITERIA: dict[str, Callable[[float], Loss]] = {"CrossEntropyLoss": CrossEntropy}

@@ -25,7 +25,7 @@ class Distillation:
     Attributes:
         temperature: T > 0, which softens the outputs of both networks.
         alpha: Weight of the divergence from the teacher, 0 to 1.
-        hard: Loss with the labels, weighted by 1 - alpha.
+        hard: Loss with the labels, weighted by 1 - alpha: that of the student's training, which is not set here.
     """
 
     temperature: Annotated[float, Interval(gt=0, le=1e6), Varies()] = 3.0

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from fathomlab.base.errors import Issue
+from fathomlab.base.table import Table
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Shape
 from fathomlab.models.mlp import MLP
@@ -54,4 +55,4 @@ class Model(Protocol):
         ...
 
 
-MODELS: dict[str, type[Any]] = {"MLP": MLP, "CNN": CNN}
+MODELS: Table[Any] = Table("model", {"MLP": MLP, "CNN": CNN})

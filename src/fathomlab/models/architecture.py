@@ -15,14 +15,14 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
-    Parameter,
     Residual,
-    Shape,
     Shortcut,
     Tap,
     inside_shortcut,
     macs,
 )
+from fathomlab.models.opaque import Opaque
+from fathomlab.models.parameters import Parameter, Shape
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,30 @@ class Architecture:
     @property
     def taps(self) -> tuple[str, ...]:
         """Names of the points where activation gradients are measured, in the order of the forward pass."""
-        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Tap))
+        names: list[str] = []
+        for layer in walk(self.layers):
+            names += layer.points if isinstance(layer, Opaque) else ()
+            names += (layer.name,) if isinstance(layer, Tap) else ()
+        return tuple(names)
 
     @property
     def weight_layers(self) -> tuple[str, ...]:
         """Names of the layers with a weight matrix or kernel, including shortcuts, in the order of the forward pass."""
-        return tuple(layer.name for layer in walk(self.layers) if isinstance(layer, Linear | Conv2d))
+        names: list[str] = []
+        for layer in walk(self.layers):
+            names += layer.weight_layers if isinstance(layer, Opaque) else ()
+            names += (layer.name,) if isinstance(layer, Linear | Conv2d) else ()
+        return tuple(names)
 
     @property
     def convolutional(self) -> bool:
-        """Whether the network has a convolution."""
+        """Whether the network has a convolution that the engine runs."""
         return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
+
+    @property
+    def opaque(self) -> bool:
+        """Whether the network is a user's module."""
+        return any(isinstance(layer, Opaque) for layer in self.layers)
 
 
 def walk(layers: Layers) -> Iterator[Layer]:

@@ -9,48 +9,8 @@ from math import prod
 from typing import Annotated
 
 from fathomlab.base.packing import Varies
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A learned tensor.
-
-    Attributes:
-        name: Unique name, such as `hidden.3.weight`.
-        shape: Shape of one replica.
-        init: `weight` or `bias` (by the architecture's initialization), or a constant.
-        role: `weight`, `bias`, `gamma`, `beta`, or `scale`.
-        gain: Factor of the initial values.
-    """
-
-    name: str
-    shape: Shape
-    init: str | float
-    role: str
-    gain: float = 1.0
-
-    @property
-    def numel(self) -> int:
-        """Number of elements."""
-        return prod(self.shape)
-
-
-class LayerDefaults:
-    """Defaults of a layer: no parameters, unchanged shape, and no multiply-accumulates."""
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """Learned tensors."""
-        return ()
-
-    def shape(self, shape: Shape) -> Shape:
-        """Output shape of one example."""
-        return shape
-
-    def macs(self, shape: Shape) -> int:
-        """Multiply-accumulates per example."""
-        return 0
+from fathomlab.models.opaque import Opaque
+from fathomlab.models.parameters import LayerDefaults, Parameter, Shape
 
 
 @dataclass(frozen=True)
@@ -254,7 +214,7 @@ class Shortcut:
         return macs(self.branch, shape) + macs(self.shortcut, shape)
 
 
-Layer = Linear | Conv2d | BatchNorm | Scale | Pad | ParameterFree | Dropout | Tap | Residual | Shortcut
+Layer = Linear | Conv2d | BatchNorm | Scale | Pad | ParameterFree | Dropout | Tap | Residual | Shortcut | Opaque
 Layers = tuple[Layer, ...]
 
 

@@ -6,6 +6,7 @@ A new one needs a file with a frozen dataclass, and a line in a table.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from fathomlab.base.table import Table
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rates import OptimizerState, Rates, Tensors
 from fathomlab.optim.rmsprop import RMSprop
@@ -67,15 +68,18 @@ class Schedule(Protocol):
         ...
 
 
-OPTIMIZERS: dict[str, type[Any]] = {"Adam": Adam, "AdamW": AdamW, "RMSprop": RMSprop, "SGD": SGD}
-SCHEDULES: dict[str, type[Any]] = {
-    "CosineAnnealingLR": CosineAnnealingLR,
-    "StepLR": StepLR,
-    "MultiStepLR": MultiStepLR,
-    "ExponentialLR": ExponentialLR,
-    "OneCycleLR": OneCycleLR,
-    "ReduceLROnPlateau": ReduceLROnPlateau,
-}
+OPTIMIZERS: Table[Any] = Table("optimizer", {"Adam": Adam, "AdamW": AdamW, "RMSprop": RMSprop, "SGD": SGD})
+SCHEDULES: Table[Any] = Table(
+    "scheduler",
+    {
+        "CosineAnnealingLR": CosineAnnealingLR,
+        "StepLR": StepLR,
+        "MultiStepLR": MultiStepLR,
+        "ExponentialLR": ExponentialLR,
+        "OneCycleLR": OneCycleLR,
+        "ReduceLROnPlateau": ReduceLROnPlateau,
+    },
+)
 UNSUPPORTED_OPTIMIZERS = (
     "Adadelta",
     "Adafactor",

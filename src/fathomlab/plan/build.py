@@ -12,10 +12,13 @@ from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
+from fathomlab.losses import Loss
+from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
 from fathomlab.plan.hints import explained
+from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.roles import Parent, Role, Roles, is_below, reads, roles_of
 from fathomlab.plan.trial import Blueprint, Trial
 
@@ -159,6 +162,7 @@ class _Builder:
 
     def __init__(self, loaded: Loaded, roles: Roles, problems: list[Issue]):
         self.loaded, self.roles, self.problems = loaded, roles, problems
+        self.components = loaded.components
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
 
@@ -174,10 +178,15 @@ class _Builder:
         distillation = None
         if any(kind == "teacher" for kind, _ in role.parents_at(levels)):
             path = role.distillation
-            distillation = self._section(path, levels, lambda raw: sections.distillation(raw, path, self.problems))
+            distillation = self._section(
+                path, levels, lambda raw: distillation_loss(raw, path, self.problems, self.components)
+            )
         if data is not None and network is not None:
             key, read = ("fits", role.data, role.model), _only(levels, role.data, role.model)
             self._once(key, read, lambda _: self._check_fit(data, network, role))
+        if data is not None and training is not None:
+            self._check_loss(role.training, levels, training.chosen_loss, role, data)
+            self._check_loss(role.distillation, levels, distillation, role, data)
         if self.problems or data is None or network is None or training is None:
             return None
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
@@ -202,7 +211,7 @@ class _Builder:
 
     def _data(self, role: Role, levels: Mapping[str, Any]) -> sections.Data | None:
         model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)
-        default, path = sections.default_dataset(model), role.data
+        default, path = sections.default_dataset(model, self.components), role.data
 
         def read(raw: Any) -> sections.Data | None:
             return sections.data(raw, path, default, self.problems, self.notices)
@@ -210,15 +219,31 @@ class _Builder:
         return self._section(path, levels, read, default)
 
     def _network(self, path: str, levels: Mapping[str, Any]) -> sections.Network | None:
-        return self._section(path, levels, lambda raw: sections.network(raw, path, self.problems, self.notices))
+        return self._section(
+            path, levels, lambda raw: sections.network(raw, path, self.problems, self.notices, self.components)
+        )
 
     def _training(self, path: str, levels: Mapping[str, Any]) -> sections.Training | None:
-        return self._section(path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices))
+        return self._section(
+            path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices, self.components)
+        )
 
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
         options = self.loaded.file.experiment
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
+
+    def _check_loss(
+        self, path: str, levels: Mapping[str, Any], loss: Loss | None, role: Role, data: sections.Data
+    ) -> None:
+        """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
+        if not isinstance(loss, FunctionLoss):
+            return
+
+        def check(_: Any) -> None:
+            self.problems += [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
+
+        self._once(("loss", role.data, path), _only(levels, role.data, path), check)
 
     def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""
@@ -252,10 +277,10 @@ def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     roles = [f"roles.{name}" for name in loaded.file.roles]
     for path in ("training", "training_teacher", "training_student", *(f"{role}.training" for role in roles)):
         if (section := get_path(data, path)) is not None:
-            sections.training(section, path, problems, {})
+            sections.training(section, path, problems, {}, loaded.components)
     for path in ("model", "teacher_model", "student_model", *(f"{role}.model" for role in roles)):
         if (section := get_path(data, path)) is not None:
-            sections.network(section, path, problems, {})
+            sections.network(section, path, problems, {}, loaded.components)
     sections.data(data.get("data"), "data", "mnist", problems, {})
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from fathomlab.base.errors import Issue, did_you_mean
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.options import option_types
 from fathomlab.config.load import Loaded
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import ExperimentFile, Factor
-from fathomlab.models import MODELS
 from fathomlab.plan.roles import Role, Roles, is_below
 
 MAX_TRIALS = 200_000
@@ -37,33 +37,15 @@ def all_factors(
         roles: The roles of the experiment; empty if there are problems with them.
         problems: Receives what is wrong.
     """
-    file, document = loaded.file, loaded.document
+    file = loaded.file
     section = "model" if "supervised" in roles else "student_model"
     model = file.model if section == "model" else file.student_model
-    component = MODELS.get(model.type) if model else None
-    axes = (component.depth_key, component.width_key) if component else None
-    declared: dict[str, Factor] = {}
-    options = file.experiment
-    for name, levels in (("widths", options.widths), ("depths", options.depths)):
+    component = loaded.components.models.get(model.type) if model else None
+    for name, levels in (("widths", file.experiment.widths), ("depths", file.experiment.depths)):
         if levels is not None and file.roles:
             text = "requires model or student_model; with roles, use experiment.factors"
             problems.append(Issue("conflict", f"experiment.{name}", text))
-    if axes is not None:
-        for levels, name, axis in ((options.widths, "widths", axes[1]), (options.depths, "depths", axes[0])):
-            key = f"{section}.params.{axis}"
-            if levels is None or document.locations.get(key, "").startswith("override"):
-                continue
-            if not levels:
-                problems.append(Issue("no-levels", f"experiment.{name}", "must have at least one level, got []"))
-            declared[key] = Factor(tuple(list(level) if isinstance(level, tuple) else level for level in levels))
-            document.locations[f"experiment.factors.{key}"] = document.location_of(f"experiment.{name}")
-        residual = f"{section}.params.residual"
-        fixed = document.locations.get(residual, "").startswith("override")
-        overridden = {
-            key for key in factors if document.location_of(f"experiment.factors.{key}").startswith("override")
-        }
-        if options.depths is not None and not factors.keys() - overridden and residual not in factors and not fixed:
-            declared[residual] = Factor((False, True))
+    declared = {} if component is None else _axis_factors(loaded, section, component, factors, problems)
     names = sorted({section for role in roles.values() for section in role.sections(_may_distill(role, factors))})
     for key in factors if roles else ():
         if key not in ("seed", "experiment.seeds") and not any(is_below(key, name) for name in names):
@@ -93,6 +75,34 @@ def combinations(
                 del combination[key]
         result.setdefault(canonical_json(combination), combination)
     return list(result.values())
+
+
+def _axis_factors(
+    loaded: Loaded, section: str, component: Any, factors: Mapping[str, Factor], problems: list[Issue]
+) -> dict[str, Factor]:
+    """The factors that `widths` and `depths` stand for."""
+    options, document = loaded.file.experiment, loaded.document
+    declared: dict[str, Factor] = {}
+    axes = (("widths", options.widths, component.width_key), ("depths", options.depths, component.depth_key))
+    for name, levels, axis in axes:
+        key = f"{section}.params.{axis}"
+        if levels is not None and not axis:
+            option = name.removesuffix("s")
+            text = f"{component.__name__} has no option {option}; set {option}_key to the name of an option"
+            problems.append(Issue("conflict", f"experiment.{name}", text))
+        if not axis or levels is None or document.locations.get(key, "").startswith("override"):
+            continue
+        if not levels:
+            problems.append(Issue("no-levels", f"experiment.{name}", "must have at least one level, got []"))
+        declared[key] = Factor(tuple(list(level) if isinstance(level, tuple) else level for level in levels))
+        document.locations[f"experiment.factors.{key}"] = document.location_of(f"experiment.{name}")
+    residual = f"{section}.params.residual"
+    fixed = document.locations.get(residual, "").startswith("override")
+    overridden = {key for key in factors if document.location_of(f"experiment.factors.{key}").startswith("override")}
+    crossed = options.depths is not None and "residual" in option_types(component)
+    if crossed and not factors.keys() - overridden and residual not in factors and not fixed:
+        declared[residual] = Factor((False, True))
+    return declared
 
 
 def _may_distill(role: Role, factors: Mapping[str, Factor]) -> bool:

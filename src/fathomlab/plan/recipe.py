@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fathomlab.base.packing import Varies
+from fathomlab.config.plugins import plugin_of
 from fathomlab.losses import Loss
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
@@ -53,3 +54,10 @@ class Recipe:
     def plain(self) -> bool:
         """Whether the training loss is cross-entropy on the labels, so that no other loss is recorded next to it."""
         return self.loss == CrossEntropy()
+
+    @property
+    def runs_plugins(self) -> bool:
+        """Whether the code of a plugin is part of a step. It may do what cannot be compiled or captured."""
+        networks = (self.architecture, *self.teachers)
+        losses = (self.loss, getattr(self.loss, "hard", None))
+        return any(network.opaque for network in networks) or any(plugin_of(loss) is not None for loss in losses)

@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from fathomlab.base.errors import Issue, did_you_mean, format_value
-from fathomlab.base.options import INVALID, parse, to_dict, unknown_name
-from fathomlab.config.schema import DataOptions, DistillationOptions, ModelChoice, TrainingOptions
+from fathomlab.base.errors import Issue, format_value, unknown_name
+from fathomlab.base.options import parse, to_dict
+from fathomlab.config.components import Components
+from fathomlab.config.schema import DataOptions, ModelChoice, TrainingOptions
 from fathomlab.data import DATASETS, canonical_name
 from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
-from fathomlab.losses.distillation import Distillation
-from fathomlab.models import MODELS
+from fathomlab.losses import CRITERIA, Loss
+from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan.hints import TORCH_NAMES, torch_name_problem
+from fathomlab.plan.objectives import BUILT_IN, chosen_loss, plain_loss
 from fathomlab.probes import PROBES
 from fathomlab.probes.schedule import DEFAULT, validate_schedule
 
@@ -87,7 +89,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained; `optimizer` and `schedule` are components."""
+    """How a network is trained; `optimizer`, `schedule`, and `chosen_loss`, if there is one, are components."""
 
     epochs: int
     criterion: str
@@ -97,13 +99,21 @@ class Training:
     precision: str
     label_smoothing: float
     gradient_clip: float | None
+    chosen_loss: Loss | None
+
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss on the labels."""
+        return self.chosen_loss or CRITERIA[self.criterion](self.label_smoothing)
 
     @cached_property
     def plain(self) -> dict[str, Any]:
-        """The section as plain data."""
-        names = ("epochs", "criterion", "lr", "precision", "label_smoothing", "gradient_clip")
+        """The section as plain data. A loss by name replaces the criterion."""
+        names = ("epochs", "lr", "precision", "gradient_clip")
+        criterion = {"criterion": self.criterion, "label_smoothing": self.label_smoothing}
         return {
             **{name: getattr(self, name) for name in names},
+            **({"loss": plain_loss(self.chosen_loss)} if self.chosen_loss else criterion),
             "optimizer": type(self.optimizer).__name__,
             "optimizer_params": to_dict(self.optimizer),
             "scheduler": None if isinstance(self.schedule, Constant) else type(self.schedule).__name__,
@@ -138,9 +148,9 @@ def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Noti
         return None
     name = default if options.name is None else canonical_name(options.name)
     if name is None:
-        problems.append(Issue("unknown-name", f"{path}.name", _unsupported("dataset", str(options.name))))
+        problems.append(Issue("unknown-name", f"{path}.name", DATASETS.unsupported(options.name)))
         return None
-    component = parse(DATASETS[name], options.params, f"{path}.params", problems)
+    component = DATASETS.make(name, options.params, f"{path}.params", problems)
     for index, augmentation in enumerate(options.augment):
         if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
             problems.append(Issue("unknown-name", f"{path}.augment[{index}]", text))
@@ -157,17 +167,19 @@ def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Noti
     return Data(component, *split, augment, options.limit, options.drop_last)
 
 
-def network(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Network | None:
+def network(
+    raw: Any, path: str, problems: list[Issue], notices: Notices, components: Components = BUILT_IN
+) -> Network | None:
     """Read `model`, or the section of a role."""
     choice = parse(ModelChoice, raw, path, problems)
     if not isinstance(choice, ModelChoice):
         return None
-    if text := unknown_name("model", choice.type, tuple(MODELS)):
+    if text := components.unsupported(components.models, choice.type):
         problems.append(Issue("unknown-name", f"{path}.type" if path else "type", text))
         return None
     params = f"{path}.params" if path else "params"
-    component = parse(MODELS[choice.type], choice.params, params, problems)
-    if component is INVALID:
+    component = components.models.make(choice.type, choice.params, params, problems)
+    if component is None:
         return None
     for key, text in component.unused_options():
         notices.setdefault(f"{params}.{key} {text}")
@@ -177,17 +189,19 @@ def network(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Net
 def mismatches(model: Network, info: DatasetInfo, path: str) -> list[Issue]:
     """What disagrees between a model and a dataset."""
     complaints = model.component.validate_for((info.channels, info.height, info.width), info.classes)
-    return [replace(problem, path=f"{path}.params.{problem.path}") for problem in complaints]
+    return [replace(problem, path=f"{path}.params.{problem.path}".rstrip(".")) for problem in complaints]
 
 
-def default_dataset(raw: Any) -> str:
+def default_dataset(raw: Any, components: Components = BUILT_IN) -> str:
     """The dataset of a model if the file names none."""
     name = raw.get("type") if isinstance(raw, Mapping) else None
-    component = MODELS.get(name) if isinstance(name, str) else None
+    component = components.models.get(name) if isinstance(name, str) else None
     return component.default_dataset if component else "mnist"
 
 
-def training(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Training | None:
+def training(
+    raw: Any, path: str, problems: list[Issue], notices: Notices, components: Components = BUILT_IN
+) -> Training | None:
     """Read `training`, or the section of a role."""
     before = len(problems)
     options = parse(TrainingOptions, raw, path, problems)
@@ -200,10 +214,15 @@ def training(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Tr
             problems.append(Issue("unknown-name", f"{path}.{kind}", text))
     if not isinstance(options, TrainingOptions) or len(problems) > before:
         return None
-    optimizer = parse(OPTIMIZERS[options.optimizer], options.optimizer_params, f"{path}.optimizer_params", problems)
+    optimizer = OPTIMIZERS.make(options.optimizer, options.optimizer_params, f"{path}.optimizer_params", problems)
     schedule = _schedule(options, path, problems, notices)
+    loss = chosen_loss(options.loss, raw, ("criterion", "label_smoothing"), path, problems, components)
+    if loss is not None and "teacher.logits" in loss.needs:
+        text = f"{type(loss).__name__} needs a teacher; set distillation.loss instead"
+        problems.append(Issue("conflict", f"{path}.loss.type", text))
     if len(problems) > before:
         return None
+    smoothing = loss.label_smoothing if isinstance(loss, CrossEntropy) else options.label_smoothing
     return Training(
         options.epochs,
         options.criterion,
@@ -211,8 +230,9 @@ def training(raw: Any, path: str, problems: list[Issue], notices: Notices) -> Tr
         options.lr,
         schedule,
         options.precision,
-        options.label_smoothing,
+        smoothing,
         options.gradient_clip,
+        None if isinstance(loss, CrossEntropy) else loss,  # a trial spells it as a criterion
     )
 
 
@@ -223,17 +243,11 @@ def _schedule(options: TrainingOptions, path: str, problems: list[Issue], notice
             problems.append(Issue("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
         return Constant()
     component = SCHEDULES[options.scheduler]
-    schedule = parse(component, options.scheduler_params, params, problems)
+    schedule = SCHEDULES.make(options.scheduler, options.scheduler_params, params, problems)
     for key, value in component.defaults(options.epochs).items() if hasattr(component, "defaults") else ():
-        if schedule is not INVALID and getattr(schedule, key) is None:
+        if schedule is not None and getattr(schedule, key) is None:
             notices.setdefault(f"{params}.{key} is not set; {options.scheduler} uses {value}.")
     return schedule
-
-
-def distillation(raw: Any, path: str, problems: list[Issue]) -> Distillation | None:
-    """Read `distillation`, or the section of a role."""
-    options = parse(DistillationOptions, raw, path, problems)
-    return None if options is INVALID else Distillation(options.temperature, options.alpha)
 
 
 def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
@@ -242,7 +256,7 @@ def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
     results = []
     for name in sorted(requested):
         path, options = f"experiment.probes.{name}", requested[name] if requested[name] is not None else {}
-        if text := unknown_name("probe", name, tuple(PROBES)):
+        if text := PROBES.unsupported(name):
             problems.append(Issue("unknown-name", "experiment.probes", text))
             continue
         if not isinstance(options, Mapping):
@@ -253,9 +267,5 @@ def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
         entries = tuple(at) if isinstance(at, list | tuple) else (at,)
         problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in validate_schedule(entries))
         others = {key: value for key, value in options.items() if key != "at"}
-        results.append(Measurement(name, entries, parse(PROBES[name], others, path, problems)))
+        results.append(Measurement(name, entries, PROBES.make(name, others, path, problems)))
     return tuple(results)
-
-
-def _unsupported(kind: str, name: str) -> str:
-    return f"unsupported {kind} {format_value(name)}.{did_you_mean(name, tuple(DATASETS))} Supported: {', '.join(DATASETS)}."

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from fathomlab.base.codec import from_plain, to_plain
 from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import to_dict
-from fathomlab.losses import CRITERIA, Loss
+from fathomlab.config.components import Components, with_plugins
+from fathomlab.config.plugins import Plugin, plugin_of
+from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
+from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
 from fathomlab.plan.roles import Parent
 
@@ -29,6 +32,7 @@ class Trial:
         data: Its dataset and how it is split.
         probes: What is measured.
         parents: The trials that it builds on, in order: teachers, then the one whose weights it starts from.
+        plugins: The plugins that define its components, sorted by name.
     """
 
     canonical_json: str
@@ -36,6 +40,7 @@ class Trial:
     data: sections.Data = field(compare=False, repr=False)
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
     parents: "tuple[tuple[Parent, Trial], ...]" = field(default=(), compare=False, repr=False)
+    plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
 
     @cached_property
     def hash(self) -> str:
@@ -56,6 +61,11 @@ class Trial:
     def teachers(self) -> "tuple[Trial, ...]":
         """The trials whose outputs it learns from."""
         return tuple(trial for kind, trial in self.parents if kind == "teacher")
+
+    @property
+    def ancestors(self) -> "tuple[Trial, ...]":
+        """The trials that it builds on, directly and through others."""
+        return tuple(member for _, parent in self.parents for member in (parent, *parent.ancestors))
 
     @property
     def start(self) -> "Trial | None":
@@ -81,7 +91,7 @@ class Blueprint:
     network: sections.Network
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
-    distillation: Distillation | None = None
+    distillation: Loss | None = None
     parents: "tuple[tuple[Parent, Blueprint], ...]" = ()
     seed_offset: int = 0
 
@@ -96,9 +106,17 @@ class Blueprint:
             "probes": {probe.name: probe.plain for probe in self.probes},
         }
         if self.distillation is not None:
-            options = to_dict(self.distillation)
-            content["distillation"] = {key: options[key] for key in ("temperature", "alpha")}
+            content["distillation"] = plain_distillation(self.distillation)
+        if self.plugins:
+            content["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins}
         return content
+
+    @cached_property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins that define its components, sorted by name; without those of its parents, which it names by hash."""
+        parts = (self.network.component, self.training.chosen_loss, self.distillation)
+        used = {plugin for part in parts if (plugin := plugin_of(part))}
+        return tuple(sorted(used, key=lambda plugin: plugin.name))
 
     @cached_property
     def key(self) -> str:
@@ -110,8 +128,9 @@ class Blueprint:
     def recipe(self) -> Recipe:
         """The recipe of a trial with seed 0 and without parents."""
         training, data = self.training, self.data
-        criterion = CRITERIA[training.criterion](training.label_smoothing)
-        loss: Loss = criterion if self.distillation is None else replace(self.distillation, hard=criterion)
+        loss: Loss = self.distillation or training.loss
+        if isinstance(loss, Distillation):
+            loss = replace(loss, hard=training.loss)
         return Recipe(
             seed=0,
             architecture=self.network.architecture(data.info),
@@ -142,24 +161,26 @@ class Blueprint:
 
     def build(self, seed: int, parents: tuple[tuple[Parent, Trial], ...]) -> Trial:
         """The trial with this root of the random streams and these parents."""
+        rest = self.data, self.probes, parents, self.plugins
         if not parents:
             before, after = self._json
-            return Trial(f'{before}"seed":{seed}{after}', replace(self.recipe, seed=seed), self.data, self.probes)
+            return Trial(f'{before}"seed":{seed}{after}', replace(self.recipe, seed=seed), *rest)
         hashes: dict[str, Any] = {kind: trial.hash for kind, trial in parents}
         teachers = [trial for kind, trial in parents if kind == "teacher"]
         if teachers:
             hashes["teacher"] = [trial.hash for trial in teachers]
         text = canonical_json({**self.content, "seed": seed, "parents": hashes})
         networks = tuple(trial.recipe.architecture for trial in teachers)
-        return Trial(text, replace(self.recipe, seed=seed, teachers=networks), self.data, self.probes, parents)
+        return Trial(text, replace(self.recipe, seed=seed, teachers=networks), *rest)
 
 
-def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = ()) -> Trial:
+def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), components: Components = BUILT_IN) -> Trial:
     """The trial of plain data, as the store contains it.
 
     Args:
         content: As in `Trial.content`.
         parents: The trials that it builds on.
+        components: With the plugins of the trial.
 
     Raises:
         ValueError: If it is not the content of a trial that this version can train, or if a parent is missing.
@@ -170,10 +191,10 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = ()) -> Tri
         raise ValueError("not the content of a trial")
     data = sections.data(content.get("data"), "data", "mnist", problems, {})
     probes = sections.measurements(content.get("probes"), problems)
-    network = sections.network(content.get("model"), "model", problems, {})
-    training = sections.training(content.get("training"), "training", problems, {})
+    network = sections.network(content.get("model"), "model", problems, {}, components)
+    training = sections.training(content.get("training"), "training", problems, {}, components)
     loss = content.get("distillation")
-    distillation = None if loss is None else sections.distillation(loss, "distillation", problems)
+    distillation = None if loss is None else distillation_loss(loss, "distillation", problems, components)
     if data is None or network is None or training is None or problems:
         raise ValueError("; ".join(map(str, problems)))
     blueprint = Blueprint(data, network, training, probes, distillation)
@@ -199,14 +220,17 @@ def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
 
 
 def encode_trial(trial: Trial) -> dict[str, Any]:
-    """A trial with its parents as plain data, for a worker."""
-    return {"content": trial.content, "parents": [encode_trial(parent) for _, parent in trial.parents]}
+    """A trial with its plugins and parents as plain data, for a worker."""
+    parents = [encode_trial(parent) for _, parent in trial.parents]
+    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins], "parents": parents}
 
 
 def decode_trial(data: Mapping[str, Any]) -> Trial:
-    """The inverse of `encode_trial`.
+    """The inverse of `encode_trial`. Loads the plugins.
 
     Raises:
         ValueError: As `read_trial`.
+        UserError: If the source of a plugin has another digest.
     """
-    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]])
+    components = with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"])
+    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components)

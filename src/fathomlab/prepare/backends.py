@@ -43,7 +43,7 @@ def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, 
     recipes = [trial.recipe for trial in pack]
     if requested == "auto":
         if machine.device == "cuda":
-            return "graph"
+            return "reference" if BACKENDS["graph"].refuses(recipes, machine) else "graph"
         images, _ = pack[0].data.split_sizes
         pays = compiling_pays(recipes, images) and not BACKENDS["compiled"].refuses(recipes, machine)
         return "compiled" if pays else "reference"

@@ -75,9 +75,11 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
 
     Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
     workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
-    parallel.
+    parallel. A user's module is a pack of one.
     """
     recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
+    if recipe.architecture.opaque:
+        return 1
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)

@@ -11,7 +11,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare import machine
 from fathomlab.store.checkpoints import delete_checkpoints
 from fathomlab.store.inventory import Inventory
-from fathomlab.store.records import Environment
+from fathomlab.store.provenance import Environment
 
 NUMERIC_PACKAGES = ("base", "data", "models", "losses", "optim", "probes", "plan", "engine", "execute/pack")
 NUMERIC_MODULES = ("prepare/cost",)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fathomlab import data as datasets
 from fathomlab.base.codec import Encoded
+from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
@@ -51,6 +52,12 @@ class Job:
     def hashes(self) -> tuple[str, ...]:
         """The hash of each trial."""
         return tuple(trial.hash for trial in self.trials)
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The plugins of its trials and their parents, with their source: a worker loads no others."""
+        lineage = (member for trial in self.trials for member in (trial, *trial.ancestors))
+        return tuple(dict.fromkeys(plugin for member in lineage for plugin in member.plugins))
 
 
 def prepare_jobs(

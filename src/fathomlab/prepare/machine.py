@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
 from fathomlab.engine.backends import Machine
-from fathomlab.store.records import Commit, Hardware, Provenance
+from fathomlab.store.provenance import Commit, Hardware, Provenance
 
 CPUINFO = "/proc/cpuinfo"
 VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "bf16", "i8mm", "fphp", "fp16")

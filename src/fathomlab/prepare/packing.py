@@ -38,7 +38,10 @@ def form_packs(
         checkpoint = inventory.checkpoint(trial)
         return signature(trial.recipe), trial.probes, forced and (checkpoint.step if checkpoint else 0)
 
-    packs = group_into_packs(new, key, lambda trial: forced or cost.max_pack_size(trial, device, workers))
+    def max_size(trial: Trial) -> int:
+        return forced if forced and not trial.recipe.architecture.opaque else cost.max_pack_size(trial, device, workers)
+
+    packs = group_into_packs(new, key, max_size)
     packs = packs if forced else _balance_packs(packs, workers - len(resumable))
     order = {trial.hash: index for index, trial in enumerate(trials)}
     return sorted(resumable + packs, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from fathomlab.base.table import Table
 from fathomlab.probes.columns import Column, Measured
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.noise import Noise
@@ -90,9 +91,12 @@ class Probe(Protocol):
 
 
 # Reports show the probes in this order.
-PROBES: dict[str, type[Any]] = {
-    "gradients": Gradients,
-    "updates": Updates,
-    "representation": Representation,
-    "noise": Noise,
-}
+PROBES: Table[Any] = Table(
+    "probe",
+    {
+        "gradients": Gradients,
+        "updates": Updates,
+        "representation": Representation,
+        "noise": Noise,
+    },
+)

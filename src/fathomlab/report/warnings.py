@@ -5,7 +5,7 @@ from statistics import fmean
 
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.numbers import count, listed
-from fathomlab.store.records import DataSource
+from fathomlab.store.provenance import DataSource
 
 METRICS = {"test/accuracy": "after the last epoch", "best/test/accuracy": "at the best validation epoch"}
 

@@ -14,7 +14,8 @@ from typing import cast
 
 from fathomlab.base.codec import JsonObject, from_plain
 from fathomlab.store.checksums import CorruptFileError, read_checked
-from fathomlab.store.records import Environment, Number, Resumption
+from fathomlab.store.provenance import Environment, Resumption
+from fathomlab.store.records import Number
 from fathomlab.store.validation import as_int
 
 NAME = re.compile(r"state-(\d{9,})\.sealed")

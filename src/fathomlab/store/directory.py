@@ -14,8 +14,9 @@ from fathomlab.base.files import atomic_write, fsync_dir
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import ExperimentRecord, FileDigest, Provenance, Result
+from fathomlab.store.records import ExperimentRecord, FileDigest, Result
 
 NOT_IN_RESULT = ("result.json", "logits.sealed")
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fathomlab.config.components import Components
 from fathomlab.plan import Trial, parent_hashes, read_trial
 from fathomlab.store.checkpoints import Checkpoint, latest_checkpoint
 from fathomlab.store.reading import Store, TrialFiles
@@ -54,35 +55,40 @@ class Inventory:
         return self.trials[trial.hash].checkpoint if trial.hash in self.trials else None
 
 
-def take_inventory(root: Path, trials: Sequence[Trial]) -> Inventory:
+def take_inventory(root: Path, trials: Sequence[Trial], components: Components | None = None) -> Inventory:
     """Look at each trial and each experiment once.
 
     Hold the store's lock if the answer must stay true. For a trial with a result, every small file is read once and compared with
     its SHA-256, and the lines of logs with their checksums; logs are not parsed. Without a result only `trial.json` is verified:
     logs are verified when training resumes. Checkpoints are hashed completely, because only a valid one is resumed. Weights are
     verified when they are loaded, for example by a student.
+
+    Args:
+        root: The store.
+        trials: The trials of a plan.
+        components: Those of the plan. Without the plugins of a stored trial, the trial cannot be read.
     """
     entries = {trial.hash: _look(root, trial.hash, trial) for trial in trials}
     members = {member for entry in entries.values() if entry.checkpoint for member in entry.checkpoint.members}
-    entries |= {member: _look(root, member, None) for member in sorted(members - entries.keys())}
+    entries |= {member: _look(root, member, None, components) for member in sorted(members - entries.keys())}
     return Inventory(root, entries, {record.name: record for record in Store(root).experiments()})
 
 
-def _look(root: Path, name: str, trial: Trial | None) -> TrialEntry:
+def _look(root: Path, name: str, trial: Trial | None, components: Components | None = None) -> TrialEntry:
     files = TrialFiles(root, name)
     status = files.verified_status()
     if trial is None:  # a member of a pack that began in another experiment
-        return TrialEntry(_stored_trial(files, name), status)
+        return TrialEntry(_stored_trial(files, name, components or Components()), status)
     seconds = files.result.seconds if files.result else None
     return TrialEntry(trial, status, seconds, latest_checkpoint(files.folder) if files.exists else None)
 
 
-def _stored_trial(files: TrialFiles, name: str) -> Trial | None:
+def _stored_trial(files: TrialFiles, name: str, components: Components) -> Trial | None:
     """The trial in a directory with its parents; None if one of them is missing, corrupted, or of another version."""
     try:
         named = [parent for _, parent in parent_hashes(files.content)]
-        parents = [_stored_trial(TrialFiles(files.root, parent), parent) for parent in named]
-        trial = read_trial(files.content, [parent for parent in parents if parent is not None])
+        parents = [_stored_trial(TrialFiles(files.root, parent), parent, components) for parent in named]
+        trial = read_trial(files.content, [parent for parent in parents if parent is not None], components)
     except (ValueError, RecursionError):
         return None
     return trial if trial.hash == name else None

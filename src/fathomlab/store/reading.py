@@ -13,7 +13,8 @@ from fathomlab.base.identity import content_hash
 from fathomlab.probes import PROBES, Probe
 from fathomlab.probes.columns import NAMES
 from fathomlab.store.lock import is_locked
-from fathomlab.store.records import ExperimentRecord, Number, Outcome, ProbeSnapshot, Provenance, Result, TrialRecord
+from fathomlab.store.provenance import Provenance
+from fathomlab.store.records import ExperimentRecord, Number, Outcome, ProbeSnapshot, Result, TrialRecord
 from fathomlab.store.validation import FolderValidator, as_int, as_number
 
 HASH = re.compile(r"[0-9a-f]{64}")

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
+from fathomlab.store.provenance import Provenance
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 Number: TypeAlias = int | float
-Environment: TypeAlias = Mapping[str, str | int | None]
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
@@ -44,109 +44,6 @@ class Outcome:
     bins: tuple[tuple[Number | None, ...], ...] | None = None
     agreement: Number | None = None
     examples: int | None = None
-
-
-@dataclass(frozen=True)
-class BackendBuild:
-    """The backend that computed the steps: its name, and the versions and processor features that it was built with."""
-
-    name: str
-    build: str
-
-
-@dataclass(frozen=True)
-class Resumption:
-    """A checkpoint that training was resumed from: its step, and the environment and the pack that wrote it."""
-
-    step: int
-    environment: Environment
-    members: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Name of the processor, cores that the process may use, name of the GPU."""
-
-    cpu: str | None = None
-    cores: int | None = None
-    gpu: str | None = None
-
-
-@dataclass(frozen=True)
-class Commit:
-    """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference; None outside a repository."""
-
-    commit: str | None = None
-    dirty: bool = False
-    patch: str | None = None
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """Name of the dataset, file names to SHA-256, files that are not the published ones, and notes on this copy."""
-
-    name: str = ""
-    files: Mapping[str, str] = field(default_factory=dict[str, str])
-    unofficial: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PackSlot:
-    """Number and hashes of the trials that were trained together, and the slot of this one."""
-
-    size: int
-    place: int
-    members: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PluginDigest:
-    """Name and SHA-256 of a plugin file whose components a trial uses."""
-
-    name: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where the numbers of a trial come from. A trial that failed before training has only the first three fields.
-
-    Attributes:
-        versions: Name of a library to its version.
-        hardware: Processor and GPU.
-        git: Commit of fathomlab.
-        environment: What must be equal for a resumed trial to have the same bits.
-        device: cpu or cuda.
-        precision: Number format of training.
-        backend: What computed the steps.
-        threads: Threads per process.
-        deterministic: How operations without a deterministic implementation are treated.
-        data: The dataset and its files.
-        started: Start of training, ISO 8601.
-        resumed: The checkpoints that the trial was resumed from, in order.
-        pack: The pack and the slot in it.
-        plugins: Plugin files that the trial uses.
-    """
-
-    versions: Mapping[str, str] = field(default_factory=dict[str, str])
-    hardware: Hardware | None = None
-    git: Commit | None = None
-    environment: Environment | None = None
-    device: str | None = None
-    precision: str | None = None
-    backend: BackendBuild | None = None
-    threads: int | None = None
-    deterministic: str | None = None
-    data: DataSource | None = None
-    started: str | None = None
-    resumed: tuple[Resumption, ...] = ()
-    pack: PackSlot | None = None
-    plugins: tuple[PluginDigest, ...] = ()
-
-    def to_json(self) -> JsonObject:
-        """The fields by name, without those that are None."""
-        return {key: value for key, value in to_plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

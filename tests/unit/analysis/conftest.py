@@ -13,15 +13,9 @@ import pytest
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.store.predictions import encode_classes, write_labels
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
-from fathomlab.store.records import (
-    ConditionRecord,
-    ExperimentRecord,
-    FileDigest,
-    Provenance,
-    SeedTrial,
-    TrialRecord,
-)
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, FileDigest, SeedTrial, TrialRecord
 
 FACTOR = "model.params.residual"
 Value = float | str | Mapping[str, float]

@@ -13,7 +13,7 @@ from fathomlab.analysis.audit import audit as audit_claims
 from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
-from fathomlab.store.records import BackendBuild, DataSource, PackSlot, Provenance
+from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, Provenance
 
 PROVENANCE = Provenance(
     device="cpu",
@@ -150,6 +150,26 @@ def test_audit_separates_teacher_from_student(build: SimpleNamespace, factor: st
     first, second = (trials(build, {"teacher": {"model": {"width": width}}}) for width in (8, 4))
     found = audit(build, first, second, factor=factor, levels=[8, 4])
     assert unexpected(found) == ([] if fair else ["teacher.model.width"])
+
+
+@pytest.mark.parametrize(
+    ("other", "fair"),
+    [({}, True), ({"plugins": {"parts.py": "ab", "more.py": "cd"}}, True), ({"training__lr": 0.1}, False)],
+    ids=str,
+)
+def test_audit_expects_what_a_named_loss_replaces(build: SimpleNamespace, other: dict[str, Any], fair: bool):
+    training = {"epochs": 2, "lr": 0.001}
+    criterion = {**training, "criterion": "CrossEntropyLoss", "label_smoothing": 0.0}
+    named = {**training, "loss": {"type": "focal", "params": {"gamma": 2.0}}}
+    first = trials(build, {"training": criterion})
+    second = trials(build, {"training": named, "plugins": {"parts.py": "ab"}, **other})
+    checked = audit(build, first, second, factor="training.loss.type", levels=["CrossEntropy", "focal"])
+    assert (checked.unexpected == []) == fair
+
+
+def test_audit_reports_another_version_of_a_plugin(build: SimpleNamespace):
+    first, second = (trials(build, {"plugins": {"parts.py": digest}}) for digest in ("ab", "cd"))
+    assert [finding.property for finding in audit(build, first, second).unexpected] == ["plugins.parts.py"]
 
 
 def test_audit_reports_other_seeds_and_order(build: SimpleNamespace):

@@ -7,17 +7,18 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Interval
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value
+from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value, unknown_key
+from fathomlab.base.identity import content_hash
 from fathomlab.base.options import (
     INVALID,
     Ambiguous,
     Fraction,
+    Later,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     parse,
     to_dict,
-    unknown_key,
 )
 
 ACT = Literal["ReLU", "GELU"]
@@ -212,3 +213,30 @@ def test_format_value_returns_short_yaml() -> None:
     assert did_you_mean("dropuot", ("dropout", "width")) == " Did you mean 'dropout'?"
     assert did_you_mean("zzzz", ("dropout", "width")) == ""
     assert unknown_key(3, ("b", "a")).endswith("a, b")
+
+
+@dataclass(frozen=True)
+class Before:
+    """A component as trials were stored with it."""
+
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class After:
+    """The same component with options that were added later."""
+
+    rate: float = 0.5
+    sparse: Annotated[bool, Later()] = False
+    sizes: Annotated[tuple[int, ...] | None, Later()] = None
+
+
+def test_later_option_at_its_default_keeps_the_identity():
+    assert content_hash(to_dict(After())) == content_hash(to_dict(Before()))
+    assert to_dict(After(sparse=True)) == {"rate": 0.5, "sparse": True}
+    assert content_hash(to_dict(After(sizes=(1,)))) != content_hash(to_dict(Before()))
+
+
+def test_later_option_is_read_back():
+    for value in (After(), After(sparse=True, sizes=(1, 2))):
+        assert parse_with_issues(After, to_dict(value)) == (value, [])

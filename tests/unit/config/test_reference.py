@@ -35,12 +35,13 @@ def test_schema_accepts_bundled_files(path: Path):
     ("section", "path"),
     [
         ({"trainin": {}}, "$"),
-        ({"model": {"type": "MPL"}}, "$.model"),
+        ({"model": {"type": "MPL"}}, "$.model.type"),
         ({"model": {"type": "MLP", "params": {"widht": 1}}}, "$.model"),
         ({"model": {"type": "CNN", "params": {"layers_dim": 4}}}, "$.model"),
         ({"training": {"epochs": 0}}, "$.training"),
         ({"training": {"epochs": 1, "optimizer": "SGD", "optimizer_params": {"eps": 0.1}}}, "$.training"),
         ({"training": {"epochs": 1, "scheduler": "StepLR", "scheduler_params": {"T_max": 3}}}, "$.training"),
+        ({"distillation": {"loss": {"type": "Distillation", "params": {"alfa": 1}}}}, "$.distillation"),
         ({"claims": [{"name": "x"}]}, "$.claims[0]"),
         ({"quick": {"trainin": {}}}, "$.quick"),
     ],
@@ -48,6 +49,13 @@ def test_schema_accepts_bundled_files(path: Path):
 )
 def test_schema_rejects_typos(section: dict[str, Any], path: str):
     assert set(errors(section)) == {path}
+
+
+def test_schema_accepts_names_of_plugins():
+    training = {"epochs": 1, "loss": {"type": "focal", "params": {"gamma": 1}}}
+    own = {"type": "Net", "params": {"depth": 2}}
+    assert errors({"plugins": ["parts.py"], "model": own, "training": training}) == []
+    assert errors({"plugins": ["parts.py"], "model": {"type": "MLP", "params": {"widht": 1}}}) == ["$.model"]
 
 
 def test_every_option_is_documented():

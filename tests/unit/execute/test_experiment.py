@@ -12,7 +12,8 @@ from fathomlab.base.errors import UserError
 from fathomlab.execute.events import Finished, Planned
 from fathomlab.execute.pack import pack
 from fathomlab.prepare.packing import worker_count
-from fathomlab.store.records import PackSlot, SeedTrial
+from fathomlab.store.provenance import PackSlot
+from fathomlab.store.records import SeedTrial
 from fathomlab.store.weights import load_checked, load_tensors
 
 

@@ -34,6 +34,34 @@ def test_form_packs_splits_long_packs_for_idle_workers(tmp_path: Path):
     assert sizes(MLP, "experiment.seeds=1", "training.epochs=50", workers=4, runs=tmp_path) == [1]
 
 
+PLUGIN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+def doubled(logits, labels, *, factor: float = 2.0):
+    return factor * nn.functional.cross_entropy(logits, labels, reduction="none")
+"""
+
+
+def test_modules_of_plugins_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Losses of plugins share a pack if their options are equal."""
+    (tmp_path / "parts.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    training = {"epochs": 1, "loss": {"type": "doubled"}}
+    net = {**MLP, "model": {"type": "Net"}, "plugins": ["parts.py"]}
+    assert sizes(net, "experiment.seeds=3", runs=tmp_path) == [1, 1, 1]
+    assert sizes(net, "experiment.seeds=3", "run.pack=3", runs=tmp_path) == [1, 1, 1]
+    doubled = {**MLP, "training": training, "plugins": ["parts.py"]}
+    assert sizes(doubled, "experiment.seeds=3", "training.loss.params.factor=1,2", runs=tmp_path) == [3, 3]
+
+
 def test_form_packs_uses_the_size_of_run_pack(tmp_path: Path):
     words = ["experiment.seeds=12", "training.epochs=50"]
     assert sizes(MLP, *words, "run.pack=12", workers=4, runs=tmp_path) == [12]

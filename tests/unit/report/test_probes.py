@@ -47,7 +47,7 @@ def line(step: int, seed: int) -> dict[str, Any]:
 def measured(stores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An experiment whose trials have that probe, with the same numbers in all conditions."""
     for module in (reading, grids, probes):  # as if it were in the table
-        monkeypatch.setattr(module, "PROBES", {**PROBES, "margins": Margins})
+        monkeypatch.setattr(module, "PROBES", PROBES.extended("margins", Margins))
     stores.write_depths(tmp_path, seeds=2, epochs=2, depths=(5,), claims=[])
     store = Store(tmp_path)
     for _, seed, trial in study(store, store.experiment("1_2")).trials:

@@ -16,8 +16,9 @@ from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checksums import nan_to_none, read_valid_records, seal
 from fathomlab.store.directory import TrialFolder, create_store, record_is_current, write_experiment
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
-from fathomlab.store.records import ExperimentRecord, FileDigest, Provenance, Result
+from fathomlab.store.records import ExperimentRecord, FileDigest, Result
 
 CONTENT = {"seed": 3, "model": {"type": "MLP"}}
 TRIAL = content_hash(CONTENT)

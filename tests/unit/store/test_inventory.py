@@ -15,7 +15,8 @@ from fathomlab.store.checkpoints import SCHEMA, Checkpoint, checkpoint_path, che
 from fathomlab.store.checksums import encode_line, file_sha256, write_checked
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.inventory import take_inventory
-from fathomlab.store.records import ExperimentRecord, Provenance, Result, ResultStatus
+from fathomlab.store.provenance import Provenance
+from fathomlab.store.records import ExperimentRecord, Result, ResultStatus
 
 FINISHED = Result("finished", None, parameters=1, epochs=1, steps=4, seconds=0.5)
 TRIALS = list(
@@ -124,6 +125,23 @@ def test_inventory_covers_members_of_packs_outside_the_plan(tmp_path: Path):
     )
     assert inventory.trials[TRIALS[1].hash].trial == TRIALS[1]
     assert inventory.trials[TRIALS[2].hash].trial is None
+
+
+def test_inventory_reads_members_with_the_plugins_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("parts.py").write_text("def first(logits, labels, *, scale: float = 1.0):\n    return scale * logits[:, 0]\n")
+    training = {"epochs": 1, "loss": {"type": "first"}}
+    plan = fathomlab.load(
+        {"plugins": ["parts.py"], "model": {"type": "MLP"}, "training": training, "experiment": {"seeds": 2}}
+    )
+    first, second = plan.trials
+    for trial in plan.trials:
+        begin(tmp_path, trial)
+    save(tmp_path, first, 4, [first, second])
+    assert take_inventory(tmp_path, [first]).trials[second.hash].trial is None
+    inventory = take_inventory(tmp_path, [first], plan.loaded.components)
+    assert inventory.trials[second.hash].trial == second
+    assert resumable_packs(inventory, [first]) == ([[first, second]], [])
 
 
 def test_inventory_reads_no_member_outside_the_store(tmp_path: Path):

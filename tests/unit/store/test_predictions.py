@@ -13,8 +13,9 @@ from fathomlab.store.checksums import seal
 from fathomlab.store.directory import TrialFolder
 from fathomlab.store.maintenance import check_store, prune_store, repair_store
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
-from fathomlab.store.records import Provenance, Result
+from fathomlab.store.records import Result
 
 DATA = '{"name":"mnist","params":{}}'
 CONTENT = {"seed": 1}

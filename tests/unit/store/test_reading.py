@@ -15,16 +15,9 @@ from fathomlab.base.identity import content_hash
 from fathomlab.store.checksums import CRC_MARKER, encode_line, seal
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
+from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
-from fathomlab.store.records import (
-    ConditionRecord,
-    ExperimentRecord,
-    ProbeSnapshot,
-    Provenance,
-    Result,
-    SeedTrial,
-    TrialRecord,
-)
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, ProbeSnapshot, Result, SeedTrial, TrialRecord
 
 TRIAL = content_hash({"seed": 42})
 OTHER = content_hash({"seed": 43})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fathomlab.config.schema import LoggingOptions
-from fathomlab.store import predictions, records
+from fathomlab.store import predictions, provenance, records
 from fathomlab.store.directory import NOT_IN_EXPERIMENT
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "store.md").read_text(encoding="utf-8")
@@ -19,13 +19,13 @@ DOCUMENTS: list[tuple[str, type[Any]]] = [
     ("result.json", records.Outcome),
     ("result.json", records.FileDigest),
     ("result.json", predictions.StoredLabels),
-    ("provenance.json", records.Provenance),
-    ("provenance.json", records.Hardware),
-    ("provenance.json", records.Commit),
-    ("provenance.json", records.DataSource),
-    ("provenance.json", records.PackSlot),
-    ("provenance.json", records.PluginDigest),
-    ("provenance.json", records.Resumption),
+    ("provenance.json", provenance.Provenance),
+    ("provenance.json", provenance.Hardware),
+    ("provenance.json", provenance.Commit),
+    ("provenance.json", provenance.DataSource),
+    ("provenance.json", provenance.PackSlot),
+    ("provenance.json", provenance.PluginDigest),
+    ("provenance.json", provenance.Resumption),
     ("experiment.json", records.ExperimentRecord),
     ("experiment.json", records.ConditionRecord),
     ("experiment.json", records.SeedTrial),
@@ -44,9 +44,9 @@ def test_reference_lists_every_field(document: str, kind: type[Any]):
     assert names <= set(re.findall(r"`([a-z0-9_]+)`", SECTIONS[document]))
 
 
-@pytest.mark.parametrize("kind", [records.Result, records.Provenance, records.ExperimentRecord])
+@pytest.mark.parametrize("kind", [records.Result, provenance.Provenance, records.ExperimentRecord])
 def test_reference_lists_no_other_key(kind: type[Any]):
-    document = {records.Result: "result.json", records.Provenance: "provenance.json"}.get(kind, "experiment.json")
+    document = {records.Result: "result.json", provenance.Provenance: "provenance.json"}.get(kind, "experiment.json")
     table = SECTIONS[document].split("\n\n| key of")[0]
     keys = {key for row in re.findall(r"^\| (`.*?) \|", table, re.M) for key in re.findall(r"`(\w+)`", row)}
     assert keys - {"trial"} == written(kind)

@@ -20,12 +20,14 @@ class Compiled:
     """Compiles forward pass and loss with `torch.compile`. The optimizer's step is that of the reference."""
 
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
-        """Other devices than a CPU, machines without a C++ compiler, convolutions, and dropout."""
+        """Other devices than a CPU, machines without a C++ compiler, code of plugins, convolutions, and dropout."""
         architecture = recipes[0].architecture
         if machine.device != "cpu":
             return "it needs a CPU"
         if not machine.compiler:
             return "no C++ compiler is installed"
+        if recipes[0].runs_plugins:
+            return "it does not compile the code of plugins"
         if architecture.convolutional:
             return "it does not speed up convolutional networks"
         if any(isinstance(layer, Dropout) and layer.p for layer in walk(architecture.layers)):

@@ -28,8 +28,10 @@ class Graph:
     """Captures a step as a CUDA graph after a few steps, and replays it."""
 
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
-        """Other devices than CUDA devices."""
-        return "" if machine.device == "cuda" else "it needs a CUDA device"
+        """Other devices than CUDA devices, and the code of plugins, which may wait for the device."""
+        if machine.device != "cuda":
+            return "it needs a CUDA device"
+        return "it cannot capture the code of a plugin" if recipes[0].runs_plugins else ""
 
     def build(self) -> str:
         """The versions of torch and CUDA."""

@@ -28,8 +28,9 @@ from fathomlab.store.checkpoints import (
 )
 from fathomlab.store.checksums import CorruptFileError, nan_to_none
 from fathomlab.store.directory import TrialFolder
+from fathomlab.store.provenance import Environment, Resumption
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Environment, Resumption
+from fathomlab.store.records import TERMINAL_STATUSES
 from fathomlab.store.weights import load_checkpoint, save_checked
 
 T = TypeVar("T")

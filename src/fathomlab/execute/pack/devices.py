@@ -8,7 +8,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.engine.precision import choose_precision
 from fathomlab.plan import Trial
 from fathomlab.prepare.drift import environment
-from fathomlab.store.records import Environment
+from fathomlab.store.provenance import Environment
 
 
 def choose_device(name: str) -> torch.device:

@@ -18,6 +18,7 @@ from fathomlab.data.split import stratified_subset
 from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.device_data import DeviceDataset, to_device
 from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.opaque import to_format
 from fathomlab.engine.state import load_start_weights
 from fathomlab.engine.teachers import Teacher, TeacherPack, mean_logits
 from fathomlab.engine.training import PackTrainer
@@ -59,7 +60,7 @@ def _load_teacher(teachers: Sequence[Trial], images: DeviceDataset, rows: Tensor
     networks = [teacher.recipe.architecture for teacher in teachers]
     columns, logits = [], []
     for teacher, network in zip(teachers, networks, strict=True):
-        tensors = {name: tensor.to(device, dtype) for name, tensor in _weights(root, teacher.hash).items()}
+        tensors = {name: to_format(tensor.to(device), dtype) for name, tensor in _weights(root, teacher.hash).items()}
         folder = root / "trials" / teacher.hash
         logits.append(_teacher_logits(folder, PackedNetwork([network], device), tensors, images, rows))
         columns.append(tensors)

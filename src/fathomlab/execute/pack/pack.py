@@ -36,8 +36,9 @@ from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
+from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, BackendBuild, DataSource, Outcome, PackSlot, Result
+from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
 from fathomlab.store.weights import save_tensors
 
 Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
@@ -270,7 +271,9 @@ class _PackRun:
         )
         members = tuple(replica.trial.hash for replica in self.checkpointer.replicas)
         for slot, replica in self.checkpointer.active:
-            replica.folder.write_provenance(replace(shared, pack=PackSlot(len(members), slot, members)))
+            plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
+            pack = PackSlot(len(members), slot, members)
+            replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
 
 
 def _measured(probe: Probe, training: PackTrainer) -> JsonObject:

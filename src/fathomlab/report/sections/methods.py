@@ -149,7 +149,7 @@ def _training(study: Study, options: _OptionValues) -> str:
     sentences = [
         f"Networks were trained for {epochs} epoch{'' if epochs == '1' else 's'} with "
         f"{options.text('training.optimizer', 'the optimizer')} ({', '.join(parts)}) on "
-        f"{_spelled(options.text('training.criterion', 'the loss'))}."
+        f"{_loss(options)}."
     ]
     if options.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
@@ -159,6 +159,10 @@ def _training(study: Study, options: _OptionValues) -> str:
             f"Students were distilled from the teacher with the same seed (alpha {options.text('distillation.alpha')}, "
             f"temperature {options.text('distillation.temperature')}){baseline}."
         )
+    if options.values("distillation.loss.type"):
+        sentences.append(
+            f"Students learned from the teacher with the same seed, with {_named(options, 'distillation')}."
+        )
     started = [
         c.record.role for c in study.conditions if any("start" in dict(parent_hashes(t.content)) for _, t in c.trials)
     ]
@@ -167,6 +171,22 @@ def _training(study: Study, options: _OptionValues) -> str:
             f"Networks of the role {listed(started)} started from the weights of another role with the same seed."
         )
     return " ".join(sentences)
+
+
+def _loss(options: _OptionValues) -> str:
+    """The losses of all trainings, in words."""
+    criteria = options.values("training.criterion")
+    losses = [_spelled(options.text("training.criterion"))] if criteria else []
+    losses += [_named(options, "training")] if options.values("training.loss.type") else []
+    return " or ".join(losses) or "the loss"
+
+
+def _named(options: _OptionValues, section: str) -> str:
+    """The losses that a section names, with their options."""
+    prefix = f"{section}.loss.params."
+    keys = dict.fromkeys(key for content in options.contents for key in content if key.startswith(prefix))
+    params = ", ".join(f"{key.removeprefix(prefix)} {options.text(key)}" for key in keys)
+    return f"the loss {options.text(f'{section}.loss.type')}" + (f" ({params})" if params else "")
 
 
 def _seeds(study: Study) -> str:

@@ -12,7 +12,8 @@ from fathomlab.report.numbers import count
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
 from fathomlab.report.warnings import DataFile, data_files
-from fathomlab.store.records import ExperimentRecord, Provenance
+from fathomlab.store.provenance import Provenance
+from fathomlab.store.records import ExperimentRecord
 
 SHOWN_DIGITS = 16
 
@@ -111,6 +112,7 @@ def _facts(provenance: Provenance) -> list[tuple[str, str]]:
         facts.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
     if provenance.pack:
         facts.append(("pack size", str(provenance.pack.size)))
+    facts += [(f"SHA-256 of {plugin.name}", plugin.sha256[:SHOWN_DIGITS]) for plugin in provenance.plugins]
     return [*facts, ("data", provenance.data.name)] if provenance.data else facts
 
 

@@ -1,0 +1,129 @@
+"""A user's module and loss, from the experiment file to the report: workers, an interruption, and reading without plugins."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from fathomlab.cli import main
+
+PLUGIN = """
+    import os
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+    from plugin_part import activation
+
+    torch.set_default_dtype(torch.float64)  # must not reach a training
+
+    with open(os.environ["PLUGIN_LOG"], "a") as file:
+        file.write("loaded\\n")
+
+    class ConvNet(nn.Module):
+        def __init__(self, width: int = 8, dropout: float = 0.2):
+            super().__init__()
+            self.conv = nn.Conv2d(1, width, 3, padding=1)
+            self.norm = nn.BatchNorm2d(width)
+            self.drop = nn.Dropout(dropout)
+            self.head = nn.Linear(width, 10)
+
+        def forward(self, images):
+            return self.head(self.drop(activation(self.norm(self.conv(images))).mean((2, 3))))
+
+    def focal(logits, labels, *, gamma: float = 2.0):
+        cross_entropy = F.cross_entropy(logits, labels, reduction="none")
+        return (1 - (-cross_entropy).exp()) ** gamma * cross_entropy
+"""
+PART = "import torch.nn.functional as F\n\ndef activation(x):\n    return F.gelu(x)\n"
+EXPERIMENT = """
+    plugins: [my_parts.py]
+    data: {name: mnist-sample, limit: 1000, augment: [crop]}
+    model: {type: ConvNet, params: {width: 6}}
+    training: {epochs: 3, lr: 0.01, loss: {type: focal}}
+    experiment:
+      analyze_gradients: true
+      factors: {training.loss.params.gamma: [0, 2]}
+    claims:
+      - {name: focal helps, factor: gamma, levels: [0, 2], expect: less}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an experiment file, its plugin, and the module that the plugin imports."""
+    for name, text in (("my_parts.py", PLUGIN), ("plugin_part.py", PART), ("exp.yaml", EXPERIMENT)):
+        (tmp_path / name).write_text(dedent(text), encoding="utf-8")
+    (tmp_path / "log").touch()
+    return tmp_path
+
+
+def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start `fathomlab ARGUMENTS` in another directory than the plugin's."""
+    environment = {**os.environ, "PLUGIN_LOG": str(folder / "log"), "FATHOMLAB_RUNS": str(folder / "runs")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fathomlab", *arguments],
+        cwd=folder.parent,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Run a command; returns its output."""
+    process = command(folder, *arguments)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def results(runs: Path) -> dict[str, object]:
+    """The metrics of every trial, and the SHA-256 of its weights."""
+    documents = {path.parent.name: json.loads(path.read_text()) for path in runs.glob("trials/*/result.json")}
+    return {
+        name: (document["metrics"], document["files"]["checkpoint.safetensors"]) for name, document in documents.items()
+    }
+
+
+def test_run_with_plugins_resumes_with_the_same_bits(folder: Path):
+    experiment = str(folder / "exp.yaml")
+    run(folder, "run", experiment, "--workers", "1", "--runs", str(folder / "complete"))
+    process = command(folder, "run", experiment, "--workers", "2", "run.checkpoint_seconds=0")
+    deadline = time.monotonic() + 120
+    while not any(folder.glob("runs/trials/*/state-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert results(folder / "runs") != results(folder / "complete")
+    run(folder, "run", experiment, "--workers", "2")
+    assert results(folder / "runs") == results(folder / "complete")
+    provenance = [json.loads(path.read_text()) for path in folder.glob("runs/trials/*/provenance.json")]
+    content = [json.loads(path.read_text())["content"] for path in folder.glob("runs/trials/*/trial.json")]
+    assert any(entry["resumed"] for entry in provenance)
+    recorded = [{plugin["name"]: plugin["sha256"] for plugin in entry["plugins"]} for entry in provenance]
+    assert recorded == [entry["plugins"] for entry in content]
+    assert {*content[0]["plugins"]} == {"my_parts.py"}
+    _check_reading(folder)
+
+
+def _check_reading(folder: Path) -> None:
+    """Commands that read results do not run the plugin, and work without it."""
+    loaded = (folder / "log").read_text()
+    (folder / "my_parts.py").unlink()
+    trial = next(iter(results(folder / "runs")))[:12]
+    for arguments in (["list"], ["report"], ["store", "check"], ["show", trial]):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--runs", str(folder / "runs")])
+        assert ended.value.code in (0, None)
+    assert (folder / "log").read_text() == loaded
+    (report,) = folder.glob("runs/experiments/*/report.html")
+    assert "ConvNets" in report.read_text()
+    assert "the loss focal (gamma 0 and 2)" in report.read_text()
