@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
 ROOT = Path(__file__).parents[2]
-SURROUNDINGS = os.environ | {
+ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -43,7 +43,7 @@ class Running:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signum)
 
-    def said(self) -> str:
+    def printed(self) -> str:
         """All that it has printed."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
@@ -59,7 +59,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env=SURROUNDINGS,
+            env=ENVIRONMENT,
         )
         self.answer()
 
@@ -90,7 +90,7 @@ class Server:
         running = self.start(arguments, report=report)
         status = running.wait(seconds)
         assert status is not None, f"{arguments} did not end in {seconds} s"
-        return status, running.said()
+        return status, running.printed()
 
     def close(self) -> None:
         """End it."""
@@ -99,18 +99,36 @@ class Server:
         cast(IO[bytes], self.process.stdout).close()
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server as long as this lasts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Server(folder)
-    try:
-        yield made
-    finally:
-        made.close()
+class Servers:
+    """Two servers that start when they are first used."""
+
+    def __init__(self, folder: Path):
+        """The folder takes what commands print."""
+        self.folder, self.started = folder, dict[str, Server]()
+
+    @property
+    def first(self) -> Server:
+        """The one that most tests use."""
+        return self._server("first")
+
+    @property
+    def second(self) -> Server:
+        """A second one, for two commands at once."""
+        return self._server("second")
+
+    def close(self) -> None:
+        """End both."""
+        for server in self.started.values():
+            server.close()
+
+    def _server(self, name: str) -> Server:
+        if name not in self.started:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self.started[name] = Server(self.folder / name)
+        return self.started[name]
 
 
-def gone(group: int, seconds: float = 5.0) -> bool:
+def has_ended(group: int, seconds: float = 5.0) -> bool:
     """Whether a process group has nobody left, or has within so many seconds."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -133,10 +151,10 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
-        told = json.loads(line)
+        request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _child(told, main)
+            _child(request, main)
         with suppress(OSError):  # here and in the child, so that it holds whoever comes first
             os.setpgid(pid, pid)
         print(json.dumps({"pid": pid}), file=answers, flush=True)
@@ -144,22 +162,25 @@ def _serve() -> None:
         print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
 
 
-def _child(told: dict[str, Any], main: Any) -> None:
+def _child(request: dict[str, Any], main: Any) -> None:
     status = 70
     try:
         os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        null, output = os.open(os.devnull, os.O_RDONLY), os.open(told["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        null, output = (
+            os.open(os.devnull, os.O_RDONLY),
+            os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        )
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, 64)
-        if not told["report"]:
+        if not request["report"]:
             import fathomlab.api.running
 
             fathomlab.api.running.write_reports = lambda root, experiment: root / experiment
-        main(told["arguments"])
+        main(request["arguments"])
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
     except BaseException:

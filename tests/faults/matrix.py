@@ -18,8 +18,8 @@ from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.reading import Store
-from tests.faults.gate import Found
-from tests.faults.kills import digest, unlike
+from tests.faults.gate import GateResult
+from tests.faults.kills import differences, digest
 
 OPTIMIZERS = {"momentum": ("SGD", {"momentum": 0.9}), "AdamW": ("AdamW", {}), "Adam": ("Adam", {})}
 SCHEDULES = {
@@ -75,13 +75,13 @@ def source(case: Case) -> dict[str, Any]:
     net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": 0.2}
     training = {"epochs": EPOCHS, "optimizer": optimizer, "optimizer_params": options, "lr": 0.01}
     training |= {"scheduler": schedule, "scheduler_params": choices}
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "data": {"name": "mnist-sample", "limit": 200, "batch_size": 48, "augment": ["crop"] if case.augmented else []},
         "experiment": {"seeds": 2, "probes": {"gradients": {"at": [1, "epochs"]}}},
     }
     if case.kind == "supervised":
-        return found | {"model": {"type": "MLP", "params": net}, "training": training}
-    return found | {
+        return result | {"model": {"type": "MLP", "params": net}, "training": training}
+    return result | {
         "teacher_model": {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 1}},
         "student_model": {"type": "MLP", "params": net},
         "training_teacher": {"epochs": 1},
@@ -168,9 +168,9 @@ def poll_of(golden: Watch, stop: str) -> int:
     return golden.polls.index(wanted[stop])
 
 
-def combinations(cases: list[Case], folder: Path) -> Found:
+def combinations(cases: list[Case], folder: Path) -> GateResult:
     """Every cell: stop, go on, compare the hash of each step and everything that is kept."""
-    found = Found()
+    result = GateResult()
     golden: dict[tuple[Any, ...], tuple[Watch, dict[str, Any], list[Trial]]] = {}
     for number, case in enumerate(cases):
         key = case.optimizer, case.schedule, case.augmented, case.kind
@@ -190,14 +190,14 @@ def combinations(cases: list[Case], folder: Path) -> Found:
             train(teachers, root)
         first, stopped = train(trials, root, poll_of(watch, case.stop))
         second, _ = train(trials, root)
-        found.counts["combinations"] += 1
-        found.check(stopped, f"{case}: was not stopped")
+        result.counts["combinations"] += 1
+        result.check(stopped, f"{case}: was not stopped")
         steps = first.steps + second.steps
         same = [one == two for one, two in zip(watch.steps, steps, strict=False)]
-        found.check(all(same), f"{case}: the first step that differs is {[*same, False].index(False) + 1}")
-        found.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
-        different = unlike(expected, digest(root))
-        found.check(not different, f"{case}: {different[:5]}")
+        result.check(all(same), f"{case}: the first step that differs is {[*same, False].index(False) + 1}")
+        result.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
+        different = differences(expected, digest(root))
+        result.check(not different, f"{case}: {different[:5]}")
         states = {Store(root).trial(trial.hash).status for trial in trials}
-        found.check(states == {"finished"}, f"{case}: {states}")
-    return found
+        result.check(states == {"finished"}, f"{case}: {states}")
+    return result

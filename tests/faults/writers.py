@@ -28,7 +28,7 @@ STEPS, EPOCH = 6, 2
 PAYLOAD = bytes(range(256)) * 20
 
 
-def told(word: str) -> None:
+def announce(word: str) -> None:
     """A promise has been given."""
     os.write(1, word.encode() + b"\n")
 
@@ -36,7 +36,7 @@ def told(word: str) -> None:
 def replace(folder: Path) -> None:
     """One file takes the place of another."""
     atomic_write(folder / "file", NEW)
-    told("written")
+    announce("written")
 
 
 def naive(folder: Path) -> None:
@@ -45,7 +45,7 @@ def naive(folder: Path) -> None:
         file.write(NEW[:6000])
         file.flush()
         file.write(NEW[6000:])
-    told("written")
+    announce("written")
 
 
 def state_bytes(step: int) -> bytes:
@@ -65,11 +65,11 @@ def trial(root: Path) -> None:
     first = 0
     for step in checkpoint_steps(folder.path):
         try:
-            about, payload = read_checked(checkpoint_path(folder.path, step))
+            metadata, payload = read_checked(checkpoint_path(folder.path, step))
         except CorruptFileError:
             continue
-        if payload == state_bytes(step) and folder.has_lines(about["logs"]):
-            folder.resume(about["logs"])
+        if payload == state_bytes(step) and folder.has_lines(metadata["logs"]):
+            folder.resume(metadata["logs"])
             first = step
             break
     if not first:
@@ -83,26 +83,26 @@ def trial(root: Path) -> None:
             write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
         except (OSError, CorruptFileError):
             continue
-        told(f"state {step}")
+        announce(f"state {step}")
         delete_checkpoints(folder.path, checkpoint_steps(folder.path)[:MAX_TO_KEEP])
     folder.write_bytes("checkpoint.safetensors", PAYLOAD)
     folder.write("provenance.json", {"threads": 1})
     folder.finish(
         "finished", None, {"test/loss": 0.5}, {"parameters": 1, "epochs": STEPS, "steps": STEPS, "seconds": 1}
     )
-    told("finished")
+    announce("finished")
     delete_checkpoints(folder.path, [])
 
 
-def aside(root: Path) -> None:
-    """A damaged trial is set aside."""
-    told(f"aside {quarantine(root / 'trials' / TRIAL).name}")
+def quarantine_trial(root: Path) -> None:
+    """A corrupted trial is quarantined."""
+    announce(f"quarantined {quarantine(root / 'trials' / TRIAL).name}")
 
 
 def experiment(root: Path) -> None:
     """An experiment's record is written over the one before."""
     write_experiment(root, "exp", {"title": "new", "yaml": "x" * 9000})
-    told("written")
+    announce("written")
 
 
 def records(root: Path) -> None:
@@ -120,11 +120,11 @@ def records(root: Path) -> None:
         taken.append(time.monotonic() - started)
     folder.write("provenance.json", {})
     folder.finish("finished", None, {}, {"parameters": 1, "epochs": count, "steps": count, "seconds": 1})
-    told(" ".join(f"{own:.6f}" for own in sorted(taken)[-max(1, count // 50) :]))
+    announce(" ".join(f"{item:.6f}" for item in sorted(taken)[-max(1, count // 50) :]))
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (replace, naive, trial, aside, experiment, records)
+    own.__name__: own for own in (replace, naive, trial, quarantine_trial, experiment, records)
 }
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 WRAPPED = {"fsync": ("fsync",), "rename": ("rename", "replace"), "unlink": ("unlink",), "ftruncate": ("ftruncate",)}
