@@ -1,4 +1,4 @@
-"""B4-B7: bits flip, files are cut, files go missing; each damage is found before it is believed, and stays alone."""
+"""Flips bits and truncates files. Each corruption must be detected on read, and must not affect other trials."""
 
 import json
 import random
@@ -21,7 +21,7 @@ from tests.faults.polls import stopped
 
 @dataclass(frozen=True)
 class Target:
-    """A store with two experiments: one finished, one stopped on its way."""
+    """A store with two experiments: a finished and an interrupted one."""
 
     root: Path
     finished: tuple[Path, ...]
@@ -30,14 +30,14 @@ class Target:
     interrupted: Any
 
     def victims(self) -> list[Path]:
-        """Every file of the first finished trial, of the first stopped one, and the experiment's record."""
+        """Every file of the first finished and the first interrupted trial, and the experiment's record."""
         item = [path for folder in (self.finished[0], self.stopped[0]) for path in sorted(folder.iterdir())]
-        # what is only provenance while a trial is trained is written again before it ends
+        # the provenance of an interrupted trial is written again before it ends
         return [path for path in item if path != self.stopped[0] / "provenance.json"] + [self.experiment]
 
 
 def create_target(root: Path) -> Target:
-    """Train a little."""
+    """Train a finished and an interrupted experiment."""
     given = source(PLAIN)
     plan = fathomlab.load(given)
     done = run_experiment(plan, root, RunOptions("cpu", 1), lambda event: None, StopRequest())
@@ -54,7 +54,7 @@ def create_target(root: Path) -> Target:
 
 
 def flip_bits(data: bytes, draw: random.Random) -> bytes:
-    """1 to 8 bits are others."""
+    """Flip 1 to 8 bits."""
     changed = bytearray(data)
     for place in draw.sample(range(8 * len(data)), draw.randint(1, 8)):
         changed[place // 8] ^= 1 << place % 8
@@ -62,12 +62,12 @@ def flip_bits(data: bytes, draw: random.Random) -> bytes:
 
 
 def truncate(data: bytes, draw: random.Random) -> bytes:
-    """The end is missing: 0 to n - 1 bytes are left."""
+    """Remove the end; 0 to n - 1 bytes remain."""
     return data[: draw.choice((0, 1, len(data) - 1, draw.randrange(len(data)), draw.randrange(len(data))))]
 
 
 def detection_problem(store: Target, path: Path, before: bytes) -> str:
-    """What is wrong with how a damage to `path` is told; "" where nothing is."""
+    """Return what is wrong with the detection of a corrupted file; "" if nothing is."""
     faults = check_store(store.root).problems
     named = any(path == fault.path or path.name in fault.problem for fault in faults)
     if path == store.experiment:
@@ -90,7 +90,7 @@ def detection_problem(store: Target, path: Path, before: bytes) -> str:
         return "" if named else f"not named: {faults}"
     if record.status == "damaged":
         return "" if path.name in str(record.cause) and named else f"{record.cause}; {faults}"
-    if path.suffix == ".jsonl" and path.parent == store.stopped[0]:  # its last line may be torn: then it is left out
+    if path.suffix == ".jsonl" and path.parent == store.stopped[0]:  # an incomplete last line is skipped
         intact = [line for line in before.decode().split("\n") if line]
         left = read_valid_records(path)
         lost = len(left) < len(intact)
@@ -105,17 +105,20 @@ def _record(line: str) -> Any:
 
 
 def _same_json(before: bytes, path: Path) -> bool:
-    """Whether a document says the same all the same: a blank became another blank."""
+    """Whether a document is unchanged, because a blank became another blank."""
     try:
         return json.loads(before) == json.loads(path.read_bytes())
     except (ValueError, OSError):
         return False
 
 
+COUNTS = {flip_bits: "flipped", truncate: "truncated"}
+
+
 def corrupt_files(
     store: Target, count: int, draw: random.Random, methods: tuple[Callable[..., bytes], ...]
 ) -> GateResult:
-    """Damage one file after the other, and mend it again."""
+    """Corrupt one file at a time, and restore it."""
     result, victims = GateResult(), store.victims()
     others = {folder.name for folder in (*store.finished, *store.stopped)}
     for number in range(count):
@@ -125,7 +128,7 @@ def corrupt_files(
         if corrupted == before:
             continue
         path.write_bytes(corrupted)
-        result.counts[f"{method.__name__}"] += 1
+        result.counts[COUNTS[method]] += 1
         what = f"{method.__name__} {path.parent.name[:8]}/{path.name}"
         problem = detection_problem(store, path, before)
         result.check(not problem, f"{what}: {problem}")

@@ -25,34 +25,34 @@ ENVIRONMENT = os.environ | {
 
 
 class Running:
-    """A command in the server's child."""
+    """A command in a child of the server."""
 
     def __init__(self, server: "Server", pid: int, output: Path):
-        """Begun as process `pid`; what it says goes to `output`."""
+        """Process `pid`, which prints to `output`."""
         self.server, self.pid, self.output, self.status = server, pid, output, None
 
     def wait(self, seconds: float) -> int | None:
-        """The exit status as a shell would see it (negative: died of that signal); None where it still runs."""
+        """The exit status (negative: the signal that ended it), or None if it is still running."""
         if self.status is None and self.server.ready(seconds):
             self.status = self.server.answer()["status"]
         return self.status
 
     def signal(self, signum: int) -> None:
-        """Send a signal to the whole group, as a terminal does; to nobody where it has ended."""
+        """Send a signal to its process group, as a terminal does, unless it has ended."""
         if self.status is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signum)
 
     def printed(self) -> str:
-        """All that it has printed."""
+        """Its output."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 class Server:
-    """The client's side of the server; one command at a time."""
+    """A client of the server, for one command at a time."""
 
     def __init__(self, folder: Path):
-        """Start it; `folder` takes what commands print."""
+        """Start it; output of commands goes to files in `folder`."""
         self.folder, self.number = folder, 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.forks"],
@@ -70,13 +70,13 @@ class Server:
         return json.loads(line)
 
     def ready(self, seconds: float) -> bool:
-        """Whether it says something within so many seconds."""
+        """Whether it answers within this time."""
         return bool(select.select([cast(IO[bytes], self.process.stdout)], [], [], max(0.0, seconds))[0])
 
     def start(self, arguments: Sequence[str], output: Path | None = None, report: bool = True) -> Running:
-        """Begin a command; `output` takes what it prints, a file of the server's folder by default.
+        """Start a command; its output goes to `output`, by default a file in the server's folder.
 
-        Without `report` no report is written at its end, which takes longer than tiny trials do.
+        Without `report` no report is written at the end, which takes longer than small trials.
         """
         self.number += 1
         path = output or self.folder / f"{self.number}.txt"
@@ -86,7 +86,7 @@ class Server:
         return Running(self, self.answer()["pid"], path)
 
     def run(self, arguments: Sequence[str], seconds: float = 120.0, report: bool = True) -> tuple[int, str]:
-        """Run a command to its end: its exit status and what it said."""
+        """Run a command; return its exit status and output."""
         running = self.start(arguments, report=report)
         status = running.wait(seconds)
         assert status is not None, f"{arguments} did not end in {seconds} s"
@@ -103,7 +103,7 @@ class Servers:
     """Two servers that start when they are first used."""
 
     def __init__(self, folder: Path):
-        """The folder takes what commands print."""
+        """Output of commands goes to the folder."""
         self.folder, self.started = folder, dict[str, Server]()
 
     @property
@@ -129,7 +129,7 @@ class Servers:
 
 
 def has_ended(group: int, seconds: float = 5.0) -> bool:
-    """Whether a process group has nobody left, or has within so many seconds."""
+    """Whether all processes of a group end within this time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -155,7 +155,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             _child(request, main)
-        with suppress(OSError):  # here and in the child, so that it holds whoever comes first
+        with suppress(OSError):  # here and in the child, because either may be first
             os.setpgid(pid, pid)
         print(json.dumps({"pid": pid}), file=answers, flush=True)
         _, status = os.waitpid(pid, 0)

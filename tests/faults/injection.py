@@ -1,4 +1,4 @@
-"""System calls that fail, or at which the process is killed, one after the other, until a program ends undisturbed."""
+"""Makes one system call after the other fail, or kills the process at it, until a program ends without a fault."""
 
 import os
 import re
@@ -24,7 +24,7 @@ FACTS = {"parameters": 1, "epochs": 1, "steps": 1, "seconds": 0.5}
 
 
 def strace_works() -> bool:
-    """Whether processes can be traced here."""
+    """Whether strace is installed and may trace."""
     words = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync", "-o", os.devnull, "true"]
     try:
         return subprocess.run(words, capture_output=True, timeout=20, check=False).returncode == 0
@@ -33,7 +33,7 @@ def strace_works() -> bool:
 
 
 def prepare(program: str, folder: Path) -> None:
-    """The folder before the program begins: what it replaces is there."""
+    """Write what the program replaces."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if program in ("replace", "naive"):
@@ -50,7 +50,7 @@ def prepare(program: str, folder: Path) -> None:
 
 
 def run(program: str, folder: Path, call: str = "", number: int = 0, fault: str = "", traced: bool = True):
-    """Run a program with one fault; returns its exit status, what it said, and whether the fault was met."""
+    """Run a program with one fault; return its exit status, its result, and whether the fault occurred."""
     words = [sys.executable, "-P", "-m", "tests.faults.writers", program, str(folder)]
     environment = dict(ENVIRONMENT)
     log = folder.with_suffix(".strace")
@@ -73,7 +73,7 @@ KNOWN: dict[tuple[str, str], list[str]] = {}
 
 
 def paths_of(program: str, folder: Path) -> list[str]:
-    """Every path below the folder that the program touches when nothing goes wrong; their names never change."""
+    """Return every path below the folder that the program uses without faults; the names never change."""
     key = program, str(folder)
     if key not in KNOWN:
         prepare(program, folder)
@@ -90,7 +90,7 @@ def paths_of(program: str, folder: Path) -> list[str]:
 
 
 def problems(program: str, folder: Path, printed: Sequence[str], status: int) -> list[str]:
-    """Which promises are broken after a program has met its fault."""
+    """Return the broken promises after a fault."""
     if program in ("replace", "naive"):
         now = (folder / "file").read_bytes() if (folder / "file").exists() else b""
         intact = now == NEW or (now == OLD and "written" not in printed)
@@ -141,7 +141,7 @@ def _whole_states(root: Path) -> list[int]:
 
 
 def _unfinished(root: Path) -> list[str]:
-    """What a finished trial lacks."""
+    """Return what a finished trial lacks."""
     record = Store(root).trial(TRIAL)
     if record.status != "finished":
         return [f"{record.status}: {record.cause}"]
@@ -158,7 +158,7 @@ def _unfinished(root: Path) -> list[str]:
 def points(
     program: str, folder: Path, calls: Sequence[str], faults: Sequence[str], traced: bool = True, step: int = 1
 ) -> GateResult:
-    """Every `step`-th point of a program: each call, each fault, call after call until none is met any more."""
+    """Inject each fault at every `step`-th call of each kind, until the program makes no more such calls."""
     result = GateResult()
     for call in calls if traced else [call for call in calls if call in WRAPPED]:
         for fault in faults:

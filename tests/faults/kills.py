@@ -1,4 +1,4 @@
-"""A1: an experiment is killed at random instants, begun again until it is done, and compared with one left in peace."""
+"""Kills an experiment at random instants, restarts it until it is finished, and compares it with an undisturbed run."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ def command(folder: Path, runs: Path, *more: str) -> list[str]:
 
 
 def digest(runs: Path) -> dict[str, Any]:
-    """Everything that a run finds, but for times: weights, predictions, logs, results, by trial and file."""
+    """Return all results of a run except times: weights, predictions, logs, and results, by trial and file."""
     records: dict[str, Any] = {}
     for path in sorted((runs / "trials").glob("*/*")):
         key = f"{path.parent.name[:8]}/{path.name}"
@@ -52,7 +52,7 @@ def digest(runs: Path) -> dict[str, Any]:
 
 
 def differences(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Names of what is missing, too much or different; the first differing line of a log is named."""
+    """Return the names of missing, additional, and different entries, with the first different line of a log."""
     result = []
     for key in sorted(golden.keys() | other.keys()):
         one, two = golden.get(key), other.get(key)
@@ -67,7 +67,7 @@ def differences(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def finished(runs: Path) -> dict[str, tuple[int, int, str]]:
-    """Trials with a result: which file it is, when written, its bytes."""
+    """Return inode, time, and digest of the result of each finished trial."""
     result = {}
     for path in (runs / "trials").glob("*/result.json"):
         metadata = path.stat()
@@ -80,7 +80,7 @@ def finished(runs: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def _changed(runs: Path, count: int, until: float) -> None:
-    """Return when names in the trials' folders have changed so many times."""
+    """Wait until the files in the trials' folders have changed `count` times."""
     before: tuple[Any, ...] = ()
     while count and time.monotonic() < until:
         now = []
@@ -94,7 +94,7 @@ def _changed(runs: Path, count: int, until: float) -> None:
 
 
 def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *more: str) -> GateResult:
-    """Kill so many times; each time an experiment is done, a new one is begun in an empty store."""
+    """Kill `kills` times. When an experiment is finished, a new one starts in an empty store."""
     result, golden_runs = GateResult(), folder / "golden"
     began = time.monotonic()
     status, printed = server.run(command(folder, golden_runs, *more, "run.checkpoint_seconds=0"), report=False)

@@ -1,4 +1,4 @@
-"""B9, B10: several processes on one store."""
+"""Several processes that use one store."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from tests.faults.kills import command, differences, digest
 
 
 def writers(root: Path, processes: int, records: int) -> GateResult:
-    """Processes write records into trials of their own while this one reads the store over and over."""
+    """Processes write records, each into its own trial, while this one reads the store repeatedly."""
     result = GateResult()
     (root / "trials").mkdir(parents=True)
     started = [
@@ -56,7 +56,7 @@ def writers(root: Path, processes: int, records: int) -> GateResult:
 
 
 def drivers(one: Server, two: Server, folder: Path, count: int, draw: random.Random) -> GateResult:
-    """The same experiment is begun twice at once: the second refuses, or waits; nothing is trained twice."""
+    """Start the same experiment twice: the second run is refused or waits, and nothing is trained twice."""
     result = GateResult()
     assert one.run(command(folder, folder / "golden"), report=False)[0] == 0
     golden = digest(folder / "golden")

@@ -1,4 +1,4 @@
-"""A3-A6: signals and dead workers, sent to commands as a user, a terminal or the kernel would."""
+"""Sends signals to commands and kills workers, as a user, a terminal, or the kernel does."""
 
 import os
 import random
@@ -21,7 +21,7 @@ ONCE, TWICE = 5.0, 1.0
 
 
 def wait_for_epochs(runs: Path, trials: int = 1, seconds: float = 60.0) -> bool:
-    """Wait until so many trials have been trained for an epoch."""
+    """Wait until this number of trials have been trained for an epoch."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         logs = list(runs.glob("trials/*/metrics.jsonl"))
@@ -32,7 +32,7 @@ def wait_for_epochs(runs: Path, trials: int = 1, seconds: float = 60.0) -> bool:
 
 
 def signals(server: Server, folder: Path, count: int, draw: random.Random, timed: bool = True) -> GateResult:
-    """One process that trains receives a signal, half of the times two. `timed`: on an idle machine, also in time."""
+    """Send one or two signals to a training process. `timed` also checks deadlines, on an idle machine."""
     result = GateResult()
     for number in range(count):
         runs = folder / "runs"
@@ -55,7 +55,9 @@ def signals(server: Server, folder: Path, count: int, draw: random.Random, timed
         what = f"{which.name}{' twice' if twice else ''}"
         result.check(not timed or taken <= most, f"{what}: {taken:.2f} s")
         allowed = set(STATUS.values()) if twice else {STATUS[which]}
-        if twice and status is not None and status < 0:  # the second came after the orderly end: a shell says the same
+        if (
+            twice and status is not None and status < 0
+        ):  # the second signal came after the regular end; a shell reports the same status
             status = 128 - status
         result.check(status in allowed, f"{what}: exit status {status}: {running.printed()[-300:]}")
         result.check(has_ended(running.pid), f"{what}: an orphan is left")
@@ -69,10 +71,10 @@ def signals(server: Server, folder: Path, count: int, draw: random.Random, timed
 
 
 class Real:
-    """A real `fathomlab run` in a process group of its own."""
+    """A `fathomlab run` with workers in its own process group."""
 
     def __init__(self, arguments: list[str]):
-        """Begin it."""
+        """Start it."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fathomlab", *arguments],
             cwd=ROOT,
@@ -84,7 +86,7 @@ class Real:
         )
 
     def children(self) -> list[int]:
-        """Its workers."""
+        """Process IDs of its workers."""
         try:
             return [
                 int(word)
@@ -94,19 +96,19 @@ class Real:
             return []
 
     def end(self, seconds: float = 90.0) -> tuple[int, str]:
-        """Its exit status and what it said."""
+        """Its exit status and output."""
         printed = self.process.communicate(timeout=seconds)[0]
         return self.process.returncode, printed
 
 
 def workers(arguments: list[str], count: int) -> list[str]:
-    """The same command with so many workers."""
+    """The same command with this number of workers."""
     place = arguments.index("--workers")
     return [*arguments[:place], "--workers", str(count), *arguments[place + 2 :]]
 
 
 def signals_to_workers(folder: Path, count: int, draw: random.Random, timed: bool = True) -> GateResult:
-    """A command with two workers is told to stop."""
+    """Send a signal to a command with two workers."""
     result = GateResult()
     for _ in range(count):
         runs = folder / "runs"
@@ -132,7 +134,7 @@ def signals_to_workers(folder: Path, count: int, draw: random.Random, timed: boo
 
 
 def dead_workers(server: Server, folder: Path, count: int, draw: random.Random) -> GateResult:
-    """A random worker dies, of SIGKILL or SIGTERM; another goes on with its pack, to the bits of the undisturbed run."""
+    """Kill a random worker; another one must resume its pack, to the bits of the undisturbed run."""
     result = GateResult()
     item = ("run.pack=2", "training.epochs=40", "run.checkpoint_seconds=0.05")
     status, printed = server.run(command(folder, folder / "golden", *item), report=False)

@@ -1,4 +1,4 @@
-"""A hundred trials or runs of one instant: one folder per trial, and no trial is trained twice."""
+"""A hundred simultaneous trials or runs: one folder per trial, and no trial is trained twice."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from tests.faults.experiments import small
 
 
 class Frozen(datetime):
-    """A clock that stands still."""
+    """A clock that does not advance."""
 
     @classmethod
     def now(cls, tz: Any = None) -> "Frozen":
@@ -32,7 +32,7 @@ class Frozen(datetime):
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """No clock of the calendar moves."""
+    """Stop all clocks that tell the date."""
     with ExitStack() as stack:
         for module in (experiment, pack, lock):
             stack.enter_context(mock.patch.object(module, "datetime", Frozen))
@@ -42,7 +42,7 @@ def frozen() -> Iterator[None]:
 
 
 def simultaneously(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """Do something so many times in threads that begin together."""
+    """Call `work` in `count` threads that start at the same time."""
     barrier = threading.Barrier(count)
 
     def one(number: int) -> Any:
@@ -54,7 +54,7 @@ def simultaneously(count: int, work: Callable[[int], Any]) -> list[Any]:
 
 
 def test_simultaneous_trials_have_separate_folders(ram_dir: Path):
-    """Same label, same second; each folder holds its own trial."""
+    """With the same label in the same second; each folder contains its own trial."""
     trials = fathomlab.load(small(), ["experiment.seeds=100"]).trials
     assert len(trials) == 100
 
@@ -76,7 +76,7 @@ def test_simultaneous_trials_have_separate_folders(ram_dir: Path):
 
 
 def test_equal_simultaneous_trials_are_trained_once(ram_dir: Path):
-    """Begun a hundred times in one instant; one trains, the others wait and find its result."""
+    """A hundred runs start at the same time; one trains, the others wait and use its result."""
     plan = fathomlab.load(small(), ["experiment.seeds=1", "training.epochs=1"])
     events: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Damage is found, named, and stays alone; what can go on goes on from the state before."""
+"""Corruption is detected, reported, and isolated; interrupted trials resume from the previous checkpoint."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.faults.matrix import PLAIN, source
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Target:
-    """A store to damage; each test mends what it has damaged, or takes a copy."""
+    """A store that no test changes."""
     return create_target(tmp_path_factory.mktemp("whole") / "runs")
 
 
@@ -38,7 +38,7 @@ def copy(intact: Target, tmp_path: Path) -> Target:
 
 
 def command(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """The exit status of a command and all that it says."""
+    """Exit status and output of a command."""
     with pytest.raises(SystemExit) as left:
         main([*words])
     printed = capfd.readouterr()
@@ -47,13 +47,13 @@ def command(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 
 def test_check_reports_nothing_for_an_intact_store(intact: Target):
-    """Nothing is found where nothing is wrong."""
+    """The control."""
     assert check_store(intact.root).problems == ()
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "gradients.jsonl"])
 def test_truncated_log_loses_only_its_last_line(copy: Target, name: str):
-    """No half record, no damage; the whole log is read where only the line's end is missing."""
+    """It is not corrupted; if only the line end is missing, nothing is lost."""
     path = copy.stopped[0] / name
     data = path.read_bytes()
     start = data.rstrip(b"\n").rfind(b"\n") + 1
@@ -70,7 +70,7 @@ def test_truncated_log_loses_only_its_last_line(copy: Target, name: str):
 
 
 def resume(copy: Target) -> list[str]:
-    """Run the stopped experiment to its end; returns the warnings."""
+    """Finish the interrupted experiment; return the warnings."""
     printed: list[str] = []
     with deterministic_mode():
         run_experiment(
@@ -85,7 +85,7 @@ def resume(copy: Target) -> list[str]:
 
 @pytest.mark.parametrize("corruption", ["none", "newest", "of one member", "both", "log", "log of one"])
 def test_run_resumes_from_what_is_intact(copy: Target, intact: Target, tmp_path: Path, corruption: str):
-    """The state before, of all members; logs that do not reach their state send it further back, too."""
+    """The previous checkpoint of all members; logs that end before their checkpoint restart the pack."""
     other = tmp_path / "undisturbed"
     run_experiment(copy.interrupted, other, RunOptions("cpu", 1), lambda event: None, StopRequest())
     newest, before = checkpoint_steps(copy.stopped[0])
@@ -115,16 +115,18 @@ def test_run_resumes_from_what_is_intact(copy: Target, intact: Target, tmp_path:
 
 
 def test_missing_empty_and_extra_files_are_reported(copy: Target, capfd: pytest.CaptureFixture[str]):
-    """List, show, report and check name what is wrong, and work."""
+    """list, show, report, and check name the problem, and work."""
     runs = ["--runs", str(copy.root)]
     status, printed = command(capfd, "store", "check", *runs)
     assert (status, "no problems found" in printed) == (0, True)
-    seldom = {"result.json", "best.safetensors"}  # the commands take their time: two files see them all
+    seldom = {"result.json", "best.safetensors"}  # commands are slow, so they run for two files only
     for path in sorted(copy.finished[0].iterdir()):
         for emptied in (False, True):
             data = path.read_bytes()
             path.write_bytes(b"") if emptied else path.unlink()
-            lost_result = path.name == "result.json" and not emptied  # then the trial is not finished, and that is all
+            lost_result = (
+                path.name == "result.json" and not emptied
+            )  # then the trial is not finished, but not corrupted
             record = Store(copy.root).trial(copy.finished[0].name)
             if path.suffix in (".json", ".jsonl"):
                 assert record.status == ("interrupted" if lost_result else "damaged"), path.name
@@ -146,7 +148,7 @@ def test_missing_empty_and_extra_files_are_reported(copy: Target, capfd: pytest.
 
 
 def test_repair_quarantines_what_the_next_run_trains(copy: Target, capfd: pytest.CaptureFixture[str]):
-    """A corrupted trial is moved to `damaged/`; then the store has no problems, and the next run trains what is missing."""
+    """A corrupted trial is moved to `damaged/`; then the store has no problems, and the next run trains it."""
     golden = digest(copy.root)
     (copy.finished[0] / "metrics.jsonl").write_text("{}\n")
     log = copy.stopped[0] / "metrics.jsonl"

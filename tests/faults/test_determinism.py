@@ -1,4 +1,4 @@
-"""Operations that may differ from call to call are refused, or recorded."""
+"""Nondeterministic operations are rejected, or recorded."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.faults.experiments import run, small
 
 
 def stub(*given: Any) -> None:
-    """A step after which numbers are put at one place twice: which one stays is not said."""
+    """A step that writes two numbers to one index: which one remains is undefined."""
     REAL_STEP(*given)
     torch.zeros(2).put_(torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
 
@@ -28,7 +28,7 @@ REAL_STEP = loop.train_step
 
 
 def test_nondeterministic_operation_fails_the_trial(ram_dir: Path):
-    """On a CPU such operations are refused; the cause names the operation."""
+    """On a CPU. The cause names the operation."""
     with mock.patch.object(loop, "train_step", stub):
         plan = run(small(), ram_dir)
     for trial in plan.trials:
@@ -40,7 +40,7 @@ def test_nondeterministic_operation_fails_the_trial(ram_dir: Path):
 
 @pytest.mark.parametrize("mode", ["strict", "warned"])
 def test_provenance_records_the_mode(ram_dir: Path, mode: str):
-    """The provenance says it; where torch sees a CUDA device such operations are warned of, and training goes on."""
+    """With a CUDA device, torch warns of such operations, and training continues."""
     with ExitStack() as stack:
         if mode == "warned":
             with mock.patch.object(torch.cuda, "is_available", return_value=True):
@@ -59,7 +59,7 @@ def test_provenance_records_the_mode(ram_dir: Path, mode: str):
 
 
 def test_deterministic_mode_restores_torch():
-    """Modes of torch are afterwards what they were before."""
+    """Whatever mode it had."""
     for before in ((False, False), (True, True), (True, False)):
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         with deterministic_mode():

@@ -28,7 +28,7 @@ from tests.faults.matrix import train
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loader_workers_change_no_bit(ram_dir: Path, workers: int):
-    """The option is accepted; also where it changes between stop and resume."""
+    """The option is accepted, and may change between stop and resume."""
     golden = small()
     golden["data"] = golden["data"] | {"num_workers": 1}
     run(golden, ram_dir / "golden")
@@ -95,7 +95,7 @@ def test_code_digest_follows_every_numeric_file(tmp_path: Path):
 
 
 def test_changed_option_starts_another_trial(ram_dir: Path):
-    """An option that was changed while it was stopped begins a trial of its own, the old state stays."""
+    """If an option is changed after an interruption; the old checkpoint remains."""
     plan = interrupted(small(), ram_dir, 4)
     other = run(small(), ram_dir, "training.lr=0.02")
     assert not {trial.hash for trial in plan.trials} & {trial.hash for trial in other.trials}
@@ -103,7 +103,7 @@ def test_changed_option_starts_another_trial(ram_dir: Path):
 
 
 def diverging() -> dict[str, Any]:
-    """Of each seed a trial that diverges and one that does not, in one pack."""
+    """For each seed a trial that diverges and one that does not, in one pack."""
     result = small()
     result["experiment"] = {
         "seeds": 2,
@@ -114,7 +114,7 @@ def diverging() -> dict[str, Any]:
 
 
 def numbers_are_finite(root: Path) -> int:
-    """Count the tensors of all states and checkpoints after checking every number."""
+    """Check that all numbers of all checkpoints are finite; return the number of tensors."""
     count = 0
     for path in [*root.glob("trials/*/state-*.sealed"), *root.glob("trials/*/*.safetensors")]:
         tensors, _ = load_checked(path) if path.suffix == ".sealed" else load_tensors(path)
@@ -125,7 +125,7 @@ def numbers_are_finite(root: Path) -> int:
 
 
 def test_divergence_keeps_finite_weights_and_other_trials(ram_dir: Path):
-    """No state or checkpoint holds a number that is not finite; the others have the bits they have without it."""
+    """Checkpoints contain finite numbers only; the other trials have the same bits as in another pack."""
     plan = fathomlab.load(diverging())
     with deterministic_mode():
         watch, _ = train(list(plan.trials), ram_dir / "golden", every=0)
@@ -160,7 +160,7 @@ def test_divergence_keeps_finite_weights_and_other_trials(ram_dir: Path):
 
 
 def test_pack_of_diverging_trials_resumes_to_the_same_end(ram_dir: Path):
-    """Also where it is stopped while it is being tested."""
+    """Also if it is stopped in its evaluation."""
     plan = fathomlab.load(small(), ["training.lr=1e20"])
     with deterministic_mode():
         watch, _ = train(list(plan.trials), ram_dir / "golden")
@@ -177,7 +177,7 @@ def test_pack_of_diverging_trials_resumes_to_the_same_end(ram_dir: Path):
 
 
 def test_clock_jumps_change_no_result(ram_dir: Path):
-    """A day forth, two days back; times taken stay positive and in order."""
+    """One day forward, two days back; durations remain positive and in order."""
     run(small(), ram_dir / "golden")
     jumps, real = [0.0], time.time
 
@@ -200,7 +200,7 @@ def test_clock_jumps_change_no_result(ram_dir: Path):
 
 
 def torn(root: Path, trials: list[Any], call: int) -> bool:
-    """Train a pack with a state at every step and die before the call of this number that changes the disk."""
+    """Train a pack with a checkpoint at every step, and die before a rename."""
     count, real, lock = [0], os.replace, threading.Lock()
 
     def dying(*given: Any) -> None:
@@ -221,7 +221,7 @@ def torn(root: Path, trials: list[Any], call: int) -> bool:
 
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_pack_killed_between_its_files_resumes_together(ram_dir: Path, stride: int):
-    """Death at each rename of a pack of three, states and results; finished members stay, the rest keep their bits."""
+    """At each rename of a pack of three. Finished members are not changed, the others end with the same bits."""
     trials = list(fathomlab.load(small(), ["training.epochs=2"]).trials)
     with deterministic_mode():
         train(trials, ram_dir / "golden", every=0)
@@ -234,7 +234,7 @@ def test_pack_killed_between_its_files_resumes_together(ram_dir: Path, stride: i
             open_ones = [trial.hash for trial in trials if Store(root).trial(trial.hash).status != "finished"]
             train(trials, root, every=0)
             assert not differences(golden, digest(root)), f"torn at {call}"
-            if call > 3 * 4:  # the first state of all three has been written: there is one at any moment from now on
+            if call > 3 * 4:  # the first checkpoint of all three is complete: from now on there is always one
                 assert all(Store(root).trial(trial).provenance["resumed"] for trial in open_ones), f"torn at {call}"
             assert all(path.read_bytes() == value for path, value in before.items()), f"torn at {call}"
             call += stride
@@ -242,7 +242,7 @@ def test_pack_killed_between_its_files_resumes_together(ram_dir: Path, stride: i
 
 
 def test_checkpoints_of_two_epochs_are_not_mixed(ram_dir: Path):
-    """Both are of one step; where only some members have the later, none goes on from it."""
+    """Both are of one step. If only some members have the later one, none resumes from it."""
     trials = list(fathomlab.load(small()).trials)
     with deterministic_mode():
         watch, _ = train(trials, ram_dir / "golden")
@@ -264,7 +264,7 @@ def test_checkpoints_of_two_epochs_are_not_mixed(ram_dir: Path):
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_pack_sizes_agree_in_float64(ram_dir: Path, size: int):
-    """Alone, in pairs, all together: losses to 1e-9; the provenance names the pack."""
+    """Losses agree to 1e-9 in packs of 1, 2, and 3; the provenance contains the pack."""
     golden = run(small(), ram_dir / "golden", "training.precision=fp64")
     run(small(), ram_dir / "other", "training.precision=fp64", f"run.pack={size}")
     for trial in golden.trials:
@@ -275,7 +275,7 @@ def test_pack_sizes_agree_in_float64(ram_dir: Path, size: int):
 
 
 def test_interrupted_packs_stay_together(ram_dir: Path):
-    """An interrupted pack goes on as it began, whatever `forms` it now; a finished member keeps its place."""
+    """An interrupted pack resumes as it started; a finished member keeps its slot."""
     plan = interrupted(small(), ram_dir, 4)
     packs, fresh = packing.resumable_packs(take_inventory(ram_dir, plan.trials[1:]), plan.trials[1:])
     assert [[trial.hash for trial in pack] for pack in packs] == [[trial.hash for trial in plan.trials]]

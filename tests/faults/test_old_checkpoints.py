@@ -1,4 +1,4 @@
-"""Checkpoints in the repository, written by an earlier version, are resumed or refused."""
+"""Checkpoints in the repository, written by an earlier version, are resumed or rejected."""
 
 import json
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from tests.faults.kills import digest
 
 
 def golden_command(runs: Path, *more: str) -> list[str]:
-    """`fathomlab run` of the experiment to which the kept states belong."""
+    """`fathomlab run` of the experiment to which the checkpoints belong."""
     words = ["run", str(states.EXPERIMENT), "--runs", str(runs), "--device", "cpu", "--workers", "1"]
     return [*words, "--progress", "plain", *more]
 
 
 def check_golden(runs: Path) -> None:
-    """The findings of the run that was never stopped: bit for bit where processor and torch are the same, else nearly."""
+    """Compare with the uninterrupted run: bits if processor and torch are the same, otherwise approximately."""
     known, result = json.loads(states.EXPECTED.read_text()), states.findings(runs)
     if known["surroundings"] == states.surroundings():
         assert result == known["findings"]
@@ -33,14 +33,14 @@ def check_golden(runs: Path) -> None:
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Change what a kept state says about itself, with a seal that is right."""
+    """Change the metadata of a checkpoint, with a valid checksum."""
     (path,) = folder.glob("state-*.sealed")
     metadata, payload = read_checked(path)
     write_checked(path, change(metadata), payload)
 
 
 def test_old_checkpoints_resume_to_the_same_bits(forks: Server, ram_dir: Path):
-    """To the bits of the run that was never stopped; the provenance has the code that began it."""
+    """Of the uninterrupted run; the provenance contains the environment in which it started."""
     folders = states.brought(ram_dir)
     wait_for_epochs = [read_checked(*folder.glob("state-*.sealed"))[0] for folder in folders]
     assert sum(path.stat().st_size for path in states.KEPT.rglob("*") if path.is_file()) < 200_000
@@ -55,7 +55,7 @@ def test_old_checkpoints_resume_to_the_same_bits(forks: Server, ram_dir: Path):
 
 
 def test_old_checkpoints_of_another_environment_raise(forks: Server, ram_dir: Path):
-    """Exit status 2; what differs is named; nothing has changed."""
+    """Exit status 2 with the difference; nothing is changed."""
     for folder in states.brought(ram_dir):
         rewritten(folder, lambda metadata: metadata | {"environment": metadata["environment"] | {"torch": "1.13.1"}})
     before = digest(ram_dir)
@@ -69,7 +69,7 @@ def test_old_checkpoints_of_another_environment_raise(forks: Server, ram_dir: Pa
 
 @pytest.mark.parametrize("saved", ["all", "schema only"])
 def test_unknown_checkpoint_schema_warns_and_restarts(forks: Server, ram_dir: Path, saved: str):
-    """Whatever else they say about themselves."""
+    """With all other metadata, or none."""
     for folder in states.brought(ram_dir):
         rewritten(folder, lambda metadata: (metadata if saved == "all" else {}) | {"schema": 99})
     status, printed = forks.run(golden_command(ram_dir, "--allow-drift"), report=False)

@@ -47,7 +47,7 @@ FULL = (
 
 
 def census(folder: Path, *words: str, full: bool) -> dict[str, Any]:
-    """What a process of ours has started, on request with a full /dev/shm of 1 MiB that nobody else sees."""
+    """Return what a command has started, optionally with a full, private /dev/shm of 1 MiB."""
     answer = folder / "answer.json"
     line = [sys.executable, "-c", CENSUS, str(answer), *words]
     line = ["unshare", "-m", "sh", "-c", FULL, "sh", *line] if full else line
@@ -75,7 +75,7 @@ def test_census_detects_child_processes(tmp_path: Path):
 
 @pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_run_starts_no_loader_workers(forks: Server, tmp_path: Path, times: int):
-    """`Num_workers: 4` with a full /dev/shm: no worker process is started; the same bits."""
+    """With `num_workers: 4` and a full /dev/shm: no worker process, and the same bits."""
     assert forks.run(command(tmp_path, tmp_path / "golden"), report=False)[0] == 0
     golden = digest(tmp_path / "golden")
     for number in range(times):
@@ -83,6 +83,6 @@ def test_run_starts_no_loader_workers(forks: Server, tmp_path: Path, times: int)
         result = census(tmp_path, *command(tmp_path, runs, "data.num_workers=4"), full=True)
         assert result["room"] == [2**20, 0]
         assert result["status"] == 0
-        # git and uname describe the run, and torch's CUDA loader starts ldconfig; a loader worker is a fork or a Python.
+        # git, uname, and ldconfig are allowed; a loader worker would be a fork or a Python process
         assert [name for name in result["started"] if name.startswith(("python", "os."))] == []
         assert not differences(golden, digest(runs))

@@ -20,7 +20,7 @@ from tests.faults.stops import LONG, wait_for_epochs
 
 
 def fill(folder: Path) -> Path:
-    """Use all room that a file system has."""
+    """Fill a file system."""
     path = folder / "filler"
     with open(path, "wb", buffering=0) as file:
         for size in (2**16, 2**12, 2**8, 1):
@@ -31,7 +31,7 @@ def fill(folder: Path) -> Path:
 
 
 def test_run_resumes_after_a_full_disk(forks: Server, ram_dir: Path, mounted: Any):
-    """What was kept stays whole; no trial is finished without its result; the same command goes on afterwards."""
+    """Checkpoints remain valid, no trial is finished without its result, and the same command resumes."""
     item = ("training.epochs=30", "run.checkpoint_seconds=0.02", "--progress", "plain")
     assert forks.run(command(ram_dir, ram_dir / "golden", *item), report=False)[0] == 0
     disk = mounted(ram_dir / "disk", "-t", "tmpfs", "-o", "size=16m", "tmpfs")
@@ -44,7 +44,7 @@ def test_run_resumes_after_a_full_disk(forks: Server, ram_dir: Path, mounted: An
     assert "No space left on device" in printed
     assert "MB free" in printed
     assert "Traceback" not in printed
-    assert 0 < printed.count("could not write checkpoint") < 20  # once each time that room runs out
+    assert 0 < printed.count("could not write checkpoint") < 20  # once each time that the disk is full
     store = Store(runs)
     trials = store.trials()
     assert {store.trial(trial).status for trial in trials} <= {"interrupted", "finished"}
@@ -55,7 +55,7 @@ def test_run_resumes_after_a_full_disk(forks: Server, ram_dir: Path, mounted: An
 
 
 def test_too_little_space_is_reported_before_training(forks: Server, ram_dir: Path, mounted: Any):
-    """What will not fit is not begun."""
+    """A run that will not fit does not start."""
     disk = mounted(ram_dir / "disk", "-t", "tmpfs", "-o", "size=512k", "tmpfs")
     status, printed = forks.run(command(ram_dir, disk / "runs"))
     assert status == 2
@@ -65,7 +65,7 @@ def test_too_little_space_is_reported_before_training(forks: Server, ram_dir: Pa
 
 
 def test_lock_is_released_when_its_holder_dies(forks: Server, ram_dir: Path):
-    """Whatever the lock's file says."""
+    """Whatever the lock file contains."""
     runs = ram_dir / "runs"
     running = forks.start(command(ram_dir, runs, LONG), report=False)
     assert wait_for_epochs(runs)
@@ -110,7 +110,7 @@ def test_network_file_systems_are_recognized(tmp_path: Path, place: str, kind: s
 
 
 def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """One line, and the run goes on."""
+    """In one line; the run continues."""
     printed: list[str] = []
     monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda root: "nfs4")
     with store_lock(tmp_path, False, printed.append):
@@ -122,7 +122,7 @@ def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("obstacle", ["read-only", "file", "file above"])
 def test_unwritable_store_is_reported_before_training(forks: Server, ram_dir: Path, mounted: Any, obstacle: str):
-    """Path and remedy, exit status 2, before any training."""
+    """With path and remedy, and exit status 2."""
     place = ram_dir / "place"
     if obstacle == "read-only":
         mounted(place, "-t", "tmpfs", "-o", "ro", "tmpfs")
@@ -138,7 +138,7 @@ def test_unwritable_store_is_reported_before_training(forks: Server, ram_dir: Pa
 
 @pytest.mark.skipif(not strace_works(), reason="strace is not here or may not trace")
 def test_renames_stay_in_one_directory(ram_dir: Path, tmp_path: Path):
-    """Temporary files lie beside what they become, wherever TMPDIR is."""
+    """Temporary files are created next to their target, whatever TMPDIR is."""
     (ram_dir / "runs").mkdir()
     log = ram_dir / "log"
     words = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=rename,renameat,renameat2,link,linkat,symlink"]

@@ -1,6 +1,6 @@
-"""Programs that write, run as processes of their own while system calls are made to fail. No torch.
+"""Programs that write files while system calls are made to fail. They do not load torch.
 
-Each prints a word as soon as a promise has been given; whatever happens afterwards, the promise must hold. Usage:
+Each prints a word as soon as data must be durable; whatever happens afterwards, the data must be there. Usage:
 `python -m tests.faults.writers <program> <folder>`. FATHOMLAB_FAULT=<call>:<number>:<fault> injects without strace.
 """
 
@@ -29,18 +29,18 @@ PAYLOAD = bytes(range(256)) * 20
 
 
 def announce(word: str) -> None:
-    """A promise has been given."""
+    """Print a promise: what was written must now be durable."""
     os.write(1, word.encode() + b"\n")
 
 
 def replace(folder: Path) -> None:
-    """One file takes the place of another."""
+    """Replace a file."""
     atomic_write(folder / "file", NEW)
     announce("written")
 
 
 def naive(folder: Path) -> None:
-    """The same as most programs do it: this must be found broken."""
+    """Replace a file without care: this must be detected as broken."""
     with open(folder / "file", "wb") as file:
         file.write(NEW[:6000])
         file.flush()
@@ -49,17 +49,17 @@ def naive(folder: Path) -> None:
 
 
 def state_bytes(step: int) -> bytes:
-    """What the state of a step holds."""
+    """Return the payload of the checkpoint of a step."""
     return PAYLOAD + str(step).encode()
 
 
 def line(step: int) -> dict[str, Any]:
-    """What is logged at a step."""
+    """Return the log line of a step."""
     return {"epoch": step, "step": step, "val/loss": step / 3}
 
 
 def trial(root: Path) -> None:
-    """A trial from its first file to its result, as the keeper of a pack does it; an old attempt is in the way."""
+    """Write a trial from its first file to its result, over an earlier attempt, as a run does."""
     folder = TrialFolder(root, TRIAL)
     (root / "trials").mkdir(exist_ok=True)
     first = 0
@@ -95,18 +95,18 @@ def trial(root: Path) -> None:
 
 
 def quarantine_trial(root: Path) -> None:
-    """A corrupted trial is quarantined."""
+    """Quarantine a corrupted trial."""
     announce(f"quarantined {quarantine(root / 'trials' / TRIAL).name}")
 
 
 def experiment(root: Path) -> None:
-    """An experiment's record is written over the one before."""
+    """Overwrite an experiment's record."""
     write_experiment(root, "exp", {"title": "new", "yaml": "x" * 9000})
     announce("written")
 
 
 def records(root: Path) -> None:
-    """Many records into a trial of its own; prints the longest times that one took [s]."""
+    """Write many records into a trial; print the longest times of one record (s)."""
     count, seed = (int(os.environ[name]) for name in ("FATHOMLAB_RECORDS", "FATHOMLAB_WRITER"))
     content = {"seed": seed}
     folder, taken = TrialFolder(root, content_hash(content)), []
@@ -131,7 +131,7 @@ WRAPPED = {"fsync": ("fsync",), "rename": ("rename", "replace"), "unlink": ("unl
 
 
 def _inject(wanted: str) -> None:
-    """Make call N of one function of `os` fail, or kill this process just before it; with `+` also all that follow."""
+    """Make call N of a function of `os` fail, or kill this process before it; with `+` also all later calls."""
     call, number, fault = wanted.split(":")
     count = [0]
 
@@ -152,7 +152,7 @@ def _inject(wanted: str) -> None:
 if __name__ == "__main__":
     fault = os.environ.get("FATHOMLAB_FAULT")
     if fault is None and sys.argv[1] != "records":
-        os.getpid = lambda: 4_000_000  # so that the tracer knows the names of temporary files beforehand
+        os.getpid = lambda: 4_000_000  # so that names of temporary files are known to the tracer
     elif fault is not None:
         _inject(fault)
     try:
