@@ -1,4 +1,4 @@
-"""C3: every random number that a training of two replicas over two epochs draws, by its purpose."""
+"""Records every random number that a training of two replicas over two epochs draws, by purpose."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ RATE = 0.5
 
 
 class Drawn:
-    """The numbers by purpose, an array a call, (replicas, ...) but for split and initial values; and the streams' seeds."""
+    """Numbers by purpose, one array (replicas, ...) per call (split and initial values have no replicas), and stream seeds."""
 
     def __init__(self) -> None:
         """Nothing has been drawn."""
@@ -26,24 +26,24 @@ class Drawn:
         self.streams: dict[tuple[Any, ...], int] = {}
 
     def note(self, purpose: str, values: Any) -> Any:
-        """Keep a copy; returns what was given."""
+        """Record a copy of the values, and return them."""
         self.bits[purpose].append(values.numpy().copy() if isinstance(values, Tensor) else np.array(values))
         return values
 
     def repeats(self) -> tuple[int, int]:
-        """How many of all 64-bit numbers, and of the initial values, are not the first of their kind."""
+        """Return the number of repeated 64-bit numbers, and of repeated initial values."""
         total = np.concatenate([array.ravel() for purpose in PURPOSES[:-1] for array in self.bits[purpose]])
         values = np.concatenate([array.ravel() for array in self.bits["initial"]])
         return total.size - np.unique(total).size, values.size - np.unique(values).size
 
     def chance(self) -> float:
-        """The chance of any repeat among fair draws: pairs over 2^64, and over 2^52 for the initial values (float64)."""
+        """Return the probability of a repeat among fair draws: pairs / 2^64, and pairs / 2^52 for initial values (float64)."""
         total = sum(array.size for purpose in PURPOSES[:-1] for array in self.bits[purpose])
         return total**2 / 2**65 + sum(array.size for array in self.bits["initial"]) ** 2 / 2**53
 
 
 class _RecordingGenerator(np.random.Generator):
-    """A generator that tells what it draws."""
+    """A generator that records what it draws."""
 
     def __init__(self, generator: np.random.Generator, purpose: str, drawn: Drawn):
         super().__init__(generator.bit_generator)

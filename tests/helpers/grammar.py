@@ -61,12 +61,12 @@ class Grammar:
         others = [name for name in sections if not re.search("model|training|distillation|quick", name)]
         names |= {name for name in others if self.chance.random() < (0.15 if name == "claims" else 0.5)}
         hints = typing.get_type_hints(ExperimentFile, include_extras=True)
-        made = {name: self.value(hints[name]) for name in hints if name in names}
+        document = {name: self.value(hints[name]) for name in hints if name in names}
         if self.chance.random() < 0.1:
-            made["quick"] = {name: self.value(hints[name]) for name in names if self.chance.random() < 0.5}
+            document["quick"] = {name: self.value(hints[name]) for name in names if self.chance.random() < 0.5}
         if self.chance.random() < self.wild:
-            made[self.chance.choice(["trainin", "", "1", "x" * 300, "a.b", *hints])] = self.junk()
-        return made
+            document[self.chance.choice(["trainin", "", "1", "x" * 300, "a.b", *hints])] = self.junk()
+        return document
 
     def junk(self) -> Any:
         """Anything."""
@@ -129,19 +129,19 @@ class Grammar:
 
     def section(self, part: type) -> dict[str, Any]:
         """Options of a section or part; where it names a part, that part's own options too."""
-        made: dict[str, Any] = {}
+        document: dict[str, Any] = {}
         hints = typing.get_type_hints(part, include_extras=True)
         for field in dataclasses.fields(part):
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
             if required or self.chance.random() < 0.25:
-                made[field.name] = self.value(hints[field.name])
-        self.name_parts(part, made)
-        if made and self.chance.random() < self.wild:
-            key = self.chance.choice(list(made))
-            made[key[:-1]] = made.pop(key)
-        return made
+                document[field.name] = self.value(hints[field.name])
+        self.name_parts(part, document)
+        if document and self.chance.random() < self.wild:
+            key = self.chance.choice(list(document))
+            document[key[:-1]] = document.pop(key)
+        return document
 
-    def name_parts(self, part: type, made: dict[str, Any]) -> None:
+    def name_parts(self, part: type, document: dict[str, Any]) -> None:
         """Names from the tables, and options of what they name, so that most documents are right."""
         tables: dict[type, tuple[tuple[str, str, dict[str, Any]], ...]] = {
             ModelChoice: (("type", "params", MODELS),),
@@ -151,32 +151,36 @@ class Grammar:
                 ("scheduler", "scheduler_params", SCHEDULES),
             ),
         }
-        if part is TrainingOptions and "criterion" in made:
-            made["criterion"] = self.chance.choice(list(CRITERIA))
+        if part is TrainingOptions and "criterion" in document:
+            document["criterion"] = self.chance.choice(list(CRITERIA))
         for name, options, table in tables.get(part, ()):
-            if (name in made or options in made) and self.chance.random() > self.wild:
-                made[name] = self.chance.choice(list(table))
-                made[options] = self.section(table[made[name]]) if self.chance.random() < 0.7 else {}
-        if "factors" in made and self.chance.random() > self.wild:
-            made["factors"] = dict(self.factor() for _ in range(self.chance.choice([0, 1, 1, 2])))
-        if part is DataOptions and "augment" in made and self.chance.random() > self.wild:
-            made["augment"] = self.chance.sample(["flip", "crop"], self.chance.randrange(3))
-        for name, standing in FITTING.items():
-            if name in made and self.chance.random() > max(2 * self.wild, 0.05):
-                made[name] = self.chance.choice(standing)
+            if (name in document or options in document) and self.chance.random() > self.wild:
+                document[name] = self.chance.choice(list(table))
+                document[options] = self.section(table[document[name]]) if self.chance.random() < 0.7 else {}
+        if "factors" in document and self.chance.random() > self.wild:
+            document["factors"] = dict(self.factor() for _ in range(self.chance.choice([0, 1, 1, 2])))
+        if part is DataOptions and "augment" in document and self.chance.random() > self.wild:
+            document["augment"] = self.chance.sample(["flip", "crop"], self.chance.randrange(3))
+        for name, choices in FITTING.items():
+            if name in document and self.chance.random() > max(2 * self.wild, 0.05):
+                document[name] = self.chance.choice(choices)
         if part is Claim and self.chance.random() > 2 * self.wild:
-            self.mend_claim(made)
+            self.mend_claim(document)
 
-    def mend_claim(self, made: dict[str, Any]) -> None:
+    def mend_claim(self, document: dict[str, Any]) -> None:
         """A claim that can be judged: its levels and options fit its kind."""
-        kind = made.get("kind")
+        kind = document.get("kind")
         levels = {"trend": [1, 2, 4], "success": [True, False]}.get(kind if isinstance(kind, str) else "", [0.1, 0.2])
-        made |= {"factor": self.chance.choice(["residual", "lr", "role", "epochs"]), "levels": levels, "matters": 0.1}
-        made.pop("reference", None)
-        made.pop("threshold", None)
-        made.pop("at", None)
-        if made.get("kind") == "success":
-            made["threshold"] = 0.5
+        document |= {
+            "factor": self.chance.choice(["residual", "lr", "role", "epochs"]),
+            "levels": levels,
+            "matters": 0.1,
+        }
+        document.pop("reference", None)
+        document.pop("threshold", None)
+        document.pop("at", None)
+        if document.get("kind") == "success":
+            document["threshold"] = 0.5
 
     @property
     def paths(self) -> list[str]:
@@ -236,31 +240,31 @@ def as_text(document: dict[str, Any]) -> str:
 
 def mutated(text: bytes, chance: random.Random) -> bytes:
     """A file after a few accidents."""
-    made = bytearray(text)
+    document = bytearray(text)
     for _ in range(chance.choice([1, 1, 1, 2, 4])):
-        place, length = chance.randrange(len(made) + 1), chance.randrange(1, 40)
-        chance.choice(ACCIDENTS)(made, place, length, chance)
-    return bytes(made)
+        place, length = chance.randrange(len(document) + 1), chance.randrange(1, 40)
+        chance.choice(ACCIDENTS)(document, place, length, chance)
+    return bytes(document)
 
 
-def _flip(made: bytearray, place: int, _: int, chance: random.Random) -> None:
-    if place < len(made):
-        made[place] ^= 1 << chance.randrange(8)
+def _flip(document: bytearray, place: int, _: int, chance: random.Random) -> None:
+    if place < len(document):
+        document[place] ^= 1 << chance.randrange(8)
 
 
-def _cut(made: bytearray, place: int, length: int, _: random.Random) -> None:
-    del made[place : place + length]
+def _cut(document: bytearray, place: int, length: int, _: random.Random) -> None:
+    del document[place : place + length]
 
 
-def _tail(made: bytearray, place: int, _: int, __: random.Random) -> None:
-    del made[place:]
+def _tail(document: bytearray, place: int, _: int, __: random.Random) -> None:
+    del document[place:]
 
 
-def _again(made: bytearray, place: int, length: int, chance: random.Random) -> None:
-    made[place:place] = made[place : place + length] * chance.choice([1, 1, 50])
+def _again(document: bytearray, place: int, length: int, chance: random.Random) -> None:
+    document[place:place] = document[place : place + length] * chance.choice([1, 1, 50])
 
 
-def _token(made: bytearray, place: int, _: int, chance: random.Random) -> None:
+def _token(document: bytearray, place: int, _: int, chance: random.Random) -> None:
     tokens = [
         "&a ",
         "*a",
@@ -282,15 +286,15 @@ def _token(made: bytearray, place: int, _: int, chance: random.Random) -> None:
         "%",
     ]
     token = chance.choice([*tokens, *WORDS, "\0", "\ufeff", "\u2028", "\x85", "[" * 60, "9" * 5000])
-    made[place:place] = token.encode()
+    document[place:place] = token.encode()
 
 
-def _value(made: bytearray, _: int, __: int, chance: random.Random) -> None:
-    values = list(re.finditer(rb"(?<=: )[^\n#]+", bytes(made)))
+def _value(document: bytearray, _: int, __: int, chance: random.Random) -> None:
+    values = list(re.finditer(rb"(?<=: )[^\n#]+", bytes(document)))
     if values:
-        found = chance.choice(values)
+        match = chance.choice(values)
         junk = chance.choice([*WORDS, *map(emitted, PLAIN_JUNK), *map(emitted, TEXT_JUNK)])
-        made[found.start() : found.end()] = junk.encode("utf-8", "surrogatepass")
+        document[match.start() : match.end()] = junk.encode("utf-8", "surrogatepass")
 
 
 ACCIDENTS: tuple[Callable[[bytearray, int, int, random.Random], None], ...] = (
