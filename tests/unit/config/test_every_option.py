@@ -339,3 +339,24 @@ def test_ambiguous_words_in_quick_report_their_line(tmp_path: Path):
     (tmp_path / "exp.yaml").write_text(text)
     with pytest.raises(fathomlab.ConfigError, match=r"exp\.yaml:4 .*ambiguous YAML value `no`"):
         fathomlab.load(tmp_path / "exp.yaml", quick=True)
+
+
+BASE: dict[str, Any] = {"model": {"type": "MLP"}, "training": {"epochs": 1}}
+
+
+def test_mappings_of_non_plain_values_are_rejected():
+    """Python values that no file can contain, as keys and values."""
+    for value in ({1: 2}, {None: {}}, {("a",): 1}, {"seed": {1, 2}}, {"seed": object()}, {"seed": b"1"}):
+        with pytest.raises(fathomlab.ConfigError):
+            fathomlab.load(BASE | value)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), b"1", {"a": object()}])
+def test_levels_of_factors_and_claims_are_plain(value: Any):
+    """They are part of the identity of trials."""
+    claim = {"name": "a", "factor": "lr", "levels": [1, 2], "expect": "less"}
+    changes: list[dict[str, Any]] = [{"experiment": {"factors": {"training.lr": [value]}}}]
+    changes += [{"claims": [claim | change]} for change in ({"levels": [1, value]}, {"at": {"epochs": value}})]
+    for change in changes:
+        with pytest.raises(fathomlab.ConfigError):
+            fathomlab.load(BASE | change)

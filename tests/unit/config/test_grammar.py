@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fathomlab
 from tests.helpers import grammar
@@ -98,3 +100,14 @@ def test_grammar_contains_every_option():
     expected = {"data.batch_size", "training.lr", "model.params.layers_dim", "model.params.stem", "distillation.alpha"}
     expected |= {"training.optimizer_params.betas", "training.scheduler_params.gamma", "data.params.difficulty"}
     assert keys > expected | {"experiment.seeds", "claims.expect", "student_model.params.residual"}
+
+
+@settings(
+    max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(content=st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_load_rejects_arbitrary_bytes(tmp_path: Path, content: bytes):
+    path = tmp_path / "exp.yaml"
+    path.write_bytes(content)
+    with pytest.raises(fathomlab.ConfigError):
+        fathomlab.load(path)
