@@ -26,18 +26,6 @@ from tests.faults.kills import differences, digest
 from tests.faults.matrix import train
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_loader_workers_change_no_bit(ram_dir: Path, workers: int):
-    """The option is accepted, and may change between stop and resume."""
-    golden = small()
-    golden["data"] = golden["data"] | {"num_workers": 1}
-    run(golden, ram_dir / "golden")
-    other = golden | {"data": golden["data"] | {"num_workers": workers}}
-    interrupted(golden, ram_dir / "other", 4)
-    run(other, ram_dir / "other")
-    assert not differences(digest(ram_dir / "golden"), digest(ram_dir / "other"))
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
