@@ -139,7 +139,7 @@ def test_full_stdout_is_status_3(trained: Path, args: list[str]):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("stream", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
 def test_run_finishes_on_full_streams(workspace: Path, stream: str):
     """Only the text is lost: every trial is finished, the log has the progress, and there is a report."""
     with open("/dev/full", "wb") as full:
@@ -196,6 +196,7 @@ def test_record_does_not_depend_on_locale_or_file_name(store: Path, workspace: P
     assert all(path.name.isascii() for path in (store / "experiments").iterdir())
 
 
+@pytest.mark.slow
 def test_run_survives_a_deleted_working_directory(tmp_path: Path):
     """Another program removes the directory in which the command was started."""
     (tmp_path / "away").mkdir()

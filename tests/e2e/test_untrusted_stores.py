@@ -167,16 +167,19 @@ def outside(tmp_path: Path, store: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("args", COMMANDS, ids=" ".join)
-def test_arguments_do_not_lead_outside(store: Path, outside: Path, command: Command, args: Sequence[str]):
-    """Rejected with status 2, or nothing to do. Only pages may change."""
-    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+def test_arguments_do_not_lead_outside(store: Path, tmp_path: Path, command: Command, args: Sequence[str]):
+    """Rejected with status 2, or nothing to do. Only pages in the store may change."""
+    outside = Path(shutil.copytree(store / "trials", tmp_path / "outside" / "trials")).parent
+    (outside / "experiment.json").write_text("{}")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     for name in ARGUMENTS:
         output = command(*(name if word == "{}" else word for word in args))
         assert output.status in ((0, 2) if args[0] in ("list", "report") else (2,)), (name, output)
         assert "\x1b" not in output.text, (name, output)
-    after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
-    changed = {path.name for path in after if before.get(path) != after[path]}
-    assert changed <= {"report.html", "index.html"}
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    changed = {path for path in after if before.get(path) != after[path]}
+    assert {path.name for path in changed} <= {"report.html", "index.html"}
+    assert not list(outside.rglob("*.html"))
     assert not (store.parent / "outside").exists()
 
 

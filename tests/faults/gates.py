@@ -86,7 +86,7 @@ GATES: dict[str, Gate] = {
     "kills-alone": Gate(
         "SIGKILL at random instants, eight trials one by one",
         lambda folder, servers, size, draw: kill_loop(servers.first, folder, size, draw, "run.pack=1"),
-        2,
+        1,
         100,
     ),
     "steps-redone": Gate(
@@ -109,7 +109,7 @@ GATES: dict[str, Gate] = {
     "signals": Gate(
         "SIGINT, SIGTERM, SIGHUP, once (5 s) and twice (1 s)",
         lambda folder, servers, size, draw: signals(servers.first, folder, size, draw, timed=size == 100),
-        4,
+        2,
         100,
     ),
     "signals-workers": Gate(

@@ -1,15 +1,12 @@
 """Predictions at initialization against published and computed numbers, and against the networks themselves."""
 
-import importlib.util
 import math
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import slopes
 from fathomlab.analysis.theory import (
     EXPLOSION,
     Prediction,
@@ -24,8 +21,6 @@ from fathomlab.analysis.theory import (
 from fathomlab.base.options import to_dict
 from fathomlab.models.mlp import MLP
 
-RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
-
 
 def model(**options: Any) -> dict[str, Any]:
     """A model as a trial's content holds it."""
@@ -38,18 +33,6 @@ def foretold(batch: int = 128, **options: Any) -> Prediction:
     assert result is not None, reason_unpredicted(model(**options), batch)
     assert reason_unpredicted(model(**options), batch) == ""
     return result
-
-
-@cache
-def recipe() -> ModuleType:
-    """The measurement that fills docs/results/slopes.md."""
-    spec = importlib.util.spec_from_file_location("slopes", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    __import__("sys").modules["slopes"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -247,7 +230,7 @@ def test_batches_below_four_are_not_predicted() -> None:
 def test_measured_networks_agree_with_predictions(options: dict[str, Any]) -> None:
     """The reduced recipe: 64 wide, 10 deep, 6 initializations; the whole one fills docs/results/slopes.md."""
     created = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
-    row = recipe().compare("", created, initializations=6)
+    row = slopes.compare("", created, initializations=6)
     assert row["agree"], row
 
 
@@ -257,12 +240,12 @@ def test_measured_slopes_equal_computed_ones() -> None:
         (MLP(layers_dim=64, hidden_layers_num=20), -0.902, 0.02),
         (MLP(layers_dim=128, hidden_layers_num=10, batch_norm=True), 0.194, 0.006),
     ):
-        result = recipe().measure(options, initializations=8)
+        result = slopes.measure(options, initializations=8)
         assert float(np.mean(result.slopes)) == pytest.approx(slope, abs=tolerance)
 
 
 def test_branch_shares_equal_published_values() -> None:
     """l x ratio of variances, 128 wide: 1.00, 1.00, 0.98, 0.94 at layers 1, 2, 5, 10."""
-    shares = recipe().measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initializations=6).shares
+    shares = slopes.measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initializations=6).shares
     result = [shares[layer] for layer in (1, 2, 5, 10)]
     assert result == pytest.approx([1.0, 1.0, 0.98, 0.94], abs=0.035)

@@ -1,6 +1,5 @@
 """The reader of the store: right numbers from intact files, no error from corrupted ones."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, Provenance, TrialRecord
+from tests.helpers import stores
 
 TRIAL = "ab" * 32
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -277,12 +277,6 @@ def test_store_reads_an_empty_directory(tmp_path: Path):
 
 def test_store_reads_a_thousand_trials_per_second(tmp_path: Path):
     """Ten epochs each, in CPU time; the best of three."""
-    path = Path(__file__).parent.parent / "report" / "stores.py"
-    spec = importlib.util.spec_from_file_location("synthetic_stores", path)
-    assert spec is not None
-    assert spec.loader is not None
-    stores = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(stores)
     for seed in range(1000):
         stores.write_trial(tmp_path, "many", {}, seed, 0.9, epochs=10)
     times: list[float] = []
