@@ -12,6 +12,7 @@ from torch import Tensor
 from fathomlab.base import identity
 from fathomlab.data import augment, split
 from fathomlab.engine import initializers, loop, network, training
+from tests.helpers import small_training
 
 PURPOSES = ("order", "flip", "crop", "dropout", "split", "initial")
 RATE = 0.5
@@ -102,7 +103,7 @@ def recorded_draws() -> Iterator[Drawn]:
         yield drawn
 
 
-def train_two(small_training: ModuleType, seeds: tuple[int, int] = (42, 43)) -> Drawn:
+def train_two(seeds: tuple[int, int] = (42, 43)) -> Drawn:
     """Two replicas, two epochs of four steps on 1,600 images; dropout, flips and crops."""
     plain = small_training.recipe(
         small_training.mlp(dropout=RATE, layers_dim=20, hidden_layers_num=2), epochs=2, batch_size=400

@@ -2,7 +2,6 @@
 
 import itertools
 from contextlib import ExitStack
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -20,12 +19,12 @@ def disagreement(agree: np.ndarray, expected: float) -> float:
     return abs(float(agree.mean()) - expected) / float(np.sqrt(expected * (1 - expected) / agree.size))
 
 
-def test_training_draws_no_number_twice(small_training: ModuleType):
+def test_training_draws_no_number_twice():
     """2 epochs x 2 replicas x order, flip, crop, dropout, split, initial values: about 410,000 numbers of 64 bits.
 
     The chance that fair draws repeat any is below 1e-8, and below 1e-7 that any of 18 shares lies beyond six standard errors.
     """
-    drawn = train_two(small_training)
+    drawn = train_two()
     cells = 2 * 2 * 1600
     sizes = {purpose: sum(item.size for item in arrays) for purpose, arrays in drawn.bits.items()}
     assert sizes["order"] == sizes["flip"] == sizes["crop"] == cells
@@ -53,7 +52,7 @@ def test_training_draws_no_number_twice(small_training: ModuleType):
 
 
 @pytest.mark.parametrize("fault", ["purposes", "epochs", "replicas"])
-def test_repeated_draws_are_detected(small_training: ModuleType, fault: str):
+def test_repeated_draws_are_detected(fault: str):
     """The control: flips and crops of one stream, epochs of one stream, replicas of one seed."""
     keys = PackTrainer.keys
 
@@ -65,6 +64,6 @@ def test_repeated_draws_are_detected(small_training: ModuleType, fault: str):
             stack.enter_context(mock.patch.object(augment, "CROP", augment.FLIP))
         if fault == "epochs":
             stack.enter_context(mock.patch.object(PackTrainer, "keys", forgetful))
-        drawn = train_two(small_training, (42, 42) if fault == "replicas" else (42, 43))
+        drawn = train_two((42, 42) if fault == "replicas" else (42, 43))
     assert drawn.repeats()[0] >= 2 * 1600
     assert (drawn.repeats()[1] > 0) == (fault == "replicas")
