@@ -43,20 +43,19 @@ run: setup
 	@status=0; for number in 1_1 1_2 1_3 2_2; do $(BIN)/fathomlab run $$number --quick --runs $(RUNS) || status=$$?; \
 	  if [ $$status -gt 1 ]; then exit $$status; fi; done; $(BIN)/fathomlab report --runs $(RUNS) && exit $$status
 
-# Shapes in signatures are checked in tests. The checker cannot enter compiled code, which is tested separately.
-COMPILED := tests/compiled tests/contract/test_backends.py
-SHAPES := fathomlab.engine,fathomlab.models,fathomlab.losses,fathomlab.probes,beartype.beartype
-
-# Each worker of pytest-xdist uses one thread, and the tests of one file stay together because they share fixtures.
-PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist loadfile
+# Shapes in signatures are checked in the tests of what computes with tensors. They run by themselves, because the checks
+# slow down every other test, too. They cannot enter compiled code. Each worker of pytest-xdist uses one thread.
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal
+CONTRACTS := $(filter-out tests/contract/test_backends.py,$(wildcard tests/contract/test_*.py))
+CHECKED := $(addprefix tests/unit/,engine models losses probes optim) $(CONTRACTS)
+SHAPES := --jaxtyping-packages=fathomlab.engine,fathomlab.models,fathomlab.losses,fathomlab.probes,beartype.beartype
 
 test: setup-test
-	$(PYTEST) $(COMPILED)
-	$(PYTEST) $(COMPILED:%=--ignore=%) --jaxtyping-packages=$(SHAPES)
+	$(PYTEST) $(CHECKED) $(SHAPES) $(MARKS)
+	$(PYTEST) $(addprefix --ignore=,$(CHECKED)) $(MARKS)
 
-test-all: setup-test
-	$(PYTEST) $(COMPILED) -m ""
-	$(PYTEST) $(COMPILED:%=--ignore=%) --jaxtyping-packages=$(SHAPES) -m ""
+test-all: MARKS := -m ""
+test-all: test
 
 check: setup-test
 	$(BIN)/ruff format --check .

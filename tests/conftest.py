@@ -1,14 +1,13 @@
 """One thread, deterministic algorithms, and helpers that several test folders share."""
 
-import importlib.util
 import os
+import random
+import secrets
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-HERE = Path(__file__).parent
 os.environ.pop("PYTHONUNBUFFERED", None)  # commands run with buffered streams, as users have them
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
@@ -25,13 +24,17 @@ def _deterministic() -> None:
 @pytest.fixture(scope="session")
 def small_training() -> ModuleType:
     """Small trainings: recipes, datasets, packs, and teachers."""
-    return _loaded(HERE / "unit" / "engine" / "small_training.py")
+    from tests.helpers import small_training
+
+    return small_training
 
 
 @pytest.fixture(scope="session")
 def reference_models() -> ModuleType:
     """Reference implementations of the models with torch.nn."""
-    return _loaded(HERE / "unit" / "models" / "reference_models.py")
+    from tests.helpers import reference_models
+
+    return reference_models
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +52,16 @@ def bf16(small_training: ModuleType) -> None:
             )
 
 
-def _loaded(path: Path) -> ModuleType:
-    """A module that is shared between test folders, which are no packages."""
-    spec = importlib.util.spec_from_file_location(f"shared_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def fuzz_seed(request: pytest.FixtureRequest) -> int:
+    """FATHOMLAB_FUZZ_SEED, or a new seed for slow tests, or always the same."""
+    new = secrets.randbelow(2**32) if request.node.get_closest_marker("slow") else 2026
+    seed = int(os.environ.get("FATHOMLAB_FUZZ_SEED") or new)
+    print(f"FATHOMLAB_FUZZ_SEED={seed}")  # pytest shows it if the test fails
+    return seed
+
+
+@pytest.fixture
+def rng(fuzz_seed: int) -> random.Random:
+    """A generator with the seed of the test."""
+    return random.Random(fuzz_seed)

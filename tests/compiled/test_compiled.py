@@ -62,7 +62,7 @@ def test_failing_compiler_falls_back_to_the_reference(tmp_path: Path) -> None:
     assert "no headers" in warning.text
     record = Store(tmp_path).trial(trial.hash)
     assert record.status == "finished"
-    assert record.provenance["backend"]["name"] == "reference"
+    assert record.provenance.backend.name == "reference"
 
 
 @pytest.mark.slow

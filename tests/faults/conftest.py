@@ -1,4 +1,4 @@
-"""Folders in memory, a fork server, and the seeds that were used."""
+"""Folders in memory, fork servers, and mounts."""
 
 import os
 import shutil
@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.chance import USED
-from tests.faults.forks import Server, server
+from tests.faults.forks import Server, Servers
 
 Mount = Callable[..., Path]
 
 
 @pytest.fixture
-def fast(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder, in memory where there is such a place: fsync costs nothing there, and a kill cannot tell."""
+def ram_dir(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, in memory if possible: fsync is fast there, and a kill has the same effect."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
@@ -27,23 +26,23 @@ def fast(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One process with torch loaded, which forks commands."""
-    with server(tmp_path_factory.mktemp("forks")) as made:
-        yield made
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Processes with torch loaded, which fork commands."""
+    servers = Servers(tmp_path_factory.mktemp("servers"))
+    yield servers
+    servers.close()
 
 
-@pytest.fixture(scope="session")
-def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A second one, for two commands at once."""
-    with server(tmp_path_factory.mktemp("others")) as made:
-        yield made
+@pytest.fixture
+def forks(servers: Servers) -> Server:
+    """The first of them."""
+    return servers.first
 
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts for this test alone; skips where this user may not mount."""
-    made: list[Path] = []
+    """Mounts for one test; skips if this user may not mount."""
+    created: list[Path] = []
 
     def mount(place: Path, *words: str) -> Path:
         place.mkdir(exist_ok=True)
@@ -52,18 +51,11 @@ def mounted(tmp_path: Path) -> Iterator[Mount]:
         done = subprocess.run(["mount", *words, str(place)], capture_output=True, text=True, check=False)
         if done.returncode:
             pytest.skip(f"this user may not mount: {done.stderr.strip()}")
-        made.append(place)
+        created.append(place)
         return place
 
     try:
         yield mount
     finally:
-        for place in reversed(made):
+        for place in reversed(created):
             subprocess.run(["umount", "-l", str(place)], check=False)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how to replay."""
-    if USED:
-        seeds = ", ".join(f"{name} {seed}" for name, seed in USED.items())
-        terminalreporter.write_line(f"seeds of random faults (FATHOMLAB_FAULT_SEED replays one): {seeds}")

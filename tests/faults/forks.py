@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
 ROOT = Path(__file__).parents[2]
-SURROUNDINGS = os.environ | {
+ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -25,41 +25,41 @@ SURROUNDINGS = os.environ | {
 
 
 class Running:
-    """A command in the server's child."""
+    """A command in a child of the server."""
 
     def __init__(self, server: "Server", pid: int, output: Path):
-        """Begun as process `pid`; what it says goes to `output`."""
+        """Process `pid`, which prints to `output`."""
         self.server, self.pid, self.output, self.status = server, pid, output, None
 
     def wait(self, seconds: float) -> int | None:
-        """The exit status as a shell would see it (negative: died of that signal); None where it still runs."""
+        """The exit status (negative: the signal that ended it), or None if it is still running."""
         if self.status is None and self.server.ready(seconds):
             self.status = self.server.answer()["status"]
         return self.status
 
     def signal(self, signum: int) -> None:
-        """Send a signal to the whole group, as a terminal does; to nobody where it has ended."""
+        """Send a signal to its process group, as a terminal does, unless it has ended."""
         if self.status is None:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signum)
 
-    def said(self) -> str:
-        """All that it has printed."""
+    def printed(self) -> str:
+        """Its output."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
 
 class Server:
-    """The client's side of the server; one command at a time."""
+    """A client of the server, for one command at a time."""
 
     def __init__(self, folder: Path):
-        """Start it; `folder` takes what commands print."""
+        """Start it; output of commands goes to files in `folder`."""
         self.folder, self.number = folder, 0
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.forks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env=SURROUNDINGS,
+            env=ENVIRONMENT,
         )
         self.answer()
 
@@ -70,13 +70,13 @@ class Server:
         return json.loads(line)
 
     def ready(self, seconds: float) -> bool:
-        """Whether it says something within so many seconds."""
+        """Whether it answers within this time."""
         return bool(select.select([cast(IO[bytes], self.process.stdout)], [], [], max(0.0, seconds))[0])
 
     def start(self, arguments: Sequence[str], output: Path | None = None, report: bool = True) -> Running:
-        """Begin a command; `output` takes what it prints, a file of the server's folder by default.
+        """Start a command; its output goes to `output`, by default a file in the server's folder.
 
-        Without `report` no report is written at its end, which takes longer than tiny trials do.
+        Without `report` no report is written at the end, which takes longer than small trials.
         """
         self.number += 1
         path = output or self.folder / f"{self.number}.txt"
@@ -86,11 +86,11 @@ class Server:
         return Running(self, self.answer()["pid"], path)
 
     def run(self, arguments: Sequence[str], seconds: float = 120.0, report: bool = True) -> tuple[int, str]:
-        """Run a command to its end: its exit status and what it said."""
+        """Run a command; return its exit status and output."""
         running = self.start(arguments, report=report)
         status = running.wait(seconds)
         assert status is not None, f"{arguments} did not end in {seconds} s"
-        return status, running.said()
+        return status, running.printed()
 
     def close(self) -> None:
         """End it."""
@@ -99,19 +99,37 @@ class Server:
         cast(IO[bytes], self.process.stdout).close()
 
 
-@contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server as long as this lasts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Server(folder)
-    try:
-        yield made
-    finally:
-        made.close()
+class Servers:
+    """Two servers that start when they are first used."""
+
+    def __init__(self, folder: Path):
+        """Output of commands goes to the folder."""
+        self.folder, self.started = folder, dict[str, Server]()
+
+    @property
+    def first(self) -> Server:
+        """The one that most tests use."""
+        return self._server("first")
+
+    @property
+    def second(self) -> Server:
+        """A second one, for two commands at once."""
+        return self._server("second")
+
+    def close(self) -> None:
+        """End both."""
+        for server in self.started.values():
+            server.close()
+
+    def _server(self, name: str) -> Server:
+        if name not in self.started:
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            self.started[name] = Server(self.folder / name)
+        return self.started[name]
 
 
-def gone(group: int, seconds: float = 5.0) -> bool:
-    """Whether a process group has nobody left, or has within so many seconds."""
+def has_ended(group: int, seconds: float = 5.0) -> bool:
+    """Whether all processes of a group end within this time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -133,33 +151,36 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
-        told = json.loads(line)
+        request = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _child(told, main)
-        with suppress(OSError):  # here and in the child, so that it holds whoever comes first
+            _child(request, main)
+        with suppress(OSError):  # here and in the child, because either may be first
             os.setpgid(pid, pid)
         print(json.dumps({"pid": pid}), file=answers, flush=True)
         _, status = os.waitpid(pid, 0)
         print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
 
 
-def _child(told: dict[str, Any], main: Any) -> None:
+def _child(request: dict[str, Any], main: Any) -> None:
     status = 70
     try:
         os.setpgid(0, 0)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        null, output = os.open(os.devnull, os.O_RDONLY), os.open(told["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        null, output = (
+            os.open(os.devnull, os.O_RDONLY),
+            os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        )
         os.dup2(null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.closerange(3, 64)
-        if not told["report"]:
+        if not request["report"]:
             import fathomlab.api.running
 
             fathomlab.api.running.write_reports = lambda root, experiment: root / experiment
-        main(told["arguments"])
+        main(request["arguments"])
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
     except BaseException:

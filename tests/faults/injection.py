@@ -1,4 +1,4 @@
-"""System calls that fail, or at which the process is killed, one after the other, until a program ends undisturbed."""
+"""Makes one system call after the other fail, or kills the process at it, until a program ends without a fault."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord, Result
 from tests.faults import writers
-from tests.faults.forks import ROOT, SURROUNDINGS
-from tests.faults.gate import Found
+from tests.faults.forks import ENVIRONMENT, ROOT
+from tests.faults.gate import GateResult
 from tests.faults.writers import CONTENT, NEW, OLD, STEPS, TRIAL, WRAPPED
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "ftruncate")
@@ -25,7 +25,7 @@ FAULTS = ("KILL", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
 
 
 def strace_works() -> bool:
-    """Whether processes can be traced here."""
+    """Whether strace is installed and may trace."""
     words = ["strace", "-f", "--seccomp-bpf", "-e", "trace=fsync", "-o", os.devnull, "true"]
     try:
         return subprocess.run(words, capture_output=True, timeout=20, check=False).returncode == 0
@@ -34,7 +34,7 @@ def strace_works() -> bool:
 
 
 def prepare(program: str, folder: Path) -> None:
-    """The folder before the program begins: what it replaces is there."""
+    """Write what the program replaces."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if program in ("replace", "naive"):
@@ -51,9 +51,9 @@ def prepare(program: str, folder: Path) -> None:
 
 
 def run(program: str, folder: Path, call: str = "", number: int = 0, fault: str = "", traced: bool = True):
-    """Run a program with one fault; returns its exit status, what it said, and whether the fault was met."""
+    """Run a program with one fault; return its exit status, its result, and whether the fault occurred."""
     words = [sys.executable, "-P", "-m", "tests.faults.writers", program, str(folder)]
-    environment = dict(SURROUNDINGS)
+    environment = dict(ENVIRONMENT)
     log = folder.with_suffix(".strace")
     if not traced:
         environment["FATHOMLAB_FAULT"] = f"{call}:{number}:{fault}"
@@ -74,7 +74,7 @@ KNOWN: dict[tuple[str, str], list[str]] = {}
 
 
 def paths_of(program: str, folder: Path) -> list[str]:
-    """Every path below the folder that the program touches when nothing goes wrong; their names never change."""
+    """Return every path below the folder that the program uses without faults; the names never change."""
     key = program, str(folder)
     if key not in KNOWN:
         prepare(program, folder)
@@ -82,7 +82,7 @@ def paths_of(program: str, folder: Path) -> list[str]:
         trace = "trace=%file,write,fsync,ftruncate"
         words = ["strace", "-f", "--seccomp-bpf", "-qq", "-s", "4096", "-y", "-e", trace, "-o", str(log)]
         words += [sys.executable, "-P", "-m", "tests.faults.writers", program, str(folder)]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=SURROUNDINGS, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
         assert done.returncode == 0, done.stderr
         named = re.findall(re.escape(str(folder)) + r'[^"<>\n]*', log.read_text(errors="replace"))
         KNOWN[key] = sorted(set(named))
@@ -90,93 +90,95 @@ def paths_of(program: str, folder: Path) -> list[str]:
     return KNOWN[key]
 
 
-def problems(program: str, folder: Path, said: Sequence[str], status: int) -> list[str]:
-    """Which promises are broken after a program has met its fault."""
+def problems(program: str, folder: Path, printed: Sequence[str], status: int) -> list[str]:
+    """Return the broken promises after a fault."""
     if program in ("replace", "naive"):
         now = (folder / "file").read_bytes() if (folder / "file").exists() else b""
-        whole = now == NEW or (now == OLD and "written" not in said)
-        return [] if whole else [f"{len(now)} bytes that are neither the old nor the new file"]
+        intact = now == NEW or (now == OLD and "written" not in printed)
+        return [] if intact else [f"{len(now)} bytes that are neither the old nor the new file"]
     if program == "experiment":
         record = Store(folder).experiment("exp")
-        whole = record.cause is None and (record.title == "new" or (record.title == "old" and "written" not in said))
-        return [] if whole else [f"experiment: {record.cause or record.title}"]
-    if program == "aside":
+        intact = record.cause is None and (
+            record.title == "new" or (record.title == "old" and "written" not in printed)
+        )
+        return [] if intact else [f"experiment: {record.cause or record.title}"]
+    if program == "quarantine_trial":
         places = [folder / "trials" / TRIAL, folder / "damaged" / f"{TRIAL}-1"]
-        whole = sum((place / "result.json").exists() for place in places) == 1
-        return [] if whole and (places[1].exists() or not said) else ["neither in its place nor set aside"]
-    return _trial_problems(folder, said, status)
+        intact = sum((place / "result.json").exists() for place in places) == 1
+        return [] if intact and (places[1].exists() or not printed) else ["neither in its place nor quarantined"]
+    return _trial_problems(folder, printed, status)
 
 
-def _trial_problems(root: Path, said: Sequence[str], status: int) -> list[str]:
-    found, record = [], Store(root).trial(TRIAL)
-    if "finished" in said and record.status != "finished":
-        found.append(f"promised as finished, is {record.status}: {record.cause}")
-    if record.status == "damaged" and any(word.startswith("state") for word in said):
-        found.append(f"damaged: {record.cause}")
+def _trial_problems(root: Path, printed: Sequence[str], status: int) -> list[str]:
+    result, record = [], Store(root).trial(TRIAL)
+    if "finished" in printed and record.status != "finished":
+        result.append(f"promised as finished, is {record.status}: {record.cause}")
+    if record.status == "damaged" and any(word.startswith("state") for word in printed):
+        result.append(f"damaged: {record.cause}")
     if record.status == "finished":
-        found += _unfinished(root)
+        result += _unfinished(root)
     else:
-        promised = max((int(word.split()[1]) for word in said if word.startswith("state")), default=0)
+        promised = max((int(word.split()[1]) for word in printed if word.startswith("state")), default=0)
         if promised > max(_whole_states(root), default=0):
-            found.append(f"the state of step {promised} was promised; whole are {_whole_states(root)}")
-    tell, writers.told = writers.told, lambda word: None
+            result.append(f"the state of step {promised} was promised; whole are {_whole_states(root)}")
+    announce, writers.announce = writers.announce, lambda word: None
     try:
         if record.status != "finished":
             writers.trial(root)
     finally:
-        writers.told = tell
-    return found + [f"after going on: {text}" for text in _unfinished(root)]
+        writers.announce = announce
+    return result + [f"after going on: {text}" for text in _unfinished(root)]
 
 
 def _whole_states(root: Path) -> list[int]:
-    whole, folder = [], root / "trials" / TRIAL
+    intact, folder = [], root / "trials" / TRIAL
     for step in checkpoint_steps(folder):
         try:
             if read_checked(checkpoint_path(folder, step))[1] == writers.state_bytes(step):
-                whole.append(step)
+                intact.append(step)
         except CorruptFileError:
             continue
-    return whole
+    return intact
 
 
 def _unfinished(root: Path) -> list[str]:
-    """What a finished trial lacks."""
+    """Return what a finished trial lacks."""
     record = Store(root).trial(TRIAL)
     if record.status != "finished":
         return [f"{record.status}: {record.cause}"]
-    found = []
+    result = []
     expected = [writers.line(step) for step in range(1, STEPS + 1)]
-    if record.curves != {name: [own[name] for own in expected] for name in expected[0]}:
-        found.append(f"its log holds {record.curves}")
+    if record.curves != {name: [item[name] for item in expected] for name in expected[0]}:
+        result.append(f"its log holds {record.curves}")
     for name, digest in record.files.items():
         if file_sha256(record.folder / name) != digest.sha256:
-            found.append(f"{name} is not what its result says")
-    return found
+            result.append(f"{name} is not what its result says")
+    return result
 
 
 def points(
     program: str, folder: Path, calls: Sequence[str], faults: Sequence[str], traced: bool = True, step: int = 1
-) -> Found:
-    """Every `step`-th point of a program: each call, each fault, call after call until none is met any more."""
-    found = Found()
+) -> GateResult:
+    """Inject each fault at every `step`-th call of each kind, until the program makes no more such calls."""
+    result = GateResult()
     for call in calls if traced else [call for call in calls if call in WRAPPED]:
         for fault in faults:
             number = 1
             while True:
                 prepare(program, folder)
                 status, done, met = run(program, folder, call, number, fault, traced)
-                said = done.stdout.split("\n")[:-1]
+                printed = done.stdout.split("\n")[:-1]
                 where = f"{program}, {call} {number}, {fault}"
                 if not met:
-                    found.check(status == 0, f"{where}: undisturbed, but ends with {status}: {done.stderr[-300:]}")
+                    result.check(status == 0, f"{where}: undisturbed, but ends with {status}: {done.stderr[-300:]}")
                     break
-                found.counts["points"] += 1
-                found.counts[fault] += 1
-                found.check(status in (0, 3, -signal.SIGKILL), f"{where}: status {status}: {done.stderr[-500:]}")
+                result.counts["points"] += 1
+                result.counts[fault] += 1
+                result.check(status in (0, 3, -signal.SIGKILL), f"{where}: status {status}: {done.stderr[-500:]}")
                 litter = [path.name for path in folder.rglob(".*.tmp")]
                 if fault != "KILL" and call != "unlink":
-                    found.check(not litter, f"{where}: left over: {litter}")
-                for problem in problems(program, folder, said, status):
-                    found.check(False, f"{where}: {problem}")
+                    result.check(not litter, f"{where}: left over: {litter}")
+                for problem in problems(program, folder, printed, status):
+                    result.check(False, f"{where}: {problem}")
                 number += step
-    return found
+    return result

@@ -1,4 +1,4 @@
-"""A1: an experiment is killed at random instants, begun again until it is done, and compared with one left in peace."""
+"""Kills an experiment at random instants, restarts it until it is finished, and compares it with an undisturbed run."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.store.reading import Store
-from tests.faults.forks import Server, gone
-from tests.faults.gate import Found
+from tests.faults.forks import Server, has_ended
+from tests.faults.gate import GateResult
 
 EXPERIMENT = """\
 data: {name: mnist-sample, limit: 250, batch_size: 50, augment: [crop]}
@@ -20,8 +20,8 @@ model: {type: MLP, params: {layers_dim: 8, hidden_layers_num: 1, dropout: 0.1}}
 training: {epochs: 3, optimizer: Adam, scheduler: OneCycleLR}
 experiment: {factors: {model.params.residual: [false, true]}, seeds: 4, probes: {gradients: {at: [init, 3, epochs]}}}
 """
-UNLIKE = ("seconds", "crc")
-LONGEST = 60.0
+IGNORED = ("seconds", "crc")
+MAX_SECONDS = 60.0
 
 
 def command(folder: Path, runs: Path, *more: str) -> list[str]:
@@ -32,28 +32,28 @@ def command(folder: Path, runs: Path, *more: str) -> list[str]:
 
 
 def digest(runs: Path) -> dict[str, Any]:
-    """Everything that a run finds, but for times: weights, predictions, logs, results, by trial and file."""
-    found: dict[str, Any] = {}
+    """Return all results of a run except times: weights, predictions, logs, and results, by trial and file."""
+    records: dict[str, Any] = {}
     for path in sorted((runs / "trials").glob("*/*")):
         key = f"{path.parent.name[:8]}/{path.name}"
         if path.suffix in (".safetensors", ".bin"):
-            found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
+            records[key] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.suffix == ".jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[key] = [{name: value for name, value in line.items() if name not in UNLIKE} for line in lines]
+            records[key] = [{name: value for name, value in line.items() if name not in IGNORED} for line in lines]
         elif path.name == "result.json":
             result = json.loads(path.read_text())
-            found[key] = {name: value for name, value in result.items() if name not in ("seconds", "files", "seal")} | {
-                "files": sorted(result.get("files", ()))
-            }
+            records[key] = {
+                name: value for name, value in result.items() if name not in ("seconds", "files", "seal")
+            } | {"files": sorted(result.get("files", ()))}
         else:
-            found[key] = True
-    return found
+            records[key] = True
+    return records
 
 
-def unlike(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """Names of what is missing, too much or different; the first differing line of a log is named."""
-    found = []
+def differences(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return the names of missing, additional, and different entries, with the first different line of a log."""
+    result = []
     for key in sorted(golden.keys() | other.keys()):
         one, two = golden.get(key), other.get(key)
         if one == two:
@@ -62,21 +62,25 @@ def unlike(golden: dict[str, Any], other: dict[str, Any]) -> list[str]:
         if isinstance(one, list) and isinstance(two, list):
             first = next((at for at, pair in enumerate(zip(one, two, strict=False)) if pair[0] != pair[1]), "its end")
             place = f" from line {first} of {len(one)}, {len(two)}"
-        found.append(f"{key}{place}")
-    return found
+        result.append(f"{key}{place}")
+    return result
 
 
 def finished(runs: Path) -> dict[str, tuple[int, int, str]]:
-    """Trials with a result: which file it is, when written, its bytes."""
-    found = {}
+    """Return inode, time, and digest of the result of each finished trial."""
+    result = {}
     for path in (runs / "trials").glob("*/result.json"):
-        about = path.stat()
-        found[path.parent.name] = (about.st_ino, about.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-    return found
+        metadata = path.stat()
+        result[path.parent.name] = (
+            metadata.st_ino,
+            metadata.st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+    return result
 
 
 def _changed(runs: Path, count: int, until: float) -> None:
-    """Return when names in the trials' folders have changed so many times."""
+    """Wait until the files in the trials' folders have changed `count` times."""
     before: tuple[Any, ...] = ()
     while count and time.monotonic() < until:
         now = []
@@ -89,12 +93,12 @@ def _changed(runs: Path, count: int, until: float) -> None:
             before, count = tuple(sorted(now)), count - 1
 
 
-def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *more: str) -> Found:
-    """Kill so many times; each time an experiment is done, a new one is begun in an empty store."""
-    found, golden_runs = Found(), folder / "golden"
+def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *more: str) -> GateResult:
+    """Kill `kills` times. When an experiment is finished, a new one starts in an empty store."""
+    result, golden_runs = GateResult(), folder / "golden"
     began = time.monotonic()
-    status, said = server.run(command(folder, golden_runs, *more, "run.checkpoint_seconds=0"), report=False)
-    assert status == 0, said
+    status, printed = server.run(command(folder, golden_runs, *more, "run.checkpoint_seconds=0"), report=False)
+    assert status == 0, printed
     golden = digest(golden_runs)
     length, left = time.monotonic() - began, kills
     while left > 0:
@@ -104,7 +108,7 @@ def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *
             before = finished(runs)
             every = chance.choice(("0", "0", "0.02", "0.1"))
             running = server.start(command(folder, runs, *more, f"run.checkpoint_seconds={every}"), report=False)
-            until = time.monotonic() + LONGEST
+            until = time.monotonic() + MAX_SECONDS
             if left <= 0:
                 pass
             elif chance.random() < 0.5:
@@ -115,21 +119,21 @@ def kill_loop(server: Server, folder: Path, kills: int, chance: random.Random, *
             if left > 0 and running.status is None and running.wait(0) is None:
                 running.signal(signal.SIGKILL)
                 left -= 1
-                found.counts["kills"] += 1
+                result.counts["kills"] += 1
             status = running.wait(until - time.monotonic())
-            found.check(gone(running.pid), "an orphan is left")
-            found.counts["starts"] += 1
+            result.check(has_ended(running.pid), "an orphan is left")
+            result.counts["starts"] += 1
             after = finished(runs)
-            lost = [trial[:8] for trial, about in before.items() if after.get(trial) != about]
-            found.check(not lost, f"finished trials lost or trained again: {lost}")
+            lost = [trial[:8] for trial, metadata in before.items() if after.get(trial) != metadata]
+            result.check(not lost, f"finished trials lost or trained again: {lost}")
             if status != -signal.SIGKILL:
                 break
-        found.counts["experiments"] += 1
+        result.counts["experiments"] += 1
         store = Store(runs)
         causes = [store.trial(trial).cause for trial in store.trials() if store.trial(trial).status != "finished"]
-        found.check(status == 0, f"exit status {status}: {running.said()[-300:]} {causes}")
-        different = unlike(golden, digest(runs))
-        found.check(not different, f"differs from the undisturbed run: {different[:6]}")
+        result.check(status == 0, f"exit status {status}: {running.printed()[-300:]} {causes}")
+        different = differences(golden, digest(runs))
+        result.check(not different, f"differs from the undisturbed run: {different[:6]}")
         extra = [path.name for path in runs.rglob("*") if path.name.startswith(".") and path.name != ".lock"]
-        found.check(not extra, f"left over: {extra}")
-    return found
+        result.check(not extra, f"left over: {extra}")
+    return result

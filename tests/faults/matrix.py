@@ -1,4 +1,4 @@
-"""C1: a pack is stopped at each kind of place, goes on, and must end with the bits of one that was not stopped."""
+"""Stops a pack at each kind of step and resumes it; it must end with the bits of an uninterrupted pack."""
 
 import hashlib
 import itertools
@@ -18,8 +18,8 @@ from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.reading import Store
-from tests.faults.gate import Found
-from tests.faults.kills import digest, unlike
+from tests.faults.gate import GateResult
+from tests.faults.kills import differences, digest
 
 OPTIMIZERS = {"momentum": ("SGD", {"momentum": 0.9}), "AdamW": ("AdamW", {}), "Adam": ("Adam", {})}
 SCHEDULES = {
@@ -51,9 +51,9 @@ PLAIN = Case("Adam", "none", False, "", "supervised")
 
 
 def covering(count: int) -> list[Case]:
-    """So many cells in which every level of every axis occurs, chosen greedily by pairs that are new.
+    """Return `count` cells in which every level of every axis occurs, chosen greedily by new pairs.
 
-    The first is one in which the schedule remembers something when it is stopped.
+    In the first one the schedule has memory when it is stopped.
     """
     chosen = [Case("AdamW", "plateau", True, "mid-epoch", "distillation")]
     seen: set[tuple[Any, ...]] = set()
@@ -69,19 +69,19 @@ def covering(count: int) -> list[Case]:
 
 
 def source(case: Case) -> dict[str, Any]:
-    """The experiment of a cell: two seeds, nets with batch norm and dropout, 3 epochs of 4 steps."""
+    """Return the experiment of a cell: two seeds, networks with batch norm and dropout, 3 epochs of 4 steps."""
     optimizer, options = OPTIMIZERS[case.optimizer]
     schedule, choices = SCHEDULES[case.schedule]
     net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": 0.2}
     training = {"epochs": EPOCHS, "optimizer": optimizer, "optimizer_params": options, "lr": 0.01}
     training |= {"scheduler": schedule, "scheduler_params": choices}
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "data": {"name": "mnist-sample", "limit": 200, "batch_size": 48, "augment": ["crop"] if case.augmented else []},
         "experiment": {"seeds": 2, "probes": {"gradients": {"at": [1, "epochs"]}}},
     }
     if case.kind == "supervised":
-        return found | {"model": {"type": "MLP", "params": net}, "training": training}
-    return found | {
+        return result | {"model": {"type": "MLP", "params": net}, "training": training}
+    return result | {
         "teacher_model": {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 1}},
         "student_model": {"type": "MLP", "params": net},
         "training_teacher": {"epochs": 1},
@@ -91,7 +91,7 @@ def source(case: Case) -> dict[str, Any]:
 
 @dataclass
 class Watch:
-    """Follows a pack: a hash of its state after each step, and where it was each time it could be stopped."""
+    """Records the hash of a pack after each step, and its position at each poll for a stop request."""
 
     steps: list[str] = field(default_factory=list)
     polls: list[tuple[int, str]] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Watch:
     at: int | None = None
 
     def stop(self) -> int | None:
-        """Asked between two steps, or two batches of an evaluation."""
+        """Called between two steps, or two batches of an evaluation."""
         self.polls.append((len(self.steps), self.where))
         return 2 if len(self.polls) - 1 == self.at else None
 
@@ -122,7 +122,7 @@ def state_hash(training: PackTrainer) -> str:
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Look on while packs are trained."""
+    """Record what happens while packs are trained."""
     real_step, real_evaluate = loop.train_step, loop.evaluate
 
     def step(training: PackTrainer, *given: Any) -> None:
@@ -145,7 +145,7 @@ def watched(watch: Watch) -> Iterator[None]:
 
 
 def train(trials: list[Trial], root: Path, at: int | None = None, every: float = 1e9) -> tuple[Watch, bool]:
-    """Train a pack, stopping at the poll of this number; returns what was seen and whether it was stopped."""
+    """Train a pack, and stop at the poll of this number; return the record and whether it was stopped."""
     watch = Watch(at=at)
     with watched(watch):
         try:
@@ -156,7 +156,7 @@ def train(trials: list[Trial], root: Path, at: int | None = None, every: float =
 
 
 def poll_of(golden: Watch, stop: str) -> int:
-    """Which poll of the undisturbed run is meant by a kind of place."""
+    """Return the number of the poll of the uninterrupted run at which a kind of stop happens."""
     per_epoch = len(golden.steps) // EPOCHS
     wanted = {
         "step 1": (1, "training"),
@@ -168,9 +168,9 @@ def poll_of(golden: Watch, stop: str) -> int:
     return golden.polls.index(wanted[stop])
 
 
-def combinations(cases: list[Case], folder: Path) -> Found:
-    """Every cell: stop, go on, compare the hash of each step and everything that is kept."""
-    found = Found()
+def combinations(cases: list[Case], folder: Path) -> GateResult:
+    """Stop and resume every cell; compare the hash of each step and all results."""
+    result = GateResult()
     golden: dict[tuple[Any, ...], tuple[Watch, dict[str, Any], list[Trial]]] = {}
     for number, case in enumerate(cases):
         key = case.optimizer, case.schedule, case.augmented, case.kind
@@ -190,14 +190,14 @@ def combinations(cases: list[Case], folder: Path) -> Found:
             train(teachers, root)
         first, stopped = train(trials, root, poll_of(watch, case.stop))
         second, _ = train(trials, root)
-        found.counts["combinations"] += 1
-        found.check(stopped, f"{case}: was not stopped")
+        result.counts["combinations"] += 1
+        result.check(stopped, f"{case}: was not stopped")
         steps = first.steps + second.steps
         same = [one == two for one, two in zip(watch.steps, steps, strict=False)]
-        found.check(all(same), f"{case}: the first step that differs is {[*same, False].index(False) + 1}")
-        found.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
-        different = unlike(expected, digest(root))
-        found.check(not different, f"{case}: {different[:5]}")
+        result.check(all(same), f"{case}: the first step that differs is {[*same, False].index(False) + 1}")
+        result.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
+        different = differences(expected, digest(root))
+        result.check(not different, f"{case}: {different[:5]}")
         states = {Store(root).trial(trial.hash).status for trial in trials}
-        found.check(states == {"finished"}, f"{case}: {states}")
-    return found
+        result.check(states == {"finished"}, f"{case}: {states}")
+    return result

@@ -1,4 +1,4 @@
-"""Acts at a poll for a stop request, between two steps or two batches, inside the thread that trains."""
+"""Acts at a poll for a stop request, between two steps or two batches, in the training thread."""
 
 import itertools
 from collections.abc import Callable, Iterator

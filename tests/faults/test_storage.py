@@ -1,4 +1,4 @@
-"""B1, B2, B9-B17: full, read-only, shared, remote and foreign storage."""
+"""Full, read-only, shared, and remote storage."""
 
 import contextlib
 import os
@@ -13,16 +13,14 @@ import pytest
 from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.lock import is_locked, network_fs_type, store_lock
 from fathomlab.store.reading import Store
-from tests.faults.chance import chance
-from tests.faults.forks import ROOT, SURROUNDINGS, Server
+from tests.faults.forks import ENVIRONMENT, ROOT, Server
 from tests.faults.injection import strace_works
-from tests.faults.kills import command, digest, unlike
-from tests.faults.sharing import drivers, writers
-from tests.faults.stops import LONG, begun
+from tests.faults.kills import command, differences, digest
+from tests.faults.stops import LONG, wait_for_epochs
 
 
 def fill(folder: Path) -> Path:
-    """Use all room that a file system has."""
+    """Fill a file system."""
     path = folder / "filler"
     with open(path, "wb", buffering=0) as file:
         for size in (2**16, 2**12, 2**8, 1):
@@ -32,73 +30,45 @@ def fill(folder: Path) -> Path:
     return path
 
 
-def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(forks: Server, fast: Path, mounted: Any):
-    """B1, B2: what was kept stays whole; no trial is finished without its result; the same command goes on afterwards."""
-    own = ("training.epochs=60", "run.checkpoint_seconds=0.02", "--progress", "plain")
-    assert forks.run(command(fast, fast / "golden", *own), report=False)[0] == 0
-    disk = mounted(fast / "disk", "-t", "tmpfs", "-o", "size=16m", "tmpfs")
+def test_run_resumes_after_a_full_disk(forks: Server, ram_dir: Path, mounted: Any):
+    """Checkpoints remain valid, no trial is finished without its result, and the same command resumes."""
+    item = ("training.epochs=30", "run.checkpoint_seconds=0.02", "--progress", "plain")
+    assert forks.run(command(ram_dir, ram_dir / "golden", *item), report=False)[0] == 0
+    disk = mounted(ram_dir / "disk", "-t", "tmpfs", "-o", "size=16m", "tmpfs")
     runs = disk / "runs"
-    running = forks.start(command(fast, runs, *own), report=False)
-    assert begun(runs)
+    running = forks.start(command(ram_dir, runs, *item), report=False)
+    assert wait_for_epochs(runs)
     filler = fill(disk)
-    assert running.wait(120) == 1 or "cannot write the experiment's record" in running.said()
-    said = running.said()
-    assert "No space left on device" in said
-    assert "MB free" in said
-    assert "Traceback" not in said
-    assert 0 < said.count("could not write checkpoint") < 20  # once each time that room runs out
+    assert running.wait(120) == 1 or "cannot write the experiment's record" in running.printed()
+    printed = running.printed()
+    assert "No space left on device" in printed
+    assert "MB free" in printed
+    assert "Traceback" not in printed
+    assert 0 < printed.count("could not write checkpoint") < 20  # once each time that the disk is full
     store = Store(runs)
     trials = store.trials()
     assert {store.trial(trial).status for trial in trials} <= {"interrupted", "finished"}
     assert any(latest_checkpoint(runs / "trials" / trial) for trial in trials)
     filler.unlink()
-    assert forks.run(command(fast, runs, *own), report=False)[0] == 0
-    assert not unlike(digest(fast / "golden"), digest(runs))
+    assert forks.run(command(ram_dir, runs, *item), report=False)[0] == 0
+    assert not differences(digest(ram_dir / "golden"), digest(runs))
 
 
-def test_too_little_room_is_told_before_training(forks: Server, fast: Path, mounted: Any):
-    """What will not fit is not begun."""
-    disk = mounted(fast / "disk", "-t", "tmpfs", "-o", "size=512k", "tmpfs")
-    status, said = forks.run(command(fast, disk / "runs"))
+def test_too_little_space_is_reported_before_training(forks: Server, ram_dir: Path, mounted: Any):
+    """A run that will not fit does not start."""
+    disk = mounted(ram_dir / "disk", "-t", "tmpfs", "-o", "size=512k", "tmpfs")
+    status, printed = forks.run(command(ram_dir, disk / "runs"))
     assert status == 2
-    assert "MB free" in said
-    assert "MB needed" in said
+    assert "MB free" in printed
+    assert "MB needed" in printed
     assert not list((disk / "runs" / "trials").iterdir())
 
 
-def test_a_few_writers_lose_no_record(fast: Path):
-    """B9: 4 processes x 200 records, read all the while."""
-    found = writers(fast / "runs", 4, 200)
-    assert found.counts["rows"] == 800
-    found.must_hold()
-
-
-@pytest.mark.slow
-def test_many_writers_lose_no_record(fast: Path):
-    """B9: 8 processes x 1,000 records."""
-    found = writers(fast / "runs", 8, 1000)
-    assert found.counts["rows"] == 8000
-    found.must_hold()
-
-
-def test_two_drivers_train_nothing_twice(forks: Server, others: Server, fast: Path):
-    """B10: the second names the first, or waits for it."""
-    found = drivers(forks, others, fast, 4, chance("drivers"))
-    assert found.counts["pairs"] == 4
-    found.must_hold()
-
-
-@pytest.mark.slow
-def test_two_drivers_train_nothing_twice_again_and_again(forks: Server, others: Server, fast: Path):
-    """B10 in full."""
-    drivers(forks, others, fast, 50, chance("drivers", fresh=True)).must_hold()
-
-
-def test_a_lock_is_free_as_soon_as_its_holder_is_dead(forks: Server, fast: Path):
-    """B12: whatever the lock's file says."""
-    runs = fast / "runs"
-    running = forks.start(command(fast, runs, LONG), report=False)
-    assert begun(runs)
+def test_lock_is_released_when_its_holder_dies(forks: Server, ram_dir: Path):
+    """Whatever the lock file contains."""
+    runs = ram_dir / "runs"
+    running = forks.start(command(ram_dir, runs, LONG), report=False)
+    assert wait_for_epochs(runs)
     assert is_locked(runs)
     running.signal(signal.SIGKILL)
     assert running.wait(60) == -signal.SIGKILL
@@ -133,53 +103,53 @@ torn
     ],
 )
 def test_network_file_systems_are_recognized(tmp_path: Path, place: str, kind: str):
-    """B14: by the longest mount point above the store."""
+    """By the longest mount point above the store."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert network_fs_type(Path(place), tmp_path / "mountinfo") == kind
     assert network_fs_type(Path(place), tmp_path / "none") == ""
 
 
-def test_a_network_file_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """B14: one line, and the run goes on."""
-    said: list[str] = []
+def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In one line; the run continues."""
+    printed: list[str] = []
     monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda root: "nfs4")
-    with store_lock(tmp_path, False, said.append):
+    with store_lock(tmp_path, False, printed.append):
         pass
-    (message,) = said
+    (message,) = printed
     assert str(tmp_path) in message
     assert "nfs4" in message
 
 
 @pytest.mark.parametrize("obstacle", ["read-only", "file", "file above"])
-def test_a_folder_that_cannot_be_written_is_told_at_once(forks: Server, fast: Path, mounted: Any, obstacle: str):
-    """B15: path and remedy, exit status 2, before any training."""
-    place = fast / "place"
+def test_unwritable_store_is_reported_before_training(forks: Server, ram_dir: Path, mounted: Any, obstacle: str):
+    """With path and remedy, and exit status 2."""
+    place = ram_dir / "place"
     if obstacle == "read-only":
         mounted(place, "-t", "tmpfs", "-o", "ro", "tmpfs")
         runs, reason = place, "Read-only file system"
     else:
         place.write_text("")
         runs, reason = (place, "Not a directory") if obstacle == "file" else (place / "runs", "Not a directory")
-    words = command(fast, runs)
-    status, said = forks.run(words)
+    words = command(ram_dir, runs)
+    status, printed = forks.run(words)
     assert status == 2
-    assert [part for part in (str(runs), reason, "--runs") if part not in said] == []
+    assert [part for part in (str(runs), reason, "--runs") if part not in printed] == []
 
 
 @pytest.mark.skipif(not strace_works(), reason="strace is not here or may not trace")
-def test_no_rename_crosses_file_systems(fast: Path, tmp_path: Path):
-    """B16: temporary files lie beside what they become, wherever TMPDIR is."""
-    (fast / "runs").mkdir()
-    log = fast / "log"
+def test_renames_stay_in_one_directory(ram_dir: Path, tmp_path: Path):
+    """Temporary files are created next to their target, whatever TMPDIR is."""
+    (ram_dir / "runs").mkdir()
+    log = ram_dir / "log"
     words = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=rename,renameat,renameat2,link,linkat,symlink"]
     subprocess.run(
-        [*words, sys.executable, "-P", "-m", "tests.faults.writers", "trial", str(fast / "runs")],
-        env=SURROUNDINGS | {"TMPDIR": str(tmp_path)},
+        [*words, sys.executable, "-P", "-m", "tests.faults.writers", "trial", str(ram_dir / "runs")],
+        env=ENVIRONMENT | {"TMPDIR": str(tmp_path)},
         cwd=ROOT,
         check=True,
         capture_output=True,
     )
-    moves = [line for line in log.read_text().splitlines() if str(fast) in line]
+    moves = [line for line in log.read_text().splitlines() if str(ram_dir) in line]
     assert len(moves) >= 7
     for line in moves:
         before, after = line.split('"')[1::2]

@@ -1,6 +1,6 @@
-"""Programs that write, run as processes of their own while system calls are made to fail. No torch.
+"""Programs that write files while system calls are made to fail. They do not load torch.
 
-Each prints a word as soon as a promise has been given; whatever happens afterwards, the promise must hold. Usage:
+Each prints a word as soon as data must be durable; whatever happens afterwards, the data must be there. Usage:
 `python -m tests.faults.writers <program> <folder>`. FATHOMLAB_FAULT=<call>:<number>:<fault> injects without strace.
 """
 
@@ -30,48 +30,48 @@ STEPS, EPOCH = 6, 2
 PAYLOAD = bytes(range(256)) * 20
 
 
-def told(word: str) -> None:
-    """A promise has been given."""
+def announce(word: str) -> None:
+    """Print a promise: what was written must now be durable."""
     os.write(1, word.encode() + b"\n")
 
 
 def replace(folder: Path) -> None:
-    """One file takes the place of another."""
+    """Replace a file."""
     atomic_write(folder / "file", NEW)
-    told("written")
+    announce("written")
 
 
 def naive(folder: Path) -> None:
-    """The same as most programs do it: this must be found broken."""
+    """Replace a file without care: this must be detected as broken."""
     with open(folder / "file", "wb") as file:
         file.write(NEW[:6000])
         file.flush()
         file.write(NEW[6000:])
-    told("written")
+    announce("written")
 
 
 def state_bytes(step: int) -> bytes:
-    """What the state of a step holds."""
+    """Return the payload of the checkpoint of a step."""
     return PAYLOAD + str(step).encode()
 
 
 def line(step: int) -> dict[str, Any]:
-    """What is logged at a step."""
+    """Return the log line of a step."""
     return {"epoch": step, "step": step, "val/loss": step / 3}
 
 
 def trial(root: Path) -> None:
-    """A trial from its first file to its result, as the keeper of a pack does it; an old attempt is in the way."""
+    """Write a trial from its first file to its result, over an earlier attempt, as a run does."""
     folder = TrialFolder(root, TRIAL)
     (root / "trials").mkdir(exist_ok=True)
     first = 0
     for step in checkpoint_steps(folder.path):
         try:
-            about, payload = read_checked(checkpoint_path(folder.path, step))
+            metadata, payload = read_checked(checkpoint_path(folder.path, step))
         except CorruptFileError:
             continue
-        if payload == state_bytes(step) and folder.has_lines(about["logs"]):
-            folder.resume(about["logs"])
+        if payload == state_bytes(step) and folder.has_lines(metadata["logs"]):
+            folder.resume(metadata["logs"])
             first = step
             break
     if not first:
@@ -85,53 +85,53 @@ def trial(root: Path) -> None:
             write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
         except (OSError, CorruptFileError):
             continue
-        told(f"state {step}")
+        announce(f"state {step}")
         delete_checkpoints(folder.path, checkpoint_steps(folder.path)[:MAX_TO_KEEP])
     folder.write_bytes("checkpoint.safetensors", PAYLOAD)
     folder.write_provenance(Provenance(threads=1))
     folder.finish(Result("finished", epochs=STEPS, steps=STEPS, seconds=1, metrics={"test/loss": 0.5}))
-    told("finished")
+    announce("finished")
     delete_checkpoints(folder.path, [])
 
 
-def aside(root: Path) -> None:
-    """A damaged trial is set aside."""
-    told(f"aside {quarantine(root / 'trials' / TRIAL).name}")
+def quarantine_trial(root: Path) -> None:
+    """Quarantine a corrupted trial."""
+    announce(f"quarantined {quarantine(root / 'trials' / TRIAL).name}")
 
 
 def experiment(root: Path) -> None:
-    """An experiment's record is written over the one before."""
+    """Overwrite an experiment's record."""
     write_experiment(root, ExperimentRecord("exp", root, title="new", yaml="x" * 9000))
-    told("written")
+    announce("written")
 
 
 def records(root: Path) -> None:
-    """Many records into a trial of its own; prints the longest times that one took [s]."""
+    """Write many records into a trial; print the longest CPU times of one record (s)."""
     count, seed = (int(os.environ[name]) for name in ("FATHOMLAB_RECORDS", "FATHOMLAB_WRITER"))
     content = {"seed": seed}
     folder, taken = TrialFolder(root, content_hash(content)), []
     folder.create(content)
     for number in range(1, count + 1):
-        started = time.monotonic()
+        started = time.process_time()
         if not folder.append("metrics.jsonl", {"epoch": number, "step": number, "writer": seed}):
             raise OSError("a record was refused")
         if number % 100 == 0:
             folder.flush()
-        taken.append(time.monotonic() - started)
+        taken.append(time.process_time() - started)
     folder.write_provenance(Provenance())
     folder.finish(Result("finished", epochs=count, steps=count, seconds=1))
-    told(" ".join(f"{own:.6f}" for own in sorted(taken)[-max(1, count // 50) :]))
+    announce(" ".join(f"{item:.6f}" for item in sorted(taken)[-max(1, count // 50) :]))
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (replace, naive, trial, aside, experiment, records)
+    own.__name__: own for own in (replace, naive, trial, quarantine_trial, experiment, records)
 }
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 WRAPPED = {"fsync": ("fsync",), "rename": ("rename", "replace"), "unlink": ("unlink",), "ftruncate": ("ftruncate",)}
 
 
 def _inject(wanted: str) -> None:
-    """Make call N of one function of `os` fail, or kill this process just before it; with `+` also all that follow."""
+    """Make call N of a function of `os` fail, or kill this process before it; with `+` also all later calls."""
     call, number, fault = wanted.split(":")
     count = [0]
 
@@ -152,7 +152,7 @@ def _inject(wanted: str) -> None:
 if __name__ == "__main__":
     fault = os.environ.get("FATHOMLAB_FAULT")
     if fault is None and sys.argv[1] != "records":
-        os.getpid = lambda: 4_000_000  # so that the tracer knows the names of temporary files beforehand
+        os.getpid = lambda: 4_000_000  # so that names of temporary files are known to the tracer
     elif fault is not None:
         _inject(fault)
     try:

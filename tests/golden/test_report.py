@@ -1,8 +1,6 @@
 """The numbers, verdicts, and audits of the synthetic stores, whose trials are the same on every machine."""
 
-import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,15 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
 from fathomlab.base.codec import to_plain
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 PROSE = ("sentence", "finding", "details", "notes", "title")
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    spec = importlib.util.spec_from_file_location("stores", Path(__file__).parents[1] / "unit" / "report" / "stores.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     root = tmp_path_factory.mktemp("runs")
-    module.write_all(root)
+    stores.write_all(root)
     return Store(root)
 
 

@@ -95,20 +95,20 @@ def has_compiler() -> bool:
 @lru_cache(maxsize=1)
 def commit() -> Commit:
     """The commit of fathomlab, whether files differ from it, and the SHA-256 of that difference."""
-    head, text = _git("rev-parse", "HEAD"), patch()
-    return Commit(head or None, bool(text), sha256(text.encode()).hexdigest() if text else None)
+    head, difference = _git("rev-parse", "HEAD").decode().strip(), patch()
+    return Commit(head or None, bool(difference), sha256(difference).hexdigest() if difference else None)
 
 
 @lru_cache(maxsize=1)
-def patch() -> str:
-    """The difference between the tracked files and the commit of fathomlab; empty if there is none."""
+def patch() -> bytes:
+    """The difference between the tracked files and the commit of fathomlab, in any encoding; empty if there is none."""
     return _git("diff", "HEAD")
 
 
-def _git(*args: str) -> str:
+def _git(*args: str) -> bytes:
     directory = os.path.dirname(os.path.abspath(__file__))
     try:
-        done = subprocess.run(["git", *args], cwd=directory, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run(["git", *args], cwd=directory, capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return b""
+    return done.stdout if done.returncode == 0 else b""

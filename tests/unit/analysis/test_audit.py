@@ -69,11 +69,11 @@ def unexpected(audit: Audit) -> list[str]:
 
 def test_audit_of_a_fair_comparison_is_clean(build: SimpleNamespace):
     """The factor is expected; everything else agrees."""
-    found = audit(build, trials(build, {"model__params__residual": True}), trials(build))
-    assert unexpected(found) == []
-    rows = by_name(found)
+    outcome = audit(build, trials(build, {"model__params__residual": True}), trials(build))
+    assert unexpected(outcome) == []
+    rows = by_name(outcome)
     assert rows[RESIDUAL] == Finding(RESIDUAL, "true", "false", differs=True, expected=True)
-    assert [row.property for row in found.findings if row.differs] == [RESIDUAL]
+    assert [row.property for row in outcome.findings if row.differs] == [RESIDUAL]
     assert not rows["image order"].differs
     assert (rows["updates"].first, rows["epochs"].first, rows["data files"].first) == ("20", "2", "train ab12")
     assert rows["all other options"].first == "9 identical"
@@ -107,22 +107,24 @@ def test_audit_names_unexpected_differences(
     build: SimpleNamespace, own: dict[str, Any], changes: dict[str, Any], names: list[str], values: tuple[str, str]
 ):
     """One thing at a time is changed in the residual trials."""
-    found = audit(build, trials(build, {"model__params__residual": True} | own, **changes), trials(build))
-    assert set(names) <= set(unexpected(found))
-    row = by_name(found)[names[0]]
+    outcome = audit(build, trials(build, {"model__params__residual": True} | own, **changes), trials(build))
+    assert set(names) <= set(unexpected(outcome))
+    row = by_name(outcome)[names[0]]
     assert (row.first, row.second) == values
-    assert names[0] in summarize(found)
+    assert names[0] in summarize(outcome)
 
 
 def test_audit_expects_consequences_of_the_factor(build: SimpleNamespace):
     """A deeper net has more parameters, another program and takes longer; the order of the images stays."""
     first = trials(build, {"model__params__hidden_layers_num": 40}, parameters=900, seconds=3.0)
     conditions = [({DEPTH: 40}, first), ({DEPTH: 5}, trials(build))]
-    (found,) = audit_claims(study(*build.store(conditions, [build.claim(factor="hidden_layers_num", levels=[40, 5])])))
-    rows = by_name(found)
+    (outcome,) = audit_claims(
+        study(*build.store(conditions, [build.claim(factor="hidden_layers_num", levels=[40, 5])]))
+    )
+    rows = by_name(outcome)
     for what in ("parameters", "seconds per trial", DEPTH):
         assert (rows[what].differs, rows[what].expected) == (True, True)
-    assert unexpected(found) == []
+    assert unexpected(outcome) == []
 
 
 def test_audit_expects_options_of_the_optimizer(build: SimpleNamespace):
@@ -131,25 +133,25 @@ def test_audit_expects_options_of_the_optimizer(build: SimpleNamespace):
     first = trials(
         build, {"training__optimizer": "SGD", "training__optimizer_params": {"momentum": 0.9}}, parameters=99
     )
-    found = audit(build, first, trials(build), factor=key, levels=["SGD", "Adam"])
-    rows = by_name(found)
+    outcome = audit(build, first, trials(build), factor=key, levels=["SGD", "Adam"])
+    rows = by_name(outcome)
     assert rows["training.optimizer_params.momentum"].expected
-    assert unexpected(found) == ["parameters"]
+    assert unexpected(outcome) == ["parameters"]
 
 
 @pytest.mark.parametrize(("factor", "fair"), [("training_student.lr", True), ("training_student.epochs", False)])
 def test_audit_matches_options_of_students(build: SimpleNamespace, factor: str, fair: bool):
     """`training_student.lr` stands in the trials as training.lr; another factor leaves that difference to be told."""
-    found = audit(build, trials(build, {"training__lr": 0.01}), trials(build), factor=factor, levels=[0.01, 0.001])
-    assert unexpected(found) == ([] if fair else ["training.lr"])
+    outcome = audit(build, trials(build, {"training__lr": 0.01}), trials(build), factor=factor, levels=[0.01, 0.001])
+    assert unexpected(outcome) == ([] if fair else ["training.lr"])
 
 
 @pytest.mark.parametrize(("factor", "fair"), [("teacher_model.width", True), ("student_model.width", False)])
 def test_audit_separates_teacher_from_student(build: SimpleNamespace, factor: str, fair: bool):
     """A student's factor does not excuse another teacher."""
     first, second = (trials(build, {"teacher": {"model": {"width": width}}}) for width in (8, 4))
-    found = audit(build, first, second, factor=factor, levels=[8, 4])
-    assert unexpected(found) == ([] if fair else ["teacher.model.width"])
+    outcome = audit(build, first, second, factor=factor, levels=[8, 4])
+    assert unexpected(outcome) == ([] if fair else ["teacher.model.width"])
 
 
 @pytest.mark.parametrize(
@@ -174,9 +176,9 @@ def test_audit_reports_another_version_of_a_plugin(build: SimpleNamespace):
 
 def test_audit_reports_other_seeds_and_order(build: SimpleNamespace):
     """Seeds that one level lacks are told."""
-    found = audit(build, trials(build, {"model__params__residual": True})[:2], trials(build))
-    assert unexpected(found) == ["seeds", "image order"]
-    assert (by_name(found)["seeds"].first, by_name(found)["seeds"].second) == ("0, 1", "0, 1, 2")
+    outcome = audit(build, trials(build, {"model__params__residual": True})[:2], trials(build))
+    assert unexpected(outcome) == ["seeds", "image order"]
+    assert (by_name(outcome)["seeds"].first, by_name(outcome)["seeds"].second) == ("0, 1", "0, 1, 2")
 
 
 def test_audit_of_one_level_has_no_findings(build: SimpleNamespace):
@@ -200,9 +202,9 @@ def test_audit_expects_options_that_plain_networks_ignore(build: SimpleNamespace
         trials(build, {"model": {"type": "CNN", "params": {"residual": on, "zero_init_residual": on, "width": width}}})
         for on, width in ((True, 8), (False, 4))
     )
-    found = audit(build, first, second)
-    assert unexpected(found) == ["model.params.width"]
-    assert by_name(found)["model.params.zero_init_residual"].expected
+    outcome = audit(build, first, second)
+    assert unexpected(outcome) == ["model.params.width"]
+    assert by_name(outcome)["model.params.zero_init_residual"].expected
 
 
 def residual_study(

@@ -26,7 +26,7 @@ SEED = 71828
 
 
 def drawn() -> np.random.Generator:
-    """The generator of a test, whose seed is told when it fails."""
+    """The generator of a test; its seed is printed if the test fails."""
     print(f"seed {SEED}")
     return np.random.default_rng(SEED)
 
@@ -43,18 +43,18 @@ def slowly(quick: int, slow: int) -> pytest.MarkDecorator:
 
 @slowly(3000, 40_000)
 @pytest.mark.parametrize("n", [3, 5, 10])
-def test_the_t_interval_covers_the_mean(n: int, runs: int):
+def test_t_interval_covers_the_mean(n: int, runs: int):
     """95 % at any number of seeds."""
-    found = [mean_interval(row) for row in drawn().normal(0.3, 2.0, (runs, n)).tolist()]
-    assert near(np.mean([end.low <= 0.3 <= end.high for end in found if end.low and end.high]), 0.95, runs)
-    assert np.mean([end.high - end.mean < 1.0 for end in found if end.high]) < 0.9  # a width of nothing would not do
+    result = [mean_interval(row) for row in drawn().normal(0.3, 2.0, (runs, n)).tolist()]
+    assert near(np.mean([end.low <= 0.3 <= end.high for end in result if end.low and end.high]), 0.95, runs)
+    assert np.mean([end.high - end.mean < 1.0 for end in result if end.high]) < 0.9  # a width of nothing would not do
 
 
 @slowly(400, 5000)
-def test_the_bootstrap_covers_as_published_at_twenty(runs: int):
+def test_bootstrap_of_twenty_covers_as_published(runs: int):
     """0.928 of 4,000 simulated intervals, by another program."""
-    found = [bootstrap_interval(row) for row in drawn().standard_normal((runs, 20)).tolist()]
-    assert near(np.mean([end.low <= 0 <= end.high for end in found if end.low and end.high]), 0.928, runs)
+    result = [bootstrap_interval(row) for row in drawn().standard_normal((runs, 20)).tolist()]
+    assert near(np.mean([end.low <= 0 <= end.high for end in result if end.low and end.high]), 0.928, runs)
 
 
 def binomials(n: int, chance: float) -> np.ndarray:
@@ -65,7 +65,7 @@ def binomials(n: int, chance: float) -> np.ndarray:
 @pytest.mark.parametrize("n", [6, 10, 20])
 def test_wilson_covers_on_average(n: int):
     """Summed over all outcomes, averaged over chances from 0.02 to 0.98, never far below."""
-    ends = [wilson_interval(found, n) for found in range(n + 1)]
+    ends = [wilson_interval(result, n) for result in range(n + 1)]
     low, high = (np.array([getattr(end, side) for end in ends]) for side in ("low", "high"))
     coverage = [float(binomials(n, p) @ ((low <= p) & (p <= high))) for p in np.linspace(0.02, 0.98, 97)]
     assert 0.945 < np.mean(coverage) < 0.965
@@ -86,46 +86,46 @@ def test_newcombe_covers_on_average(n: int):
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 10, 16])
-@pytest.mark.parametrize("border", [0.0, 0.2])
-def test_differences_of_fractions_never_err_more_often_than_told(n: int, border: float):
+@pytest.mark.parametrize("null_value", [0.0, 0.2])
+def test_fraction_differences_keep_the_error_level(n: int, null_value: float):
     """Exact, at chances between the places where p was maximized; Newcombe's interval alone would fail this at n = 8."""
     p_values = np.array(
-        [[barnard_test_greater((one, n), (other, n), border) for other in range(n + 1)] for one in range(n + 1)]
+        [[barnard_test_greater((one, n), (other, n), null_value) for other in range(n + 1)] for one in range(n + 1)]
     )
     for level in (0.025, 0.0125, 0.3):
         errs = [
-            float(binomials(n, q + border) @ (p_values <= level) @ binomials(n, q))
-            for q in np.linspace(0.003, 0.997 - border, 83)
+            float(binomials(n, q + null_value) @ (p_values <= level) @ binomials(n, q))
+            for q in np.linspace(0.003, 0.997 - null_value, 83)
         ]
         assert max(errs) <= level + 1e-6
     assert n < 5 or max(errs) > 0.15  # not by never deciding
 
 
 @pytest.mark.parametrize("n", [5, 9])
-def test_a_fraction_never_errs_more_often_than_told(n: int):
+def test_fractions_keep_the_error_level(n: int):
     """The exact binomial test at its border."""
-    for border in (0.1, 0.5, 0.9):
-        rejected = np.array([binomial_test_greater(found, n, border) <= 0.05 for found in range(n + 1)])
-        assert binomials(n, border) @ rejected <= 0.05 + 1e-12
+    for null_value in (0.1, 0.5, 0.9):
+        rejected = np.array([binomial_test_greater(result, n, null_value) <= 0.05 for result in range(n + 1)])
+        assert binomials(n, null_value) @ rejected <= 0.05 + 1e-12
 
 
 @slowly(3000, 40_000)
 @pytest.mark.parametrize("n", [4, 8])
-def test_the_t_test_errs_in_two_and_a_half_per_cent(n: int, runs: int):
+def test_t_test_errs_in_2_5_percent(n: int, runs: int):
     """One-sided, at the border of what matters."""
     p_values = [t_test_greater(row, 0.5) for row in drawn().normal(0.5, 1.0, (runs, n)).tolist()]
     assert near(np.mean(np.array(p_values) <= 0.025), 0.025, runs)
 
 
 @slowly(2000, 20_000)
-def test_the_sign_flip_test_errs_as_exactly_as_it_can(runs: int):
+def test_sign_flip_test_keeps_its_exact_level(runs: int):
     """At 8 seeds p is a multiple of 2 / 2^8: 12 of 256 patterns lie at or below 5 %, whatever the symmetric distribution."""
     rows = drawn().standard_t(2, (runs, 8)).tolist()
     assert near(np.mean([sign_flip(row).p <= 0.05 for row in rows]), 12 / 256, runs)
 
 
 @slowly(2000, 20_000)
-def test_tost_errs_in_five_per_cent(build: SimpleNamespace, runs: int):
+def test_tost_errs_in_5_percent(build: SimpleNamespace, runs: int):
     """The true effect is exactly what matters; where it is nothing, equivalence is found."""
     rng = drawn()
     at_threshold, without_effect = (
@@ -140,15 +140,15 @@ def test_tost_errs_in_five_per_cent(build: SimpleNamespace, runs: int):
 
 def family(rows: np.ndarray, wrong: Sequence[int]) -> float:
     """How often Holm's procedure decides any of the claims that are wrong."""
-    found = 0
+    result = 0
     for claims in rows:
         adjusted = holm_adjusted([t_test_greater(values, 0.0) for values in claims.tolist()])
-        found += any(adjusted[place] <= 0.025 for place in wrong)
-    return found / len(rows)
+        result += any(adjusted[place] <= 0.025 for place in wrong)
+    return result / len(rows)
 
 
 @slowly(1000, 10_000)
-def test_holm_errs_once_in_forty_over_all_claims(runs: int):
+def test_holm_errs_in_2_5_percent_over_all_claims(runs: int):
     """Five claims without effect; and three without beside two that hold, where the step-down has less to spread over."""
     rng = drawn()
     rows = rng.standard_normal((runs, 5, 6))
@@ -160,7 +160,7 @@ def test_holm_errs_once_in_forty_over_all_claims(runs: int):
 
 
 @slowly(2000, 20_000)
-def test_a_trend_errs_in_two_and_a_half_per_cent(runs: int):
+def test_trend_errs_in_2_5_percent(runs: int):
     """Flat over depth, with seed effects ten times the noise: the slope within seeds sees none of them."""
     rng, depths = drawn(), [5, 10, 20, 40]
     values = rng.normal(0, 10, (runs, 6, 1)) + rng.standard_normal((runs, 6, 4))
@@ -169,7 +169,7 @@ def test_a_trend_errs_in_two_and_a_half_per_cent(runs: int):
 
 
 @slowly(1000, 10_000)
-def test_images_that_recur_under_every_seed_are_no_independent_draws(runs: int):
+def test_image_test_treats_recurring_images_as_dependent(runs: int):
     """Equal levels, images whose difference keeps its sign over five seeds: pooled McNemar errs, swapping images does not."""
     rng = drawn()
     lean = rng.choice([-1, 1], (runs, 1, 60))

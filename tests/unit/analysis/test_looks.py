@@ -24,7 +24,7 @@ def history(
     """A store with one experiment per run: its time and its seeds. All ask whether shortcuts help."""
     effects = {seed: 0.03 + 0.01 * ((seed * 7) % 5 - 2) for seed in range(40)}
     conditions = [({FACTOR: True}, [0.5 + effects[seed] for seed in range(40)]), ({FACTOR: False}, [0.5] * 40)]
-    store, whole = build.store(conditions, [build.claim()], claims_hash="c", resolved={"seeds": []})
+    store, total = build.store(conditions, [build.claim()], claims_hash="c", resolved={"seeds": []})
     records = []
     for number, (created, seeds) in enumerate(runs):
         page = folder / str(number)
@@ -32,11 +32,11 @@ def history(
         (page / "report.html").touch()
         own = tuple(
             replace(condition, trials=tuple(pair for pair in condition.trials if pair.seed in seeds))
-            for condition in whole.conditions
+            for condition in total.conditions
         )
         records.append(
             replace(
-                whole, name=str(number), folder=page, conditions=own, created=created, seeds=tuple(seeds), **changes
+                total, name=str(number), folder=page, conditions=own, created=created, seeds=tuple(seeds), **changes
             )
         )
     store.records = records
@@ -81,8 +81,8 @@ def test_looks_share_the_error_level(build: SimpleNamespace, tmp_path: Path):
     runs = [("t1", list(range(4))), ("t2", list(range(8))), ("t3", list(range(16)))]
     store, records = history(build, tmp_path, *runs)
     levels = look_levels([(4, 16), (8, 16), (16, 16)])
-    found = [judge(study(store, record))[0].tests.level for record in records]
-    assert found == pytest.approx(levels)
+    result = [judge(study(store, record))[0].tests.level for record in records]
+    assert result == pytest.approx(levels)
 
 
 @pytest.mark.parametrize("change", [{"claims_hash": "other"}, {"resolved": {"data": {"name": "cifar-10"}}}])

@@ -54,17 +54,17 @@ def test_look_levels_keep_the_error_over_all_looks(sizes: tuple[int, ...], runs:
     print(f"seed {SEED}")
     rng, budget = np.random.default_rng(SEED), sizes[-1]
     levels = look_levels([(n, budget) for n in sizes])
-    found, naive = 0, 0
+    result, naive = 0, 0
     for _ in range(runs // 10_000):
         values = rng.standard_normal((10_000, budget))
         p_values = np.stack(
             [stats.ttest_1samp(values[:, :n], 0, axis=1, alternative="greater").pvalue for n in sizes], 1
         )
-        found += int((p_values <= np.array(levels)).any(axis=1).sum())
+        result += int((p_values <= np.array(levels)).any(axis=1).sum())
         naive += int((p_values <= 0.025).any(axis=1).sum())
     error = (0.025 * 0.975 / runs) ** 0.5
-    assert found / runs <= 0.025 + 4 * error
-    assert found / runs > 0.021 - 4 * error  # not by never deciding
+    assert result / runs <= 0.025 + 4 * error
+    assert result / runs > 0.021 - 4 * error  # not by never deciding
     assert naive / runs > 0.035
 
 

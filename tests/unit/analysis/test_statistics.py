@@ -21,40 +21,40 @@ from fathomlab.analysis.statistics import (
 )
 
 
-def test_two_values_have_the_cauchy_quantile():
+def test_mean_interval_of_two_uses_the_cauchy_quantile():
     """With one degree of freedom t(p) = tan(pi (p - 1/2)), and the half width is t |a - b| / 2."""
-    found = mean_interval([1.0, 4.0])
+    result = mean_interval([1.0, 4.0])
     half = math.tan(math.pi * 0.475) * 1.5
-    assert found.mean == 2.5
-    assert found.n == 2
-    assert found.low == pytest.approx(2.5 - half, rel=1e-9)
-    assert found.high == pytest.approx(2.5 + half, rel=1e-9)
+    assert result.mean == 2.5
+    assert result.n == 2
+    assert result.low == pytest.approx(2.5 - half, rel=1e-9)
+    assert result.high == pytest.approx(2.5 + half, rel=1e-9)
 
 
 @pytest.mark.parametrize("probability", [0.9, 0.975, 0.995])
-def test_three_values_have_the_closed_quantile(probability: float):
+def test_quantile_of_three_has_a_closed_form(probability: float):
     """With two degrees of freedom t(p) = (2p - 1) / sqrt(2 p (1 - p))."""
     closed = (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
     assert t_quantile(probability, 2) == pytest.approx(closed, rel=1e-9)
 
 
 @pytest.mark.parametrize(("freedom", "printed"), [(4, 2.776), (5, 2.571), (9, 2.262), (29, 2.045)])
-def test_quantiles_agree_with_the_printed_table(freedom: int, printed: float):
+def test_quantiles_equal_published_values(freedom: int, printed: float):
     """The 97.5 % column that every textbook prints."""
     assert t_quantile(0.975, freedom) == pytest.approx(printed, abs=5e-4)
 
 
-def test_one_value_allows_no_interval():
+def test_mean_interval_of_one_value_is_open():
     """A single seed has a mean and nothing else."""
     assert paired_interval([0.7]) == Interval(0.7, None, None, 1)
 
 
-def test_equal_differences_have_an_interval_of_no_width():
+def test_mean_interval_of_equal_values_has_no_width():
     """Without spread the interval is the mean."""
     assert paired_interval([0.25] * 5) == Interval(0.25, 0.25, 0.25, 5)
 
 
-def test_a_higher_level_is_wider():
+def test_mean_interval_grows_with_the_level():
     """99 % holds 95 %."""
     narrow, wide = (paired_interval([1.0, 2.0, 4.0, 3.0], level) for level in (0.95, 0.99))
     assert narrow.low is not None
@@ -62,28 +62,28 @@ def test_a_higher_level_is_wider():
     assert wide.low < narrow.low
 
 
-def test_wilson_agrees_with_its_formula():
+def test_wilson_equals_its_formula():
     """8 of 10: the score interval that Newcombe's formula gives by hand."""
     z = 1.959963984540054
-    found = wilson_interval(8, 10)
+    result = wilson_interval(8, 10)
     half = z * math.sqrt(0.8 * 0.2 / 10 + z * z / 400)
-    assert found.mean == 0.8
-    assert found.low == pytest.approx((0.8 + z * z / 20 - half) / (1 + z * z / 10), rel=1e-12)
-    assert (found.low, found.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert result.mean == 0.8
+    assert result.low == pytest.approx((0.8 + z * z / 20 - half) / (1 + z * z / 10), rel=1e-12)
+    assert (result.low, result.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
 
 
-def test_wilson_of_no_success_begins_at_zero_and_ends_at_its_closed_form():
+def test_wilson_of_no_success_has_a_closed_form():
     """k = 0: from 0 to z^2 / (n + z^2); k = n is its mirror image."""
     z = 1.959963984540054
-    found, mirrored = wilson_interval(0, 5), wilson_interval(5, 5)
-    assert found.low == 0
-    assert found.high == pytest.approx(z * z / (5 + z * z), rel=1e-12)
+    result, mirrored = wilson_interval(0, 5), wilson_interval(5, 5)
+    assert result.low == 0
+    assert result.high == pytest.approx(z * z / (5 + z * z), rel=1e-12)
     assert mirrored.low == pytest.approx(1 - z * z / (5 + z * z), rel=1e-12)
     assert mirrored.high == 1
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
-def test_impossible_levels_are_refused(level: float):
+def test_intervals_reject_impossible_levels(level: float):
     """A level is a fraction."""
     with pytest.raises(ValueError, match="level"):
         mean_interval([1.0, 2.0], level)
@@ -91,7 +91,7 @@ def test_impossible_levels_are_refused(level: float):
         wilson_interval(1, 2, level)
 
 
-def test_impossible_counts_are_refused():
+def test_intervals_reject_impossible_counts():
     """No value, no trial, more successes than trials."""
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval([])
@@ -100,7 +100,7 @@ def test_impossible_counts_are_refused():
             wilson_interval(successes, n)
 
 
-def test_importing_it_does_not_import_scipy():
+def test_statistics_import_no_scipy():
     """Commands that print no interval must not pay for scipy."""
     code = "import sys; from fathomlab.analysis import audit, compare, verdicts; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -118,23 +118,21 @@ NEWCOMBE = [
 
 
 @pytest.mark.parametrize(("first", "second", "low", "high"), NEWCOMBE)
-def test_newcombe_agrees_with_the_printed_table(
-    first: tuple[int, int], second: tuple[int, int], low: float, high: float
-):
+def test_newcombe_equals_published_values(first: tuple[int, int], second: tuple[int, int], low: float, high: float):
     """Newcombe (1998), Table II, method 10."""
-    found = newcombe_interval(first, second)
-    assert (found.low, found.high) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
-    assert found.mean == pytest.approx(first[0] / first[1] - second[0] / second[1])
-    assert found.n == min(first[1], second[1])
+    result = newcombe_interval(first, second)
+    assert (result.low, result.high) == (pytest.approx(low, abs=6e-5), pytest.approx(high, abs=6e-5))
+    assert result.mean == pytest.approx(first[0] / first[1] - second[0] / second[1])
+    assert result.n == min(first[1], second[1])
 
 
-def test_newcombe_of_swapped_sides_is_mirrored():
+def test_newcombe_is_antisymmetric():
     """The difference changes its sign."""
     one, other = newcombe_interval((7, 9), (2, 8)), newcombe_interval((2, 8), (7, 9))
     assert (one.low, one.high) == (pytest.approx(-(other.high or 0)), pytest.approx(-(other.low or 0)))
 
 
-def test_the_interquartile_mean_is_scipy_s_trimmed_one():
+def test_interquartile_mean_equals_scipy():
     """A quarter, rounded down, is cut off at each end."""
     values = [math.sin(7 * place) for place in range(23)]
     for n in (1, 3, 4, 7, 8, 23):
@@ -144,22 +142,22 @@ def test_the_interquartile_mean_is_scipy_s_trimmed_one():
 
 
 @pytest.mark.parametrize("statistic", ["mean", "iqm"])
-def test_the_bootstrap_is_near_scipy_s_and_always_the_same(statistic: Literal["mean", "iqm"]):
+def test_bootstrap_is_deterministic_and_near_scipy(statistic: Literal["mean", "iqm"]):
     """The percentile interval of another implementation, within what 10,000 resamples leave open."""
     values = [math.sin(3 * place) + 0.1 * place for place in range(24)]
-    found = bootstrap_interval(values, statistic)
-    assert found == bootstrap_interval(values, statistic)
+    result = bootstrap_interval(values, statistic)
+    assert result == bootstrap_interval(values, statistic)
     function = np.mean if statistic == "mean" else lambda drawn, axis: stats.trim_mean(drawn, 0.25, axis=axis)
     other = stats.bootstrap(
         (values,), function, n_resamples=10_000, method="percentile", rng=np.random.default_rng(5)
     ).confidence_interval
     width = other.high - other.low
-    assert found.low == pytest.approx(other.low, abs=0.03 * width)
-    assert found.high == pytest.approx(other.high, abs=0.03 * width)
-    assert found.mean == pytest.approx(function(np.array([values]), axis=1)[0])
+    assert result.low == pytest.approx(other.low, abs=0.03 * width)
+    assert result.high == pytest.approx(other.high, abs=0.03 * width)
+    assert result.mean == pytest.approx(function(np.array([values]), axis=1)[0])
 
 
-def test_the_bootstrap_is_refused_below_twenty():
+def test_bootstrap_rejects_fewer_than_twenty():
     """With fewer seeds it covers too little."""
     with pytest.raises(ValueError, match="at least 20 values"):
         bootstrap_interval([0.1] * 19)

@@ -1,15 +1,12 @@
 """Predictions at initialization against published and computed numbers, and against the networks themselves."""
 
-import importlib.util
 import math
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import slopes
 from fathomlab.analysis.theory import (
     EXPLOSION,
     Prediction,
@@ -24,27 +21,13 @@ from fathomlab.analysis.theory import (
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 
-RECIPE = Path(__file__).parents[3] / "benchmarks" / "slopes.py"
-
 
 def foretold(batch: int = 128, **options: Any) -> Prediction:
     """The prediction, which must exist."""
-    found = predict(MLP(**options), batch)
-    assert found is not None, reason_unpredicted(MLP(**options), batch)
+    result = predict(MLP(**options), batch)
+    assert result is not None, reason_unpredicted(MLP(**options), batch)
     assert reason_unpredicted(MLP(**options), batch) == ""
-    return found
-
-
-@cache
-def recipe() -> ModuleType:
-    """The measurement that fills docs/results/slopes.md."""
-    spec = importlib.util.spec_from_file_location("slopes", RECIPE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    __import__("sys").modules["slopes"] = module
-    spec.loader.exec_module(module)
-    return module
+    return result
 
 
 @pytest.mark.parametrize(
@@ -66,28 +49,28 @@ def recipe() -> ModuleType:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("depth", [1, 10, 40])
-def test_constant_rates_are_the_published_ones(options: dict[str, Any], slope: float, depth: int) -> None:
+def test_constant_rates_equal_published_values(options: dict[str, Any], slope: float) -> None:
     """1/sqrt(6), 1, sqrt(pi/(pi-1)), sqrt((B-2)/(B-3)) a layer: one slope at every depth, and a straight profile."""
-    found = foretold(hidden_layers_num=depth, **options)
-    assert found.slope == pytest.approx(slope, abs=1e-3)
-    assert len(found.profile) == depth + 1
-    assert found.profile[-1] == 0.0
-    assert found.profile[0] == pytest.approx(slope * depth, abs=2e-3 * depth)
-    assert found.source
-    assert 0 < found.tolerance < 0.05
+    for depth in [1, 10, 40]:
+        result = foretold(hidden_layers_num=depth, **options)
+        assert result.slope == pytest.approx(slope, abs=1e-3)
+        assert len(result.profile) == depth + 1
+        assert result.profile[-1] == 0.0
+        assert result.profile[0] == pytest.approx(slope * depth, abs=2e-3 * depth)
+        assert result.source
+        assert 0 < result.tolerance < 0.05
 
 
-def test_the_ratios_are_those_of_the_table() -> None:
+def test_ratios_equal_published_values() -> None:
     """G_0 / G_L of the first two networks, and 9861 at 48 layers with batch norm."""
     for depth, ratio in ((5, 1.1e-2), (10, 1.3e-4), (20, 1.7e-8), (40, 2.7e-16)):
         assert math.exp(foretold(hidden_layers_num=depth).profile[0]) == pytest.approx(ratio, rel=0.05)
     for depth, ratio in ((5, 2.6), (10, 6.8), (20, 46), (40, 2129), (48, 9861)):
-        found = foretold(hidden_layers_num=depth, batch_norm=True, batch_norm_eps=1e-12)
-        assert math.exp(found.profile[0]) == pytest.approx(ratio, rel=0.01)
+        result = foretold(hidden_layers_num=depth, batch_norm=True, batch_norm_eps=1e-12)
+        assert math.exp(result.profile[0]) == pytest.approx(ratio, rel=0.01)
 
 
-def test_depth_scales_and_the_limit_of_trainability() -> None:
+def test_depth_scale_and_limit_equal_closed_forms() -> None:
     """0.56 layers without batch norm, 2.61 with it, 16 times that is 41.8; no scale where gradients stay."""
     assert depth_scale(foretold(hidden_layers_num=5).slope) == pytest.approx(0.558, abs=1e-3)
     assert depth_scale(EXPLOSION) == pytest.approx(1 / math.log(math.pi / (math.pi - 1)))
@@ -95,30 +78,28 @@ def test_depth_scales_and_the_limit_of_trainability() -> None:
     assert depth_limit(0.0) == math.inf
 
 
-@pytest.mark.parametrize(
-    ("batch", "slope"), [(4, 0.499), (8, 0.289), (16, 0.231), (32, 0.210), (64, 0.2), (128, 0.192), (1024, 0.192)]
-)
-def test_small_batches_explode_faster(batch: int, slope: float) -> None:
+def test_small_batches_have_steeper_slopes() -> None:
     """The computed table; between its entries the slope falls."""
-    options: dict[str, Any] = {"batch_norm": True, "hidden_layers_num": 20}
-    assert foretold(batch, **options).slope == pytest.approx(slope, abs=1e-3)
-    assert foretold(batch, **options).slope >= foretold(batch + 1, **options).slope
+    for batch, slope in [(4, 0.499), (8, 0.289), (16, 0.231), (32, 0.210), (64, 0.2), (128, 0.192), (1024, 0.192)]:
+        options: dict[str, Any] = {"batch_norm": True, "hidden_layers_num": 20}
+        assert foretold(batch, **options).slope == pytest.approx(slope, abs=1e-3)
+        assert foretold(batch, **options).slope >= foretold(batch + 1, **options).slope
 
 
-def test_linear_nets_with_batch_norm() -> None:
+def test_linear_networks_with_batch_norm_have_small_slopes() -> None:
     """sqrt((B-2)/(B-3)), Yang et al. (2019)."""
     table = {4: 0.347, 8: 0.091, 16: 0.037, 32: 0.017, 64: 0.008, 128: 0.004}
     assert {batch: round(linear_batch_norm(batch), 3) for batch in table} == table
 
 
-def test_residual_nets_with_batch_norm_grow_as_a_power() -> None:
+def test_residual_batch_norm_networks_follow_a_power_law() -> None:
     """sqrt(prod(1 + 1.467/l)), larger where l is small; the branch's share falls as 1/l."""
     for depth, ratio in ((5, 3.4), (10, 5.2), (20, 8.3), (40, 13.4)):
-        found = foretold(hidden_layers_num=depth, residual=True, batch_norm=True)
-        assert math.exp(found.profile[0]) == pytest.approx(ratio, rel=0.02)
+        result = foretold(hidden_layers_num=depth, residual=True, batch_norm=True)
+        assert math.exp(result.profile[0]) == pytest.approx(ratio, rel=0.02)
         product = math.prod(1 + math.pi / (math.pi - 1) / layer for layer in range(1, depth + 1))
-        assert found.profile[0] == pytest.approx(math.log(product) / 2)
-        steps = -np.diff(found.profile)
+        assert result.profile[0] == pytest.approx(math.log(product) / 2)
+        steps = -np.diff(result.profile)
         assert (np.diff(steps) < 0).all()
     assert [branch_share(layer) for layer in (1, 2, 40)] == [1, 0.5, 0.025]
 
@@ -130,14 +111,14 @@ def test_residual_nets_with_batch_norm_grow_as_a_power() -> None:
         *((True, depth, growth) for depth, growth in ((5, 3.94), (10, 6.78), (20, 12.4), (40, 23.7))),
     ],
 )
-def test_residual_nets_grow_forward(norm: bool, depth: int, growth: float) -> None:
+def test_residual_networks_grow_as_published(norm: bool, depth: int, growth: float) -> None:
     """Non-negative branches add up: 1.257 a layer in the end, with batch norm as the depth."""
-    found = forward_growth(MLP(hidden_layers_num=depth, residual=True, batch_norm=norm))
-    assert found is not None
-    assert found[0] == pytest.approx(1)
-    assert found[-1] == pytest.approx(growth, rel=0.005)
+    result = forward_growth(MLP(hidden_layers_num=depth, residual=True, batch_norm=norm))
+    assert result is not None
+    assert result[0] == pytest.approx(1)
+    assert result[-1] == pytest.approx(growth, rel=0.005)
     if not norm:
-        assert found[1] == pytest.approx(1.194, abs=1e-3)
+        assert result[1] == pytest.approx(1.194, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -147,12 +128,12 @@ def test_residual_nets_grow_forward(norm: bool, depth: int, growth: float) -> No
         *((32, 5, 1.55, None), (32, 10, 3.36, None), (32, 20, 23.9, None), (32, 40, 2330, None)),
     ],
 )
-def test_drift_shows_in_the_gradients(width: int, depth: int, ratio: float, slope: float | None) -> None:
+def test_gradients_contain_the_drift_of_the_variance(width: int, depth: int, ratio: float, slope: float | None) -> None:
     """Computed ratios of residual nets without batch norm: 1.08 a layer while shallow, then the forward growth's shadow."""
-    found = foretold(layers_dim=width, hidden_layers_num=depth, residual=True)
-    assert found.profile[0] == pytest.approx(math.log(ratio), abs=0.15)
+    result = foretold(layers_dim=width, hidden_layers_num=depth, residual=True)
+    assert result.profile[0] == pytest.approx(math.log(ratio), abs=0.15)
     if slope is not None:
-        assert found.slope == pytest.approx(slope, abs=0.012)
+        assert result.slope == pytest.approx(slope, abs=0.012)
 
 
 @pytest.mark.parametrize(
@@ -163,24 +144,24 @@ def test_drift_shows_in_the_gradients(width: int, depth: int, ratio: float, slop
         *(("torch", 1.0, -0.899), ("torch", 3.0, -1.459)),
     ],
 )
-def test_a_large_eps_brings_the_weights_scale_back(init: Any, eps: float, slope: float) -> None:
+def test_large_eps_restores_the_scale_of_weights(init: Any, eps: float, slope: float) -> None:
     """Computed slopes: eps = 1 removes the explosion with He's init and makes gradients vanish with torch's."""
-    found = foretold(hidden_layers_num=40, batch_norm=True, init=init, batch_norm_eps=eps)
-    assert found.slope == pytest.approx(slope, abs=0.015)
+    result = foretold(hidden_layers_num=40, batch_norm=True, init=init, batch_norm_eps=eps)
+    assert result.slope == pytest.approx(slope, abs=0.015)
 
 
-@pytest.mark.parametrize(("beta", "slope"), [(0.5, 0.123), (1.0, 0.070), (2.0, 0.017), (3.0, 0.005)])
-def test_beta_damps_the_explosion(beta: float, slope: float) -> None:
+def test_beta_reduces_the_slope() -> None:
     """Computed slopes, and the same rate by integration over a normal variable."""
-    found = foretold(hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta)
-    assert found.slope == pytest.approx(slope, abs=0.015)
-    z = np.linspace(-10, 12, 400_001)
-    weight = np.exp(-((z - beta) ** 2) / 2)
-    weight /= weight.sum()
-    relu = np.maximum(z, 0)
-    variance = weight @ relu**2 - (weight @ relu) ** 2
-    exact = foretold(10**9, hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta, batch_norm_eps=1e-9)
-    assert exact.slope == pytest.approx(math.log(weight @ (z > 0) / variance) / 2, abs=1e-4)
+    for beta, slope in [(0.5, 0.123), (1.0, 0.070), (2.0, 0.017), (3.0, 0.005)]:
+        result = foretold(hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta)
+        assert result.slope == pytest.approx(slope, abs=0.015)
+        z = np.linspace(-10, 12, 400_001)
+        weight = np.exp(-((z - beta) ** 2) / 2)
+        weight /= weight.sum()
+        relu = np.maximum(z, 0)
+        variance = weight @ relu**2 - (weight @ relu) ** 2
+        exact = foretold(10**9, hidden_layers_num=40, batch_norm=True, batch_norm_beta=beta, batch_norm_eps=1e-9)
+        assert exact.slope == pytest.approx(math.log(weight @ (z > 0) / variance) / 2, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +177,7 @@ def test_beta_damps_the_explosion(beta: float, slope: float) -> None:
     ],
     ids=str,
 )
-def test_where_nothing_is_known_the_reason_is_told(options: dict[str, Any]) -> None:
+def test_unpredicted_networks_have_a_reason(options: dict[str, Any]) -> None:
     """No number is made up."""
     assert predict(MLP(**options), 128) is None
     assert reason_unpredicted(MLP(**options), 128)
@@ -208,7 +189,7 @@ def test_reason_unpredicted_names_other_models() -> None:
         assert reason_unpredicted(other, 128) == "there are closed forms for MLPs only"
 
 
-def test_a_batch_too_small_to_normalize() -> None:
+def test_batches_below_four_are_not_predicted() -> None:
     """Below four examples batch norm has no prediction; without it the batch does not matter."""
     assert "batches below 4" in reason_unpredicted(MLP(batch_norm=True), 3)
     assert foretold(1).slope == foretold(1000).slope
@@ -237,25 +218,25 @@ def test_a_batch_too_small_to_normalize() -> None:
     ],
     ids=str,
 )
-def test_networks_do_what_is_predicted(options: dict[str, Any]) -> None:
+def test_measured_networks_agree_with_predictions(options: dict[str, Any]) -> None:
     """The reduced recipe: 64 wide, 10 deep, 6 initializations; the whole one fills docs/results/slopes.md."""
-    made = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
-    row = recipe().compare("", made, initializations=6)
+    created = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
+    row = slopes.compare("", created, initializations=6)
     assert row["agree"], row
 
 
-def test_measured_slopes_are_the_computed_ones() -> None:
+def test_measured_slopes_equal_computed_ones() -> None:
     """Numbers computed elsewhere by the same recipe, 20 initializations: 64 wide, default init, and 128 wide with batch norm."""
     for options, slope, tolerance in (
         (MLP(layers_dim=64, hidden_layers_num=20), -0.902, 0.02),
         (MLP(layers_dim=128, hidden_layers_num=10, batch_norm=True), 0.194, 0.006),
     ):
-        found = recipe().measure(options, initializations=8)
-        assert float(np.mean(found.slopes)) == pytest.approx(slope, abs=tolerance)
+        result = slopes.measure(options, initializations=8)
+        assert float(np.mean(result.slopes)) == pytest.approx(slope, abs=tolerance)
 
 
-def test_branches_are_measured_beside_their_skips() -> None:
+def test_branch_shares_equal_published_values() -> None:
     """l x ratio of variances, 128 wide: 1.00, 1.00, 0.98, 0.94 at layers 1, 2, 5, 10."""
-    shares = recipe().measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initializations=6).shares
-    found = [shares[layer] for layer in (1, 2, 5, 10)]
-    assert found == pytest.approx([1.0, 1.0, 0.98, 0.94], abs=0.035)
+    shares = slopes.measure(MLP(hidden_layers_num=10, residual=True, batch_norm=True), initializations=6).shares
+    result = [shares[layer] for layer in (1, 2, 5, 10)]
+    assert result == pytest.approx([1.0, 1.0, 0.98, 0.94], abs=0.035)

@@ -148,11 +148,11 @@ def test_contrast_averages_factors_that_the_claim_leaves_open(build: SimpleNames
         ({DEPTH: 40, FACTOR: True}, [0.90, 0.80]),
         ({DEPTH: 40, FACTOR: False}, [0.10, 0.10]),
     ]
-    whole, shallow, none = build.judged(
+    total, shallow, none = build.judged(
         conditions,
         [build.claim(), build.claim(at={"hidden_layers_num": 5}), build.claim(at={"hidden_layers_num": 7})],
     )
-    assert whole.effect.mean == pytest.approx((0.8 + 0.72) / 4)
+    assert total.effect.mean == pytest.approx((0.8 + 0.72) / 4)
     assert shallow.effect.mean == pytest.approx(0.01)
     assert (none.n, none.effect) == (0, None)
 

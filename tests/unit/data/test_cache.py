@@ -1,9 +1,6 @@
 """The data folder: where it is, which files count, and what replaces missing or corrupted ones."""
 
-import gzip
 import hashlib
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -12,18 +9,17 @@ from fathomlab.base.errors import UserError
 from fathomlab.data import cache, checksums, mnist
 from fathomlab.data.cache import data_dir, ensure_downloaded, missing_files, read_files
 from fathomlab.data.download import DownloadError
-from fathomlab.data.table import DatasetInfo, FileLayout, PinnedFile, RemoteFile
+from fathomlab.data.table import FileLayout, RemoteFile
+from tests.helpers.data_files import INFO, pinned, tar_gz
 
 CONTENT = b"the published bytes" * 50
-INFO = DatasetInfo("toy", "Toy", 1, 2, 2, 2, ("a", "b"), 1, 1, (0.5,), (0.5,), "here", "none")
 
 
-def pinned(data: bytes, name: str = "toy.bin") -> PinnedFile:
-    """The published file with these bytes."""
-    return PinnedFile(name, hashlib.sha256(data).hexdigest(), len(data))
-
-
-LAYOUT = FileLayout(("toy",), ((pinned(CONTENT),),), (RemoteFile(pinned(CONTENT), ("https://localhost/toy.bin",)),))
+LAYOUT = FileLayout(
+    ("toy",),
+    ((pinned("toy.bin", CONTENT),),),
+    (RemoteFile(pinned("toy.bin", CONTENT), ("https://localhost/toy.bin",)),),
+)
 
 
 @pytest.fixture
@@ -85,13 +81,8 @@ def test_failed_downloads_raise_with_the_cause(root: Path, monkeypatch: pytest.M
 
 def test_manually_installed_archives_need_no_network(root: Path) -> None:
     """The archive of the manual steps, in the data folder."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        member = tarfile.TarInfo("set/toy.bin")
-        member.size = len(CONTENT)
-        tar.addfile(member, io.BytesIO(CONTENT))
-    packed = gzip.compress(buffer.getvalue(), mtime=0)
-    remote = RemoteFile(pinned(packed, "toy.tar.gz"), ("https://localhost/x",), (("set/toy.bin", LAYOUT.files[0][0]),))
+    packed = tar_gz({"set/toy.bin": CONTENT})
+    remote = RemoteFile(pinned("toy.tar.gz", packed), ("https://localhost/x",), (("set/toy.bin", LAYOUT.files[0][0]),))
     layout = FileLayout(("toy",), LAYOUT.files, (remote,))
     (root / "toy.tar.gz").write_bytes(packed[:-1])
     with pytest.raises(UserError) as caught:

@@ -3,13 +3,12 @@
 import gzip
 import hashlib
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fathomlab.base.errors import UserError
-from fathomlab.data import DATASETS, download_dataset, idx, load, make, mnist_sample, status
+from fathomlab.data import DATASETS, download_dataset, idx, load, make, status
 from fathomlab.data.cache import data_dir
 from fathomlab.data.checksums import trust_checksums
 from fathomlab.data.shapes import Shapes
@@ -63,14 +62,6 @@ def test_load_reads_the_folders_of_torchvision(tmp_path: Path) -> None:
     arrays = load("mnist", folder=tmp_path)
     assert arrays.modified == ()
     assert set(arrays.files) == {*idx.NAMES[:2], *(f"{name}.gz" for name in idx.NAMES[2:])}
-
-
-def test_load_rejects_a_corrupted_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundled file is verified, too."""
-    monkeypatch.setattr(mnist_sample, "FILE", replace(mnist_sample.FILE, sha256="0" * 64))
-    with pytest.raises(UserError, match=r"mnist_sample\.npz") as caught:
-        load("mnist-sample")
-    assert caught.value.code == "invalid-data-file"
 
 
 def test_make_passes_options() -> None:

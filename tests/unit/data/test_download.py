@@ -5,7 +5,6 @@ import http.server
 import multiprocessing
 import os
 import resource
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -23,8 +22,14 @@ from fathomlab.data.download import DownloadError, download_files
 from fathomlab.data.table import FileLayout, PinnedFile, RemoteFile
 
 CONTENT = bytes(range(256)) * 4000
+
+
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
 PUBLISHED = PinnedFile("toy.bin", SHA256, len(CONTENT))
+
+
 download = sys.modules["fathomlab.data.download"]
 
 
@@ -213,18 +218,6 @@ def test_download_removes_partial_files(server: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".download.lock", "toy.bin"]
 
 
-def test_eight_processes_download_once(server: str, tmp_path: Path) -> None:
-    """The others wait for the lock and use the file."""
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=fetch, args=(server, tmp_path, "good")) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 8
-    assert Handler.requests == {"good": 1}
-
-
 def hold(folder: Path, ready: Any) -> None:
     """Hold the lock of a download until killed."""
     with FileLock(folder / ".download.lock"):
@@ -282,13 +275,3 @@ def test_download_does_not_wait_for_silent_hosts(tmp_path: Path, monkeypatch: py
     assert caught.value.code == "download-failed"
     for part in ("ossci-datasets", "cvdf-datasets", "440fcabf", "mnist-sample", "fathomlab data import"):
         assert part in str(caught.value)
-
-
-def test_data_layer_needs_no_posix_calls() -> None:
-    """It imports on a system without fcntl, pwd, and resource."""
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(['fcntl', 'pwd', 'grp', 'resource']));"
-        "import filelock, fathomlab.data.importer, fathomlab.cli.data"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

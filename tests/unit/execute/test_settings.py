@@ -1,4 +1,4 @@
-"""Every setting of the process and the thread is forced while deterministic_mode, and restored."""
+"""Every setting of the process and the thread is forced in deterministic_mode, and restored."""
 
 import contextlib
 import decimal
@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -131,42 +130,41 @@ def settings() -> dict[str, object]:
         "numpy stream": lambda: np.random.get_state()[1].tolist(),  # type: ignore[index]  # noqa: NPY002
         "python stream": random.getstate,
     }
-    found = {}
+    values = {}
     for name, get in read.items():
         try:
-            found[name] = get()
+            values[name] = get()
         except RuntimeError as error:  # torch refuses to read a precision that was set by two interfaces
-            found[name] = str(error)
-    return found
+            values[name] = str(error)
+    return values
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_computing_restores_the_setting(name: str) -> None:
-    with BAD[name]():
-        before = settings()
-        with deterministic_mode():
-            pass
-        assert settings() == before
+UNFORCED = {"device", "decimal", "recursion", "warnings", "torch stream", "numpy stream", "python stream"}
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_computing_forces_the_same_settings(name: str) -> None:
-    """Also where the setting has no effect on this machine's kernels."""
-    unforced = {"device", "decimal", "recursion", "warnings", "torch stream", "numpy stream", "python stream"}
+def forced_settings() -> dict[str, object]:
+    """The settings inside `deterministic_mode`, except those that it leaves alone."""
     with deterministic_mode():
-        clean = {key: value for key, value in settings().items() if key not in unforced}
-    with BAD[name](), deterministic_mode():
-        forced = {key: value for key, value in settings().items() if key not in unforced}
-    assert forced == clean
+        return {key: value for key, value in settings().items() if key not in UNFORCED}
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_built_model_ignores_the_setting(name: str) -> None:
+def test_deterministic_mode_forces_and_restores_settings() -> None:
+    """Also if a setting has no effect on the kernels of this machine."""
+    expected = forced_settings()
+    for name in BAD:
+        with BAD[name]():
+            before = settings()
+            assert forced_settings() == expected, name
+            assert settings() == before, name
+
+
+def test_build_model_ignores_settings() -> None:
     expected = fathomlab.build_model({"type": "MLP", "params": MODEL})
-    with BAD[name]():
-        model = fathomlab.build_model({"type": "MLP", "params": MODEL})
-    for (key, tensor), other in zip(model.named_parameters(), expected.parameters(), strict=True):
-        assert torch.equal(tensor, other), key
-        assert tensor.dtype == torch.float32
-        assert tensor.requires_grad
-        assert not tensor.is_inference()
+    for name in BAD:
+        with BAD[name]():
+            model = fathomlab.build_model({"type": "MLP", "params": MODEL})
+        for (key, tensor), other in zip(model.named_parameters(), expected.parameters(), strict=True):
+            assert torch.equal(tensor, other), (name, key)
+            assert tensor.dtype == torch.float32
+            assert tensor.requires_grad
+            assert not tensor.is_inference()

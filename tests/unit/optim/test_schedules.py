@@ -64,19 +64,19 @@ def optimizer(name: str = "SGD", **given: Any) -> torch.optim.Optimizer:
     return getattr(torch.optim, name)([torch.zeros(1, requires_grad=True)], lr=LR, **given)
 
 
-@pytest.mark.parametrize("epochs", LENGTHS)
 @pytest.mark.parametrize("schedule", CASES, ids=str)
-def test_epoch_schedules_equal_torch(schedule: Any, epochs: int) -> None:
+def test_epoch_schedules_equal_torch(schedule: Any) -> None:
     """The rate of each epoch does not depend on the batch."""
-    torch_optimizer = optimizer()
-    torch_schedule = reference(type(schedule).__name__, torch_optimizer, **options(schedule, epochs))
-    for epoch in range(epochs):
-        for step in (0, 3):
-            assert is_close(
-                schedule.lr_at(LR, Position(epoch, step, epochs, 5), {}), torch_optimizer.param_groups[0]["lr"]
-            )
-        torch_optimizer.step()
-        torch_schedule.step()
+    for epochs in LENGTHS:
+        torch_optimizer = optimizer()
+        torch_schedule = reference(type(schedule).__name__, torch_optimizer, **options(schedule, epochs))
+        for epoch in range(epochs):
+            for step in (0, 3):
+                assert is_close(
+                    schedule.lr_at(LR, Position(epoch, step, epochs, 5), {}), torch_optimizer.param_groups[0]["lr"]
+                )
+            torch_optimizer.step()
+            torch_schedule.step()
 
 
 def test_cosine_ends_with_training() -> None:
@@ -88,8 +88,6 @@ def test_cosine_ends_with_training() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 2), (1, 9), (2, 6), (7, 3), (10, 10)])
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -102,24 +100,26 @@ def test_cosine_ends_with_training() -> None:
     ],
     ids=str,
 )
-def test_one_cycle_equals_torch(schedule: OneCycleLR, kind: str, epochs: int, steps: int) -> None:
+def test_one_cycle_equals_torch(schedule: OneCycleLR) -> None:
     """Learning rate and momentum of every batch."""
-    torch_optimizer = optimizer(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
-    given = options(schedule, epochs)
-    torch_schedule = reference("OneCycleLR", torch_optimizer, max_lr=LR, total_steps=epochs * steps, **given)
-    for step_index in range(epochs * steps):
-        position = Position(step_index // steps, step_index % steps, epochs, steps)
-        group = torch_optimizer.param_groups[0]
-        assert is_close(schedule.lr_at(LR, position, {}), group["lr"])
-        momentum = schedule.momentum(position)
-        if schedule.cycle_momentum:
-            assert momentum is not None
-            assert is_close(momentum, group["momentum"] if kind == "SGD" else group["betas"][0])
-        else:
-            assert momentum is None
-        torch_optimizer.step()
-        if step_index + 1 < epochs * steps:
-            torch_schedule.step()
+    for kind in ["SGD", "Adam"]:
+        for epochs, steps in [(1, 1), (1, 2), (1, 9), (2, 6), (7, 3), (10, 10)]:
+            torch_optimizer = optimizer(kind, **({"momentum": 0.9} if kind == "SGD" else {}))
+            given = options(schedule, epochs)
+            torch_schedule = reference("OneCycleLR", torch_optimizer, max_lr=LR, total_steps=epochs * steps, **given)
+            for step_index in range(epochs * steps):
+                position = Position(step_index // steps, step_index % steps, epochs, steps)
+                group = torch_optimizer.param_groups[0]
+                assert is_close(schedule.lr_at(LR, position, {}), group["lr"])
+                momentum = schedule.momentum(position)
+                if schedule.cycle_momentum:
+                    assert momentum is not None
+                    assert is_close(momentum, group["momentum"] if kind == "SGD" else group["betas"][0])
+                else:
+                    assert momentum is None
+                torch_optimizer.step()
+                if step_index + 1 < epochs * steps:
+                    torch_schedule.step()
 
 
 LOSSES = [2.0, 1.5, 1.5, 1.49999, 1.6, 1.6, 1.6, 1.2, 1.2, 1.2, 1.2, 1.2, math.nan, 1.2, 0.5, 0.6, 0.6, 0.6, 0.6] + [

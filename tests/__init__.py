@@ -1,0 +1,1 @@
+"""Tests of fathomlab. The folders are described in CONTRIBUTING.md."""

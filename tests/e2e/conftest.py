@@ -1,0 +1,58 @@
+"""Session stores, copies of them to work on, and commands in this process."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fathomlab
+from fathomlab.report.page import write_index, write_report
+from fathomlab.store.reading import Store
+from tests.helpers import stores
+from tests.helpers.commands import EXPERIMENT, Command, command_in_process
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process."""
+    return command_in_process(capsys)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `tiny.yaml` and its finished results in `runs`; do not change it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    fathomlab.run(folder / "tiny.yaml", runs=folder / "runs", workers=1, progress="off")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory, with `tiny.yaml` and no results. Nothing may appear next to it but `outside`."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FATHOMLAB_RUNS", str(folder / "runs"))
+    monkeypatch.setenv("FATHOMLAB_DATA", str(folder / "data"))
+    monkeypatch.setenv("FATHOMLAB_OFFLINE", "1")
+    yield folder
+    assert {path.name for path in tmp_path.iterdir()} <= {"work", "outside"}
+
+
+@pytest.fixture
+def store(trained: Path, workspace: Path) -> Path:
+    """The results directory in the workspace: a copy of the trained one."""
+    return Path(shutil.copytree(trained / "runs", workspace / "runs"))
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The reports of four synthetic experiments and the index, by name."""
+    root = tmp_path_factory.mktemp("runs")
+    stores.write_all(root)
+    store = Store(root)
+    reports = {experiment.name: write_report(store, experiment.name) for experiment in store.experiments()}
+    return {**reports, "index": write_index(store)}

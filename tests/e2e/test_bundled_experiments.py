@@ -1,0 +1,63 @@
+"""Each bundled experiment runs from its file to its report, in quick form and even smaller."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fathomlab.api import run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALLER = ["experiment.seeds=1", "data.limit=200"]
+MORE = {
+    "config_exp1_1": ["training.epochs=1", "model.params.layers_dim=4,8", "model.params.hidden_layers_num=1,2"],
+    "config_exp1_2": ["training.epochs=1", "model.params.layers_dim=8"],
+    "config_exp1_3": ["training.epochs=1", "model.params.width=1", "experiment.depths=[1,1,1,1],[2,1,1,1]"],
+    "config_exp2_2": [
+        "training_teacher.epochs=1",
+        "training_student.epochs=1",
+        "teacher_model.params.width=2",
+        "student_model.params.width=1",
+        "teacher_model.params.layers=[1,1,1,1]",
+    ],
+    "depth_init": ["training.epochs=1", "model.params.layers_dim=8"],
+    "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
+}
+TRIALS = {
+    "config_exp1_1": 4,
+    "config_exp1_2": 8,
+    "config_exp1_3": 4,
+    "config_exp2_2": 5,
+    "depth_init": 24,
+    "batchnorm_depth": 12,
+}
+
+
+def test_every_bundled_file_has_a_case():
+    """A new experiment needs a line here."""
+    assert set(TRIALS) == {path.stem for path in CONFIGS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_bundled_experiment_runs(tmp_path: Path, name: str):
+    """All trials finish, and the report contains the title and every claim."""
+    results = run(
+        CONFIGS / f"{name}.yaml",
+        *SMALLER,
+        *MORE[name],
+        runs=tmp_path,
+        quick=True,
+        workers=1,
+        progress="off",
+    )
+    assert results.summary.trials == results.summary.trained == TRIALS[name]
+    assert {record.cause for record in results} == {None}
+    file = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    page = results.report.read_text(encoding="utf-8")
+    assert file["experiment"]["title"] in page
+    for claim in file["claims"]:
+        assert claim["name"] in page
+    gradients = [record.probes.get("gradients", ()) for record in results]
+    assert all(gradients) == (name in {"config_exp1_2", "depth_init", "batchnorm_depth"})
+    if name == "config_exp2_2":
+        assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]
