@@ -58,7 +58,8 @@ class Condition:
     @property
     def residual(self) -> bool | None:
         """Whether it has residual connections; None if that is not a factor."""
-        return next((value for key, value in self.record.factors.items() if last_part(key) == "residual"), None)
+        level = next((value for key, value in self.record.factors.items() if last_part(key) == "residual"), None)
+        return level if isinstance(level, bool) else None
 
     @property
     def parameters(self) -> int | None:

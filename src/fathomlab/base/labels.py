@@ -1,9 +1,9 @@
 """Names of factors and their levels in labels and tables."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-Levels = Mapping[str, Any]  # levels of a condition by dotted key of the factor
+Levels: TypeAlias = Mapping[str, object]  # level of each factor by dotted key; a level is any plain value
 DISPLAY_NAMES = {
     "hidden_layers_num": "depth",
     "layers_dim": "width",

@@ -1,12 +1,12 @@
 """`claims`: expected effects, on which the report gives verdicts."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
 
 from fathomlab.base.errors import Issue
+from fathomlab.base.labels import Levels
 from fathomlab.base.options import to_dict
 
 Metric = Literal[
@@ -87,7 +87,7 @@ class Claim:
                 problems.append(Issue("out-of-range", key, f"must be a fraction between 0 and 1, got {value:g}{hint}"))
         return problems
 
-    def selects(self, factors: Mapping[str, Any], level: Any, fixed: Mapping[str, Any]) -> bool:
+    def selects(self, factors: Levels, level: object, fixed: Levels) -> bool:
         """Whether a condition belongs to the contrast at `level`.
 
         Args:
@@ -115,7 +115,7 @@ class Claim:
         return ""
 
 
-def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> Any:
+def _level(factors: Levels, fixed: Levels, key: str) -> Any:
     """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` equals no level."""
     for options in (factors, fixed):
         matches = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
@@ -124,7 +124,7 @@ def _level(factors: Mapping[str, Any], fixed: Mapping[str, Any], key: str) -> An
     return ()
 
 
-def _comparable(level: Any) -> Any:
+def _comparable(level: object) -> Any:
     """A level for comparison: lists equal tuples, and true does not equal 1."""
     value = to_dict(level)
     return ("truth", value) if isinstance(value, bool) else value

@@ -10,13 +10,13 @@ from typing import Any
 
 from fathomlab.base.errors import ConfigError, Issue, UserError, format_value, unknown_key
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.options import parse
+from fathomlab.base.options import INVALID, parse
 from fathomlab.base.output import escape_control_chars
 from fathomlab.config.components import Components
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.plugins import read_plugin
-from fathomlab.config.schema import ExperimentFile, Factor
+from fathomlab.config.schema import ExperimentFile, Factor, RunOverrides
 from fathomlab.config.yaml_reader import MAX_BYTES, Document, read_yaml
 
 
@@ -40,7 +40,7 @@ class Loaded:
     text: str
     overrides: tuple[str, ...]
     quick: bool
-    run: Mapping[str, Any]
+    run: RunOverrides
     components: Components
     problems: tuple[Issue, ...] = ()
 
@@ -70,13 +70,21 @@ def load(
         _check_keys(overlay, "quick", problems)
         known = ExperimentFile.__dataclass_fields__
         _merge(document.data, {key: value for key, value in overlay.items() if key in known}, "", document)
-    run = apply_overrides(document, overrides, problems)
+    run = parse(RunOverrides, apply_overrides(document, overrides, problems), "run", problems)
     file = _sections(document.data, problems)
-    run = _check_run(run, problems)
     components = _load_plugins(source, file.plugins, problems)
     if any(problem.path.startswith("plugins[") for problem in problems):  # nobody knows what their components are
         raise_config_error(document, problems)
-    return Loaded(document, file, text, tuple(overrides), quick, run, components, tuple(problems))
+    return Loaded(
+        document,
+        file,
+        text,
+        tuple(overrides),
+        quick,
+        RunOverrides() if run is INVALID else run,
+        components,
+        tuple(problems),
+    )
 
 
 def _load_plugins(source: Any, names: Sequence[str], problems: list[Issue]) -> Components:
@@ -183,23 +191,3 @@ def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Issue]) ->
     problems.extend(
         Issue("unknown-key", f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known
     )
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """`run.*` overrides: options of the run. They are not part of a trial's identity."""
-
-    pack: int | None = None
-    checkpoint_seconds: float | None = None
-    backend: str = "auto"
-
-
-def _check_run(run: Mapping[str, Any], problems: list[Issue]) -> Mapping[str, Any]:
-    options = parse(RunOptions, run, "run", problems)
-    if isinstance(options, RunOptions) and options.pack is not None and options.pack < 1:
-        problems.append(Issue("out-of-range", "run.pack", f"must be >= 1, got {options.pack}"))
-    if isinstance(options, RunOptions) and (options.checkpoint_seconds or 0) < 0:
-        problems.append(
-            Issue("out-of-range", "run.checkpoint_seconds", f"must be >= 0, got {options.checkpoint_seconds}")
-        )
-    return run

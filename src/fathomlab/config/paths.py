@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fathomlab.base.labels import Levels
+
 
 def set_path(data: dict[str, Any], path: str, value: Any) -> None:
     """Set a dotted key, creating sections as needed. A value in place of a section is replaced."""
@@ -25,7 +27,7 @@ def get_path(data: Mapping[str, Any], path: str, default: Any = None) -> Any:
     return value
 
 
-def apply_levels(data: Mapping[str, Any], levels: Mapping[str, Any]) -> dict[str, Any]:
+def apply_levels(data: Mapping[str, Any], levels: Levels) -> dict[str, Any]:
     """A copy of an experiment's data with these levels of its factors."""
     copy: dict[str, Any] = dict(data)
     for key, level in levels.items():

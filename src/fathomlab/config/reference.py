@@ -83,6 +83,7 @@ def key_reference() -> str:
     ]
     for name, section in SECTIONS.items():
         lines += _section(f"`{name}`", section)
+    lines += _section("`run` (overrides only, as in `run.pack=4`)", schema.RunOverrides)
     for key, components in TABLES.items():
         lines += [f"## Components of `{key}`", ""]
         for name, component in components.items():

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from fathomlab.base.errors import Issue
-from fathomlab.base.options import Fraction, PositiveFloat, PositiveInt
+from fathomlab.base.options import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from fathomlab.config.claims import Claim
 
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
@@ -216,6 +216,21 @@ class LoggingOptions:
 
     project_name: str = ""
     log_gradients: bool = False
+
+
+@dataclass(frozen=True)
+class RunOverrides:
+    """`run.*` overrides: options of the run. They are not part of a trial's identity.
+
+    Attributes:
+        pack: Trials per pack; as many as memory and the kind of network allow by default.
+        checkpoint_seconds: Time between two checkpoints (s); at most 1% of the time is spent on them by default.
+        backend: Name of a backend, or `auto`.
+    """
+
+    pack: PositiveInt | None = None
+    checkpoint_seconds: NonNegativeFloat | None = None
+    backend: str = "auto"
 
 
 @dataclass(frozen=True)

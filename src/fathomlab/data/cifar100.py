@@ -1,8 +1,9 @@
 """CIFAR-100: 32 x 32 color photographs of 100 classes, the fine labels (Krizhevsky, 2009)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from fathomlab.data.cache import read_files
 from fathomlab.data.cifar_binary import cifar_layout, read_cifar
@@ -55,7 +56,7 @@ class Cifar100:
 
     info: ClassVar[DatasetInfo] = INFO
     layout: ClassVar[FileLayout | None] = LAYOUT
-    test_options: ClassVar[dict[str, Any]] = {}
+    test_options: ClassVar[Mapping[str, object]] = {}
 
     def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. Missing files are downloaded."""

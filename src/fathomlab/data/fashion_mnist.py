@@ -1,8 +1,9 @@
 """Fashion-MNIST: 28 x 28 grayscale images of clothes, a harder replacement for MNIST (Xiao, Rasul, Vollgraf, 2017)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from fathomlab.data.cache import read_files
 from fathomlab.data.idx import idx_layout, read_idx
@@ -63,7 +64,7 @@ class FashionMnist:
 
     info: ClassVar[DatasetInfo] = INFO
     layout: ClassVar[FileLayout | None] = LAYOUT
-    test_options: ClassVar[dict[str, Any]] = {}
+    test_options: ClassVar[Mapping[str, object]] = {}
 
     def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. Missing files are downloaded."""

@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from fathomlab.base.errors import UserError
 from fathomlab.data.mnist import INFO as MNIST
@@ -37,7 +38,7 @@ class MnistSample:
 
     info: ClassVar[DatasetInfo] = INFO
     layout: ClassVar[FileLayout | None] = None
-    test_options: ClassVar[dict[str, Any]] = {}
+    test_options: ClassVar[Mapping[str, object]] = {}
 
     def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. They are part of the package; `folder` is ignored.

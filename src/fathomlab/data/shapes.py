@@ -1,9 +1,10 @@
 """Generated images of ten shapes: no download, integers only, and therefore the same bytes on every machine."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, final
+from typing import Annotated, ClassVar, final
 
 from annotated_types import Interval
 
@@ -53,7 +54,7 @@ class Shapes:
     difficulty: Annotated[float, Interval(ge=0, le=1)] = 0.5
     info: ClassVar[DatasetInfo] = INFO
     layout: ClassVar[FileLayout | None] = None
-    test_options: ClassVar[dict[str, Any]] = {"difficulty": 0.25}
+    test_options: ClassVar[Mapping[str, object]] = {"difficulty": 0.25}
 
     def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples. They are generated; `folder` is ignored."""

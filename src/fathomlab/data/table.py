@@ -1,8 +1,9 @@
 """The types of the data layer: what is known about a dataset, its files, and the arrays that loading returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,7 @@ class Dataset(Protocol):
 
     info: ClassVar[DatasetInfo]
     layout: ClassVar[FileLayout | None]
-    test_options: ClassVar[dict[str, Any]]
+    test_options: ClassVar[Mapping[str, object]]
 
     def load(self, folder: Path | None = None) -> DatasetArrays:
         """Return the examples, from `folder` or from the user's data folder."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json, content_hash
-from fathomlab.base.labels import condition_label, flatten_keys, shortest_unique_suffixes
+from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
@@ -31,7 +31,7 @@ class Condition:
 
     label: str
     role: str
-    factors: Mapping[str, Any]
+    factors: Levels
     depth: int | None
     trials: tuple[Trial, ...]
 
@@ -128,7 +128,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
     seeds = seeds or seeds_of(loaded.file, problems)
     factors = all_factors(loaded, declared, roles, problems)
     builder = _Builder(loaded, roles, problems)
-    planned: dict[tuple[str, str], tuple[str, dict[str, Any], Blueprint]] = {}
+    planned: dict[tuple[str, str], tuple[str, Levels, Blueprint]] = {}
     for role, levels in itertools.product(roles.values(), combinations(factors, loaded, len(seeds), problems)):
         relevant = {key: level for key, level in levels.items() if reads(roles, role, key, levels)}
         blueprint = builder.blueprint(role, relevant)
@@ -137,7 +137,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
             planned.setdefault((role.name, blueprint.key), (role.name, checked, blueprint))
     notices = builder.notices | duplicate_level_notices(factors)
     if not problems:
-        conditions = [({"role": role} | levels, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
+        conditions = [({"role": role, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
     raise_config_error(document, [explained(problem, document.data) for problem in problems])
@@ -166,7 +166,7 @@ class _Builder:
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
 
-    def blueprint(self, role: Role, levels: Mapping[str, Any]) -> Blueprint | None:
+    def blueprint(self, role: Role, levels: Levels) -> Blueprint | None:
         """A condition without its seeds; None if there are problems."""
         data, network = self._data(role, levels), self._network(role.model, levels)
         training, probes = self._training(role.training, levels), self._once(("probes",), {}, self._measurements)
@@ -193,7 +193,7 @@ class _Builder:
         self.problems += parent_problems(blueprint, role.parents_key)
         return blueprint
 
-    def checked_level(self, role: Role, key: str, levels: Mapping[str, Any], blueprint: Blueprint) -> Any:
+    def checked_level(self, role: Role, key: str, levels: Levels, blueprint: Blueprint) -> Any:
         """The level of a factor as the options of a condition, or of the conditions that it builds on, contain it."""
         in_content = (
             (role.data, "data"),
@@ -209,7 +209,7 @@ class _Builder:
                 return self.checked_level(self.roles[name], key, levels, parent)
         return levels[key]
 
-    def _data(self, role: Role, levels: Mapping[str, Any]) -> sections.Data | None:
+    def _data(self, role: Role, levels: Levels) -> sections.Data | None:
         model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)
         default, path = sections.default_dataset(model, self.components), role.data
 
@@ -218,12 +218,12 @@ class _Builder:
 
         return self._section(path, levels, read, default)
 
-    def _network(self, path: str, levels: Mapping[str, Any]) -> sections.Network | None:
+    def _network(self, path: str, levels: Levels) -> sections.Network | None:
         return self._section(
             path, levels, lambda raw: sections.network(raw, path, self.problems, self.notices, self.components)
         )
 
-    def _training(self, path: str, levels: Mapping[str, Any]) -> sections.Training | None:
+    def _training(self, path: str, levels: Levels) -> sections.Training | None:
         return self._section(
             path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices, self.components)
         )
@@ -233,9 +233,7 @@ class _Builder:
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
 
-    def _check_loss(
-        self, path: str, levels: Mapping[str, Any], loss: Loss | None, role: Role, data: sections.Data
-    ) -> None:
+    def _check_loss(self, path: str, levels: Levels, loss: Loss | None, role: Role, data: sections.Data) -> None:
         """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
         if not isinstance(loss, FunctionLoss):
             return
@@ -253,10 +251,10 @@ class _Builder:
             issues = batch_norm_problems(data, role.data, network.architecture(data.info), self.notices)
         self.problems += issues
 
-    def _section(self, name: str, levels: Mapping[str, Any], read: Callable[[Any], T], *also: object) -> T:
+    def _section(self, name: str, levels: Levels, read: Callable[[Any], T], *also: object) -> T:
         return self._once((name, *also), _only(levels, name), read)
 
-    def _once(self, key: tuple[Any, ...], levels: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+    def _once(self, key: tuple[Any, ...], levels: Levels, read: Callable[[Any], T]) -> T:
         """Call `read` with a section at these levels, the first time; problems are located at the factor that varied."""
         full = (*key, canonical_json(levels))
         if full not in self._built:
@@ -267,7 +265,7 @@ class _Builder:
         return self._built[full]
 
 
-def _only(levels: Mapping[str, Any], *sections_read: str) -> dict[str, Any]:
+def _only(levels: Levels, *sections_read: str) -> Levels:
     return {key: level for key, level in levels.items() if any(is_below(key, section) for section in sections_read)}
 
 
@@ -284,7 +282,7 @@ def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     sections.data(data.get("data"), "data", "mnist", problems, {})
 
 
-def _at_factor(problem: Issue, levels: Mapping[str, Any], loaded: Loaded) -> Issue:
+def _at_factor(problem: Issue, levels: Levels, loaded: Loaded) -> Issue:
     for key in levels:
         if problem.path == key or problem.path.startswith((f"{key}.", f"{key}[")):
             return replace(problem, location=loaded.document.location_of(f"experiment.factors.{key}"))

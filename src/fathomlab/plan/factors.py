@@ -6,6 +6,7 @@ from typing import Any
 
 from fathomlab.base.errors import Issue, did_you_mean
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.labels import Levels
 from fathomlab.base.options import option_types
 from fathomlab.config.load import Loaded
 from fathomlab.config.paths import apply_levels, get_path
@@ -55,9 +56,7 @@ def all_factors(
     return {**declared, **factors}
 
 
-def combinations(
-    factors: Mapping[str, Factor], loaded: Loaded, seeds: int, problems: list[Issue]
-) -> list[dict[str, Any]]:
+def combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int, problems: list[Issue]) -> list[Levels]:
     """The combinations of levels, each once; a factor is left out if its `when` does not hold."""
     count = seeds
     for factor in factors.values():
@@ -66,7 +65,7 @@ def combinations(
         text = f"expands to {count:,} trials (maximum {MAX_TRIALS:,})"
         problems.append(Issue("too-many-trials", "experiment", text))
         return []
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, Levels] = {}
     for levels in itertools.product(*(factor.levels for factor in factors.values())):
         combination = dict(zip(factors, levels, strict=True))
         data = apply_levels(loaded.document.data, combination)

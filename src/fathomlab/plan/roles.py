@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from fathomlab.base.errors import Issue, did_you_mean, format_value
+from fathomlab.base.labels import Levels
 from fathomlab.base.options import INVALID, parse
 from fathomlab.config.load import Loaded
 from fathomlab.config.schema import Factor, ParentOptions, RoleOptions
@@ -45,7 +46,7 @@ class Role:
         keys = (self.data, self.model, self.training, self.distillation * distilled, self.parents_key)
         return tuple(key for key in keys if key)
 
-    def parents_at(self, levels: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
+    def parents_at(self, levels: Levels) -> tuple[tuple[Parent, str], ...]:
         """The roles that it builds on at these levels of the factors: teachers, then the one whose weights it starts from."""
         parents = self.parents
         for name in ("teacher", "start"):
@@ -85,7 +86,7 @@ def roles_of(loaded: Loaded, factors: Mapping[str, Factor], problems: list[Issue
     return {role.name: role for role in roles}
 
 
-def reads(roles: Roles, role: Role, key: str, levels: Mapping[str, Any]) -> bool:
+def reads(roles: Roles, role: Role, key: str, levels: Levels) -> bool:
     """Whether the trials of a role depend on a dotted key, directly or through the roles that they build on."""
     parents = role.parents_at(levels)
     distilled = any(kind == "teacher" for kind, _ in parents)

@@ -15,7 +15,7 @@ def requested_backend(plan: Plan) -> str:
     Raises:
         UserError: If no backend has this name.
     """
-    name = plan.loaded.run.get("backend", "auto")
+    name = plan.loaded.run.backend
     names = ["auto", *BACKENDS]
     if name not in names:
         raise UserError(

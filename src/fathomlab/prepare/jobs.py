@@ -78,7 +78,7 @@ def prepare_jobs(
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
     packs = form_packs(plan, pending, inventory, machine.device, workers)
     check_disk_space(inventory.root, cost.disk_bytes(packs, workers))
-    logging, every = plan.loaded.file.logging, plan.loaded.run.get("checkpoint_seconds")
+    logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
     backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
     return tuple(
         Job(tuple(pack), inventory.root, device, logging, every, backend, may_fall_back=requested == "auto")

@@ -31,7 +31,7 @@ def form_packs(
 
     Interrupted trials resume in their original pack, so that their results stay bit-identical.
     """
-    forced = plan.loaded.run.get("pack")
+    forced = plan.loaded.run.pack
     resumable, new = ([], trials) if forced else resumable_packs(inventory, trials)
 
     def key(trial: Trial) -> object:

@@ -219,7 +219,7 @@ def test_augmentations_are_a_list_not_levels():
 def test_run_options_are_no_part_of_a_trial():
     """How trials are packed does not change what they are."""
     plan = fathomlab.load(MAPPING, ["run.pack=2"])
-    assert plan.loaded.run["pack"] == 2
+    assert plan.loaded.run.pack == 2
     assert plan.trials == fathomlab.load(MAPPING).trials
 
 
