@@ -1,6 +1,6 @@
 """Verdicts, looks, and differences as JSON: for `--json`, for records on disk, and in reports.
 
-Everything that leaves the analysis as JSON is made here. The keys are a public interface and do not change.
+Everything that leaves the analysis as JSON is created here. The keys are a public interface and do not change.
 """
 
 from collections.abc import Sequence

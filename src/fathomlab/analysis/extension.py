@@ -36,7 +36,7 @@ def plan_extension(verdicts: Sequence[Verdict], n: int, looks: Sequence[Look], b
     if budget <= n:
         return Extension(0, f"the maximum of {budget} seeds is reached")
     if remaining < 1:
-        return Extension(0, f"{MOST_LOOKS} interim analyses have been made")
+        return Extension(0, f"all {MOST_LOOKS} interim analyses are done")
     if not needs:
         diverged = any(verdict.contrast.diverged for verdict in undecided)
         reason = "because seeds diverged" if diverged else "and would need more than 1,000 seeds"

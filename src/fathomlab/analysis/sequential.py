@@ -73,12 +73,12 @@ def next_look(looks: Sequence[Look], n: int, budget: int) -> Look:
     """The look at n seeds, after these looks.
 
     Raises:
-        UserError: If five looks have been made, or the last one had at least as many seeds.
+        UserError: If there were five looks, or the last one had at least as many seeds.
     """
     if len(looks) >= MOST_LOOKS:
         raise UserError(
             "too-many-looks",
-            f"no more interim analyses: the error level allows {MOST_LOOKS}, and {MOST_LOOKS} have been made.",
+            f"no more interim analyses: the error level allows {MOST_LOOKS}, and all are done.",
         )
     if looks and n <= looks[-1].n:
         raise UserError(

@@ -46,7 +46,7 @@ def format_level(level: Any) -> str:
 
 
 def flatten_keys(value: Any, path: str = "") -> dict[str, Any]:
-    """Flatten nested options to dotted keys. Empty sections are kept."""
+    """Flatten nested options to dotted keys. Empty sections are retained."""
     if not isinstance(value, Mapping) or not value:
         return {path: value}
     options: dict[str, Any] = {}

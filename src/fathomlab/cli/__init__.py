@@ -59,8 +59,8 @@ def laboratory(arguments: list[str] | None = None) -> int:
         name = "".join(given[index + 1 : index + 2])
     if index is not None and name:
         rest = given[index + 1 :] if equals else given[index + 2 :]
-        words = ["run", name, *given[:index], *rest]
-        return guarded(lambda: app(words, standalone_mode=False), "--json" in given)
+        args = ["run", name, *given[:index], *rest]
+        return guarded(lambda: app(args, standalone_mode=False), "--json" in given)
     if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0

@@ -30,9 +30,9 @@ def bench(
             "The benchmarks are not in the installed package; run this in a clone of the repository.",
         )
     out = root / "docs" / "results" / "bench.json"
-    words = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]
+    args = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *words], cwd=root, stdout=sys.stderr if as_json else None, check=False
+        [sys.executable, "-m", "benchmarks", *args], cwd=root, stdout=sys.stderr if as_json else None, check=False
     )
     if done.returncode:
         raise typer.Exit(done.returncode)

@@ -150,13 +150,13 @@ def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_js
 def _nearest(trial: "Trial", store: "Store") -> tuple[str | None, list[dict[str, Any]]]:
     from fathomlab.base.labels import flatten_keys
 
-    wanted, best = flatten_keys(trial.content), None
+    requested, best = flatten_keys(trial.content), None
     for known in store.trials():
         stored = flatten_keys(store.trial(known).content)
         if not stored:
             continue
-        keys = [key for key in (wanted | stored) if wanted.get(key) != stored.get(key)]
-        fields = [{"key": key, "stored": stored.get(key), "planned": wanted.get(key)} for key in keys]
+        keys = [key for key in (requested | stored) if requested.get(key) != stored.get(key)]
+        fields = [{"key": key, "stored": stored.get(key), "planned": requested.get(key)} for key in keys]
         if best is None or len(fields) < len(best[1]):
             best = (known, fields)
     return best or (None, [])

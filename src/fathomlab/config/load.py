@@ -32,7 +32,7 @@ class Loaded:
         quick: Whether the quick overlay was applied.
         run: Values of `run.*` overrides: options of the run, not of the trials.
         components: The built-in components, and those of the file's plugins.
-        problems: Problems of the sections found so far; `raise_config_error` reports them with the others.
+        problems: Problems of the sections so far; `raise_config_error` reports them with the others.
     """
 
     document: Document

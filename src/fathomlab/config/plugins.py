@@ -1,7 +1,7 @@
 """Plugins: users' Python files with components.
 
 A plugin carries its source and that of the local modules that it imports. Workers run that source, so that a file that changes
-during a run changes nothing. Local modules are found without running any code: they are the modules next to the file that
+during a run changes nothing. Local modules are identified without running any code: they are the modules next to the file that
 its import statements name, and that are not installed.
 """
 
@@ -80,8 +80,8 @@ def read_plugin(path: Path) -> Plugin:
         modules[name] = LocalModule(name, relative, _read(file))
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
         pending += _imported(modules[name].source, relative, package)
-    found = tuple(modules[name] for name in sorted(modules))
-    return Plugin(path.name, _digest(source, found), source, found)
+    local = tuple(modules[name] for name in sorted(modules))
+    return Plugin(path.name, _digest(source, local), source, local)
 
 
 def load_module(plugin: Plugin) -> ModuleType:

@@ -24,7 +24,7 @@ class DataOptions:
         name: Dataset; MNIST for an MLP and CIFAR-10 for a CNN by default.
         batch_size: Images per training step. The last batch of an epoch may be smaller.
         validation_split: Training images held out for validation (%), stratified by class.
-        num_workers: Ignored: datasets are kept in device memory.
+        num_workers: Ignored: datasets stay in device memory.
         augment: Any of `flip`, `crop`.
         limit: Number of training images to use: a stratified subset, the same for every seed, so that intervals over seeds do not
             include the choice of images.

@@ -129,7 +129,7 @@ def _from_mirrors(remote: RemoteFile, folder: Path, unreachable: Set[str]) -> Pa
     """Download a file into `folder` from the first mirror that returns it."""
     import pooch
 
-    pooch.get_logger().setLevel("WARNING")  # the line below replaces its own
+    pooch.get_logger().setLevel("WARNING")  # the line below replaces its messages
     causes: list[str] = []
     for url in remote.urls:
         if urlsplit(url).scheme != SCHEME:

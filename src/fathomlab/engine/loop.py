@@ -12,10 +12,9 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
-from fathomlab.engine.backends import StepFunction
 from fathomlab.engine.evaluation import EvalResult, evaluate
 from fathomlab.engine.step import train_step
-from fathomlab.engine.training import PackTrainer
+from fathomlab.engine.training import PackTrainer, StepFunction
 
 
 @dataclass(frozen=True)

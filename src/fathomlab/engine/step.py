@@ -7,9 +7,8 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
-from fathomlab.engine.backends import StepFunction
 from fathomlab.engine.state import scalar_or_tensor
-from fathomlab.engine.training import PackTrainer, StepInputs
+from fathomlab.engine.training import PackTrainer, StepFunction, StepInputs
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.optim.rates import Rates
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Int
@@ -68,6 +68,9 @@ class StepInputs:
         )
         rates = Rates(lr, decay, self.rates.momentum)
         return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count)
+
+
+StepFunction: TypeAlias = Callable[[StepInputs], None]
 
 
 class PackTrainer:

@@ -44,7 +44,7 @@ class Requests:
 def main() -> None:
     """Train jobs until standard input closes or a stop is requested, then end the process."""
     requests = Requests()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the process group; the parent decides
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, requests.handle)

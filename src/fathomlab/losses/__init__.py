@@ -53,5 +53,5 @@ class Loss(Protocol):
 
 
 LOSSES: Table[Any] = Table("loss", {"CrossEntropy": CrossEntropy, "Distillation": Distillation})
-# Losses on the labels, by their torch names. Each is made with `training.label_smoothing`.
+# Losses on the labels, by their torch names. Each is created with `training.label_smoothing`.
 CRITERIA: dict[str, Callable[[float], Loss]] = {"CrossEntropyLoss": CrossEntropy}

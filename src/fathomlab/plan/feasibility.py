@@ -65,13 +65,14 @@ def parent_problems(condition: Blueprint, path: str) -> list[Issue]:
     if len(set(teachers)) < len(teachers):
         text = "two members of the ensemble are equal trials; set another seed_offset in one of them"
         problems.append(Issue("conflict", f"{path}.teacher", text))
-    own = condition.recipe.architecture
+    network = condition.recipe.architecture
     for kind, parent in condition.parents:
-        theirs = parent.recipe.architecture
-        if kind == "teacher" and (theirs.shape, theirs.classes) != (own.shape, own.classes):
-            text = f"images {theirs.shape} and {theirs.classes} classes of the teacher differ from {own.shape} and {own.classes}"
+        other = parent.recipe.architecture
+        if kind == "teacher" and (other.shape, other.classes) != (network.shape, network.classes):
+            expected = f"images {network.shape} in {network.classes} classes, as for this network"
+            text = f"must be a teacher for {expected}, got {other.shape} in {other.classes} classes"
             problems.append(Issue("data-mismatch", f"{path}.teacher", text))
-        if kind == "start" and not _weights(theirs) & _weights(own):
+        if kind == "start" and not _weights(other) & _weights(network):
             text = "no weight has the same name and shape in both networks"
             problems.append(Issue("data-mismatch", f"{path}.start", text))
     return problems

@@ -54,8 +54,8 @@ COMPUTED = {
     "mode": "the validation loss is minimized",
     "verbose": "the learning rate of every epoch is recorded",
     "shuffle": "the images are shuffled in every epoch",
-    "pin_memory": "datasets are kept in device memory",
-    "persistent_workers": "datasets are kept in device memory",
+    "pin_memory": "datasets stay in device memory",
+    "persistent_workers": "datasets stay in device memory",
 }
 TORCH_NAMES = (
     ("criterion", tuple(CRITERIA), ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),

@@ -90,8 +90,8 @@ def reads(roles: Roles, role: Role, key: str, levels: Levels) -> bool:
     """Whether the trials of a role depend on a dotted key, directly or through the roles that they build on."""
     parents = role.parents_at(levels)
     distilled = any(kind == "teacher" for kind, _ in parents)
-    own = any(is_below(key, section) for section in role.sections(distilled))
-    return own or any(reads(roles, roles[name], key, levels) for _, name in parents)
+    direct = any(is_below(key, section) for section in role.sections(distilled))
+    return direct or any(reads(roles, roles[name], key, levels) for _, name in parents)
 
 
 def is_below(key: str, section: str) -> bool:

@@ -161,7 +161,7 @@ def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Noti
     if len(problems) > before:
         return None
     if options.num_workers:
-        notices.setdefault(f"{path}.num_workers is ignored: datasets are kept in device memory.")
+        notices.setdefault(f"{path}.num_workers is ignored: datasets stay in device memory.")
     augment = tuple(word for word in AUGMENTATIONS if word in options.augment)
     split = options.batch_size, options.validation_split
     return Data(component, *split, augment, options.limit, options.drop_last)

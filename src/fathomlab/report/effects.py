@@ -68,7 +68,7 @@ def effect(study: Study, label: str, first: Condition, second: Condition) -> Eff
     differences = {seed: 100 * (after[seed] - before[seed]) for seed in before if seed in after}
     seeds = [seed for seed, _ in second.trials if seed in dict(first.trials)]
     reasons = [first.missing(study.metric), second.missing(study.metric)]
-    lost = [_worst([own[seed] for own in reasons if seed in own]) for seed in seeds if seed not in differences]
+    lost = [_worst([reason[seed] for reason in reasons if seed in reason]) for seed in seeds if seed not in differences]
     interval = paired_interval(list(differences.values())) if differences else None
     possible = bounded(interval, -100.0) if interval is not None else None
     excluded = exclusions(lost, len(seeds))

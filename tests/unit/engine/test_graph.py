@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from fathomlab.engine.backends import BACKENDS, StepFunction
+from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.training import PackTrainer
+from fathomlab.engine.training import PackTrainer, StepFunction
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau

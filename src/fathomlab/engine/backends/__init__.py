@@ -1,8 +1,8 @@
 """Backends: how the steps of a pack are computed. A new one is a file here and a line in `BACKENDS`. Imports without torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from fathomlab.engine.backends.compiled import Compiled
 from fathomlab.engine.backends.graph import Graph
@@ -10,9 +10,7 @@ from fathomlab.engine.backends.reference import Reference
 from fathomlab.plan.recipe import Recipe
 
 if TYPE_CHECKING:
-    from fathomlab.engine.training import PackTrainer, StepInputs
-
-StepFunction: TypeAlias = Callable[["StepInputs"], None]
+    from fathomlab.engine.training import PackTrainer, StepFunction
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Backend(Protocol):
         """What was built: the versions and the processor features that its numbers depend on."""
         ...
 
-    def prepare(self, pack: "PackTrainer") -> StepFunction:
+    def prepare(self, pack: "PackTrainer") -> "StepFunction":
         """Return the function that computes a step with a full batch, without changing the state of the pack.
 
         Everything that can fail happens here, so that another backend can still be used.

@@ -9,8 +9,8 @@ from fathomlab.models.architecture import walk
 from fathomlab.models.layers import Dropout
 
 if TYPE_CHECKING:
-    from fathomlab.engine.backends import Machine, StepFunction
-    from fathomlab.engine.training import PackTrainer
+    from fathomlab.engine.backends import Machine
+    from fathomlab.engine.training import PackTrainer, StepFunction
     from fathomlab.plan.recipe import Recipe
 
 

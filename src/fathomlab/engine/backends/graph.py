@@ -15,8 +15,8 @@ from fathomlab.optim.rates import Rates
 if TYPE_CHECKING:
     import torch
 
-    from fathomlab.engine.backends import Machine, StepFunction
-    from fathomlab.engine.training import PackTrainer, StepInputs
+    from fathomlab.engine.backends import Machine
+    from fathomlab.engine.training import PackTrainer, StepFunction, StepInputs
     from fathomlab.plan.recipe import Recipe
 
 WARMUP_STEPS = 3

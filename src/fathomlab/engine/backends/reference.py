@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from fathomlab.engine.backends import Machine, StepFunction
-    from fathomlab.engine.training import PackTrainer
+    from fathomlab.engine.backends import Machine
+    from fathomlab.engine.training import PackTrainer, StepFunction
     from fathomlab.plan.recipe import Recipe
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends import BACKENDS, StepFunction
-from fathomlab.engine.training import PackTrainer
+from fathomlab.engine.backends import BACKENDS
+from fathomlab.engine.training import PackTrainer, StepFunction
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.machine import describe_machine
 

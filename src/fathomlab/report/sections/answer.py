@@ -89,7 +89,7 @@ class Lead:
         problem: Why the claims cannot be evaluated; "" if they can.
         cards: Claims that were declared before results existed.
         exploratory: The other claims.
-        answers: All answers; the first `beside` are next to the charts.
+        answers: All answers; the first `leading` are next to the charts.
         modified: Data files that are not the published ones.
     """
 
@@ -99,7 +99,7 @@ class Lead:
     cards: tuple[VerdictCard, ...]
     exploratory: tuple[VerdictCard, ...]
     answers: tuple[Answers, ...]
-    beside: int
+    leading: int
     charts: tuple[Chart, ...]
     note: str
     modified: tuple[DataFile, ...]
@@ -118,7 +118,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         cards=declared,
         exploratory=tuple(card for card in cards if card.exploratory),
         answers=known,
-        beside=min(len(known), {0: 2, 1: 1, 2: 1}.get(len(declared), 0)),
+        leading=min(len(known), {0: 2, 1: 1, 2: 1}.get(len(declared), 0)),
         charts=tuple(lead_charts(study)),
         note=accuracy_note(study),
         modified=tuple(file for file in data_files(study) if not file.official),
@@ -186,7 +186,7 @@ def _signs(effects: Sequence[Effect]) -> str:
     parts = (("up", "Clear gain"), ("down", "Clear loss"), ("open", "Inconclusive"))
     sentences: list[str] = []
     for tone, text in parts:
-        labels = [label for label, own in tones if own == tone]
+        labels = [label for label, other in tones if other == tone]
         sentences += [f"{text}: {_shortened(labels)}."] * bool(labels)
     return " " + " ".join(sentences)
 

@@ -33,7 +33,7 @@ def cost_table(study: Study) -> Table:
         times = [trial.seconds for _, trial in condition.trials if trial.seconds is not None]
         epochs = max((len(trial.curves.get("epoch", [])) for _, trial in condition.trials), default=0)
         work = [done for _, trial in condition.trials if (done := operations(trial)) is not None]
-        kept = sum(reused(study, trial) for _, trial in condition.trials)
+        cached = sum(reused(study, trial) for _, trial in condition.trials)
         row = [
             condition.name,
             format_int(condition.parameters),
@@ -42,7 +42,7 @@ def cost_table(study: Study) -> Table:
         ]
         statuses = (("diverged",), FAILED_STATUSES, PENDING_STATUSES)
         row += [str(condition.count(*group)) for group in statuses]
-        row += [str(kept), str(epochs), plain(fmean(times) if times else None, 1)]
+        row += [str(cached), str(epochs), plain(fmean(times) if times else None, 1)]
         rows.append([*row, plain(sum(times), 1), f"{fmean(work) / 1e12:.3g}" if work else ""])
     columns = ["condition", "parameters", "trials", "finished", "diverged", "failed", "pending", "reused", "epochs"]
     return table("cost", [*columns, "time per trial (s)", "total time (s)", "TFLOP per trial"], rows)
@@ -51,11 +51,11 @@ def cost_table(study: Study) -> Table:
 def total_time(study: Study) -> str:
     """Wall time of the experiment, sum over its trials, and number of reused trials, in sentences."""
     times = [trial.seconds for _, _, trial in study.trials if trial.seconds is not None]
-    kept = sum(reused(study, trial) for _, _, trial in study.trials)
+    cached = sum(reused(study, trial) for _, _, trial in study.trials)
     summed, total = duration(sum(times)), duration(study.experiment.seconds)
     sentence = f"Wall time {total} ({summed} summed over trials)." if total else f"{summed} summed over trials."
-    were = "was" if kept == 1 else "were"
-    return f"{sentence} {count(kept, 'trial')} {were} reused from earlier runs." if kept else sentence
+    were = "was" if cached == 1 else "were"
+    return f"{sentence} {count(cached, 'trial')} {were} reused from earlier runs." if cached else sentence
 
 
 def reused(study: Study, trial: TrialRecord) -> bool:
