@@ -64,7 +64,7 @@ def measure(name: str) -> dict[str, Any]:
         "seed": SEEDS.get(name),
         "seconds": round(time.monotonic() - started, 1),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": f"{machine.hardware()['cpu']}, {machine.cores()} cores",
+        "machine": f"{machine.hardware().cpu}, {machine.cores()} cores",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
 
