@@ -3,12 +3,12 @@
 import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, format_value, unknown_key
+from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value, unknown_key
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import parse
 from fathomlab.base.output import escape_control_chars
@@ -192,6 +192,20 @@ class RunOptions:
     pack: int | None = None
     checkpoint_seconds: float | None = None
     backend: str = "auto"
+    executor: str = "auto"
+
+
+def run_choice(loaded: Loaded, key: str, names: Iterable[str]) -> str:
+    """Return the value of `run.KEY`: `auto` (the default), or one of `names`.
+
+    Raises:
+        UserError: If it is another name.
+    """
+    name, names = loaded.run.get(key, "auto"), ["auto", *names]
+    if name not in names:
+        text = f"run.{key} must be one of {', '.join(names)}, got {name!r}.{did_you_mean(name, names)}"
+        raise UserError("unknown-name", text)
+    return name
 
 
 def _check_run(run: Mapping[str, Any], problems: list[Issue]) -> Mapping[str, Any]:
