@@ -11,7 +11,7 @@ THREADS := OMP_NUM_THREADS=1
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCKED := $$(grep '^torch==' requirements.lock)
 
-.PHONY: setup setup-test run test test-all check bench clean
+.PHONY: setup setup-test run test test-all check reference bench clean
 
 setup: .venv/.ready
 
@@ -63,6 +63,9 @@ check: setup-test
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+
+reference: setup
+	$(BIN)/python -m fathomlab.config.reference docs/reference
 
 bench: setup .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks

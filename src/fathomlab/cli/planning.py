@@ -66,6 +66,7 @@ def plan(
 
 
 def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
+    from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
     from fathomlab.prepare.backends import choose_backend, requested_backend
@@ -75,6 +76,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
     device = guess_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
+    requested_executor(planned)
     machine, requested = describe_machine(device), requested_backend(planned)
     backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]

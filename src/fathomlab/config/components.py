@@ -61,8 +61,11 @@ class Components:
 
     def unsupported(self, table: Table[Any], name: object) -> str:
         """Return the problem of a name that is not in the table, or `""`."""
-        problem = table.unsupported(name)
-        return (problem and self.unusable.get(str(name))) or problem
+        problem, text = table.unsupported(name), str(name)
+        if not problem or text in self.unusable:
+            return problem and self.unusable[text]
+        others = (f" {text} is a {other.kind}." for other in (self.models, self.losses) if text in other)
+        return problem + "".join(others)
 
     def extended(self, plugin: Plugin) -> "Components":
         """Return tables that also contain the components of a plugin, which is loaded.
@@ -122,13 +125,6 @@ def _is_module(value: Any) -> bool:
     return torch is not None and isinstance(value, type) and issubclass(value, torch.nn.Module)
 
 
-def _is_loss_function(value: Any) -> bool:
-    if not inspect.isfunction(value):
-        return False
-    names = [parameter.name for parameter in _parameters(value) if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-    return "logits" in names and set(names) <= set(SIGNALS)
-
-
 def _is_loss_class(value: Any) -> bool:
     return isinstance(value, type) and is_dataclass(value) and callable(getattr(value, "terms", None))
 
@@ -152,6 +148,9 @@ def _function_loss(function: types.FunctionType) -> type:
     """The component of a loss function: its options are the keyword-only parameters."""
     parameters = _parameters(function)
     inputs = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
+    if "logits" not in inputs or set(inputs) - set(SIGNALS):
+        rule = "a loss function must have the parameter logits, may have labels and teacher_logits, and its options follow *"
+        raise UnusableError(f"{function.__name__}: {rule}, got ({', '.join(inputs)})")
     keywords = [each for each in parameters if each.name not in inputs]
     facts = {
         "function": staticmethod(function),
@@ -182,7 +181,7 @@ def _loss_class(component: type) -> type:
 AXES = ("depth", "width")
 KINDS = (
     Kind("models", _is_module, _model),
-    Kind("losses", _is_loss_function, _function_loss),
+    Kind("losses", inspect.isfunction, _function_loss),
     Kind("losses", _is_loss_class, _loss_class),
 )
 

@@ -3,12 +3,12 @@
 import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fathomlab.base.errors import ConfigError, Issue, UserError, format_value, unknown_key
+from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value, unknown_key
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import INVALID, parse
 from fathomlab.base.output import escape_control_chars
@@ -191,3 +191,16 @@ def _check_keys(overlay: Mapping[str, Any], path: str, problems: list[Issue]) ->
     problems.extend(
         Issue("unknown-key", f"{path}.{key}", unknown_key(key, known)) for key in overlay if key not in known
     )
+
+
+def run_choice(loaded: Loaded, key: str, names: Iterable[str]) -> str:
+    """Return the value of `run.KEY`: `auto` (the default), or one of `names`.
+
+    Raises:
+        UserError: If it is another name.
+    """
+    name, names = getattr(loaded.run, key), ["auto", *names]
+    if name not in names:
+        text = f"run.{key} must be one of {', '.join(names)}, got {name!r}.{did_you_mean(name, names)}"
+        raise UserError("unknown-name", text)
+    return name

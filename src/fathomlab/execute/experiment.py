@@ -18,7 +18,7 @@ from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
-from fathomlab.execute.executors import EXECUTORS
+from fathomlab.execute.executors import EXECUTORS, requested_executor
 from fathomlab.execute.signals import StopRequest
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare import machine
@@ -127,7 +127,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels))
         if jobs:
             _save_patch(runs)
-            _train(jobs, count, lock, emit, stop)
+            _train(jobs, requested_executor(plan), count, lock, emit, stop)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())
@@ -140,7 +140,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
 
 def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions) -> tuple[Job, ...]:
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
-    requested_backend(plan)  # an unknown name is reported before datasets are downloaded
+    for check in (requested_backend, requested_executor):  # unknown names are reported before datasets are downloaded
+        check(plan)
     device = machine.guess_device(options.device)
     if pending and options.device == "cuda":
         from fathomlab.execute.pack.devices import choose_device
@@ -160,10 +161,12 @@ def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: 
     return prepare_jobs(plan, pending, inventory, options.device, workers)
 
 
-def _train(jobs: Sequence[Job], count: int, lock: int | None, emit: Emit, stop: StopRequest) -> None:
-    """Train the jobs; a single one, or one after the other, in this process."""
+def _train(jobs: Sequence[Job], name: str, count: int, lock: int | None, emit: Emit, stop: StopRequest) -> None:
+    """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process."""
     count = min(count, len(jobs))
-    with closing(EXECUTORS["inline" if count == 1 else "local"](count, lock)) as executor:
+    if name == "auto":
+        name = "inline" if count == 1 else "local"
+    with closing(EXECUTORS[name](count, lock)) as executor:
         for event in run_jobs(jobs, executor, stop):
             emit(event)
 

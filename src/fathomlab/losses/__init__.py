@@ -43,9 +43,11 @@ class Loss(Protocol):
 
     Attributes:
         needs: What the engine must provide in addition to logits and labels.
+        test_options: Options for the tests. Those that may vary in a pack differ from their defaults.
     """
 
     needs: ClassVar[frozenset[Need]]
+    test_options: ClassVar[Mapping[str, object]]
 
     def terms(self, signals: Signals) -> "Mapping[str, PerExample]":
         """Compute the weighted terms (nats per example), each of shape (k, n)."""

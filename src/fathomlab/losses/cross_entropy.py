@@ -26,6 +26,7 @@ class CrossEntropy:
     label_smoothing: Annotated[float, Interval(ge=0, lt=1), Varies()] = 0.0
 
     needs: ClassVar[frozenset[Any]] = frozenset()
+    test_options: ClassVar[Mapping[str, object]] = {"label_smoothing": 0.1}
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute (1 - s) (-log p_y) + s mean_c(-log p_c) (nats), shape (k, n)."""

@@ -33,6 +33,7 @@ class Distillation:
     hard: Any = field(default_factory=CrossEntropy)
 
     needs: ClassVar[frozenset[Any]] = frozenset({"teacher.logits"})
+    test_options: ClassVar[Mapping[str, object]] = {"temperature": 5.0, "alpha": 0.4}
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the weighted loss with the labels and the weighted divergence (nats), each of shape (k, n)."""

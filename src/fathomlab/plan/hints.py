@@ -23,7 +23,7 @@ ALIASES = {
     "n_epochs": "training.epochs",
     "max_epochs": "training.epochs",
     "optim": "training.optimizer",
-    "loss": "training.criterion",
+    "loss": "training.loss",
     "loss_fn": "training.criterion",
     "lr_scheduler": "training.scheduler",
     "schedule": "training.scheduler",
@@ -94,6 +94,8 @@ def _message(path: str, data: Mapping[str, Any]) -> str:
     if key in ALIASES and _in_section(ALIASES[key], section, data) != path:
         return f"unknown key. Set {_in_section(ALIASES[key], section, data)} instead."
     owner, _, kind = section.rpartition(".")
+    if kind == "loss" and not did_you_mean(key, ("type", "params")):  # it may be an option of a plugin's loss
+        return f"unknown key. Set {section}.params.{key} instead."
     if kind in COMPONENTS and (other := _other_component(owner, kind, key, data)):
         return other
     places = [place for place in _places(key) if _in_section(place, section, data) != path]

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from fathomlab.base.errors import UserError, did_you_mean
+from fathomlab.base.errors import UserError
+from fathomlab.config.load import run_choice
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare.cost import compiling_pays
@@ -15,13 +16,7 @@ def requested_backend(plan: Plan) -> str:
     Raises:
         UserError: If no backend has this name.
     """
-    name = plan.loaded.run.backend
-    names = ["auto", *BACKENDS]
-    if name not in names:
-        raise UserError(
-            "unknown-name", f"run.backend must be one of {', '.join(names)}, got {name!r}.{did_you_mean(name, names)}"
-        )
-    return name
+    return run_choice(plan.loaded, "backend", BACKENDS)
 
 
 def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, machine: Machine) -> str:

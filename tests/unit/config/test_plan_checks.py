@@ -109,6 +109,8 @@ MOVED = {
     "training.T=3": "distillation.temperature",
     "training.step_size=3": "training.scheduler_params.step_size",
     "training.project_name=a": "logging.project_name",
+    "training.loss={type: CrossEntropy, gamma: 2}": "training.loss.params.gamma",
+    "loss={type: CrossEntropy}": "training.loss",
 }
 
 

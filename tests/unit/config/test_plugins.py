@@ -167,7 +167,23 @@ def test_loss_function_options_are_its_keywords(tmp_path: Path):
     assert loss.gamma == 2.0
     assert loss.needs == frozenset()
     assert "helper" not in table.losses
-    assert table.unusable == {}
+
+
+@pytest.mark.parametrize("parameters", ["scores, labels", "labels", "logits, labels, gamma: float = 1", ""])
+def test_unusable_function_is_reported_when_it_is_named(tmp_path: Path, parameters: str):
+    table = components(tmp_path, f"def margin({parameters}):\n    return logits\n")
+    assert "margin" not in table.losses
+    reason = table.unsupported(table.losses, "margin")
+    assert reason.startswith("parts.py: margin")
+    assert "logits" in reason
+
+
+def test_name_of_another_kind_is_reported(tmp_path: Path):
+    """A torch module is a model, even if it computes a loss."""
+    table = components(tmp_path, MODEL + LOSS)
+    assert table.unsupported(table.losses, "Net").endswith("Net is a model.")
+    assert table.unsupported(table.models, "focal").endswith("focal is a loss.")
+    assert table.unsupported(table.losses, "focal") == ""
 
 
 def test_loss_function_with_teacher_logits_needs_a_teacher(tmp_path: Path):

@@ -21,8 +21,9 @@ def errors(document: Any) -> list[str]:
 
 def test_generated_reference_is_up_to_date(tmp_path: Path):
     write(tmp_path)
-    for name in ("experiment.schema.json", "experiment-file.md"):
-        assert (ROOT / "docs" / "reference" / name).read_text() == (tmp_path / name).read_text(), name
+    names = ("experiment.schema.json", "experiment-file.md")
+    old = [name for name in names if (ROOT / "docs/reference" / name).read_text() != (tmp_path / name).read_text()]
+    assert old == [], "run `make reference`"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -196,7 +196,9 @@ def test_validate_rejects_what_torch_rejects(optimizer: Any, issue: str) -> None
 
 
 def test_optimizer_defaults_equal_torch() -> None:
-    for name, optimizer in OPTIMIZERS.items():
+    assert FIELDS.keys() == {name for name in OPTIMIZERS if hasattr(torch.optim, name)}
+    for name in FIELDS:
+        optimizer = OPTIMIZERS[name]
         options, torch_defaults = optimizer(), getattr(torch.optim, name)([torch.zeros(1)], lr=0.1).defaults
         assert {field: getattr(options, field) for field in FIELDS[name]} == {
             field: torch_defaults[field] for field in FIELDS[name]

@@ -10,7 +10,7 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
-from fathomlab.report.figures.scales import power_ticks, round_ticks, shortened, spread_apart, text_width
+from fathomlab.report.figures.scales import Axis, power_ticks, round_ticks, shortened, spread_apart, text_width
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.sections.curves import downsample
@@ -104,6 +104,17 @@ def test_power_ticks_are_inside_and_few(low: float, high: float, count: int):
     ticks = power_ticks(low, high)
     assert count <= len(ticks) <= 8
     assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+def test_fitted_axis_names_only_its_ends_without_room():
+    """Numbers as ticks are few by construction and stay."""
+    names = ("init", "step 1", "epoch 1", "epoch 2", "epoch 3")
+    axis = Axis("snapshot", 0, 4, (0, 1, 2, 3, 4), texts=names)
+    assert axis.fitted(4 * (text_width("epoch 1") + 5)) == axis
+    narrow = axis.fitted(4 * (text_width("epoch 1") - 5))
+    assert (narrow.ticks, narrow.tick_labels()) == ((0, 4), ["init", "epoch 3"])
+    numbers = Axis("layer", 0, 4, (0, 2, 4))
+    assert numbers.fitted(1) == numbers
 
 
 def test_at_most_two_hundred_seeds_are_drawn():

@@ -1,6 +1,7 @@
 """A probe appears on the page because of its declared columns alone."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -69,6 +70,24 @@ def test_page_shows_a_new_probe(measured: Store) -> None:
     ids = re.findall(r'<figure id="(margins-[^"]+)"', section)
     maps = [f"margins-by-class-{number}" for number in (1, 2, 3)]  # plain, residual, and their ratio
     assert ids == [*(f"margins-{number}" for number in range(1, 6)), *maps]
+
+
+def test_section_is_named_after_the_probes_it_shows(measured: Store) -> None:
+    """ "Other" than the gradient probe, which has its section, only if the page shows that one."""
+    about = study(measured, measured.experiment("1_2"))
+    heading = getattr(probes.section(about, [], []), "heading", "")
+    assert heading == "Other probes"
+    without = [
+        replace(
+            item,
+            trials=tuple(
+                (seed, replace(trial, probes={"margins": trial.probes["margins"]})) for seed, trial in item.trials
+            ),
+        )
+        for item in about.conditions
+    ]
+    heading = getattr(probes.section(replace(about, conditions=tuple(without)), [], []), "heading", "")
+    assert heading == "Probes"
 
 
 def test_new_probe_needs_its_columns(measured: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
+from fathomlab.config.load import run_choice
 from fathomlab.execute.events import Event
 from fathomlab.execute.executors.inline import Inline
 from fathomlab.execute.executors.local import Local
+from fathomlab.plan import Plan
 from fathomlab.prepare.jobs import Job
 
 
@@ -41,3 +43,12 @@ class Executor(Protocol):
 
 # Number of jobs at the same time, and descriptor of the store's lock, which processes that write to the store inherit.
 EXECUTORS: Mapping[str, Callable[[int, int | None], Executor]] = {"inline": Inline, "local": Local}
+
+
+def requested_executor(plan: Plan) -> str:
+    """Return `run.executor`: `auto` (the default), or the name of an executor.
+
+    Raises:
+        UserError: If no executor has this name.
+    """
+    return run_choice(plan.loaded, "executor", EXECUTORS)

@@ -80,7 +80,9 @@ def line_figure(
     ]
     left = max(map(text_width, y.tick_labels()), default=0) + 8
     room = max((text_width(end.name) + CONNECTOR + 4 for end in ends if end.x > INNER), default=0)
-    axes = new_axes(width, HEIGHT, Margins(left, max(room, 12), 28, 40))
+    right = max(room, 12)
+    x = x.fitted(width - left - right)
+    axes = new_axes(width, HEIGHT, Margins(left, right, 28, 40))
     if diagonal:
         corners = (max(x.low, y.low), min(x.high, y.high))
         axes.plot(corners, corners, color=MUTED, linewidth=1)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from fathomlab.report.numbers import MINUS
 
@@ -46,6 +47,16 @@ class Axis:
         if self.texts:
             return list(self.texts)
         return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
+
+    def fitted(self, pixels: float) -> "Axis":
+        """The axis with the first and the last tick only, if it has texts that would overlap on a width of `pixels`."""
+        pairs = pairwise(zip(self.ticks, self.texts, strict=False))  # without texts, there are no pairs
+        if all(
+            (self.position(right) - self.position(left)) * pixels > (text_width(first) + text_width(second)) / 2 + 4
+            for (left, first), (right, second) in pairs
+        ):
+            return self
+        return replace(self, ticks=(self.ticks[0], self.ticks[-1]), texts=(self.texts[0], self.texts[-1]))
 
 
 def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:

@@ -63,7 +63,8 @@ class ProbeFigures:
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """The figures of each probe that a trial has."""
     figures = tuple(probe_figures(study))
-    return Section("probes", "Other probes", figures) if figures else None
+    others = any(trial.probes.get(OWN_SECTION) for _, _, trial in study.trials)
+    return Section("probes", "Other probes" if others else "Probes", figures) if figures else None
 
 
 def probe_figures(study: Study) -> list[ProbeFigures]:

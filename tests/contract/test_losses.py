@@ -1,0 +1,104 @@
+"""Rules for every loss of the table, with its defaults and its test options."""
+
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fathomlab.base.errors import Issue
+from fathomlab.base.options import parse
+from fathomlab.base.packing import signature, varying
+from fathomlab.engine.stacking import stack_components
+from fathomlab.engine.training import LossInputs
+from fathomlab.losses import LOSSES
+from fathomlab.plan.recipe import Recipe
+
+REPLICAS, EXAMPLES, CLASSES = 2, 7, 5
+
+
+@pytest.fixture(params=sorted(LOSSES))
+def losses(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """Each loss of the table: with its defaults, and with its test options."""
+    issues: list[Issue] = []
+    component = LOSSES[request.param]
+    made = tuple(parse(component, options, "", issues) for options in ({}, component.test_options))
+    assert not issues
+    return made[0], made[1]
+
+
+def signals(loss: Any, scale: float = 3.0) -> LossInputs:
+    """Logits and labels of two replicas, and what the loss needs; anything else is None."""
+    generator = torch.Generator().manual_seed(1)
+    logits, teacher = scale * torch.randn(2, REPLICAS, EXAMPLES, CLASSES, generator=generator, dtype=torch.float64)
+    labels = torch.arange(REPLICAS * EXAMPLES).view(REPLICAS, EXAMPLES) * 3 % CLASSES
+    return LossInputs(logits.requires_grad_(), labels, teacher if "teacher.logits" in loss.needs else None)
+
+
+def total(loss: Any, inputs: LossInputs) -> Tensor:
+    """The sum of the terms."""
+    return torch.stack(list(loss.terms(inputs).values())).sum(0)
+
+
+def test_terms_have_a_number_per_example(losses: tuple[Any, Any]):
+    for loss in losses:
+        for name, term in loss.terms(signals(loss)).items():
+            assert isinstance(name, str)
+            assert term.shape == (REPLICAS, EXAMPLES)
+            assert term.dtype == torch.float64
+
+
+def test_loss_of_an_example_depends_on_its_logits_only(losses: tuple[Any, Any]):
+    for loss in losses:
+        inputs = signals(loss)
+        (gradient,) = torch.autograd.grad(total(loss, inputs)[1, 2], inputs.logits)
+        assert bool((gradient[1, 2] != 0).any())
+        gradient[1, 2] = 0
+        assert not bool(gradient.any())
+
+
+def test_loss_is_finite_for_large_logits(losses: tuple[Any, Any]):
+    for loss in losses:
+        inputs = signals(loss, scale=500)
+        values = total(loss, inputs)
+        (gradient,) = torch.autograd.grad(values.sum(), inputs.logits)
+        assert bool(values.isfinite().all() and gradient.isfinite().all())
+
+
+def test_options_that_vary_have_test_options(losses: tuple[Any, Any]):
+    first, second = losses
+    assert signature(first) == signature(second)
+    for name in varying(type(first)):
+        assert getattr(first, name) != getattr(second, name), name
+
+
+def test_packed_loss_equals_single_losses(losses: tuple[Any, Any]):
+    packed = stack_components(losses, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
+    inputs = signals(losses[0])
+    together = total(packed, inputs)
+    for slot, loss in enumerate(losses):
+        rows = slice(slot, slot + 1)
+        teacher = None if inputs.teacher_logits is None else inputs.teacher_logits[rows]
+        alone = total(loss, LossInputs(inputs.logits[rows], inputs.labels[rows], teacher))
+        torch.testing.assert_close(together[rows], alone, rtol=1e-13, atol=0)
+
+
+def test_training_minimizes_the_loss_alone_and_packed(losses: tuple[Any, Any], small_training: ModuleType):
+    network = small_training.mlp(layers_dim=16, hidden_layers_num=1)
+    parents = (network,) if "teacher.logits" in losses[0].needs else ()
+    recipes = [
+        replace(small_training.recipe(network, seed=seed, lr=0.1, epochs=8), loss=loss, teachers=parents)
+        for seed, loss in enumerate(losses)
+    ]
+
+    def results(trained: list[Recipe]) -> list[dict[str, Tensor]]:
+        data = small_training.make_dataset(network.shape)
+        teachers = small_training.make_teachers(trained, data) if parents else None
+        pack, epochs = small_training.run_training(trained, teachers, data)
+        return [small_training.replica_results(pack, epochs, slot) for slot in range(len(trained))]
+
+    for recipe, packed in zip(recipes, results(recipes), strict=True):
+        assert packed["objective 8"] < packed["objective 1"]
+        small_training.assert_close(packed, *results([recipe]))

@@ -1,0 +1,64 @@
+"""The examples of docs/extending.md run as they are printed."""
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+import fathomlab
+from fathomlab.engine.snapshot import Snapshot
+from fathomlab.engine.training import LossInputs
+from fathomlab.losses.cross_entropy import cross_entropy
+
+PAGE = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
+
+
+def block(language: str, word: str) -> str:
+    """The one block of code that contains a word."""
+    (text,) = [text for text in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if word in text]
+    return text
+
+
+def example(word: str) -> dict[str, Any]:
+    """The names that a block of Python defines."""
+    module = ModuleType("example")
+    exec(compile(block("python", word), "docs/extending.md", "exec", dont_inherit=True), module.__dict__)
+    return vars(module)
+
+
+@pytest.fixture(autouse=True)
+def _module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dataclasses look their module up by name."""
+    monkeypatch.setitem(sys.modules, "example", ModuleType("example"))
+
+
+def test_loss_of_the_page_is_cross_entropy_for_gamma_0():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    inputs, focal = LossInputs(logits, torch.zeros(2, 3, dtype=torch.int64)), example("class Focal")["Focal"]
+    expected = cross_entropy(inputs.logits, inputs.labels)
+    assert torch.equal(focal(gamma=0.0).terms(inputs)["focal"], expected)
+    assert bool((focal(**focal.test_options).terms(inputs)["focal"] < expected).all())
+
+
+def test_probe_of_the_page_measures_its_columns(small_training: ModuleType):
+    probe = example("class Weights")["Weights"]
+    pack = small_training.make_trainer([small_training.recipe(small_training.mlp())])
+    measured = probe(**probe.test_options).measure(Snapshot(pack))
+    assert measured.keys() == {"layers", *probe.columns}
+    assert measured["norm"].shape == (1, len(measured["layers"]))
+
+
+def test_section_of_the_page_is_a_section():
+    assert callable(example("def section")["section"])
+
+
+def test_experiments_of_the_page_are_planned(tmp_path: Path):
+    (tmp_path / "my_parts.py").write_text(block("python", "# my_parts.py"))
+    for word, trials in (("plugins:", 2), ("roles:", 9)):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(block("yaml", word))
+        assert len(fathomlab.load(path).trials) == trials
