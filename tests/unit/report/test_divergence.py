@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,13 +22,14 @@ from fathomlab.report.slopes import condition_slopes, slopes_table
 from fathomlab.report.tables import Table
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 SOME, ALL = "2 of 5 diverged", "all 5 seeds diverged"
 LIMITS = ("model.params.dropout", (0.0, 0.5))
 
 
 @pytest.fixture(scope="module")
-def store(stores: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Dropout x depth: at dropout 0.5 two of five seeds diverge at depth 5, and all at depth 10."""
     root = tmp_path_factory.mktemp("runs")
     conditions: list[Any] = []
@@ -161,7 +161,7 @@ def test_page_methods_and_index_count_diverged_trials(store: Store, about: Study
     assert "failed" not in index.split("<main")[1]
 
 
-def test_accuracy_intervals_are_bounded(stores: ModuleType, tmp_path: Path):
+def test_accuracy_intervals_are_bounded(tmp_path: Path):
     """Two seeds far apart: the interval ends at 0 and 100, and the page says so."""
     trials = [(seed, stores.write_trial(tmp_path, "y", {}, seed, value)) for seed, value in ((0, 0.1), (1, 0.9))]
     stores.write_experiment(tmp_path, "y", "Wide", [stores.condition("", {}, None, trials)], seeds=[0, 1])
@@ -173,7 +173,7 @@ def test_accuracy_intervals_are_bounded(stores: ModuleType, tmp_path: Path):
     assert "clipped" in answers(about)[0].cards[0].certainty
 
 
-def test_one_seed_mentions_neither_band_nor_interval(stores: ModuleType, tmp_path: Path):
+def test_one_seed_mentions_neither_band_nor_interval(tmp_path: Path):
     """Captions describe only what is drawn."""
     stores.write_blocks(tmp_path, seeds=1, epochs=3)
     about = study(Store(tmp_path), Store(tmp_path).experiment("1_3"))
@@ -183,7 +183,7 @@ def test_one_seed_mentions_neither_band_nor_interval(stores: ModuleType, tmp_pat
         assert not any(word in text.lower() for word in ("interval", "band", "mean"))
 
 
-def distilled(stores: ModuleType, root: Path, teachers: dict[int, Any]) -> Study:
+def distilled(root: Path, teachers: dict[int, Any]) -> Study:
     """A distillation with baseline accuracy 0.9; `teachers`: seed to accuracy, or None for a diverged trial."""
     conditions: list[Any] = []
     for role, factors in (("teacher", {}), ("baseline", {}), ("distilled", {"distillation.alpha": 0.5})):
@@ -206,11 +206,9 @@ def distilled(stores: ModuleType, root: Path, teachers: dict[int, Any]) -> Study
         ({0: None, 1: None}, ["all"]),
     ],
 )
-def test_teacher_that_is_not_better_is_reported_first(
-    stores: ModuleType, tmp_path: Path, teachers: dict[int, Any], parts: list[str]
-):
+def test_teacher_that_is_not_better_is_reported_first(tmp_path: Path, teachers: dict[int, Any], parts: list[str]):
     """On average, in some seeds, not at all, or because it diverged."""
-    about = distilled(stores, tmp_path, teachers)
+    about = distilled(tmp_path, teachers)
     text = " ".join(teacher_warnings(about)).replace("\u00a0", " ")
     assert bool(text) == bool(parts)
     assert all(part in text for part in parts), text
@@ -221,9 +219,9 @@ def test_teacher_that_is_not_better_is_reported_first(
         assert teacher_warnings(about)[0].split("(")[0] in write_index(Store(tmp_path)).read_text()
 
 
-def test_distillation_table_names_excluded_pairs(stores: ModuleType, tmp_path: Path):
+def test_distillation_table_names_excluded_pairs(tmp_path: Path):
     """A diverged student is missing from mean and gain, and both say so; a pair with a diverged trial diverged."""
-    distilled(stores, tmp_path, {0: 0.95, 1: 0.96, 2: 0.97})
+    distilled(tmp_path, {0: 0.95, 1: 0.96, 2: 0.97})
     for place, status in ((1, "failed"), (2, "diverged")):
         trial = Store(tmp_path).experiment("z").conditions[place].trials[0].trial
         file = tmp_path / "trials" / trial / "result.json"
@@ -236,7 +234,7 @@ def test_distillation_table_names_excluded_pairs(stores: ModuleType, tmp_path: P
     assert "1 of 3 diverged" in distillation_sentence(about)
 
 
-def test_students_are_compared_with_their_own_baseline(stores: ModuleType, tmp_path: Path):
+def test_students_are_compared_with_their_own_baseline(tmp_path: Path):
     """With a varied student width, each width has its own baseline."""
     key = "student_model.params.width"
     conditions: list[Any] = []

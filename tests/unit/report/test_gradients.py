@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from fathomlab.report.sections.gradients import gradient_charts, probe_cost
 from fathomlab.report.sections.probes import probe_figures
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_slopes_table_is_measured_from_the_files(about: Study):
     assert (row["seeds"], row["excluded"]) == ("5", "")
 
 
-def test_batch_norm_plain_network_has_a_depth_limit(stores: ModuleType, tmp_path: Path):
+def test_batch_norm_plain_network_has_a_depth_limit(tmp_path: Path):
     """16 depth scales of ln(pi/(pi-1))/2 are 41.8 layers; only with batch norm."""
     stores.write_depths(tmp_path, depths=(40,), epochs=2)
     store = Store(tmp_path)

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,6 +15,7 @@ from fathomlab.report.sections.methods import methods
 from fathomlab.report.sections.predictions import calibration_charts, calibration_table, collapses, histogram_charts
 from fathomlab.report.sections.provenance import resumed
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 
 def of(store: Store, name: str) -> Study:
@@ -35,7 +35,7 @@ def test_collapsed_networks_are_named_with_class_and_share(written: Store):
     assert collapses(of(written, "1_1")) == []
 
 
-def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Path):
+def test_half_of_the_predictions_is_no_collapse(tmp_path: Path):
     """More than half is, and its class has no known share where other classes are predicted too."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     store = Store(tmp_path)
@@ -95,7 +95,7 @@ def test_operations_are_counted_by_hand(written: Store):
     )
 
 
-def test_earlier_trials_are_reused(stores: ModuleType, tmp_path: Path):
+def test_earlier_trials_are_reused(tmp_path: Path):
     """By the clock of the record."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     about = of(Store(tmp_path), "1_3")
@@ -107,7 +107,7 @@ def test_earlier_trials_are_reused(stores: ModuleType, tmp_path: Path):
     assert "1\u00a0trial " in total_time(about)
 
 
-def test_resumed_reports_trials_and_drift(stores: ModuleType, tmp_path: Path):
+def test_resumed_reports_trials_and_drift(tmp_path: Path):
     """Resumed in the same environment, and in another."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     about = of(Store(tmp_path), "1_3")

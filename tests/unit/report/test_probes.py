@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +16,7 @@ from fathomlab.report.sections.probes import ProbeFigures, probe_figures
 from fathomlab.store import reading
 from fathomlab.store.checksums import encode_line
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -44,7 +44,7 @@ def line(step: int, seed: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def measured(stores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An experiment whose trials have that probe, with the same numbers in all conditions."""
     for module in (reading, grids, probes):  # as if it were in the table
         monkeypatch.setattr(module, "PROBES", PROBES.extended("margins", Margins))
