@@ -283,7 +283,7 @@ def test_function_loss_of_another_shape_is_an_error(components: Components):
         ("Faulty", (f"parts.py:{FAULTY_LINE}: ", "RuntimeError")),
     ],
 )
-def test_module_that_cannot_be_trained_is_refused(name: str, words: tuple[str, ...], components: Components):
+def test_untrainable_module_is_rejected(name: str, words: tuple[str, ...], components: Components):
     model = components.models.make(name, {}, "", [])
     (issue,) = model.validate_for((3, 16, 8), 3)
     assert issue.code == "plugin-error"
@@ -292,7 +292,7 @@ def test_module_that_cannot_be_trained_is_refused(name: str, words: tuple[str, .
         model.build((3, 16, 8))
 
 
-def test_wrong_number_of_logits_is_refused(components: Components):
+def test_wrong_number_of_logits_is_rejected(components: Components):
     model = components.models.make("Net", {}, "", [])
     assert model.validate_for(SHAPE, 3) == []
     (issue,) = model.validate_for(SHAPE, 10)

@@ -49,7 +49,7 @@ def curve(model: str, loss: str) -> list[str]:
 
 @pytest.mark.parametrize("loss", ["supervised", "distillation"])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_the_curve_is_the_golden_one(model: str, loss: str) -> None:
+def test_curve_equals_the_golden_curve(model: str, loss: str) -> None:
     """To 1e-9."""
     path = HERE / f"{model}_{loss}.txt"
     found = curve(model, loss)

@@ -8,11 +8,11 @@ import pytest
 import fathomlab
 from fathomlab.base.errors import Issue
 
-Tell = Callable[..., list[str]]
+IssuesOf = Callable[..., list[str]]
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Tell:
+def issues_of(tmp_path: Path) -> IssuesOf:
     """The problems of a file `exp.yaml` with this text and these overrides, each as "CODE LINE KEY"; [] if it is valid.
 
     LINE is the number of a line or `override N`; it is left out for the file as a whole, as is KEY.

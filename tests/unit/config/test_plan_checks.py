@@ -112,7 +112,7 @@ MOVED = {
 }
 
 
-def test_keys_of_other_sections_name_their_place():
+def test_keys_of_other_sections_report_their_section():
     """Names of other libraries, and keys in the wrong section."""
     for override, key in MOVED.items():
         (problem,) = problems(conf({}, scheduler="StepLR"), override)
@@ -133,7 +133,7 @@ def test_student_keys_name_the_student_section():
     assert "training_student.optimizer_params.weight_decay" in problem.message
 
 
-def test_unneeded_keys_are_to_be_removed():
+def test_unneeded_keys_are_rejected():
     """Options that schedulers of PyTorch require and that are known here."""
     for key in ("total_steps", "steps_per_epoch", "mode", "verbose", "last_epoch"):
         (problem,) = problems(conf({}, scheduler="OneCycleLR"), f"training.scheduler_params.{key}=1")

@@ -92,7 +92,7 @@ def one_teacher(teachers: TeacherPack, slot: int) -> TeacherPack:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-def test_optimizers_equal_alone_and_packed(optimizer: Any) -> None:
+def test_packed_equals_single_for_each_optimizer(optimizer: Any) -> None:
     """With separate learning rates and decays, and with shared ones (the fused path).
 
     The MLP has no batch normalization: its biases would have gradients of rounding noise, which these optimizers amplify.
@@ -107,40 +107,40 @@ def test_optimizers_equal_alone_and_packed(optimizer: Any) -> None:
     [*((schedule, SGD(momentum=0.9)) for schedule in SCHEDULES), (OneCycleLR(), Adam())],
     ids=str,
 )
-def test_schedules_equal_alone_and_packed(schedule: Any, optimizer: Any) -> None:
+def test_packed_equals_single_for_each_schedule(schedule: Any, optimizer: Any) -> None:
     assert_equal_alone_and_packed(
         varied_recipes([small_training.mlp()] * 3, schedule=schedule, optimizer=optimizer),
     )
 
 
 @pytest.mark.parametrize("options", [{}, {"residual": False}, {"block_type": "bottleneck"}], ids=str)
-def test_cnns_equal_alone_and_packed(options: dict[str, Any]) -> None:
+def test_packed_equals_single_for_cnns(options: dict[str, Any]) -> None:
     assert_equal_alone_and_packed(varied_recipes([small_training.cnn(**options)] * 3, optimizer=Adam()))
 
 
-def test_residual_equals_alone_and_in_mixed_pack() -> None:
+def test_packed_equals_single_if_residual_varies() -> None:
     for order in ((True, False, True), (False, True, False)):
         architectures = [small_training.mlp(residual=on, batch_norm=True) for on in order]
         assert_equal_alone_and_packed(varied_recipes(architectures))
 
 
-def test_dropout_equals_alone_and_packed() -> None:
+def test_packed_equals_single_with_dropout() -> None:
     architectures = [small_training.mlp(dropout=rate, residual=True) for rate in (0.1, 0.5, 0.3)]
     assert_equal_alone_and_packed(varied_recipes(architectures))
     assert_equal_alone_and_packed(varied_recipes([small_training.mlp(dropout=0.25)] * 3))
 
 
-def test_inits_equal_alone_and_packed() -> None:
+def test_packed_equals_single_if_init_varies() -> None:
     assert_equal_alone_and_packed(
         varied_recipes([small_training.mlp(init=init) for init in ("torch", "he", "torch")]),
     )
 
 
-def test_augmentation_equals_alone_and_packed() -> None:
+def test_packed_equals_single_with_augmentation() -> None:
     assert_equal_alone_and_packed(varied_recipes([small_training.cnn()] * 3, augment=("flip", "crop")))
 
 
-def test_label_smoothing_equals_alone_and_packed() -> None:
+def test_packed_equals_single_if_label_smoothing_varies() -> None:
     recipes = varied_recipes([small_training.mlp()] * 3)
     smoothings = (0.0, 0.1, 0.3)
     assert_equal_alone_and_packed(
@@ -149,7 +149,7 @@ def test_label_smoothing_equals_alone_and_packed() -> None:
 
 
 @pytest.mark.parametrize(("kind", "augment"), [("mlp", ()), ("cnn", ("flip", "crop"))])
-def test_distillation_equals_alone_and_packed(kind: str, augment: tuple[str, ...]) -> None:
+def test_packed_equals_single_with_distillation(kind: str, augment: tuple[str, ...]) -> None:
     """With separate weights and temperatures, and one teacher per seed."""
     architecture = small_training.mlp() if kind == "mlp" else small_training.cnn()
     recipes = varied_recipes([architecture] * 3, augment=augment)
@@ -160,12 +160,12 @@ def test_distillation_equals_alone_and_packed(kind: str, augment: tuple[str, ...
     assert_equal_alone_and_packed(shared, teachers)
 
 
-def test_gradient_clipping_equals_alone_and_packed() -> None:
+def test_packed_equals_single_with_gradient_clipping() -> None:
     for architecture in (small_training.mlp(), small_training.cnn()):
         assert_equal_alone_and_packed(varied_recipes([architecture] * 3, gradient_clip=0.5))
 
 
-def test_limit_equals_alone_and_packed() -> None:
+def test_packed_equals_single_with_limit() -> None:
     recipes = varied_recipes([small_training.mlp()] * 3, limit=44, batch_size=8)
     pack = small_training.make_trainer(recipes)
     assert pack.train_index.shape[1] + pack.validation_index.shape[1] == 44

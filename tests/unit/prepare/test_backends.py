@@ -48,7 +48,7 @@ def test_compiling_pays_for_long_trainings():
     assert not compiling_pays([recipe], 48_000)
 
 
-def test_requested_backend_is_used_or_refused(tmp_path: Path):
+def test_choose_backend_uses_or_rejects_the_request(tmp_path: Path):
     assert chosen(tmp_path, CPU, requested="compiled") == "compiled"
     assert chosen(tmp_path, CUDA, requested="reference") == "reference"
     for machine, requested in ((CPU, "graph"), (NO_COMPILER, "compiled"), (CUDA, "compiled")):

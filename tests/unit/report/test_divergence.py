@@ -234,7 +234,7 @@ def test_distillation_table_names_excluded_pairs(tmp_path: Path):
     assert "1 of 3 diverged" in distillation_sentence(about)
 
 
-def test_students_are_compared_with_their_own_baseline(tmp_path: Path):
+def test_students_are_compared_with_their_baseline(tmp_path: Path):
     """With a varied student width, each width has its own baseline."""
     key = "student_model.params.width"
     conditions: list[Any] = []

@@ -27,7 +27,7 @@ def test_thinning_keeps_ends_and_spikes():
     assert downsample(points[:400], 400) == points[:400]
 
 
-def test_a_spread_keeps_the_start_and_the_end():
+def test_spread_keeps_start_and_end():
     """Initialization, first step and last epoch are always among the snapshots."""
     assert evenly_spaced_indices(5, 8) == [0, 1, 2, 3, 4]
     chosen = evenly_spaced_indices(202, 52)
@@ -69,7 +69,7 @@ def test_word_names_a_level(key: str, level: object, expected: str):
     assert format_factor_level(key, level) == expected
 
 
-def test_a_csv_address_decodes_to_the_table():
+def test_csv_address_decodes_to_the_table():
     """Commas, quotes, newlines, markup and letters beyond ASCII come back."""
     rows = [['a,"b"', "1.5"], ["<i>\n#?&%41", "\u00e9\u2028"]]
     made = table("t", ["x", "y"], rows)
@@ -132,7 +132,7 @@ def test_long_labels_keep_both_ends():
 
 
 @pytest.mark.parametrize("number", range(1, 13))
-def test_no_figure_is_alone_in_the_last_row(number: int):
+def test_last_row_has_several_figures(number: int):
     """Except a single figure, and seven, which fit neither two nor three."""
     last = number % columns(number)
     assert last != 1 or number in (1, 7)

@@ -25,7 +25,7 @@ def about(written: Store) -> Study:
     return study(written, written.experiment("1_2"))
 
 
-def test_a_slope_is_the_least_squares_one():
+def test_slope_equals_least_squares():
     """Exact on a line, minus its rise; halved where a block has two layers; none with a zero or two points."""
     norms = [math.exp(0.3 * layer) for layer in range(9)]
     assert slope(norms) == pytest.approx(-0.3)

@@ -35,7 +35,7 @@ def test_collapsed_networks_are_named_with_class_and_share(written: Store):
     assert collapses(of(written, "1_1")) == []
 
 
-def test_half_of_the_predictions_is_no_collapse(tmp_path: Path):
+def test_collapse_needs_more_than_half_of_predictions(tmp_path: Path):
     """More than half is, and its class has no known share where other classes are predicted too."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     store = Store(tmp_path)

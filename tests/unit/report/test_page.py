@@ -102,7 +102,7 @@ def numbers(text: str) -> Any:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_page_is_small_and_loads_nothing(written: Store, name: str):
+def test_page_is_small_and_loads_nothing(written: Store, name: str):
     """No script but data, no address outside the page, a policy that forbids it anyway."""
     text = page(written, name)
     assert len(text.encode()) < 1_000_000
@@ -155,8 +155,8 @@ def test_equal_records_give_equal_bytes(written: Store, name: str):
     assert page(written, name) == before
 
 
-def test_another_process_writes_the_same_bytes_without_torch(written: Store):
-    """Neither counters of a process nor its hash seed enter the page."""
+def test_page_is_equal_in_another_process_without_torch(written: Store):
+    """With another hash seed."""
     code = (
         "import sys, pathlib\nfrom fathomlab.report.page import write_report\n"
         "from fathomlab.store.reading import Store\n"
@@ -399,8 +399,8 @@ def test_unreadable_claims_leave_a_page_with_the_reason(tmp_path: Path, changes:
     assert write_index(Store(tmp_path)).is_file()
 
 
-def test_a_claim_with_a_lone_surrogate_is_evaluated(tmp_path: Path):
-    """It is not a character, so the page shows a replacement for it."""
+def test_claim_with_a_lone_surrogate_is_evaluated(tmp_path: Path):
+    """The page shows a replacement character."""
     claim = {"name": "a\ud800b", "factor": "residual", "levels": [True, False], "expect": "greater"}
     stores.write_depths(tmp_path, depths=(5,), epochs=2, claims=[claim])
     text = write_report(Store(tmp_path), "1_2").read_text()
@@ -421,8 +421,8 @@ def test_interrupted_trials_are_pending(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_thousand_trials_take_less_than_ten_seconds(tmp_path: Path):
-    """125 seeds of the experiment with all probes, in time of the processor; and still a page that can be mailed."""
+def test_report_of_1000_trials_takes_10_seconds_of_cpu(tmp_path: Path):
+    """The page stays below 3 MB."""
     stores.write_depths(tmp_path, seeds=125, epochs=5)
     start = time.process_time()
     path = write_report(Store(tmp_path), "1_2")
@@ -430,7 +430,7 @@ def test_a_thousand_trials_take_less_than_ten_seconds(tmp_path: Path):
     assert path.stat().st_size < 3_000_000
 
 
-def test_the_index_links_every_report(written: Store):
+def test_index_links_every_report(written: Store):
     """Relative links to files that exist, in a page as strict as the others."""
     text = (written.root / "index.html").read_text()
     links = [keys["href"] or "" for tag, keys in elements(text).tags if tag == "a" and "#" not in (keys["href"] or "")]
@@ -460,8 +460,7 @@ def test_corrupted_and_empty_records_still_give_pages(tmp_path: Path):
     assert "experiment.json is not valid JSON" in elements(write_index(store).read_text()).text
 
 
-def test_unknown_experiment_raises_with_the_near_name(written: Store):
-    """A typo is a user error."""
+def test_unknown_experiment_raises_with_a_suggestion(written: Store):
     with pytest.raises(UserError, match="Did you mean '1_2'"):
         write_report(written, "1-2")
 

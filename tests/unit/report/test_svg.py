@@ -186,7 +186,7 @@ def test_depths_have_every_seed_and_one_name_per_series():
     assert {"plain", "residual", "5", "10", "20", "depth (layers)"} <= set(texts(root))
 
 
-def test_a_heatmap_has_a_pixel_per_number():
+def test_heatmap_has_a_pixel_per_number():
     """Size, a transparent pixel for None, the ends of the scale, and clipped numbers."""
     rows = ((0.0, None, 10.0), (5.0, -99.0, 99.0))
     heatmap = Heatmap(rows, ("input", "output"), ("init", "step 1", "epoch 1"), 0, 10, ((0.0, "1"), (10.0, "10")), True)
@@ -220,7 +220,7 @@ def test_labels_are_drawn_as_they_are(text: str):
         assert {element.tag for element in root.iter()} <= TAGS
 
 
-def test_an_svg_has_no_addresses_and_its_own_ids():
+def test_svg_has_no_addresses_and_prefixed_ids():
     """Ids start with the name; references lead to them; no namespace, date, or style is left."""
     svg = inline_svg(line_figure(lines(2), X, Y, marks=True), "loss-1", "<b>", 'a "c"')
     root = ElementTree.fromstring(svg)
@@ -244,7 +244,7 @@ def test_colors_are_those_of_the_light_theme():
     assert not re.search(r"#[0-9a-f]{6}", svg)
 
 
-def test_the_callers_settings_neither_matter_nor_change():
+def test_settings_of_the_caller_are_ignored_and_kept():
     """Whatever a notebook has set, the bytes are equal, and its settings are as before."""
     before = inline_svg(line_figure(lines(3), X, Y), "x", "t", "d")
     settings = {
@@ -262,7 +262,7 @@ def test_the_callers_settings_neither_matter_nor_change():
         assert settings_now() == noted
 
 
-def test_an_ordinary_figure_can_be_saved_by_the_caller():
+def test_figure_can_be_saved_by_the_caller():
     """The function returns a matplotlib figure with the colors of the light theme; inlining leaves it unchanged."""
     figure = line_figure(lines(2), X, Y)
     first, second = io.BytesIO(), io.BytesIO()
@@ -335,7 +335,7 @@ def test_commands_without_figures_do_not_import_matplotlib(tmp_path: Path, argum
     assert done.stdout
 
 
-def test_a_page_without_figures_does_not_import_matplotlib(tmp_path: Path):
+def test_page_without_figures_does_not_import_matplotlib(tmp_path: Path):
     """An experiment without results has no figure."""
     trials = [(0, stores.write_trial(tmp_path, "x", {}, 0, 0.5, status="failed", cause="no memory", epochs=0))]
     (tmp_path / "trials" / trials[0][1] / "metrics.jsonl").unlink()
