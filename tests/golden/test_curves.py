@@ -26,8 +26,8 @@ def recipes(model: str, loss: str) -> list[Any]:
         architecture = small_training.cnn(width=3)
         common = {"optimizer": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
         common["gradient_clip"] = 2.0
-    made = [small_training.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
-    return small_training.distilled(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made
+    pair = [small_training.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
+    return small_training.distilled(pair, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else pair
 
 
 def curve(model: str, loss: str) -> list[str]:
@@ -52,12 +52,12 @@ def curve(model: str, loss: str) -> list[str]:
 def test_curve_equals_the_golden_curve(model: str, loss: str) -> None:
     """To 1e-9."""
     path = HERE / f"{model}_{loss}.txt"
-    found = curve(model, loss)
+    computed = curve(model, loss)
     if os.environ.get(REWRITE):
-        path.write_text("\n".join(found) + "\n")
+        path.write_text("\n".join(computed) + "\n")
     expected = path.read_text().splitlines()
-    assert len(found) == len(expected) == 21
-    for mine, golden in zip(found, expected, strict=True):
+    assert len(computed) == len(expected) == 21
+    for mine, golden in zip(computed, expected, strict=True):
         assert [float(word) for word in mine.split()] == pytest.approx(
             [float(word) for word in golden.split()], rel=1e-9, abs=0
         )

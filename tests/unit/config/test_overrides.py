@@ -110,11 +110,11 @@ def test_override_replaces_an_invalid_value(issues_of: IssuesOf):
 
 def test_override_replaces_only_its_key():
     """Spaces around the equals sign are ignored."""
-    made = content(" training.lr = 1e-2", "model.params.layers_dim=9", "training.optimizer=SGD")
-    assert made["training"]["lr"] == 0.01
-    assert made["training"]["epochs"] == 1
-    assert made["model"]["params"]["layers_dim"] == 9
-    assert made["training"]["optimizer"] == "SGD"
+    result = content(" training.lr = 1e-2", "model.params.layers_dim=9", "training.optimizer=SGD")
+    assert result["training"]["lr"] == 0.01
+    assert result["training"]["epochs"] == 1
+    assert result["model"]["params"]["layers_dim"] == 9
+    assert result["training"]["optimizer"] == "SGD"
 
 
 def test_duplicate_overrides_are_rejected(issues_of: IssuesOf):
@@ -156,7 +156,7 @@ def test_override_of_seeds_returns_replicates(override: str):
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "made"),
+    ("override", "key", "result"),
     [
         ("training.lr=0.1,0.2", "training.lr", (0.1, 0.2)),
         ("training.epochs=1..3", "training.epochs", (1, 2, 3)),
@@ -167,9 +167,9 @@ def test_override_of_seeds_returns_replicates(override: str):
         ("experiment.factors.training.lr=0.1", "training.lr", (0.1,)),
     ],
 )
-def test_override_with_comma_or_range_is_a_factor(override: str, key: str, made: tuple[Any, ...]):
+def test_override_with_comma_or_range_is_a_factor(override: str, key: str, result: tuple[Any, ...]):
     """In the given order of levels."""
-    assert levels(override) == {key: made}
+    assert levels(override) == {key: result}
 
 
 @pytest.mark.parametrize("override", ["experiment.depths=5,10", "experiment.depths=[5, 10]"])

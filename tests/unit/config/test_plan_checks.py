@@ -73,9 +73,9 @@ def test_drop_last_skips_the_incomplete_batch(tmp_path: Path):
     assert codes(conf({"limit": 121, "batch_size": 32, "validation_split": 20}, normalized())) == [
         ("batch-too-small", "data.batch_size")
     ]
-    whole = fathomlab.load(conf(data))
-    assert fathomlab.load(conf(data | {"drop_last": False})).trials == whole.trials
-    assert "drop_last" not in whole.trials[0].content["data"]
+    complete = fathomlab.load(conf(data))
+    assert fathomlab.load(conf(data | {"drop_last": False})).trials == complete.trials
+    assert "drop_last" not in complete.trials[0].content["data"]
     (full,) = fathomlab.run(conf(data), runs=tmp_path, progress="off", workers=1)
     (dropped,) = fathomlab.run(conf(data | {"drop_last": True}), runs=tmp_path, progress="off", workers=1)
     assert (full.curves["step"], dropped.curves["step"]) == ([4], [3])

@@ -120,7 +120,7 @@ def test_plugin_rejects_another_digest(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "location"),
     [
         ("x = 1\nx = = 2\n", "parts.py:2: SyntaxError"),
         ("x = 1\n\nimport no_such_module_here\n", "parts.py:3: ModuleNotFoundError"),
@@ -128,11 +128,11 @@ def test_plugin_rejects_another_digest(tmp_path: Path):
         ("import sys\nsys.exit(3)\n", "parts.py:2: SystemExit"),
     ],
 )
-def test_plugin_error_names_file_and_line(tmp_path: Path, text: str, place: str):
+def test_plugin_error_names_file_and_line(tmp_path: Path, text: str, location: str):
     with pytest.raises(UserError) as raised:
         load_module(read_plugin(write(tmp_path, text)))
     assert raised.value.code == "plugin-error"
-    assert str(raised.value).startswith(place)
+    assert str(raised.value).startswith(location)
 
 
 def test_error_in_a_local_module_names_that_module(tmp_path: Path):

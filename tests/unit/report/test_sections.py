@@ -19,9 +19,9 @@ SHARED = {"base.html", "macros.html", "index.html", "report.html", "plain.html",
 
 def sections_of(store: Store, name: str) -> list[Section]:
     """The sections that an experiment has."""
-    about = study(store, store.experiment(name))
-    verdicts, audits = judge(about), audit(about)
-    return [section for build in SECTIONS if (section := build(about, verdicts, audits)) is not None]
+    results = study(store, store.experiment(name))
+    verdicts, audits = judge(results), audit(results)
+    return [section for build in SECTIONS if (section := build(results, verdicts, audits)) is not None]
 
 
 def test_sections_contains_every_module() -> None:
