@@ -1,10 +1,6 @@
-"""The page: self-contained, reproducible bytes, and the numbers of the records."""
+"""The page: self-contained, in order, and with reproducible bytes."""
 
-import csv
-import io
 import itertools
-import json
-import math
 import os
 import re
 import shutil
@@ -13,14 +9,11 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import unquote
 
 import pytest
 
-from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
@@ -30,75 +23,9 @@ from fathomlab.report.sections.answer import answers
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 from tests.helpers import stores
+from tests.helpers.pages import elements, embedded, page, tables
 
 EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")
-
-
-class Elements(HTMLParser):
-    """Tags with their attributes, and all text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def elements(text: str) -> Elements:
-    """A page, parsed."""
-    parser = Elements()
-    parser.feed(text)
-    parser.close()
-    return parser
-
-
-def page(store: Store, name: str) -> str:
-    """The text of a written page."""
-    return (store.root / "experiments" / name / "report.html").read_text()
-
-
-def tables(text: str) -> dict[str, list[dict[str, str]]]:
-    """The tables of a page by name, as their CSV has them."""
-    entries: dict[str, list[dict[str, str]]] = {}
-    for tag, attributes in elements(text).tags:
-        if tag == "a" and "download" in attributes:
-            address = attributes["href"] or ""
-            assert address.startswith("data:text/csv;charset=utf-8,")
-            content = unquote(address.split(",", 1)[1])
-            entries[(attributes["download"] or "").removesuffix(".csv")] = list(csv.DictReader(io.StringIO(content)))
-    return entries
-
-
-def embedded(text: str) -> dict[str, Any]:
-    """The numbers that a page carries for other programs."""
-    match = re.search(r'<script type="application/json" id="results">(.*?)</script>', text, re.DOTALL)
-    assert match is not None
-    return json.loads(match[1])
-
-
-def results(store: Store, name: str) -> dict[str, dict[int, dict[str, float]]]:
-    """Label to seed to metrics of finished trials, straight from the files."""
-    record = json.loads((store.root / "experiments" / name / "experiment.json").read_text())
-    entries: dict[str, dict[int, dict[str, float]]] = {}
-    for condition in record["conditions"]:
-        group = entries.setdefault(condition["label"], {})
-        for pair in condition["trials"]:
-            result = json.loads((store.root / "trials" / pair["trial"] / "result.json").read_text())
-            if result["status"] == "finished":
-                group[pair["seed"]] = result["metrics"]
-    return entries
-
-
-def numbers(text: str) -> Any:
-    """The numbers in a sentence, to compare with expected ones at two decimals."""
-    return pytest.approx(
-        [float(item.replace("\u2212", "-")) for item in re.findall(r"[-\u2212+]?\d+\.?\d*", text)], abs=0.005
-    )
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -169,83 +96,6 @@ def test_page_is_equal_in_another_process_without_torch(written: Store):
     )
     assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
     assert page(written, "1_2") == before
-
-
-def test_accuracy_table_matches_the_records(written: Store):
-    """Each seed's accuracy, the mean and n of every condition of 1.2."""
-    rows = {row["condition"]: row for row in tables(page(written, "1_2"))["accuracy-1"]}
-    entries = results(written, "1_2")
-    assert len(rows) == len(entries) == 8
-    for label, seeds in entries.items():
-        depth, residual = re.findall(r"=(\w+)", label)
-        row = rows[f"{'residual' if residual == 'true' else 'plain'}, depth {depth}"]
-        values = [100 * metrics["test/accuracy"] for metrics in seeds.values()]
-        assert row["mean (%)"] == f"{sum(values) / len(values):.2f}"
-        assert row["seeds"] == str(len(values))
-        assert [row[f"seed {seed}"] for seed in seeds] == [f"{value:.2f}" for value in values]
-
-
-def test_answer_is_the_paired_interval(written: Store):
-    """Depth 10: mean and 95% interval from the files, with t(0.975, 4) = 2.776; excluded pairs are reported."""
-    entries = results(written, "1_2")
-    plain, residual = (entries[f"hidden_layers_num=10 residual={word}"] for word in ("false", "true"))
-    values = [100 * (residual[seed]["test/accuracy"] - plain[seed]["test/accuracy"]) for seed in plain]
-    mean = sum(values) / 5
-    half = 2.7764451 * (sum((value - mean) ** 2 for value in values) / 4 / 5) ** 0.5
-    (shown,) = answers(study(written, written.experiment("1_2")))
-    card = {card.label: card for card in shown.cards}
-    assert [10, mean, 95, mean - half, mean + half, 5] == numbers(card["Depth 10"].sentence)
-    assert card["Depth 10"].value == f"{mean:+.2f}"
-    assert {label: "excluded" in item.certainty for label, item in card.items()} == {
-        "Depth 5": False,
-        "Depth 10": False,
-        "Depth 20": True,
-        "Depth 40": True,
-    }
-    assert "1 of 5 diverged" in card["Depth 40"].certainty
-    assert card["Depth 20"].sentence in elements(page(written, "1_2")).text
-
-
-def test_effects_end_at_the_largest_possible_difference(tmp_path: Path):
-    """Two seeds that disagree; the card says that the interval is clipped."""
-    conditions: list[Any] = []
-    for residual, values in ((False, (0.1, 0.85)), (True, (0.9, 0.9))):
-        factors = {"model.params.residual": residual}
-        pairs = [(seed, stores.write_trial(tmp_path, "x", factors, seed, value)) for seed, value in enumerate(values)]
-        conditions.append(stores.condition(f"residual={residual}", factors, None, pairs))
-    stores.write_experiment(tmp_path, "x", "Clipped", conditions, seeds=[0, 1])
-    store = Store(tmp_path)
-    (shown,) = answers(study(store, store.experiment("x")))
-    assert "\u2212100.00 to +100.00" in shown.cards[0].certainty
-    assert "clipped" in shown.cards[0].certainty
-
-
-def test_distillation_table_has_gains_and_reductions(written: Store):
-    """77.8% fewer parameters, and the gain computed by hand."""
-    rows = {row["network"]: row for row in tables(page(written, "2_2"))["distillation"]}
-    entries = results(written, "2_2")
-    assert list(rows) == ["teacher", "baseline student", *(f"distilled, alpha {alpha}" for alpha in (0.7, 0.8, 0.9))]
-    assert rows["teacher"]["fewer than teacher (%)"] == ""
-    assert rows["distilled, alpha 0.8"]["fewer than teacher (%)"] == "77.8"
-    assert rows["distilled, alpha 0.8"]["parameters"] == "4729418"
-    base = entries["baseline"]
-    gains = [100 * (entries["alpha=0.8"][seed]["test/accuracy"] - base[seed]["test/accuracy"]) for seed in base]
-    assert rows["distilled, alpha 0.8"]["gain over baseline (points)"] == f"{sum(gains) / 5:.2f}"
-
-
-def test_gradient_and_curve_tables_match_the_records(written: Store):
-    """One cell of a heat map and one point of a curve, averaged by hand."""
-    shown = tables(page(written, "1_2"))
-    factors = {"model.params.hidden_layers_num": 5, "model.params.residual": False}
-    (condition,) = (item for item in written.experiment("1_2").conditions if item.factors == factors)
-    folders = [written.root / "trials" / pair.trial for pair in condition.trials]
-    curves = [[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] for folder in folders]
-    mean = sum(100 * curve[2]["val/accuracy"] for curve in curves) / 5
-    assert shown["val-accuracy-1"][2]["depth 5: mean"] == f"{mean:.2f}"
-    lines = [json.loads((folder / "gradients.jsonl").read_text().splitlines()[1]) for folder in folders]
-    logs = [math.log10(line["weight"][2]) for line in lines]
-    row = next(row for row in shown["weight-gradients-1"] if row["layer"] == "hidden.2")
-    assert float(row["step 1"]) == pytest.approx(sum(logs) / 5, abs=0.006)
 
 
 def test_failures_and_modified_data_come_before_evidence(written: Store):
@@ -343,13 +193,6 @@ def test_title_and_heading_name_the_run(tmp_path: Path):
     index = write_index(store).read_text()
     for part in ("Is it deep?", "Quick run", "2026-11-22", "<code>experiment.seeds=5</code>"):
         assert part in index
-
-
-def test_embedded_numbers_match_the_summary(written: Store):
-    """What a comparison of two reports reads: the same as the analysis says, whatever markup the records hold."""
-    for name in EXPERIMENTS:
-        experiment = study(written, written.experiment(name))
-        assert embedded(page(written, name)) == summary_json(experiment, judge(experiment))
 
 
 def test_page_of_failed_trials_only_has_no_figures(tmp_path: Path):
