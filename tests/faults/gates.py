@@ -80,7 +80,7 @@ GATES: dict[str, Gate] = {
     "kills-packed": Gate(
         "SIGKILL at random instants, eight trials in packs",
         lambda folder, servers, size, draw: kill_loop(servers.first, folder, size, draw),
-        4,
+        3,
         100,
     ),
     "kills-alone": Gate(
