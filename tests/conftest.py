@@ -4,7 +4,6 @@ import os
 import random
 import secrets
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -19,37 +18,6 @@ def _deterministic() -> None:
     if torch is not None:
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
-
-
-@pytest.fixture(scope="session")
-def small_training() -> ModuleType:
-    """Small trainings: recipes, datasets, packs, and teachers."""
-    from tests.helpers import small_training
-
-    return small_training
-
-
-@pytest.fixture(scope="session")
-def reference_models() -> ModuleType:
-    """Reference implementations of the models with torch.nn."""
-    from tests.helpers import reference_models
-
-    return reference_models
-
-
-@pytest.fixture(scope="session")
-def bf16(small_training: ModuleType) -> None:
-    """Skip if products in bf16 do not work on this machine."""
-    import torch
-
-    from fathomlab.engine.selftest import bf16_self_test
-
-    for architecture in (small_training.mlp(), small_training.cnn(width=8)):
-        test = bf16_self_test(architecture, 16, torch.device("cpu"))
-        if not test.passed:
-            pytest.skip(
-                f"bf16 does not work on this machine: layer {test.worst_layer}, {test.exit_reason or test.max_relative_error}"
-            )
 
 
 @pytest.fixture

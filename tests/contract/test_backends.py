@@ -1,6 +1,9 @@
 """Every backend of the table computes the steps of the reference, or refuses with a reason."""
 
-from types import ModuleType
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +13,14 @@ from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.training import PackTrainer, StepInputs
 from fathomlab.optim.adam import Adam
 from fathomlab.plan.recipe import Recipe
-from fathomlab.prepare.machine import describe_machine
+from fathomlab.prepare.machine import describe_machine, has_compiler
+from tests.helpers import small_training
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 names = pytest.mark.parametrize("name", sorted(BACKENDS))
 
 
-def mlps(small_training: ModuleType) -> list[Recipe]:
+def mlps() -> list[Recipe]:
     """Two MLPs in float64 that differ in all options that may vary inside a pack."""
     architectures = [small_training.mlp(batch_norm=True, residual=residual) for residual in (True, False)]
     return [
@@ -27,7 +31,7 @@ def mlps(small_training: ModuleType) -> list[Recipe]:
     ]
 
 
-def pack_of(small_training: ModuleType, recipes: list[Recipe]) -> PackTrainer:
+def pack_of(recipes: list[Recipe]) -> PackTrainer:
     """A pack on the device of this machine."""
     pack = small_training.make_trainer(recipes)
     data = type(pack.data)(**{name: value.to(DEVICE) for name, value in vars(pack.data).items()})
@@ -41,7 +45,9 @@ def tensors_of(pack: PackTrainer) -> dict[str, torch.Tensor]:
 
 def trained(pack: PackTrainer, name: str) -> list[Progress]:
     """Train to the end: 20 steps, of which 4 have a smaller last batch, which no backend computes."""
+    before = tensors_of(pack)
     step, full_batches = BACKENDS[name].prepare(pack), list[int]()
+    small_training.assert_identical(tensors_of(pack), before)  # preparing does not train
 
     def counted(inputs: StepInputs) -> None:
         full_batches.append(inputs.index.shape[1])
@@ -54,13 +60,13 @@ def trained(pack: PackTrainer, name: str) -> list[Progress]:
 
 @names
 @pytest.mark.filterwarnings("ignore")  # warnings of compilers
-def test_backend_equals_the_reference(name: str, small_training: ModuleType) -> None:
+def test_backend_equals_the_reference(name: str) -> None:
     """Losses, parameters, and running statistics."""
-    recipes = mlps(small_training)
+    recipes = mlps()
     refusal = BACKENDS[name].refuses(recipes, describe_machine(DEVICE.type))
     if refusal:
         pytest.skip(refusal)
-    pack, reference = pack_of(small_training, recipes), pack_of(small_training, recipes)
+    pack, reference = pack_of(recipes), pack_of(recipes)
     snapshots, expected = trained(pack, name), trained(reference, "reference")
     small_training.assert_close(tensors_of(pack), tensors_of(reference), 1e-8)  # Adam amplifies rounding noise
     for epoch, reference_epoch in zip(snapshots, expected, strict=True):
@@ -70,20 +76,7 @@ def test_backend_equals_the_reference(name: str, small_training: ModuleType) -> 
 
 
 @names
-@pytest.mark.filterwarnings("ignore")
-def test_preparing_a_backend_does_not_train(name: str, small_training: ModuleType) -> None:
-    recipes = mlps(small_training)
-    refusal = BACKENDS[name].refuses(recipes, describe_machine(DEVICE.type))
-    if refusal:
-        pytest.skip(refusal)
-    pack = pack_of(small_training, recipes)
-    before = tensors_of(pack)
-    BACKENDS[name].prepare(pack)
-    small_training.assert_identical(tensors_of(pack), before)
-
-
-@names
-def test_backend_names_its_build(name: str) -> None:
+def test_build_contains_the_version_of_torch(name: str) -> None:
     assert torch.__version__ in BACKENDS[name].build()
 
 
@@ -97,7 +90,7 @@ def test_backend_names_its_build(name: str) -> None:
         ("compiled", "dropout", Machine("cpu", True)),
     ],
 )
-def test_refusals_are_texts(name: str, network: str, machine: Machine, small_training: ModuleType) -> None:
+def test_refuses_returns_a_reason(name: str, network: str, machine: Machine) -> None:
     """And the reference refuses nothing."""
     architectures = {
         "mlp": small_training.mlp(),
@@ -110,5 +103,21 @@ def test_refusals_are_texts(name: str, network: str, machine: Machine, small_tra
 
 
 @pytest.mark.parametrize(("name", "machine"), [("graph", Machine("cuda")), ("compiled", Machine("cpu", True))])
-def test_backends_accept_mlps(name: str, machine: Machine, small_training: ModuleType) -> None:
-    assert BACKENDS[name].refuses(mlps(small_training), machine) == ""
+def test_refuses_returns_nothing_for_mlps(name: str, machine: Machine) -> None:
+    assert BACKENDS[name].refuses(mlps(), machine) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+def test_compiled_code_is_not_reused_by_older_cpus(tmp_path: Path) -> None:
+    """With one cache for AVX-512 and AVX2 and without a separate key, the second process gets NaN."""
+    test = f"{__file__}::test_backend_equals_the_reference[compiled]"
+    for capability in ("avx512", "avx2"):
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test],
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "ATEN_CPU_CAPABILITY": capability},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout[-2000:]

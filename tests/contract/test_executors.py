@@ -23,7 +23,9 @@ LONG = "training.epochs=100000"
 
 
 @pytest.fixture(params=list(EXECUTORS))
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
+    """An executor whose store may be relative to the working directory."""
+    monkeypatch.chdir(tmp_path)
     with closing(EXECUTORS[request.param](2, None)) as started:
         yield started
 
@@ -47,15 +49,15 @@ def wait(executor: Executor, numbers: set[int], until: Callable[[Event], bool]) 
 
 
 def test_executor_trains_jobs(executor: Executor, tmp_path: Path):
-    """Each job reports under its number, from its start to `Idle`."""
+    """In a relative store. Each job reports under its number, from its start to `Idle`."""
     assert executor.capacity() >= 1
-    for job in jobs(tmp_path, "training.epochs=1"):
+    for job in jobs(Path("runs"), "training.epochs=1"):
         number = executor.submit(job)
         (events,) = wait(executor, {number}, lambda event: isinstance(event, Idle)).values()
         assert events[0] == Started(job.hashes, 1)
         assert isinstance(events[-2], Finished)
         assert (events[-2].trial, events[-2].status) == (job.hashes[0], "finished")
-        assert Store(tmp_path).trial(job.hashes[0]).status == "finished"
+        assert Store(tmp_path / "runs").trial(job.hashes[0]).status == "finished"
 
 
 def test_executor_stops_jobs_with_a_checkpoint(executor: Executor, tmp_path: Path):
@@ -84,13 +86,3 @@ def test_closed_executor_trains_no_more(name: str, tmp_path: Path):
     time.sleep(0.3)
     assert (log.stat().st_size if log.exists() else 0) == size
     assert Store(tmp_path).trial(job.hashes[0]).status == "interrupted"
-
-
-def test_executors_resolve_a_relative_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    for name, make in EXECUTORS.items():
-        first, second = jobs(Path(name), "training.epochs=1")
-        with closing(make(1, None)) as executor:
-            for job in (first, second):
-                wait(executor, {executor.submit(job)}, lambda event: isinstance(event, Idle))
-        assert [Store(tmp_path / name).trial(job.hashes[0]).status for job in (first, second)] == ["finished"] * 2

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from textwrap import dedent
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from fathomlab.models import Model
 from fathomlab.optim.adam import Adam
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES
+from tests.helpers import small_training
 
 PLUGIN = """
     import random
@@ -129,13 +129,13 @@ def test_initial_values_depend_on_the_seed_only(make: Callable[..., Any]):
     assert not torch.equal(buffers["shift"], different["shift"])
 
 
-def test_training_equals_a_loop_of_torch(make: Callable[..., Any], small_training: ModuleType, components: Components):
+def test_training_equals_a_loop_of_torch(make: Callable[..., Any], components: Components):
     """Weights, running statistics, and counters after two epochs, without dropout."""
     architecture = make(drop=0.0)
     trainer, _ = small_training.run_training([small_training.recipe(architecture, epochs=2)])
-    reference, data = _twin(architecture, small_training), trainer.data
+    reference, data = _twin(architecture), trainer.data
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.05)
-    for index in _orders(small_training, architecture):
+    for index in _orders(architecture):
         loss = torch.nn.functional.cross_entropy(reference(data.normalize(data.images[index])), data.labels[index])
         optimizer.zero_grad()
         loss.backward()
@@ -148,7 +148,7 @@ def test_training_equals_a_loop_of_torch(make: Callable[..., Any], small_trainin
         torch.testing.assert_close(actual[name], tensor, rtol=1e-10, atol=1e-12)
 
 
-def _twin(architecture: Any, small_training: ModuleType) -> Any:
+def _twin(architecture: Any) -> Any:
     """The module itself, with the initial values of the trial."""
     state = small_training.make_trainer([small_training.recipe(architecture)]).state
     module = architecture.layers[0].model.module().double()
@@ -156,7 +156,7 @@ def _twin(architecture: Any, small_training: ModuleType) -> Any:
     return module
 
 
-def _orders(small_training: ModuleType, architecture: Any) -> list[Tensor]:
+def _orders(architecture: Any) -> list[Tensor]:
     """The indices of every batch of two epochs."""
     from fathomlab.engine.loop import _image_order
 
@@ -164,7 +164,7 @@ def _orders(small_training: ModuleType, architecture: Any) -> list[Tensor]:
     return [batch for epoch in range(2) for batch in _image_order(trainer, epoch)[0].split(10)]
 
 
-def test_training_resumes_with_the_same_bits(make: Callable[..., Any], small_training: ModuleType):
+def test_training_resumes_with_the_same_bits(make: Callable[..., Any]):
     """With dropout, batch normalization, a buffer that the module assigns, and Adam, from the middle of an epoch."""
     recipe = small_training.recipe(make(), optimizer=Adam())
     complete = small_training.make_trainer([recipe])
@@ -216,7 +216,7 @@ def test_modes_change_what_they_should(make: Callable[..., Any]):
 
 
 @pytest.mark.parametrize("name", sorted(PROBES))
-def test_probes_measure_a_module(name: str, make: Callable[..., Any], small_training: ModuleType):
+def test_probes_measure_a_module(name: str, make: Callable[..., Any]):
     """Finite numbers for every layer and point, and nothing of the state changes."""
     trainer, _ = small_training.run_training([small_training.recipe(make(depth=2), epochs=1)])
     before = {key: tensor.clone() for key, tensor in replica_state_dict(trainer.state, 0).items()}
@@ -231,7 +231,7 @@ def test_probes_measure_a_module(name: str, make: Callable[..., Any], small_trai
     small_training.assert_identical(replica_state_dict(trainer.state, 0), before)
 
 
-def test_module_teaches_a_pack_of_students(make: Callable[..., Any], small_training: ModuleType):
+def test_module_teaches_a_pack_of_students(make: Callable[..., Any]):
     """Each replica has the logits of its teacher."""
     recipes = [small_training.recipe(small_training.cnn(), seed=seed) for seed in (1, 2)]
     students = [small_training.replace(recipe, teachers=(make(),), loss=Distillation()) for recipe in recipes]
@@ -243,7 +243,7 @@ def test_module_teaches_a_pack_of_students(make: Callable[..., Any], small_train
     assert bool(snapshots[-1].objective.isfinite().all())
 
 
-def test_function_loss_in_a_pack_equals_separate_trainings(components: Components, small_training: ModuleType):
+def test_function_loss_in_a_pack_equals_separate_trainings(components: Components):
     loss = components.losses.make("margin", {"size": 0.5}, "", [])
     recipes = [small_training.recipe(small_training.mlp(), loss=loss, seed=seed) for seed in (1, 2)]
     pack, snapshots = small_training.run_training(recipes)
@@ -257,7 +257,7 @@ def test_function_loss_in_a_pack_equals_separate_trainings(components: Component
     assert signature(small_training.replace(recipes[0], loss=other)) != signature(recipes[1])
 
 
-def test_function_loss_reads_teacher_logits(components: Components, small_training: ModuleType):
+def test_function_loss_reads_teacher_logits(components: Components):
     loss = components.losses.make("matching", {"weight": 1.0}, "", [])
     recipes = [small_training.recipe(small_training.mlp(), loss=loss, teachers=(small_training.mlp(),), seed=1)]
     data = small_training.make_dataset(small_training.FLAT)
@@ -269,7 +269,7 @@ def test_function_loss_reads_teacher_logits(components: Components, small_traini
     torch.testing.assert_close(trainer.objective(logits, index), expected)
 
 
-def test_function_loss_of_another_shape_is_an_error(components: Components, small_training: ModuleType):
+def test_function_loss_of_another_shape_is_an_error(components: Components):
     recipe = small_training.recipe(small_training.mlp(), loss=components.losses.make("averaged", {}, "", []))
     with pytest.raises(ValueError, match=r"averaged .* shape \(10,\), got shape \(\)"):
         small_training.run_training([recipe])
@@ -283,7 +283,7 @@ def test_function_loss_of_another_shape_is_an_error(components: Components, smal
         ("Faulty", (f"parts.py:{FAULTY_LINE}: ", "RuntimeError")),
     ],
 )
-def test_module_that_cannot_be_trained_is_refused(name: str, words: tuple[str, ...], components: Components):
+def test_untrainable_module_is_rejected(name: str, words: tuple[str, ...], components: Components):
     model = components.models.make(name, {}, "", [])
     (issue,) = model.validate_for((3, 16, 8), 3)
     assert issue.code == "plugin-error"
@@ -292,7 +292,7 @@ def test_module_that_cannot_be_trained_is_refused(name: str, words: tuple[str, .
         model.build((3, 16, 8))
 
 
-def test_wrong_number_of_logits_is_refused(components: Components):
+def test_wrong_number_of_logits_is_rejected(components: Components):
     model = components.models.make("Net", {}, "", [])
     assert model.validate_for(SHAPE, 3) == []
     (issue,) = model.validate_for(SHAPE, 10)
@@ -302,7 +302,7 @@ def test_wrong_number_of_logits_is_refused(components: Components):
 @pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"reference"}))
 @pytest.mark.parametrize("part", ["module", "teacher", "loss", "hard"])
 def test_only_the_reference_runs_the_code_of_plugins(
-    name: str, part: str, make: Callable[..., Any], components: Components, small_training: ModuleType
+    name: str, part: str, make: Callable[..., Any], components: Components
 ):
     plain = small_training.recipe(small_training.mlp())
     loss = components.losses.make("margin", {}, "", [])

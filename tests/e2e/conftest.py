@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 import fathomlab
-from fathomlab.report.page import write_index, write_report
-from fathomlab.store.reading import Store
-from tests.helpers import stores
 from tests.helpers.commands import EXPERIMENT, Command, command_in_process
+from tests.helpers.shared import build_once, write_pages
 
 
 @pytest.fixture
@@ -51,8 +49,6 @@ def store(trained: Path, workspace: Path) -> Path:
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The reports of four synthetic experiments and the index, by name."""
-    root = tmp_path_factory.mktemp("runs")
-    stores.write_all(root)
-    store = Store(root)
-    reports = {experiment.name: write_report(store, experiment.name) for experiment in store.experiments()}
-    return {**reports, "index": write_index(store)}
+    root = build_once(tmp_path_factory, "pages", write_pages)
+    reports = {path.parent.name: path for path in root.glob("experiments/*/report.html")}
+    return {**reports, "index": root / "index.html"}

@@ -1,7 +1,6 @@
 """A user's module and loss, from the experiment file to the report: workers, an interruption, and reading without plugins."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -43,11 +42,12 @@ PLUGIN = """
 PART = "import torch.nn.functional as F\n\ndef activation(x):\n    return F.gelu(x)\n"
 EXPERIMENT = """
     plugins: [my_parts.py]
-    data: {name: mnist-sample, limit: 1000, augment: [crop]}
-    model: {type: ConvNet, params: {width: 6}}
+    data: {name: mnist-sample, limit: 250, batch_size: 50, augment: [crop]}
+    model: {type: ConvNet, params: {width: 4}}
     training: {epochs: 3, lr: 0.01, loss: {type: focal}}
     experiment:
       analyze_gradients: true
+      seeds: 2
       factors: {training.loss.params.gamma: [0, 2]}
     claims:
       - {name: focal helps, factor: gamma, levels: [0, 2], expect: less}
@@ -55,33 +55,32 @@ EXPERIMENT = """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an experiment file, its plugin, and the module that the plugin imports."""
     for name, text in (("my_parts.py", PLUGIN), ("plugin_part.py", PART), ("exp.yaml", EXPERIMENT)):
         (tmp_path / name).write_text(dedent(text), encoding="utf-8")
     (tmp_path / "log").touch()
+    monkeypatch.setenv("PLUGIN_LOG", str(tmp_path / "log"))
+    monkeypatch.setenv("FATHOMLAB_RUNS", str(tmp_path / "runs"))
     return tmp_path
 
 
-def command(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Start `fathomlab ARGUMENTS` in another directory than the plugin's."""
-    environment = {**os.environ, "PLUGIN_LOG": str(folder / "log"), "FATHOMLAB_RUNS": str(folder / "runs")}
     return subprocess.Popen(
         [sys.executable, "-m", "fathomlab", *arguments],
         cwd=folder.parent,
-        env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """Run a command; returns its output."""
-    process = command(folder, *arguments)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return output
+def command(*arguments: str) -> None:
+    """Run a command in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert ended.value.code in (0, None)
 
 
 def results(runs: Path) -> dict[str, object]:
@@ -94,8 +93,8 @@ def results(runs: Path) -> dict[str, object]:
 
 def test_run_with_plugins_resumes_with_the_same_bits(folder: Path):
     experiment = str(folder / "exp.yaml")
-    run(folder, "run", experiment, "--workers", "1", "--runs", str(folder / "complete"))
-    process = command(folder, "run", experiment, "--workers", "2", "run.checkpoint_seconds=0")
+    command("run", experiment, "--workers", "1", "--progress", "off", "--runs", str(folder / "complete"))
+    process = start(folder, "run", experiment, "--workers", "2", "run.checkpoint_seconds=0")
     deadline = time.monotonic() + 120
     while not any(folder.glob("runs/trials/*/state-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -103,7 +102,7 @@ def test_run_with_plugins_resumes_with_the_same_bits(folder: Path):
     process.communicate(timeout=120)
     assert process.returncode == 130
     assert results(folder / "runs") != results(folder / "complete")
-    run(folder, "run", experiment, "--workers", "2")
+    command("run", experiment, "--workers", "1", "--progress", "off")
     assert results(folder / "runs") == results(folder / "complete")
     provenance = [json.loads(path.read_text()) for path in folder.glob("runs/trials/*/provenance.json")]
     content = [json.loads(path.read_text())["content"] for path in folder.glob("runs/trials/*/trial.json")]
@@ -120,9 +119,7 @@ def _check_reading(folder: Path) -> None:
     (folder / "my_parts.py").unlink()
     trial = next(iter(results(folder / "runs")))[:12]
     for arguments in (["list"], ["report"], ["store", "check"], ["show", trial]):
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments, "--runs", str(folder / "runs")])
-        assert ended.value.code in (0, None)
+        command(*arguments)
     assert (folder / "log").read_text() == loaded
     (report,) = folder.glob("runs/experiments/*/report.html")
     assert "ConvNets" in report.read_text()

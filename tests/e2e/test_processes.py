@@ -138,8 +138,9 @@ def test_full_stdout_is_status_3(trained: Path, args: list[str]):
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
 
 
+@pytest.mark.slow  # `test_run_continues_without_a_reader` is similar
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("stream", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_run_finishes_on_full_streams(workspace: Path, stream: str):
     """Only the text is lost: every trial is finished, the log has the progress, and there is a report."""
     with open("/dev/full", "wb") as full:

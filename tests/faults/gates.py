@@ -43,11 +43,11 @@ class Gate:
         return self.run(folder, servers, size, make_random(name, size == self.full))
 
 
-def calls(program: str) -> Run:
-    """Every system call with all faults in full size; a few calls with the first faults in a small one."""
+def calls(program: str, small_step: int = 4) -> Run:
+    """Every system call with all faults in full size; every `small_step`-th with the first faults in a small one."""
 
     def run(folder: Path, servers: Servers, size: int, draw: random.Random) -> GateResult:
-        return points(program, folder / "w", CALLS, FAULTS[:size], step=1 if size == len(FAULTS) else 4)
+        return points(program, folder / "w", CALLS, FAULTS[:size], step=1 if size == len(FAULTS) else small_step)
 
     return run
 
@@ -80,7 +80,7 @@ GATES: dict[str, Gate] = {
     "kills-packed": Gate(
         "SIGKILL at random instants, eight trials in packs",
         lambda folder, servers, size, draw: kill_loop(servers.first, folder, size, draw),
-        4,
+        3,
         100,
     ),
     "kills-alone": Gate(
@@ -96,7 +96,7 @@ GATES: dict[str, Gate] = {
         200,
     ),
     "calls-replace": Gate("each system call of replacing a file x 5 faults", calls("replace"), 2, 5, True),
-    "calls-trial": Gate("each system call of a trial's folder x 5 faults", calls("trial"), 1, 5, True),
+    "calls-trial": Gate("each system call of a trial's folder x 5 faults", calls("trial", 12), 1, 5, True),
     "calls-quarantine": Gate(
         "each system call of quarantining a trial x 5 faults", calls("quarantine_trial"), 1, 5, True
     ),
@@ -127,7 +127,7 @@ GATES: dict[str, Gate] = {
     "environment": Gate(
         "starts with another hash seed, locale, time zone, and directory",
         lambda folder, servers, size, draw: start_in_environments(folder, size, draw),
-        2,
+        1,
         20,
     ),
     "writers": Gate(

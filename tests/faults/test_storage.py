@@ -32,11 +32,11 @@ def fill(folder: Path) -> Path:
 
 def test_run_resumes_after_a_full_disk(forks: Server, ram_dir: Path, mounted: Any):
     """Checkpoints remain valid, no trial is finished without its result, and the same command resumes."""
-    item = ("training.epochs=30", "run.checkpoint_seconds=0.02", "--progress", "plain")
+    item = ("training.epochs=30", "--progress", "plain")
     assert forks.run(command(ram_dir, ram_dir / "golden", *item), report=False)[0] == 0
     disk = mounted(ram_dir / "disk", "-t", "tmpfs", "-o", "size=16m", "tmpfs")
     runs = disk / "runs"
-    running = forks.start(command(ram_dir, runs, *item), report=False)
+    running = forks.start(command(ram_dir, runs, *item, "run.checkpoint_seconds=0.02"), report=False)
     assert wait_for_epochs(runs)
     filler = fill(disk)
     assert running.wait(120) == 1 or "cannot write the experiment's record" in running.printed()

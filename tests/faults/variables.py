@@ -1,12 +1,16 @@
 """The same experiment in processes with different environments."""
 
+import hashlib
+import json
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.faults.experiments import run, small
 from tests.faults.forks import ENVIRONMENT
 from tests.faults.gate import GateResult
+from tests.faults.kills import digest
 
 SCRIPT = """\
 import hashlib, json, sys
@@ -20,8 +24,10 @@ print(hashlib.sha256(json.dumps([plan.hash, digest(root)], sort_keys=True, defau
 
 
 def start_in_environments(folder: Path, count: int, draw: random.Random) -> GateResult:
-    """Start processes, each with another hash seed, locale, time zone, and directory; all must print one digest."""
-    result, digests = GateResult(), set()
+    """Start processes, each with another hash seed, locale, time zone, and directory; all must have the digest of this one."""
+    plan = run(small(), folder / "here")
+    text = json.dumps([plan.hash, digest(folder / "here")], sort_keys=True, default=str)
+    result, digests = GateResult(), {hashlib.sha256(text.encode()).hexdigest()}
     for number in range(count):
         place = folder / f"place-{number}"
         place.mkdir(parents=True)

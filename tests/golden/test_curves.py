@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ from fathomlab.engine.loop import train
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.schedules import CosineAnnealingLR, OneCycleLR
 from fathomlab.optim.sgd import SGD
+from tests.helpers import small_training
 
 HERE = Path(__file__).parent
 REWRITE = "FATHOMLAB_REWRITE_GOLDEN"
 
 
-def recipes(model: str, loss: str, small_training: ModuleType) -> list[Any]:
+def recipes(model: str, loss: str) -> list[Any]:
     """Two replicas that differ in seed, rate and, where there is one, in what they take from the teacher."""
     if model == "mlp":
         architecture = small_training.mlp(residual=True, batch_norm=True, dropout=0.1)
@@ -26,13 +26,13 @@ def recipes(model: str, loss: str, small_training: ModuleType) -> list[Any]:
         architecture = small_training.cnn(width=3)
         common = {"optimizer": SGD(momentum=0.9), "schedule": OneCycleLR(), "augment": ("flip", "crop")}
         common["gradient_clip"] = 2.0
-    made = [small_training.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
-    return small_training.distilled(made, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else made
+    pair = [small_training.recipe(architecture, seed=seed, lr=lr, **common) for seed, lr in ((42, 0.01), (43, 0.02))]
+    return small_training.distilled(pair, (0.7, 0.3), (3.0, 8.0)) if loss == "distillation" else pair
 
 
-def curve(model: str, loss: str, small_training: ModuleType) -> list[str]:
+def curve(model: str, loss: str) -> list[str]:
     """Validation loss of both replicas after each step, training loss after each epoch, 12 significant digits."""
-    plan = recipes(model, loss, small_training)
+    plan = recipes(model, loss)
     data = small_training.make_dataset(plan[0].architecture.shape)
     pack = small_training.make_trainer(
         plan, small_training.make_teachers(plan, data) if loss == "distillation" else None, data
@@ -49,15 +49,15 @@ def curve(model: str, loss: str, small_training: ModuleType) -> list[str]:
 
 @pytest.mark.parametrize("loss", ["supervised", "distillation"])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
-def test_the_curve_is_the_golden_one(model: str, loss: str, small_training: ModuleType) -> None:
+def test_curve_equals_the_golden_curve(model: str, loss: str) -> None:
     """To 1e-9."""
     path = HERE / f"{model}_{loss}.txt"
-    found = curve(model, loss, small_training)
+    computed = curve(model, loss)
     if os.environ.get(REWRITE):
-        path.write_text("\n".join(found) + "\n")
+        path.write_text("\n".join(computed) + "\n")
     expected = path.read_text().splitlines()
-    assert len(found) == len(expected) == 21
-    for mine, golden in zip(found, expected, strict=True):
+    assert len(computed) == len(expected) == 21
+    for mine, golden in zip(computed, expected, strict=True):
         assert [float(word) for word in mine.split()] == pytest.approx(
             [float(word) for word in golden.split()], rel=1e-9, abs=0
         )

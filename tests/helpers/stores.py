@@ -1,6 +1,5 @@
 """Synthetic stores on disk in the format of the contract, without any training."""
 
-import hashlib
 import json
 import math
 import random
@@ -9,16 +8,12 @@ from typing import Any
 
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checksums import encode_line, seal
+from tests.helpers.store_records import contents, digest, outcome, probe, provenance, snapshots
 
 MARKUP = (
     '<script>alert(1)</script> <!--<script> "><img src=x onerror=alert(2)> ]]> \u2028 & {{ 7*7 }} javascript:alert(3)'
 )
 CNN_LEVELS = ([1, 1, 1, 1], [2, 2, 2, 2], [3, 4, 6, 3], [5, 6, 8, 5])
-
-
-def digest(*parts: Any) -> str:
-    """A hash of 64 digits that depends on the parts alone."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def lines(items: list[dict[str, Any]]) -> str:
@@ -106,103 +101,6 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
     return trial
 
 
-def contents(factors: dict[str, Any], seed: int, also: dict[str, Any]) -> dict[str, Any]:
-    """Resolved options as a trial has them."""
-    params: dict[str, Any] = {"activation": "ReLU", "batch_norm": False, "hidden_layers_num": 5, "input_size": 784}
-    params |= {"layers_dim": 128, "class_num": 10, "residual": False, "init": "torch"}
-    params |= {key.rsplit(".", 1)[-1]: level for key, level in factors.items() if key.startswith("model.params.")}
-    model = {"type": "MLP", "params": params}
-    if also.get("data") == "cifar-10":
-        levels = {key.rsplit(".", 1)[-1]: level for key, level in factors.items() if key.startswith("model.params.")}
-        model = {"type": "CNN", "params": {"layers": [1, 1, 1, 1], "num_classes": 10} | levels}
-    made: dict[str, Any] = {
-        "seed": seed,
-        "data": {"name": also.get("data", "mnist"), "batch_size": 128, "validation_split": 20.0, "limit": None},
-        "model": model,
-        "training": {
-            "epochs": also.get("epochs", 6),
-            "optimizer": "Adam",
-            "lr": 0.001,
-            "criterion": "CrossEntropyLoss",
-        },
-        "probes": {"gradients": {"at": ["init", 1, "epochs"], "examples": 128}} if "layers" in also else {},
-    }
-    if also.get("role") == "distilled":
-        made["distillation"] = {"alpha": factors.get("distillation.alpha", 0.5), "temperature": 3.0}
-    return made
-
-
-def outcome(accuracy: float, role: str | None) -> dict[str, Any]:
-    """Predictions: one class alone where the accuracy is that of the digit 1, else an even share."""
-    collapsed = accuracy < 0.13
-    predicted = [0, 10_000] + [0] * 8 if collapsed else [1000] * 10
-    bins: list[list[float | None]] = [[None, None, 0.0] for _ in range(15)]
-    bins[1 if collapsed else 14] = [0.12 if collapsed else 0.99, accuracy, 10_000.0]
-    agreement = 0.9 if role == "distilled" else None
-    return {"predicted": predicted, "calibration_error": 0.01, "bins": bins, "agreement": agreement, "examples": 10_000}
-
-
-def snapshots(layers: int, slope: float, epochs: int, draw: random.Random) -> list[dict[str, Any]]:
-    """Gradient norms that shrink by 10**slope a layer toward the input, less so as training goes on."""
-    names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1)), "output"]
-    points = names[:-1]
-    found: list[dict[str, Any]] = []
-    for place in range(epochs + 2):
-        step = place if place < 2 else 375 * (place - 1)
-        fade = slope * math.exp(-place / 4)
-        norms = [10 ** (fade * (len(names) - i) + draw.gauss(0, 0.05)) for i in range(len(names))]
-        weight: list[float | None] = list(norms)
-        if place == epochs + 1 and layers == 40:
-            weight[3] = None
-        found.append({"step": step, "epoch": max(0, place - 1), "layers": names, "weight": weight})
-        found[-1] |= {"points": points, "activation": [norm / 30 for norm in norms[:-1]]}
-    return found
-
-
-def probe(name: str, layers: int, slope: float) -> list[dict[str, Any]]:
-    """Snapshots of another probe at initialization and after an epoch."""
-    names = ["input", *(f"hidden.{place}" for place in range(1, layers + 1))]
-    columns: dict[str, dict[str, Any]] = {
-        "updates": {
-            "layers": names,
-            "ratio": [0.001 * (place + 1) for place in range(layers + 1)],
-            "weight": [2.0] * (layers + 1),
-            "update": [0.002 * (place + 1) for place in range(layers + 1)],
-        },
-        "representation": {
-            "points": names,
-            "rms": [1.0] * (layers + 1),
-            "spread": [10 ** (slope * place) for place in range(layers + 1)],
-            "correlation": [1 - 10 ** (slope * place) for place in range(layers + 1)],
-            "dead": [None, *[0.5] * layers],
-        },
-        "noise": {"noise_scale": 40.0, "trace": 80.0, "gradient_squared": 2.0, "small": 32, "big": 256},
-    }
-    return [{"step": 375 * epoch, "epoch": epoch, **columns[name]} for epoch in (0, 1)]
-
-
-def provenance(data: str) -> dict[str, Any]:
-    """A provenance record, with one file that is not the published one for CIFAR-10."""
-    copies = ["train.bin"] if data == "cifar-10" else []
-    notes = ["read from an imported folder"] if copies else []
-    return {
-        "versions": {"fathomlab": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.1"},
-        "hardware": {"cpu": "AMD EPYC 9555", "cores": 2, "gpu": None},
-        "device": "cpu",
-        "precision": "float32",
-        "threads": 1,
-        "git": {"commit": "c0ffee" + "0" * 34, "dirty": True},
-        "data": {
-            "name": data,
-            "files": {name: digest(data, name) for name in ("train.bin", "test.bin")},
-            "unofficial": copies,
-            "notes": notes,
-        },
-        "pack": {"size": 4, "place": 1},
-        "started": "2026-11-22T10:00:00+00:00",
-    }
-
-
 def condition(label: str, factors: dict[str, Any], depth: int | None, trials: Any, role: str = "supervised") -> Any:
     """A condition of experiment.json."""
     pairs = [{"seed": seed, "trial": trial} for seed, trial in trials]
@@ -217,7 +115,7 @@ def write_experiment(root: Path, name: str, title: str, conditions: list[Any], *
         "yaml",
         f"# Question: what does the factor of {name} do, and how sure is it?\nseed: 42\ndata:\n  batch_size: 128\n",
     )
-    about = {
+    record = {
         "name": name,
         "title": title,
         "source": f"config_exp{name}.yaml",
@@ -235,12 +133,12 @@ def write_experiment(root: Path, name: str, title: str, conditions: list[Any], *
         "created": "2026-11-22T10:00:00+00:00",
         "seconds": 321.5,
     }
-    write(folder / "experiment.json", about | also)
+    write(folder / "experiment.json", record | also)
 
 
 def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:
     """1.1: width x depth, plain, 9 conditions."""
-    made: list[Any] = []
+    conditions: list[Any] = []
     for width in (32, 64, 128):
         for depth in (10, 20, 40):
             factors = {"model.params.layers_dim": width, "model.params.hidden_layers_num": depth}
@@ -249,13 +147,13 @@ def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:
                 level = 0.975 + width / 12800 - (depth / 40) ** 3 * 0.25
                 accuracy = round(level + random.Random(digest(factors, seed)).gauss(0, 0.002 * depth / 10), 4)
                 trials.append((seed, write_trial(root, "1_1", factors, seed, accuracy, epochs=epochs)))
-            made.append(condition(f"layers_dim={width} hidden_layers_num={depth}", factors, depth, trials))
-    write_experiment(root, "1_1", "MLP on MNIST: width against depth", made, seeds=list(range(42, 42 + seeds)))
+            conditions.append(condition(f"layers_dim={width} hidden_layers_num={depth}", factors, depth, trials))
+    write_experiment(root, "1_1", "MLP on MNIST: width against depth", conditions, seeds=list(range(42, 42 + seeds)))
 
 
 def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKUP, **also: Any) -> None:
     """1.2: depth x residual with gradients; one trial diverged, one failed."""
-    made: list[Any] = []
+    conditions: list[Any] = []
     for depth in also.pop("depths", (5, 10, 20, 40)):
         for residual in (False, True):
             factors = {"model.params.hidden_layers_num": depth, "model.params.residual": residual}
@@ -270,15 +168,15 @@ def write_depths(root: Path, seeds: int = 5, epochs: int = 6, cause: str = MARKU
                     options |= {"status": "failed", "cause": cause}
                 trials.append((seed, write_trial(root, "1_2", factors, seed, accuracy, **options)))
             label = f"hidden_layers_num={depth} residual={str(residual).lower()}"
-            made.append(condition(label, factors, depth, trials))
+            conditions.append(condition(label, factors, depth, trials))
     title = also.pop("title", "MLP with and without residual connections")
     also.setdefault("claims", claims())
-    write_experiment(root, also.pop("name", "1_2"), title, made, seeds=list(range(42, 42 + seeds)), **also)
+    write_experiment(root, also.pop("name", "1_2"), title, conditions, seeds=list(range(42, 42 + seeds)), **also)
 
 
 def write_blocks(root: Path, seeds: int = 1, epochs: int = 1) -> None:
     """1.3: CNN depth x residual, one seed and one epoch, as the first file has it."""
-    made: list[Any] = []
+    conditions: list[Any] = []
     for layers in CNN_LEVELS:
         for residual in (False, True):
             factors = {"model.params.layers": layers, "model.params.residual": residual}
@@ -288,13 +186,13 @@ def write_blocks(root: Path, seeds: int = 1, epochs: int = 1) -> None:
                 options = {"epochs": epochs, "data": "cifar-10", "parameters": 1_000_000 * sum(layers)}
                 trials.append((seed, write_trial(root, "1_3", factors, seed, accuracy, **options)))
             label = f"layers={'-'.join(map(str, layers))} residual={str(residual).lower()}"
-            made.append(condition(label, factors, 2 * sum(layers), trials))
-    write_experiment(root, "1_3", "CNN with and without residual connections on CIFAR-10", made, seeds=[42])
+            conditions.append(condition(label, factors, 2 * sum(layers), trials))
+    write_experiment(root, "1_3", "CNN with and without residual connections on CIFAR-10", conditions, seeds=[42])
 
 
 def write_distillation(root: Path, seeds: int = 5, epochs: int = 20) -> None:
     """2.2: teacher, baseline student, distilled students at three alphas."""
-    made: list[Any] = []
+    conditions: list[Any] = []
     kinds: list[tuple[str, str, dict[str, Any], float, int]] = [
         ("teacher", "teacher", {}, 0.782, 21_282_122),
         ("baseline", "baseline", {}, 0.741, 4_729_418),
@@ -309,11 +207,11 @@ def write_distillation(root: Path, seeds: int = 5, epochs: int = 20) -> None:
             accuracy = round(level + random.Random(digest(role, factors, seed)).gauss(0, 0.002), 4)
             options = {"epochs": 2 * epochs if role == "teacher" else epochs, "parameters": parameters, "role": role}
             trials.append((seed, write_trial(root, "2_2", factors, seed, accuracy, data="cifar-10", **options)))
-        made.append(condition(label, factors, None, trials, role))
+        conditions.append(condition(label, factors, None, trials, role))
     role = {"name": "Distillation gains a point", "factor": "role", "levels": ["distilled", "baseline"]}
     claims = [role | {"expect": "greater", "matters": 0.01}]
     about: dict[str, Any] = {"factors": ["distillation.alpha"], "claims": claims, "seeds": list(range(seeds))}
-    write_experiment(root, "2_2", "Knowledge distillation on CIFAR-10", made, **about)
+    write_experiment(root, "2_2", "Knowledge distillation on CIFAR-10", conditions, **about)
 
 
 def claims() -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def test_accounts_are_exclusive():
     assert accounts.closed() == expected
 
 
-def test_an_account_is_closed_by_an_error():
+def test_error_closes_an_account():
     """What comes afterwards is the rest again."""
     clock = Hand()
     accounts = Accounts("training", clock)

@@ -39,23 +39,21 @@ def test_targets_are_met_or_missed(wanted, reached, most, met):
     assert target.row()[-1] == ("met" if met else "missed")
 
 
-def test_a_target_that_is_no_number_is_missed():
-    """nan is neither below nor above."""
+def test_target_is_missed_by_nan():
     assert not Target("x", 1.0, math.nan).met
     assert not Target("x", 1.0, math.nan, most=True).met
 
 
-def test_targets_show_fractions_in_per_cent():
-    """0.851 is 85.1%."""
+def test_targets_show_fractions_as_percent():
     assert Target("share", 0.85, 0.851, "%").row() == ["share", "at least 85%", "85.1%", "met"]
 
 
-def test_table():
+def test_table_has_head_rule_and_rows():
     """Head, rule, rows, and an empty line behind."""
     assert table(["a", "b"], [[1, "c"]]) == ["| a | b |", "| --- | --- |", "| 1 | c |", ""]
 
 
-def test_stolen_time():
+def test_stolen_time_is_the_eighth_number():
     """The eighth number of user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of user."""
     before, after = [0] * 10, [40, 0, 10, 30, 0, 0, 0, 20, 40, 0]
     assert steal(before, after) == 0.2
@@ -81,8 +79,7 @@ def test_products_of_an_mlp():
 
 
 @pytest.mark.parametrize("setting", [*GRID, ConvCell(), ConvCell(8)])
-def test_words_name_a_setting(setting):
-    """What a command line says is what was meant."""
+def test_words_returns_options_of_a_setting(setting):
     assert from_words(setting.words) == setting
 
 
@@ -133,8 +130,7 @@ def test_geometric_mean_over_the_cells():
     assert grid.ratios(cells)["x"] == pytest.approx(2.0)
 
 
-def test_a_peer_that_is_not_installed_is_skipped_visibly(monkeypatch):
-    """The others stay, and a line says what is missing."""
+def test_missing_peer_is_skipped_with_a_line(monkeypatch):
     monkeypatch.setattr(grid, "find_spec", lambda package: None if package == "jax" else object())
     systems, lines = grid.present()
     assert systems == [name for name in grid.LAYOUTS if name != "JAX vmap"]

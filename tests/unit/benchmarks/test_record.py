@@ -29,8 +29,8 @@ def parts(monkeypatch):
     return made
 
 
-def test_what_is_not_asked_for_stays(parts, tmp_path, capsys):
-    """The Markdown is whole, with targets met and missed."""
+def test_record_keeps_parts_that_are_not_requested(parts, tmp_path, capsys):
+    """The Markdown contains targets met and missed."""
     files = ["--json", str(tmp_path / "b.json"), "--markdown", str(tmp_path / "b.md")]
     command.main(files)
     parts["one"].measure = lambda asked: {"about": ABOUT, "number": 5.0}
@@ -46,8 +46,8 @@ def test_what_is_not_asked_for_stays(parts, tmp_path, capsys):
     assert text in capsys.readouterr().out
 
 
-def test_a_part_that_fails_costs_only_itself(parts, tmp_path):
-    """The other part is written, the status is not 0, and the Markdown says what is missing."""
+def test_failing_part_does_not_stop_others(parts, tmp_path):
+    """The status is not 0, and the Markdown names the missing part."""
 
     def failing(asked):
         raise SystemExit("not the same training")
@@ -60,8 +60,8 @@ def test_a_part_that_fails_costs_only_itself(parts, tmp_path):
     assert "Not measured yet: one." in (tmp_path / "b.md").read_text()
 
 
-def test_a_file_of_the_grid_alone_is_read(tmp_path):
-    """Earlier records held the cells at the top; they are shown as the grid."""
+def test_record_reads_older_files_of_the_grid(tmp_path):
+    """They contain the cells at the top level."""
     cell = {
         "milliseconds": {"fathomlab": 0.5, "Lightning": 1.0},
         "layout": {"fathomlab": "f", "Lightning": "l"},
@@ -80,8 +80,7 @@ def test_a_file_of_the_grid_alone_is_read(tmp_path):
     assert "load average 1.00 before." in text
 
 
-def test_a_torn_record_is_not_overwritten(tmp_path):
-    """It is said instead."""
+def test_corrupted_record_is_not_overwritten(tmp_path):
     path = tmp_path / "b.json"
     path.write_text("{")
     with pytest.raises(SystemExit, match="not valid JSON"):
@@ -89,8 +88,8 @@ def test_a_torn_record_is_not_overwritten(tmp_path):
     assert command.former(tmp_path / "none.json") == {}
 
 
-def test_an_unknown_part_is_told(capsys):
-    """With the parts that there are."""
+def test_unknown_part_is_rejected(capsys):
+    """With the available parts."""
     with pytest.raises(SystemExit):
         command.main(["gird"])
     assert "no part gird; there are: grid, cnn, overheads, growth, startup" in capsys.readouterr().err

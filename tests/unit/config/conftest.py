@@ -8,17 +8,17 @@ import pytest
 import fathomlab
 from fathomlab.base.errors import Issue
 
-Tell = Callable[..., list[str]]
+IssuesOf = Callable[..., list[str]]
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Tell:
-    """The problems of a file `exp.yaml` with this text and these overrides, each as "CODE LINE KEY"; [] if it is valid.
+def issues_of(tmp_path: Path) -> IssuesOf:
+    """The issues of a file `exp.yaml` with this text and these overrides, each as "CODE LINE KEY"; [] if it is valid.
 
     LINE is the number of a line or `override N`; it is left out for the file as a whole, as is KEY.
     """
 
-    def tell(text: str | bytes, overrides: Sequence[str] = (), quick: bool = False) -> list[str]:
+    def issues(text: str | bytes, overrides: Sequence[str] = (), quick: bool = False) -> list[str]:
         path = tmp_path / "exp.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         try:
@@ -33,7 +33,7 @@ def told(tmp_path: Path) -> Tell:
         assert all(problem.message.isascii() and len(problem.message) < 400 for problem in error.problems)
         return [_short(problem) for problem in error.problems]
 
-    return tell
+    return issues
 
 
 def _short(problem: Issue) -> str:

@@ -34,8 +34,7 @@ def problems(**changes: Any) -> list[str]:
         {"factor": "model.params.residual", "levels": [True, False]},
     ],
 )
-def test_what_may_be_asked(changes: dict[str, Any]):
-    """No complaint."""
+def test_valid_claims_have_no_issue(changes: dict[str, Any]):
     assert problems(**changes) == []
 
 
@@ -72,13 +71,12 @@ def test_invalid_claims_report_code_and_key(changes: dict[str, Any], expected: s
     assert expected in problems(**changes)
 
 
-def test_matters_of_a_loss_is_in_nats():
-    """So it may be above 1."""
+def test_claim_accepts_nats_above_1_for_a_loss():
     assert problems(metric="train/loss", matters=2.0) == []
 
 
-def test_a_level_that_an_override_takes_away_is_no_mistake(tmp_path: Path):
-    """The claim stays open, and its verdict says so; likewise in the quick form."""
+def test_claim_accepts_a_level_that_an_override_removes(tmp_path: Path):
+    """Also in the quick form. The verdict is undecided."""
     claim = {"name": "a", "factor": "hidden_layers_num", "levels": [8, 2], "expect": "greater"}
     file = BASE | {"claims": [claim], "quick": {"experiment": {"depths": [2, 4]}}}
     for plan in (fathomlab.load(file, ["experiment.depths=2,4"]), fathomlab.load(file, quick=True)):
@@ -86,8 +84,8 @@ def test_a_level_that_an_override_takes_away_is_no_mistake(tmp_path: Path):
         assert any("'a'" in notice and "hidden_layers_num: 8" in notice for notice in plan.notices)
 
 
-def test_which_conditions_a_level_selects():
-    """By the ending of the key, within `at`; true is no 1, a list is a tuple, and what is not there equals nothing."""
+def test_matches_compares_key_suffix_level_and_at():
+    """true is not 1, a list equals a tuple, and missing keys equal nothing."""
     claim = Claim("a", "residual", (True, False), "greater", at={"layers": (1, 1)})
     here = {"role": "supervised", "model.params.residual": True, "model.params.layers": [1, 1]}
     assert claim.selects(here, True, {})

@@ -53,8 +53,8 @@ class Option(NamedTuple):
 
     def text(self, value: str, name: str = "") -> str:
         """The file with this value, or with this name in place of the option's."""
-        own = name or self.key.rpartition(".")[2]
-        return f"{self.before}{own}: {value}\n{self.after}"
+        key_name = name or self.key.rpartition(".")[2]
+        return f"{self.before}{key_name}: {value}\n{self.after}"
 
     @property
     def line(self) -> int:
@@ -100,7 +100,7 @@ def of(
             continue
         others = [f"{name}: {value}" for name, value in required.items() if name != field.name]
         lines = [
-            f"{'' if place == 0 and start.endswith('- ') else indent}{line}\n" for place, line in enumerate(others)
+            f"{'' if index == 0 and start.endswith('- ') else indent}{line}\n" for index, line in enumerate(others)
         ]
         last = "" if start.endswith("- ") and not others else indent
         key = f"{path}.{field.name}" if path else field.name
@@ -252,7 +252,7 @@ def test_huge_grids_are_rejected_without_expansion():
     experiment = {
         "seeds": 100_000,
         "factors": {
-            "training.lr": [place / 1000 for place in range(1, 151)],
+            "training.lr": [index / 1000 for index in range(1, 151)],
             "model.params.layers_dim": list(range(1, 141)),
         },
     }

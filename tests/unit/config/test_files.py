@@ -7,7 +7,7 @@ import pytest
 
 import fathomlab
 
-Tell = Callable[..., list[str]]
+IssuesOf = Callable[..., list[str]]
 BASE = "model:\n  type: MLP\ntraining:\n  epochs: 1\n"  # four lines: what is added stands from line 5 on
 
 
@@ -35,24 +35,22 @@ UNWRITABLE: dict[str, tuple[str | bytes, str]] = {
 }
 
 
-def test_unusual_files_are_rejected(told: Tell):
+def test_unusual_files_are_rejected(issues_of: IssuesOf):
     """Files without a first line, or too large for a repository."""
-    assert {name: told(text) for name, (text, _) in UNWRITABLE.items()} == {
+    assert {name: issues_of(text) for name, (text, _) in UNWRITABLE.items()} == {
         name: [problem] for name, (_, problem) in UNWRITABLE.items()
     }
 
 
 @pytest.mark.parametrize("word", [".nan", ".inf", "-.INF", "nan", "1.0e400"])
-def test_only_finite_numbers_are_numbers(told: Tell, word: str):
-    """One problem, at its line, that asks for a finite number."""
-    (problem,) = told(training(f"lr: {word}"))
+def test_numbers_that_are_not_finite_are_rejected(issues_of: IssuesOf, word: str):
+    (problem,) = issues_of(training(f"lr: {word}"))
     assert problem.partition(" ")[0] in ("ambiguous-value", "out-of-range", "wrong-type")
     assert problem.endswith(" 5 training.lr")
 
 
-def test_a_number_of_five_thousand_digits_is_one_short_line(told: Tell):
-    """The message does not repeat all of it."""
-    (problem,) = told(f"seed: {'9' * 5000}\n{BASE}")
+def test_number_of_5000_digits_gives_one_short_line(issues_of: IssuesOf):
+    (problem,) = issues_of(f"seed: {'9' * 5000}\n{BASE}")
     assert problem.endswith(" 1 seed")
 
 
@@ -67,17 +65,16 @@ def test_a_number_of_five_thousand_digits_is_one_short_line(told: Tell):
         "!!int '1'",
     ],
 )
-def test_no_tag_is_obeyed(told: Tell, value: str):
-    """A tag names a type that the file's text does not show; those of Python would run code."""
-    assert told(section("experiment", f"title: {value}")) == ["unsupported-yaml 6 experiment.title"]
+def test_yaml_tags_are_rejected(issues_of: IssuesOf, value: str):
+    """Tags of Python would run code."""
+    assert issues_of(section("experiment", f"title: {value}")) == ["unsupported-yaml 6 experiment.title"]
 
 
-def test_the_worked_example(told: Tell):
-    """Five mistakes, five lines, in the order of the file."""
+def test_issues_are_in_the_order_of_the_file(issues_of: IssuesOf):
     text = (
         "seed: 42\ntraining:\n  epoch: 50\n  optimizer: Adamm\n  lr: fast\ndistillation:\n  alpha: 1.5\ncolor: blue\n"
     )
-    assert told(text) == [
+    assert issues_of(text) == [
         "unknown-key 3 training.epoch",
         "unknown-name 4 training.optimizer",
         "wrong-type 5 training.lr",
@@ -87,14 +84,14 @@ def test_the_worked_example(told: Tell):
     ]
 
 
-def test_problems_of_all_kinds_come_in_one_round(told: Tell):
-    """Schema, components, factors, seeds, and claims: nothing is hidden by something else."""
+def test_all_kinds_of_issues_are_reported_together(issues_of: IssuesOf):
+    """Of schema, components, factors, seeds, and claims."""
     text = (
         "seed: -1\nmodel:\n  type: MLP\n  params: {input_size: 3, activation: Swish}\ntraining:\n  epochs: 0\n"
         "experiment:\n  factors: {modl.x: [1], data.batch_size: []}\n  seeds: [1, 1]\nclaims:\n"
         "  - {name: a, factor: residual, levels: [true], expect: greater}\n"
     )
-    assert told(text) == [
+    assert issues_of(text) == [
         "out-of-range 1 seed",
         "unknown-name 4 model.params.activation",
         "out-of-range 6 training.epochs",
@@ -106,9 +103,8 @@ def test_problems_of_all_kinds_come_in_one_round(told: Tell):
 
 
 @pytest.mark.parametrize("bad", ["lr: fast", "lr: -1.0", "epoch: 3"])
-def test_one_mistake_does_not_hide_another_of_the_same_section(told: Tell, bad: str):
-    """An option that is wrong leaves the names beside it to be judged."""
-    lines = told(f"{BASE}  {bad}\n  optimizer: Adamm\n  scheduler: CyclicLR\n")
+def test_issue_does_not_hide_others_of_its_section(issues_of: IssuesOf, bad: str):
+    lines = issues_of(f"{BASE}  {bad}\n  optimizer: Adamm\n  scheduler: CyclicLR\n")
     assert [line.partition(" ")[2] for line in lines] == [
         "5 training." + bad.split(":")[0],
         "6 training.optimizer",
@@ -120,8 +116,8 @@ def test_one_mistake_does_not_hide_another_of_the_same_section(told: Tell, bad: 
     ("text", "number"),
     [("1e-3", 1e-3), ("1E-5", 1e-5), ("1e-03", 1e-3), (".5", 0.5), ("5.", 5.0), ("+1", 1.0), ("1", 1.0)],
 )
-def test_numbers_in_every_clear_spelling(tmp_path: Path, text: str, number: float):
-    """YAML 1.1 leaves 1e-3 a text; where a number is asked for it is one, and equal numbers are one trial."""
+def test_unambiguous_numbers_are_accepted(tmp_path: Path, text: str, number: float):
+    """YAML 1.1 reads 1e-3 as text."""
     path = tmp_path / "exp.yaml"
     path.write_text(training(f"lr: {text}"))
     (trial,) = fathomlab.load(path).trials
@@ -129,16 +125,14 @@ def test_numbers_in_every_clear_spelling(tmp_path: Path, text: str, number: floa
     assert isinstance(trial.content["training"]["lr"], float)
 
 
-def test_a_number_in_scientific_spelling_is_no_whole_number(told: Tell):
-    """1e2 is a number, but not one that counts."""
-    assert told(mlp("layers_dim: 1e2")) == ["wrong-type 6 model.params.layers_dim"]
+def test_integer_rejects_scientific_notation(issues_of: IssuesOf):
+    assert issues_of(mlp("layers_dim: 1e2")) == ["wrong-type 6 model.params.layers_dim"]
 
 
 @pytest.mark.parametrize(
     "text", [BASE.encode("utf-8-sig"), BASE.replace("\n", "\r\n").encode(), BASE.encode() + b"\n\n"]
 )
-def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path, text: bytes):
-    """The same trial as from the plain file."""
+def test_byte_order_mark_and_line_ends_keep_the_trials(tmp_path: Path, text: bytes):
     path = tmp_path / "exp.yaml"
     path.write_bytes(BASE.encode())
     plain = fathomlab.load(path)
@@ -147,22 +141,20 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path, te
 
 
 @pytest.mark.parametrize("word", ["none", "None", "null", "~", ""])
-def test_every_word_for_no_schedule_is_no_schedule(tmp_path: Path, word: str):
-    """The seed's readers write it in many ways."""
+def test_scheduler_accepts_all_spellings_of_null(tmp_path: Path, word: str):
     path = tmp_path / "exp.yaml"
     path.write_text(training(f"scheduler: {word}"))
     (trial,) = fathomlab.load(path).trials
     assert trial.content["training"]["scheduler"] is None
 
 
-def test_quick_names_its_mistakes_at_its_own_lines(told: Tell):
-    """A key that no section has, and a value that is wrong once it is laid over the rest."""
-    assert told(section("quick", "trainin: {epochs: 1}"), quick=True) == ["unknown-key 6 quick.trainin"]
-    assert told(section("quick", "training:", "  epochs: 0"), quick=True) == ["out-of-range 7 training.epochs"]
+def test_issues_in_quick_report_their_line(issues_of: IssuesOf):
+    """Unknown keys, and values that are invalid after merging."""
+    assert issues_of(section("quick", "trainin: {epochs: 1}"), quick=True) == ["unknown-key 6 quick.trainin"]
+    assert issues_of(section("quick", "training:", "  epochs: 0"), quick=True) == ["out-of-range 7 training.epochs"]
 
 
-def test_quick_needs_a_section(tmp_path: Path):
-    """Said as it is, not as a mistake in the file."""
+def test_quick_without_a_section_raises(tmp_path: Path):
     path = tmp_path / "exp.yaml"
     path.write_text(BASE)
     with pytest.raises(fathomlab.UserError) as caught:
@@ -170,8 +162,8 @@ def test_quick_needs_a_section(tmp_path: Path):
     assert caught.value.code == "no-quick-section"
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path):
-    """Missing, a folder, a name that no file can have."""
+def test_unreadable_files_raise(tmp_path: Path):
+    """Missing files, directories, and names with a null byte."""
     for path, reason in (
         (tmp_path / "none.yaml", "No such file or directory"),
         (tmp_path, "Is a directory"),
@@ -185,8 +177,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path):
         assert reason in str(caught.value)
 
 
-def test_a_mapping_is_checked_like_a_file_and_left_as_it_is():
-    """The same messages without places; the caller's mapping is not written to."""
+def test_mapping_is_checked_and_not_changed():
+    """Its issues have no line."""
     mapping = {"model": {"type": "MLP"}, "training": {"epochs": 1, "lr": "fast"}}
     with pytest.raises(fathomlab.ConfigError) as caught:
         fathomlab.load(mapping, "seed=3")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import fathomlab
 from tests.helpers import grammar
+from tests.helpers.mutations import mutated
 
 FILES = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
 MAX_SECONDS = 1.0
@@ -35,15 +36,13 @@ def source_of(case: int, rng: random.Random, path: Path) -> tuple[Any, list[str]
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         return path, [], quick
     if kind < 9:
-        path.write_bytes(grammar.mutated(rng.choice(FILES).read_bytes(), rng))
+        path.write_bytes(mutated(rng.choice(FILES).read_bytes(), rng))
         return path, [], quick
     drawn = grammar.Grammar(rng, max(wild, 0.02), python=False)
     pairs = [drawn.chance.choice(grammar.PATHS) for _ in range(rng.choice([1, 2, 5]))]
     overrides = [f"{key}={grammar.emitted(drawn.value(hint))}" for key, hint in pairs]
     if rng.random() < 0.2:
-        overrides.append(
-            grammar.mutated(overrides[0].encode("utf-8", "replace"), rng).decode("utf-8", "surrogateescape")
-        )
+        overrides.append(mutated(overrides[0].encode("utf-8", "replace"), rng).decode("utf-8", "surrogateescape"))
     return rng.choice(FILES), overrides, quick
 
 

@@ -23,13 +23,13 @@ BOMBS: dict[str, str] = {
     "questions in questions": "? " * (LIMIT // 2),
     "ever deeper blocks": "".join(" " * depth + "a:\n" for depth in range(700)),
     "many small values": MODEL + "data: {augment: [" + "1," * ((LIMIT - 100) // 2) + "1]}\n",
-    "many keys": MODEL + "".join(f"k{place}: 1\n" for place in range(20_000)),
+    "many keys": MODEL + "".join(f"k{index}: 1\n" for index in range(20_000)),
     "many equal keys": MODEL + "a: 1\n" * 40_000,
     "many documents": "---\n" * (LIMIT // 4),
     "many empty documents": "--- a\n" * (LIMIT // 6),
     "a billion laughs": "a: &a [x,x,x,x,x,x,x,x,x]\n"
     + "".join(
-        f"{chr(98 + place)}: &{chr(98 + place)} [{','.join([f'*{chr(97 + place)}'] * 9)}]\n" for place in range(9)
+        f"{chr(98 + index)}: &{chr(98 + index)} [{','.join([f'*{chr(97 + index)}'] * 9)}]\n" for index in range(9)
     ),
     "a cycle": "a: &a [*a]\n",
     "merge keys": "a: &a {x: 1}\nb: {<<: [" + "*a," * 10_000 + "*a]}\n",
@@ -85,12 +85,12 @@ def test_huge_files_are_rejected_in_a_second(tmp_path: Path):
         [sys.executable, "-c", READ, str(folder)], capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = {name: (seconds, said) for name, seconds, said in map(json.loads, done.stdout.splitlines())}
-    assert found.keys() == BOMBS.keys()
+    result = {name: (seconds, message) for name, seconds, message in map(json.loads, done.stdout.splitlines())}
+    assert result.keys() == BOMBS.keys()
     wrong = {
-        name: (round(seconds, 2), len(said), said[:200])
-        for name, (seconds, said) in found.items()
-        if seconds > 1 or not said.startswith(f"{name}.yaml: ") or len(said) > 10_000
+        name: (round(seconds, 2), len(message), message[:200])
+        for name, (seconds, message) in result.items()
+        if seconds > 1 or not message.startswith(f"{name}.yaml: ") or len(message) > 10_000
     }
     assert wrong == {}
 

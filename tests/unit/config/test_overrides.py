@@ -8,7 +8,7 @@ import pytest
 
 import fathomlab
 
-Tell = Callable[..., list[str]]
+IssuesOf = Callable[..., list[str]]
 BASE = "model:\n  type: MLP\ntraining:\n  epochs: 1\n"
 MAPPING: dict[str, Any] = {"model": {"type": "MLP"}, "training": {"epochs": 1}}
 SEEDS = {
@@ -90,49 +90,47 @@ def content(*overrides: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_override_is_told_word_for_word(told: Tell, name: str):
-    """Its number stands where the line of a file would."""
+def test_invalid_override_reports_code_number_and_key(issues_of: IssuesOf, name: str):
     overrides, lines = WRONG[name]
-    assert told(BASE, overrides) == lines
+    assert issues_of(BASE, overrides) == lines
 
 
-def test_mistakes_of_the_file_come_before_those_of_overrides(told: Tell):
-    """In the order of the file, the overrides last."""
-    assert told(f"{BASE}seed: -1\n", ["training.lr=x"]) == [
+def test_issues_of_the_file_precede_those_of_overrides(issues_of: IssuesOf):
+    assert issues_of(f"{BASE}seed: -1\n", ["training.lr=x"]) == [
         "out-of-range 5 seed",
         "wrong-type override 1 training.lr",
     ]
 
 
-def test_an_override_mends_a_mistake_of_the_file(told: Tell):
-    """What it replaces is not judged."""
-    assert told(f"{BASE}seed: -1\n") == ["out-of-range 5 seed"]
-    assert told(f"{BASE}seed: -1\n", ["seed=1"]) == []
+def test_override_replaces_an_invalid_value(issues_of: IssuesOf):
+    """The replaced value is not checked."""
+    assert issues_of(f"{BASE}seed: -1\n") == ["out-of-range 5 seed"]
+    assert issues_of(f"{BASE}seed: -1\n", ["seed=1"]) == []
 
 
-def test_a_value_replaces_one_key_alone():
-    """The rest of the section stays; blanks around the sign do not count."""
-    made = content(" training.lr = 1e-2", "model.params.layers_dim=9", "training.optimizer=SGD")
-    assert made["training"]["lr"] == 0.01
-    assert made["training"]["epochs"] == 1
-    assert made["model"]["params"]["layers_dim"] == 9
-    assert made["training"]["optimizer"] == "SGD"
+def test_override_replaces_only_its_key():
+    """Spaces around the equals sign are ignored."""
+    result = content(" training.lr = 1e-2", "model.params.layers_dim=9", "training.optimizer=SGD")
+    assert result["training"]["lr"] == 0.01
+    assert result["training"]["epochs"] == 1
+    assert result["model"]["params"]["layers_dim"] == 9
+    assert result["training"]["optimizer"] == "SGD"
 
 
-def test_two_overrides_of_one_key_conflict(told: Tell):
-    """Neither wins silently; a list of seeds is set by one of two keys."""
+def test_duplicate_overrides_are_rejected(issues_of: IssuesOf):
+    """Seeds can be set by one of two keys."""
     for overrides, key, number in (
         (["training.epochs=2", "training.epochs=3"], "training.epochs", 2),
         (["training.lr=1,2", "experiment.factors.training.lr=3"], "training.lr", 2),
         (["seed=0..9", "experiment.seeds=3"], "experiment.seeds", 2),
         (["experiment.seeds=3", "seed=4,5"], "experiment.seeds", 2),
     ):
-        assert told(BASE, overrides) == [f"conflict override {number} {key}"]
-    assert told(BASE, ["seed=5", "experiment.seeds=3"]) == []
+        assert issues_of(BASE, overrides) == [f"conflict override {number} {key}"]
+    assert issues_of(BASE, ["seed=5", "experiment.seeds=3"]) == []
 
 
-def test_claims_are_overridden_by_number(told: Tell):
-    """Counted from 1; a number that the file lacks is reported."""
+def test_override_of_a_claim_uses_its_number(issues_of: IssuesOf):
+    """Counted from 1. Unknown numbers are rejected."""
     file = MAPPING | {
         "model": {"type": "MLP"},
         "experiment": {"factors": {"model.params.residual": [True, False]}},
@@ -145,12 +143,12 @@ def test_claims_are_overridden_by_number(told: Tell):
         with pytest.raises(fathomlab.ConfigError) as caught:
             fathomlab.load(file, override)
         assert [problem.code for problem in caught.value.problems] == ["invalid-override"]
-    assert told(BASE, ["claims.1.matters=2"]) == ["invalid-override override 1 claims.1"]
+    assert issues_of(BASE, ["claims.1.matters=2"]) == ["invalid-override override 1 claims.1"]
 
 
 @pytest.mark.parametrize("override", SEEDS)
-def test_seeds(override: str):
-    """A number, a range, a list; replicates, never a factor."""
+def test_override_of_seeds_returns_replicates(override: str):
+    """A number, a range, or a list is never a factor."""
     plan = fathomlab.load(MAPPING, override)
     assert plan.seeds == SEEDS[override]
     assert [trial.seed for trial in plan.trials] == list(SEEDS[override])
@@ -158,7 +156,7 @@ def test_seeds(override: str):
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "made"),
+    ("override", "key", "result"),
     [
         ("training.lr=0.1,0.2", "training.lr", (0.1, 0.2)),
         ("training.epochs=1..3", "training.epochs", (1, 2, 3)),
@@ -169,23 +167,21 @@ def test_seeds(override: str):
         ("experiment.factors.training.lr=0.1", "training.lr", (0.1,)),
     ],
 )
-def test_a_comma_or_a_range_makes_a_factor(override: str, key: str, made: tuple[Any, ...]):
-    """With these levels, in this order."""
-    assert levels(override) == {key: made}
+def test_override_with_comma_or_range_is_a_factor(override: str, key: str, result: tuple[Any, ...]):
+    """In the given order of levels."""
+    assert levels(override) == {key: result}
 
 
 @pytest.mark.parametrize("override", ["experiment.depths=5,10", "experiment.depths=[5, 10]"])
-def test_depths_cross_with_residual(override: str):
-    """As in the seed's files."""
+def test_override_of_depths_adds_residual_factor(override: str):
     assert levels(override) == {"model.params.hidden_layers_num": (5, 10), "model.params.residual": (False, True)}
 
 
-def test_one_depth_needs_no_brackets():
-    """experiment.depths=5 is a list of one."""
+def test_override_accepts_one_depth_without_brackets():
     assert levels("experiment.depths=5")["model.params.hidden_layers_num"] == (5,)
 
 
-def test_depths_of_a_cnn_are_lists():
+def test_override_accepts_lists_as_depths_of_a_cnn():
     """Commas between brackets separate levels."""
     plan = fathomlab.load(
         {"model": {"type": "CNN"}, "training": {"epochs": 1}}, "experiment.depths=[1,1,1,1],[2,2,2,2]"
@@ -194,8 +190,8 @@ def test_depths_of_a_cnn_are_lists():
     assert [condition.depth for condition in plan.conditions] == [8, 8, 16, 16]
 
 
-def test_an_override_fixes_what_would_vary():
-    """A factor, the depths, and the residual that depths are crossed with."""
+def test_override_removes_its_factor():
+    """Also the factors that `depths` adds."""
     varied = MAPPING | {"experiment": {"factors": {"training.lr": [0.1, 0.2]}}}
     plan = fathomlab.load(varied, "training.lr=0.3")
     assert plan.factors == {}
@@ -205,27 +201,24 @@ def test_an_override_fixes_what_would_vary():
     assert list(fathomlab.load(deep, "model.params.residual=true").factors) == ["model.params.hidden_layers_num"]
 
 
-def test_a_quoted_comma_is_text():
-    """A title may hold one."""
+def test_override_keeps_a_quoted_comma():
     assert fathomlab.load(MAPPING, "experiment.title='a, b'").loaded.file.experiment.title == "a, b"
 
 
-def test_augmentations_are_a_list_not_levels():
-    """`flip,crop` is both of them, in one trial."""
+def test_override_of_augment_is_one_list():
+    """`flip,crop` is one trial with both."""
     assert content("data.augment=flip")["data"]["augment"] == ["flip"]
     assert content("data.augment=crop,flip")["data"]["augment"] == ["flip", "crop"]
 
 
-def test_run_options_are_no_part_of_a_trial():
-    """How trials are packed does not change what they are."""
+def test_run_options_keep_the_trials():
     plan = fathomlab.load(MAPPING, ["run.pack=2"])
     assert plan.loaded.run.pack == 2
     assert plan.trials == fathomlab.load(MAPPING).trials
 
 
 @pytest.mark.parametrize("text", ["experiment:\n", "experiment:\n  factors:\n", "experiment: {}\n"])
-def test_an_empty_section_takes_factors(tmp_path: Path, text: str):
-    """A section that is there and empty does not swallow what is asked for."""
+def test_override_adds_factors_to_an_empty_section(tmp_path: Path, text: str):
     path = tmp_path / "exp.yaml"
     path.write_text(BASE + text)
     assert fathomlab.load(path, "training.lr=0.1,0.2").factors == {"training.lr": (0.1, 0.2)}

@@ -73,9 +73,9 @@ def test_drop_last_skips_the_incomplete_batch(tmp_path: Path):
     assert codes(conf({"limit": 121, "batch_size": 32, "validation_split": 20}, normalized())) == [
         ("batch-too-small", "data.batch_size")
     ]
-    whole = fathomlab.load(conf(data))
-    assert fathomlab.load(conf(data | {"drop_last": False})).trials == whole.trials
-    assert "drop_last" not in whole.trials[0].content["data"]
+    complete = fathomlab.load(conf(data))
+    assert fathomlab.load(conf(data | {"drop_last": False})).trials == complete.trials
+    assert "drop_last" not in complete.trials[0].content["data"]
     (full,) = fathomlab.run(conf(data), runs=tmp_path, progress="off", workers=1)
     (dropped,) = fathomlab.run(conf(data | {"drop_last": True}), runs=tmp_path, progress="off", workers=1)
     assert (full.curves["step"], dropped.curves["step"]) == ([4], [3])
@@ -114,7 +114,7 @@ MOVED = {
 }
 
 
-def test_keys_of_other_sections_name_their_place():
+def test_keys_of_other_sections_report_their_section():
     """Names of other libraries, and keys in the wrong section."""
     for override, key in MOVED.items():
         (problem,) = problems(conf({}, scheduler="StepLR"), override)
@@ -135,7 +135,7 @@ def test_student_keys_name_the_student_section():
     assert "training_student.optimizer_params.weight_decay" in problem.message
 
 
-def test_unneeded_keys_are_to_be_removed():
+def test_unneeded_keys_are_rejected():
     """Options that schedulers of PyTorch require and that are known here."""
     for key in ("total_steps", "steps_per_epoch", "mode", "verbose", "last_epoch"):
         (problem,) = problems(conf({}, scheduler="OneCycleLR"), f"training.scheduler_params.{key}=1")

@@ -112,7 +112,7 @@ def test_plugin_prints_to_standard_error(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr() == ("", "loading\n")
 
 
-def test_plugin_with_another_digest_is_refused(tmp_path: Path):
+def test_plugin_rejects_another_digest(tmp_path: Path):
     plugin = read_plugin(write(tmp_path, "x = 5\n"))
     with pytest.raises(UserError) as raised:
         load_module(Plugin(plugin.name, "0" * 64, plugin.source))
@@ -120,7 +120,7 @@ def test_plugin_with_another_digest_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "location"),
     [
         ("x = 1\nx = = 2\n", "parts.py:2: SyntaxError"),
         ("x = 1\n\nimport no_such_module_here\n", "parts.py:3: ModuleNotFoundError"),
@@ -128,11 +128,11 @@ def test_plugin_with_another_digest_is_refused(tmp_path: Path):
         ("import sys\nsys.exit(3)\n", "parts.py:2: SystemExit"),
     ],
 )
-def test_plugin_error_names_file_and_line(tmp_path: Path, text: str, place: str):
+def test_plugin_error_names_file_and_line(tmp_path: Path, text: str, location: str):
     with pytest.raises(UserError) as raised:
         load_module(read_plugin(write(tmp_path, text)))
     assert raised.value.code == "plugin-error"
-    assert str(raised.value).startswith(place)
+    assert str(raised.value).startswith(location)
 
 
 def test_error_in_a_local_module_names_that_module(tmp_path: Path):
@@ -143,7 +143,7 @@ def test_error_in_a_local_module_names_that_module(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["absent.py", ".", "\0", "/dev/zero"])
-def test_plugin_that_cannot_be_read_is_reported(tmp_path: Path, name: str):
+def test_unreadable_plugin_is_reported(tmp_path: Path, name: str):
     with pytest.raises(UserError) as raised:
         read_plugin(tmp_path / name)
     assert raised.value.code == "unreadable-file"
@@ -234,7 +234,7 @@ def test_only_public_objects_of_the_plugin_count(tmp_path: Path):
         ("self, width: 'Missing' = 1", "Missing"),
     ],
 )
-def test_unusable_module_is_reported_when_it_is_named(tmp_path: Path, signature: str, word: str):
+def test_unusable_module_is_reported_if_it_is_used(tmp_path: Path, signature: str, word: str):
     text = (
         f"from torch import nn\n\nclass Block(nn.Module):\n    def __init__({signature}):\n        super().__init__()\n"
     )
@@ -244,13 +244,13 @@ def test_unusable_module_is_reported_when_it_is_named(tmp_path: Path, signature:
     assert word in reason
 
 
-def test_name_of_a_built_in_component_is_refused(tmp_path: Path):
+def test_plugin_rejects_names_of_built_in_components(tmp_path: Path):
     with pytest.raises(UserError) as raised:
         components(tmp_path, MODEL.replace("class Net", "class MLP"))
     assert raised.value.code == "duplicate-name"
 
 
-def test_plugins_with_different_local_modules_are_refused(tmp_path: Path):
+def test_plugins_with_different_modules_are_rejected(tmp_path: Path):
     plugins = []
     for name in ("a", "b"):
         write(tmp_path / name, f"value = {name!r}\n", "shared_part.py")

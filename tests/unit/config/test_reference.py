@@ -54,8 +54,8 @@ def test_schema_rejects_typos(section: dict[str, Any], path: str):
 
 def test_schema_accepts_names_of_plugins():
     training = {"epochs": 1, "loss": {"type": "focal", "params": {"gamma": 1}}}
-    own = {"type": "Net", "params": {"depth": 2}}
-    assert errors({"plugins": ["parts.py"], "model": own, "training": training}) == []
+    module = {"type": "Net", "params": {"depth": 2}}
+    assert errors({"plugins": ["parts.py"], "model": module, "training": training}) == []
     assert errors({"plugins": ["parts.py"], "model": {"type": "MLP", "params": {"widht": 1}}}) == ["$.model"]
 
 
@@ -66,8 +66,8 @@ def test_every_option_is_documented():
     missing = [
         f"{name}.{key}"
         for name, section in sections.items()
-        for key, about in section.get("properties", {}).items()
-        if "description" not in about
+        for key, field in section.get("properties", {}).items()
+        if "description" not in field
     ]
     assert missing == []
     assert len(schema["$defs"]["ModelChoice"]["allOf"]) == len(MODELS)

@@ -1,7 +1,6 @@
 """Distillation in training: the teacher's inputs, and its effect on the student."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,11 +16,12 @@ from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.sgd import SGD
+from tests.helpers import reference_models, small_training
 
 ALPHA, TEMPERATURE = 0.7, 3.0
 
 
-def students(small_training: ModuleType, kind: str, alpha: float, **changes: Any) -> list[Any]:
+def students(kind: str, alpha: float, **changes: Any) -> list[Any]:
     """Create two distilled students that differ in their seed."""
     architecture = small_training.mlp(batch_norm=True, dropout=0.2) if kind == "mlp" else small_training.cnn()
     recipes = [small_training.recipe(architecture, seed=seed, **changes) for seed in (3, 4)]
@@ -30,11 +30,9 @@ def students(small_training: ModuleType, kind: str, alpha: float, **changes: Any
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 @pytest.mark.parametrize(("kind", "augment"), [("mlp", ()), ("cnn", ()), ("cnn", ("flip", "crop"))])
-def test_alpha_zero_equals_baseline_bit_for_bit(
-    kind: str, augment: tuple[str, ...], precision: str, small_training: ModuleType
-) -> None:
+def test_alpha_zero_equals_baseline_bit_for_bit(kind: str, augment: tuple[str, ...], precision: str) -> None:
     """The teacher uses no random stream and adds nothing to the loss."""
-    recipes = students(small_training, kind, 0.0, precision=precision, augment=augment, optimizer=Adam(), lr=0.01)
+    recipes = students(kind, 0.0, precision=precision, augment=augment, optimizer=Adam(), lr=0.01)
     data = small_training.make_dataset(
         recipes[0].architecture.shape, dtype=torch.float64 if precision == "fp64" else torch.float32
     )
@@ -51,8 +49,8 @@ def test_alpha_zero_equals_baseline_bit_for_bit(
         )
 
 
-def test_alpha_zero_in_mixed_pack_equals_baseline(small_training: ModuleType) -> None:
-    recipes = students(small_training, "mlp", 0.0)
+def test_alpha_zero_in_mixed_pack_equals_baseline() -> None:
+    recipes = students("mlp", 0.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     mixed = small_training.distilled(recipes, (0.0, 0.9), (TEMPERATURE, 5.0))
     student_pack, student_curves = small_training.run_training(mixed, small_training.make_teachers(mixed, data), data)
@@ -69,10 +67,10 @@ def test_alpha_zero_in_mixed_pack_equals_baseline(small_training: ModuleType) ->
     )
 
 
-def test_alpha_one_ignores_labels(small_training: ModuleType) -> None:
+def test_alpha_one_ignores_labels() -> None:
     """Permuted labels of the training images give the same weights. With alpha < 1 they do not."""
     for alpha, equal in ((1.0, True), (0.9, False)):
-        recipes = students(small_training, "mlp", alpha)
+        recipes = students("mlp", alpha)
         data = small_training.make_dataset(recipes[0].architecture.shape)
         teachers = small_training.make_teachers(recipes, data)
         results = []
@@ -85,9 +83,9 @@ def test_alpha_one_ignores_labels(small_training: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("augment", [(), ("flip", "crop")])
-def test_distillation_keeps_teacher_unchanged(augment: tuple[str, ...], small_training: ModuleType) -> None:
+def test_distillation_keeps_teacher_unchanged(augment: tuple[str, ...]) -> None:
     """Weights, running statistics, and logits keep their bits and get no gradient."""
-    recipes = students(small_training, "cnn", ALPHA, augment=augment)
+    recipes = students("cnn", ALPHA, augment=augment)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
     (member,) = teachers.members
@@ -102,8 +100,8 @@ def test_distillation_keeps_teacher_unchanged(augment: tuple[str, ...], small_tr
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_soft_term_has_gradient_for_every_parameter(kind: str, small_training: ModuleType) -> None:
-    recipes = students(small_training, kind, 1.0)
+def test_soft_term_has_gradient_for_every_parameter(kind: str) -> None:
+    recipes = students(kind, 1.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     pack = small_training.make_trainer(recipes, small_training.make_teachers(recipes, data), data)
     index = pack.train_index[:, :12]
@@ -114,9 +112,9 @@ def test_soft_term_has_gradient_for_every_parameter(kind: str, small_training: M
         assert float(gradient.abs().flatten(1).amax(1).min()) > 1e-12, name
 
 
-def test_stored_logits_are_selected_by_image(small_training: ModuleType) -> None:
+def test_stored_logits_are_selected_by_image() -> None:
     """With different logits per image, for every order and batch."""
-    recipes = students(small_training, "mlp", 1.0)
+    recipes = students("mlp", 1.0)
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
     rows = torch.sin(torch.arange(2 * 60 * 3, dtype=torch.float64)).view(2, 60, 3) * 4
@@ -146,9 +144,9 @@ class RecordingNetwork(PackedNetwork):
         return self.network(params, buffers, images, mode, *rest)
 
 
-def test_teacher_sees_augmented_images_of_student(small_training: ModuleType) -> None:
+def test_teacher_sees_augmented_images_of_student() -> None:
     """The same tensor, in eval mode, in every step of every epoch."""
-    recipes = students(small_training, "cnn", ALPHA, augment=("flip", "crop"))
+    recipes = students("cnn", ALPHA, augment=("flip", "crop"))
     data = small_training.make_dataset(recipes[0].architecture.shape)
     teachers = small_training.make_teachers(recipes, data)
     (member,) = teachers.members
@@ -177,9 +175,7 @@ def test_teacher_sees_augmented_images_of_student(small_training: ModuleType) ->
     ],
     ids=["mlp", "cnn"],
 )
-def test_distillation_equals_torch_training_loop(
-    options: MLP | CNN, augment: tuple[str, ...], small_training: ModuleType, reference_models: ModuleType
-) -> None:
+def test_distillation_equals_torch_training_loop(options: MLP | CNN, augment: tuple[str, ...]) -> None:
     """A training loop with torch.nn, torch.optim, and F.kl_div gives the same weights and losses."""
     shape = small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE
     recipe = small_training.recipe(

@@ -1,7 +1,6 @@
 """Results of a trial do not depend on its pack, for every option that may vary within a pack, in float64."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from fathomlab.optim.schedules import (
 )
 from fathomlab.optim.sgd import SGD
 from fathomlab.plan.recipe import Recipe
+from tests.helpers import small_training
 
 OPTIMIZERS = [
     SGD(momentum=0.9, dampening=0.1),
@@ -49,7 +49,7 @@ RATES = {
 }
 
 
-def varied_recipes(small_training: ModuleType, architectures: list[Any], **changes: Any) -> list[Recipe]:
+def varied_recipes(architectures: list[Any], **changes: Any) -> list[Recipe]:
     """Create three recipes that differ in seed, learning rate, and weight decay."""
     optimizer = changes.pop("optimizer", SGD(momentum=0.9))
     return [
@@ -62,17 +62,13 @@ def varied_recipes(small_training: ModuleType, architectures: list[Any], **chang
     ]
 
 
-def assert_equal_alone_and_packed(
-    small_training: ModuleType, recipes: list[Recipe], teachers: TeacherPack | None = None
-) -> None:
+def assert_equal_alone_and_packed(recipes: list[Recipe], teachers: TeacherPack | None = None) -> None:
     """Train a pack, and compare all results of each replica with those of the replica alone, to 1e-10."""
     pack, snapshots = small_training.run_training(recipes, teachers)
     assert pack.state.step == 20
     start = small_training.make_trainer(recipes, teachers)
     for slot, recipe in enumerate(recipes):
-        alone, alone_snapshots = small_training.run_training(
-            [recipe], teachers and one_teacher(small_training, teachers, slot)
-        )
+        alone, alone_snapshots = small_training.run_training([recipe], teachers and one_teacher(teachers, slot))
         small_training.assert_close(
             small_training.replica_results(pack, snapshots, slot),
             small_training.replica_results(alone, alone_snapshots, 0),
@@ -82,7 +78,7 @@ def assert_equal_alone_and_packed(
             assert not torch.equal(before, after)
 
 
-def one_teacher(small_training: ModuleType, teachers: TeacherPack, slot: int) -> TeacherPack:
+def one_teacher(teachers: TeacherPack, slot: int) -> TeacherPack:
     """Select the teacher of one replica."""
     from fathomlab.engine.network import PackedNetwork
 
@@ -96,99 +92,87 @@ def one_teacher(small_training: ModuleType, teachers: TeacherPack, slot: int) ->
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_optimizers_equal_alone_and_packed(kind: str, optimizer: Any, small_training: ModuleType) -> None:
+def test_packed_equals_single_for_each_optimizer(optimizer: Any) -> None:
     """With separate learning rates and decays, and with shared ones (the fused path).
 
     The MLP has no batch normalization: its biases would have gradients of rounding noise, which these optimizers amplify.
     """
-    architecture = small_training.mlp(residual=True) if kind == "mlp" else small_training.cnn()
-    recipes = varied_recipes(small_training, [architecture] * 3, optimizer=optimizer)
-    assert_equal_alone_and_packed(small_training, recipes)
+    recipes = varied_recipes([small_training.mlp(residual=True)] * 3, optimizer=optimizer)
+    assert_equal_alone_and_packed(recipes)
+    assert_equal_alone_and_packed([replace(recipe, lr=recipes[0].lr, optimizer=optimizer) for recipe in recipes])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "optimizer"),
+    [*((schedule, SGD(momentum=0.9)) for schedule in SCHEDULES), (OneCycleLR(), Adam())],
+    ids=str,
+)
+def test_packed_equals_single_for_each_schedule(schedule: Any, optimizer: Any) -> None:
     assert_equal_alone_and_packed(
-        small_training, [replace(recipe, lr=recipes[0].lr, optimizer=optimizer) for recipe in recipes]
+        varied_recipes([small_training.mlp()] * 3, schedule=schedule, optimizer=optimizer),
     )
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("optimizer", [SGD(momentum=0.9), Adam()], ids=str)
-def test_schedules_equal_alone_and_packed(schedule: Any, optimizer: Any, small_training: ModuleType) -> None:
-    assert_equal_alone_and_packed(
-        small_training,
-        varied_recipes(small_training, [small_training.mlp()] * 3, schedule=schedule, optimizer=optimizer),
-    )
+@pytest.mark.parametrize("options", [{}, {"residual": False}, {"block_type": "bottleneck"}], ids=str)
+def test_packed_equals_single_for_cnns(options: dict[str, Any]) -> None:
+    assert_equal_alone_and_packed(varied_recipes([small_training.cnn(**options)] * 3, optimizer=Adam()))
 
 
-@pytest.mark.parametrize("options", [{}, {"residual": False}, {"block_type": "bottleneck"}, {"stem": "plain"}], ids=str)
-def test_cnns_equal_alone_and_packed(options: dict[str, Any], small_training: ModuleType) -> None:
-    assert_equal_alone_and_packed(small_training, varied_recipes(small_training, [small_training.cnn(**options)] * 3))
-
-
-def test_residual_equals_alone_and_in_mixed_pack(small_training: ModuleType) -> None:
+def test_packed_equals_single_if_residual_varies() -> None:
     for order in ((True, False, True), (False, True, False)):
         architectures = [small_training.mlp(residual=on, batch_norm=True) for on in order]
-        assert_equal_alone_and_packed(small_training, varied_recipes(small_training, architectures))
+        assert_equal_alone_and_packed(varied_recipes(architectures))
 
 
-def test_dropout_equals_alone_and_packed(small_training: ModuleType) -> None:
+def test_packed_equals_single_with_dropout() -> None:
     architectures = [small_training.mlp(dropout=rate, residual=True) for rate in (0.1, 0.5, 0.3)]
-    assert_equal_alone_and_packed(small_training, varied_recipes(small_training, architectures))
+    assert_equal_alone_and_packed(varied_recipes(architectures))
+    assert_equal_alone_and_packed(varied_recipes([small_training.mlp(dropout=0.25)] * 3))
+
+
+def test_packed_equals_single_if_init_varies() -> None:
     assert_equal_alone_and_packed(
-        small_training, varied_recipes(small_training, [small_training.mlp(dropout=0.25)] * 3)
+        varied_recipes([small_training.mlp(init=init) for init in ("torch", "he", "torch")]),
     )
 
 
-def test_inits_equal_alone_and_packed(small_training: ModuleType) -> None:
-    assert_equal_alone_and_packed(
-        small_training,
-        varied_recipes(small_training, [small_training.mlp(init=init) for init in ("torch", "he", "torch")]),
-    )
+def test_packed_equals_single_with_augmentation() -> None:
+    assert_equal_alone_and_packed(varied_recipes([small_training.cnn()] * 3, augment=("flip", "crop")))
 
 
-@pytest.mark.parametrize("augment", [("flip",), ("crop",), ("flip", "crop")])
-def test_augmentation_equals_alone_and_packed(augment: tuple[str, ...], small_training: ModuleType) -> None:
-    assert_equal_alone_and_packed(
-        small_training, varied_recipes(small_training, [small_training.cnn()] * 3, augment=augment)
-    )
-
-
-def test_label_smoothing_equals_alone_and_packed(small_training: ModuleType) -> None:
-    recipes = varied_recipes(small_training, [small_training.mlp()] * 3)
+def test_packed_equals_single_if_label_smoothing_varies() -> None:
+    recipes = varied_recipes([small_training.mlp()] * 3)
     smoothings = (0.0, 0.1, 0.3)
     assert_equal_alone_and_packed(
-        small_training, [replace(recipe, loss=CrossEntropy(s)) for recipe, s in zip(recipes, smoothings, strict=True)]
+        [replace(recipe, loss=CrossEntropy(s)) for recipe, s in zip(recipes, smoothings, strict=True)]
     )
 
 
-@pytest.mark.parametrize("augment", [(), ("flip", "crop")])
-@pytest.mark.parametrize("kind", ["mlp", "cnn"])
-def test_distillation_equals_alone_and_packed(kind: str, augment: tuple[str, ...], small_training: ModuleType) -> None:
+@pytest.mark.parametrize(("kind", "augment"), [("mlp", ()), ("cnn", ("flip", "crop"))])
+def test_packed_equals_single_with_distillation(kind: str, augment: tuple[str, ...]) -> None:
     """With separate weights and temperatures, and one teacher per seed."""
     architecture = small_training.mlp() if kind == "mlp" else small_training.cnn()
-    recipes = varied_recipes(small_training, [architecture] * 3, augment=augment)
+    recipes = varied_recipes([architecture] * 3, augment=augment)
     recipes = small_training.distilled(recipes, (0.7, 0.0, 1.0), (3.0, 1.0, 20.0))
     teachers = small_training.make_teachers(recipes, small_training.make_dataset(architecture.shape))
-    assert_equal_alone_and_packed(small_training, recipes, teachers)
+    assert_equal_alone_and_packed(recipes, teachers)
     shared = small_training.distilled(recipes, (0.5,) * 3, (4.0,) * 3)
-    assert_equal_alone_and_packed(small_training, shared, teachers)
+    assert_equal_alone_and_packed(shared, teachers)
 
 
-@pytest.mark.parametrize("max_norm", [1e-3, 0.5, 1e3])
-def test_gradient_clipping_equals_alone_and_packed(max_norm: float, small_training: ModuleType) -> None:
+def test_packed_equals_single_with_gradient_clipping() -> None:
     for architecture in (small_training.mlp(), small_training.cnn()):
-        assert_equal_alone_and_packed(
-            small_training, varied_recipes(small_training, [architecture] * 3, gradient_clip=max_norm)
-        )
+        assert_equal_alone_and_packed(varied_recipes([architecture] * 3, gradient_clip=0.5))
 
 
-def test_limit_equals_alone_and_packed(small_training: ModuleType) -> None:
-    recipes = varied_recipes(small_training, [small_training.mlp()] * 3, limit=44, batch_size=8)
+def test_packed_equals_single_with_limit() -> None:
+    recipes = varied_recipes([small_training.mlp()] * 3, limit=44, batch_size=8)
     pack = small_training.make_trainer(recipes)
     assert pack.train_index.shape[1] + pack.validation_index.shape[1] == 44
-    assert_equal_alone_and_packed(small_training, recipes)
+    assert_equal_alone_and_packed(recipes)
 
 
-def test_pack_trainer_rejects_different_signatures(small_training: ModuleType) -> None:
+def test_pack_trainer_rejects_different_signatures() -> None:
     recipe = small_training.recipe(small_training.mlp())
     for changed in (
         replace(recipe, batch_size=5),
@@ -199,7 +183,7 @@ def test_pack_trainer_rejects_different_signatures(small_training: ModuleType) -
             small_training.make_trainer([recipe, changed])
 
 
-def test_equal_recipes_give_equal_replicas(small_training: ModuleType) -> None:
+def test_equal_recipes_give_equal_replicas() -> None:
     recipe = small_training.recipe(small_training.mlp(dropout=0.2), optimizer=Adam())
     pack, snapshots = small_training.run_training([recipe, replace(recipe, seed=1), recipe])
     small_training.assert_close(

@@ -1,13 +1,12 @@
 """Weights that a replica starts from."""
 
-from types import ModuleType
-
 import torch
 
 from fathomlab.engine.state import load_start_weights
+from tests.helpers import small_training
 
 
-def test_start_weights_replace_all_copies_of_one_replica(small_training: ModuleType) -> None:
+def test_start_weights_replace_all_copies_of_one_replica() -> None:
     """Also the best and the last finite weights, which are stored if the first epoch diverges."""
     recipes = [small_training.recipe(small_training.mlp(), seed=seed) for seed in (1, 2)]
     state, other = (small_training.make_trainer(recipes).state for _ in range(2))

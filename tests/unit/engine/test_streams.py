@@ -1,7 +1,6 @@
 """Random streams: shared between conditions of one seed, different between seeds, and independent of the pack."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.loop import train
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam
+from tests.helpers import small_training
 
 
-def orders(small_training: ModuleType, recipes: list[Any]) -> Tensor:
+def orders(recipes: list[Any]) -> Tensor:
     """Train a pack and return the image indices of every epoch in their order, (epochs, k, n)."""
     pack = small_training.make_trainer(recipes)
     batch, taken = pack.batch, []
@@ -30,16 +30,16 @@ def orders(small_training: ModuleType, recipes: list[Any]) -> Tensor:
     return torch.stack([torch.cat(taken[5 * epoch : 5 * epoch + 5], 1) for epoch in range(4)])
 
 
-def test_order_is_a_new_permutation_in_each_epoch(small_training: ModuleType) -> None:
+def test_order_is_a_new_permutation_in_each_epoch() -> None:
     recipe = small_training.recipe(small_training.mlp())
-    orders_by_epoch = orders(small_training, [recipe])
+    orders_by_epoch = orders([recipe])
     train_index = small_training.make_trainer([recipe]).train_index
     assert torch.equal(orders_by_epoch.sort(-1).values, train_index.sort(-1).values.expand(4, 1, -1))
     assert len({tuple(order) for order in orders_by_epoch[:, 0].tolist()}) == 4
     assert all(not torch.equal(order, train_index) for order in orders_by_epoch)
 
 
-def test_order_is_uniform(small_training: ModuleType) -> None:
+def test_order_is_uniform() -> None:
     """Over 400 epochs, the mean position of every image is the middle, within five standard errors."""
     recipe = small_training.recipe(small_training.mlp(hidden_layers_num=0), batch_size=48, epochs=400)
     pack = small_training.make_trainer([recipe])
@@ -55,10 +55,10 @@ def test_order_is_uniform(small_training: ModuleType) -> None:
     assert float((mean - 23.5).abs().max()) < 5 * 13.85 / 20
 
 
-def test_conditions_with_one_seed_share_split_and_order(small_training: ModuleType) -> None:
+def test_conditions_with_one_seed_share_split_and_order() -> None:
     """For every model, optimizer, rate, and augmentation. Another seed has another split and order."""
     recipe = small_training.recipe(small_training.mlp())
-    order = orders(small_training, [recipe])
+    order = orders([recipe])
     for condition in (
         replace(recipe, architecture=small_training.mlp(residual=True, layers_dim=9, dropout=0.5)),
         replace(recipe, optimizer=Adam(), lr=0.001, loss=CrossEntropy(0.1), gradient_clip=1.0),
@@ -66,29 +66,29 @@ def test_conditions_with_one_seed_share_split_and_order(small_training: ModuleTy
         replace(recipe, architecture=small_training.cnn()),
         replace(recipe, precision="fp32"),
     ):
-        assert torch.equal(orders(small_training, [condition]), order)
+        assert torch.equal(orders([condition]), order)
     condition = replace(recipe, seed=43)
     assert not torch.equal(
         small_training.make_trainer([condition]).validation_index,
         small_training.make_trainer([recipe]).validation_index,
     )
-    assert not torch.equal(orders(small_training, [condition]), order)
+    assert not torch.equal(orders([condition]), order)
 
 
-def test_streams_do_not_depend_on_the_pack(small_training: ModuleType) -> None:
+def test_streams_do_not_depend_on_the_pack() -> None:
     """Order, split, and initial values of a trial are equal alone and in every slot of a pack."""
     recipes = [small_training.recipe(small_training.mlp(dropout=0.1), seed=seed) for seed in (42, 43, 44)]
-    packed, pack = orders(small_training, recipes), small_training.make_trainer(recipes)
-    reversed_order = orders(small_training, recipes[::-1])
+    packed, pack = orders(recipes), small_training.make_trainer(recipes)
+    reversed_order = orders(recipes[::-1])
     for slot, recipe in enumerate(recipes):
         alone = small_training.make_trainer([recipe])
-        assert torch.equal(orders(small_training, [recipe])[:, 0], packed[:, slot])
+        assert torch.equal(orders([recipe])[:, 0], packed[:, slot])
         assert torch.equal(reversed_order[:, 2 - slot], packed[:, slot])
         assert torch.equal(alone.validation_index[0], pack.validation_index[slot])
         assert all(torch.equal(value[0], pack.state.params[name][slot]) for name, value in alone.state.params.items())
 
 
-def test_augmentation_depends_on_seed_epoch_and_image(small_training: ModuleType) -> None:
+def test_augmentation_depends_on_seed_epoch_and_image() -> None:
     """It does not depend on the batch or the batch size."""
     recipe = small_training.recipe(small_training.cnn(), augment=("flip", "crop"))
     pack, condition = (
@@ -104,7 +104,7 @@ def test_augmentation_depends_on_seed_epoch_and_image(small_training: ModuleType
     assert torch.equal(pack.batch(index, None)[0], pack.data.normalize(pack.data.images[index[0]]))
 
 
-def test_dropout_masks_differ_between_steps(small_training: ModuleType) -> None:
+def test_dropout_masks_differ_between_steps() -> None:
     """With a tiny learning rate, the same batch has another loss in every epoch."""
     recipe = small_training.recipe(small_training.mlp(dropout=0.5, layers_dim=40), batch_size=48, lr=1e-14)
     _, snapshots = small_training.run_training([recipe, replace(recipe, seed=1)])
@@ -114,7 +114,7 @@ def test_dropout_masks_differ_between_steps(small_training: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("seeds", [(0, 1, 2)])
-def test_limit_selects_the_same_subset_for_every_seed(seeds: tuple[int, ...], small_training: ModuleType) -> None:
+def test_limit_selects_the_same_subset_for_every_seed(seeds: tuple[int, ...]) -> None:
     """Seeds split it differently."""
     recipes = [small_training.recipe(small_training.mlp(), limit=30, seed=seed) for seed in seeds]
     train_index, validation_index = split_indices(recipes, np.arange(90) % 3, small_training.CPU)

@@ -37,12 +37,12 @@ class Laboratory:
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Metrics and curves of the last plan's trials but for the time they took, by hash."""
-        found = {}
+        results_by_hash = {}
         for trial in self.plan.trials:
             record = self.store.trial(trial.hash)
             curves = {name: curve for name, curve in record.curves.items() if name != "seconds"}
-            found[trial.hash] = {"status": record.status, **record.metrics, **curves, "probes": record.probes}
-        return found
+            results_by_hash[trial.hash] = {"status": record.status, **record.metrics, **curves, "probes": record.probes}
+        return results_by_hash
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
 from fathomlab.store.checksums import read_checked, write_checked
 from fathomlab.store.reading import Store
+from tests.helpers.compilers import use_failing_compiler
 
 
 def train(
@@ -37,6 +38,19 @@ def test_refused_backend_is_replaced_with_one_warning(small: dict[str, Any], tmp
     assert provenance.backend is not None
     assert provenance.backend.name == "reference"
     assert torch.__version__ in provenance.backend.build
+
+
+def test_failing_compiler_falls_back_to_the_reference(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    use_failing_compiler(monkeypatch)
+    events, folder = train(small, tmp_path, "compiled", may_fall_back=True)
+    (warning,) = [event for event in events if isinstance(event, Warned)]
+    assert "no headers" in warning.text
+    record = Store(tmp_path).trial(folder.name)
+    assert record.status == "finished"
+    assert record.provenance.backend is not None
+    assert record.provenance.backend.name == "reference"
 
 
 @pytest.mark.parametrize("backend", ["graph", "unheard of"])

@@ -90,9 +90,7 @@ def test_students_of_a_teacher_without_weights_start(distillation: dict[str, Any
 
 
 @pytest.mark.parametrize(("death", "attempts"), [(ABORTED, 3), (KILLED, 2)])
-def test_a_dead_job_restarts_until_its_trial_fails(
-    trials: tuple[Trial, ...], tmp_path: Path, death: Died, attempts: int
-):
+def test_dead_job_restarts_until_its_trial_fails(trials: tuple[Trial, ...], tmp_path: Path, death: Died, attempts: int):
     executor = Scripted(lambda job: [death])
     *warnings, failure = run_jobs([Job(trials[:1], tmp_path)], executor, StopRequest())
     name = trials[0].hash[:12]
@@ -124,14 +122,14 @@ def test_only_the_trial_that_causes_the_deaths_fails(trials: tuple[Trial, ...], 
     assert failure.trial == trials[3].hash
 
 
-def test_a_job_that_dies_after_its_last_result_is_not_restarted(trials: tuple[Trial, ...], tmp_path: Path):
+def test_job_that_dies_after_its_results_is_not_restarted(trials: tuple[Trial, ...], tmp_path: Path):
     executor = Scripted(lambda job: [*finished(job)[:-1], ABORTED])
     events = list(run_jobs([Job(trials[:1], tmp_path)], executor, StopRequest()))
     assert (len(events), len(executor.submitted)) == (1, 1)
 
 
 @pytest.mark.parametrize("end", [Stopped(), ABORTED, Idle()])
-def test_a_stop_request_ends_running_jobs_and_starts_no_others(trials: tuple[Trial, ...], tmp_path: Path, end: Event):
+def test_stop_request_ends_running_jobs_and_starts_none(trials: tuple[Trial, ...], tmp_path: Path, end: Event):
     """Whatever becomes of the jobs that run: none is started again, and none is recorded as failed."""
     executor = Scripted(lambda job: [EpochDone(job.hashes[0], 1, {}), end], jobs_at_once=2)
     stop = StopRequest()
@@ -148,9 +146,7 @@ def test_a_stop_request_ends_running_jobs_and_starts_no_others(trials: tuple[Tri
     assert Store(tmp_path).trials() == []
 
 
-def test_a_stop_request_does_not_wait_for_jobs_forever(
-    trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_stop_request_does_not_wait_forever(trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(coordinator, "STOP_SECONDS", 0.0)
     executor = Scripted(lambda job: [EpochDone(job.hashes[0], 1, {})] * 1_000_000)
     executor.stop = lambda signum: None  # type: ignore[method-assign]

@@ -58,9 +58,9 @@ def test_run_experiment_stores_every_file(laboratory: Any, small: dict[str, Any]
     assert record.provenance.data.name == "mnist-sample"
     assert record.provenance.versions["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert record.provenance.pack == PackSlot(1, 0, (trial.hash,))
-    weights, about = load_tensors(record.folder / "checkpoint.safetensors")
+    weights, metadata = load_tensors(record.folder / "checkpoint.safetensors")
     assert sum(tensor.numel() for tensor in weights.values()) == record.parameters
-    assert about == {"trial": trial.hash, "epoch": 2, "step": 8}
+    assert metadata == {"trial": trial.hash, "epoch": 2, "step": 8}
 
 
 def test_run_experiment_reuses_finished_trials(laboratory: Any, small: dict[str, Any]):
@@ -117,13 +117,13 @@ def test_interrupt_records_no_failure(laboratory: Any, small: dict[str, Any]):
 def test_run_experiment_restarts_trials_without_checkpoint(laboratory: Any, small: dict[str, Any]):
     """Their numbers are those of an uninterrupted run."""
     laboratory.run(small, "seed=0..1", "run.pack=1")
-    whole = laboratory.results()
+    full = laboratory.results()
     folder = laboratory.root / "trials" / laboratory.plan.trials[1].hash
     (folder / "result.json").unlink()
     (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 4, "train/loss": 9.0}\n{"epoch": 2, "st')
     summary = laboratory.run(small, "seed=0..1", "run.pack=1")
     assert (summary.trained, summary.cached) == (1, 1)
-    assert laboratory.results() == whole
+    assert laboratory.results() == full
 
 
 def test_run_experiment_stores_divergence_as_an_outcome(laboratory: Any, small: dict[str, Any]):
@@ -137,9 +137,9 @@ def test_run_experiment_stores_divergence_as_an_outcome(laboratory: Any, small: 
     assert record.cause.startswith("the loss was not finite at step ")
     assert int(record.cause.rsplit(" ", 1)[1]) in range(1, 9)
     assert record.metrics["test/accuracy"] is None
-    weights, about = load_tensors(record.folder / "checkpoint.safetensors")
+    weights, metadata = load_tensors(record.folder / "checkpoint.safetensors")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
-    assert about["step"] < int(record.cause.rsplit(" ", 1)[1])
+    assert metadata["step"] < int(record.cause.rsplit(" ", 1)[1])
     disturbed = laboratory.results()
     again = laboratory.run(small, "training.lr=0.001,1e20", "seed=0..1", "training.optimizer=SGD")
     assert (again.trained, again.cached, again.failed, again.diverged) == (0, 4, 0, 2)
@@ -157,14 +157,14 @@ def test_packed_and_single_trials_agree(laboratory: Any, small: dict[str, Any], 
     assert alone.events[0].packs == 4
     compared = alone.results()
     assert compared.keys() == packed.keys()
-    for trial, found in packed.items():
-        for name, value in found.items():
+    for trial, matches in packed.items():
+        for name, value in matches.items():
             if name.endswith("loss"):
                 assert value == pytest.approx(compared[trial][name], rel=1e-4)
         snapshots = (results[trial]["probes"]["gradients"] for results in (packed, compared))
         for mine, other in zip(*snapshots, strict=True):
             assert mine.columns["weight"] == pytest.approx(other.columns["weight"], rel=1e-3)
-    losses = {found["test/loss"] for found in packed.values()}
+    losses = {matches["test/loss"] for matches in packed.values()}
     assert len(losses) == 4
 
 
@@ -180,9 +180,9 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:
-            stored, about = load_checked(laboratory.root / "trials" / trial.hash / "logits.sealed")
+            stored, metadata = load_checked(laboratory.root / "trials" / trial.hash / "logits.sealed")
             assert stored["logits"].shape[1] == 10
-            assert about["trial"] == trial.hash
+            assert metadata["trial"] == trial.hash
     losses = {result["test/loss"] for result in laboratory.results().values()}
     assert len(losses) == 8
 

@@ -119,7 +119,7 @@ def test_depths_vary_the_depth_of_a_module():
     ]
 
 
-def test_widths_of_a_module_without_width_are_refused():
+def test_widths_of_a_module_without_width_are_rejected():
     assert problems({**OWN, "experiment": {"widths": [1, 2]}}) == [("conflict", "experiment.widths")]
 
 
@@ -185,7 +185,7 @@ def test_distillation_loss_of_a_plugin_reads_the_teacher():
     ],
     ids=str,
 )
-def test_problems_of_plugins_and_losses(config: dict[str, Any], override: str, expected: tuple[str, str]):
+def test_invalid_plugins_and_losses_are_reported(config: dict[str, Any], override: str, expected: tuple[str, str]):
     key, _, text = override.partition("=")
     if "." in key:
         assert problems(config, override) == [expected]
@@ -193,7 +193,7 @@ def test_problems_of_plugins_and_losses(config: dict[str, Any], override: str, e
         assert problems({**config, key: yaml.safe_load(text)}) == [expected]
 
 
-def test_error_in_a_plugin_has_the_line_of_the_file_and_of_the_plugin(tmp_path: Path, plugin: Path):
+def test_plugin_error_reports_lines_of_both_files(tmp_path: Path, plugin: Path):
     plugin.write_text("x = 1\nimport no_such_module\n")
     (tmp_path / "exp.yaml").write_text("seed: 0\nplugins:\n  - parts.py\nmodel: {type: MLP}\ntraining: {epochs: 1}\n")
     with pytest.raises(ConfigError) as raised:
@@ -222,7 +222,7 @@ def test_job_carries_the_source_of_its_plugins(tmp_path: Path, plugin: Path):
     assert job.plugins == again.plugins
 
 
-def test_job_with_another_source_is_refused():
+def test_job_rejects_another_source():
     (trial,) = plan(OWN).trials
     data = encode_trial(trial)
     data["plugins"][0]["source"] += "# changed on the way\n"

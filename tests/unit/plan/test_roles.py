@@ -72,7 +72,7 @@ def test_plan_trains_parents_first():
     assert all(order[parent] < order[trial] for trial in plan.trials for _, parent in trial.parents)
 
 
-def test_seed_offset_makes_another_trial_of_the_same_seed():
+def test_seed_offset_gives_another_trial_of_the_seed():
     ensemble = STUDENT | {"parents": {"teacher": ["teacher", "second"]}}
     plan = fathomlab.load(roles(second=TEACHER | {"seed_offset": 100}, student=ensemble), "seed=3..4")
     assert [trial.seed for trial in trials(plan, "second")] == [103, 104]

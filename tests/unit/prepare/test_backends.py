@@ -1,7 +1,6 @@
 """Which backend a pack gets: by its checkpoint, by request, or by what pays."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from fathomlab.prepare.cost import compiling_pays
 from fathomlab.prepare.jobs import prepare_jobs
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
 from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
+from tests.helpers import small_training
 
 MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
 SEEDS = ("experiment.seeds=16", "model.params.hidden_layers_num=10")
@@ -40,7 +40,7 @@ def test_auto_uses_graphs_on_a_cuda_device(tmp_path: Path):
     assert chosen(tmp_path, CUDA, "training.epochs=50") == "graph"
 
 
-def test_compiling_pays_for_long_trainings(small_training: ModuleType):
+def test_compiling_pays_for_long_trainings():
     """Operations per image, images, epochs, and replicas count."""
     recipe = small_training.recipe(small_training.mlp(layers_dim=128, hidden_layers_num=10), epochs=50)
     assert compiling_pays([recipe] * 16, 48_000)
@@ -48,7 +48,7 @@ def test_compiling_pays_for_long_trainings(small_training: ModuleType):
     assert not compiling_pays([recipe], 48_000)
 
 
-def test_requested_backend_is_used_or_refused(tmp_path: Path):
+def test_choose_backend_uses_or_rejects_the_request(tmp_path: Path):
     assert chosen(tmp_path, CPU, requested="compiled") == "compiled"
     assert chosen(tmp_path, CUDA, requested="reference") == "reference"
     for machine, requested in ((CPU, "graph"), (NO_COMPILER, "compiled"), (CUDA, "compiled")):

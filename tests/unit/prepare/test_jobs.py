@@ -39,7 +39,7 @@ def test_jobs_round_trip(name: str):
         assert trial.parents == expected.parents
 
 
-def test_a_job_with_changed_content_is_rejected():
+def test_job_with_changed_content_is_rejected():
     """A worker of another version must not train something else under the trial's name."""
     plain = to_plain(Job(fathomlab.load(STUDENTS).trials[:1], Path("/x")))
     plain["trials"][0]["content"]["training"]["epochs"] = "2"

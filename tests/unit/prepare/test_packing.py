@@ -50,7 +50,7 @@ def doubled(logits, labels, *, factor: float = 2.0):
 """
 
 
-def test_modules_of_plugins_train_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_form_packs_separates_modules_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Losses of plugins share a pack if their options are equal."""
     (tmp_path / "parts.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,5 @@
 """Small packs, supervised and distilled, for the tests of probes."""
 
-from types import ModuleType
 from typing import Any, Protocol
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
+from tests.helpers import small_training
 
 
 class Packs(Protocol):
@@ -21,7 +21,7 @@ class Packs(Protocol):
 
 
 @pytest.fixture
-def packs(small_training: ModuleType) -> Packs:
+def packs() -> Packs:
     """Create packs on the images of `small_training`."""
 
     def create(

@@ -1,7 +1,6 @@
 """The gradient probe equals plain autograd, in the format of the trial or in float64."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from fathomlab.engine.snapshot import Snapshot
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.gradients import Gradients
+from tests.helpers import reference_models, small_training
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 MODELS = [
@@ -24,7 +24,7 @@ MODELS = [
 ]
 
 
-def make_pack(options: MLP | CNN, small_training: ModuleType, **changes: Any) -> Any:
+def make_pack(options: MLP | CNN, **changes: Any) -> Any:
     """Create a pack of two replicas that differ in their seed."""
     architecture = options.build(small_training.FLAT if isinstance(options, MLP) else small_training.SQUARE)
     return small_training.make_trainer([small_training.recipe(architecture, seed=seed, **changes) for seed in (5, 6)])
@@ -46,13 +46,9 @@ def measure(pack: Any, examples: int = 128) -> tuple[dict[str, Any], Tensor]:
 
 
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_gradients_equal_plain_autograd(
-    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
-) -> None:
+def test_gradients_equal_plain_autograd(options: MLP | CNN) -> None:
     """Weights and outputs of every layer, with batch statistics, without dropout and augmentation."""
-    pack = make_pack(
-        options, small_training, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ()
-    )
+    pack = make_pack(options, label_smoothing=0.1, augment=("flip",) if isinstance(options, CNN) else ())
     columns, index = measure(pack)
     for slot in range(2):
         without_dropout = replace(options, dropout=0.0) if isinstance(options, MLP) else options
@@ -77,18 +73,18 @@ def test_gradients_equal_plain_autograd(
             torch.testing.assert_close(columns[kind][slot], norms, rtol=1e-10, atol=0)
 
 
-def test_layers_are_in_forward_order(small_training: ModuleType) -> None:
+def test_layers_are_in_forward_order() -> None:
     """hidden.10 follows hidden.9, not hidden.1."""
-    columns, _ = measure(make_pack(MODELS[0], small_training))
+    columns, _ = measure(make_pack(MODELS[0]))
     assert columns["layers"] == ["input", *(f"hidden.{index}" for index in range(1, 13)), "output"]
     assert columns["points"] == columns["layers"][:-1]
     assert columns["weight"].shape == (2, 14)
     assert columns["activation"].shape == (2, 13)
 
 
-def test_probe_batch_is_fixed_per_seed(small_training: ModuleType) -> None:
+def test_probe_batch_is_fixed_per_seed() -> None:
     """Different training images, the same in every snapshot and pack, and others for another seed."""
-    pack = make_pack(MODELS[1], small_training, batch_size=20)
+    pack = make_pack(MODELS[1], batch_size=20)
     (_, first), (_, second) = measure(pack), measure(pack)
     assert torch.equal(first, second)
     assert first.shape == (2, 20)
@@ -101,7 +97,7 @@ def test_probe_batch_is_fixed_per_seed(small_training: ModuleType) -> None:
     assert measure(pack, 8)[1].shape == (2, 8)
 
 
-def test_students_are_measured_with_distillation_loss(small_training: ModuleType) -> None:
+def test_students_are_measured_with_distillation_loss() -> None:
     architecture = small_training.mlp()
     recipes = [small_training.recipe(architecture, seed=seed) for seed in (5, 6)]
     students = small_training.distilled(recipes, (0.9, 0.9), (4.0, 4.0))
@@ -116,20 +112,18 @@ def test_students_are_measured_with_distillation_loss(small_training: ModuleType
     torch.testing.assert_close(columns["weight"][:, -1], gradient.flatten(1).norm(dim=1), rtol=1e-12, atol=0)
 
 
-def test_tiny_norms_do_not_underflow_in_float32(small_training: ModuleType) -> None:
+def test_tiny_norms_do_not_underflow_in_float32() -> None:
     """Norms are computed in float64: the square of 1e-25 is not zero."""
-    pack = make_pack(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), small_training, precision="fp32")
+    pack = make_pack(MLP(**DENSE, hidden_layers_num=100, activation="Tanh"), precision="fp32")
     columns, _ = measure(pack)
     assert columns["activation"].dtype == torch.float64
     assert 0 < float(columns["activation"][:, 0].max()) < 1e-20
 
 
 @pytest.mark.parametrize("options", [MODELS[0], MODELS[2], MODELS[3]], ids=str)
-def test_float64_option_equals_autograd_in_float64(
-    options: MLP | CNN, small_training: ModuleType, reference_models: ModuleType
-) -> None:
+def test_float64_option_equals_autograd_in_float64(options: MLP | CNN) -> None:
     """The weights and images of a float32 pack, measured in float64."""
-    pack = make_pack(options, small_training, precision="fp32")
+    pack = make_pack(options, precision="fp32")
     float32, float64 = Gradients().measure(Snapshot(pack)), Gradients(float64=True).measure(Snapshot(pack))
     assert (float32["dtype"], float64["dtype"]) == ("float32", "float64")
     index = Snapshot(pack).probe_batch(128)
@@ -146,7 +140,7 @@ def test_float64_option_equals_autograd_in_float64(
 
 
 @pytest.mark.parametrize("augment", [(), ("flip",)], ids=str)
-def test_float64_option_converts_teachers(augment: tuple[str, ...], small_training: ModuleType) -> None:
+def test_float64_option_converts_teachers(augment: tuple[str, ...]) -> None:
     """A float32 pack of students measured in float64 equals the pack in float64."""
     architecture = small_training.cnn()
     results = []
@@ -165,11 +159,11 @@ def test_float64_option_converts_teachers(augment: tuple[str, ...], small_traini
         torch.testing.assert_close(results[0][kind], results[1][kind], rtol=1e-5, atol=0)
 
 
-def test_float64_option_resolves_gradients_below_1e_38(small_training: ModuleType) -> None:
-    deep = MLP(**DENSE, hidden_layers_num=220, activation="Tanh")
-    float32, float64 = (
-        Gradients(float64=use_float64).measure(Snapshot(make_pack(deep, small_training, precision="fp32")))
-        for use_float64 in (False, True)
-    )
+def test_float64_option_resolves_gradients_below_1e_38() -> None:
+    pack = make_pack(MLP(**DENSE, hidden_layers_num=20, activation="Tanh"), precision="fp32")
+    with torch.no_grad():
+        for value in pack.state.params.values():
+            value *= 0.01
+    float32, float64 = (Gradients(float64=on).measure(Snapshot(pack)) for on in (False, True))
     assert float(float32["activation"][:, 0].max()) == 0
     assert 0 < float(float64["activation"][:, 0].min()) < 1e-38

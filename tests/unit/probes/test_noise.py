@@ -1,7 +1,6 @@
 """The noise probe equals plain autograd, and its estimates are unbiased."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from fathomlab.losses.distillation import distillation_loss
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.noise import Noise
+from tests.helpers import reference_models
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 MODELS = [
@@ -38,9 +38,7 @@ def flat_gradient(pack: PackTrainer, reference: Any, slot: int, index: Tensor) -
 
 @pytest.mark.parametrize("distilled", [False, True])
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_noise_equals_plain_autograd(
-    options: MLP | CNN, distilled: bool, packs: Any, reference_models: ModuleType
-) -> None:
+def test_noise_equals_plain_autograd(options: MLP | CNN, distilled: bool, packs: Any) -> None:
     """Four batches of five images by the formulas of the appendix, replica by replica."""
     pack = packs(options, (5, 6, 7), distilled)
     columns = Noise(batches=4, examples=5).measure(Snapshot(pack))
@@ -62,7 +60,7 @@ def test_noise_equals_plain_autograd(
             assert columns["noise_scale"][slot].isnan()
 
 
-def test_noise_estimates_are_unbiased(packs: Any, reference_models: ModuleType) -> None:
+def test_noise_estimates_are_unbiased(packs: Any) -> None:
     """The means over 400 draws equal the trace over all images, and |g|^2 - tr(Sigma)/N for N images."""
     pack = packs(MODELS[0], tuple(range(400)))
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,15 @@ from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES
 from fathomlab.probes.schedule import DEFAULT, snapshot_steps
+from tests.helpers import small_training
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 NORMED = MLP(**DENSE, hidden_layers_num=3, batch_norm=True, dropout=0.4)
 CONVOLUTIONS = CNN(layers=(1, 1, 1, 1), num_classes=3, width=2)
-AUGMENTED: dict[str, Any] = {"augment": ("flip", "crop"), "optimizer": SGD(momentum=0.9)}
 TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
     (NORMED, {"optimizer": Adam(), "schedule": OneCycleLR(), "gradient_clip": 0.1}),
     (NORMED, {"distilled": True, "schedule": ReduceLROnPlateau(patience=0), "label_smoothing": 0.1}),
-    (CONVOLUTIONS, AUGMENTED),
-    (CONVOLUTIONS, AUGMENTED | {"distilled": True}),
+    (CONVOLUTIONS, {"distilled": True, "augment": ("flip", "crop"), "optimizer": SGD(momentum=0.9)}),
 ]
 EVERY = pytest.mark.parametrize("name", sorted(PROBES))
 
@@ -76,14 +74,12 @@ def assert_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 @EVERY
 @pytest.mark.parametrize(("options", "changes"), TRAININGS, ids=str)
-def test_measure_has_no_side_effects(
-    name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any, small_training: ModuleType
-) -> None:
+def test_measure_has_no_side_effects(name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any) -> None:
     """No bit of what a step reads changes, a second measurement is equal, and training is unchanged."""
     probe_class = PROBES[name]
     plain, watched = (packs(options, **changes) for _ in range(2))
     plain_epochs, epochs = list(train(plain, frozenset())), []
-    for snapshot in train(watched, frozenset({0, 1, 7, 8})):
+    for snapshot in train(watched, frozenset({0, 7})):
         for probe in (probe_class(), probe_class(**probe_class.test_options)):
             before = snapshot_of(watched)
             first, second = probe.measure(Snapshot(watched)), probe.measure(Snapshot(watched))
@@ -127,7 +123,7 @@ def test_measure_does_not_depend_on_the_pack(
 
 
 @EVERY
-def test_measure_supports_varying_options(name: str, small_training: ModuleType) -> None:
+def test_measure_supports_varying_options(name: str) -> None:
     """Learning rate, weight decay, smoothing, alpha, and temperature vary within the pack."""
     probe, data = PROBES[name](**PROBES[name].test_options), small_training.make_dataset(small_training.FLAT)
     changes = [{"lr": 0.05}, {"lr": 0.2, "label_smoothing": 0.2, "optimizer": Adam(weight_decay=0.1)}]
@@ -163,7 +159,7 @@ def test_nan_weights_do_not_affect_other_replicas(name: str, options: MLP | CNN,
             torch.testing.assert_close(columns[column][0], value[0], rtol=1e-12, atol=0, equal_nan=True)
 
 
-def test_probes_use_few_images(small_training: ModuleType) -> None:
+def test_probes_use_few_images() -> None:
     """With defaults, three epochs of MNIST at batch size 128: below 3% of the training images."""
     pack = small_training.make_trainer(
         [small_training.recipe(small_training.mlp(), batch_size=128)],

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import combinations
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
 from fathomlab.probes.representation import Representation
+from tests.helpers import reference_models
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 MODELS = [
@@ -39,9 +39,7 @@ def reference_statistics(h: Tensor) -> tuple[float, float, float, float]:
 
 @pytest.mark.parametrize("distilled", [False, True])
 @pytest.mark.parametrize("options", MODELS, ids=str)
-def test_representation_equals_loops(
-    options: MLP | CNN, distilled: bool, packs: Any, reference_models: ModuleType
-) -> None:
+def test_representation_equals_loops(options: MLP | CNN, distilled: bool, packs: Any) -> None:
     """Every point of three replicas, with batch statistics and without dropout."""
     pack = packs(options, (5, 6, 7), distilled)
     index = Snapshot(pack).probe_batch(9)

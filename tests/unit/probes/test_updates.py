@@ -1,6 +1,5 @@
 """The update probe equals the next training step, and the step of torch's optimizer."""
 
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.updates import Updates
+from tests.helpers import reference_models
 
 DENSE: dict[str, Any] = {"input_size": 12, "layers_dim": 6, "class_num": 3}
 PLAIN = MLP(**DENSE, hidden_layers_num=4)
@@ -67,7 +67,7 @@ def test_updates_use_next_learning_rate(schedule: Any, packs: Any) -> None:
 
 
 @pytest.mark.parametrize("options", [PLAIN, NORMED, CONVOLUTIONS], ids=str)
-def test_updates_equal_torch_adam(options: MLP | CNN, packs: Any, reference_models: ModuleType) -> None:
+def test_updates_equal_torch_adam(options: MLP | CNN, packs: Any) -> None:
     """In the middle of training, from the same moments, with torch's clipping."""
     pack = packs(options, optimizer=Adam(), gradient_clip=0.5)
     next(snapshot for snapshot in train(pack, frozenset({7})) if snapshot.step == 7)

@@ -56,7 +56,7 @@ def with_pairs(*pairs: Pair) -> Verdict:
     return replace(VERDICT, contrast=replace(VERDICT.contrast, pairs=pairs))
 
 
-def test_card_leads_with_the_finding():
+def test_card_starts_with_the_finding():
     """The claim is the title and the finding the text; statistics and notes are details."""
     differing = Finding("epochs", "1", "2", differs=True)
     shown = card(VERDICT, Audit("Depth hurts", ("true", "false"), (differing,)))

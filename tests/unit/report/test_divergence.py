@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,13 +22,14 @@ from fathomlab.report.slopes import condition_slopes, slopes_table
 from fathomlab.report.tables import Table
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 SOME, ALL = "2 of 5 diverged", "all 5 seeds diverged"
 LIMITS = ("model.params.dropout", (0.0, 0.5))
 
 
 @pytest.fixture(scope="module")
-def store(stores: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Dropout x depth: at dropout 0.5 two of five seeds diverge at depth 5, and all at depth 10."""
     root = tmp_path_factory.mktemp("runs")
     conditions: list[Any] = []
@@ -52,7 +52,7 @@ def store(stores: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Store
 
 
 @pytest.fixture(scope="module")
-def about(store: Store) -> Study:
+def results(store: Store) -> Study:
     """The experiment of the store."""
     return study(store, store.experiment("x"))
 
@@ -62,9 +62,9 @@ def column(table: Table, name: str) -> dict[str, str]:
     return {row[0]: row[table.columns.index(name)] for row in table.rows}
 
 
-def reasons(about: Study) -> dict[str, str]:
+def reasons(results: Study) -> dict[str, str]:
     """What each condition excludes."""
-    return {item.name: item.excluded(about.metric) for item in about.conditions}
+    return {item.name: item.excluded(results.metric) for item in results.conditions}
 
 
 def test_exclusions_are_counted_by_reason():
@@ -73,117 +73,117 @@ def test_exclusions_are_counted_by_reason():
     assert (exclusions(["diverged"] * 5, 5), exclusions([], 5)) == (ALL, "")
 
 
-def test_every_table_of_means_names_excluded_seeds(about: Study):
+def test_every_table_of_means_names_excluded_seeds(results: Study):
     """The accuracy, calibration, and slope tables agree on what they exclude."""
     expected = {"dropout 0, depth 5": "", "dropout 0.5, depth 5": SOME}
     expected |= {"dropout 0, depth 10": "", "dropout 0.5, depth 10": ALL}
-    assert reasons(about) == expected
-    accuracies = accuracy_table(about, "x", about.conditions)
+    assert reasons(results) == expected
+    accuracies = accuracy_table(results, "x", results.conditions)
     assert column(accuracies, "excluded") == expected
     assert column(accuracies, "seeds") == dict(zip(expected, ("5", "3", "5", "0"), strict=True))
     assert column(accuracies, "seed 0")["dropout 0.5, depth 5"] == "diverged"
-    calibration = calibration_table(about)
+    calibration = calibration_table(results)
     assert calibration is not None
     assert column(calibration, "excluded") == expected
-    assert column(slopes_table(condition_slopes(about)), "excluded") == expected
-    assert column(cost_table(about), "diverged") == dict(zip(expected, ("0", "2", "0", "5"), strict=True))
+    assert column(slopes_table(condition_slopes(results)), "excluded") == expected
+    assert column(cost_table(results), "diverged") == dict(zip(expected, ("0", "2", "0", "5"), strict=True))
 
 
-def test_slopes_at_the_end_are_of_finished_trials(about: Study):
+def test_slopes_at_the_end_are_of_finished_trials(results: Study):
     """The last snapshot of a diverged trial is not the end of training; at initialization all seeds count."""
-    table = slopes_table(condition_slopes(about))
+    table = slopes_table(condition_slopes(results))
     assert column(table, "seeds")["dropout 0.5, depth 5"] == "5"
     assert column(table, "at the end: seeds")["dropout 0.5, depth 5"] == "3"
     assert column(table, "at the end: seeds")["dropout 0.5, depth 10"] == ""
 
 
-def test_curves_average_finished_seeds_only(about: Study):
+def test_curves_average_finished_seeds_only(results: Study):
     """The legend names the diverged seeds, and the mean excludes them at every epoch."""
-    for _, figures in curve_charts(about):
+    for _, figures in curve_charts(results):
         texts = [key.text for figure in figures for key in figure.keys]
         assert [SOME in text for text in texts].count(True) == 1
         assert [ALL in text for text in texts].count(True) == 1
         figure = next(figure for figure in figures if any(SOME in key.text for key in figure.keys))
-        index = next(place for place, name in enumerate(figure.table.columns) if SOME in name and "seeds" in name)
+        index = next(position for position, name in enumerate(figure.table.columns) if SOME in name and "seeds" in name)
         assert {row[index] for row in figure.table.rows} == {"3"}
-    assert "finished" in curve_note(about)
+    assert "finished" in curve_note(results)
 
 
-def test_heatmaps_say_how_many_seeds_a_cell_has(about: Study):
+def test_heatmaps_say_how_many_seeds_a_cell_has(results: Study):
     """Diverged seeds count until they stop; the table has the smallest number of seeds per layer."""
-    maps = {figure.title: figure for kind in gradient_charts(about) for figure in kind.heatmaps.maps}
+    maps = {figure.title: figure for kind in gradient_charts(results) for figure in kind.heatmaps.maps}
     (some,) = {title for title in maps if SOME in title}
     assert "3 to 5 of 5 seeds" in maps[some].description
     assert {row[-1] for row in maps[some].table.rows} == {"3"}
     assert any(ALL in title for title in maps)
 
 
-def test_probes_name_diverged_conditions(about: Study):
+def test_probes_name_diverged_conditions(results: Study):
     """Legends of the other probes say it, too."""
-    texts = [key.text for probe in probe_figures(about) for figure in probe.charts for key in figure.keys]
+    texts = [key.text for probe in probe_figures(results) for figure in probe.charts for key in figure.keys]
     assert any(SOME in text for text in texts)
-    finished = [figure for probe in probe_figures(about) for figure in probe.charts if "at the end" in figure.title]
+    finished = [figure for probe in probe_figures(results) for figure in probe.charts if "at the end" in figure.title]
     assert finished
     assert not any(ALL in key.text for figure in finished for key in figure.keys)
 
 
-def test_effects_report_excluded_pairs(about: Study):
+def test_effects_report_excluded_pairs(results: Study):
     """A panel for each factor; its figure, table, and answers count the pairs without a difference."""
-    panels = {panel.subject: panel for panel in effect_panels(about)}
+    panels = {panel.subject: panel for panel in effect_panels(results)}
     assert set(panels) == {"depth", "dropout"}
     assert [effect.excluded for effect in panels["dropout"].effects] == [SOME, ALL]
     (figure,) = effect_charts(panels["dropout"])
     assert SOME in figure.description
     assert column(figure.table, "excluded pairs") == {"depth 5": SOME, "depth 10": ALL}
-    (depth,) = [answer for answer in answers(about) if "depth" in answer.question]
+    (depth,) = [answer for answer in answers(results) if "depth" in answer.question]
     assert [ALL in card.certainty for card in depth.cards] == [False, True]
-    assert f"depth 10 ({ALL})" in next(answer.summary for answer in answers(about) if "of dropout" in answer.question)
-    assert len(answers(about)) == 3  # levels, depth, dropout
+    assert f"depth 10 ({ALL})" in next(answer.summary for answer in answers(results) if "of dropout" in answer.question)
+    assert len(answers(results)) == 3  # levels, depth, dropout
 
 
-def test_answers_of_a_diverged_condition_have_no_number(about: Study):
+def test_answers_of_a_diverged_condition_have_no_number(results: Study):
     """All seeds diverged: that is the answer, not an empty card."""
-    cards = {card.label: card for answer in answers(about) for card in answer.cards}
+    cards = {card.label: card for answer in answers(results) for card in answer.cards}
     empty = [card for card in cards.values() if card.certainty == ALL]
     assert len(empty) >= 2
     assert {card.unit for card in empty} == {""}
-    assert ALL in accuracy_note(about)
-    assert SOME in accuracy_charts(about)[0].description
-    assert any(SOME in key.text for key in accuracy_charts(about)[0].keys)
+    assert ALL in accuracy_note(results)
+    assert SOME in accuracy_charts(results)[0].description
+    assert any(SOME in key.text for key in accuracy_charts(results)[0].keys)
 
 
-def test_page_methods_and_index_count_diverged_trials(store: Store, about: Study):
+def test_page_methods_and_index_count_diverged_trials(store: Store, results: Study):
     """Diverged trials are not called failed."""
     assert "7\u00a0trials diverged" in write_report(store, "x").read_text()
-    assert "7 trials diverged" in " ".join(methods(about, []))
+    assert "7 trials diverged" in " ".join(methods(results, []))
     index = write_index(store).read_text()
     assert "<b>7</b> diverged" in index
     assert "failed" not in index.split("<main")[1]
 
 
-def test_accuracy_intervals_are_bounded(stores: ModuleType, tmp_path: Path):
+def test_accuracy_intervals_are_bounded(tmp_path: Path):
     """Two seeds far apart: the interval ends at 0 and 100, and the page says so."""
     trials = [(seed, stores.write_trial(tmp_path, "y", {}, seed, value)) for seed, value in ((0, 0.1), (1, 0.9))]
     stores.write_experiment(tmp_path, "y", "Wide", [stores.condition("", {}, None, trials)], seeds=[0, 1])
-    about = study(Store(tmp_path), Store(tmp_path).experiment("y"))
-    interval = accuracy(about, about.conditions[0])
+    results = study(Store(tmp_path), Store(tmp_path).experiment("y"))
+    interval = accuracy(results, results.conditions[0])
     assert interval is not None
     assert (interval.low, interval.high) == (0.0, 100.0)
-    assert about.conditions[0].name in clipped(about)
-    assert "clipped" in answers(about)[0].cards[0].certainty
+    assert results.conditions[0].name in clipped(results)
+    assert "clipped" in answers(results)[0].cards[0].certainty
 
 
-def test_one_seed_mentions_neither_band_nor_interval(stores: ModuleType, tmp_path: Path):
+def test_one_seed_mentions_neither_band_nor_interval(tmp_path: Path):
     """Captions describe only what is drawn."""
     stores.write_blocks(tmp_path, seeds=1, epochs=3)
-    about = study(Store(tmp_path), Store(tmp_path).experiment("1_3"))
-    figures = [figure for _, group in curve_charts(about) for figure in group] + accuracy_charts(about)
-    figures += [figure for panel in effect_panels(about) for figure in effect_charts(panel)]
-    for text in (curve_note(about), accuracy_note(about), *(figure.description for figure in figures)):
+    results = study(Store(tmp_path), Store(tmp_path).experiment("1_3"))
+    figures = [figure for _, group in curve_charts(results) for figure in group] + accuracy_charts(results)
+    figures += [figure for panel in effect_panels(results) for figure in effect_charts(panel)]
+    for text in (curve_note(results), accuracy_note(results), *(figure.description for figure in figures)):
         assert not any(word in text.lower() for word in ("interval", "band", "mean"))
 
 
-def distilled(stores: ModuleType, root: Path, teachers: dict[int, Any]) -> Study:
+def distilled(root: Path, teachers: dict[int, Any]) -> Study:
     """A distillation with baseline accuracy 0.9; `teachers`: seed to accuracy, or None for a diverged trial."""
     conditions: list[Any] = []
     for role, factors in (("teacher", {}), ("baseline", {}), ("distilled", {"distillation.alpha": 0.5})):
@@ -206,37 +206,35 @@ def distilled(stores: ModuleType, root: Path, teachers: dict[int, Any]) -> Study
         ({0: None, 1: None}, ["all"]),
     ],
 )
-def test_teacher_that_is_not_better_is_reported_first(
-    stores: ModuleType, tmp_path: Path, teachers: dict[int, Any], parts: list[str]
-):
+def test_teacher_that_is_not_better_is_reported_first(tmp_path: Path, teachers: dict[int, Any], parts: list[str]):
     """On average, in some seeds, not at all, or because it diverged."""
-    about = distilled(stores, tmp_path, teachers)
-    text = " ".join(teacher_warnings(about)).replace("\u00a0", " ")
+    results = distilled(tmp_path, teachers)
+    text = " ".join(teacher_warnings(results)).replace("\u00a0", " ")
     assert bool(text) == bool(parts)
     assert all(part in text for part in parts), text
     page = write_report(Store(tmp_path), "z").read_text()
     assert ('id="warnings"' in page) == bool(parts)
     if parts:
         assert page.index('id="warnings"') < page.index('class="summary"')
-        assert teacher_warnings(about)[0].split("(")[0] in write_index(Store(tmp_path)).read_text()
+        assert teacher_warnings(results)[0].split("(")[0] in write_index(Store(tmp_path)).read_text()
 
 
-def test_distillation_table_names_excluded_pairs(stores: ModuleType, tmp_path: Path):
+def test_distillation_table_names_excluded_pairs(tmp_path: Path):
     """A diverged student is missing from mean and gain, and both say so; a pair with a diverged trial diverged."""
-    distilled(stores, tmp_path, {0: 0.95, 1: 0.96, 2: 0.97})
-    for place, status in ((1, "failed"), (2, "diverged")):
-        trial = Store(tmp_path).experiment("z").conditions[place].trials[0].trial
+    distilled(tmp_path, {0: 0.95, 1: 0.96, 2: 0.97})
+    for position, status in ((1, "failed"), (2, "diverged")):
+        trial = Store(tmp_path).experiment("z").conditions[position].trials[0].trial
         file = tmp_path / "trials" / trial / "result.json"
         stores.change(file, status=status, metrics={}, outcome={})
-    about = study(Store(tmp_path), Store(tmp_path).experiment("z"))
-    table = distillation_table(about)
+    results = study(Store(tmp_path), Store(tmp_path).experiment("z"))
+    table = distillation_table(results)
     assert table is not None
     assert list(column(table, "excluded").values()) == ["", "1 of 3 failed", "1 of 3 diverged"]
     assert list(column(table, "excluded pairs").values()) == ["", "", "1 of 3 diverged"]
-    assert "1 of 3 diverged" in distillation_sentence(about)
+    assert "1 of 3 diverged" in distillation_sentence(results)
 
 
-def test_students_are_compared_with_their_own_baseline(stores: ModuleType, tmp_path: Path):
+def test_students_are_compared_with_their_baseline(tmp_path: Path):
     """With a varied student width, each width has its own baseline."""
     key = "student_model.params.width"
     conditions: list[Any] = []

@@ -20,14 +20,14 @@ from fathomlab.report.tables import table
 def test_thinning_keeps_ends_and_spikes():
     """A spike of one epoch among ten thousand survives; few points are left as they are."""
     points = [(epoch, 100.0 if epoch == 7321 else -5.0 if epoch == 44 else epoch / 1e4) for epoch in range(10_000)]
-    kept = downsample(points, 400)
-    assert 200 < len(kept) <= 400
-    assert {points[0], points[-1], (7321, 100.0), (44, -5.0)} <= set(kept)
-    assert kept == sorted(kept)
+    thinned = downsample(points, 400)
+    assert 200 < len(thinned) <= 400
+    assert {points[0], points[-1], (7321, 100.0), (44, -5.0)} <= set(thinned)
+    assert thinned == sorted(thinned)
     assert downsample(points[:400], 400) == points[:400]
 
 
-def test_a_spread_keeps_the_start_and_the_end():
+def test_spread_keeps_start_and_end():
     """Initialization, first step and last epoch are always among the snapshots."""
     assert evenly_spaced_indices(5, 8) == [0, 1, 2, 3, 4]
     chosen = evenly_spaced_indices(202, 52)
@@ -69,11 +69,11 @@ def test_word_names_a_level(key: str, level: object, expected: str):
     assert format_factor_level(key, level) == expected
 
 
-def test_a_csv_address_decodes_to_the_table():
+def test_csv_address_decodes_to_the_table():
     """Commas, quotes, newlines, markup and letters beyond ASCII come back."""
     rows = [['a,"b"', "1.5"], ["<i>\n#?&%41", "\u00e9\u2028"]]
-    made = table("t", ["x", "y"], rows)
-    head, content = made.data_uri.split(",", 1)
+    result = table("t", ["x", "y"], rows)
+    head, content = result.data_uri.split(",", 1)
     assert head == "data:text/csv;charset=utf-8"
     assert not set(content) & set(' "<>#%&?\n') - {"%"}
     assert list(csv.reader(io.StringIO(unquote(content), newline=""))) == [["x", "y"], *rows]
@@ -81,11 +81,11 @@ def test_a_csv_address_decodes_to_the_table():
 
 def test_parts_of_a_table_have_every_column_once():
     """Each part begins with the first column; the CSV stays one table."""
-    whole = table("t", ["name", "text", "a", "b", "c"], [["n", "x", "1", "2", "3"]], texts=2)
-    first, second = whole.parts(["b"])
+    full = table("t", ["name", "text", "a", "b", "c"], [["n", "x", "1", "2", "3"]], texts=2)
+    first, second = full.parts(["b"])
     assert (first.columns, first.rows, first.texts) == (("name", "text", "a"), (("n", "x", "1"),), 2)
     assert (second.columns, second.rows, second.texts) == (("name", "b", "c"), (("n", "2", "3"),), 1)
-    assert whole.parts(()) == [whole]
+    assert full.parts(()) == [full]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.03, 1.7), (-85.0, 3.0), (1e-9, 3e-9), (97.1, 98.2), (0.0, 1e6)])
@@ -143,7 +143,7 @@ def test_long_labels_keep_both_ends():
 
 
 @pytest.mark.parametrize("number", range(1, 13))
-def test_no_figure_is_alone_in_the_last_row(number: int):
+def test_last_row_has_several_figures(number: int):
     """Except a single figure, and seven, which fit neither two nor three."""
     last = number % columns(number)
     assert last != 1 or number in (1, 7)

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,15 +16,16 @@ from fathomlab.report.sections.gradients import gradient_charts, probe_cost
 from fathomlab.report.sections.probes import probe_figures
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 
 @pytest.fixture(scope="module")
-def about(written: Store) -> Study:
+def results(written: Store) -> Study:
     """The experiment with gradients."""
     return study(written, written.experiment("1_2"))
 
 
-def test_a_slope_is_the_least_squares_one():
+def test_slope_equals_least_squares():
     """Exact on a line, minus its rise; halved where a block has two layers; none with a zero or two points."""
     norms = [math.exp(0.3 * layer) for layer in range(9)]
     assert slope(norms) == pytest.approx(-0.3)
@@ -37,10 +37,10 @@ def test_a_slope_is_the_least_squares_one():
     assert slope([1.0, 2.0]) is None
 
 
-def test_plain_slopes_agree_with_theory_and_residual_do_not(about: Study):
+def test_plain_slopes_agree_with_theory_and_residual_do_not(results: Study):
     """The synthetic norms shrink by 0.39 decades a layer, as theory says (0.896 nats); those of residual nets grow too little."""
-    found = {item.condition.name: item for item in condition_slopes(about)}
-    plain, residual = found["plain, depth 20"], found["residual, depth 20"]
+    result = {item.condition.name: item for item in condition_slopes(results)}
+    plain, residual = result["plain, depth 20"], result["residual, depth 20"]
     assert plain.start is not None
     assert plain.prediction is not None
     assert plain.prediction.slope == pytest.approx(math.log(1 / 6) / 2, abs=1e-4)
@@ -49,9 +49,9 @@ def test_plain_slopes_agree_with_theory_and_residual_do_not(about: Study):
     assert residual.agreement == "differs"
 
 
-def test_agreement_uses_interval_and_tolerance(about: Study):
+def test_agreement_uses_interval_and_tolerance(results: Study):
     """Just inside and just outside the widened interval."""
-    item = condition_slopes(about)[0]
+    item = condition_slopes(results)[0]
     assert item.start is not None
     assert item.prediction is not None
     start = replace(item.start, mean=1.0, low=0.9, high=1.1)
@@ -61,25 +61,25 @@ def test_agreement_uses_interval_and_tolerance(about: Study):
     below = [
         replace(item, start=start, prediction=replace(item.prediction, slope=0.86, tolerance=t)) for t in (0.05, 0.03)
     ]
-    assert [found.agreement for found in below] == ["agrees", "differs"]
+    assert [result.agreement for result in below] == ["agrees", "differs"]
     assert replace(item, prediction=None).agreement == ""
     text = slopes_sentence([inside, outside])
     assert "1 of 2" in text
     assert outside.condition.name in text
 
 
-def test_slopes_table_is_measured_from_the_files(about: Study):
+def test_slopes_table_is_measured_from_the_files(results: Study):
     """One condition at initialization, after the first epoch and at the end, from the norms themselves."""
-    table = slopes_table(condition_slopes(about))
+    table = slopes_table(condition_slopes(results))
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == "residual, depth 10")
-    condition = next(item for item in about.conditions if item.name == "residual, depth 10")
-    for column, place in (("at initialization", 0), ("after epoch 1", 2), ("at the end", -1)):
-        values = [slope(trial.probes["gradients"][place].columns["activation"]) for _, trial in condition.trials]
+    condition = next(item for item in results.conditions if item.name == "residual, depth 10")
+    for column, index in (("at initialization", 0), ("after epoch 1", 2), ("at the end", -1)):
+        values = [slope(trial.probes["gradients"][index].columns["activation"]) for _, trial in condition.trials]
         assert row[column] == f"{fmean(value for value in values if value is not None):.4f}"
     assert (row["seeds"], row["excluded"]) == ("5", "")
 
 
-def test_batch_norm_plain_network_has_a_depth_limit(stores: ModuleType, tmp_path: Path):
+def test_batch_norm_plain_network_has_a_depth_limit(tmp_path: Path):
     """16 depth scales of ln(pi/(pi-1))/2 are 41.8 layers; only with batch norm."""
     stores.write_depths(tmp_path, depths=(40,), epochs=2)
     store = Store(tmp_path)
@@ -89,25 +89,25 @@ def test_batch_norm_plain_network_has_a_depth_limit(stores: ModuleType, tmp_path
         content["model"]["params"]["batch_norm"] = True
         stores.change(file, content=content)
     stores.reseal(tmp_path)
-    found = {item.condition.residual: item.limit for item in condition_slopes(study(store, store.experiment("1_2")))}
-    assert found[False] == pytest.approx(41.8, abs=0.1)
-    assert found[True] is None
+    result = {item.condition.residual: item.limit for item in condition_slopes(study(store, store.experiment("1_2")))}
+    assert result[False] == pytest.approx(41.8, abs=0.1)
+    assert result[True] is None
 
 
-def test_predicted_profile_has_the_measured_mean(about: Study):
+def test_predicted_profile_has_the_measured_mean(results: Study):
     """Same mean height, the predicted steps; nothing where the layers do not fit."""
-    condition = next(item for item in about.conditions if item.name == "plain, depth 5")
+    condition = next(item for item in results.conditions if item.name == "plain, depth 5")
     trial = condition.trials[0][1]
     measured: list[float | None] = [0.0, 1.0, None, 3.0, 4.0, 5.0]
     theory = predicted_logs(trial, measured)
     assert theory[1] - theory[0] == pytest.approx(-math.log10(1 / 6) / 2, abs=1e-3)
-    assert fmean(value for place, value in enumerate(theory) if place != 2) == pytest.approx(13 / 5)
+    assert fmean(value for index, value in enumerate(theory) if index != 2) == pytest.approx(13 / 5)
     assert predicted_logs(trial, measured[:4]) == []
 
 
-def test_map_difference_is_paired_by_seed(about: Study):
+def test_map_difference_is_paired_by_seed(results: Study):
     """One cell and its deviation by hand; a seed that only one of the two has is left out."""
-    plain, residual = about.residual_pairs()[1]
+    plain, residual = results.residual_pairs()[1]
     gap = difference(plain, residual, Quantity("gradients", "activation"))
     assert gap is not None
     logs: list[float] = []
@@ -127,9 +127,9 @@ def test_map_difference_is_paired_by_seed(about: Study):
     assert difference(replace(plain, trials=()), residual, Quantity("gradients", "activation")) is None
 
 
-def test_maps_are_arranged_in_threes(about: Study):
+def test_maps_are_arranged_in_threes(results: Study):
     """Plain, residual, their difference; activation gradients first; the cost of the probe in images."""
-    activation, weight = gradient_charts(about)
+    activation, weight = gradient_charts(results)
     assert activation.heatmaps.title.startswith("Activation")
     assert [figure.title for figure in activation.heatmaps.maps[:3]] == [
         "plain, depth 5",
@@ -144,12 +144,12 @@ def test_maps_are_arranged_in_threes(about: Study):
     assert ends == [("1e-5", "1e-1"), ("1e-5", "1e-1"), ("1e-4", "1e4")]
     assert "standard deviation, init" in activation.heatmaps.maps[2].table.columns
     # 8 snapshots of 128 images, 6 epochs of 375 steps
-    assert f"{100 * 8 / (6 * 375):.2g}%" in probe_cost(about)
+    assert f"{100 * 8 / (6 * 375):.2g}%" in probe_cost(results)
 
 
-def test_other_probes_have_figures_with_tables(about: Study):
+def test_other_probes_have_figures_with_tables(results: Study):
     """Means over seeds of what the files hold, geometric on logarithmic scales; the noise scale is a ratio of means."""
-    updates, representation, noise = (probe.charts for probe in probe_figures(about))
+    updates, representation, noise = (probe.charts for probe in probe_figures(results))
     ratio = next(figure for figure in updates if "plain, at initialization" in figure.title)
     assert dict(zip(ratio.table.columns, ratio.table.rows[2], strict=True))["depth 5"] == "0.003"
     assert noise[0].table.rows[0][:2] == ("init", "40")
@@ -159,6 +159,11 @@ def test_other_probes_have_figures_with_tables(about: Study):
 
 def test_without_probes_there_is_no_figure(written: Store):
     """An experiment without probes has none of these."""
-    about = study(written, written.experiment("1_3"))
-    found: list[Any] = [gradient_charts(about), condition_slopes(about), probe_figures(about), probe_cost(about)]
-    assert found == [[], [], [], ""]
+    results = study(written, written.experiment("1_3"))
+    result: list[Any] = [
+        gradient_charts(results),
+        condition_slopes(results),
+        probe_figures(results),
+        probe_cost(results),
+    ]
+    assert result == [[], [], [], ""]

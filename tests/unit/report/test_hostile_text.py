@@ -96,8 +96,8 @@ def pages(root: Path, added: Callable[[str], str]) -> tuple[Skeleton, Skeleton]:
     """Report and index of a store that is with_text so."""
     stores.write_depths(root, depths=(20,), epochs=2, cause="cause", claims=[CLAIM], question="question")
     for path in sorted(root.rglob("*.json")):
-        about = json.loads(path.read_text())
-        path.write_text(json.dumps(with_text(about, added)))  # `reseal` below computes the checksums
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(with_text(record, added)))  # `reseal` below computes the checksums
     for path in sorted(root.rglob("*.jsonl")):
         lines = [with_text(json.loads(line), added) for line in path.read_text().splitlines()]
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,6 +15,7 @@ from fathomlab.report.sections.methods import methods
 from fathomlab.report.sections.predictions import calibration_charts, calibration_table, collapses, histogram_charts
 from fathomlab.report.sections.provenance import resumed
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 
 def of(store: Store, name: str) -> Study:
@@ -25,17 +25,17 @@ def of(store: Store, name: str) -> Study:
 
 def test_collapsed_networks_are_named_with_class_and_share(written: Store):
     """Plain nets of depth 40 answer with the digit 1: its share in the test set is their accuracy."""
-    about = of(written, "1_2")
-    found = collapses(about)
-    assert {(item.condition, item.label, item.share) for item in found} == {("plain, depth 40", "1", 1.0)}
-    assert len(found) == 5
-    assert all(item.truth is not None and item.truth == pytest.approx(0.1135, abs=0.012) for item in found)
-    (figure,) = histogram_charts(about)
+    results = of(written, "1_2")
+    collapsed = collapses(results)
+    assert {(item.condition, item.label, item.share) for item in collapsed} == {("plain, depth 40", "1", 1.0)}
+    assert len(collapsed) == 5
+    assert all(item.truth is not None and item.truth == pytest.approx(0.1135, abs=0.012) for item in collapsed)
+    (figure,) = histogram_charts(results)
     assert figure.table.rows[1][:2] == ("1", "100.00")
     assert collapses(of(written, "1_1")) == []
 
 
-def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Path):
+def test_collapse_needs_more_than_half_of_predictions(tmp_path: Path):
     """More than half is, and its class has no known share where other classes are predicted too."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
     store = Store(tmp_path)
@@ -45,88 +45,94 @@ def test_half_of_the_predictions_is_no_collapse(stores: ModuleType, tmp_path: Pa
         result = json.loads(file.read_text())
         result["outcome"]["predicted"] = counts
         stores.change(file, outcome=result["outcome"])
-    (found,) = collapses(of(store, "1_3"))
-    assert (found.share, found.truth, found.label) == (0.5001, None, "airplane")
+    (collapsed,) = collapses(of(store, "1_3"))
+    assert (collapsed.share, collapsed.truth, collapsed.label) == (0.5001, None, "airplane")
 
 
 def test_calibration_pools_seeds_and_averages_errors(written: Store):
     """Five seeds with 10,000 images each in one bin; 1 % in each trial."""
-    about = of(written, "1_2")
-    table = calibration_table(about)
+    results = of(written, "1_2")
+    table = calibration_table(results)
     assert table is not None
     assert table.rows[0] == ("plain, depth 5", "1.00", "1.00", "1.00", "5", "")
-    figure = calibration_charts(about)[0]
+    figure = calibration_charts(results)[0]
     row = next(dict(zip(figure.table.columns, row, strict=True)) for row in figure.table.rows if row[0] == "depth 5")
     assert (row["bin"], row["confidence (%)"], row["images"]) == ("15", "99.00", "50000")
-    condition = about.conditions[0]
+    condition = results.conditions[0]
     mean = sum(condition.outcomes("test/accuracy").values()) / 5
     assert row["accuracy (%)"] == f"{100 * mean:.2f}"
 
 
 def test_gap_closed_is_a_ratio_of_paired_means(written: Store):
     """By hand, in the table and in the sentence; alpha, temperature and agreement as the trials tell them."""
-    about = of(written, "2_2")
-    student = next(item for item in about.conditions if item.name == "distilled, alpha 0.8")
-    top, low, own = (item.outcomes("test/accuracy") for item in (about.conditions[0], about.conditions[1], student))
-    expected = 100 * sum(own[seed] - low[seed] for seed in own) / sum(top[seed] - low[seed] for seed in own)
-    assert gap_closed(about, student) == pytest.approx(expected)
-    table = distillation_table(about)
+    results = of(written, "2_2")
+    student = next(item for item in results.conditions if item.name == "distilled, alpha 0.8")
+    top, low, distilled_values = (
+        item.outcomes("test/accuracy") for item in (results.conditions[0], results.conditions[1], student)
+    )
+    expected = (
+        100
+        * sum(distilled_values[seed] - low[seed] for seed in distilled_values)
+        / sum(top[seed] - low[seed] for seed in distilled_values)
+    )
+    assert gap_closed(results, student) == pytest.approx(expected)
+    table = distillation_table(results)
     assert table is not None
     row = next(dict(zip(table.columns, row, strict=True)) for row in table.rows if row[0] == student.name)
     assert (row["alpha"], row["temperature"], row["gap closed (%)"]) == ("0.8", "3", f"{expected:.1f}")
     assert (row["agreement with teacher (%)"], row["calibration error (%)"]) == ("90.00", "1.00")
-    assert "alpha 0.8" in distillation_sentence(about)
-    assert f"{expected:.0f}%" in distillation_sentence(about)
+    assert "alpha 0.8" in distillation_sentence(results)
+    assert f"{expected:.0f}%" in distillation_sentence(results)
     assert distillation_table(of(written, "1_2")) is None
 
 
 def test_operations_are_counted_by_hand(written: Store):
     """MLP 784-128 with five hidden layers and ten classes: products of the matrices, six operations each."""
-    about = of(written, "1_2")
-    trial = about.conditions[0].trials[0][1]
+    results = of(written, "1_2")
+    trial = results.conditions[0].trials[0][1]
     macs = 784 * 128 + 5 * 128 * 128 + 128 * 10
     assert operations(trial) == 6 * macs * 48_000 * 6
     unknown = {"model": {"type": "Transformer"}, "data": {"name": "mnist"}, "training": {"epochs": 6}}
     for content in (unknown, {**trial.content, "data": {"name": "x"}}, {**trial.content, "training": {}}, {}):
         assert operations(replace(trial, content=content)) is None
-    table = cost_table(about)
+    table = cost_table(results)
     assert (
         dict(zip(table.columns, table.rows[0], strict=True))["TFLOP per trial"] == f"{6 * macs * 48_000 * 6 / 1e12:.3g}"
     )
 
 
-def test_earlier_trials_are_reused(stores: ModuleType, tmp_path: Path):
-    """By the clock of the record."""
+def test_earlier_trials_are_reused(tmp_path: Path):
+    """By the times in the record."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
-    about = of(Store(tmp_path), "1_3")
-    assert not any(reused(about, trial) for _, _, trial in about.trials)
-    file = tmp_path / "trials" / about.trials[0][2].trial / "provenance.json"
+    results = of(Store(tmp_path), "1_3")
+    assert not any(reused(results, trial) for _, _, trial in results.trials)
+    file = tmp_path / "trials" / results.trials[0][2].trial / "provenance.json"
     stores.change(file, started="2026-11-21T09:00:00+00:00")
-    about = of(Store(tmp_path), "1_3")
-    assert [reused(about, trial) for _, _, trial in about.trials[:2]] == [True, False]
-    assert "1\u00a0trial " in total_time(about)
+    results = of(Store(tmp_path), "1_3")
+    assert [reused(results, trial) for _, _, trial in results.trials[:2]] == [True, False]
+    assert "1\u00a0trial " in total_time(results)
 
 
-def test_resumed_reports_trials_and_drift(stores: ModuleType, tmp_path: Path):
+def test_resumed_reports_trials_and_drift(tmp_path: Path):
     """Resumed in the same environment, and in another."""
     stores.write_blocks(tmp_path, seeds=1, epochs=2)
-    about = of(Store(tmp_path), "1_3")
-    assert resumed(about) == []
-    for (_, _, trial), torch in zip(about.trials[:2], ("2.13", "2.12"), strict=True):
+    results = of(Store(tmp_path), "1_3")
+    assert resumed(results) == []
+    for (_, _, trial), torch in zip(results.trials[:2], ("2.13", "2.12"), strict=True):
         file = tmp_path / "trials" / trial.trial / "provenance.json"
         again = [{"step": 5, "environment": {"torch": torch}, "members": []}]
         stores.change(file, environment={"torch": "2.13"}, resumed=again)
-    about = of(Store(tmp_path), "1_3")
-    first, second = resumed(about)
+    results = of(Store(tmp_path), "1_3")
+    first, second = resumed(results)
     assert (first[:8], second[:7]) == ("2\u00a0trials", "1\u00a0trial")
-    assert about.trials[1][2].trial[:10] in second
+    assert results.trials[1][2].trial[:10] in second
 
 
 def test_methods_contain_the_facts_of_the_records(written: Store):
     """Numbers and names from the records, and nothing that was not done."""
-    about = of(written, "1_2")
-    equal, _, _, trend, _ = judge(about)
-    text = " ".join(methods(about, [equal, trend]))
+    results = of(written, "1_2")
+    equal, _, _, trend, _ = judge(results)
+    text = " ".join(methods(results, [equal, trend]))
     for fact in ("8 conditions", "5, 10, 20, and 40", "60,000", "10,000", "28 x 28", "10 classes", "20%", "6 epochs"):
         assert fact in text, fact
     for fact in (
@@ -154,4 +160,4 @@ def test_methods_contain_the_facts_of_the_records(written: Store):
     assert "alpha 0.7, 0.8, and 0.9, temperature 3" in distilled
     assert "diverged" not in distilled
     assert "95%" not in " ".join(methods(of(written, "1_3"), []))  # one seed has no interval
-    assert "ootstrap" in " ".join(methods(about, [replace(equal, effect=Interval(0.0, -0.01, 0.01, 20))]))
+    assert "ootstrap" in " ".join(methods(results, [replace(equal, effect=Interval(0.0, -0.01, 0.01, 20))]))

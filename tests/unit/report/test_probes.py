@@ -3,7 +3,6 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -18,6 +17,7 @@ from fathomlab.report.sections.probes import ProbeFigures, probe_figures
 from fathomlab.store import reading
 from fathomlab.store.checksums import encode_line
 from fathomlab.store.reading import Store
+from tests.helpers import stores
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -45,7 +45,7 @@ def line(step: int, seed: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-def measured(stores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An experiment whose trials have that probe, with the same numbers in all conditions."""
     for module in (reading, grids, probes):  # as if it were in the table
         monkeypatch.setattr(module, "PROBES", PROBES.extended("margins", Margins))
@@ -57,9 +57,9 @@ def measured(stores: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return store
 
 
-def figures_of(about: Study) -> ProbeFigures:
+def figures_of(results: Study) -> ProbeFigures:
     """Those of the probe, which come last."""
-    return probe_figures(about)[-1]
+    return probe_figures(results)[-1]
 
 
 def test_page_shows_a_new_probe(measured: Store) -> None:

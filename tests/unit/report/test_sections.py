@@ -3,23 +3,25 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
-from fathomlab.report import sections
+from fathomlab.report import sections as package
 from fathomlab.report.section import Section
 from fathomlab.report.sections import SECTIONS
 from fathomlab.store.reading import Store
 
-FOLDER = Path(sections.__file__).parent
+FOLDER = Path(package.__file__).parent
 SHARED = {"base.html", "macros.html", "index.html", "report.html", "plain.html", "style.css"}
 
 
 def sections_of(store: Store, name: str) -> list[Section]:
     """The sections that an experiment has."""
-    about = study(store, store.experiment(name))
-    verdicts, audits = judge(about), audit(about)
-    return [section for build in SECTIONS if (section := build(about, verdicts, audits)) is not None]
+    results = study(store, store.experiment(name))
+    verdicts, audits = judge(results), audit(results)
+    return [section for build in SECTIONS if (section := build(results, verdicts, audits)) is not None]
 
 
 def test_sections_contains_every_module() -> None:
@@ -28,11 +30,16 @@ def test_sections_contains_every_module() -> None:
     assert {build.__module__ for build in SECTIONS} == modules
 
 
-def test_page_shows_sections_in_order(written: Store) -> None:
+@pytest.fixture(scope="module")
+def built(written: Store) -> dict[str, list[Section]]:
+    """The sections of three experiments."""
+    return {name: sections_of(written, name) for name in ("1_1", "1_2", "2_2")}
+
+
+def test_page_shows_sections_in_order(written: Store, built: dict[str, list[Section]]) -> None:
     """Each has its anchor, its heading, and its entry in the list of contents; every template is used."""
     templates: set[str] = set()
-    for name in ("1_1", "1_2", "2_2"):
-        expected = sections_of(written, name)
+    for name, expected in built.items():
         page = (written.root / "experiments" / name / "report.html").read_text()
         assert re.findall(r'<section id="(\w+)"', page) == [section.anchor for section in expected]
         assert re.findall(r'<li><a href="#(\w+)">', page) == [section.anchor for section in expected]
@@ -41,7 +48,7 @@ def test_page_shows_sections_in_order(written: Store) -> None:
     assert {file.name for file in FOLDER.with_name("templates").iterdir()} == templates | SHARED
 
 
-def test_page_omits_sections_without_content(written: Store) -> None:
-    anchors = {name: {section.anchor for section in sections_of(written, name)} for name in ("1_1", "1_2", "2_2")}
+def test_page_omits_sections_without_content(built: dict[str, list[Section]]) -> None:
+    anchors = {name: {section.anchor for section in sections} for name, sections in built.items()}
     assert anchors["1_2"] - anchors["1_1"] == {"claims", "failures", "gradients", "probes", "audit"}
     assert "distillation" in anchors["2_2"] - anchors["1_2"]

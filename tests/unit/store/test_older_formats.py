@@ -78,7 +78,7 @@ def test_store_lists_older_experiments_with_a_cause(older: Path):
 
 
 @pytest.mark.parametrize("format_", [1, 2, 0, -1, None, True, "3"])
-def test_a_changed_format_is_corruption(tmp_path: Path, format_: object):
+def test_changed_format_is_corruption(tmp_path: Path, format_: object):
     """A flipped bit does not make an intact document an older one."""
     content = {"seed": 1}
     folder = TrialFolder(tmp_path, content_hash(content))
@@ -106,7 +106,7 @@ def test_report_keeps_older_pages_and_lists_them(older: Path):
     assert error.value.code == "outdated-record"
 
 
-def test_maintenance_leaves_older_trials_alone(older: Path):
+def test_maintenance_keeps_older_trials(older: Path):
     check = check_store(older)
     assert (check.trials, check.files, check.problems, check.outdated) == (0, 0, (), 3)
     assert repair_store(older) == []

@@ -98,7 +98,7 @@ def test_write_labels_writes_once_and_replaces_corruption(tmp_path: Path):
 
 
 @pytest.mark.parametrize("data", ["../../secret", "", "a" * 63, "A" * 64, "a" * 64 + "\n"])
-def test_labels_lead_nowhere_else(tmp_path: Path, data: str):
+def test_labels_are_read_only_inside_the_store(tmp_path: Path, data: str):
     with pytest.raises(ValueError, match="SHA-256"):
         StoredLabels(data, "")
     folder = finish(tmp_path)

@@ -150,7 +150,7 @@ UNUSUAL: dict[str, bytes] = {
     "a name that climbs": tensors({"../../a": entry()}, bytes(8)),
     "half a surrogate pair": tensors(b'{"\\ud800":' + json.dumps(entry()).encode() + b"}", bytes(8)),
     "no tensors": tensors({}),
-    "ten thousand names": tensors({f"a{place}": entry(shape=(0,), offsets=(0, 0)) for place in range(10_000)}),
+    "ten thousand names": tensors({f"a{index}": entry(shape=(0,), offsets=(0, 0)) for index in range(10_000)}),
 }
 
 
