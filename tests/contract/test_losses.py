@@ -1,7 +1,6 @@
 """Rules for every loss of the table, with its defaults and its test options."""
 
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.training import LossInputs
 from fathomlab.losses import LOSSES
 from fathomlab.plan.recipe import Recipe
+from tests.helpers import small_training
 
 REPLICAS, EXAMPLES, CLASSES = 2, 7, 5
 
@@ -85,7 +85,7 @@ def test_packed_loss_equals_single_losses(losses: tuple[Any, Any]):
         torch.testing.assert_close(together[rows], alone, rtol=1e-13, atol=0)
 
 
-def test_training_minimizes_the_loss_alone_and_packed(losses: tuple[Any, Any], small_training: ModuleType):
+def test_training_minimizes_the_loss_alone_and_packed(losses: tuple[Any, Any]):
     network = small_training.mlp(layers_dim=16, hidden_layers_num=1)
     parents = (network,) if "teacher.logits" in losses[0].needs else ()
     recipes = [

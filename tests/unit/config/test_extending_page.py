@@ -13,6 +13,7 @@ import fathomlab
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import LossInputs
 from fathomlab.losses.cross_entropy import cross_entropy
+from tests.helpers import small_training
 
 PAGE = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -44,7 +45,7 @@ def test_loss_of_the_page_is_cross_entropy_for_gamma_0():
     assert bool((focal(**focal.test_options).terms(inputs)["focal"] < expected).all())
 
 
-def test_probe_of_the_page_measures_its_columns(small_training: ModuleType):
+def test_probe_of_the_page_measures_its_columns():
     probe = example("class Weights")["Weights"]
     pack = small_training.make_trainer([small_training.recipe(small_training.mlp())])
     measured = probe(**probe.test_options).measure(Snapshot(pack))
