@@ -74,7 +74,9 @@ def load(
     file = _sections(document.data, problems)
     run = _check_run(run, problems)
     components = _load_plugins(source, file.plugins, problems)
-    if any(problem.path.startswith("plugins[") for problem in problems):  # nobody knows what their components are
+    if any(
+        problem.path.partition("[")[0] == "plugins" for problem in problems
+    ):  # nobody knows what their components are
         raise_config_error(document, problems)
     return Loaded(document, file, text, tuple(overrides), quick, run, components, tuple(problems))
 
