@@ -1,0 +1,66 @@
+"""Networks that build on each other: a changed, a corrupted, and a missing parent, from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.helpers.commands import Command
+
+EXPERIMENT = """
+    data: {name: mnist-sample, limit: 200, batch_size: 50}
+    roles:
+      teacher: {model: {type: MLP, params: {layers_dim: 8}}, training: {epochs: 1}}
+      middle: {model: {type: MLP, params: {layers_dim: 4}}, training: {epochs: 1}, parents: {teacher: teacher}}
+      last: {model: {type: MLP, params: {layers_dim: 4}}, training: {epochs: 1}, parents: {start: middle}}
+"""
+RUN = ("run", "exp.yaml", "--workers", "1", "--progress", "off", "--json")
+
+
+@pytest.fixture(autouse=True)
+def _experiment(workspace: Path) -> None:
+    Path("exp.yaml").write_text(dedent(EXPERIMENT))
+
+
+def hashes(command: Command, *overrides: str) -> dict[str, str]:
+    """The trial of each role."""
+    planned = json.loads(command("plan", "exp.yaml", *overrides, "--json")[1])
+    return {trial["role"]: trial["trial"] for trial in planned["trial_list"]}
+
+
+def test_corrupted_parent_is_trained_again_after_repair(command: Command):
+    """A student of a corrupted teacher fails, and names the remedy; nothing else is trained again."""
+    assert command(*RUN)[0] == 0
+    trials = hashes(command)
+    weights = Path("runs/trials", trials["teacher"], "checkpoint.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    shutil.rmtree(Path("runs/trials", trials["middle"]))
+    status, out, _ = command(*RUN)
+    assert (status, json.loads(out)["failed"]) == (1, 1)
+    assert "fathomlab store repair" in json.loads(command("show", trials["middle"], "--json")[1])["cause"]
+    assert command("store", "check")[0] == 1
+    assert "damaged" in command("store", "repair")[1]
+    assert command("store", "check")[0] == 0
+    status, out, _ = command(*RUN)
+    assert (status, json.loads(out)["trained"]) == (0, 2)
+    assert weights.read_bytes() == content
+
+
+def test_missing_parent_is_trained_again(command: Command):
+    assert command(*RUN)[0] == 0
+    shutil.rmtree(Path("runs/trials", hashes(command)["middle"]))
+    assert json.loads(command("plan", "exp.yaml", "--json")[1])["cached"] == 2
+    status, out, _ = command(*RUN)
+    assert (status, json.loads(out)["trained"]) == (0, 1)
+
+
+def test_plan_explains_a_trial_by_the_options_of_its_parents(command: Command):
+    assert command(*RUN)[0] == 0
+    override = "roles.teacher.training.lr=0.01"
+    for role, key in (("middle", "teacher.training.lr"), ("last", "start.teacher.training.lr")):
+        trial = hashes(command, override)[role]
+        why = json.loads(command("plan", "exp.yaml", override, "--why", trial, "--json")[1])
+        assert why["fields"] == [{"key": key, "stored": 0.001, "planned": 0.01}]
