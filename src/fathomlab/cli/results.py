@@ -34,7 +34,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
             f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
-            f"{escape_control_chars(str(row['condition']))}  {escape_control_chars(str(row['experiment']))}"
+            f"{escape_control_chars(row['condition'] or '-')}  {escape_control_chars(row['experiment'] or '-')}"
         )
     if not rows:
         print("No trials yet.")
