@@ -64,3 +64,12 @@ def test_plan_explains_a_trial_by_the_options_of_its_parents(command: Command):
         trial = hashes(command, override)[role]
         why = json.loads(command("plan", "exp.yaml", override, "--why", trial, "--json")[1])
         assert why["fields"] == [{"key": key, "stored": 0.001, "planned": 0.01}]
+
+
+def test_report_describes_roles_and_their_teachers(command: Command):
+    """The table of students, and the methods; no sentence of the lab's teacher, baseline, and student."""
+    page = Path(json.loads(command(*RUN)[1])["report"]).read_text(encoding="utf-8")
+    assert "Networks that learn from others" in page
+    assert "middle learned from teacher." in page
+    assert "last from those of middle." in page
+    assert "baseline" not in page

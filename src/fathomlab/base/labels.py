@@ -76,7 +76,7 @@ def describe_level(key: str, level: Any) -> str:
     if name == "residual" and isinstance(level, bool):
         return "residual networks" if level else "plain networks"
     if name == "role":
-        return ROLE_PHRASES.get(str(level), str(level))
+        return ROLE_PHRASES.get(str(level), f"role {level}")
     if isinstance(level, bool):
         return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {'on' if level else 'off'}"
     return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {format_level(level)}"
