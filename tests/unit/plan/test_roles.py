@@ -177,7 +177,7 @@ def test_overrides_of_roles_are_checked(override: str, expected: str):
     assert expected in paths or any(expected.startswith(path) for path in paths if path)
 
 
-@pytest.mark.parametrize("section", [None, ["a"], {"a": None}, {"a": {"model": BIG, "trainning": TRAINING}}])
+@pytest.mark.parametrize("section", [None, ["a"], {"a": None}, {"a": {"model": BIG, "train": TRAINING}}])
 def test_faulty_roles_are_reported_without_consequences(section: Any):
     """Not also as missing sections, or as a file without roles."""
     problems = codes({"data": DATA, "roles": section, "distillation": {"alpha": 0.5}})
