@@ -94,9 +94,9 @@ def _students(study: Study) -> Section:
     content = Plain(
         note="Agreement: test images for which a network and its teacher, or the mean of its teachers' logits, predict the same "
         "class.",
-        table=table("distillation", columns, rows),
+        table=table("distillation", columns, rows, texts=2),
         label="Networks that learn from others",
-        starts=("agreement with teacher (%)",),
+        starts=("seeds",),
     )
     return Section("distillation", "Distillation", content)
 
