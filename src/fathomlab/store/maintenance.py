@@ -101,6 +101,8 @@ def repair_store(root: Path) -> list[Change]:
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
         changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
+        caches = [problem.path for problem in _unreadable(record.folder.glob("logits.sealed"))]
+        changes += [_rename_corrupted(path) for path in caches]
         record = store.trial(trial)
         if record.labels:
             labels.add(record.labels)
