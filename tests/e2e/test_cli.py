@@ -207,3 +207,10 @@ def test_starter_command_names_what_is_missing(workspace: Path, capsys: pytest.C
     assert "9_9" in capsys.readouterr().err
     assert laboratory(["--help"]) == 0
     assert "--experiment 1_1" in capsys.readouterr().out
+
+
+def test_unknown_commands_list_the_known_ones(command: Command, workspace: Path):
+    output = command("train", "exp.yaml")
+    assert (output.status, output.out) == (2, "")
+    assert "Commands: plan, run, verify," in output.err
+    assert "Commands:" not in command("plan", "--no-such-option").err

@@ -124,3 +124,36 @@ def _check_reading(folder: Path) -> None:
     (report,) = folder.glob("runs/experiments/*/report.html")
     assert "ConvNets" in report.read_text()
     assert "the loss focal (gamma 0 and 2)" in report.read_text()
+
+
+@pytest.mark.parametrize(("line", "status"), [("pass", 0), ("raise SystemExit(0)", 1), ("raise ValueError('x')", 1)])
+def test_module_that_prints_and_stops_during_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, status: int
+):
+    """What it prints is not part of the JSON on standard output; its error has a line, and ends only its trial."""
+    text = (
+        PLUGIN.split("import os")[0]
+        + f"""
+    from torch import nn
+
+    class Net(nn.Linear):
+        def __init__(self):
+            super().__init__(784, 10)
+
+        def forward(self, images):
+            print("noise")
+            if len(images) > 2:  # not while planning
+                {line}
+            return super().forward(images.flatten(1))
+    """
+    )
+    (tmp_path / "parts.py").write_text(dedent(text))
+    experiment = {"plugins": ["parts.py"], "model": {"type": "Net"}, "training": {"epochs": 1}}
+    (tmp_path / "exp.yaml").write_text(json.dumps({**experiment, "data": {"name": "mnist-sample", "limit": 200}}))
+    options = ["--runs", str(tmp_path / "runs"), "--workers", "1", "--progress", "plain", "--json"]
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "exp.yaml"), *options])
+    captured = capsys.readouterr()
+    assert (ended.value.code or 0, json.loads(captured.out)["failed"]) == (status, status)
+    assert "noise" in captured.err
+    assert ("failed: parts.py:12: " in captured.err) == (status == 1)

@@ -20,17 +20,28 @@ REPLACED = {  # by a loss with a name
 ROLE = re.compile(r"^roles\.[^.]+\.")
 
 
-def options_with_parents(content: JsonObject, contents: Mapping[str, JsonObject]) -> dict[str, Any]:
-    """Options by dotted key. Those of a parent follow its kind, as in `teacher.model.type`; unknown parents are left out."""
-    options = flatten_keys({key: value for key, value in content.items() if key not in ("format", "seed", "parents")})
+def options_with_parents(
+    content: JsonObject,
+    contents: Mapping[str, JsonObject],
+    ignored: Sequence[str] = ("format", "seed"),
+    ignored_in_parents: Sequence[str] = ("format", "seed", "data", "probes"),
+) -> dict[str, Any]:
+    """Options by dotted key. Those of a parent follow its kind, as in `teacher.model.type`; unknown parents are left out.
+
+    Args:
+        content: Of a trial.
+        contents: Of other trials, by hash.
+        ignored: Sections of the trial that are left out.
+        ignored_in_parents: Sections of its parents that are left out.
+    """
+    options = flatten_keys({key: value for key, value in content.items() if key not in (*ignored, "parents")})
     kinds = Counter[str]()
     for kind, name in parent_hashes(content):
         kinds[kind] += 1
         prefix = kind if kinds[kind] == 1 else f"{kind}{kinds[kind]}"
-        parent = contents.get(name, {})
-        inherited = options_with_parents(
-            {key: parent[key] for key in parent if key not in ("data", "probes")}, contents
-        )
+        if name not in contents:
+            continue
+        inherited = options_with_parents(contents[name], contents, ignored_in_parents, ignored_in_parents)
         options |= {f"{prefix}.{key}": value for key, value in inherited.items()}
     return options
 

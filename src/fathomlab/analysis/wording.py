@@ -69,9 +69,11 @@ def details(verdict: Verdict) -> list[str]:
     if verdict.effect is None or verdict.effect.low is None:
         return []
     texts = []
-    averaged = max(len(arm.conditions) for arm in contrast.arms)
-    if averaged > 1:
-        texts.append(f"Each level is the mean over {averaged} conditions of the same seed.")
+    averaged = [len(arm.conditions) for arm in contrast.arms]
+    if len(set(averaged)) > 1:
+        texts.append(f"The levels are means over {' and '.join(map(str, averaged))} conditions of the same seed.")
+    elif averaged[0] > 1:
+        texts.append(f"Each level is the mean over {averaged[0]} conditions of the same seed.")
     texts.append(f"One-sided p = {tests.p:.2g} for the claim, {tests.p_against:.2g} for its opposite.")
     level = 200 * tests.level
     if abs(level - 5) > 1e-9:

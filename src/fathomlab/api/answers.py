@@ -45,7 +45,7 @@ def compare(root: Path, first: str, second: str) -> list[Difference]:
         second: The other report or experiment.
 
     Raises:
-        UserError: If one of them does not exist.
+        UserError: If one of them does not exist, or has an older format.
     """
     return diff_summaries(_summary(root, first), _summary(root, second))
 
@@ -54,7 +54,10 @@ def _summary(root: Path, name: str) -> Summary:
     path = Path(name)
     if not path.is_file() or path.suffix in (".yaml", ".yml"):
         store = Store(root)
-        experiment = study(store, store.experiment(find_experiment(store, name)))
+        record = store.experiment(find_experiment(store, name))
+        if record.outdated:
+            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+        experiment = study(store, record)
         return summarize_study(experiment, judge(experiment))
     parser = _Embedded()
     try:

@@ -37,11 +37,15 @@ def shortest_unique_suffixes(keys: Sequence[str]) -> dict[str, str]:
 
 
 def format_level(level: Any) -> str:
-    """Format a level for labels and tables: 1-1-1-1 for a list of numbers, true and false as in the file."""
+    """Format a level for labels and tables: 1-1-1-1 for a list, focal(gamma=2) for a component, else as in the file."""
     if isinstance(level, bool) or level is None:
         return str(level).lower() if level is not None else "none"
     if isinstance(level, list | tuple):
         return "-".join(format_level(item) for item in level)
+    if isinstance(level, Mapping):
+        values = flatten_keys({key: value for key, value in level.items() if key != "type"})
+        options = [f"{last_part(key)}={format_level(value)}" for key, value in values.items() if value != {}]
+        return f"{level.get('type', '')}({', '.join(options)})" if options else str(level.get("type", "none"))
     return f"{level:g}" if isinstance(level, float) else str(level)
 
 
@@ -72,7 +76,7 @@ def describe_level(key: str, level: Any) -> str:
     if name == "residual" and isinstance(level, bool):
         return "residual networks" if level else "plain networks"
     if name == "role":
-        return ROLE_PHRASES.get(str(level), str(level))
+        return ROLE_PHRASES.get(str(level), f"role {level}")
     if isinstance(level, bool):
         return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {'on' if level else 'off'}"
     return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {format_level(level)}"
@@ -90,11 +94,7 @@ def format_factor_level(key: str, level: Any) -> str:
         return "residual" if level else "plain"
     if isinstance(level, bool):
         level = "on" if level else "off"
-    if isinstance(level, list | tuple):
-        level = "-".join(str(item) for item in level)
-    if isinstance(level, float):
-        level = format_level(level)
-    return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {level}"
+    return f"{DISPLAY_NAMES.get(name, name.replace('_', ' '))} {format_level(level)}"
 
 
 def factor_name(key: str) -> str:

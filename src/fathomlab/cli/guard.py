@@ -129,7 +129,16 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
             )
         with contextlib.suppress(OSError, ValueError):
             show()
+        _list_commands(error)
         return int(getattr(error, "exit_code", 2))
+
+
+def _list_commands(error: Exception) -> None:
+    """Print the commands of a group after the error that it has no such command."""
+    context: Any = getattr(error, "ctx", None)
+    known = getattr(getattr(context, "command", None), "commands", {})
+    if known and str(getattr(error, "message", "")).startswith("No such command"):
+        _complain(f"Commands: {', '.join(known)}.")
 
 
 def _problems(error: UserError) -> list[dict[str, Any]]:

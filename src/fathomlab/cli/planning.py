@@ -150,15 +150,15 @@ def _explain(planned: "Plan", store: "Store", prefix: str, todo: set[str], as_js
 
 
 def _nearest(trial: "Trial", store: "Store") -> tuple[str | None, list[dict[str, Any]]]:
-    from fathomlab.base.labels import flatten_keys
+    from fathomlab.analysis.expected import options_with_parents
 
-    requested, best = flatten_keys(trial.content), None
-    for known in store.trials():
-        stored = flatten_keys(store.trial(known).content)
-        if not stored:
-            continue
+    stored_contents = {name: content for name in store.trials() if (content := store.trial(name).content)}
+    contents = stored_contents | {other.hash: other.content for other in trial.ancestors}
+    requested, best = options_with_parents(trial.content, contents, (), ()), None
+    for name, content in stored_contents.items():
+        stored = options_with_parents(content, contents, (), ())
         keys = [key for key in (requested | stored) if requested.get(key) != stored.get(key)]
         fields = [{"key": key, "stored": stored.get(key), "planned": requested.get(key)} for key in keys]
         if best is None or len(fields) < len(best[1]):
-            best = (known, fields)
+            best = (name, fields)
     return best or (None, [])

@@ -1,5 +1,6 @@
 """list | show: trials in the store."""
 
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,7 +35,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
         shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
             f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
-            f"{escape_control_chars(str(row['condition']))}  {escape_control_chars(str(row['experiment']))}"
+            f"{escape_control_chars(row['condition'] or '-')}  {escape_control_chars(row['experiment'] or '-')}"
         )
     if not rows:
         print("No trials yet.")
@@ -64,7 +65,7 @@ def show(
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
-    print_table("Options", ("key", "value"), [(key, str(value)) for key, value in row["config"].items()])
+    print_table("Options", ("key", "value"), [(key, _text(value)) for key, value in row["config"].items()])
     print_table("Metrics", ("metric", "value"), [(key, _number(value)) for key, value in row["metrics"].items()])
     names = list(record.curves)
     print_table(
@@ -74,7 +75,7 @@ def show(
     print_table(
         "Provenance",
         ("key", "value"),
-        [(key, str(value)) for key, value in flatten_keys(record.provenance.to_json()).items()],
+        [(key, _text(value)) for key, value in flatten_keys(record.provenance.to_json()).items()],
     )
 
 
@@ -88,6 +89,11 @@ def _print_gradients(snapshots: Sequence["ProbeSnapshot"]) -> None:
         layers = enumerate(ends[0].names[axis])
         rows = [[layer, *(_number(end.columns[column][index]) for end in ends)] for index, layer in layers]
         print_table(f"Gradient norms ({title})", headings, rows)
+
+
+def _text(value: Any) -> str:
+    """A value for a table, as an experiment file spells it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _number(value: Any) -> str:

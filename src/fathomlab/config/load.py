@@ -73,7 +73,9 @@ def load(
     run = parse(RunOverrides, apply_overrides(document, overrides, problems), "run", problems)
     file = _sections(document.data, problems)
     components = _load_plugins(source, file.plugins, problems)
-    if any(problem.path.startswith("plugins[") for problem in problems):  # nobody knows what their components are
+    if any(
+        problem.path.partition("[")[0] == "plugins" for problem in problems
+    ):  # nobody knows what their components are
         raise_config_error(document, problems)
     return Loaded(
         document,

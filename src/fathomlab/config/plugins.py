@@ -102,8 +102,10 @@ def load_module(plugin: Plugin) -> ModuleType:
     try:
         with redirect_stdout(sys.stderr):  # standard output is for results
             exec(_compiled(plugin.source, plugin.name), module.__dict__)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a plugin may call sys.exit, too
         del sys.modules[plugin.module_name]
+        if isinstance(error, KeyboardInterrupt):
+            raise
         where = user_code_location(error) or f"{plugin.name}: "
         raise UserError("plugin-error", f"{where}{type(error).__name__}: {error}") from error
     return module
@@ -161,6 +163,8 @@ def _compiled(source: str, file: str) -> CodeType:
 
 def _read(path: Path) -> str:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("not a regular file")  # a pipe would be waited for
         with open(path, "rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
@@ -189,8 +193,9 @@ def _imported(source: str, file: str, package: str) -> Iterator[str]:
     try:
         tree = ast.parse(source.removeprefix("\ufeff"))
     except (SyntaxError, ValueError, RecursionError) as error:
-        line, text = (f":{error.lineno}", error.msg) if isinstance(error, SyntaxError) else ("", str(error))
-        raise UserError("plugin-error", f"{file}{line}: {type(error).__name__}: {text}") from None
+        line, text = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, str(error))
+        where = file if line is None else f"{file}:{line}"
+        raise UserError("plugin-error", f"{where}: {type(error).__name__}: {text}") from None
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         if isinstance(node, ast.ImportFrom):

@@ -5,7 +5,7 @@ table checks them.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Interval
 
@@ -13,6 +13,7 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
 from fathomlab.config.claims import Claim
 
+Parent: TypeAlias = Literal["teacher", "start"]
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 
 
@@ -141,6 +142,12 @@ class ParentOptions:
         if self.teacher is None:
             return ()
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+    @property
+    def named(self) -> tuple[tuple[Parent, str], ...]:
+        """The roles that the trial builds on: teachers, then the one whose weights it starts from."""
+        teachers: tuple[tuple[Parent, str], ...] = tuple(("teacher", name) for name in self.teachers)
+        return teachers if self.start is None else (*teachers, ("start", self.start))
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,8 @@ def _resolved(plan: Plan) -> JsonObject:
             content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
         if trial.start is not None:
             content["start"] = roles[trial.start.hash]
+        if offset := trial.seed - plan.seeds[0]:
+            content["seed_offset"] = offset
         options = flatten_keys(content)
         previous = shared.setdefault(condition.role, options)
         shared[condition.role] = {

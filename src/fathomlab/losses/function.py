@@ -47,7 +47,9 @@ class FunctionLoss:
         try:
             with redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]), torch.enable_grad():
                 losses = self.terms(signals)[name]
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a function may call sys.exit, too
             text = f"{user_code_location(error)}{name} with {classes} classes: {type(error).__name__}: {error}"
             return [Issue("plugin-error", "", escape_control_chars(text))]
         if losses.requires_grad:
@@ -63,7 +65,9 @@ class FunctionLoss:
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
         options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
         losses, name = type(self).function(*inputs, **options), type(self).__name__
-        if tuple(losses.shape) != (len(inputs[0]),):
+        shape = getattr(losses, "shape", None)
+        if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"
-            raise ValueError(f"{name} must return {expected}, got shape {tuple(losses.shape)}")
+            got = type(losses).__name__ if shape is None else f"shape {tuple(shape)}"
+            raise ValueError(f"{name} must return {expected}, got {got}")
         return {name: losses.view(signals.labels.shape)}

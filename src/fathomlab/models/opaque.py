@@ -149,9 +149,9 @@ def trace(model: UserModel, shape: Shape) -> Trace:
         ):
             torch.manual_seed(0)
             return _trace(model.module(), name, shape)
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a module may call sys.exit, too
         where = user_code_location(error)
         text = f"{type(error).__name__}: {error}"
         raise UserError("plugin-error", f"{where}{name} with images of {tuple(shape)}: {text}") from error

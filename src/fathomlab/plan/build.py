@@ -12,6 +12,7 @@ from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
+from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
@@ -19,7 +20,7 @@ from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
-from fathomlab.plan.roles import Parent, Role, Roles, is_below, reads, roles_of
+from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
 from fathomlab.plan.trial import Blueprint, Trial
 
 T = TypeVar("T")
@@ -136,6 +137,8 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
             checked = {key: builder.checked_level(role, key, relevant, blueprint) for key in relevant}
             planned.setdefault((role.name, blueprint.key), (role.name, checked, blueprint))
     notices = builder.notices | duplicate_level_notices(factors)
+    if loaded.file.distillation is not None and not any(may_distill(role, declared) for role in roles.values()):
+        notices.setdefault("distillation: no effect, because no role has a teacher.")
     if not problems:
         conditions = [({"role": role, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}

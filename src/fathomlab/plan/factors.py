@@ -11,7 +11,7 @@ from fathomlab.base.options import option_types
 from fathomlab.config.load import Loaded
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import ExperimentFile, Factor
-from fathomlab.plan.roles import Role, Roles, is_below
+from fathomlab.plan.roles import Roles, is_below, may_distill
 
 MAX_TRIALS = 200_000
 
@@ -47,7 +47,7 @@ def all_factors(
             text = "requires model or student_model; with roles, use experiment.factors"
             problems.append(Issue("conflict", f"experiment.{name}", text))
     declared = {} if component is None else _axis_factors(loaded, section, component, factors, problems)
-    names = sorted({section for role in roles.values() for section in role.sections(_may_distill(role, factors))})
+    names = sorted({section for role in roles.values() for section in role.sections(may_distill(role, factors))})
     for key in factors if roles else ():
         if key not in ("seed", "experiment.seeds") and not any(is_below(key, name) for name in names):
             hint = did_you_mean(key if file.roles else key.split(".")[0], names)
@@ -102,8 +102,3 @@ def _axis_factors(
     if crossed and not factors.keys() - overridden and residual not in factors and not fixed:
         declared[residual] = Factor((False, True))
     return declared
-
-
-def _may_distill(role: Role, factors: Mapping[str, Factor]) -> bool:
-    """Whether a role has a teacher at some level of the factors."""
-    return role.parents.teacher is not None or f"{role.parents_key}.teacher" in factors

@@ -1,19 +1,19 @@
 """The roles of an experiment: the networks that it trains, where their options are, and which roles they build on."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import TypeAlias, get_args
 
 from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.base.labels import Levels
 from fathomlab.base.options import INVALID, parse
 from fathomlab.config.load import Loaded
-from fathomlab.config.schema import Factor, ParentOptions, RoleOptions
+from fathomlab.config.schema import Factor, Parent, ParentOptions, RoleOptions
 
-Parent: TypeAlias = Literal["teacher", "start"]
 Roles: TypeAlias = Mapping[str, "Role"]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+PARENTS: tuple[Parent, ...] = get_args(Parent)
 PAIR_SECTIONS = ("teacher_model", "student_model", "training_teacher", "training_student")
 
 
@@ -43,26 +43,26 @@ class Role:
 
     def sections(self, distilled: bool) -> tuple[str, ...]:
         """Dotted keys of the sections that decide its numbers, without those of its parents."""
-        keys = (self.data, self.model, self.training, self.distillation * distilled, self.parents_key)
-        return tuple(key for key in keys if key)
+        keys = (self.data, self.model, self.training, self.distillation * distilled)
+        parents = (f"{self.parents_key}.{name}" for name in PARENTS) if self.parents_key else ()
+        return (*(key for key in keys if key), *parents)
 
     def parents_at(self, levels: Levels) -> tuple[tuple[Parent, str], ...]:
         """The roles that it builds on at these levels of the factors: teachers, then the one whose weights it starts from."""
         parents = self.parents
-        for name in ("teacher", "start"):
+        for name in PARENTS:
             key = f"{self.parents_key}.{name}"
             if self.parents_key and key in levels:
                 level = levels[key]
                 parents = replace(parents, **{name: tuple(level) if isinstance(level, list | tuple) else level})
-        teachers: tuple[tuple[Parent, str], ...] = tuple(("teacher", name) for name in parents.teachers)
-        return teachers if parents.start is None else (*teachers, ("start", parents.start))
+        return parents.named
 
 
 def roles_of(loaded: Loaded, factors: Mapping[str, Factor], problems: list[Issue]) -> dict[str, Role]:
     """The roles of the file's networks; none if something that they need is missing."""
     data = loaded.document.data
     pair = [name for name in (*PAIR_SECTIONS, "distillation") if data.get(name) is not None]
-    if data.get("roles") is not None:
+    if "roles" in data:
         single = [name for name in ("model", "training") if data.get(name) is not None]
         for name in (*single, *(name for name in pair if name != "distillation")):
             problems.append(Issue("conflict", name, "cannot be combined with roles; remove one or the other"))
@@ -94,6 +94,11 @@ def reads(roles: Roles, role: Role, key: str, levels: Levels) -> bool:
     return direct or any(reads(roles, roles[name], key, levels) for _, name in parents)
 
 
+def may_distill(role: Role, factors: Mapping[str, Factor]) -> bool:
+    """Whether a role has a teacher at some level of the factors."""
+    return role.parents.teacher is not None or f"{role.parents_key}.teacher" in factors
+
+
 def is_below(key: str, section: str) -> bool:
     """Whether a dotted key is a section or inside it."""
     return key == section or key.startswith(f"{section}.")
@@ -105,9 +110,9 @@ def _roles_of_file(
     """The roles in the file's `roles`, after checking that their parents exist and form no cycle."""
     before = len(problems)
     roles = {name: _role(name, role) for name, role in options.items()}
-    if not roles:
+    if not roles and not any(is_below(problem.path, "roles") for problem in problems):
         problems.append(Issue("missing-key", "roles", "must have at least one role, got {}"))
-    builds_on: dict[str, set[str]] = {}
+    builds_on: dict[str, dict[str, str]] = {}
     for name, role in roles.items():
         path = f"roles.{name}"
         if not NAME.fullmatch(name):
@@ -120,10 +125,10 @@ def _roles_of_file(
             problems.append(Issue("conflict", f"{path}.distillation", text))
         for key, parents in declared:
             problems += _parent_problems(key, parents, roles)
-        builds_on[name] = {parent for _, parents in declared for parent in (*parents.teachers, parents.start or "")}
+        builds_on[name] = {parent: key for key, parents in declared for _, parent in parents.named}
     if len(problems) == before and (cycle := _cycle(builds_on)):
         text = f"builds on itself: {' -> '.join(cycle)}"
-        problems.append(Issue("cycle", f"roles.{cycle[0]}.parents", text))
+        problems.append(Issue("cycle", builds_on[cycle[0]][cycle[1]], text))
     return roles if len(problems) == before else {}
 
 
@@ -157,20 +162,22 @@ def _declared_parents(
 
 def _parent_problems(key: str, parents: ParentOptions, roles: Roles) -> list[Issue]:
     """Parents that are no roles, and members of an ensemble that are named twice."""
-    named = [("teacher", name) for name in parents.teachers]
-    named += [("start", parents.start)] if parents.start is not None else []
+    is_level = key.startswith("experiment.")
+    teacher = key if is_level else f"{key}.teacher"
     problems = []
-    for kind, name in named:
+    for kind, name in parents.named:
         if name not in roles:
             hint = did_you_mean(name, tuple(roles)) or f" Roles: {', '.join(roles)}."
-            path = key if key.startswith("experiment.") else f"{key}.{kind}"
+            path = key if is_level else f"{key}.{kind}"
             problems.append(Issue("unknown-name", path, f"unknown role {format_value(name)}.{hint}"))
+    if parents.teacher == ():
+        problems.append(Issue("missing-key", teacher, "must have at least one role, got []; use null for no teacher"))
     if len(set(parents.teachers)) < len(parents.teachers):
-        problems.append(Issue("conflict", key, "duplicate teacher; members of an ensemble are different roles"))
+        problems.append(Issue("conflict", teacher, "duplicate teacher; members of an ensemble are different roles"))
     return problems
 
 
-def _cycle(builds_on: Mapping[str, set[str]]) -> Sequence[str]:
+def _cycle(builds_on: Mapping[str, Iterable[str]]) -> Sequence[str]:
     """Names of roles that build on each other in a circle, the first one repeated at the end; empty without one."""
 
     def search(path: tuple[str, ...]) -> Sequence[str]:

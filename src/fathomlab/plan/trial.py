@@ -12,12 +12,12 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.identity import canonical_json
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, plugin_of
+from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
 from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
-from fathomlab.plan.roles import Parent
 
 FORMAT = 3
 

@@ -14,7 +14,7 @@ from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256
 from fathomlab.store.directory import quarantine
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
-from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 MAX_WRITE_SECONDS = 3600
@@ -101,11 +101,14 @@ def repair_store(root: Path) -> list[Change]:
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
         changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
+        caches = [problem.path for problem in _unreadable(record.folder.glob("logits.sealed"))]
+        changes += [_rename_corrupted(path) for path in caches]
         record = store.trial(trial)
         if record.labels:
             labels.add(record.labels)
-        if record.status == "damaged":
-            changes.append(Change(record.folder, f"{record.cause}; moved to {quarantine(record.folder)}"))
+        cause = record.cause if record.status == "damaged" else _corrupted_weights(record)
+        if cause:
+            changes.append(Change(record.folder, f"{cause}; moved to {quarantine(record.folder)}"))
     return changes + [_rename_corrupted(path) for path in _corrupted_labels(root, labels)]
 
 
@@ -137,6 +140,13 @@ def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_
     if damaged and (root / "damaged").is_dir():
         changes += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
     return changes
+
+
+def _corrupted_weights(record: TrialRecord) -> str:
+    """Which large file of a finished trial is corrupted; `""` if none. A missing one may have been removed to save space."""
+    large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
+    problems = _mismatches({path: sha256 for path, sha256 in large.items() if path.exists()})
+    return next((f"{problem.path.name} {problem.problem}" for problem in problems), "")
 
 
 def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Path]:

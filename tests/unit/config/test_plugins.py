@@ -1,6 +1,7 @@
 """Plugins: reading, digests, local modules, errors, and the components that they define."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,8 @@ def test_plugin_rejects_another_digest(tmp_path: Path):
         ("x = 1\n\nimport no_such_module_here\n", "parts.py:3: ModuleNotFoundError"),
         ("def f():\n    return 1 / 0\nf()\n", "parts.py:2: ZeroDivisionError"),
         ("import sys\nsys.exit(3)\n", "parts.py:2: SystemExit"),
+        ("raise BaseException('x')\n", "parts.py:1: BaseException"),
+        ("x = '\0'\n", "parts.py: SyntaxError"),
     ],
 )
 def test_plugin_error_names_file_and_line(tmp_path: Path, text: str, location: str):
@@ -146,6 +149,14 @@ def test_error_in_a_local_module_names_that_module(tmp_path: Path):
 def test_unreadable_plugin_is_reported(tmp_path: Path, name: str):
     with pytest.raises(UserError) as raised:
         read_plugin(tmp_path / name)
+    assert raised.value.code == "unreadable-file"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_plugin_that_is_a_pipe_is_reported(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(UserError) as raised:
+        read_plugin(tmp_path / "pipe.py")
     assert raised.value.code == "unreadable-file"
 
 

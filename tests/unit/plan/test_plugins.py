@@ -38,6 +38,13 @@ PLUGIN = """
     def constant(logits, labels):
         return labels.double()
 
+    def nothing(logits, labels):
+        return None
+
+    class Leaving(nn.Module):
+        def forward(self, images):
+            raise SystemExit(0)
+
     def matching(logits, labels, teacher_logits, *, weight: float = 1.0):
         return weight * (logits - teacher_logits).square().mean(1)
 """
@@ -178,10 +185,13 @@ def test_distillation_loss_of_a_plugin_reads_the_teacher():
         (OWN, "model.params.classes=-1", ("plugin-error", "model.params")),
         (OWN, "training.loss.type=averaged", ("plugin-error", "training.loss")),
         (OWN, "training.loss.type=constant", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=nothing", ("plugin-error", "training.loss")),
+        (OWN, "model.type=Leaving", ("plugin-error", "model.params")),
         (DISTILLED, "distillation.loss.type=averaged", ("plugin-error", "distillation.loss")),
         (OWN, "model.type=Nett", ("unknown-name", "model.type")),
         (OWN, "plugins=[absent.py]", ("unreadable-file", "plugins[0]")),
         (OWN, "plugins=[parts.py, parts.py]", ("duplicate-name", "plugins[1]")),
+        (OWN, "plugins='parts.py'", ("wrong-type", "plugins")),
     ],
     ids=str,
 )
@@ -230,3 +240,10 @@ def test_job_rejects_another_source():
     with pytest.raises(UserError) as raised:
         decode_trial(data)
     assert raised.value.code == "plugin-changed"
+
+
+def test_losses_as_levels_have_short_labels():
+    levels = [{"type": "focal", "params": {"gamma": 1.5}}, {"type": "CrossEntropy"}]
+    conf = {**PLAIN, "plugins": ["parts.py"], "experiment": {"factors": {"training.loss": levels}}}
+    labels = [condition.label for condition in plan(conf).conditions]
+    assert labels == ["loss=focal(gamma=1.5)", "loss=CrossEntropy"]

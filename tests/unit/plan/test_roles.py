@@ -13,6 +13,7 @@ SMALL = {"type": "MLP", "params": {"layers_dim": 4, "hidden_layers_num": 2}}
 TRAINING = {"epochs": 1}
 TEACHER = {"model": BIG, "training": TRAINING}
 STUDENT = {"model": SMALL, "training": TRAINING, "parents": {"teacher": "teacher"}}
+FACTOR = "experiment.factors.roles.student.parents"
 DATA = {"name": "mnist-sample", "limit": 120, "batch_size": 40}
 
 
@@ -124,7 +125,11 @@ def test_role_distillation_replaces_that_of_the_file():
     [
         ({"student": STUDENT | {"parents": {"teacher": "tutor"}}}, ("unknown-name", "roles.student.parents.teacher")),
         ({"student": STUDENT | {"parents": {"start": "x"}}}, ("unknown-name", "roles.student.parents.start")),
-        ({"student": STUDENT | {"parents": {"teacher": ["teacher"] * 2}}}, ("conflict", "roles.student.parents")),
+        (
+            {"student": STUDENT | {"parents": {"teacher": ["teacher"] * 2}}},
+            ("conflict", "roles.student.parents.teacher"),
+        ),
+        ({"student": STUDENT | {"parents": {"teacher": []}}}, ("missing-key", "roles.student.parents.teacher")),
         ({"teacher": TEACHER | {"parents": {"start": "student"}}}, ("cycle", "roles.teacher.parents")),
         ({"student": STUDENT | {"parents": {"teacher": "student"}}}, ("cycle", "roles.student.parents")),
         ({"teacher": TEACHER | {"distillation": {}}}, ("conflict", "roles.teacher.distillation")),
@@ -160,6 +165,8 @@ def test_roles_that_cannot_be_trained_are_rejected(changes: dict[str, Any], expe
         ("roles.student.parents.teacher=teacher,nobody", "experiment.factors.roles.student.parents.teacher"),
         ("roles.student.parents.tacher=teacher,student", "experiment.factors.roles.student.parents.tacher"),
         ("roles.nobody.training.lr=0.1,0.2", "experiment.factors.roles.nobody.training.lr"),
+        ("roles.teacher.parents.teacher=null,student", "experiment.factors.roles.teacher.parents.teacher"),
+        ("experiment.factors.roles.student.parents=[{teacher: teacher}, {start: teacher}]", FACTOR),
         ("experiment.widths=1,2", "experiment.widths"),
         ("model.type=MLP", "model"),
         ("roles.student.training.learning_rate=1", "roles.student.training.learning_rate"),
@@ -168,3 +175,17 @@ def test_roles_that_cannot_be_trained_are_rejected(changes: dict[str, Any], expe
 def test_overrides_of_roles_are_checked(override: str, expected: str):
     paths = {path for _, path in codes(roles(), override)}
     assert expected in paths or any(expected.startswith(path) for path in paths if path)
+
+
+@pytest.mark.parametrize("section", [None, ["a"], {"a": None}, {"a": {"model": BIG, "train": TRAINING}}])
+def test_faulty_roles_are_reported_without_consequences(section: Any):
+    """Not also as missing sections, or as a file without roles."""
+    problems = codes({"data": DATA, "roles": section, "distillation": {"alpha": 0.5}})
+    assert all(code in ("wrong-type", "missing-key", "unknown-key") and path for code, path in problems)
+    assert (("missing-key", "roles") in problems) is False
+
+
+def test_distillation_without_a_teacher_is_noticed():
+    plan = fathomlab.load(roles(student=None) | {"distillation": {"alpha": 0.5}})
+    assert [notice.split(":")[0] for notice in plan.notices] == ["distillation"]
+    assert not fathomlab.load(roles() | {"distillation": {"alpha": 0.5}}).notices

@@ -12,7 +12,7 @@ import pytest
 
 from fathomlab.analysis.study import Study, study
 from fathomlab.report.grids import Quantity, difference
-from fathomlab.report.sections.gradients import gradient_charts, probe_cost
+from fathomlab.report.sections.gradients import Profile, gradient_charts, probe_cost, profile_table
 from fathomlab.report.sections.probes import probe_figures
 from fathomlab.report.slopes import condition_slopes, predicted_logs, slope, slopes_sentence, slopes_table
 from fathomlab.store.reading import Store
@@ -167,3 +167,15 @@ def test_without_probes_there_is_no_figure(written: Store):
         probe_cost(results),
     ]
     assert result == [[], [], [], ""]
+
+
+def test_profile_table_has_the_layers_of_every_network():
+    """Also of networks whose layers have other names."""
+    deep = Profile("deep", "deep", ("input", "hidden.1", "output"), (-1.0, -2.0, -3.0), ())
+    other = Profile("other", "other", ("conv", "output"), (-4.0, -5.0), ())
+    assert profile_table("profile", [other, deep]).rows == (
+        ("input", "", "-1.00"),
+        ("hidden.1", "", "-2.00"),
+        ("output", "-5.00", "-3.00"),
+        ("conv", "-4.00", ""),
+    )

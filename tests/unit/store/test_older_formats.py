@@ -91,6 +91,7 @@ def test_changed_format_is_corruption(tmp_path: Path, format_: object):
 def test_list_shows_older_trials(older: Path):
     text = output("list", "--runs", str(older))
     assert text.count("  outdated  ") == 3
+    assert "None" not in text
     assert "3 trials of an older store format" in text
     assert {row["status"] for row in json.loads(output("list", "--json", "--runs", str(older)))} == {"outdated"}
     assert "store format 1" in json.loads(output("show", FIRST, "--json", "--runs", str(older)))["cause"]
@@ -103,6 +104,12 @@ def test_report_keeps_older_pages_and_lists_them(older: Path):
     assert "corrupted" not in index
     with pytest.raises(UserError, match="store format 1") as error:
         api.write_reports(older, "first")
+    assert error.value.code == "outdated-record"
+
+
+def test_older_experiments_cannot_be_compared(older: Path):
+    with pytest.raises(UserError) as error:
+        api.compare(older, "first", "first")
     assert error.value.code == "outdated-record"
 
 

@@ -1,8 +1,10 @@
 """Trains jobs one after the other in a thread of this process, with settings that are not the caller's."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -64,7 +66,7 @@ class Inline:
     def _train(self) -> None:
         number = 0
         try:
-            with self._settings():
+            with self._settings(), redirect_stdout(sys.stderr):  # plugins may print; standard output is for results
                 while (entry := self._jobs.get()) is not None:
                     number, job = entry
                     report = partial(self._report, number)

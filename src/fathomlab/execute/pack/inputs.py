@@ -84,12 +84,14 @@ def _weights(root: Path, parent: str) -> dict[str, Tensor]:
     record = Store(root).trial(parent)
     path = record.folder / "checkpoint.safetensors"
     if record.status != "finished" or not path.exists():
-        why = "checkpoint.safetensors is missing" if record.status == "finished" else f"status: {record.status}"
-        raise UserError("no-parent", f"parent trial {parent[:12]} has no weights ({why})")
+        finished = record.status == "finished"
+        why = f"{path} is missing" if finished else f"status: {record.status}"
+        remedy = ". Remove the trial's folder and run again" if finished else ""
+        raise UserError("no-parent", f"parent trial {parent[:12]} has no weights ({why}){remedy}")
     digest = record.files.get(path.name)
     if record.files and (digest is None or digest.sha256 != file_sha256(path)):
         raise UserError(
-            "corrupt-file", f"{path}: corrupted (checksum mismatch). Remove the trial's folder and run again."
+            "corrupt-file", f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again."
         )
     return load_tensors(path)[0]
 

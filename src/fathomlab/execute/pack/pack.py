@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.codec import JsonObject
-from fathomlab.base.errors import UserError
+from fathomlab.base.errors import UserError, user_code_location
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
@@ -61,7 +61,7 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
     try:
         try:
             _PackRun(job, emit, stop).run()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise
             if len(job.trials) > 1:
@@ -70,7 +70,8 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
                         train_job(replace(job, trials=(trial,)), emit, stop)
                 return
             trial = next(iter(job.trials))
-            cause = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            cause = f"{user_code_location(error)}{type(error).__name__}: {error}"
+            cause = str(error) if isinstance(error, UserError) else cause
             failure = record_failure(trial, job, cause)
             if failure is not None:
                 emit(failure)

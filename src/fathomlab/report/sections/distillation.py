@@ -8,15 +8,21 @@ from fathomlab.analysis.options import number
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
+from fathomlab.plan.trial import parent_hashes
 from fathomlab.report.effects import accuracy, distillation_gains, percentage
-from fathomlab.report.numbers import count, format_int, plain, signed, span
+from fathomlab.report.numbers import count, format_int, listed, plain, signed, span
+from fathomlab.report.parents import has_own_roles
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
 from fathomlab.report.warnings import teacher_warnings
 
+LIKENESS = ("agreement with teacher (%)", "agreement: 95% low", "agreement: 95% high", "calibration error (%)")
+
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
-    """The result of the best student, and a row per network."""
+    """The result of the best student, and a row per network; a row per student for other roles than the lab's."""
+    if has_own_roles(study):
+        return _students(study)
     data = distillation_table(study)
     if data is None:
         return None
@@ -47,15 +53,52 @@ def distillation_table(study: Study) -> Table | None:
         row = [condition.name, *_options(condition), format_int(size), fewer, *_ends(mean), str(mean.n if mean else 0)]
         row += [condition.excluded(study.metric), *_ends(effect.interval if effect else None)]
         row += [effect.excluded if effect else "", plain(closed, 1)]
-        outcomes = [trial.outcome for _, trial in condition.trials if trial.status == "finished"]
-        agreement = percentage([outcome.agreement for outcome in outcomes])
-        calibration = percentage([outcome.calibration_error for outcome in outcomes])
-        rows.append([*row, *_ends(agreement), *_ends(calibration)[:1]])
+        rows.append([*row, *_likeness(condition)])
     columns = ["network", "alpha", "temperature", "parameters", "fewer than teacher (%)", "test accuracy (%)"]
     columns += ["95% low", "95% high", "seeds", "excluded", "gain over baseline (points)", "gain: 95% low"]
-    columns += ["gain: 95% high", "excluded pairs", "gap closed (%)", "agreement with teacher (%)"]
-    columns += ["agreement: 95% low", "agreement: 95% high", "calibration error (%)"]
+    columns += ["gain: 95% high", "excluded pairs", "gap closed (%)", *LIKENESS]
     return table("distillation", columns, rows)
+
+
+def _students(study: Study) -> Section:
+    """A row per condition that learns from others."""
+    role_of = {trial.trial: condition.name for condition, _, trial in study.trials}
+    rows: list[list[str]] = []
+    for condition in study.conditions:
+        hashes = [parent_hashes(trial.content) for _, trial in condition.trials]
+        teachers = [
+            role_of.get(name, "another network") for kind, name in next(filter(None, hashes), ()) if kind == "teacher"
+        ]
+        if teachers:
+            mean = accuracy(study, condition)
+            row = [
+                condition.name,
+                listed(teachers),
+                *_options(condition),
+                format_int(condition.parameters),
+                *_ends(mean),
+            ]
+            row += [str(mean.n if mean else 0), condition.excluded(study.metric)]
+            rows.append([*row, *_likeness(condition)])
+    columns = [
+        "network",
+        "learns from",
+        "alpha",
+        "temperature",
+        "parameters",
+        "test accuracy (%)",
+        "95% low",
+        "95% high",
+    ]
+    columns += ["seeds", "excluded", *LIKENESS]
+    content = Plain(
+        note="Agreement: test images for which a network and its teacher, or the mean of its teachers' logits, predict the same "
+        "class.",
+        table=table("distillation", columns, rows, texts=2),
+        label="Networks that learn from others",
+        starts=("seeds",),
+    )
+    return Section("distillation", "Distillation", content)
 
 
 def distillation_sentence(study: Study) -> str:
@@ -97,6 +140,14 @@ def _options(condition: Condition) -> list[str]:
     trial = next((trial for _, trial in condition.trials if trial.content), None)
     keys = ("distillation.alpha", "distillation.temperature")
     return [f"{value:g}" if trial and (value := number(trial, key)) is not None else "" for key in keys]
+
+
+def _likeness(condition: Condition) -> list[str]:
+    """Agreement with the teacher and calibration error of the finished trials, as in `LIKENESS`."""
+    outcomes = [trial.outcome for _, trial in condition.trials if trial.status == "finished"]
+    agreement = percentage([outcome.agreement for outcome in outcomes])
+    calibration = percentage([outcome.calibration_error for outcome in outcomes])
+    return [*_ends(agreement), *_ends(calibration)[:1]]
 
 
 def _ends(interval: Interval | None) -> list[str]:

@@ -174,7 +174,7 @@ def _chart(kind: str, number: int, level: str, profiles: Sequence[Profile], y: A
     )
     svg = inline_svg(gradient_profile(profiles, y, width), name, title, description)
     theory = (LegendEntry("theory", "var(--rule)", broad=True),) if predicted else ()
-    return Chart(name, title, description, svg, _table(name, profiles), (*line_keys(texts), *theory))
+    return Chart(name, title, description, svg, profile_table(name, profiles), (*line_keys(texts), *theory))
 
 
 def _profile(kind: str, grid: Grid) -> Profile:
@@ -189,13 +189,14 @@ def _profile(kind: str, grid: Grid) -> Profile:
     return Profile(name, label, grid.layers, values, tuple(theory))
 
 
-def _table(name: str, profiles: Sequence[Profile]) -> Table:
-    longest = max(profiles, key=lambda profile: len(profile.layers))
+def profile_table(name: str, profiles: Sequence[Profile]) -> Table:
+    """A row per layer of any network, those of the deepest first, and a column per profile."""
+    longest_first = sorted(profiles, key=lambda profile: -len(profile.layers))
     columns = ["layer"]
     for profile in profiles:
         columns += [f"{profile.label}: log10", *([f"{profile.label}: predicted"] if profile.theory else [])]
     rows: list[list[str]] = []
-    for layer in longest.layers:
+    for layer in dict.fromkeys(layer for profile in longest_first for layer in profile.layers):
         row = [layer]
         for profile in profiles:
             index = profile.layers.index(layer) if layer in profile.layers else None

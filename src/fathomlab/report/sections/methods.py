@@ -9,8 +9,8 @@ from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import factor_name, format_factor_level, format_level
 from fathomlab.data import DATASETS
-from fathomlab.plan.trial import parent_hashes
 from fathomlab.report.numbers import NBSP, capital, count, listed
+from fathomlab.report.parents import has_own_roles, learned_from, seed_offsets, started_from
 from fathomlab.report.section import Section
 
 SMALL = 6  # longer lists of seeds are shortened
@@ -153,23 +153,16 @@ def _training(study: Study, options: _OptionValues) -> str:
     ]
     if options.values("training.epochs") == [1] and schedules == "CosineAnnealingLR":
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
+    teacher = "other networks with the same seed" if has_own_roles(study) else "the teacher with the same seed"
     if options.values("distillation.alpha"):
         baseline = "; the baseline differs only in the loss" if study.with_role("baseline") else ""
         sentences.append(
-            f"Students were distilled from the teacher with the same seed (alpha {options.text('distillation.alpha')}, "
+            f"Students were distilled from {teacher} (alpha {options.text('distillation.alpha')}, "
             f"temperature {options.text('distillation.temperature')}){baseline}."
         )
     if options.values("distillation.loss.type"):
-        sentences.append(
-            f"Students learned from the teacher with the same seed, with {_named(options, 'distillation')}."
-        )
-    started = [
-        c.record.role for c in study.conditions if any("start" in dict(parent_hashes(t.content)) for _, t in c.trials)
-    ]
-    if started:
-        sentences.append(
-            f"Networks of the role {listed(started)} started from the weights of another role with the same seed."
-        )
+        sentences.append(f"Students learned from {teacher}, with {_named(options, 'distillation')}.")
+    sentences += [learned_from(study), started_from(study)]
     return " ".join(sentences)
 
 
@@ -198,7 +191,7 @@ def _seeds(study: Study) -> str:
         return f"The network was trained with {count(len(seeds), 'seed')} ({named})."
     return (
         f"All conditions used the same {count(len(seeds), 'seed')} ({named}). With the same seed they share the data split, "
-        "image order, and initial weights."
+        f"image order, and initial weights. {seed_offsets(study)}"
     )
 
 
