@@ -64,6 +64,16 @@ def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:
     return Axis(label, low, high, round_ticks(low, high, count))
 
 
+def integer_axis(label: str, high: float) -> Axis:
+    """An axis from 0 to `high` with about 5 round ticks, none of them between two integers.
+
+    Example:
+        >>> integer_axis("layer", 2).ticks, integer_axis("layer", 40).ticks
+        ((0.0, 1.0, 2.0), (0.0, 10.0, 20.0, 30.0, 40.0))
+    """
+    return Axis(label, 0, high, tuple(tick for tick in round_ticks(0, high) if tick.is_integer()))
+
+
 def log_axis(label: str, low: float, high: float) -> Axis:
     """A logarithmic axis; `low` and `high` are above zero."""
     low = min(LARGEST / 10, max(1 / LARGEST, low))

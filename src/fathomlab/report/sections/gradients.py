@@ -11,7 +11,7 @@ from fathomlab.analysis.verdicts import Verdict
 from fathomlab.probes import PROBES
 from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
 from fathomlab.report.figures.lines import Line, line_figure
-from fathomlab.report.figures.scales import Axis, linear_axis, log_axis
+from fathomlab.report.figures.scales import Axis, integer_axis, log_axis
 from fathomlab.report.figures.style import HALF, MAX_SERIES
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Grid, Quantity, coverage
@@ -132,7 +132,7 @@ def gradient_profile(profiles: Sequence[Profile], y: Axis, width: int = HALF) ->
         for profile in profiles
     ]
     last = max(1, *(len(profile.layers) - 1 for profile in profiles))
-    return line_figure(lines, linear_axis("layer, input to output", 0, last), y, width)
+    return line_figure(lines, integer_axis("layer, input to output", last), y, width)
 
 
 def _profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Chart, ...]:

@@ -13,7 +13,7 @@ from fathomlab.probes import PROBES
 from fathomlab.probes.columns import Column
 from fathomlab.report.charts import Chart, line_keys, panels, width_of
 from fathomlab.report.figures.lines import Line, line_figure
-from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
+from fathomlab.report.figures.scales import Axis, integer_axis, linear_axis, log_axis, range_of
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Counts, Quantity, coverage, snapshot_label
@@ -103,7 +103,7 @@ def probe_lines(lines: Sequence[ProbeLine], column: Column, along: str, width: i
     if len(positions) <= 5 and column.axis not in ("layer", "point"):
         x = Axis(along, 0, last, tuple(range(len(positions))), texts=positions)
     else:
-        x = Axis(along, 0, last, tuple(tick for tick in linear_axis(along, 0, last).ticks if tick.is_integer()))
+        x = integer_axis(along, last)
     title = _full_label(column)
     title = title[:1].lower() + title[1:]
     if column.log:
