@@ -24,9 +24,9 @@ def losses(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """Each loss of the table: with its defaults, and with its test options."""
     issues: list[Issue] = []
     component = LOSSES[request.param]
-    made = tuple(parse(component, options, "", issues) for options in ({}, component.test_options))
+    losses = tuple(parse(component, options, "", issues) for options in ({}, component.test_options))
     assert not issues
-    return made[0], made[1]
+    return losses[0], losses[1]
 
 
 def signals(loss: Any, scale: float = 3.0) -> LossInputs:

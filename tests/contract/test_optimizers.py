@@ -26,9 +26,9 @@ def optimizer(request: pytest.FixtureRequest) -> Any:
     """Each optimizer of the table."""
     name, which = request.param
     issues: list[Issue] = []
-    made = parse(OPTIMIZERS[name], OPTIMIZERS[name].test_options if which == "test options" else {}, "", issues)
+    optimizer = parse(OPTIMIZERS[name], OPTIMIZERS[name].test_options if which == "test options" else {}, "", issues)
     assert not issues
-    return made
+    return optimizer
 
 
 class Training:

@@ -1,6 +1,6 @@
-"""C9: states kept in the repository, written by an earlier fathomlab; `python -m tests.faults.states` writes them anew.
+"""Checkpoints in the repository that must resume; `python -m tests.faults.states` rewrites them.
 
-They are to be written anew only where numbers change on purpose, or the schema of states does.
+Rewrite them only if numbers change on purpose, or the schema of checkpoints does.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from fathomlab.store.reading import Store
 from fathomlab.store.weights import load_tensors
 from tests.faults.polls import stopped
 
-KEPT = Path(__file__).parents[1] / "golden" / "states"
-EXPERIMENT, EXPECTED = KEPT / "experiment.yaml", KEPT / "expected.json"
-AFTER = 6  # of 12 steps: in the second epoch, after the schedule has been told of the first
+STATES = Path(__file__).parents[1] / "golden" / "states"
+EXPERIMENT, EXPECTED = STATES / "experiment.yaml", STATES / "expected.json"
+AFTER = 6  # of 12 steps: in the second epoch, after the schedule has observed the first
 WEIGHTS = ("checkpoint.safetensors", "best.safetensors")
 
 
-def surroundings() -> dict[str, str]:
-    """What bits depend on in addition to the code. Elsewhere, numbers agree up to rounding."""
+def environment() -> dict[str, str]:
+    """What bits depend on in addition to the code. In other environments, numbers agree up to rounding."""
     kernels = torch.backends.cpu.get_cpu_capability()
     return {"torch": torch.__version__, "instructions": machine.instructions(), "kernels": kernels}
 
 
-def findings(runs: Path) -> dict[str, Any]:
-    """Of each trial the hashes of its weights, its curves and its metrics: what another layout of files leaves alone."""
-    found: dict[str, Any] = {}
+def results(runs: Path) -> dict[str, Any]:
+    """Hashes of the weights, curves, and metrics of each trial, which do not depend on the layout of files."""
+    values: dict[str, Any] = {}
     store = Store(runs)
     for trial in store.trials():
         record = store.trial(trial)
@@ -51,35 +51,35 @@ def findings(runs: Path) -> dict[str, Any]:
             for line in read_valid_records(record.folder / "metrics.jsonl")
         ]
         metrics = {key: record.metrics[key] for key in ("test/loss", "test/accuracy", "best/test/loss")}
-        found[trial] = {"weights": weights, "curves": curves, "metrics": metrics}
-    return found
+        values[trial] = {"weights": weights, "curves": curves, "metrics": metrics}
+    return values
 
 
-def brought(runs: Path) -> list[Path]:
-    """Put the kept states into a store; returns the trials' folders."""
-    shutil.copytree(KEPT / "trials", runs / "trials")
+def copy_states(runs: Path) -> list[Path]:
+    """Copy the checkpoints into a store; returns the folders of the trials."""
+    shutil.copytree(STATES / "trials", runs / "trials")
     return sorted((runs / "trials").iterdir())
 
 
 def _write() -> None:
-    plan, how = fathomlab.load(EXPERIMENT), RunOptions("cpu", 1)
-    with tempfile.TemporaryDirectory() as place:
-        whole, begun = Path(place) / "whole", Path(place) / "begun"
-        run_experiment(plan, whole, how, lambda event: None, StopRequest())
+    plan, options = fathomlab.load(EXPERIMENT), RunOptions("cpu", 1)
+    with tempfile.TemporaryDirectory() as directory:
+        complete, unfinished = Path(directory) / "complete", Path(directory) / "unfinished"
+        run_experiment(plan, complete, options, lambda event: None, StopRequest())
         try:
             with stopped(AFTER) as stop:
-                run_experiment(plan, begun, how, lambda event: None, stop)
+                run_experiment(plan, unfinished, options, lambda event: None, stop)
         except RunInterrupted:
-            shutil.rmtree(KEPT / "trials", ignore_errors=True)
-        for folder in sorted((begun / "trials").iterdir()):
+            shutil.rmtree(STATES / "trials", ignore_errors=True)
+        for folder in sorted((unfinished / "trials").iterdir()):
             last = checkpoint_path(folder, checkpoint_steps(folder)[0])
-            kept = KEPT / "trials" / folder.name
-            kept.mkdir(parents=True)
+            target = STATES / "trials" / folder.name
+            target.mkdir(parents=True)
             for path in (folder / "trial.json", *folder.glob("*.jsonl"), last):
-                shutil.copy(path, kept)
+                shutil.copy(path, target)
             print(f"{folder.name[:12]}: {last.name}, {last.stat().st_size} bytes")
-        about = {"surroundings": surroundings(), "findings": findings(whole)}
-        EXPECTED.write_text(json.dumps(about, indent=1) + "\n")
+        expected = {"environment": environment(), "findings": results(complete)}
+        EXPECTED.write_text(json.dumps(expected, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,14 +16,14 @@ from tests.faults.kills import digest
 
 def golden_command(runs: Path, *more: str) -> list[str]:
     """`fathomlab run` of the experiment to which the checkpoints belong."""
-    words = ["run", str(states.EXPERIMENT), "--runs", str(runs), "--device", "cpu", "--workers", "1"]
-    return [*words, "--progress", "plain", *more]
+    args = ["run", str(states.EXPERIMENT), "--runs", str(runs), "--device", "cpu", "--workers", "1"]
+    return [*args, "--progress", "plain", *more]
 
 
 def check_golden(runs: Path) -> None:
     """Compare with the uninterrupted run: bits if processor and torch are the same, otherwise approximately."""
-    known, result = json.loads(states.EXPECTED.read_text()), states.findings(runs)
-    if known["surroundings"] == states.surroundings():
+    known, result = json.loads(states.EXPECTED.read_text()), states.results(runs)
+    if known["environment"] == states.environment():
         assert result == known["findings"]
         return
     for trial, item in known["findings"].items():
@@ -41,9 +41,9 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
 
 def test_old_checkpoints_resume_to_the_same_bits(forks: Server, ram_dir: Path):
     """Of the uninterrupted run; the provenance contains the environment in which it started."""
-    folders = states.brought(ram_dir)
+    folders = states.copy_states(ram_dir)
     wait_for_epochs = [read_checked(*folder.glob("state-*.sealed"))[0] for folder in folders]
-    assert sum(path.stat().st_size for path in states.KEPT.rglob("*") if path.is_file()) < 200_000
+    assert sum(path.stat().st_size for path in states.STATES.rglob("*") if path.is_file()) < 200_000
     status, printed = forks.run(golden_command(ram_dir, "--allow-drift"), report=False)
     assert status == 0, printed
     assert "from scratch" not in printed
@@ -56,7 +56,7 @@ def test_old_checkpoints_resume_to_the_same_bits(forks: Server, ram_dir: Path):
 
 def test_old_checkpoints_of_another_environment_raise(forks: Server, ram_dir: Path):
     """Exit status 2 with the difference; nothing is changed."""
-    for folder in states.brought(ram_dir):
+    for folder in states.copy_states(ram_dir):
         rewritten(folder, lambda metadata: metadata | {"environment": metadata["environment"] | {"torch": "1.13.1"}})
     before = digest(ram_dir)
     status, printed = forks.run(golden_command(ram_dir), report=False)
@@ -70,7 +70,7 @@ def test_old_checkpoints_of_another_environment_raise(forks: Server, ram_dir: Pa
 @pytest.mark.parametrize("saved", ["all", "schema only"])
 def test_unknown_checkpoint_schema_warns_and_restarts(forks: Server, ram_dir: Path, saved: str):
     """With all other metadata, or none."""
-    for folder in states.brought(ram_dir):
+    for folder in states.copy_states(ram_dir):
         rewritten(folder, lambda metadata: (metadata if saved == "all" else {}) | {"schema": 99})
     status, printed = forks.run(golden_command(ram_dir, "--allow-drift"), report=False)
     assert status == 0, printed

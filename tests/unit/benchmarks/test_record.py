@@ -24,9 +24,9 @@ def part(title, number):
 @pytest.fixture
 def parts(monkeypatch):
     """Two parts in place of the real ones."""
-    made = {"one": part("One", 1.0), "two": part("Two", 2.0)}
-    monkeypatch.setattr(command, "PARTS", made)
-    return made
+    parts = {"one": part("One", 1.0), "two": part("Two", 2.0)}
+    monkeypatch.setattr(command, "PARTS", parts)
+    return parts
 
 
 def test_record_keeps_parts_that_are_not_requested(parts, tmp_path, capsys):

@@ -28,7 +28,7 @@ def taught(*hashes: str) -> dict[str, Any]:
 
 
 LAB = study(("teacher", "a", {}), ("baseline", "b", {}), ("distilled", "c", taught("a")))
-OWN = study(
+STUDY = study(
     ("big", "a", {}),
     ("other", "b", {"seed": 1000}),
     ("middle", "c", taught("a", "b")),
@@ -45,11 +45,11 @@ def test_lab_sections_need_no_words(study: Study):
 
 
 def test_own_roles_are_named_with_their_parents():
-    assert learned_from(OWN) == (
+    assert learned_from(STUDY) == (
         "Of these, middle learned from the mean of the logits of big and other; tiny learned from middle or from big."
     )
-    assert started_from(OWN).endswith(": warm from those of tiny.")
-    assert "other adds 1000 to each seed" in seed_offsets(OWN)
+    assert started_from(STUDY).endswith(": warm from those of tiny.")
+    assert "other adds 1000 to each seed" in seed_offsets(STUDY)
 
 
 def test_missing_parents_are_other_networks():
