@@ -105,3 +105,24 @@ def test_trial_of_a_failed_parent_fails_with_its_cause(tmp_path: Path) -> None:
     records = run_roles(tmp_path, parent=diverging, child=student)
     assert (records["parent"].status, records["child"].status) == ("diverged", "failed")
     assert records["parent"].trial[:12] in records["child"].cause
+
+
+def test_stored_logits_belong_to_the_dataset_of_the_student(tmp_path: Path) -> None:
+    """Two students whose datasets have the same rows and shapes: the second does not read the logits of the first."""
+    data = {"name": "shapes", "limit": 100, "batch_size": 50, "params": {"difficulty": 0.1}}
+    other = {**data, "params": {"difficulty": 0.9}}
+    teacher = {"model": {"type": "MLP", "params": {"input_size": 3072, "layers_dim": 6}}, "training": {"epochs": 1}}
+    student = teacher | {"parents": {"teacher": "teacher"}}
+    conf = {"data": data, "roles": {"teacher": teacher, "same": student, "other": student | {"data": other}}}
+    plan = fathomlab.run(conf, runs=tmp_path, progress="off", workers=1).plan
+    logits = {}
+    for condition in plan.conditions[1:]:
+        (trial,) = condition.trials
+        arrays, images = load_dataset(trial.recipe.data, "cpu", torch.float32)
+        teachers = load_teachers([trial], [trial.recipe], images, tmp_path, torch.device("cpu"))
+        rows = stratified_subset(arrays.train_labels, 100)
+        logits[condition.role] = teachers.logits[0, rows]
+        torch.testing.assert_close(
+            logits[condition.role], teachers(images.normalize(images.images[rows]).unsqueeze(0))[0]
+        )
+    assert not torch.equal(logits["same"], logits["other"])

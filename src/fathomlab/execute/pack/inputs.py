@@ -50,19 +50,23 @@ def load_teachers(
     if recipes[0].limit is not None:
         rows = torch.from_numpy(stratified_subset(images.labels.cpu().numpy(), recipes[0].limit)).to(device)
     ensemble = zip(*(trial.teachers for trial in trials), strict=True)  # one entry per member of the ensemble
-    members, logits = zip(*(_load_teacher(teachers, images, rows, root) for teachers in ensemble), strict=True)
+    members, logits = zip(
+        *(_load_teacher(teachers, recipes[0].data, images, rows, root) for teachers in ensemble), strict=True
+    )
     return TeacherPack(mean_logits(logits), members)
 
 
-def _load_teacher(teachers: Sequence[Trial], images: DeviceDataset, rows: Tensor, root: Path) -> tuple[Teacher, Tensor]:
-    """Load one teacher per student, with its logits for the training images at `rows`, (k, n, classes)."""
+def _load_teacher(
+    teachers: Sequence[Trial], data: str, images: DeviceDataset, rows: Tensor, root: Path
+) -> tuple[Teacher, Tensor]:
+    """Load one teacher per student, with its logits for the training images of `data` at `rows`, (k, n, classes)."""
     device, dtype = images.images.device, images.mean.dtype
     networks = [teacher.recipe.architecture for teacher in teachers]
     columns, logits = [], []
     for teacher, network in zip(teachers, networks, strict=True):
         tensors = {name: to_format(tensor.to(device), dtype) for name, tensor in _weights(root, teacher.hash).items()}
         folder = root / "trials" / teacher.hash
-        logits.append(_teacher_logits(folder, PackedNetwork([network], device), tensors, images, rows))
+        logits.append(_teacher_logits(folder, PackedNetwork([network], device), tensors, data, images, rows))
         columns.append(tensors)
     stacked = {name: torch.stack([column[name] for column in columns]) for name in columns[0]}
     return Teacher(PackedNetwork(networks, device), stacked, stacked), torch.stack(logits)
@@ -98,19 +102,20 @@ def _weights(root: Path, parent: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _teacher_logits(
-    folder: Path, network: PackedNetwork, tensors: dict[str, Tensor], images: DeviceDataset, rows: Tensor
+    folder: Path, network: PackedNetwork, tensors: dict[str, Tensor], data: str, images: DeviceDataset, rows: Tensor
 ) -> Tensor:
     """Compute a teacher's outputs for the training images at `rows`, without augmentation, as a table (n, classes).
 
-    They are stored next to the teacher's weights with their rows, and reused by later students of the same precision.
+    They are stored next to the teacher's weights with their dataset and rows, and reused by later students of the same
+    dataset and precision.
     Rows that are not listed are NaN.
     """
-    path = folder / "logits.sealed"
+    path, origin = folder / "logits.sealed", {"trial": folder.name, "data": data}
     device, dtype = images.images.device, images.mean.dtype
     table = torch.full((len(images.images), network.architecture.classes), torch.nan, device=device, dtype=dtype)
     with contextlib.suppress(CorruptFileError):  # missing or corrupted: computed again
         stored, metadata = load_checked(path)
-        same = metadata.get("trial") == folder.name and torch.equal(stored["rows"], rows.cpu())
+        same = metadata == origin and torch.equal(stored["rows"], rows.cpu())
         if same and stored["logits"].dtype == dtype:  # no rounding of another format, whichever student came first
             table[rows] = stored["logits"].to(device)
             return table
@@ -119,5 +124,5 @@ def _teacher_logits(
         some = rows[start : start + TEACHER_BATCH]
         batch = images.normalize(images.images[some]).unsqueeze(0)
         table[some] = network(single, single, batch, "eval")[0]
-    save_checked(path, {"logits": table[rows], "rows": rows}, {"trial": folder.name})
+    save_checked(path, {"logits": table[rows], "rows": rows}, origin)
     return table
