@@ -91,7 +91,7 @@ torn
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"),
+    ("path", "kind"),
     [
         ("/home/me/runs", ""),
         ("/mnt/lab/runs", "nfs4"),
@@ -102,11 +102,11 @@ torn
         ("/mnt/windows/runs", "cifs"),
     ],
 )
-def test_network_file_systems_are_recognized(tmp_path: Path, place: str, kind: str):
+def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: str):
     """By the longest mount point above the store."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
-    assert network_fs_type(Path(place), tmp_path / "mountinfo") == kind
-    assert network_fs_type(Path(place), tmp_path / "none") == ""
+    assert network_fs_type(Path(path), tmp_path / "mountinfo") == kind
+    assert network_fs_type(Path(path), tmp_path / "none") == ""
 
 
 def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -123,13 +123,13 @@ def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("obstacle", ["read-only", "file", "file above"])
 def test_unwritable_store_is_reported_before_training(forks: Server, ram_dir: Path, mounted: Any, obstacle: str):
     """With path and remedy, and exit status 2."""
-    place = ram_dir / "place"
+    path = ram_dir / "path"
     if obstacle == "read-only":
-        mounted(place, "-t", "tmpfs", "-o", "ro", "tmpfs")
-        runs, reason = place, "Read-only file system"
+        mounted(path, "-t", "tmpfs", "-o", "ro", "tmpfs")
+        runs, reason = path, "Read-only file system"
     else:
-        place.write_text("")
-        runs, reason = (place, "Not a directory") if obstacle == "file" else (place / "runs", "Not a directory")
+        path.write_text("")
+        runs, reason = (path, "Not a directory") if obstacle == "file" else (path / "runs", "Not a directory")
     words = command(ram_dir, runs)
     status, printed = forks.run(words)
     assert status == 2

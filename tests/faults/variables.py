@@ -29,19 +29,19 @@ def start_in_environments(folder: Path, count: int, draw: random.Random) -> Gate
     text = json.dumps([plan.hash, digest(folder / "here")], sort_keys=True, default=str)
     result, digests = GateResult(), {hashlib.sha256(text.encode()).hexdigest()}
     for number in range(count):
-        place = folder / f"place-{number}"
-        place.mkdir(parents=True)
+        directory = folder / f"directory-{number}"
+        directory.mkdir(parents=True)
         variables = {
             "PYTHONHASHSEED": str(draw.randrange(2**32)),
             "LC_ALL": draw.choice(("C", "C.UTF-8", "POSIX", "de_DE.UTF-8")),
-            "TMPDIR": str(place),
+            "TMPDIR": str(directory),
             "TZ": draw.choice(("UTC", "Asia/Kathmandu", "America/St_Johns")),
             f"X{draw.randrange(10**9)}": "1",
         }
         process = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(place / "runs")],
+            [sys.executable, "-c", SCRIPT, str(directory / "runs")],
             env=ENVIRONMENT | variables,
-            cwd=draw.choice((place, folder, Path("/"))),
+            cwd=draw.choice((directory, folder, Path("/"))),
             capture_output=True,
             text=True,
             timeout=120,

@@ -12,13 +12,13 @@ LAB = {"distilled": [("teacher",)]}  # the roles of the sections of a teacher an
 def parent_roles(study: Study, kind: str) -> dict[str, list[tuple[str, ...]]]:
     """The roles that each role builds on: alternatives over its conditions, each with the members of an ensemble."""
     role_of = {trial.trial: condition.record.role for condition, _, trial in study.trials}
-    found: dict[str, list[tuple[str, ...]]] = {}
+    roles: dict[str, list[tuple[str, ...]]] = {}
     for condition, _, trial in study.trials:
         hashes = [name for each, name in parent_hashes(trial.content) if each == kind]
         members = tuple(role_of.get(name, "another network") for name in hashes)
-        if members and members not in found.setdefault(condition.record.role, []):
-            found[condition.record.role].append(members)
-    return found
+        if members and members not in roles.setdefault(condition.record.role, []):
+            roles[condition.record.role].append(members)
+    return roles
 
 
 def has_own_roles(study: Study) -> bool:

@@ -74,8 +74,8 @@ def test_page_shows_a_new_probe(measured: Store) -> None:
 
 def test_section_is_named_after_the_probes_it_shows(measured: Store) -> None:
     """ "Other" than the gradient probe, which has its section, only if the page shows that one."""
-    about = study(measured, measured.experiment("1_2"))
-    heading = getattr(probes.section(about, [], []), "heading", "")
+    experiment = study(measured, measured.experiment("1_2"))
+    heading = getattr(probes.section(experiment, [], []), "heading", "")
     assert heading == "Other probes"
     without = [
         replace(
@@ -84,9 +84,9 @@ def test_section_is_named_after_the_probes_it_shows(measured: Store) -> None:
                 (seed, replace(trial, probes={"margins": trial.probes["margins"]})) for seed, trial in item.trials
             ),
         )
-        for item in about.conditions
+        for item in experiment.conditions
     ]
-    heading = getattr(probes.section(replace(about, conditions=tuple(without)), [], []), "heading", "")
+    heading = getattr(probes.section(replace(experiment, conditions=tuple(without)), [], []), "heading", "")
     assert heading == "Probes"
 
 
