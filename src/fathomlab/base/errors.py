@@ -96,6 +96,15 @@ def unknown_key(key: object, names: Sequence[str]) -> str:
     return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
 
 
+def definition_location(function: object) -> str:
+    """Return where a plugin defines a function, as `my_parts.py:3: `; `""` if it is not in a plugin."""
+    code = getattr(function, "__code__", None)
+    start, end = PLUGIN_FILE.split("{}")
+    if code is None or not code.co_filename.startswith(start):
+        return ""
+    return f"{code.co_filename.removeprefix(start).removesuffix(end)}:{code.co_firstlineno}: "
+
+
 def user_code_location(error: BaseException) -> str:
     """Return where an error happened in a plugin, as `my_parts.py:3: `; `""` if it is not in a plugin.
 

@@ -6,26 +6,24 @@ A kind of component that a plugin can define is one line in `KINDS`.
 import inspect
 import sys
 import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, is_dataclass, make_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, reduce
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, get_args
 
-from fathomlab.base.errors import Issue, UserError, format_value
-from fathomlab.base.options import INVALID, option_types, parse, to_dict
+from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.table import Table
 from fathomlab.config.plugins import Plugin, load_module
+from fathomlab.config.signatures import UnusableError, check_dataclass
+from fathomlab.config.signatures import make_component as _component
+from fathomlab.config.signatures import options_of as _options
+from fathomlab.config.signatures import parameters_of as _parameters
 from fathomlab.losses import LOSSES, Need
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
 from fathomlab.models.opaque import UserModel
-
-OPTION_TYPES = (bool, int, float, str, type(None))
-
-
-class UnusableError(ValueError):
-    """Why an object of a plugin cannot be a component. It is reported when an experiment names the object."""
+from fathomlab.optim import OPTIMIZERS, SCHEDULES
+from fathomlab.optim.user import is_optimizer, is_schedule, optimizer_defect, schedule_defect
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,16 @@ class Components:
     Attributes:
         models: For `model.type`.
         losses: For `training.loss` and `distillation.loss`.
+        optimizers: For `training.optimizer`.
+        schedules: For `training.scheduler`.
         plugins: The plugins whose components the tables contain.
         unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
     """
 
     models: Table[Any] = field(default_factory=lambda: MODELS)
     losses: Table[Any] = field(default_factory=lambda: LOSSES)
+    optimizers: Table[Any] = field(default_factory=lambda: OPTIMIZERS)
+    schedules: Table[Any] = field(default_factory=lambda: SCHEDULES)
     plugins: tuple[Plugin, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -64,7 +66,8 @@ class Components:
         problem, text = table.unsupported(name), str(name)
         if not problem or text in self.unusable:
             return problem and self.unusable[text]
-        others = (f" {text} is a {other.kind}." for other in (self.models, self.losses) if text in other)
+        tables: list[Table[Any]] = [getattr(self, name) for name in dict.fromkeys(kind.table for kind in KINDS)]
+        others = (f" {text} is a {other.kind}." for other in tables if other is not table and text in other)
         return problem + "".join(others)
 
     def extended(self, plugin: Plugin) -> "Components":
@@ -77,6 +80,7 @@ class Components:
         if clash := self._clash(plugin):
             raise UserError("duplicate-name", f"{plugin.name}: {clash}; rename one")
         result, module = replace(self, plugins=(*self.plugins, plugin)), load_module(plugin)
+        _check_tables(plugin.name, module)
         for name, value in list(vars(module).items()):
             kind = _kind_of(value) if _is_defined_in(value, name, module) else None
             if kind is None:
@@ -120,6 +124,30 @@ def _kind_of(value: Any) -> Kind | None:
     return next((kind for kind in KINDS if kind.matches(value)), None)
 
 
+def _check_tables(file: str, module: types.ModuleType) -> None:
+    """Check the tables of a plugin, such as `OPTIMIZERS = {"Lion": Lion}`. They declare what its components are for.
+
+    Raises:
+        UserError: If a table is not a mapping of names to components of its kind.
+    """
+    for table in dict.fromkeys(kind.table for kind in KINDS):
+        declared = vars(module).get(table.upper(), {})
+        if not isinstance(declared, Mapping):
+            text = f"{table.upper()} must be a mapping of names to components, got {format_value(declared)}"
+            raise UserError("plugin-error", f"{file}: {text}")
+        for name, value in declared.items():
+            kind, reason = _kind_of(value), f"must be a component of {table}"
+            if not _is_defined_in(value, str(name), module):
+                reason = "must be the public name of a class or function that this file defines"
+            elif kind is not None and kind.table == table:
+                try:
+                    kind.component(value)
+                    continue
+                except UnusableError as error:
+                    reason = str(error)
+            raise UserError("plugin-error", f"{file}: {table.upper()}[{name!r}]: {reason}")
+
+
 def _is_module(value: Any) -> bool:
     torch: Any = sys.modules.get("torch")  # a plugin without torch has no modules
     return torch is not None and isinstance(value, type) and issubclass(value, torch.nn.Module)
@@ -161,20 +189,19 @@ def _function_loss(function: types.FunctionType) -> type:
 
 
 def _loss_class(component: type) -> type:
-    """A dataclass with `terms`, as it is."""
-    name = component.__name__
-    if not getattr(component, "__dataclass_params__").frozen:  # noqa: B009
-        raise UnusableError(f"{name} must be a frozen dataclass: @dataclass(frozen=True)")
-    try:
-        hints = option_types(component)
-    except (NameError, TypeError) as error:
-        raise UnusableError(f"{name}: {error}") from None
-    for option, hint in hints.items():
-        _check_type(name, option, hint)
+    """A dataclass with `terms`."""
+    check_dataclass(component)
     if not hasattr(component, "needs"):
         component.needs = frozenset()  # type: ignore[attr-defined]
     if unknown := set(component.needs) - set(get_args(Need)):
-        raise UnusableError(f"{name} has unsupported needs: {', '.join(map(str, unknown))}")
+        raise UnusableError(f"{component.__name__} has unsupported needs: {', '.join(map(str, unknown))}")
+    return component
+
+
+def _with_methods(component: type, defect: Callable[[type], str]) -> type:
+    """A dataclass whose methods have no defect."""
+    if text := defect(check_dataclass(component)):
+        raise UnusableError(f"{component.__name__}: {text}")
     return component
 
 
@@ -183,58 +210,6 @@ KINDS = (
     Kind("models", _is_module, _model),
     Kind("losses", inspect.isfunction, _function_loss),
     Kind("losses", _is_loss_class, _loss_class),
+    Kind("optimizers", is_optimizer, lambda value: _with_methods(value, optimizer_defect)),
+    Kind("schedules", is_schedule, lambda value: _with_methods(value, schedule_defect)),
 )
-
-
-def _component(origin: Any, options: list[Any], base: type, facts: Mapping[str, Any]) -> type:
-    """A frozen dataclass with these options that stands for an object of a plugin."""
-    namespace = {**facts, "__doc__": origin.__doc__ or "", "__module__": origin.__module__}
-    return make_dataclass(origin.__name__, options, bases=(base,), namespace=namespace, frozen=True)
-
-
-def _parameters(function: Any) -> list[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())
-
-
-def _options(name: str, function: Any, parameters: Iterable[inspect.Parameter], base: type) -> list[Any]:
-    """The fields of a component for the parameters of a function.
-
-    Raises:
-        UnusableError: If a parameter has no type, an unsupported type, or a default of another type.
-    """
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise UnusableError(f"{name}: {error}") from None
-    fields: list[Any] = []
-    for parameter in parameters:
-        option = parameter.name
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if parameter.kind is parameter.POSITIONAL_ONLY or option not in hints:
-            raise UnusableError(f"{name}: the parameter {option} needs a type, such as {option}: int")
-        if option in (*dir(base), *base.__annotations__):
-            raise UnusableError(f"{name}: the parameter {option} has a reserved name; rename it")
-        _check_type(name, option, hints[option])
-        if parameter.default is parameter.empty:
-            fields.append((option, hints[option]))
-            continue
-        problems: list[Issue] = []
-        default = parse(hints[option], to_dict(parameter.default), option, problems)
-        if default is INVALID:
-            raise UnusableError(f"{name}: the default of {'; '.join(map(str, problems))}")
-        fields.append((option, hints[option], default))
-    required = [each for each in fields if len(each) == 2]
-    return [*required, *(each for each in fields if len(each) == 3)]
-
-
-def _check_type(name: str, option: str, hint: Any) -> None:
-    """Refuse types of options that no experiment file can contain, or that cannot be compared."""
-    if get_origin(hint) in (Annotated, tuple, Union, types.UnionType):
-        inner = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
-        for each in inner:
-            if each is not Ellipsis:
-                _check_type(name, option, each)
-    elif hint not in OPTION_TYPES and get_origin(hint) is not Literal:
-        supported = "bool, int, float, str, Literal[...], tuple[T, ...], or T | None"
-        raise UnusableError(f"{name}: the type of {option} must be {supported}, got {format_value(hint)}")

@@ -4,6 +4,7 @@ Nothing in an epoch waits for the device: losses and correct predictions are sum
 measures and stores. The loop does not depend on probes or on the store.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
+from fathomlab.config.plugins import plugin_of
 from fathomlab.engine.evaluation import EvalResult, evaluate
 from fathomlab.engine.step import train_step
 from fathomlab.engine.training import PackTrainer, StepFunction
+from fathomlab.optim.user import checked_memory
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,14 @@ def _lr(trainer: PackTrainer, batch_index: int) -> tuple[float, ...]:
 
 
 def _observe(trainer: PackTrainer, validation: EvalResult) -> None:
-    """Pass the validation loss to a schedule that adapts to it."""
-    observe = getattr(trainer.shared_recipe.schedule, "observe", None)
+    """Pass the validation loss to a schedule that adapts to it. A user's schedule never gets a loss that is not finite."""
+    schedule = trainer.shared_recipe.schedule
+    observe, from_plugin = getattr(schedule, "observe", None), plugin_of(schedule) is not None
     if observe is None:
         return
     losses = validation.loss.tolist()
     for slot, recipe in enumerate(trainer.recipes):
-        trainer.state.memories[slot] = observe(recipe.lr, trainer.state.memories[slot], losses[slot])
+        if from_plugin and not math.isfinite(losses[slot]):
+            continue
+        memory = observe(recipe.lr, trainer.state.memories[slot], losses[slot])
+        trainer.state.memories[slot] = checked_memory(schedule, memory) if from_plugin else memory

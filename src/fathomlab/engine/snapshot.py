@@ -87,7 +87,7 @@ class Snapshot:
         }
         lr, momentum = trainer.rates(epoch, batch_index)
         rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
-        recipe.optimizer.step(list(params.values()), clipped, optimizer_state, state.step + 1, rates)
+        trainer.optimizer.step(list(params.values()), clipped, optimizer_state, state.step + 1, rates)
         return [params[f"{name}.weight"] for name in self.layers]
 
     def to_float64(self) -> "Snapshot":

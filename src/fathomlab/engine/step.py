@@ -76,7 +76,7 @@ def train_step_on_device(
         if recipe.gradient_clip is not None:
             clip_gradients(grads, recipe.gradient_clip)
         params = [param.detach() for param in state.params.values()]
-        recipe.optimizer.step(params, grads, state.optimizer_state, inputs.count, inputs.rates)
+        trainer.optimizer.step(params, grads, state.optimizer_state, inputs.count, inputs.rates)
         diverged = ~torch.isfinite(loss) & (state.diverged_at_step == 0)
         state.diverged_at_step.copy_(torch.where(diverged, inputs.count, state.diverged_at_step))
         hard = losses if trainer.plain else cross_entropy(logits, labels)

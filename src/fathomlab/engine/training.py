@@ -14,6 +14,7 @@ from torch import Tensor
 from fathomlab.base.axes import Images, Indices, Logits, PerExample
 from fathomlab.base.identity import derive_seed
 from fathomlab.base.packing import signature
+from fathomlab.config.plugins import plugin_of
 from fathomlab.data.augment import augment
 from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.network import Mode, PackedNetwork
@@ -23,6 +24,7 @@ from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_
 from fathomlab.engine.teachers import TeacherPack
 from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
+from fathomlab.optim.user import CheckedOptimizer, checked_momentum, checked_rate
 from fathomlab.plan.recipe import Recipe
 
 
@@ -114,9 +116,13 @@ class PackTrainer:
         self.shared_recipe = recipes[0]
         self.weight_decay = scalar_or_tensor([recipe.optimizer.weight_decay for recipe in recipes], device)
         self._augment_keys = self.keys("augment")
+        optimizer = stack_components(
+            [recipe.optimizer for recipe in recipes], lambda values: scalar_or_tensor(values, device)
+        )
+        self.optimizer: Any = CheckedOptimizer(optimizer) if plugin_of(optimizer) is not None else optimizer
         self._loss = stack_components([recipe.loss for recipe in recipes], self._stack_options)
         separate = separate_replicas and len(recipes) > 1
-        self.replica_trainers = tuple(self._replica_trainer(slot) for slot in range(len(recipes))) if separate else ()
+        self.replica_trainers = tuple(self.replica(slot) for slot in range(len(recipes))) if separate else ()
         self.streams = [torch.cuda.Stream(device) for _ in self.replica_trainers] if device.type == "cuda" else []
 
     @property
@@ -175,11 +181,15 @@ class PackTrainer:
         """Return the learning rate of each replica at a step, and the momentum if the schedule changes it."""
         recipe = self.shared_recipe
         position = Position(epoch, batch_index, recipe.epochs, self.steps_per_epoch)
+        schedule = recipe.schedule
         lr = [
-            recipe.schedule.lr_at(replica.lr, position, memory)
+            schedule.lr_at(replica.lr, position, memory)
             for replica, memory in zip(self.recipes, self.state.memories, strict=True)
         ]
-        return lr, recipe.schedule.momentum(position) if recipe.schedule.per_step else None
+        momentum = schedule.momentum(position) if schedule.per_step else None
+        if plugin_of(schedule) is None:
+            return lr, momentum
+        return [checked_rate(schedule, rate, position) for rate in lr], checked_momentum(schedule, momentum)
 
     def batch(self, index: Indices, epoch: int | Tensor | None) -> Tensor:
         """Return normalized images at `index`, (k, n, c, h, w), with the augmentation of `epoch` if there is one."""
@@ -218,17 +228,19 @@ class PackTrainer:
         seeds = [derive_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
         return torch.tensor([seed - 2**63 for seed in seeds], dtype=torch.int64, device=self.device)
 
-    def _replica_trainer(self, slot: int) -> "PackTrainer":
-        """Create a separate trainer of one replica that shares the memory of the pack."""
+    def replica(self, slot: int) -> "PackTrainer":
+        """Return one replica at the current step as a pack that shares the memory of this one."""
         trainer, state, rows = copy.copy(self), self.state, slice(slot, slot + 1)
+
+        def row(component: Any) -> Any:
+            return stack_components([component], lambda values: _row(values[0], rows))
+
         trainer.recipes, trainer.shared_recipe = (self.recipes[slot],), self.recipes[slot]
         trainer.train_index, trainer.validation_index = self.train_index[rows], self.validation_index[rows]
         trainer.teachers = self.teachers and self.teachers.replica(slot)
         trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
         trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
-        trainer._loss = stack_components(
-            [self._loss], lambda values: values[0][rows] if isinstance(values[0], Tensor) else values[0]
-        )
+        trainer.optimizer, trainer._loss = row(self.optimizer), row(self._loss)
         trainer.state = replace(
             state,
             network=PackedNetwork([self.recipes[slot].architecture], self.device),
@@ -238,6 +250,7 @@ class PackTrainer:
                 name: [tensor[rows] for tensor in tensors] for name, tensors in state.optimizer_state.items()
             },
             diverged_at_step=state.diverged_at_step[rows],
+            memories=state.memories[rows],
             epoch_sums=state.epoch_sums[:, rows],
         )
         return trainer
@@ -245,3 +258,8 @@ class PackTrainer:
     def _stack_options(self, numbers: Sequence[float]) -> float | Tensor:
         value = scalar_or_tensor(numbers, self.device)
         return value.to(param_dtype(self.shared_recipe.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
+
+
+def _row(value: Any, rows: slice) -> Any:
+    """An option of one replica: an entry of a tensor, or a value that all replicas share."""
+    return value[rows] if isinstance(value, Tensor) else value

@@ -14,10 +14,9 @@ from fathomlab.config.load import Loaded, load, parse_factors, raise_config_erro
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
-from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
-from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
+from fathomlab.plan.feasibility import batch_norm_problems, data_problems, loss_problems, parent_problems, part_problems
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
@@ -143,7 +142,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         conditions = [({"role": role, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
-    raise_config_error(document, [explained(problem, document.data) for problem in problems])
+    raise_config_error(document, [explained(problem, document.data, loaded.components) for problem in problems])
     names = shortest_unique_suffixes(list(factors))
     results = [
         Condition(
@@ -188,8 +187,7 @@ class _Builder:
             key, read = ("fits", role.data, role.model), _only(levels, role.data, role.model)
             self._once(key, read, lambda _: self._check_fit(data, network, role))
         if data is not None and training is not None:
-            self._check_loss(role.training, levels, training.chosen_loss, role, data)
-            self._check_loss(role.distillation, levels, distillation, role, data)
+            self._check_parts(role, levels, data, training, distillation)
         if self.problems or data is None or network is None or training is None:
             return None
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
@@ -236,15 +234,18 @@ class _Builder:
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
 
-    def _check_loss(self, path: str, levels: Levels, loss: Loss | None, role: Role, data: sections.Data) -> None:
-        """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
-        if not isinstance(loss, FunctionLoss):
-            return
+    def _check_parts(
+        self, role: Role, levels: Levels, data: sections.Data, training: sections.Training, distillation: Loss | None
+    ) -> None:
+        """What is wrong with the code of plugins that a condition trains with."""
 
-        def check(_: Any) -> None:
-            self.problems += [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
+        def once(path: str, check: Callable[[], list[Issue]]) -> None:
+            key, read = ("parts", role.data, path), _only(levels, role.data, path)
+            self._once(key, read, lambda _: self.problems.extend(check()))
 
-        self._once(("loss", role.data, path), _only(levels, role.data, path), check)
+        once(role.training, lambda: part_problems(training, data, role.training))
+        if distillation is not None:  # other roles may have the same section, without a teacher
+            once(role.distillation, lambda: loss_problems(distillation, data, role.distillation))
 
     def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""

@@ -1,12 +1,39 @@
-"""What a plan can know before training: the sizes of the splits, and batches too small for batch normalization."""
+"""What a plan can know before training: the sizes of the splits, batches too small for batch normalization, and parts of plugins
+that do not work."""
+
+from dataclasses import replace
 
 from fathomlab.base.errors import Issue
+from fathomlab.config.plugins import plugin_of
+from fathomlab.losses import Loss
+from fathomlab.losses.function import FunctionLoss
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
-from fathomlab.plan.sections import Data
+from fathomlab.optim.user import optimizer_issues, schedule_issues
+from fathomlab.plan.sections import Data, Training
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8
+
+
+def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
+    """What is wrong with the loss, the optimizer, and the schedule of a training, if plugins define them: each is run once."""
+    problems = loss_problems(training.chosen_loss, data, path)
+    if plugin_of(training.optimizer) is not None:
+        problems += [replace(issue, path=f"{path}.optimizer") for issue in optimizer_issues(training.optimizer)]
+    if plugin_of(training.schedule) is not None:
+        batch_size, (images, _) = data.batch_size, data.split_sizes
+        steps = max(1, images // batch_size if data.drop_last else -(-images // batch_size))
+        issues = schedule_issues(training.schedule, training.lr, training.epochs, steps)
+        problems += [replace(issue, path=f"{path}.scheduler") for issue in issues]
+    return problems
+
+
+def loss_problems(loss: Loss | None, data: Data, path: str) -> list[Issue]:
+    """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
+    if not isinstance(loss, FunctionLoss):
+        return []
+    return [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

@@ -5,12 +5,12 @@ from dataclasses import fields, replace
 from typing import Any
 
 from fathomlab.base.errors import Issue, did_you_mean, format_value
+from fathomlab.config.components import Components
 from fathomlab.config.paths import get_path
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
 from fathomlab.data import DATASETS
 from fathomlab.losses import CRITERIA
-from fathomlab.models import MODELS
-from fathomlab.optim import OPTIMIZERS, SCHEDULES, UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
+from fathomlab.optim import UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
 
 MODEL_SECTIONS = ("model", "teacher_model", "student_model")
 TRAINING_SECTIONS = ("training", "training_teacher", "training_student")
@@ -57,37 +57,39 @@ COMPUTED = {
     "pin_memory": "datasets stay in device memory",
     "persistent_workers": "datasets stay in device memory",
 }
-TORCH_NAMES = (
-    ("criterion", tuple(CRITERIA), ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss")),
-    ("optimizer", tuple(OPTIMIZERS), UNSUPPORTED_OPTIMIZERS),
-    ("scheduler", (*SCHEDULES, "none"), UNSUPPORTED_SCHEDULES),
-)
-COMPONENTS: dict[str, tuple[str, Mapping[str, type]]] = {
-    "params": ("type", MODELS),
-    "optimizer_params": ("optimizer", OPTIMIZERS),
-    "scheduler_params": ("scheduler", SCHEDULES),
+UNSUPPORTED = {
+    "criterion": ("NLLLoss", "MSELoss", "BCELoss", "BCEWithLogitsLoss", "KLDivLoss", "L1Loss"),
+    "optimizer": UNSUPPORTED_OPTIMIZERS,
+    "scheduler": UNSUPPORTED_SCHEDULES,
 }
+SELECTORS = {"params": "type", "optimizer_params": "optimizer", "scheduler_params": "scheduler"}
 
 
-def explained(problem: Issue, data: Mapping[str, Any]) -> Issue:
+def explained(problem: Issue, data: Mapping[str, Any], components: Components) -> Issue:
     """The problem with a message that names where an unknown key belongs, if that is known."""
     if problem.code != "unknown-key" or problem.path.startswith("quick."):
         return problem
-    message = _message(problem.path, data)
+    message = _message(problem.path, data, components)
     return replace(problem, message=message) if message else problem
 
 
-def torch_name_problem(what: str, name: str, supported: Sequence[str], others: Sequence[str]) -> str:
-    """What is wrong with the name of an optimizer, schedule, or criterion; `""` if it is supported."""
-    if name in supported:
-        return ""
+def torch_name_problem(what: str, name: str, components: Components) -> str:
+    """What is wrong with the name of an optimizer, scheduler, or criterion; `""` if it is supported."""
+    tables: dict[str, Sequence[str]] = {
+        "criterion": tuple(CRITERIA),
+        "optimizer": tuple(components.optimizers),
+        "scheduler": (*components.schedules, "none"),
+    }
+    supported = tables[what]
+    if name in supported or name in components.unusable:
+        return "" if name in supported else components.unusable[name]
     listed = f"Supported: {', '.join(supported)}."
-    if name in others:
+    if name in UNSUPPORTED[what]:
         return f"unsupported {what} {format_value(name)}. {listed}"
     return f"unknown {what} {format_value(name)}.{did_you_mean(name, supported) or ' ' + listed}"
 
 
-def _message(path: str, data: Mapping[str, Any]) -> str:
+def _message(path: str, data: Mapping[str, Any], components: Components) -> str:
     section, _, key = path.rpartition(".")
     if key in COMPUTED:
         return f"unknown key; remove it ({COMPUTED[key]})"
@@ -96,15 +98,16 @@ def _message(path: str, data: Mapping[str, Any]) -> str:
     owner, _, kind = section.rpartition(".")
     if kind == "loss" and not did_you_mean(key, ("type", "params")):  # it may be an option of a plugin's loss
         return f"unknown key. Set {section}.params.{key} instead."
-    if kind in COMPONENTS and (other := _other_component(owner, kind, key, data)):
+    if kind in SELECTORS and (other := _other_component(owner, kind, key, data, components)):
         return other
-    places = [place for place in _places(key) if _in_section(place, section, data) != path]
+    places = [place for place in _places(key, components) if _in_section(place, section, data) != path]
     return f"unknown key. Set {_in_section(places[0], section, data)} instead." if places else ""
 
 
-def _other_component(owner: str, kind: str, key: str, data: Mapping[str, Any]) -> str:
+def _other_component(owner: str, kind: str, key: str, data: Mapping[str, Any], components: Components) -> str:
     """An option of another model, optimizer, or schedule than the chosen one."""
-    selector, table = COMPONENTS[kind]
+    selector = SELECTORS[kind]
+    table = {"type": components.models, "optimizer": components.optimizers, "scheduler": components.schedules}[selector]
     if kind == "params" and owner.rpartition(".")[2] not in MODEL_SECTIONS:
         return ""
     default = "Adam" if kind == "optimizer_params" else None
@@ -113,7 +116,7 @@ def _other_component(owner: str, kind: str, key: str, data: Mapping[str, Any]) -
     return f"not an option of {chosen}; it is an option of {', '.join(others)}" if others else ""
 
 
-def _places(key: str) -> list[str]:
+def _places(key: str, components: Components) -> list[str]:
     """Where a key of this name is valid, by dotted key of the usual sections."""
     sections = {
         "training": TrainingOptions,
@@ -124,9 +127,9 @@ def _places(key: str) -> list[str]:
     }
     places = [f"{name}.{key}" for name, section in sections.items() if key in _options(section)]
     tables: list[tuple[str, Mapping[str, type]]] = [
-        ("model.params", MODELS),
-        ("training.optimizer_params", OPTIMIZERS),
-        ("training.scheduler_params", SCHEDULES),
+        ("model.params", components.models),
+        ("training.optimizer_params", components.optimizers),
+        ("training.scheduler_params", components.schedules),
         ("data.params", DATASETS),
     ]
     places += [f"{name}.{key}" for name, table in tables if any(key in _options(part) for part in table.values())]

@@ -57,7 +57,11 @@ class Recipe:
 
     @property
     def runs_plugins(self) -> bool:
-        """Whether the code of a plugin is part of a step. It may do what cannot be compiled or captured."""
+        """Whether the code of a plugin is part of a step. It may do what cannot be compiled or captured.
+
+        A schedule is not part of it, because the host computes the learning rate, unless it also sets the momentum.
+        """
         networks = (self.architecture, *self.teachers)
-        losses = (self.loss, getattr(self.loss, "hard", None))
-        return any(network.opaque for network in networks) or any(plugin_of(loss) is not None for loss in losses)
+        parts = (self.loss, getattr(self.loss, "hard", None), self.optimizer)
+        parts = (*parts, self.schedule) if self.schedule.per_step else parts
+        return any(network.opaque for network in networks) or any(plugin_of(part) is not None for part in parts)

@@ -18,9 +18,8 @@ from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
 from fathomlab.losses import CRITERIA, Loss
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
-from fathomlab.optim import OPTIMIZERS, SCHEDULES
 from fathomlab.optim.schedules import Constant
-from fathomlab.plan.hints import TORCH_NAMES, torch_name_problem
+from fathomlab.plan.hints import torch_name_problem
 from fathomlab.plan.objectives import BUILT_IN, chosen_loss, plain_loss
 from fathomlab.probes import PROBES
 from fathomlab.probes.schedule import DEFAULT, validate_schedule
@@ -208,14 +207,15 @@ def training(
     names = dict(raw) if isinstance(raw, Mapping) else {}
     if names.get("scheduler") in NO_SCHEDULE:
         names["scheduler"] = None
-    for kind, supported, others in TORCH_NAMES:
+    for kind in ("criterion", "optimizer", "scheduler"):
         name = names.get(kind)
-        if isinstance(name, str) and (text := torch_name_problem(kind, name, supported, others)):
+        if isinstance(name, str) and (text := torch_name_problem(kind, name, components)):
             problems.append(Issue("unknown-name", f"{path}.{kind}", text))
     if not isinstance(options, TrainingOptions) or len(problems) > before:
         return None
-    optimizer = OPTIMIZERS.make(options.optimizer, options.optimizer_params, f"{path}.optimizer_params", problems)
-    schedule = _schedule(options, path, problems, notices)
+    params = f"{path}.optimizer_params"
+    optimizer = components.optimizers.make(options.optimizer, options.optimizer_params, params, problems)
+    schedule = _schedule(options, path, problems, notices, components)
     loss = chosen_loss(options.loss, raw, ("criterion", "label_smoothing"), path, problems, components)
     if loss is not None and "teacher.logits" in loss.needs:
         text = f"{type(loss).__name__} needs a teacher; set distillation.loss instead"
@@ -236,14 +236,16 @@ def training(
     )
 
 
-def _schedule(options: TrainingOptions, path: str, problems: list[Issue], notices: Notices) -> Any:
+def _schedule(
+    options: TrainingOptions, path: str, problems: list[Issue], notices: Notices, components: Components
+) -> Any:
     params = f"{path}.scheduler_params"
     if options.scheduler is None or options.scheduler in NO_SCHEDULE:
         if options.scheduler_params:
             problems.append(Issue("conflict", params, "requires a scheduler; set training.scheduler, or remove it"))
         return Constant()
-    component = SCHEDULES[options.scheduler]
-    schedule = SCHEDULES.make(options.scheduler, options.scheduler_params, params, problems)
+    component = components.schedules[options.scheduler]
+    schedule = components.schedules.make(options.scheduler, options.scheduler_params, params, problems)
     for key, value in component.defaults(options.epochs).items() if hasattr(component, "defaults") else ():
         if schedule is not None and getattr(schedule, key) is None:
             notices.setdefault(f"{params}.{key} is not set; {options.scheduler} uses {value}.")

@@ -114,7 +114,11 @@ class Blueprint:
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
         """The plugins that define its components, sorted by name; without those of its parents, which it names by hash."""
-        parts = (self.network.component, self.training.chosen_loss, self.distillation)
+        training = self.training
+        parts = (
+            *(self.network.component, training.chosen_loss, self.distillation, training.optimizer, training.schedule),
+            *(probe.component for probe in self.probes),
+        )
         used = {plugin for part in parts if (plugin := plugin_of(part))}
         return tuple(sorted(used, key=lambda plugin: plugin.name))
 

@@ -281,7 +281,8 @@ def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
     """Measure each replica; replicas that run as separate networks are measured one by one."""
     if not training.replica_trainers:
         return probe.measure(Snapshot(training))
-    parts: list[JsonObject] = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
+    replicas = [training.replica(slot) for slot in range(len(training.recipes))]
+    parts: list[JsonObject] = [probe.measure(Snapshot(replica)) for replica in replicas]
     return {
         name: torch.cat([columns[name] for columns in parts]) if isinstance(first, Tensor) else first
         for name, first in parts[0].items()
