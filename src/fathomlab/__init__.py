@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fathomlab.api import run as run
     from fathomlab.base.errors import ConfigError as ConfigError
     from fathomlab.base.errors import UserError as UserError
+    from fathomlab.probes.columns import Column as Column
 
 _LAZY_EXPORTS = {
     "load": ("fathomlab.api", "load"),
@@ -27,6 +28,7 @@ _LAZY_EXPORTS = {
     "Results": ("fathomlab.api", "Results"),
     "Runs": ("fathomlab.api", "Runs"),
     "ConfigError": ("fathomlab.base.errors", "ConfigError"),
+    "Column": ("fathomlab.probes.columns", "Column"),
     "UserError": ("fathomlab.base.errors", "UserError"),
 }
 __version__ = "0.1.0"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import flatten_keys
 from fathomlab.probes import PROBES
-from fathomlab.probes.columns import NAMES
+from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ProbeSnapshot, TrialRecord
 
@@ -50,9 +50,12 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
     }
 
 
-def snapshot_row(probe: str, snapshot: ProbeSnapshot) -> JsonObject:
-    """A snapshot of a probe with the keys of its log: step, epoch, number format, names of the entries, and columns."""
-    declared = PROBES[probe].columns
+def snapshot_row(probe: str, snapshot: ProbeSnapshot, description: ProbeDescription | None = None) -> JsonObject:
+    """A snapshot of a probe with the keys of its log: step, epoch, number format, names of the entries, and columns.
+
+    `description` is that of the trial's record; None for a built-in probe.
+    """
+    declared = description.columns if description else PROBES[probe].columns
     return {
         "step": snapshot.step,
         "epoch": snapshot.epoch,

@@ -7,6 +7,7 @@ from typing import Any
 
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.plan import Plan, prepare
+from fathomlab.probes.user import UserProbe
 from fathomlab.store.reading import Store
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -26,7 +27,12 @@ def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = Fals
         UserError: If the file cannot be read.
     """
     path = source if isinstance(source, Mapping) else find_file(os.fspath(source))
-    return prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    plan = prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    if any(isinstance(probe.component, UserProbe) for trial in plan.trials for probe in trial.probes):
+        from fathomlab.execute.rehearsal import rehearse_probes
+
+        rehearse_probes(plan)
+    return plan
 
 
 def find_file(name: str) -> Path:

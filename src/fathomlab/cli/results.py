@@ -49,7 +49,7 @@ def show(
     runs: RunsFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one trial: options, metrics, curves, gradients, and provenance."""
+    """Show one trial: options, metrics, curves, probes, and provenance."""
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, snapshot_row, trial_row
     from fathomlab.base.labels import flatten_keys
@@ -61,7 +61,12 @@ def show(
     if as_json:
         fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves")}
         snapshots = [snapshot_row("gradients", snapshot) for snapshot in gradients]
-        print_json({**row, **fields, "gradients": snapshots, "provenance": record.provenance.to_json()})
+        probes = {
+            name: {"title": probe.title, "snapshots": [snapshot_row(name, item, probe) for item in record.probes[name]]}
+            for name, probe in record.descriptions.items()
+        }
+        provenance = record.provenance.to_json()
+        print_json({**row, **fields, "gradients": snapshots, "probes": probes, "provenance": provenance})
         return
     print(f"trial {record.trial}\nstatus {record.status}" + (f": {record.cause}" if record.cause else ""))
     print(f"experiment {row['experiment'] or '-'}\ncondition {row['condition'] or '-'}")
@@ -72,6 +77,13 @@ def show(
         "Curves", names, [[_number(value) for value in values] for values in zip(*record.curves.values(), strict=True)]
     )
     _print_gradients(gradients)
+    for name, probe in record.descriptions.items():
+        if name != "gradients":
+            rows = [
+                [str(item.step), str(item.epoch), *(_numbers(item.columns[column]) for column in probe.columns)]
+                for item in record.probes[name]
+            ]
+            print_table(f"{name}: {probe.title}", ("step", "epoch", *probe.columns), rows)
     print_table(
         "Provenance",
         ("key", "value"),
@@ -94,6 +106,14 @@ def _print_gradients(snapshots: Sequence["ProbeSnapshot"]) -> None:
 def _text(value: Any) -> str:
     """A value for a table, as an experiment file spells it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _numbers(values: Sequence[Any]) -> str:
+    """The number of a snapshot, or the smallest and the largest of several."""
+    known = [value for value in values if value is not None]
+    if len(values) == 1 or not known:
+        return _number(values[0] if values else None)
+    return f"{_number(min(known))} to {_number(max(known))}"
 
 
 def _number(value: Any) -> str:

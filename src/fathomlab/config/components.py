@@ -24,6 +24,8 @@ from fathomlab.models import MODELS
 from fathomlab.models.opaque import UserModel
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
 from fathomlab.optim.user import is_optimizer, is_schedule, optimizer_defect, schedule_defect
+from fathomlab.probes import PROBES
+from fathomlab.probes.user import LOGS, UserProbe, probe_facts
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Components:
         losses: For `training.loss` and `distillation.loss`.
         optimizers: For `training.optimizer`.
         schedules: For `training.scheduler`.
+        probes: For `experiment.probes`.
         plugins: The plugins whose components the tables contain.
         unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
     """
@@ -58,6 +61,7 @@ class Components:
     losses: Table[Any] = field(default_factory=lambda: LOSSES)
     optimizers: Table[Any] = field(default_factory=lambda: OPTIMIZERS)
     schedules: Table[Any] = field(default_factory=lambda: SCHEDULES)
+    probes: Table[Any] = field(default_factory=lambda: PROBES)
     plugins: tuple[Plugin, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
 
@@ -67,8 +71,8 @@ class Components:
         if not problem or text in self.unusable:
             return problem and self.unusable[text]
         tables: list[Table[Any]] = [getattr(self, name) for name in dict.fromkeys(kind.table for kind in KINDS)]
-        others = (f" {text} is a {other.kind}." for other in tables if other is not table and text in other)
-        return problem + "".join(others)
+        others = (other.kind for other in tables if other is not table and text in other)
+        return problem + "".join(f" {text} is {'an' if kind[0] in 'aeiou' else 'a'} {kind}." for kind in others)
 
     def extended(self, plugin: Plugin) -> "Components":
         """Return tables that also contain the components of a plugin, which is loaded.
@@ -198,6 +202,21 @@ def _loss_class(component: type) -> type:
     return component
 
 
+@cache
+def _probe(probe_class: type) -> type:
+    """The component of a class with `measure`: its options are the parameters of `__init__`."""
+    if probe_class.__name__.lower() in (*LOGS, *PROBES):  # file systems may ignore case
+        raise UnusableError(f"{probe_class.__name__} is a reserved name of a probe; rename it")
+    initialize: Any = probe_class.__init__
+    options = _options(probe_class.__name__, initialize, _parameters(initialize)[1:], UserProbe)
+    if "at" in {name for name, *_ in options}:
+        raise UnusableError(f"{probe_class.__name__}: the parameter at has a reserved name; rename it")
+    try:
+        return _component(probe_class, options, UserProbe, probe_facts(probe_class))
+    except ValueError as error:
+        raise UnusableError(str(error)) from None
+
+
 def _with_methods(component: type, defect: Callable[[type], str]) -> type:
     """A dataclass whose methods have no defect."""
     if text := defect(check_dataclass(component)):
@@ -211,5 +230,6 @@ KINDS = (
     Kind("losses", inspect.isfunction, _function_loss),
     Kind("losses", _is_loss_class, _loss_class),
     Kind("optimizers", is_optimizer, lambda value: _with_methods(value, optimizer_defect)),
+    Kind("probes", lambda value: isinstance(value, type) and callable(getattr(value, "measure", None)), _probe),
     Kind("schedules", is_schedule, lambda value: _with_methods(value, schedule_defect)),
 )

@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fathomlab.base.axes import Indices
+from fathomlab.base.axes import Images, Indices
 from fathomlab.base.identity import make_rng
 from fathomlab.engine.opaque import to_format
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
+from fathomlab.engine.torch_model import plain_module
 from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.rates import Rates
 
@@ -28,6 +29,8 @@ class Snapshot:
         self.replicas = len(trainer.recipes)
         self.layers = trainer.shared_recipe.architecture.weight_layers
         self.points = trainer.shared_recipe.architecture.taps
+        self.step, self.epoch = trainer.state.step, trainer.state.epoch
+        self.classes = trainer.shared_recipe.architecture.classes
         self.dtype = PRODUCT_DTYPES[trainer.shared_recipe.precision]
         self.batch_size = trainer.shared_recipe.batch_size
         self.training_images = trainer.train_index.shape[1]
@@ -46,6 +49,20 @@ class Snapshot:
         rows, recipes = self._trainer.train_index, self._trainer.recipes
         draws = [make_rng(recipe.seed, "probe").choice(rows.shape[1], count, replace=False) for recipe in recipes]
         return torch.stack([row[torch.from_numpy(draw).to(row.device)] for row, draw in zip(rows, draws, strict=True)])
+
+    def images(self, index: Indices) -> Images:
+        """Return copies of the normalized training images at `index`, (k, n, c, h, w)."""
+        return self._trainer.batch(index, None)
+
+    def labels(self, index: Indices) -> Tensor:
+        """Return the classes of the training images at `index`, (k, n)."""
+        return self._trainer.data.labels[index]
+
+    def module(self, replica: int = 0) -> torch.nn.Module:
+        """Return a replica as a torch module in eval mode. Its weights and running statistics are copies."""
+        state = self._trainer.state
+        tensors = {name: tensor.detach()[replica] for name, tensor in {**state.params, **state.buffers}.items()}
+        return plain_module(self._trainer.recipes[replica].architecture, tensors)
 
     def loss(self, index: Indices, taps: list[Tensor] | None = None) -> Float[Tensor, ""]:
         """Compute the training loss: the mean over the images at `index`, summed over replicas.

@@ -1,5 +1,6 @@
 """A single network as a torch module."""
 
+from collections.abc import Mapping
 from math import prod
 
 import torch
@@ -7,8 +8,10 @@ from torch import Tensor
 
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.opaque import EVAL_SEED, seeded
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
+from fathomlab.models.opaque import Opaque
 
 
 class TorchModel(torch.nn.Module):
@@ -18,15 +21,16 @@ class TorchModel(torch.nn.Module):
     `checkpoint.safetensors` and `best.safetensors`.
     """
 
-    def __init__(self, architecture: Architecture, seed: int = 0):
-        """Initialize the parameters with `seed`."""
+    def __init__(self, architecture: Architecture, seed: int = 0, values: Mapping[str, Tensor] | None = None):
+        """Initialize the parameters with `seed`, or with these values."""
         super().__init__()
         self.architecture = architecture
         self._network = PackedNetwork([architecture])
         self._has_dropout = any(isinstance(layer, Dropout) and layer.p for layer in walk(architecture.layers))
-        for name, value in init_params(architecture, seed).items():
+        initial = init_params(architecture, seed) if values is None else values
+        for name in (parameter.name for parameter in architecture.parameters()):
             layer, last = self._submodule(name)
-            layer.register_parameter(last, torch.nn.Parameter(value.float()))
+            layer.register_parameter(last, torch.nn.Parameter(initial[name].detach().clone().float()))
         for name, value in self._network.buffers(torch.float32, "cpu").items():
             layer, last = self._submodule(name)
             layer.register_buffer(last, value[0])
@@ -64,3 +68,24 @@ class TorchModel(torch.nn.Module):
         shaped = images.reshape(1, len(images), *size)
         keys = torch.randint(2**62, (1,)) if self.training and self._has_dropout else None
         return self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
+
+
+def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor]) -> torch.nn.Module:
+    """Return a network as a torch module in eval mode: a `TorchModel`, or the module of a user's class.
+
+    Args:
+        architecture: The network.
+        tensors: Parameters and buffers by name, as in the store. They are copied, in their format and on their device.
+    """
+    opaque = next((layer for layer in architecture.layers if isinstance(layer, Opaque)), None)
+    like = tensors[architecture.parameters()[0].name]
+    if opaque is None:
+        module: torch.nn.Module = TorchModel(architecture, values=tensors)
+    else:
+        with seeded(EVAL_SEED, torch.device("cpu")), torch.device("cpu"):
+            module = opaque.model.module()
+    module = module.to(like.device, like.dtype)
+    with torch.no_grad():
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            tensor.copy_(tensors[name])
+    return module.eval()

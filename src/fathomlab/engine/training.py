@@ -259,6 +259,26 @@ class PackTrainer:
         value = scalar_or_tensor(numbers, self.device)
         return value.to(param_dtype(self.shared_recipe.precision)).unsqueeze(1) if isinstance(value, Tensor) else value
 
+    def copied(self) -> "PackTrainer":
+        """Return a trainer with copies of all tensors that training changes. It must not train."""
+        trainer, state = copy.copy(self), self.state
+
+        def copies(tensors: Tensors) -> Tensors:
+            return {
+                name: tensor.detach().clone().requires_grad_(tensor.requires_grad) for name, tensor in tensors.items()
+            }
+
+        trainer.state = replace(
+            state,
+            params=copies(state.params),
+            buffers=copies(state.buffers),
+            optimizer_state={
+                name: [tensor.clone() for tensor in tensors] for name, tensors in state.optimizer_state.items()
+            },
+            memories=[dict(memory) for memory in state.memories],
+        )
+        return trainer
+
 
 def _row(value: Any, rows: slice) -> Any:
     """An option of one replica: an entry of a tensor, or a value that all replicas share."""

@@ -232,7 +232,8 @@ class _Builder:
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
         options = self.loaded.file.experiment
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
-        return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
+        probes = ({"gradients": {}} if options.analyze_gradients else {}) | probes
+        return sections.measurements(probes, self.problems, self.components)
 
     def _check_parts(
         self, role: Role, levels: Levels, data: sections.Data, training: sections.Training, distillation: Loss | None

@@ -21,7 +21,6 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan.hints import torch_name_problem
 from fathomlab.plan.objectives import BUILT_IN, chosen_loss, plain_loss
-from fathomlab.probes import PROBES
 from fathomlab.probes.schedule import DEFAULT, validate_schedule
 
 NO_SCHEDULE = ("none", "None")
@@ -252,13 +251,13 @@ def _schedule(
     return schedule
 
 
-def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
+def measurements(probes: Any, problems: list[Issue], components: Components = BUILT_IN) -> tuple[Measurement, ...]:
     """Read `experiment.probes`: names of probes, or a mapping of names to `{at, options}`. Sorted by name."""
     requested: dict[str, Any] = dict(probes) if isinstance(probes, Mapping) else {name: {} for name in probes or ()}
     results = []
     for name in sorted(requested):
         path, options = f"experiment.probes.{name}", requested[name] if requested[name] is not None else {}
-        if text := PROBES.unsupported(name):
+        if text := components.unsupported(components.probes, name):
             problems.append(Issue("unknown-name", "experiment.probes", text))
             continue
         if not isinstance(options, Mapping):
@@ -269,5 +268,5 @@ def measurements(probes: Any, problems: list[Issue]) -> tuple[Measurement, ...]:
         entries = tuple(at) if isinstance(at, list | tuple) else (at,)
         problems.extend(replace(problem, path=f"{path}.{problem.path}") for problem in validate_schedule(entries))
         others = {key: value for key, value in options.items() if key != "at"}
-        results.append(Measurement(name, entries, PROBES.make(name, others, path, problems)))
+        results.append(Measurement(name, entries, components.probes.make(name, others, path, problems)))
     return tuple(results)

@@ -194,7 +194,7 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), compon
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
     data = sections.data(content.get("data"), "data", "mnist", problems, {})
-    probes = sections.measurements(content.get("probes"), problems)
+    probes = sections.measurements(content.get("probes"), problems, components)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
     loss = content.get("distillation")

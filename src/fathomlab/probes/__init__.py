@@ -11,7 +11,7 @@ from fathomlab.probes.representation import Representation
 from fathomlab.probes.updates import Updates
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -23,6 +23,9 @@ class Snapshot(Protocol):
         layers: Names of the layers with a weight matrix or kernel, in the order of the forward pass.
         points: Names of the points where features are read, in the order of the forward pass.
         dtype: Format in which products are computed, such as float32.
+        step: Optimizer steps before it.
+        epoch: Epochs before it.
+        classes: Number of classes.
         batch_size: Images per training step.
         training_images: Number of training images per replica.
         params: Learned tensors by name, (k, *shape).
@@ -32,6 +35,9 @@ class Snapshot(Protocol):
     layers: tuple[str, ...]
     points: tuple[str, ...]
     dtype: str
+    step: int
+    epoch: int
+    classes: int
     batch_size: int
     training_images: int
     params: "dict[str, Tensor]"
@@ -46,6 +52,18 @@ class Snapshot(Protocol):
 
     def probe_images(self, count: int) -> "Tensor":
         """Return indices of `count` training images that are fixed per seed, (k, count)."""
+        ...
+
+    def images(self, index: "Tensor") -> "Tensor":
+        """Return copies of the normalized training images at `index` (k, n), without augmentation, (k, n, c, h, w)."""
+        ...
+
+    def labels(self, index: "Tensor") -> "Tensor":
+        """Return the classes of the training images at `index`, (k, n)."""
+        ...
+
+    def module(self, replica: int = 0) -> "nn.Module":
+        """Return a replica as a torch module in eval mode that maps images (n, c, h, w) to logits. Its weights are copies."""
         ...
 
     def loss(self, index: "Tensor", taps: "list[Tensor] | None" = None) -> "Tensor":

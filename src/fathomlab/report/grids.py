@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from fathomlab.analysis.study import Condition
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, Column
-from fathomlab.store.records import ProbeSnapshot
+from fathomlab.store.records import ProbeSnapshot, TrialRecord
 
 MAX_LAYERS = 45
 Rows = tuple[tuple[float | None, ...], ...]
@@ -21,15 +21,24 @@ Counts = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of a probe that has a number per layer (or point, class, cell)."""
+    """A column of a probe that has a number per layer (or point, class, cell); `declared` is that of a plugin's probe."""
 
     probe: str
     name: str
+    declared: Column | None = None
 
     @property
     def column(self) -> Column:
         """What it is, and how it is plotted."""
-        return PROBES[self.probe].columns[self.name]
+        return self.declared or PROBES[self.probe].columns[self.name]
+
+    def of(self, trial: TrialRecord) -> tuple[ProbeSnapshot, ...]:
+        """The snapshots of a trial that have it. A plugin's probe may have had other columns in other trials."""
+        description = trial.descriptions.get(self.probe)
+        same = self.declared is None or (
+            description is not None and description.columns.get(self.name) == self.declared
+        )
+        return trial.probes.get(self.probe, ()) if same else ()
 
     @property
     def layered(self) -> bool:
@@ -48,7 +57,7 @@ class Quantity:
 
     def snapshots(self, condition: Condition) -> dict[int, tuple[ProbeSnapshot, ...]]:
         """Seed to snapshots, for each trial that has any."""
-        series = {seed: trial.probes.get(self.probe, ()) for seed, trial in condition.trials}
+        series = {seed: self.of(trial) for seed, trial in condition.trials}
         return {seed: snapshots for seed, snapshots in series.items() if snapshots}
 
     def labels(self, snapshot: ProbeSnapshot) -> tuple[str, ...]:

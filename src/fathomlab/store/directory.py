@@ -12,11 +12,12 @@ from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write, fsync_dir
 from fathomlab.config.schema import LoggingOptions
+from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.reading import trial_status
-from fathomlab.store.records import ExperimentRecord, FileDigest, Result
+from fathomlab.store.reading import TrialFiles, trial_status
+from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, Result
 
 NOT_IN_RESULT = ("result.json", "logits.sealed")
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
@@ -66,6 +67,7 @@ class TrialFolder:
         self.lines: dict[str, int] = {}
         self._pending: dict[str, str] = {}
         self._unsynced: dict[str, int] = {}
+        self._descriptions: dict[str, ProbeDescription] | None = None
 
     def create(self, content: JsonObject, logging: LoggingOptions | None = None) -> None:
         """Start from scratch: remove an earlier attempt, or quarantine a finished but corrupted trial.
@@ -103,6 +105,15 @@ class TrialFolder:
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where the numbers come from."""
         self._write("provenance.json", provenance.to_json())
+
+    def describe(self, probe: str, description: ProbeDescription) -> bool:
+        """Store what a report needs to know of a plugin's probe; False if it is stored differently already."""
+        if self._descriptions is None:
+            self._descriptions = dict(TrialFiles(self.root, self.trial).descriptions)
+        if probe not in self._descriptions:
+            self._descriptions[probe] = description
+            self._write(PROBES_FILE, {"probes": {name: to_plain(value) for name, value in self._descriptions.items()}})
+        return self._descriptions[probe] == description
 
     def _write(self, name: str, document: JsonObject) -> None:
         """Write one JSON document atomically, with the format and its checksum."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any, cast
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
-from fathomlab.probes import PROBES, Probe
-from fathomlab.probes.columns import NAMES
+from fathomlab.probes import PROBES
+from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.lock import is_locked
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.records import ExperimentRecord, Number, Outcome, ProbeSnapshot, Result, TrialRecord
+from fathomlab.store.records import (
+    PROBES_FILE,
+    DescribedProbes,
+    ExperimentRecord,
+    Number,
+    Outcome,
+    ProbeSnapshot,
+    Result,
+    TrialRecord,
+)
 from fathomlab.store.validation import FolderValidator, as_int, as_number
 
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -63,12 +73,15 @@ class Store:
         files = TrialFiles(self.root, trial)
         curves = [line for name in files.logs if name == "metrics.jsonl" for line in files.lines(name)]
         columns = dict.fromkeys(name for line in curves for name in line)
+        names = [name.removesuffix(".jsonl") for name in files.logs if name != "metrics.jsonl"]
+        described = {name: probe for name in names if (probe := _description(name, files)) is not None}
         probes = {
-            name.removesuffix(".jsonl"): tuple(
-                snapshot for line in files.lines(name) if (snapshot := _snapshot(name, line, files)) is not None
+            name: tuple(
+                snapshot
+                for line in files.lines(f"{name}.jsonl")
+                if (snapshot := _snapshot(f"{name}.jsonl", line, described.get(name), files)) is not None
             )
-            for name in files.logs
-            if name != "metrics.jsonl"
+            for name in names
         }
         result, status = files.result, files.status
         return TrialRecord(
@@ -86,6 +99,7 @@ class Store:
             outcome=result.outcome if result else Outcome(),
             files=result.files if result else {},
             labels=result.labels if result else None,
+            descriptions=described,
         )
 
     def experiments(self) -> list[ExperimentRecord]:
@@ -122,6 +136,7 @@ class TrialFiles(FolderValidator):
         result: The result; None without a valid one.
         provenance: Empty if not recorded yet.
         logs: Names of the logs, sorted, the curves first.
+        descriptions: The probes of plugins, by name.
     """
 
     def __init__(self, root: Path, trial: str):
@@ -131,6 +146,7 @@ class TrialFiles(FolderValidator):
         self.content: JsonObject = {}
         self.result: Result | None = None
         self.provenance, self.logs = Provenance(), list[str]()
+        self.descriptions: Mapping[str, ProbeDescription] = {}
         self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
         if not valid:
             self.report(f"not the hash of a trial: {format_value(trial)}")
@@ -154,6 +170,8 @@ class TrialFiles(FolderValidator):
         self.check_digests(self.result.files if self.result else {})
         names = sorted(path.name for path in self.folder.glob("*.jsonl"))
         self.logs = sorted(names, key=lambda name: name != "metrics.jsonl")
+        described = self.value(PROBES_FILE, DescribedProbes, required=False)
+        self.descriptions = described.probes if described else {}
         self.provenance = self.value("provenance.json", Provenance, required=result is not None) or self.provenance
 
     @property
@@ -194,12 +212,20 @@ def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
 
 
-def _snapshot(name: str, line: JsonObject, files: FolderValidator) -> ProbeSnapshot | None:
+def _description(name: str, files: TrialFiles) -> ProbeDescription | None:
+    """What is known of a probe: what this version declares, or what the trial's directory contains."""
+    if name in PROBES:
+        return ProbeDescription(PROBES[name].title, PROBES[name].note, PROBES[name].columns)
+    return files.descriptions.get(name) if name.isidentifier() else None
+
+
+def _snapshot(
+    name: str, line: JsonObject, probe: ProbeDescription | None, files: FolderValidator
+) -> ProbeSnapshot | None:
     """A line of a probe's log; None if lists that belong together differ in length, which is a problem.
 
     Values that are not numbers become None. Of a probe that is not known, only step and epoch are read.
     """
-    probe: type[Probe] | None = PROBES.get(name.removesuffix(".jsonl"))
     names: dict[str, tuple[str, ...]] = {}
     columns: dict[str, tuple[Number | None, ...]] = {}
     for column, declared in probe.columns.items() if probe is not None else ():

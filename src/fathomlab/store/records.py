@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
 from fathomlab.store.provenance import Provenance
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Number: TypeAlias = int | float
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
+PROBES_FILE = "probes.json"
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
 
@@ -97,6 +99,13 @@ class ProbeSnapshot:
 
 
 @dataclass(frozen=True)
+class DescribedProbes:
+    """The content of `probes.json`: the probes of plugins that measured a trial, as a report needs them."""
+
+    probes: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """Everything that the store contains about one trial.
 
@@ -109,6 +118,7 @@ class TrialRecord:
         metrics: The numbers of the result; accuracies are fractions, losses nats.
         curves: Name of a metric to its value per epoch, None if not finite; includes "epoch" and "step".
         probes: Name of a probe to its snapshots, in order.
+        descriptions: Name of a probe to its title and columns; from the store for probes of plugins.
         outcome: Results on the test set in addition to accuracy.
         files: Name of every file except the result to its hash.
         labels: The labels of the test set; None without predictions.
@@ -129,6 +139,7 @@ class TrialRecord:
     outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
     labels: StoredLabels | None = None
+    descriptions: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
 
     def predictions(self) -> "npt.NDArray[np.uint16] | None":
         """The class that the weights after the last epoch predict for each test image, in the test set's order.

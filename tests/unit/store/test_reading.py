@@ -12,6 +12,8 @@ import pytest
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
+from fathomlab.probes.columns import Column, ProbeDescription
+from fathomlab.probes.gradients import Gradients
 from fathomlab.store.checksums import CRC_MARKER, encode_line, seal
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lock import store_lock
@@ -19,6 +21,7 @@ from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, ProbeSnapshot, Result, SeedTrial, TrialRecord
 
+DESCRIBED = ProbeDescription(Gradients.title, Gradients.note, Gradients.columns)
 TRIAL = content_hash({"seed": 42})
 OTHER = content_hash({"seed": 43})
 EPOCHS = [{"epoch": 1, "step": 375, "val/loss": 0.5, "val/accuracy": 0.9}, {"epoch": 2, "step": 750, "val/loss": None}]
@@ -68,7 +71,71 @@ def test_store_reads_a_trial(tmp_path: Path):
         provenance=Provenance(versions={"torch": "2.13.0"}),
         seconds=2.5,
         folder=folder,
+        descriptions={"gradients": DESCRIBED},
     )
+
+
+OWN = {"step": 3, "epoch": 1, "entries": ["a", "b"], "size": [1, None], "mean": 0.5}
+OWN_PROBE: dict[str, Any] = {
+    "title": "Sizes",
+    "note": "",
+    "columns": {"size": {"axis": "entry", "figure": "profile"}, "mean": {"figure": "lines"}},
+}
+
+
+def write_own(root: Path, described: Any) -> Path:
+    """A trial that the probe Sizes of a plugin measured."""
+    folder = write(root)
+    (folder / "Sizes.jsonl").write_text(encode_line(OWN))
+    if described is not None:
+        (folder / "probes.json").write_text(json.dumps(seal({"probes": {"Sizes": described}})))
+    return folder
+
+
+def test_probe_of_a_plugin_is_read_with_its_description(tmp_path: Path):
+    write_own(tmp_path, OWN_PROBE)
+    record = Store(tmp_path).trial(TRIAL)
+    (snapshot,) = record.probes["Sizes"]
+    assert (snapshot.names, snapshot.columns) == ({"entry": ("a", "b")}, {"size": (1, None), "mean": (0.5,)})
+    assert record.descriptions["Sizes"].columns["size"].figure == "profile"
+    assert record.status == "finished"
+
+
+def test_probe_without_a_description_has_steps_only(tmp_path: Path):
+    write_own(tmp_path, None)
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.probes["Sizes"] == (ProbeSnapshot(step=3, epoch=1, names={}, columns={}),)
+    assert record.descriptions.keys() == {"gradients"}
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a b": {}},
+        {"step": {}},
+        {"size": {"axis": "elsewhere"}},
+        {"size": {"axis": "layer", "figure": "lines"}},
+        {"size": {"quotient": ["size", "absent"]}},
+    ],
+)
+def test_wrong_description_is_a_problem_of_its_trial(tmp_path: Path, columns: Any):
+    write_own(tmp_path, {**OWN_PROBE, "columns": columns})
+    record = Store(tmp_path).trial(TRIAL)
+    assert record.status == "damaged"
+    assert (record.cause or "").startswith("probes.json has an unexpected value")
+
+
+def test_described_probes_are_written_once(tmp_path: Path):
+    folder, column = TrialFolder(tmp_path, TRIAL), Column("Mean", figure="lines")
+    folder.create({"seed": 42})
+    first = ProbeDescription("Sizes", "", {"mean": column})
+    assert folder.describe("Sizes", first)
+    again = TrialFolder(tmp_path, TRIAL)
+    assert again.describe("Sizes", first)
+    assert not again.describe("Sizes", ProbeDescription("Sizes", "", {"other": column}))
+    assert again.describe("Others", first)
+    assert Store(tmp_path).trial(TRIAL).cause is None
+    assert json.loads((folder.path / "probes.json").read_text())["probes"].keys() == {"Sizes", "Others"}
 
 
 def test_store_returns_the_status_of_unfinished_trials(tmp_path: Path):

@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, user_code_location
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.precision import choose_precision, param_dtype
-from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
@@ -26,6 +24,7 @@ from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
+from fathomlab.execute.pack.measuring import measure_replicas
 from fathomlab.execute.pack.settings import determinism
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
@@ -34,6 +33,7 @@ from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
 from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
+from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
@@ -145,13 +145,14 @@ class _PackRun:
             raise RunInterrupted(signum)
 
     def _measure(self, name: str, probe: Probe, snapshot: Progress) -> None:
-        columns, bad_steps = _measured(probe, self.training), self.training.state.diverged_at_step.tolist()
+        bad_steps = self.training.state.diverged_at_step.tolist()
+        slots = [slot for slot, _ in self.checkpointer.active if not bad_steps[slot]]
+        measured = measure_replicas(probe, self.training, slots)
         for slot, replica in self.checkpointer.active:
-            if not bad_steps[slot]:
-                values = {
-                    key: value[slot].tolist() if isinstance(value, Tensor) else value for key, value in columns.items()
-                }
-                record = {"step": snapshot.step, "epoch": snapshot.epoch, **values}
+            if slot in measured:
+                if isinstance(probe, UserProbe) and not replica.folder.describe(name, probe.describe(measured[slot])):
+                    raise probe.defect("must return the same columns at every snapshot")
+                record = {"step": snapshot.step, "epoch": snapshot.epoch, **measured[slot]}
                 self.checkpointer.append(replica, f"{name}.jsonl", record)
 
     def _record_epoch(self, snapshot: Progress) -> None:
@@ -275,18 +276,6 @@ class _PackRun:
             plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
             pack = PackSlot(len(members), slot, members)
             replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
-
-
-def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
-    """Measure each replica; replicas that run as separate networks are measured one by one."""
-    if not training.replica_trainers:
-        return probe.measure(Snapshot(training))
-    replicas = [training.replica(slot) for slot in range(len(training.recipes))]
-    parts: list[JsonObject] = [probe.measure(Snapshot(replica)) for replica in replicas]
-    return {
-        name: torch.cat([columns[name] for columns in parts]) if isinstance(first, Tensor) else first
-        for name, first in parts[0].items()
-    }
 
 
 def _metrics(name: str, result: EvalResult) -> dict[str, list[float]]:

@@ -1,7 +1,7 @@
 """The figures of all probes except the gradient probe, as the columns of each probe declare them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.probes import PROBES
-from fathomlab.probes.columns import Column
+from fathomlab.probes.columns import Column, ProbeDescription
 from fathomlab.report.charts import Chart, line_keys, panels, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, integer_axis, linear_axis, log_axis, range_of
@@ -70,16 +70,24 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 def probe_figures(study: Study) -> list[ProbeFigures]:
     """The figures of each probe that a trial has, except the gradient probe."""
     result: list[ProbeFigures] = []
-    for name, probe in PROBES.items():
-        if name == OWN_SECTION or not any(trial.probes.get(name) for _, _, trial in study.trials):
-            continue
-        maps = [
-            _heatmaps(study, Quantity(name, key)) for key, item in probe.columns.items() if item.figure == "heatmap"
-        ]
-        charts, shown = _line_charts(study, name, probe.columns), tuple(item for item in maps if item is not None)
+    for name, probe in measured_probes(study).items():
+        columns = [Quantity(name, key, None if name in PROBES else item) for key, item in probe.columns.items()]
+        maps = [_heatmaps(study, quantity) for quantity in columns if quantity.column.figure == "heatmap"]
+        charts, shown = _line_charts(study, name, columns), tuple(item for item in maps if item is not None)
         if charts or shown:
             result.append(ProbeFigures(probe.title, probe.note, charts, shown))
     return result
+
+
+def measured_probes(study: Study) -> dict[str, ProbeDescription]:
+    """The probes that a trial has, except the gradient probe: the built-in ones in the order of their table, then others."""
+    described: dict[str, ProbeDescription] = {}
+    for _, _, trial in study.trials:
+        for name, snapshots in trial.probes.items():
+            if snapshots and name != OWN_SECTION and name in trial.descriptions:
+                described.setdefault(name, trial.descriptions[name])
+    order = [*PROBES, *sorted(described)]
+    return {name: described[name] for name in dict.fromkeys(order) if name in described}
 
 
 def probe_lines(lines: Sequence[ProbeLine], column: Column, along: str, width: int = HALF) -> "Figure":
@@ -121,7 +129,7 @@ def _heatmaps(study: Study, quantity: Quantity) -> Heatmaps | None:
     return heatmaps(study, quantity, measured_grids(study, quantity), name, noun)
 
 
-def _line_charts(study: Study, probe: str, columns: Mapping[str, Column]) -> tuple[Chart, ...]:
+def _line_charts(study: Study, probe: str, columns: Sequence[Quantity]) -> tuple[Chart, ...]:
     """The charts over layers and snapshots, in the order of the columns."""
     groups = [
         (panel, [item for item in conditions if any(trial.probes.get(probe) for _, trial in item.trials)])
@@ -129,8 +137,8 @@ def _line_charts(study: Study, probe: str, columns: Mapping[str, Column]) -> tup
     ]
     groups = [(panel, conditions) for panel, conditions in groups if conditions][:MAX_PANELS]
     drawn: list[tuple[Quantity, str, list[ProbeLine]]] = []
-    for name, column in columns.items():
-        quantity = Quantity(probe, name)
+    for quantity in columns:
+        column = quantity.column
         times = {"profile": TIMES, "lines": (("", None),)}.get(column.figure, ())
         for panel, conditions in groups:
             for when, index in times:
@@ -179,7 +187,7 @@ Averages = tuple[tuple[str, ...], tuple[float | None, ...], Counts]  # positions
 def _over_layers(condition: Condition, quantity: Quantity, index: int) -> Averages:
     """The means at one snapshot. At the end, only of trials that finished and have more than one snapshot."""
     trials = [trial for _, trial in condition.trials if index == 0 or trial.status == "finished"]
-    series = [trial.probes.get(quantity.probe, ()) for trial in trials]
+    series = [quantity.of(trial) for trial in trials]
     snapshots = [item[index] for item in series if len(item) > (index == -1)]
     positions = quantity.labels(snapshots[0]) if snapshots else ()
     rows = [quantity.values(item) for item in snapshots if quantity.labels(item) == positions]
