@@ -136,7 +136,7 @@ class TrialFiles(FolderValidator):
         result: The result; None without a valid one.
         provenance: Empty if not recorded yet.
         logs: Names of the logs, sorted, the curves first.
-        descriptions: The probes of plugins, by name.
+        descriptions: The probes of plugins by name, if there is a log of one.
     """
 
     def __init__(self, root: Path, trial: str):
@@ -170,8 +170,9 @@ class TrialFiles(FolderValidator):
         self.check_digests(self.result.files if self.result else {})
         names = sorted(path.name for path in self.folder.glob("*.jsonl"))
         self.logs = sorted(names, key=lambda name: name != "metrics.jsonl")
-        described = self.value(PROBES_FILE, DescribedProbes, required=False)
-        self.descriptions = described.probes if described else {}
+        if any(name.removesuffix(".jsonl") not in ("metrics", *PROBES) for name in self.logs):
+            described = self.value(PROBES_FILE, DescribedProbes, required=False)
+            self.descriptions = described.probes if described else {}
         self.provenance = self.value("provenance.json", Provenance, required=result is not None) or self.provenance
 
     @property

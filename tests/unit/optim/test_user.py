@@ -65,7 +65,9 @@ def optimizer_messages(folder: Path, text: str) -> list[str]:
 
 def schedule_messages(folder: Path, body: str, more: str = "") -> list[str]:
     """What is wrong with a schedule whose `lr_at` has this body."""
-    text = f"\n@dataclass(frozen=True)\nclass Warmup:\n    def lr_at(self, lr, position, memory):\n        {body}\n{more}"
+    text = (
+        f"\n@dataclass(frozen=True)\nclass Warmup:\n    def lr_at(self, lr, position, memory):\n        {body}\n{more}"
+    )
     schedule: Any = components(folder, text).schedules.make("Warmup", {}, "", [])
     return [issue.message for issue in schedule_issues(schedule, 0.1, epochs=3, steps_per_epoch=4)]
 
@@ -78,7 +80,7 @@ def test_frozen_dataclasses_with_methods_are_components(tmp_path: Path, tables: 
     assert (optimizer.beta, optimizer.weight_decay, schedule.per_step) == (0.5, 0.1, False)
     assert optimizer_issues(optimizer) == ()
     assert schedule_issues(schedule, 0.1, 3, 4) == ()
-    assert table.unsupported(table.losses, "Lion").endswith("Lion is a optimizer.")
+    assert table.unsupported(table.losses, "Lion").endswith("Lion is an optimizer.")
 
 
 def test_optimizer_without_weight_decay_has_none(tmp_path: Path):
@@ -119,7 +121,9 @@ def test_wrong_optimizer_has_one_error_with_its_line(tmp_path: Path, old: str, n
     assert message in found
 
 
-@pytest.mark.parametrize("value", ["float('nan')", "-1.0", "'0.1'", "None", "float('inf')", "True", "torch.tensor(1.0)"])
+@pytest.mark.parametrize(
+    "value", ["float('nan')", "-1.0", "'0.1'", "None", "float('inf')", "True", "torch.tensor(1.0)"]
+)
 def test_rates_that_are_not_finite_numbers_are_rejected(tmp_path: Path, value: str):
     (message,) = schedule_messages(tmp_path, f"return {value} if position.epoch == 2 else lr")
     assert message.startswith(f"parts.py:{len(HEAD.splitlines()) + 4}: Warmup.lr_at ")
@@ -152,7 +156,11 @@ def test_memory_keeps_numbers(tmp_path: Path):
         (LION.replace("state, count, rates", "state"), "Lion", "step(self, params, grads, state, count, rates)"),
         (LION.replace("beta: Annotated[float, Varies()]", "beta: list"), "Lion", "beta"),
         (WARMUP.replace(", position, memory", ""), "Warmup", "lr_at(self, lr, position, memory)"),
-        (WARMUP.replace("    epochs: int", "    per_step = True\n    epochs: int"), "Warmup", "momentum(self, position)"),
+        (
+            WARMUP.replace("    epochs: int", "    per_step = True\n    epochs: int"),
+            "Warmup",
+            "momentum(self, position)",
+        ),
         ("class Lion(torch.optim.SGD):\n    pass\n", "Lion", "frozen"),
     ],
 )
@@ -190,7 +198,10 @@ def test_names_of_built_in_components_are_rejected(tmp_path: Path, text: str, ol
 
 def test_replaced_state_is_an_error_during_training(tmp_path: Path):
     """An optimizer that behaves in the first steps only."""
-    text = LION + "            if count > 9:\n                state['moment'] = [moment.clone() for moment in state['moment']]\n"
+    text = (
+        LION
+        + "            if count > 9:\n                state['moment'] = [moment.clone() for moment in state['moment']]\n"
+    )
     optimizer = CheckedOptimizer(components(tmp_path, text).optimizers.make("Lion", {}, "", []))
     assert optimizer_issues(optimizer.optimizer) == ()
     import torch

@@ -130,6 +130,7 @@ def test_described_probes_are_written_once(tmp_path: Path):
     folder.create({"seed": 42})
     first = ProbeDescription("Sizes", "", {"mean": column})
     assert folder.describe("Sizes", first)
+    assert folder.append("Sizes.jsonl", {"step": 0, "epoch": 0, "mean": 1.0})
     again = TrialFolder(tmp_path, TRIAL)
     assert again.describe("Sizes", first)
     assert not again.describe("Sizes", ProbeDescription("Sizes", "", {"other": column}))
