@@ -43,7 +43,8 @@ def components(folder: Path, text: str) -> Components:
 
 def probe_of(folder: Path, body: str, attributes: str = "", options: dict[str, object] | None = None) -> Any:
     """A probe whose `measure` has this body."""
-    text = f"\nclass Sizes:\n{indent(dedent(attributes), '    ')}\n    def measure(self, snapshot):\n{indent(dedent(body), ' ' * 8)}\n"
+    head = f"\nclass Sizes:\n{indent(dedent(attributes), '    ')}\n    def measure(self, snapshot):\n"
+    text = head + indent(dedent(body), " " * 8) + "\n"
     table, problems = components(folder, text), []
     assert table.unsupported(table.probes, "Sizes") == ""
     probe = table.probes.make("Sizes", options or {}, "", problems)
@@ -102,7 +103,8 @@ def test_named_entries_decide_the_axis(tmp_path: Path, pack: Any):
 def test_declared_columns_and_options(tmp_path: Path, pack: Any):
     attributes = """
         title, note = "Sizes of all", "Small is good."
-        columns = {"size": Column("Size", "px", axis="layer", figure="heatmap", log=True), "mean": Column("Mean", may_be_nan=True)}
+        size, mean = Column("Size", "px", axis="layer", figure="heatmap", log=True), Column("Mean", may_be_nan=True)
+        columns = {"size": size, "mean": mean}
         def __init__(self, power: float = 2):
             self.power = power
     """
