@@ -58,16 +58,19 @@ def experiment_schema() -> JsonSchema:
     _choose(definitions["LossChoice"], "type", "params", LOSSES, closed=False)
     _choose(definitions["DataOptions"], "name", "params", DATASETS)
     training = definitions["TrainingOptions"]
-    _choose(training, "optimizer", "optimizer_params", OPTIMIZERS)
-    _choose(training, "scheduler", "scheduler_params", SCHEDULES, NO_SCHEDULE)
+    _choose(training, "optimizer", "optimizer_params", OPTIMIZERS, closed=False)
+    _choose(training, "scheduler", "scheduler_params", SCHEDULES, closed=False)
     training["properties"]["criterion"]["enum"] = list(CRITERIA)
     quick = {name: {} for name in result["properties"] if name != "quick"}
     result["properties"]["quick"] |= {"properties": quick, "additionalProperties": False}
     built_in = {"properties": {"type": {"enum": list(MODELS)}}}
     result["if"] = {"not": {"required": ["plugins"]}}  # a plugin may define any name
-    models = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
-    roles = {"additionalProperties": {"properties": {"model": built_in}}}
-    result["then"] = {"properties": {**models, "roles": roles}}
+    chosen = {"optimizer": {"enum": list(OPTIMIZERS)}, "scheduler": {"enum": [*SCHEDULES, *NO_SCHEDULE, None]}}
+    training_built_in = {"properties": chosen}
+    sections = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
+    sections |= dict.fromkeys(("training", "training_teacher", "training_student"), training_built_in)
+    roles = {"additionalProperties": {"properties": {"model": built_in, "training": training_built_in}}}
+    result["then"] = {"properties": {**sections, "roles": roles}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 
@@ -97,7 +100,6 @@ def _choose(
     selector: str,
     params: str,
     components: Components,
-    also: tuple[str, ...] = (),
     closed: bool = True,
 ) -> None:
     """Restrict `params` to the options of the component that `selector` names, and if `closed`, `selector` to these names."""
@@ -105,7 +107,7 @@ def _choose(
     if closed:
         names.pop("type", None)
         optional = names.pop("anyOf", None) is not None
-        names["enum"] = [*components, *also, *([None] if optional else [])]
+        names["enum"] = [*components, *([None] if optional else [])]
     else:
         names["examples"] = list(components)
     section.setdefault("allOf", []).extend(
