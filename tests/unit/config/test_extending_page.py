@@ -58,8 +58,22 @@ def test_section_of_the_page_is_a_section():
 
 
 def test_experiments_of_the_page_are_planned(tmp_path: Path):
-    (tmp_path / "my_parts.py").write_text(block("python", "# my_parts.py"))
-    for word, trials in (("plugins:", 2), ("roles:", 9)):
+    for plugin in ("my_parts.py", "my_probe.py", "my_optimizer.py"):
+        (tmp_path / plugin).write_text(block("python", f"# {plugin}"))
+    for word, trials in (("[my_parts.py]", 2), ("[my_probe.py]", 1), ("[my_optimizer.py]", 2), ("roles:", 9)):
         path = tmp_path / "experiment.yaml"
         path.write_text(block("yaml", word))
         assert len(fathomlab.load(path).trials) == trials
+
+
+@pytest.mark.parametrize("plugin", ["my_probe.py", "my_optimizer.py"])
+def test_parts_of_the_page_train(tmp_path: Path, plugin: str):
+    (tmp_path / plugin).write_text(block("python", f"# {plugin}"))
+    (tmp_path / "experiment.yaml").write_text(block("yaml", f"[{plugin}]"))
+    results = fathomlab.run(tmp_path / "experiment.yaml", runs=tmp_path / "runs", workers=1, progress="off")
+    for trial in results:
+        assert trial.status == "finished"
+        if plugin == "my_probe.py":
+            assert [snapshot.columns.keys() for snapshot in trial.probes["Confidence"]] == [{"norm", "confidence"}] * 3
+        else:
+            assert trial.curves["lr"] == [0.0005, 0.001]

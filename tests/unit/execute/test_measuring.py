@@ -16,9 +16,12 @@ from fathomlab.engine.loop import train
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.state import replica_state_dict
 from fathomlab.engine.torch_model import TorchModel
+from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.pack.measuring import measure_copy, measure_replicas, replica_row
 from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import ReduceLROnPlateau
 from fathomlab.probes import PROBES
+from fathomlab.probes.updates import Updates
 from tests.helpers import small_training
 
 HEAD = "import random\nimport numpy as np\nimport torch\nfrom torch import nn\nfrom fathomlab import Column\n"
@@ -280,6 +283,25 @@ def test_replica_of_a_pack_is_measured_like_the_pack(name: str, pack: Any):
         for key, value in together.items():
             if isinstance(value, torch.Tensor):
                 torch.testing.assert_close(alone[key][0], value[slot], rtol=1e-9, atol=1e-12, equal_nan=True)
+
+
+def test_replicas_that_train_separately_are_measured_at_the_current_step():
+    """The next step of the optimizer depends on the step, the epoch, and the memory of the schedule."""
+    schedule = ReduceLROnPlateau(patience=0, threshold=0.9)
+    recipes = [
+        small_training.recipe(small_training.cnn(), seed=seed, optimizer=Adam(), schedule=schedule) for seed in (1, 2)
+    ]
+    together, data = small_training.make_trainer(recipes), small_training.make_dataset((3, 16, 16))
+    separate = PackTrainer(
+        recipes, data, together.train_index, together.validation_index, small_training.CPU, separate_replicas=True
+    )
+    measured = []
+    for trainer in (together, separate):
+        assert next(snapshot.step for snapshot in train(trainer, frozenset({12})) if snapshot.step == 12)
+        measured.append(measure_replicas(Updates(examples=8), trainer, [0, 1]))
+    for slot in (0, 1):
+        expected, actual = (torch.tensor(rows[slot]["update"]) for rows in measured)
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(

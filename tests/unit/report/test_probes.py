@@ -1,5 +1,6 @@
 """A probe appears on the page because of its declared columns alone."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from fathomlab.report.page import write_report
 from fathomlab.report.sections import probes
 from fathomlab.report.sections.probes import ProbeFigures, probe_figures
 from fathomlab.store import reading
-from fathomlab.store.checksums import encode_line
+from fathomlab.store.checksums import encode_line, seal
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 
@@ -120,3 +121,46 @@ def test_figures_average_as_columns_declare(measured: Store) -> None:
 def test_column_rejects_figures_that_cannot_show_it(axis: Any, figure: Any) -> None:
     with pytest.raises(ValueError, match=figure):
         Column("x", axis=axis, figure=figure)
+
+
+HOSTILE = "<script>alert(1)</script> & \u202e"
+
+
+def describe(store: Store, columns: dict[str, Any], seed: int = 42) -> None:
+    """Store the description of a plugin's probe with the trials of a seed."""
+    probe = {"title": f"Own {HOSTILE}", "note": HOSTILE, "columns": columns}
+    for _, number, trial in study(store, store.experiment("1_2")).trials:
+        if number == seed:
+            log = {"step": 0, "epoch": 0, "entries": [HOSTILE, "b"], "size": [1.0, 2.0], "total": 3.0}
+            (trial.folder / "Own.jsonl").write_text(encode_line(log))
+            (trial.folder / "probes.json").write_text(json.dumps(seal({"probes": {"Own": probe}})))
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Store:
+    """An experiment whose trials have a probe of a plugin."""
+    stores.write_depths(tmp_path, seeds=2, epochs=2, depths=(5,), claims=[])
+    for seed in (42, 43):
+        size = {"label": HOSTILE, "axis": "entry", "figure": "profile"}
+        describe(Store(tmp_path), {"size": size, "total": {"label": "Total", "unit": HOSTILE, "figure": "lines"}}, seed)
+    return Store(tmp_path)
+
+
+def test_probe_of_a_plugin_is_shown_from_the_store(described: Store) -> None:
+    page = write_report(described, "1_2").read_text()
+    section = page[page.index('<section id="probes"') :].split("</section>")[0]
+    assert "Own &lt;script&gt;" in section
+    assert "<script>alert" not in page
+    assert re.findall(r'<figure id="(Own-[^"]+)"', section) == ["Own-1", "Own-2"]
+    figures = figures_of(study(described, described.experiment("1_2")))
+    size, total = (chart.table for chart in figures.charts)
+    assert (size.columns[0], [row[1] for row in size.rows]) == ("entry", ["1", "2"])
+    assert (total.columns[0], total.rows[0][:2]) == ("snapshot", ("init", "3"))
+
+
+def test_trials_with_other_columns_are_left_out(described: Store) -> None:
+    """Those of a plugin that has changed; the first trial decides."""
+    describe(described, {"size": {"label": "Size", "axis": "entry"}, "total": {"label": "Sum", "figure": "lines"}}, 43)
+    figures = figures_of(study(described, described.experiment("1_2")))
+    assert len(figures.charts) == 2
+    assert all("1 of 2 seeds" in label for chart in figures.charts for label in chart.table.columns[1:])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fathomlab.config.schema import LoggingOptions
+from fathomlab.probes.columns import Column, ProbeDescription
 from fathomlab.store import predictions, provenance, records
 from fathomlab.store.directory import NOT_IN_EXPERIMENT
 
@@ -15,6 +16,9 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "store.md").read_text
 SECTIONS = {title: text for title, _, text in (part.partition("\n") for part in PAGE.split("\n## "))}
 DOCUMENTS: list[tuple[str, type[Any]]] = [
     ("trial.json", LoggingOptions),
+    ("probes.json", records.DescribedProbes),
+    ("probes.json", ProbeDescription),
+    ("probes.json", Column),
     ("result.json", records.Result),
     ("result.json", records.Outcome),
     ("result.json", records.FileDigest),
