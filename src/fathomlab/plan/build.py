@@ -12,6 +12,7 @@ from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
+from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.losses.function import FunctionLoss
@@ -91,14 +92,14 @@ class Plan:
         return self.loaded.document.data.get("claims") or []
 
 
-def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
-    """Read an experiment, check every component of every trial, and plan it.
+def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False, models: Sequence[Plugin] = ()) -> Plan:
+    """Read an experiment, check every component of every trial, and plan it. For the arguments see `config.load.load`.
 
     Raises:
         ConfigError: If there are problems; all of them.
         UserError: If the file cannot be read.
     """
-    loaded = load(source, overrides, quick)
+    loaded = load(source, overrides, quick, models)
     problems = list(loaded.problems)
     if problems:
         _check_sections(loaded, problems)
