@@ -116,7 +116,7 @@ class PackTrainer:
         self._augment_keys = self.keys("augment")
         self._loss = stack_components([recipe.loss for recipe in recipes], self._stack_options)
         separate = separate_replicas and len(recipes) > 1
-        self.replica_trainers = tuple(self._replica_trainer(slot) for slot in range(len(recipes))) if separate else ()
+        self.replica_trainers = tuple(self.replica_trainer(slot) for slot in range(len(recipes))) if separate else ()
         self.streams = [torch.cuda.Stream(device) for _ in self.replica_trainers] if device.type == "cuda" else []
 
     @property
@@ -218,8 +218,8 @@ class PackTrainer:
         seeds = [derive_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
         return torch.tensor([seed - 2**63 for seed in seeds], dtype=torch.int64, device=self.device)
 
-    def _replica_trainer(self, slot: int) -> "PackTrainer":
-        """Create a separate trainer of one replica that shares the memory of the pack."""
+    def replica_trainer(self, slot: int) -> "PackTrainer":
+        """Return a separate trainer of one replica at the current step that shares the memory of the pack."""
         trainer, state, rows = copy.copy(self), self.state, slice(slot, slot + 1)
         trainer.recipes, trainer.shared_recipe = (self.recipes[slot],), self.recipes[slot]
         trainer.train_index, trainer.validation_index = self.train_index[rows], self.validation_index[rows]
@@ -237,6 +237,7 @@ class PackTrainer:
             optimizer_state={
                 name: [tensor[rows] for tensor in tensors] for name, tensors in state.optimizer_state.items()
             },
+            memories=state.memories[rows],
             diverged_at_step=state.diverged_at_step[rows],
             epoch_sums=state.epoch_sums[:, rows],
         )

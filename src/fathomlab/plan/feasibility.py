@@ -1,12 +1,16 @@
 """What a plan can know before training: the sizes of the splits, and batches too small for batch normalization."""
 
+from collections.abc import Iterable
+
 from fathomlab.base.errors import Issue
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
-from fathomlab.plan.sections import Data
+from fathomlab.models.opaque import Opaque
+from fathomlab.plan.sections import Data, Measurement
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8
+EVALUATION_BATCH = 512  # of engine.evaluation, which imports torch
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:
@@ -38,7 +42,7 @@ def batch_norm_problems(data: Data, path: str, architecture: Architecture, notic
     """
     cells = _fewest_cells(architecture.layers, architecture.shape)
     if cells is None:
-        return []
+        return _single_image_problems(data, path, architecture)
     training, _ = data.split_sizes
     last = 0 if data.drop_last else training % data.batch_size
     if min(data.batch_size, training) * cells == 1:
@@ -55,6 +59,34 @@ def batch_norm_problems(data: Data, path: str, architecture: Architecture, notic
             f"{path}.batch_size: the last batch of an epoch has {last} of {training} training images, few for batch "
             f"normalization; {path}.drop_last: true leaves it out."
         )
+    return []
+
+
+def _single_image_problems(data: Data, path: str, architecture: Architecture) -> list[Issue]:
+    """Batches of one image that a user's module refuses, such as batch normalization in training."""
+    traces = [layer.trace for layer in architecture.layers if isinstance(layer, Opaque)]
+    training, held_out = data.split_sizes
+    last = 0 if data.drop_last else training % data.batch_size
+    for trace in traces:
+        if trace.single_training and 1 in (data.batch_size, training, last):
+            remedy = f"Change {path}.batch_size, or set {path}.drop_last: true"
+            text = f"a batch of {training} training images has 1 image, which the model cannot use: "
+            return [Issue("batch-too-small", f"{path}.batch_size", f"{text}{trace.single_training}. {remedy}")]
+        if trace.single_evaluation and 1 in (held_out % EVALUATION_BATCH, data.info.test_examples % EVALUATION_BATCH):
+            text = "must evaluate a single image, which is the last batch of the validation or test images, got "
+            return [Issue("batch-too-small", path, f"the model {text}{trace.single_evaluation}")]
+    return []
+
+
+def probe_problems(probes: Iterable[Measurement], architecture: Architecture, path: str) -> list[Issue]:
+    """Probes of layers or points that a user's module does not have."""
+    names = {"layer": architecture.weight_layers, "point": architecture.taps}
+    for probe in probes:
+        for column in probe.component.columns.values():
+            if not names.get(column.axis, ("any",)):
+                found = f"no inner module that has a `weight`{' and runs once' if architecture.weight_layers else ''}"
+                text = f"the probe {probe.name} cannot measure this model: it has {found}"
+                return [Issue("data-mismatch", path, text)]
     return []
 
 

@@ -278,10 +278,13 @@ class _PackRun:
 
 
 def _measured(probe: Probe, training: PackTrainer) -> JsonObject:
-    """Measure each replica; replicas that run as separate networks are measured one by one."""
-    if not training.replica_trainers:
+    """Measure each replica; separate networks and users' modules are measured one by one."""
+    opaque = training.shared_recipe.architecture.opaque and len(training.recipes) > 1
+    if not training.replica_trainers and not opaque:
         return probe.measure(Snapshot(training))
-    parts: list[JsonObject] = [probe.measure(Snapshot(part)) for part in training.replica_trainers]
+    parts: list[JsonObject] = [
+        probe.measure(Snapshot(training.replica_trainer(slot))) for slot in range(len(training.recipes))
+    ]
     return {
         name: torch.cat([columns[name] for columns in parts]) if isinstance(first, Tensor) else first
         for name, first in parts[0].items()
