@@ -1,5 +1,6 @@
 """The examples of docs/extending.md run as they are printed."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -63,3 +64,11 @@ def test_experiments_of_the_page_are_planned(tmp_path: Path):
         path = tmp_path / "experiment.yaml"
         path.write_text(block("yaml", word))
         assert len(fathomlab.load(path).trials) == trials
+
+
+def test_class_of_the_page_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "script_of_the_page.py").write_text(
+        block("python", "model=Net").replace("fathomlab.run", "fathomlab.load")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(importlib.import_module("script_of_the_page").results.trials) == 6
