@@ -26,7 +26,8 @@ class Snapshot:
         """Read from `trainer` without copying it."""
         self._trainer = trainer
         self.replicas = len(trainer.recipes)
-        self.layers = trainer.shared_recipe.architecture.weight_layers
+        layers = trainer.shared_recipe.architecture.weight_layers
+        self.layers = tuple(name for name in layers if f"{name}.weight" in trainer.state.params)
         self.points = trainer.shared_recipe.architecture.taps
         self.dtype = PRODUCT_DTYPES[trainer.shared_recipe.precision]
         self.batch_size = trainer.shared_recipe.batch_size
@@ -54,6 +55,8 @@ class Snapshot:
         """
         trainer = self._trainer
         images = trainer.batch(index, None)
+        if trainer.shared_recipe.frozen and taps is not None:
+            images.requires_grad_()  # so that the outputs of frozen layers have gradients
         logits = trainer.forward(images, "probe", None, taps)
         return trainer.objective(logits, index, images).mean(1).sum()
 

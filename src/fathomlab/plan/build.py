@@ -18,7 +18,7 @@ from fathomlab.losses import Loss
 from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
-from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems, probe_problems
+from fathomlab.plan.feasibility import batch_norm_problems, data_problems, network_problems, parent_problems
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
@@ -193,8 +193,8 @@ class _Builder:
             self._check_loss(role.distillation, levels, distillation, role, data)
         if self.problems or data is None or network is None or training is None:
             return None
-        self.problems += probe_problems(probes, network.architecture(data.info), role.model)
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
+        self.problems += network_problems(blueprint, role.model, role.training)
         self.problems += parent_problems(blueprint, role.parents_key)
         return blueprint
 

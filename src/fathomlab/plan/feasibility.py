@@ -1,15 +1,14 @@
 """What a plan can know before training: the sizes of the splits, and batches too small for batch normalization."""
 
-from collections.abc import Iterable
-
-from fathomlab.base.errors import Issue
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 from fathomlab.models.opaque import Opaque
-from fathomlab.plan.sections import Data, Measurement
+from fathomlab.plan.sections import Data
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8
+LISTED = 20
 EVALUATION_BATCH = 512  # of engine.evaluation, which imports torch
 
 
@@ -78,16 +77,32 @@ def _single_image_problems(data: Data, path: str, architecture: Architecture) ->
     return []
 
 
-def probe_problems(probes: Iterable[Measurement], architecture: Architecture, path: str) -> list[Issue]:
-    """Probes of layers or points that a user's module does not have."""
-    names = {"layer": architecture.weight_layers, "point": architecture.taps}
-    for probe in probes:
+def network_problems(blueprint: Blueprint, model: str, training: str) -> list[Issue]:
+    """Frozen parameters that do not exist, and probes of layers or points that the network does not have."""
+    architecture, frozen = blueprint.recipe.architecture, blueprint.training.frozen
+    if not frozen and not architecture.opaque:
+        return []
+    names = [parameter.name for parameter in architecture.parameters()]
+    for prefix in frozen:
+        if not any(name.startswith(prefix) for name in names):
+            text = f"no parameter has a name that begins with {format_value(prefix)}.{did_you_mean(prefix, names)}"
+            return [Issue("unknown-name", f"{training}.frozen", f"{text} Parameters: {_listed(names)}.")]
+    if all(name.startswith(frozen) for name in names):
+        return [Issue("conflict", f"{training}.frozen", "must leave at least one parameter to train")]
+    layers = [name for name in architecture.weight_layers if not f"{name}.weight".startswith(frozen)]
+    measured = {"layer": layers, "point": architecture.taps}
+    for probe in blueprint.probes:
         for column in probe.component.columns.values():
-            if not names.get(column.axis, ("any",)):
-                found = f"no inner module that has a `weight`{' and runs once' if architecture.weight_layers else ''}"
-                text = f"the probe {probe.name} cannot measure this model: it has {found}"
-                return [Issue("data-mismatch", path, text)]
+            if not measured.get(column.axis, ("any",)):
+                found = f"no inner module with a trained `weight`{' that runs once' if layers else ''}"
+                return [
+                    Issue("data-mismatch", model, f"the probe {probe.name} cannot measure this model: it has {found}")
+                ]
     return []
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"])
 
 
 def parent_problems(condition: Blueprint, path: str) -> list[Issue]:
