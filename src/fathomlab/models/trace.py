@@ -15,7 +15,7 @@ from fathomlab.models.parameters import Parameter, Shape
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from fathomlab.models.opaque import UserModel
 
@@ -95,6 +95,7 @@ class _Tracer:
         self.slots = Slots(self.module)
         self.learned = [key for key, tensor in self.module.named_parameters() if tensor.requires_grad]
         self.calls: list[str] = []
+        self._constructed: dict[int, nn.Module] = {}
 
     def trace(self) -> Trace:
         """Check the module and describe it."""
@@ -135,8 +136,10 @@ class _Tracer:
 
     def _values(self, seed: int, dtype: "torch.dtype") -> "dict[str, Tensor]":
         """The parameters and buffers of a module constructed with a seed, in a format."""
-        with seeded(seed):
-            module = construct(self.model, self.shape)
+        if seed not in self._constructed:
+            with seeded(seed):
+                self._constructed[seed] = construct(self.model, self.shape)
+        module = self._constructed[seed]
         values = {key: to_format(tensor.detach(), dtype).clone() for key, tensor in fixed_tensors(module).items()}
         own = dict(module.named_parameters())
         return values | {key: to_format(own[key].detach(), dtype).clone().requires_grad_() for key in self.learned}
