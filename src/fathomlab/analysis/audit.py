@@ -129,7 +129,9 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
         Finding("all other options", f"{same} identical", f"{same} identical", differs=False, expected=True),
         _finding("seeds", _listed(sorted(set(first.seeds))), _listed(sorted(set(second.seeds)))),
         _order(factor, first, second, data_differ),
-        _compared("parameters", first, second, lambda trial: trial.parameters, touches(factor, "model", "role")),
+        _compared(
+            "parameters", first, second, lambda trial: trial.parameters, touches(factor, "model", "role", "frozen")
+        ),
         _compared("epochs", first, second, _epochs, touches(factor, "epochs")),
         _compared("updates", first, second, _updates, touches(factor, "epochs", "data")),
         _compared("data files", first, second, _files, touches(factor, "data")),

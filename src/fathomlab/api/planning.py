@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.errors import UserError, did_you_mean, format_value
+from fathomlab.config.plugins import Plugin
 from fathomlab.plan import Plan, prepare
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.reading import Store
@@ -14,20 +15,34 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 PACKAGE = Path(__file__).parents[1]
 
 
-def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = False) -> Plan:
+def load(
+    source: Source, overrides: str | Sequence[str] = (), quick: bool = False, model: type | Sequence[type] | None = None
+) -> Plan:
     """Read and check an experiment and plan its trials; nothing is trained.
 
     Args:
         source: A path to an experiment file, the name of a bundled one (such as 1_2), or a mapping of the same format.
         overrides: `key.path=value`, one or several.
         quick: Apply the file's `quick` section.
+        model: Subclasses of `torch.nn.Module` for `model.type`, one or several. Their source becomes part of the trials. A
+            single one is the model if the experiment has no section `model`.
 
     Raises:
         ConfigError: If the experiment has problems; all of them.
-        UserError: If the file cannot be read.
+        UserError: If the file cannot be read, or a class cannot be stored or is not used.
     """
     path = source if isinstance(source, Mapping) else find_file(os.fspath(source))
-    plan = prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    models: tuple[Plugin, ...] = ()
+    if model is not None:
+        from fathomlab.config.class_source import plugins_of
+
+        models = plugins_of(model)
+    plan = prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick, models)
+    used = {plugin for trial in plan.trials for plugin in trial.plugins}
+    for plugin in models:
+        if plugin not in used:
+            name = Path(plugin.name).stem
+            raise UserError("unused-model", f"model: no trial uses {name}; set model.type={name}, or do not pass it.")
     if any(isinstance(probe.component, UserProbe) for trial in plan.trials for probe in trial.probes):
         from fathomlab.execute.rehearsal import rehearse_probes
 

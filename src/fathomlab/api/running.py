@@ -41,6 +41,7 @@ def run(
     wait: bool = False,
     allow_drift: bool = False,
     max_seeds: int | None = None,
+    model: type | Sequence[type] | None = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
 
@@ -56,6 +57,7 @@ def run(
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
         max_seeds: Add the seeds that undecided claims need, up to this total. Each interim analysis spends a part of the 2.5%
             error level (alpha spending), so that looking does not make false results more likely.
+        model: As for `load`.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
@@ -63,7 +65,9 @@ def run(
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
-    plan = source if isinstance(source, Plan) else load(source, texts, quick)
+    if isinstance(source, Plan) and model is not None:
+        raise UserError("conflict", "model: a plan has its models already; pass model to fathomlab.load.")
+    plan = source if isinstance(source, Plan) else load(source, texts, quick, model)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:

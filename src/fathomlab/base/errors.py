@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 PLUGIN_FILE = "<plugin {}>"  # the name of a plugin's file in tracebacks
+OBJECT_SOURCE = "# {}, as passed to fathomlab"  # the first line of a plugin that was made of a class
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,19 @@ def definition_location(function: object) -> str:
 def user_code_location(error: BaseException) -> str:
     """Return where an error happened in a plugin, as `my_parts.py:3: `; `""` if it is not in a plugin.
 
-    This is the innermost line in a plugin, or the line that Python cannot parse.
+    This is the innermost line in a plugin, or the line that Python cannot parse. Its text follows if the plugin was made of a
+    class: `Net.py:3 (return self.head(images)): `.
     """
+    import linecache
     import traceback  # takes time to import, and few commands need it
 
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     places += [(error.filename or "", error.lineno)] if isinstance(error, SyntaxError) else []
     start, end = PLUGIN_FILE.split("{}")
     inside = [(file, line) for file, line in places if file.startswith(start)]
-    return f"{inside[-1][0].removeprefix(start).removesuffix(end)}:{inside[-1][1]}: " if inside else ""
+    if not inside:
+        return ""
+    file, line = inside[-1]
+    made = linecache.getline(file, 1).strip().endswith(OBJECT_SOURCE.format("")[2:])
+    text = f" ({linecache.getline(file, line).strip()})" if made and line else ""
+    return f"{file.removeprefix(start).removesuffix(end)}:{line}{text}: "

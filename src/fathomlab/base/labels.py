@@ -41,7 +41,7 @@ def format_level(level: Any) -> str:
     if isinstance(level, bool) or level is None:
         return str(level).lower() if level is not None else "none"
     if isinstance(level, list | tuple):
-        return "-".join(format_level(item) for item in level)
+        return "-".join(format_level(item) for item in level) or "none"
     if isinstance(level, Mapping):
         values = flatten_keys({key: value for key, value in level.items() if key != "type"})
         options = [f"{last_part(key)}={format_level(value)}" for key, value in values.items() if value != {}]

@@ -120,6 +120,8 @@ def with_plugins(plugins: Iterable[Plugin]) -> Components:
 
 def _is_defined_in(value: Any, name: str, module: types.ModuleType) -> bool:
     """Whether a plugin defines this public object itself, under this name, so that what it imports does not count."""
+    if name not in vars(module).get("__all__", [name]):
+        return False
     origin = getattr(value, "__module__", None), getattr(value, "__name__", None)
     return not name.startswith("_") and origin == (module.__name__, name)
 

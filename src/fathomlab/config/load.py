@@ -15,9 +15,11 @@ from fathomlab.base.output import escape_control_chars
 from fathomlab.config.components import Components
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
-from fathomlab.config.plugins import read_plugin
+from fathomlab.config.plugins import Plugin, read_plugin
 from fathomlab.config.schema import ExperimentFile, Factor, RunOverrides
 from fathomlab.config.yaml_reader import MAX_BYTES, Document, read_yaml
+
+OTHER_NETWORKS = {"roles", "teacher_model", "student_model"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def load(
     source: str | os.PathLike[str] | Mapping[str, Any],
     overrides: Sequence[str] = (),
     quick: bool = False,
+    models: Sequence[Plugin] = (),
 ) -> Loaded:
     """Read an experiment file (or a mapping of the same format), check its sections, and load its plugins.
 
@@ -56,6 +59,7 @@ def load(
         source: A path or a mapping.
         overrides: `key.path=value`; a comma or a range (`0..9`) makes a factor.
         quick: Apply the file's `quick` section first.
+        models: Plugins of classes that were passed as objects. A single one is the default of `model.type`.
 
     Raises:
         ConfigError: If the text is not a mapping of plain data, or a plugin cannot be loaded.
@@ -63,6 +67,12 @@ def load(
     """
     document, text = _read(source)
     problems: list[Issue] = []
+    if (
+        len(models) == 1
+        and not document.data.keys() & OTHER_NETWORKS
+        and isinstance(document.data.get("model", {}), dict)
+    ):
+        document.data.setdefault("model", {}).setdefault("type", Path(models[0].name).stem)
     if quick:
         overlay = document.data.get("quick") or {}
         if not isinstance(overlay, Mapping) or not overlay:
@@ -72,7 +82,7 @@ def load(
         _merge(document.data, {key: value for key, value in overlay.items() if key in known}, "", document)
     run = parse(RunOverrides, apply_overrides(document, overrides, problems), "run", problems)
     file = _sections(document.data, problems)
-    components = _load_plugins(source, file.plugins, problems)
+    components = _load_plugins(source, file.plugins, models, problems)
     if any(
         problem.path.partition("[")[0] == "plugins" for problem in problems
     ):  # nobody knows what their components are
@@ -89,7 +99,7 @@ def load(
     )
 
 
-def _load_plugins(source: Any, names: Sequence[str], problems: list[Issue]) -> Components:
+def _load_plugins(source: Any, names: Sequence[str], models: Sequence[Plugin], problems: list[Issue]) -> Components:
     """The components of an experiment. Plugins are relative to its file, or to the working directory for a mapping."""
     directory, components = Path() if isinstance(source, Mapping) else Path(source).parent, Components()
     for index, name in enumerate(names):
@@ -97,6 +107,11 @@ def _load_plugins(source: Any, names: Sequence[str], problems: list[Issue]) -> C
             components = components.extended(read_plugin(directory / name))
         except UserError as error:
             problems.append(Issue(error.code, f"plugins[{index}]", escape_control_chars(str(error))))
+    for model in models:
+        try:
+            components = components.extended(model)
+        except UserError as error:
+            problems.append(Issue(error.code, "plugins", escape_control_chars(str(error))))
     return components
 
 

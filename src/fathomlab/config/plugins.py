@@ -68,20 +68,28 @@ def read_plugin(path: Path) -> Plugin:
     Raises:
         UserError: If a file cannot be read or parsed.
     """
-    source = _read(path)
+    return make_plugin(path.name, _read(path), path.parent)
+
+
+def make_plugin(name: str, source: str, directory: Path) -> Plugin:
+    """Return the plugin of a source, with the local modules in `directory` that it imports. No code runs.
+
+    Raises:
+        UserError: If a file cannot be read or parsed.
+    """
     modules: dict[str, LocalModule] = {}
-    pending = list(_imported(source, path.name, ""))
+    pending = list(_imported(source, name, ""))
     while pending:
-        name = pending.pop()
-        file = None if name in modules else _local_file(path.parent, name)
-        if file is None or file == path:
+        module = pending.pop()
+        file = None if module in modules else _local_file(directory, module)
+        if file is None or file == directory / name:
             continue
-        relative = file.relative_to(path.parent).as_posix()
-        modules[name] = LocalModule(name, relative, _read(file))
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        pending += _imported(modules[name].source, relative, package)
-    local = tuple(modules[name] for name in sorted(modules))
-    return Plugin(path.name, _digest(source, local), source, local)
+        relative = file.relative_to(directory).as_posix()
+        modules[module] = LocalModule(module, relative, _read(file))
+        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        pending += _imported(modules[module].source, relative, package)
+    local = tuple(modules[module] for module in sorted(modules))
+    return Plugin(name, _digest(source, local), source, local)
 
 
 def load_module(plugin: Plugin) -> ModuleType:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from annotated_types import Interval
 
 from fathomlab.base.errors import Issue
-from fathomlab.base.options import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from fathomlab.base.options import Fraction, Later, NonNegativeFloat, PositiveFloat, PositiveInt
 from fathomlab.config.claims import Claim
 
 Parent: TypeAlias = Literal["teacher", "start"]
@@ -94,6 +94,8 @@ class TrainingOptions:
         label_smoothing: Fraction of the label spread evenly over the classes.
         gradient_clip: Maximum norm of the full gradient, or none.
         loss: A loss by name, with its options, instead of `criterion` and `label_smoothing`.
+        frozen: Beginnings of parameter names, such as `[stem, stage1.]`. These parameters keep their start values. Running
+            statistics of batch normalization are still updated.
     """
 
     epochs: Epochs
@@ -107,6 +109,7 @@ class TrainingOptions:
     label_smoothing: Fraction = 0.0
     gradient_clip: PositiveFloat | None = None
     loss: LossChoice | None = None
+    frozen: Annotated[tuple[str, ...], Later()] = ()
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Runs users' modules: as functions of the parameters and buffers that the engine stores, one replica after the other."""
+"""Runs users' modules: as functions of the parameters and buffers that the engine stores."""
 
 import contextlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fathomlab.base.identity import derive_seed
+from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded
+from fathomlab.models.functional import to_format as to_format
 from fathomlab.models.opaque import Opaque
 
 EVAL_SEED = 0
@@ -19,19 +19,21 @@ class OpaqueProgram:
 
     In mode `train`, buffers are updated: in place, or by assigning a new tensor. In mode `probe`, dropout modules are off and
     updates of buffers are lost. The random numbers of a step depend only on its key, and those of the other modes on nothing.
+    Several replicas run at once if the module permits it, otherwise one after the other.
     """
 
     def __init__(self, layer: Opaque, device: torch.device | str):
         """Construct the module once, for its structure."""
         self.layer, self.device = layer, torch.device(device)
         self._module = _construct(layer, 0).to(self.device)
+        self._slots = Slots(self._module)
         self._dropouts = [part for part in self._module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
         self._learned = [parameter.name for parameter in layer.parameters()]
-        self._fixed = [name for name, _ in _fixed_tensors(self._module)]
+        self._fixed = list(fixed_tensors(self._module))
 
     def buffers(self, dtype: torch.dtype, seeds: Sequence[int]) -> dict[str, Tensor]:
         """Return the initial buffers of replicas with these seeds, each (k, *shape)."""
-        columns = [dict(_fixed_tensors(_construct(self.layer, seed))) for seed in seeds]
+        columns = [fixed_tensors(_construct(self.layer, seed)) for seed in seeds]
         return {
             name: to_format(torch.stack([column[name].detach() for column in columns]).to(self.device), dtype)
             for name in self._fixed
@@ -51,12 +53,26 @@ class OpaqueProgram:
         if mode == "probe":
             for dropout in self._dropouts:
                 dropout.eval()
+        if self.layer.trace.changes_images:
+            images = images.clone()
+        if len(images) > 1 and taps is None and self.layer.trace.vectorized:
+            return self._all(params, buffers, images, mode)
         logits = []
         for slot, replica_images in enumerate(images):
             seed = int(keys[slot]) if keys is not None and mode == "train" else EVAL_SEED
-            with seeded(seed, self.device), self._tapped(taps):
+            with seeded(seed, [self.device] * (self.device.type == "cuda")), self._tapped(taps):
                 logits.append(self._replica(params, buffers, replica_images, slot, mode))
         return torch.stack(logits)
+
+    def _all(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor, mode: str) -> Tensor:
+        """Run all replicas at once."""
+        fixed = {name: buffers[name].clone() for name in self._fixed}
+        logits, updated = run_packed(self._module, {name: params[name] for name in self._learned}, fixed, images)
+        if mode == "train":
+            with torch.no_grad():
+                for name, tensor in updated.items():
+                    buffers[name].copy_(tensor)
+        return logits
 
     def _replica(
         self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor, slot: int, mode: str
@@ -64,12 +80,13 @@ class OpaqueProgram:
         fixed = {name: buffers[name][slot] for name in self._fixed}
         tensors = {name: params[name][slot] for name in self._learned}
         tensors |= fixed if mode == "train" else {name: tensor.clone() for name, tensor in fixed.items()}
-        logits = torch.func.functional_call(self._module, tensors, (images,))
+        self._slots.install(tensors)
+        logits = self._module(images)
         if mode == "train":
             with torch.no_grad():
-                for name, tensor in fixed.items():  # torch writes back the tensors that the module has assigned
-                    if tensors[name] is not tensor:
-                        tensor.copy_(tensors[name])
+                for name, tensor in fixed.items():
+                    if (assigned := self._slots.current(name)) is not tensor:
+                        tensor.copy_(assigned)
         return logits
 
     @contextlib.contextmanager
@@ -100,33 +117,6 @@ def initial_params(layer: Opaque, seed: int) -> dict[str, Tensor]:
     return {parameter.name: values[parameter.name].detach().double() for parameter in layer.parameters()}
 
 
-def to_format(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert a tensor of floats; counters and indices stay integers."""
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-@contextlib.contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators of torch, NumPy, and Python, and restore them afterwards."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-
-
 def _construct(layer: Opaque, seed: int) -> nn.Module:
-    cpu = torch.device("cpu")
-    with seeded(derive_seed(seed, "initial"), cpu), cpu:
-        return layer.model.module()
-
-
-def _fixed_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Buffers, and parameters that the user has frozen."""
-    frozen = [(name, tensor) for name, tensor in module.named_parameters() if not tensor.requires_grad]
-    return [*frozen, *module.named_buffers()]
+    with seeded(derive_seed(seed, "initial")):
+        return construct(layer.model, layer.image_shape)

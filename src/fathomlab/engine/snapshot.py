@@ -27,7 +27,8 @@ class Snapshot:
         """Read from `trainer` without copying it."""
         self._trainer = trainer
         self.replicas = len(trainer.recipes)
-        self.layers = trainer.shared_recipe.architecture.weight_layers
+        layers = trainer.shared_recipe.architecture.weight_layers
+        self.layers = tuple(name for name in layers if f"{name}.weight" in trainer.state.params)
         self.points = trainer.shared_recipe.architecture.taps
         self.step, self.epoch = trainer.state.step, trainer.state.epoch
         self.classes = trainer.shared_recipe.architecture.classes
@@ -71,6 +72,8 @@ class Snapshot:
         """
         trainer = self._trainer
         images = trainer.batch(index, None)
+        if trainer.shared_recipe.frozen and taps is not None:
+            images.requires_grad_()  # so that the outputs of frozen layers have gradients
         logits = trainer.forward(images, "probe", None, taps)
         return trainer.objective(logits, index, images).mean(1).sum()
 

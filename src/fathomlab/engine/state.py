@@ -47,7 +47,7 @@ class PackState:
     Attributes:
         network: The tensor program.
         params: Learned tensors by name, each (k, *shape).
-        buffers: Running statistics by name, each (k, features).
+        buffers: Running statistics by name, each (k, features), and the frozen parameters.
         optimizer_state: For each name of the optimizer, one tensor per learned tensor in the order of `params`.
         memories: State of the schedule, one per replica.
         diverged_at_step: Step of the first loss that was not finite, (k,); 0 if there is none.
@@ -82,9 +82,10 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
         name: _channels_last(torch.stack([replica[name] for replica in replicas]).to(device, dtype))
         for name in replicas[0]
     }
+    frozen = {name: params.pop(name) for name in list(params) if name.startswith(recipes[0].frozen)}
     for param in params.values():
         param.requires_grad_(True)
-    buffers = network.buffers(dtype, device, [recipe.seed for recipe in recipes])
+    buffers = {**network.buffers(dtype, device, [recipe.seed for recipe in recipes]), **frozen}
     zeros = torch.zeros(len(recipes), dtype=torch.int64, device=device)
     return PackState(
         network,

@@ -203,12 +203,14 @@ class PackTrainer:
     ) -> Logits:
         """Compute logits in the precision of the trial. They are returned in the format of the parameters."""
         with autocast_for(self.shared_recipe.precision, self.device):
-            logits = self.state.network(self.state.params, self.state.buffers, images, mode, keys, taps)
+            params, buffers = self._with_frozen(self.state.params, self.state.buffers), self.state.buffers
+            logits = self.state.network(params, buffers, images, mode, keys, taps)
         return logits.to(param_dtype(self.shared_recipe.precision))
 
     @torch.no_grad()
     def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
         """Compute logits with the running statistics, in the format of the parameters, without side effects."""
+        params = self._with_frozen(params, buffers)
         with autocast_for(self.shared_recipe.precision, self.device):
             if not self.replica_trainers:
                 logits = self.state.network(params, buffers, images, "eval")
@@ -222,6 +224,10 @@ class PackTrainer:
                     ]
                 )
         return logits.to(param_dtype(self.shared_recipe.precision))
+
+    def _with_frozen(self, params: Tensors, buffers: Tensors) -> Tensors:
+        """Return the learned tensors together with the frozen ones."""
+        return {**buffers, **params} if self.shared_recipe.frozen else params
 
     def keys(self, purpose: str, *keys: int) -> Tensor:
         """Return one random key per replica for a purpose, (k,) int64."""
@@ -249,8 +255,8 @@ class PackTrainer:
             optimizer_state={
                 name: [tensor[rows] for tensor in tensors] for name, tensors in state.optimizer_state.items()
             },
-            diverged_at_step=state.diverged_at_step[rows],
             memories=state.memories[rows],
+            diverged_at_step=state.diverged_at_step[rows],
             epoch_sums=state.epoch_sums[:, rows],
         )
         return trainer

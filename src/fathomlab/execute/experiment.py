@@ -16,6 +16,7 @@ from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
+from fathomlab.config.plugins import Plugin
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
 from fathomlab.execute.executors import EXECUTORS, requested_executor
@@ -127,6 +128,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels))
         if jobs:
             _save_patch(runs)
+            for plugin in {plugin for job in jobs for plugin in job.plugins}:
+                _save_plugin(runs, plugin)
             _train(jobs, requested_executor(plan), count, lock, emit, stop)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
@@ -178,6 +181,16 @@ def recorded_seed_count(runs: Path, name: str) -> int:
     except UserError:
         return 0
     return len(record.seeds) if record.looks else 0
+
+
+def _save_plugin(runs: Path, plugin: Plugin) -> None:
+    """Save the source of a plugin, which a notebook may not contain any more, as `plugins/<sha256>/<name>`."""
+    folder = runs / "plugins" / plugin.sha256
+    for file, source in ((plugin.name, plugin.source), *((module.file, module.source) for module in plugin.modules)):
+        path = folder / file
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, source)
 
 
 def _save_patch(runs: Path) -> None:

@@ -88,6 +88,11 @@ class Architecture:
         """Whether the network is a user's module."""
         return any(isinstance(layer, Opaque) for layer in self.layers)
 
+    @property
+    def packable(self) -> bool:
+        """Whether several replicas run as one tensor program: all networks except some users' modules."""
+        return all(layer.trace.vectorized for layer in self.layers if isinstance(layer, Opaque))
+
 
 def walk(layers: Layers) -> Iterator[Layer]:
     """Yield every layer in the order of the forward pass, including those inside residual blocks."""

@@ -1,21 +1,19 @@
 """A user's torch module as a model: a component that constructs it, and a layer that stands for it.
 
-The engine does not look inside. It calls the module as a function of its parameters and buffers, one replica per pack.
+The engine does not look inside. It calls the module as a function of its parameters and buffers.
 """
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fathomlab.base.errors import Issue, UserError, user_code_location
+from fathomlab.base.errors import Issue, UserError
 from fathomlab.base.output import escape_control_chars
 from fathomlab.models.parameters import LayerDefaults, Parameter, Shape
+from fathomlab.models.trace import Trace, trace
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from fathomlab.models.architecture import Architecture
 
@@ -89,110 +87,28 @@ class Opaque(LayerDefaults):
     image_shape: Shape
 
     @property
+    def trace(self) -> Trace:
+        """What forward and backward passes show of the module."""
+        return trace(self.model, self.image_shape)
+
+    @property
     def points(self) -> tuple[str, ...]:
         """Names of the inner modules whose output probes read, in the order of the forward pass."""
-        return trace(self.model, self.image_shape).points
+        return self.trace.points
 
     @property
     def weight_layers(self) -> tuple[str, ...]:
         """Names of the inner modules with a weight matrix or kernel, in the order of the forward pass."""
-        return trace(self.model, self.image_shape).weight_layers
+        return self.trace.weight_layers
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Learned tensors, with the module's dotted names."""
-        return trace(self.model, self.image_shape).parameters
+        return self.trace.parameters
 
     def shape(self, shape: Shape) -> Shape:
         """(c, h, w) to (classes,)."""
-        return (trace(self.model, self.image_shape).outputs,)
+        return (self.trace.outputs,)
 
     def macs(self, shape: Shape) -> int:
         """Multiply-accumulates per example, counted by torch."""
-        return trace(self.model, self.image_shape).macs
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What one forward and one backward pass show of a module.
-
-    Attributes:
-        parameters: Learned tensors: parameters that require a gradient.
-        weight_layers: Inner modules whose `weight` is learned and has at least two axes, in the order of the forward pass.
-        points: Those of them that ran exactly once.
-        outputs: Number of logits.
-        macs: Multiply-accumulates per image.
-    """
-
-    parameters: tuple[Parameter, ...]
-    weight_layers: tuple[str, ...]
-    points: tuple[str, ...]
-    outputs: int
-    macs: int
-
-
-@cache
-def trace(model: UserModel, shape: Shape) -> Trace:
-    """Construct a module and run two random images forward and backward. The result is cached.
-
-    Raises:
-        UserError: If the module raises an error, does not return (n, classes), or has parameters that it does not use.
-    """
-    import torch
-
-    name = type(model).__name__
-    try:
-        with (
-            redirect_stdout(sys.stderr),  # standard output is for results
-            torch.random.fork_rng(devices=[]),
-            torch.enable_grad(),
-            torch.device("cpu"),
-        ):
-            torch.manual_seed(0)
-            return _trace(model.module(), name, shape)
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a module may call sys.exit, too
-        where = user_code_location(error)
-        text = f"{type(error).__name__}: {error}"
-        raise UserError("plugin-error", f"{where}{name} with images of {tuple(shape)}: {text}") from error
-
-
-def _trace(module: "nn.Module", name: str, shape: Shape) -> Trace:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    learned = {key: tensor for key, tensor in module.named_parameters() if tensor.requires_grad}
-    layers = [key.removesuffix(".weight") for key, tensor in learned.items() if _is_weight(key, tensor)]
-    calls: list[str] = []
-
-    def record(layer: str) -> Callable[..., None]:
-        return lambda module, inputs, output: calls.append(layer) if isinstance(output, torch.Tensor) else None
-
-    for layer in layers:
-        module.get_submodule(layer).register_forward_hook(record(layer))
-    with FlopCounterMode(display=False) as counter:
-        logits = module(torch.rand(2, *shape))
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError("plugin-error", f"{name} must return logits of shape (n, classes), got {got} for 2 images")
-    if not learned:
-        raise UserError("plugin-error", f"{name} has no parameters that require a gradient")
-    gradients = torch.autograd.grad(logits.sum(), list(learned.values()), allow_unused=True)
-    unused = [key for key, gradient in zip(learned, gradients, strict=True) if gradient is None]
-    if unused:
-        text = "has parameters that do not affect the logits; remove them, or set requires_grad to False"
-        raise UserError("plugin-error", f"{name} {text}: {', '.join(unused)}")
-    return Trace(
-        tuple(
-            Parameter(key, tuple(tensor.shape), "module", "weight" if tensor.dim() > 1 else "bias")
-            for key, tensor in learned.items()
-        ),
-        tuple(dict.fromkeys([*calls, *layers])),
-        tuple(layer for layer in calls if calls.count(layer) == 1),
-        logits.shape[1],
-        counter.get_total_flops() // 4,  # two images, two operations per multiply-accumulate
-    )
-
-
-def _is_weight(name: str, tensor: "Tensor") -> bool:
-    return name.endswith(".weight") and tensor.dim() > 1
+        return self.trace.macs

@@ -12,11 +12,19 @@ from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
 from fathomlab.config.paths import apply_levels, get_path
+from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.plan import sections
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
-from fathomlab.plan.feasibility import batch_norm_problems, data_problems, loss_problems, parent_problems, part_problems
+from fathomlab.plan.feasibility import (
+    batch_norm_problems,
+    data_problems,
+    loss_problems,
+    network_problems,
+    parent_problems,
+    part_problems,
+)
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
@@ -90,14 +98,14 @@ class Plan:
         return self.loaded.document.data.get("claims") or []
 
 
-def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
-    """Read an experiment, check every component of every trial, and plan it.
+def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False, models: Sequence[Plugin] = ()) -> Plan:
+    """Read an experiment, check every component of every trial, and plan it. For the arguments see `config.load.load`.
 
     Raises:
         ConfigError: If there are problems; all of them.
         UserError: If the file cannot be read.
     """
-    loaded = load(source, overrides, quick)
+    loaded = load(source, overrides, quick, models)
     problems = list(loaded.problems)
     if problems:
         _check_sections(loaded, problems)
@@ -191,6 +199,7 @@ class _Builder:
         if self.problems or data is None or network is None or training is None:
             return None
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
+        self.problems += network_problems(blueprint, role.model, role.training)
         self.problems += parent_problems(blueprint, role.parents_key)
         return blueprint
 

@@ -3,17 +3,20 @@ that do not work."""
 
 from dataclasses import replace
 
-from fathomlab.base.errors import Issue
+from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.plugins import plugin_of
 from fathomlab.losses import Loss
 from fathomlab.losses.function import FunctionLoss
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
+from fathomlab.models.opaque import Opaque
 from fathomlab.optim.user import optimizer_issues, schedule_issues
 from fathomlab.plan.sections import Data, Training
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8
+LISTED = 20
+EVALUATION_BATCH = 512  # of engine.evaluation, which imports torch
 
 
 def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
@@ -65,7 +68,7 @@ def batch_norm_problems(data: Data, path: str, architecture: Architecture, notic
     """
     cells = _fewest_cells(architecture.layers, architecture.shape)
     if cells is None:
-        return []
+        return _single_image_problems(data, path, architecture)
     training, _ = data.split_sizes
     last = 0 if data.drop_last else training % data.batch_size
     if min(data.batch_size, training) * cells == 1:
@@ -83,6 +86,50 @@ def batch_norm_problems(data: Data, path: str, architecture: Architecture, notic
             f"normalization; {path}.drop_last: true leaves it out."
         )
     return []
+
+
+def _single_image_problems(data: Data, path: str, architecture: Architecture) -> list[Issue]:
+    """Batches of one image that a user's module refuses, such as batch normalization in training."""
+    traces = [layer.trace for layer in architecture.layers if isinstance(layer, Opaque)]
+    training, held_out = data.split_sizes
+    last = 0 if data.drop_last else training % data.batch_size
+    for trace in traces:
+        if trace.single_training and 1 in (data.batch_size, training, last):
+            remedy = f"Change {path}.batch_size, or set {path}.drop_last: true"
+            text = f"a batch of {training} training images has 1 image, which the model cannot use: "
+            return [Issue("batch-too-small", f"{path}.batch_size", f"{text}{trace.single_training}. {remedy}")]
+        if trace.single_evaluation and 1 in (held_out % EVALUATION_BATCH, data.info.test_examples % EVALUATION_BATCH):
+            text = "must evaluate a single image, which is the last batch of the validation or test images, got "
+            return [Issue("batch-too-small", path, f"the model {text}{trace.single_evaluation}")]
+    return []
+
+
+def network_problems(blueprint: Blueprint, model: str, training: str) -> list[Issue]:
+    """Frozen parameters that do not exist, and probes of layers or points that the network does not have."""
+    architecture, frozen = blueprint.recipe.architecture, blueprint.training.frozen
+    if not frozen and not architecture.opaque:
+        return []
+    names = [parameter.name for parameter in architecture.parameters()]
+    for prefix in frozen:
+        if not any(name.startswith(prefix) for name in names):
+            text = f"no parameter has a name that begins with {format_value(prefix)}.{did_you_mean(prefix, names)}"
+            return [Issue("unknown-name", f"{training}.frozen", f"{text} Parameters: {_listed(names)}.")]
+    if all(name.startswith(frozen) for name in names):
+        return [Issue("conflict", f"{training}.frozen", "must leave at least one parameter to train")]
+    layers = [name for name in architecture.weight_layers if not f"{name}.weight".startswith(frozen)]
+    measured = {"layer": layers, "point": architecture.taps}
+    for probe in blueprint.probes:
+        for column in probe.component.columns.values():
+            if not measured.get(column.axis, ("any",)):
+                found = f"no inner module with a trained `weight`{' that runs once' if layers else ''}"
+                return [
+                    Issue("data-mismatch", model, f"the probe {probe.name} cannot measure this model: it has {found}")
+                ]
+    return []
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names if len(names) <= LISTED else [*names[:LISTED], f"and {len(names) - LISTED} more"])
 
 
 def parent_problems(condition: Blueprint, path: str) -> list[Issue]:

@@ -31,6 +31,7 @@ class Recipe:
         data: Name and options of the dataset, as canonical JSON.
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
+        frozen: Beginnings of the names of the parameters that are not trained.
     """
 
     seed: Annotated[int, Varies()]
@@ -49,6 +50,12 @@ class Recipe:
     data: str
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def num_trained(self) -> int:
+        """Number of trained parameters."""
+        return sum(each.numel for each in self.architecture.parameters() if not each.name.startswith(self.frozen))
 
     @property
     def plain(self) -> bool:

@@ -98,6 +98,7 @@ class Training:
     label_smoothing: float
     gradient_clip: float | None
     chosen_loss: Loss | None
+    frozen: tuple[str, ...] = ()
 
     @cached_property
     def loss(self) -> Loss:
@@ -108,9 +109,11 @@ class Training:
     def plain(self) -> dict[str, Any]:
         """The section as plain data. A loss by name replaces the criterion."""
         names = ("epochs", "lr", "precision", "gradient_clip")
+        later = {"frozen": list(self.frozen)} if self.frozen else {}  # its default is not part of the identity
         criterion = {"criterion": self.criterion, "label_smoothing": self.label_smoothing}
         return {
             **{name: getattr(self, name) for name in names},
+            **later,
             **({"loss": plain_loss(self.chosen_loss)} if self.chosen_loss else criterion),
             "optimizer": type(self.optimizer).__name__,
             "optimizer_params": to_dict(self.optimizer),
@@ -232,6 +235,7 @@ def training(
         smoothing,
         options.gradient_clip,
         None if isinstance(loss, CrossEntropy) else loss,  # a trial spells it as a criterion
+        tuple(sorted(set(options.frozen))),
     )
 
 

@@ -150,6 +150,7 @@ class Blueprint:
             validation_split=data.validation_split,
             limit=data.limit,
             drop_last=data.drop_last,
+            frozen=training.frozen,
             data=canonical_json({key: data.plain[key] for key in ("name", "params")}),
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fathomlab.models.architecture import Architecture
+from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare import machine
@@ -75,16 +76,22 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
 
     Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
     workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
-    parallel. A user's module is a pack of one.
+    parallel. Users' modules are packed if they permit it and are small.
     """
     recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
-    if recipe.architecture.opaque:
+    if recipe.architecture.opaque and not _packs_pay(recipe):
         return 1
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
     size = 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
     return max(1, min(limit, available // size))
+
+
+def _packs_pay(recipe: Recipe) -> bool:
+    """Whether a pack of a user's module is faster than its replicas alone; measured in LOG.md, 2026-11-28."""
+    architecture = recipe.architecture
+    return architecture.macs * recipe.batch_size <= VECTORIZED_MACS and architecture.packable
 
 
 def disk_bytes(packs: Sequence[Sequence[Trial]], workers: int) -> int:

@@ -39,7 +39,7 @@ def form_packs(
         return signature(trial.recipe), trial.probes, forced and (checkpoint.step if checkpoint else 0)
 
     def max_size(trial: Trial) -> int:
-        return forced if forced and not trial.recipe.architecture.opaque else cost.max_pack_size(trial, device, workers)
+        return forced if forced and trial.recipe.architecture.packable else cost.max_pack_size(trial, device, workers)
 
     packs = group_into_packs(new, key, max_size)
     packs = packs if forced else _balance_packs(packs, workers - len(resumable))

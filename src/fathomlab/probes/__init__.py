@@ -20,7 +20,7 @@ class Snapshot(Protocol):
 
     Attributes:
         replicas: Number of replicas k.
-        layers: Names of the layers with a weight matrix or kernel, in the order of the forward pass.
+        layers: Names of the layers with a trained weight matrix or kernel, in the order of the forward pass.
         points: Names of the points where features are read, in the order of the forward pass.
         dtype: Format in which products are computed, such as float32.
         step: Optimizer steps before it.

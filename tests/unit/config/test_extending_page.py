@@ -1,5 +1,6 @@
 """The examples of docs/extending.md run as they are printed."""
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -77,3 +78,11 @@ def test_parts_of_the_page_train(tmp_path: Path, plugin: str):
             assert [snapshot.columns.keys() for snapshot in trial.probes["Confidence"]] == [{"norm", "confidence"}] * 3
         else:
             assert trial.curves["lr"] == [0.0005, 0.001]
+
+
+def test_class_of_the_page_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "script_of_the_page.py").write_text(
+        block("python", "model=Net").replace("fathomlab.run", "fathomlab.load")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(importlib.import_module("script_of_the_page").results.trials) == 6

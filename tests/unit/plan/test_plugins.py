@@ -17,6 +17,7 @@ from fathomlab.plan import Plan, decode_trial, encode_trial, read_trial
 from fathomlab.prepare.jobs import Job
 
 PLUGIN = """
+    import torch
     import torch.nn.functional as F
     from torch import nn
 
@@ -41,6 +42,26 @@ PLUGIN = """
     def nothing(logits, labels):
         return None
 
+    class Normed(Net):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(10)
+
+        def forward(self, images):
+            return self.norm(super().forward(images))
+
+    class Squeezed(Net):
+        def forward(self, images):
+            return super().forward(images).squeeze()
+
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.matrix = nn.Parameter(torch.ones(784, 10))
+
+        def forward(self, images):
+            return images.flatten(1) @ self.matrix
+
     class Leaving(nn.Module):
         def forward(self, images):
             raise SystemExit(0)
@@ -61,6 +82,8 @@ DISTILLED: dict[str, Any] = {
     "plugins": ["parts.py"],
 }
 OWN: dict[str, Any] = {**PLAIN, "model": {"type": "Net"}, "plugins": ["parts.py"]}
+NORMED: dict[str, Any] = {**OWN, "model": {"type": "Normed"}}
+BARE: dict[str, Any] = {**OWN, "model": {"type": "Bare"}, "experiment": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -183,6 +206,10 @@ def test_distillation_loss_of_a_plugin_reads_the_teacher():
         (OWN, "model.params.depht=2", ("unknown-key", "model.params.depht")),
         (OWN, "model.params.classes=7", ("data-mismatch", "model.params")),
         (OWN, "model.params.classes=-1", ("plugin-error", "model.params")),
+        (NORMED, "data.batch_size=53", ("batch-too-small", "data.batch_size")),
+        (NORMED, "data.batch_size=1", ("batch-too-small", "data.batch_size")),
+        (BARE, "experiment.analyze_gradients=true", ("data-mismatch", "model")),
+        (BARE, "experiment.probes=[representation]", ("data-mismatch", "model")),
         (OWN, "training.loss.type=averaged", ("plugin-error", "training.loss")),
         (OWN, "training.loss.type=constant", ("plugin-error", "training.loss")),
         (OWN, "training.loss.type=nothing", ("plugin-error", "training.loss")),
@@ -201,6 +228,16 @@ def test_invalid_plugins_and_losses_are_reported(config: dict[str, Any], overrid
         assert problems(config, override) == [expected]
     else:
         assert problems({**config, key: yaml.safe_load(text)}) == [expected]
+
+
+def test_batches_of_one_image_are_possible_for_other_modules():
+    """Without batch normalization, without the last batch, or with more images in it."""
+    assert plan(OWN, "data.batch_size=53").trials
+    assert plan(NORMED, "data.batch_size=53", "data.drop_last=true").trials
+    assert plan(NORMED, "data.batch_size=52").trials
+    assert problems(OWN, "model.type=Squeezed", "data.batch_size=53") == [("batch-too-small", "data.batch_size")]
+    assert plan(OWN, "model.type=Squeezed", "data.batch_size=52").trials
+    assert plan(BARE).trials
 
 
 def test_plugin_error_reports_lines_of_both_files(tmp_path: Path, plugin: Path):

@@ -45,19 +45,37 @@ class Net(nn.Module):
     def forward(self, images):
         return self.layer(images.flatten(1))
 
+class Random(Net):
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images), 0.1, self.training)
+
+class Large(Net):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(784, 784)
+
+    def forward(self, images):
+        return super().forward(self.inner(images.flatten(1)))
+
 def doubled(logits, labels, *, factor: float = 2.0):
     return factor * nn.functional.cross_entropy(logits, labels, reduction="none")
 """
 
 
-def test_form_packs_separates_modules_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Losses of plugins share a pack if their options are equal."""
+def test_form_packs_packs_small_modules_of_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Only without random numbers, and with little work per step. Losses of plugins share a pack if their options are equal."""
     (tmp_path / "parts.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
     training = {"epochs": 1, "loss": {"type": "doubled"}}
     net = {**MLP, "model": {"type": "Net"}, "plugins": ["parts.py"]}
-    assert sizes(net, "experiment.seeds=3", runs=tmp_path) == [1, 1, 1]
-    assert sizes(net, "experiment.seeds=3", "run.pack=3", runs=tmp_path) == [1, 1, 1]
+    assert sizes(net, "experiment.seeds=3", runs=tmp_path) == [3]
+    assert sizes(net, "experiment.seeds=3", "run.pack=2", runs=tmp_path) == [2, 1]
+    assert sizes(net, "experiment.seeds=3", "data.batch_size=4000", runs=tmp_path) == [1, 1, 1]
+    for name in ("Random", "Large"):
+        other = {**net, "model": {"type": name}}
+        assert sizes(other, "experiment.seeds=3", runs=tmp_path) == [1, 1, 1]
+        forced = [1, 1, 1] if name == "Random" else [3]
+        assert sizes(other, "experiment.seeds=3", "run.pack=3", runs=tmp_path) == forced
     doubled = {**MLP, "training": training, "plugins": ["parts.py"]}
     assert sizes(doubled, "experiment.seeds=3", "training.loss.params.factor=1,2", runs=tmp_path) == [3, 3]
 

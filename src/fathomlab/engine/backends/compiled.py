@@ -26,6 +26,8 @@ class Compiled:
             return "it needs a CPU"
         if not machine.compiler:
             return "no C++ compiler is installed"
+        if recipes[0].frozen:
+            return "it does not support frozen parameters"
         if recipes[0].runs_plugins:
             return "it does not compile the code of plugins"
         if architecture.convolutional:

@@ -31,6 +31,8 @@ class Graph:
         """Other devices than CUDA devices, and the code of plugins, which may wait for the device."""
         if machine.device != "cuda":
             return "it needs a CUDA device"
+        if recipes[0].frozen:
+            return "it does not support frozen parameters"
         return "it cannot capture the code of a plugin" if recipes[0].runs_plugins else ""
 
     def build(self) -> str:

@@ -18,6 +18,6 @@ def record_failure(trial: Trial, job: Job, cause: str) -> Failed | None:
     if not checkpoint_steps(folder.path):  # checkpoints stay for the next run
         folder.create(trial.content, job.logging)
     folder.write_provenance(machine.collect_provenance())
-    parameters = trial.recipe.architecture.num_params
+    parameters = trial.recipe.num_trained
     folder.finish(Result("failed", cause, parameters, epochs=0, steps=0, seconds=0.0))
     return Failed(trial.hash, cause)

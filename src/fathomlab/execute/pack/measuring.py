@@ -60,8 +60,9 @@ def replica_row(columns: Mapping[str, Any], slot: int) -> Record:
 
 
 def _measured(probe: Probe, training: PackTrainer) -> Mapping[str, Any]:
-    """Measure each replica; replicas that run as separate networks are measured one by one."""
-    if not training.replica_trainers:
+    """Measure each replica; separate networks and users' modules are measured one by one."""
+    opaque = training.shared_recipe.architecture.opaque and len(training.recipes) > 1
+    if not training.replica_trainers and not opaque:
         return probe.measure(Snapshot(training))
     replicas = [training.replica(slot) for slot in range(len(training.recipes))]
     parts: list[Mapping[str, Any]] = [probe.measure(Snapshot(replica)) for replica in replicas]

@@ -203,7 +203,7 @@ class _PackRun:
             Result(
                 status=status,
                 cause=cause,
-                parameters=self.recipes[slot].architecture.num_params,
+                parameters=self.recipes[slot].num_trained,
                 epochs=state.epoch,
                 steps=state.step,
                 seconds=seconds,

@@ -142,6 +142,7 @@ def _training(study: Study, options: _OptionValues) -> str:
         ("training.optimizer_params.weight_decay", "weight decay {}"),
         ("training.label_smoothing", "label smoothing {}"),
         ("training.gradient_clip", "gradient norm clipped at {}"),
+        ("training.frozen", "frozen parameters: {}"),
     ):
         if options.is_set(key):
             parts.append(text.format(options.text(key)))
