@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fathomlab.api import run as run
     from fathomlab.base.errors import ConfigError as ConfigError
     from fathomlab.base.errors import UserError as UserError
+    from fathomlab.data.arrays import Arrays as Arrays
 
 _LAZY_EXPORTS = {
     "load": ("fathomlab.api", "load"),
@@ -26,6 +27,7 @@ _LAZY_EXPORTS = {
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
     "Runs": ("fathomlab.api", "Runs"),
+    "Arrays": ("fathomlab.data.arrays", "Arrays"),
     "ConfigError": ("fathomlab.base.errors", "ConfigError"),
     "UserError": ("fathomlab.base.errors", "UserError"),
 }

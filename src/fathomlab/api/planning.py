@@ -13,20 +13,22 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 PACKAGE = Path(__file__).parents[1]
 
 
-def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = False) -> Plan:
+def load(source: Source, overrides: str | Sequence[str] = (), quick: bool = False, data: Any = None) -> Plan:
     """Read and check an experiment and plan its trials; nothing is trained.
 
     Args:
         source: A path to an experiment file, the name of a bundled one (such as 1_2), or a mapping of the same format.
         overrides: `key.path=value`, one or several.
         quick: Apply the file's `quick` section.
+        data: The dataset, in place of `data.name` in the file: `fathomlab.Arrays`, or a dataset of (image, label) pairs as in
+            torch and torchvision, of which 20% become the test set, or a tuple of such a training and a test dataset.
 
     Raises:
         ConfigError: If the experiment has problems; all of them.
-        UserError: If the file cannot be read.
+        UserError: If the file cannot be read, or `data` is not a dataset.
     """
     path = source if isinstance(source, Mapping) else find_file(os.fspath(source))
-    return prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick)
+    return prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick, data)
 
 
 def find_file(name: str) -> Path:

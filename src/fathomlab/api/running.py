@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fathomlab.analysis.as_json import looks_json
 from fathomlab.analysis.extension import plan_extension
@@ -41,6 +42,7 @@ def run(
     wait: bool = False,
     allow_drift: bool = False,
     max_seeds: int | None = None,
+    data: Any = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
 
@@ -56,6 +58,7 @@ def run(
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
         max_seeds: Add the seeds that undecided claims need, up to this total. Each interim analysis spends a part of the 2.5%
             error level (alpha spending), so that looking does not make false results more likely.
+        data: The dataset as an object, as for `load`.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
@@ -63,7 +66,9 @@ def run(
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
-    plan = source if isinstance(source, Plan) else load(source, texts, quick)
+    if isinstance(source, Plan) and data is not None:
+        raise UserError("conflict", "data cannot be combined with a plan; pass it to fathomlab.load.")
+    plan = source if isinstance(source, Plan) else load(source, texts, quick, data)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:

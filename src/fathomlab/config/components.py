@@ -15,7 +15,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fathomlab.base.errors import Issue, UserError, format_value
 from fathomlab.base.options import INVALID, option_types, parse, to_dict
 from fathomlab.base.table import Table
+from fathomlab.config.datasets import UserData
 from fathomlab.config.plugins import Plugin, load_module
+from fathomlab.data import NAMED_DATASETS
+from fathomlab.data.arrays import Arrays
+from fathomlab.data.users import FunctionDataset
 from fathomlab.losses import LOSSES, Need
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
@@ -50,21 +54,25 @@ class Components:
     Attributes:
         models: For `model.type`.
         losses: For `training.loss` and `distillation.loss`.
+        datasets: For `data.name`.
         plugins: The plugins whose components the tables contain.
         unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
+        user_data: Loads users' datasets.
     """
 
     models: Table[Any] = field(default_factory=lambda: MODELS)
     losses: Table[Any] = field(default_factory=lambda: LOSSES)
+    datasets: Table[Any] = field(default_factory=lambda: NAMED_DATASETS)
     plugins: tuple[Plugin, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
+    user_data: UserData = field(default_factory=UserData)
 
     def unsupported(self, table: Table[Any], name: object) -> str:
         """Return the problem of a name that is not in the table, or `""`."""
         problem, text = table.unsupported(name), str(name)
         if not problem or text in self.unusable:
             return problem and self.unusable[text]
-        others = (f" {text} is a {other.kind}." for other in (self.models, self.losses) if text in other)
+        others = (f" {text} is a {other.kind}." for other in (self.models, self.losses, self.datasets) if text in other)
         return problem + "".join(others)
 
     def extended(self, plugin: Plugin) -> "Components":
@@ -125,6 +133,14 @@ def _is_module(value: Any) -> bool:
     return torch is not None and isinstance(value, type) and issubclass(value, torch.nn.Module)
 
 
+def _returns_arrays(value: Any) -> bool:
+    """Whether a function is annotated to return `Arrays`, as a type or as text. A decorator may have wrapped it."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    result = getattr(value, "__annotations__", {}).get("return")
+    return result is Arrays or (isinstance(result, str) and result.rpartition(".")[2] == Arrays.__name__)
+
+
 def _is_loss_class(value: Any) -> bool:
     return isinstance(value, type) and is_dataclass(value) and callable(getattr(value, "terms", None))
 
@@ -141,6 +157,13 @@ def _model(module_class: type) -> type:
     if "depth" not in names:
         facts["depth"] = property(lambda self: getattr(self, axes["depth_key"], None))
     return _component(module_class, options, UserModel, facts)
+
+
+@cache
+def _dataset(function: Callable[..., Any]) -> type:
+    """The component of a function that returns `Arrays`: its options are the parameters."""
+    options = _options(function.__name__, function, _parameters(function), FunctionDataset)
+    return _component(function, options, FunctionDataset, {"function": staticmethod(function)})
 
 
 @cache
@@ -181,6 +204,7 @@ def _loss_class(component: type) -> type:
 AXES = ("depth", "width")
 KINDS = (
     Kind("models", _is_module, _model),
+    Kind("datasets", _returns_arrays, _dataset),
     Kind("losses", inspect.isfunction, _function_loss),
     Kind("losses", _is_loss_class, _loss_class),
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 from fathomlab.base.options import json_schema
 from fathomlab.config import claims, schema
-from fathomlab.data import DATASETS
+from fathomlab.data import NAMED_DATASETS
 from fathomlab.losses import CRITERIA, LOSSES
 from fathomlab.models import MODELS
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
@@ -39,7 +39,7 @@ SECTIONS: dict[str, type] = {
 }
 TABLES: dict[str, Components] = {
     "model.type": MODELS,
-    "data.name": DATASETS,
+    "data.name": NAMED_DATASETS,
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
     "training.loss.type, distillation.loss.type": LOSSES,
@@ -56,7 +56,7 @@ def experiment_schema() -> JsonSchema:
         definitions[section.__name__].pop("$defs", None)  # all of them are in `definitions`
     _choose(definitions["ModelChoice"], "type", "params", MODELS, closed=False)
     _choose(definitions["LossChoice"], "type", "params", LOSSES, closed=False)
-    _choose(definitions["DataOptions"], "name", "params", DATASETS)
+    _choose(definitions["DataOptions"], "name", "params", NAMED_DATASETS, closed=False)
     training = definitions["TrainingOptions"]
     _choose(training, "optimizer", "optimizer_params", OPTIMIZERS)
     _choose(training, "scheduler", "scheduler_params", SCHEDULES, NO_SCHEDULE)
@@ -66,8 +66,9 @@ def experiment_schema() -> JsonSchema:
     built_in = {"properties": {"type": {"enum": list(MODELS)}}}
     result["if"] = {"not": {"required": ["plugins"]}}  # a plugin may define any name
     models = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
-    roles = {"additionalProperties": {"properties": {"model": built_in}}}
-    result["then"] = {"properties": {**models, "roles": roles}}
+    data = {"properties": {"name": {"enum": [*NAMED_DATASETS, None]}}}
+    roles = {"additionalProperties": {"properties": {"model": built_in, "data": data}}}
+    result["then"] = {"properties": {**models, "data": data, "roles": roles}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 

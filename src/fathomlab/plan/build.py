@@ -91,14 +91,14 @@ class Plan:
         return self.loaded.document.data.get("claims") or []
 
 
-def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False) -> Plan:
+def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False, data: Any = None) -> Plan:
     """Read an experiment, check every component of every trial, and plan it.
 
     Raises:
         ConfigError: If there are problems; all of them.
         UserError: If the file cannot be read.
     """
-    loaded = load(source, overrides, quick)
+    loaded = load(source, overrides, quick, data)
     problems = list(loaded.problems)
     if problems:
         _check_sections(loaded, problems)
@@ -217,7 +217,7 @@ class _Builder:
         default, path = sections.default_dataset(model, self.components), role.data
 
         def read(raw: Any) -> sections.Data | None:
-            return sections.data(raw, path, default, self.problems, self.notices)
+            return sections.data(raw, path, default, self.problems, self.notices, self.components)
 
         return self._section(path, levels, read, default)
 
@@ -282,7 +282,7 @@ def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     for path in ("model", "teacher_model", "student_model", *(f"{role}.model" for role in roles)):
         if (section := get_path(data, path)) is not None:
             sections.network(section, path, problems, {}, loaded.components)
-    sections.data(data.get("data"), "data", "mnist", problems, {})
+    sections.data(data.get("data"), "data", "mnist", problems, {}, loaded.components)
 
 
 def _at_factor(problem: Issue, levels: Levels, loaded: Loaded) -> Issue:

@@ -7,7 +7,7 @@ from typing import Any
 from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.paths import get_path
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
-from fathomlab.data import DATASETS
+from fathomlab.data import NAMED_DATASETS
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS
 from fathomlab.optim import OPTIMIZERS, SCHEDULES, UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
@@ -127,7 +127,7 @@ def _places(key: str) -> list[str]:
         ("model.params", MODELS),
         ("training.optimizer_params", OPTIMIZERS),
         ("training.scheduler_params", SCHEDULES),
-        ("data.params", DATASETS),
+        ("data.params", NAMED_DATASETS),
     ]
     places += [f"{name}.{key}" for name, table in tables if any(key in _options(part) for part in table.values())]
     return places + [key] * (key == "seed")

@@ -13,6 +13,7 @@ from fathomlab.base.identity import canonical_json
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, plugin_of
 from fathomlab.config.schema import Parent
+from fathomlab.data.users import UserDataset
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
@@ -115,7 +116,7 @@ class Blueprint:
     def plugins(self) -> tuple[Plugin, ...]:
         """The plugins that define its components, sorted by name; without those of its parents, which it names by hash."""
         parts = (self.network.component, self.training.chosen_loss, self.distillation)
-        used = {plugin for part in parts if (plugin := plugin_of(part))}
+        used = {plugin for plugin in (*map(plugin_of, parts), self.data.plugin) if plugin}
         return tuple(sorted(used, key=lambda plugin: plugin.name))
 
     @cached_property
@@ -146,7 +147,7 @@ class Blueprint:
             validation_split=data.validation_split,
             limit=data.limit,
             drop_last=data.drop_last,
-            data=canonical_json({key: data.plain[key] for key in ("name", "params")}),
+            data=canonical_json(data.identity),
         )
 
     @cached_property
@@ -174,13 +175,19 @@ class Blueprint:
         return Trial(text, replace(self.recipe, seed=seed, teachers=networks), *rest)
 
 
-def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), components: Components = BUILT_IN) -> Trial:
+def read_trial(
+    content: Mapping[str, Any],
+    parents: Iterable[Trial] = (),
+    components: Components = BUILT_IN,
+    dataset: UserDataset | None = None,
+) -> Trial:
     """The trial of plain data, as the store contains it.
 
     Args:
         content: As in `Trial.content`.
         parents: The trials that it builds on.
         components: With the plugins of the trial.
+        dataset: The dataset of the trial, if it is a user's.
 
     Raises:
         ValueError: If it is not the content of a trial that this version can train, or if a parent is missing.
@@ -189,7 +196,7 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), compon
     seed = content.get("seed")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
-    data = sections.data(content.get("data"), "data", "mnist", problems, {})
+    data = sections.data(_options_of(content.get("data")), "data", "mnist", problems, {}, components, dataset)
     probes = sections.measurements(content.get("probes"), problems)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
@@ -209,6 +216,11 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), compon
     return trial
 
 
+def _options_of(data: Any) -> Any:
+    """The section `data` of a trial without the digest of a user's dataset, which is not an option."""
+    return {key: value for key, value in data.items() if key != "sha256"} if isinstance(data, Mapping) else data
+
+
 def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
     """The hashes of the trials that a trial builds on, from its content; none if it has another layout."""
     parents = content.get("parents")
@@ -221,8 +233,13 @@ def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
 
 def encode_trial(trial: Trial) -> dict[str, Any]:
     """A trial with its plugins and parents as plain data, for a worker."""
-    parents = [encode_trial(parent) for _, parent in trial.parents]
-    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins], "parents": parents}
+    component = trial.data.component
+    return {
+        "content": trial.content,
+        "plugins": [to_plain(plugin) for plugin in trial.plugins],
+        "dataset": to_plain(component) if isinstance(component, UserDataset) else None,
+        "parents": [encode_trial(parent) for _, parent in trial.parents],
+    }
 
 
 def decode_trial(data: Mapping[str, Any]) -> Trial:
@@ -233,4 +250,5 @@ def decode_trial(data: Mapping[str, Any]) -> Trial:
         UserError: If the source of a plugin has another digest.
     """
     components = with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"])
-    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components)
+    dataset = None if data["dataset"] is None else from_plain(UserDataset, data["dataset"])
+    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components, dataset)
