@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, format_value
@@ -9,6 +10,8 @@ from fathomlab.data.arrays import Arrays
 
 if TYPE_CHECKING:
     import numpy as np
+
+    Pairs = tuple[np.ndarray, np.ndarray]
 
 TEST_PERCENT = 20.0  # of a single dataset
 # The state of torch's generator after the import, so that a function may import torch first.
@@ -32,11 +35,9 @@ def as_arrays(data: Any) -> Arrays:
     if isinstance(data, Arrays):
         return data
     if isinstance(data, tuple) and len(data) == 2 and all(map(_is_dataset, data)):
-        names = _names(data[0]) or _names(data[1])
         with seeded_generators():
-            return _named(
-                *(array for index in (0, 1) for array in _pairs(data[index], ("train", "test")[index])), names
-            )
+            train, test = _pairs(data[0], "train"), _pairs(data[1], "test")
+        return _named(train, test, _names(data[0]))
     if isinstance(data, tuple) or not _is_dataset(data):
         raise UserError("wrong-type", f"data must be {SUPPORTED}, got {format_value(type(data).__name__)}")
     from fathomlab.data.split import split_off_test
@@ -46,7 +47,7 @@ def as_arrays(data: Any) -> Arrays:
     rows, test_rows = split_off_test(labels, TEST_PERCENT)
     if not len(test_rows):
         raise UserError("no-images", f"data: {len(labels)} images are too few for a test set of {TEST_PERCENT:g}%")
-    return _named(images[rows], labels[rows], images[test_rows], labels[test_rows], _names(data))
+    return _named((images[rows], labels[rows]), (images[test_rows], labels[test_rows]), _names(data))
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def _is_dataset(value: Any) -> bool:
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not is_array
 
 
-def _pairs(dataset: Any, name: str) -> "tuple[np.ndarray, np.ndarray]":
+def _pairs(dataset: Any, name: str) -> "Pairs":
     """Images (n, c, h, w) and labels (n,) of a dataset."""
     import numpy as np
 
@@ -131,9 +132,7 @@ def _names(dataset: Any) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, tuple | list) and all(isinstance(name, str) for name in names) else ()
 
 
-def _named(train_images: Any, train_labels: Any, test_images: Any, test_labels: Any, names: tuple[str, ...]) -> Arrays:
+def _named(train: "Pairs", test: "Pairs", names: tuple[str, ...]) -> Arrays:
     """The arrays, with names of classes if there is one per class."""
-    arrays = Arrays(train_images, train_labels, test_images, test_labels)
-    if len(set(names)) != arrays.classes or len(names) != arrays.classes:
-        return arrays
-    return Arrays(train_images, train_labels, test_images, test_labels, names)
+    result = Arrays(*train, *test)
+    return replace(result, class_names=names) if len(set(names)) == len(names) == result.classes else result

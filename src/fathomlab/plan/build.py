@@ -16,6 +16,7 @@ from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.losses.function import FunctionLoss
 from fathomlab.plan import sections
+from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import batch_norm_problems, data_problems, parent_problems
 from fathomlab.plan.hints import explained
@@ -212,12 +213,12 @@ class _Builder:
                 return self.checked_level(self.roles[name], key, levels, parent)
         return levels[key]
 
-    def _data(self, role: Role, levels: Levels) -> sections.Data | None:
+    def _data(self, role: Role, levels: Levels) -> Data | None:
         model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)
         default, path = sections.default_dataset(model, self.components), role.data
 
-        def read(raw: Any) -> sections.Data | None:
-            return sections.data(raw, path, default, self.problems, self.notices, self.components)
+        def read(raw: Any) -> Data | None:
+            return read_data(raw, path, default, self.problems, self.notices, self.components)
 
         return self._section(path, levels, read, default)
 
@@ -236,7 +237,7 @@ class _Builder:
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
         return sections.measurements(({"gradients": {}} if options.analyze_gradients else {}) | probes, self.problems)
 
-    def _check_loss(self, path: str, levels: Levels, loss: Loss | None, role: Role, data: sections.Data) -> None:
+    def _check_loss(self, path: str, levels: Levels, loss: Loss | None, role: Role, data: Data) -> None:
         """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
         if not isinstance(loss, FunctionLoss):
             return
@@ -246,7 +247,7 @@ class _Builder:
 
         self._once(("loss", role.data, path), _only(levels, role.data, path), check)
 
-    def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
+    def _check_fit(self, data: Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""
         issues = sections.mismatches(network, data.info, role.model)
         issues = issues or data_problems(data, role.data, self.notices)
@@ -282,7 +283,7 @@ def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     for path in ("model", "teacher_model", "student_model", *(f"{role}.model" for role in roles)):
         if (section := get_path(data, path)) is not None:
             sections.network(section, path, problems, {}, loaded.components)
-    sections.data(data.get("data"), "data", "mnist", problems, {}, loaded.components)
+    read_data(data.get("data"), "data", "mnist", problems, {}, loaded.components)
 
 
 def _at_factor(problem: Issue, levels: Levels, loaded: Loaded) -> Issue:

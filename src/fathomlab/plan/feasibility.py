@@ -3,7 +3,7 @@
 from fathomlab.base.errors import Issue
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
-from fathomlab.plan.sections import Data
+from fathomlab.plan.data import Data
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8

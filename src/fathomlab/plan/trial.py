@@ -17,6 +17,7 @@ from fathomlab.data.users import UserDataset
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
+from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
 
@@ -38,7 +39,7 @@ class Trial:
 
     canonical_json: str
     recipe: Recipe = field(compare=False, repr=False)
-    data: sections.Data = field(compare=False, repr=False)
+    data: Data = field(compare=False, repr=False)
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
     parents: "tuple[tuple[Parent, Trial], ...]" = field(default=(), compare=False, repr=False)
     plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
@@ -88,7 +89,7 @@ class Blueprint:
         seed_offset: Added to each seed.
     """
 
-    data: sections.Data
+    data: Data
     network: sections.Network
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
@@ -196,7 +197,7 @@ def read_trial(
     seed = content.get("seed")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
-    data = sections.data(_options_of(content.get("data")), "data", "mnist", problems, {}, components, dataset)
+    data = read_data(_options_of(content.get("data")), "data", "mnist", problems, {}, components, dataset)
     probes = sections.measurements(content.get("probes"), problems)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)

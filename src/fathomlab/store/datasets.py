@@ -17,7 +17,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.data import DATASETS
 from fathomlab.data.arrays import FIELDS, Arrays, content_sha256
 from fathomlab.data.table import DatasetArrays, DatasetInfo
-from fathomlab.data.users import UserDataset
+from fathomlab.data.users import DIGEST, UserDataset
 from fathomlab.store.checksums import CorruptFileError, seal
 from fathomlab.store.validation import FolderValidator
 
@@ -67,11 +67,14 @@ def read_facts(root: Path, identity: Mapping[str, Any]) -> UserDataset | None:
         digest = content_hash(identity)
     except (ValueError, RecursionError):  # what is never written: 1e999, endless nesting
         return None
-    path = facts_path(root, digest)
-    if not path.exists():
-        return None
-    dataset = FolderValidator(path.parent).value(path.name, UserDataset, required=False)
-    return dataset if dataset is not None and dataset.digest == digest else None
+    return _facts(facts_path(root, digest))
+
+
+def _facts(path: Path) -> UserDataset | None:
+    """The facts in a file, whose name is the digest of the dataset's identity."""
+    files = FolderValidator(path.parent)
+    dataset = files.value(path.name, UserDataset, required=False)
+    return dataset if files.first_error is None and dataset is not None and dataset.digest == path.stem else None
 
 
 def write_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:
@@ -86,19 +89,10 @@ def write_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:
         import numpy as np
 
         with atomic_file(path) as file:
-            np.savez(file, **arrays.by_name)
+            np.savez(file, **cast(dict[str, Any], arrays.by_name))
     if read_facts(root, dataset.identity) != dataset:
         text = json.dumps(seal({"data": dataset.digest, **to_plain(dataset)}), indent=1)
         atomic_write(facts_path(root, dataset.digest), text + "\n")
-
-
-def is_intact(path: Path) -> bool:
-    """Whether a file has the images and labels that its name says."""
-    try:
-        _read(path)
-    except CorruptFileError:
-        return False
-    return True
 
 
 def read_arrays(root: Path, dataset: UserDataset) -> DatasetArrays:
@@ -129,6 +123,31 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
     if content_sha256(arrays) != path.stem:
         raise CorruptFileError(f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again.")
     return arrays
+
+
+def dataset_files(root: Path) -> list[Path]:
+    """The files of users' datasets, sorted by name, without temporary files and corrupted ones that were renamed."""
+    return sorted(path for path in (root / FOLDER).glob("[0-9a-f]*") if path.suffix in (".json", ".npz"))
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a file of `dataset_files` has what its name says."""
+    try:
+        if path.suffix == ".npz":
+            _read(path)
+    except CorruptFileError:
+        return False
+    return path.suffix == ".npz" or _facts(path) is not None
+
+
+def needed_files(root: Path, content: JsonObject) -> list[Path]:
+    """The files of the dataset of a trial with this content; without the facts, those that its content names."""
+    dataset = find_dataset(root, content)
+    if dataset is not None:
+        return [facts_path(root, dataset.digest), arrays_path(root, dataset.sha256)]
+    data = content.get("data")
+    sha256 = cast(Mapping[str, Any], data).get("sha256") if isinstance(data, Mapping) else None
+    return [arrays_path(root, sha256)] if isinstance(sha256, str) and DIGEST.fullmatch(sha256) else []
 
 
 def check_unchanged(root: Path, dataset: UserDataset) -> None:

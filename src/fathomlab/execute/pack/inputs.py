@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fathomlab import data as datasets
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.data.split import stratified_subset
 from fathomlab.data.table import Dataset, DatasetArrays
@@ -24,7 +26,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError, file_sha256
-from fathomlab.store.datasets import read_arrays
+from fathomlab.store.datasets import find_dataset, read_arrays
 from fathomlab.store.reading import Store
 from fathomlab.store.weights import load_checked, load_tensors, save_checked
 
@@ -48,6 +50,20 @@ def load_dataset(
     """
     arrays = read_arrays(root, dataset) if isinstance(dataset, UserDataset) else dataset.load()
     return arrays, to_device(arrays, dataset.info, torch.device(device), dtype)
+
+
+def load_dataset_of(
+    content: JsonObject, root: Path, device: str, dtype: torch.dtype
+) -> tuple[DatasetArrays, DeviceDataset]:
+    """Load the dataset of a trial in the store, from its content. No plugin is needed.
+
+    Raises:
+        UserError: If the dataset is unknown, or files are missing or corrupted.
+    """
+    dataset = find_dataset(root, content)
+    if dataset is None:
+        dataset = datasets.make(str(content["data"]["name"]), content["data"]["params"])
+    return load_dataset(dataset, root, device, dtype)
 
 
 def load_teachers(
