@@ -138,7 +138,7 @@ def _returns_arrays(value: Any) -> bool:
     if not callable(value) or isinstance(value, type):
         return False
     result = getattr(value, "__annotations__", {}).get("return")
-    return result is Arrays or (isinstance(result, str) and result.rpartition(".")[2] == Arrays.__name__)
+    return result is Arrays or (isinstance(result, str) and result.strip("'\"").rpartition(".")[2] == Arrays.__name__)
 
 
 def _is_loss_class(value: Any) -> bool:
