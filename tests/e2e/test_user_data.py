@@ -121,6 +121,8 @@ def test_function_with_other_images_for_the_same_code_is_an_error(
         (problem,) = json.loads(capsys.readouterr().out)["problems"]
         assert problem["code"] == "data-changed"
     assert results(folder / "runs") == before
+    command("plan", str(folder / "exp.yaml"))
+    assert "note: data.name: stripes" in capsys.readouterr().out
     (folder / "seed").write_text("1")
     command("run", str(folder / "exp.yaml"), *RUN, "experiment.seeds=3")
     assert len(results(folder / "runs")) == 6

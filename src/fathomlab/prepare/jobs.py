@@ -18,7 +18,7 @@ from fathomlab.prepare import cost
 from fathomlab.prepare.backends import choose_backend, requested_backend
 from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.packing import form_packs
-from fathomlab.store.datasets import arrays_path, check_unchanged, write_dataset
+from fathomlab.store.datasets import arrays_path, change_of, write_dataset
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
 
@@ -97,8 +97,8 @@ def provide_datasets(plan: Plan, pending: Sequence[Trial], root: Path) -> None:
         UserError: If a dataset cannot be downloaded or written, or a function returns other images than in an earlier run.
     """
     for dataset in dict.fromkeys(trial.data.component for trial in plan.trials):
-        if isinstance(dataset, UserDataset):
-            check_unchanged(root, dataset)
+        if isinstance(dataset, UserDataset) and (text := change_of(root, dataset)):
+            raise UserError("data-changed", text)
     for dataset in dict.fromkeys(trial.data.component for trial in pending):
         if isinstance(dataset, UserDataset):
             _store_dataset(root, dataset, plan.loaded.components.user_data.arrays[dataset.sha256])

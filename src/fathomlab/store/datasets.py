@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fathomlab.base.codec import JsonObject, to_plain
-from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_file, atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.data import DATASETS
@@ -150,17 +149,13 @@ def needed_files(root: Path, content: JsonObject) -> list[Path]:
     return [arrays_path(root, sha256)] if isinstance(sha256, str) and DIGEST.fullmatch(sha256) else []
 
 
-def check_unchanged(root: Path, dataset: UserDataset) -> None:
-    """Check that the function of a plugin returns the images and labels that trials of the store were trained with.
-
-    Raises:
-        UserError: If it returns others.
-    """
+def change_of(root: Path, dataset: UserDataset) -> str:
+    """What is wrong if a function returns other arrays than those that trials of the store were trained with; or `""`."""
     stored = read_facts(root, dataset.identity)
-    if stored is not None and stored.sha256 != dataset.sha256:
-        raise UserError(
-            "data-changed",
-            f"data.name: {dataset.info.name} returns other images or labels than in an earlier run with the same code and "
-            f"options (SHA-256 {dataset.sha256[:12]}, before {stored.sha256[:12]}). Seed its random generators. If it reads a "
-            "file that has changed, change the plugin, for example a comment, so that these are new trials. Nothing was changed.",
-        )
+    if stored is None or stored.sha256 == dataset.sha256:
+        return ""
+    return (
+        f"data.name: {dataset.info.name} returns other images or labels than in an earlier run with the same code and options "
+        f"(SHA-256 {dataset.sha256[:12]}, before {stored.sha256[:12]}). Seed its random generators. If it reads a file that has "
+        "changed on purpose, change the plugin, for example a comment: these are new trials. Stored results are unchanged."
+    )
