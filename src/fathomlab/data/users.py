@@ -54,11 +54,9 @@ class UserDataset:
         info = self.info
         if not DIGEST.fullmatch(self.sha256):
             raise ValueError("must be a SHA-256")
-        if (
-            info.classes < 2
-            or len(info.class_names) != info.classes
-            or not len(info.mean) == len(info.std) == info.channels
-        ):
+        sizes = (info.channels, info.height, info.width, info.train_examples, info.test_examples, info.classes - 1)
+        names_agree = len(info.class_names) == info.classes
+        if min(sizes) < 1 or not names_agree or not len(info.mean) == len(info.std) == info.channels:
             raise ValueError("facts about a dataset disagree")
 
     @property

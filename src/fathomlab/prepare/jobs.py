@@ -11,7 +11,7 @@ from fathomlab.base.codec import Encoded
 from fathomlab.base.errors import UserError
 from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
-from fathomlab.data.arrays import Arrays
+from fathomlab.data.arrays import Arrays, content_sha256
 from fathomlab.data.users import UserDataset
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
@@ -107,6 +107,11 @@ def provide_datasets(plan: Plan, pending: Sequence[Trial], root: Path) -> None:
 
 
 def _store_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:
+    if content_sha256(arrays.by_name) != dataset.sha256:
+        text = (
+            f"data.name: the arrays of {dataset.info.title} were changed after they had been returned; return copies."
+        )
+        raise UserError("data-changed", text)
     if not arrays_path(root, dataset.sha256).exists():
         check_disk_space(root, sum(array.nbytes for array in arrays.by_name.values()))
     try:

@@ -96,7 +96,10 @@ class Store:
         """Facts about the dataset of a trial, read once per dataset and set of plugins."""
         data, plugins = content.get("data"), content.get("plugins")
         options: JsonObject = cast(JsonObject, data) if isinstance(data, dict) else {}
-        key = repr([*(options.get(name) for name in ("name", "params", "sha256")), plugins])
+        try:
+            key = repr([*(options.get(name) for name in ("name", "params", "sha256")), plugins])
+        except RecursionError:  # endless nesting, which is never written
+            return None
         if key not in self._datasets:
             self._datasets[key] = dataset_info(self.root, content)
         return self._datasets[key]

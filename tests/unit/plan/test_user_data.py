@@ -209,7 +209,7 @@ def test_factors_and_roles_use_users_datasets(folder: Path) -> None:
         ({"name": "focal"}, "unknown-name", "data.name", "loss"),
         ({"name": "untyped"}, "unknown-name", "data.name", "value needs a type"),
         ({"name": "stripes", "params": {"value": 10}}, "out-of-range", "data.params.value", "<= 9"),
-        ({"name": "stripes", "params": {"valeu": 1}}, "unknown-key", "data.params.valeu", "'value'"),
+        ({"name": "stripes", "params": {"valuex": 1}}, "unknown-key", "data.params.valuex", "'value'"),
         ({"name": "wrong"}, "plugin-error", "data.name", "must return fathomlab.Arrays, got dict"),
         ({"name": "leaves"}, "plugin-error", "data.name", "SystemExit"),
         ({"name": "faulty"}, "no-images", "data.name", "train_images"),
@@ -219,7 +219,7 @@ def test_factors_and_roles_use_users_datasets(folder: Path) -> None:
         ({"name": "folder"}, "missing-key", "data.params", "path"),
         ({"name": "folder", "params": {"path": "nowhere"}}, "no-such-folder", "data.params.path", "nowhere"),
         ({"name": "folder", "params": {"path": "photos", "size": 0}}, "out-of-range", "data.params.size", "0"),
-        ({"name": "folder", "params": {**GRAY, "color": "grey"}}, "unknown-name", "data.params.color", "gray"),
+        ({"name": "folder", "params": {**GRAY, "color": "grays"}}, "unknown-name", "data.params.color", "gray"),
     ],
 )
 def test_problems_name_their_key(folder: Path, data: Any, code: str, path: str, text: str) -> None:
