@@ -113,11 +113,11 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
     try:
         if path.is_symlink():
             raise ValueError("a symbolic link")
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: np.ascontiguousarray(file[name]) for name in FIELDS}
     except FileNotFoundError:
         raise CorruptFileError(f"{path}: missing. Run the experiment again to write it.") from None
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, TypeError) as error:
         raise CorruptFileError(f"{path}: corrupted ({error}). Run `fathomlab store repair`, then run again.") from None
     if content_sha256(arrays) != path.stem:
         raise CorruptFileError(f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again.")
