@@ -54,6 +54,12 @@ def test_folder_reads_classes_in_the_order_of_their_names(photos: Path) -> None:
     assert arrays.test_labels.tolist() == [0, 1]
 
 
+def test_classes_are_sorted_whatever_the_order_of_the_disk(photos: Path) -> None:
+    for name in "hgcfde":
+        save(photos / "train" / name / "0.png")
+    assert read(photos).class_names == tuple("abcdefgh")
+
+
 def test_gray_images_have_one_channel(photos: Path) -> None:
     save(photos / "train" / "a" / "alpha.png", (*RED, 10), mode="RGBA")
     save(photos / "train" / "a" / "palette.gif", 3, mode="P")

@@ -12,7 +12,7 @@ from PIL import Image
 import fathomlab
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.data.users import UserDataset
-from fathomlab.plan import Plan, decode_trial, encode_trial, read_trial
+from fathomlab.plan import Plan, decode_trial, encode_trial, read_trial, with_seeds
 
 PLUGIN = """
     from __future__ import annotations
@@ -98,7 +98,9 @@ def arrays(value: int = 0, **changes: Any) -> fathomlab.Arrays:
 
 def test_function_is_a_dataset_by_its_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its code and its options are the identity; it is called once, and what it prints is not on standard output."""
-    (trial,) = planned(folder, {"name": "stripes", "params": {"value": 5}}).trials
+    plan = planned(folder, {"name": "stripes", "params": {"value": 5}})
+    (trial,) = plan.trials
+    assert len(with_seeds(plan, 2).trials) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "noise\n")
     assert trial.content["data"]["params"] == {"value": 5, "size": 4}
