@@ -114,6 +114,8 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
         if path.is_symlink():
             raise ValueError("a symbolic link")
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            if any(member.compress_type for member in file.zip.infolist()):
+                raise ValueError("compressed, which is never written")  # a small file could fill the memory
             arrays = {name: np.ascontiguousarray(file[name]) for name in FIELDS}
     except FileNotFoundError:
         raise CorruptFileError(f"{path}: missing. Run the experiment again to write it.") from None

@@ -79,6 +79,9 @@ def test_arrays_are_verified_when_read(tmp_path: Path, dataset: UserDataset) -> 
         np.savez(path, **{**ARRAYS.by_name, **other})  # type: ignore[arg-type]
         with pytest.raises(CorruptFileError):
             read_arrays(tmp_path, dataset)
+    np.savez_compressed(path, **ARRAYS.by_name)  # type: ignore[arg-type]
+    with pytest.raises(CorruptFileError):
+        read_arrays(tmp_path, dataset)
     with open(path, "wb") as file:
         np.save(file, IMAGES)
     with pytest.raises(CorruptFileError):

@@ -115,6 +115,7 @@ def _data(study: Study, options: _OptionValues) -> str:
             f"{info.height} x {info.width} pixels in {info.classes} classes, "
             f"{normalized if info.is_normalized else 'used as given'}."
         )
+    sentences = list(dict.fromkeys(sentences))
     if options.is_set("data.validation_split"):
         sentences.append(
             f"{options.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "
