@@ -84,6 +84,7 @@ def test_module_names_say_what_is_inside():
 def test_public_names_are_listed():
     """What is added or removed here is a change that users see."""
     assert dir(fathomlab) == [
+        "Arrays",
         "ConfigError",
         "Results",
         "Runs",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fathomlab.api import run as run
     from fathomlab.base.errors import ConfigError as ConfigError
     from fathomlab.base.errors import UserError as UserError
+    from fathomlab.data.arrays import Arrays as Arrays
     from fathomlab.probes.columns import Column as Column
 
 _LAZY_EXPORTS = {
@@ -27,6 +28,7 @@ _LAZY_EXPORTS = {
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
     "Runs": ("fathomlab.api", "Runs"),
+    "Arrays": ("fathomlab.data.arrays", "Arrays"),
     "ConfigError": ("fathomlab.base.errors", "ConfigError"),
     "Column": ("fathomlab.probes.columns", "Column"),
     "UserError": ("fathomlab.base.errors", "UserError"),

@@ -1,17 +1,25 @@
-"""Rules for every dataset of the table: shapes, dtypes, counts, disjoint splits, and reproducibility."""
+"""Rules for every dataset of the table, and for users' datasets: shapes, dtypes, counts, splits, and reproducibility."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import fathomlab
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.data import DATASETS, canonical_name, make
+from fathomlab.data.arrays import Arrays
 from fathomlab.data.cache import data_dir, locate
 from fathomlab.data.table import AUGMENTATIONS, Dataset, DatasetArrays
+from fathomlab.data.users import UserDataset
+from fathomlab.store.datasets import find_dataset, read_arrays, write_dataset
 
 
 @cache
@@ -130,3 +138,68 @@ def test_data_does_not_import_torch() -> None:
     code = "import sys, fathomlab.data, fathomlab.data.split; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert AUGMENTATIONS == ("flip", "crop")
+
+
+PLUGIN = """
+import numpy as np
+import fathomlab
+
+def noise(classes: int = 3) -> fathomlab.Arrays:
+    labels = np.arange(60) % classes
+    images = np.random.randint(0, 200, (60, 3, 6, 5)) + 20 * labels[:, None, None, None]
+    images = images.clip(0, 255).astype(np.uint8)
+    return fathomlab.Arrays(images[:48], labels[:48], images[48:], labels[48:])
+"""
+
+
+def user_dataset(kind: str, folder: Path) -> tuple[UserDataset, Arrays]:
+    """A function of a plugin, a folder of images, or an object, as an experiment loads it."""
+    data: Any = None
+    if kind == "function":
+        (folder / "parts.py").write_text(PLUGIN)
+    elif kind == "folder":
+        draw = np.random.default_rng(0)
+        for number in range(60):
+            path = folder / "photos" / "train" / f"class {number % 3}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (6, 5, 3)).astype(np.uint8)).save(path)
+    else:
+        labels = np.arange(60) % 3
+        images = np.random.default_rng(0).normal(size=(60, 3, 6, 5)).astype(np.float32)
+        data = Arrays(images[:48], labels[:48], images[48:], labels[48:])
+    document = {
+        "function": {"plugins": ["parts.py"], "data": {"name": "noise"}},
+        "folder": {"data": {"name": "folder", "params": {"path": "photos"}}},
+        "object": {},
+    }[kind]
+    model = {"type": "MLP", "params": {"input_size": 90, "class_num": 3}}
+    document["data"] = {**document.get("data", {}), "batch_size": 10}
+    (folder / "exp.yaml").write_text(json.dumps({**document, "model": model, "training": {"epochs": 1}}))
+    plan = fathomlab.load(folder / "exp.yaml", data=data)
+    dataset = plan.trials[0].data.component
+    assert isinstance(dataset, UserDataset)
+    return dataset, plan.loaded.components.user_data.arrays[dataset.sha256]
+
+
+@pytest.mark.parametrize("kind", ["function", "folder", "object"])
+def test_users_datasets_keep_the_rules_of_built_in_ones(tmp_path: Path, kind: str) -> None:
+    """Also after they were written to a store and read again."""
+    dataset, arrays = user_dataset(kind, tmp_path)
+    (tmp_path / "runs").mkdir()
+    write_dataset(tmp_path / "runs", dataset, arrays)
+    loaded, info = read_arrays(tmp_path / "runs", dataset), dataset.info
+    assert loaded.train_images.shape == (48, 3, 6, 5) == (info.train_examples, info.channels, info.height, info.width)
+    assert loaded.test_images.shape[0] == info.test_examples == 12
+    for images, labels in ((loaded.train_images, loaded.train_labels), (loaded.test_images, loaded.test_labels)):
+        assert images.dtype == (np.float32 if kind == "object" else np.uint8)
+        assert images.flags.writeable
+        assert images.flags.c_contiguous
+        assert labels.dtype == np.int64
+        assert sorted(set(labels.tolist())) == list(range(info.classes))
+    assert len(set(info.class_names)) == info.classes == 3
+    assert len(info.mean) == len(info.std) == info.channels
+    assert loaded.train_images.tobytes() == arrays.train_images.tobytes()
+    assert user_dataset(kind, tmp_path)[0] == dataset
+    content = {"data": {key: value for key, value in dataset.identity.items() if key != "plugin"}}
+    content["plugins"] = {"parts.py": dataset.plugin}
+    assert find_dataset(tmp_path / "runs", content) == dataset

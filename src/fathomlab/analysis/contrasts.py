@@ -17,7 +17,6 @@ from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.labels import describe_level, format_level, last_part
 from fathomlab.base.options import to_dict
 from fathomlab.config.claims import Claim
-from fathomlab.data import DATASETS
 from fathomlab.store.records import TrialRecord
 
 MISSING = {"failed": "failed", "damaged": "cannot be read"}
@@ -183,10 +182,8 @@ def _chance(conditions: Sequence[Condition]) -> float | None:
     """Accuracy of a constant answer on a dataset with equally frequent classes."""
     for condition in conditions:
         for _, trial in condition.trials:
-            data = trial.content.get("data")
-            name = data.get("name") if isinstance(data, Mapping) else None
-            if isinstance(name, str) and name in DATASETS:
-                return 1 / DATASETS[name].info.classes
+            if trial.dataset is not None:
+                return 1 / trial.dataset.classes
     return None
 
 

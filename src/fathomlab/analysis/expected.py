@@ -54,6 +54,8 @@ def follows(factor: str, key: str) -> bool:
         return inherited is not None or key.split(".")[0] in ("distillation", "model", "plugins")
     if factor.startswith("roles.") and ".parents." in factor:
         return inherited is not None or key.startswith("distillation.")
+    if own_key == "data.sha256":  # the content of a user's dataset
+        return _sectioned(factor).startswith(("data.name", "data.params."))
     section, _, last = _sectioned(factor).rpartition(".")
     if own_key.startswith("plugins.") or own_key in REPLACED.get(f"{section}.{last}".removesuffix(".type"), ()):
         return last in ("type", "name", "loss")  # the component may come from a plugin, or replace other options

@@ -16,7 +16,11 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def load(
-    source: Source, overrides: str | Sequence[str] = (), quick: bool = False, model: type | Sequence[type] | None = None
+    source: Source,
+    overrides: str | Sequence[str] = (),
+    quick: bool = False,
+    data: Any = None,
+    model: type | Sequence[type] | None = None,
 ) -> Plan:
     """Read and check an experiment and plan its trials; nothing is trained.
 
@@ -24,12 +28,14 @@ def load(
         source: A path to an experiment file, the name of a bundled one (such as 1_2), or a mapping of the same format.
         overrides: `key.path=value`, one or several.
         quick: Apply the file's `quick` section.
+        data: The dataset, in place of `data.name` in the file: `fathomlab.Arrays`, or a dataset of (image, label) pairs as in
+            torch and torchvision, of which 20% become the test set, or a tuple of such a training and a test dataset.
         model: Subclasses of `torch.nn.Module` for `model.type`, one or several. Their source becomes part of the trials. A
             single one is the model if the experiment has no section `model`.
 
     Raises:
         ConfigError: If the experiment has problems; all of them.
-        UserError: If the file cannot be read, or a class cannot be stored or is not used.
+        UserError: If the file cannot be read, `data` is not a dataset, or a class cannot be stored or is not used.
     """
     path = source if isinstance(source, Mapping) else find_file(os.fspath(source))
     models: tuple[Plugin, ...] = ()
@@ -37,7 +43,7 @@ def load(
         from fathomlab.config.class_source import plugins_of
 
         models = plugins_of(model)
-    plan = prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick, models)
+    plan = prepare(path, [overrides] if isinstance(overrides, str) else list(overrides), quick, models, data)
     used = {plugin for trial in plan.trials for plugin in trial.plugins}
     for plugin in models:
         if plugin not in used:

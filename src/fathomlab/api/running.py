@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fathomlab.analysis.as_json import looks_json
 from fathomlab.analysis.extension import plan_extension
@@ -41,6 +42,7 @@ def run(
     wait: bool = False,
     allow_drift: bool = False,
     max_seeds: int | None = None,
+    data: Any = None,
     model: type | Sequence[type] | None = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
@@ -57,6 +59,7 @@ def run(
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
         max_seeds: Add the seeds that undecided claims need, up to this total. Each interim analysis spends a part of the 2.5%
             error level (alpha spending), so that looking does not make false results more likely.
+        data: As for `load`.
         model: As for `load`.
 
     Raises:
@@ -65,9 +68,9 @@ def run(
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
-    if isinstance(source, Plan) and model is not None:
-        raise UserError("conflict", "model: a plan has its models already; pass model to fathomlab.load.")
-    plan = source if isinstance(source, Plan) else load(source, texts, quick, model)
+    if isinstance(source, Plan) and (data is not None or model is not None):
+        raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
+    plan = source if isinstance(source, Plan) else load(source, texts, quick, data, model)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:

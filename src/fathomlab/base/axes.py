@@ -9,11 +9,11 @@
 Every layer has the replica axis k first. A single network is a pack of one.
 """
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 Images = Float[Tensor, "k n c h w"]
-RawImages = UInt8[Tensor, "n c h w"]
+RawImages = Shaped[Tensor, "n c h w"]  # uint8, or float32 that is used as given
 Labels = Int[Tensor, "k n"]
 Logits = Float[Tensor, "k n classes"]
 PerExample = Float[Tensor, "k n"]

@@ -4,7 +4,9 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
@@ -24,17 +26,28 @@ def fsync_dir(folder: Path) -> None:
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Replace the content of `path` by `data`. Readers see the old or the new file, even if the writer is killed.
 
+    Raises:
+        OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
+    """
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Generator[BinaryIO]:
+    """Open a file that replaces `path` when the block ends without an error.
+
     Writes a temporary file in the same directory, then calls fsync, rename, and fsync of the directory.
 
     Raises:
-        OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
+        OSError: As `atomic_write`.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
     temporary = path.with_name(f".{path.name}.{thread}{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         _replace(temporary, path)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,7 +62,7 @@ def plan(
         print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train")
         for seed, trial in zip(planned.seeds, condition.trials, strict=True) if trials else ():
             print(f"    {trial.hash[:12]}  seed {seed}  {'to train' if trial.hash in todo else 'cached'}")
-    for notice in [*planned.notices, *_warnings(planned)]:
+    for notice in document["notices"]:
         print(f"note: {notice}")
 
 
@@ -94,7 +95,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "labels": [condition.label for condition in planned.conditions],
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
-        "notices": [*planned.notices, *_warnings(planned)],
+        "notices": [*planned.notices, *_changed_datasets(planned, inventory.root), *_warnings(planned)],
         "estimate": asdict(cost.estimate(missing, measured, worker_count("auto", len(groups), device))),
         "trial_list": [
             {
@@ -108,6 +109,15 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
             for seed, trial in zip(planned.seeds, condition.trials, strict=True)
         ],
     }
+
+
+def _changed_datasets(planned: "Plan", root: Path) -> list[str]:
+    """Functions that return other images than for the trials of the store. A run refuses them."""
+    from fathomlab.data.users import UserDataset
+    from fathomlab.store.datasets import change_of
+
+    datasets = dict.fromkeys(trial.data.component for trial in planned.trials)
+    return [text for item in datasets if isinstance(item, UserDataset) and (text := change_of(root, item))]
 
 
 def _warnings(planned: "Plan") -> list[str]:

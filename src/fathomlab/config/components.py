@@ -13,11 +13,15 @@ from typing import Any, get_args
 
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.table import Table
+from fathomlab.config.datasets import UserData
 from fathomlab.config.plugins import Plugin, load_module
 from fathomlab.config.signatures import UnusableError, check_dataclass
 from fathomlab.config.signatures import make_component as _component
 from fathomlab.config.signatures import options_of as _options
 from fathomlab.config.signatures import parameters_of as _parameters
+from fathomlab.data import NAMED_DATASETS
+from fathomlab.data.arrays import Arrays
+from fathomlab.data.users import FunctionDataset
 from fathomlab.losses import LOSSES, Need
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
@@ -53,8 +57,10 @@ class Components:
         optimizers: For `training.optimizer`.
         schedules: For `training.scheduler`.
         probes: For `experiment.probes`.
+        datasets: For `data.name`.
         plugins: The plugins whose components the tables contain.
         unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
+        user_data: Loads users' datasets.
     """
 
     models: Table[Any] = field(default_factory=lambda: MODELS)
@@ -62,8 +68,10 @@ class Components:
     optimizers: Table[Any] = field(default_factory=lambda: OPTIMIZERS)
     schedules: Table[Any] = field(default_factory=lambda: SCHEDULES)
     probes: Table[Any] = field(default_factory=lambda: PROBES)
+    datasets: Table[Any] = field(default_factory=lambda: NAMED_DATASETS)
     plugins: tuple[Plugin, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
+    user_data: UserData = field(default_factory=UserData)
 
     def unsupported(self, table: Table[Any], name: object) -> str:
         """Return the problem of a name that is not in the table, or `""`."""
@@ -159,6 +167,14 @@ def _is_module(value: Any) -> bool:
     return torch is not None and isinstance(value, type) and issubclass(value, torch.nn.Module)
 
 
+def _returns_arrays(value: Any) -> bool:
+    """Whether a function is annotated to return `Arrays`, as a type or as text. A decorator may have wrapped it."""
+    if not callable(value) or isinstance(value, type):
+        return False
+    result = getattr(value, "__annotations__", {}).get("return")
+    return result is Arrays or (isinstance(result, str) and result.strip("'\"").rpartition(".")[2] == Arrays.__name__)
+
+
 def _is_loss_class(value: Any) -> bool:
     return isinstance(value, type) and is_dataclass(value) and callable(getattr(value, "terms", None))
 
@@ -175,6 +191,13 @@ def _model(module_class: type) -> type:
     if "depth" not in names:
         facts["depth"] = property(lambda self: getattr(self, axes["depth_key"], None))
     return _component(module_class, options, UserModel, facts)
+
+
+@cache
+def _dataset(function: Callable[..., Any]) -> type:
+    """The component of a function that returns `Arrays`: its options are the parameters."""
+    options = _options(function.__name__, function, _parameters(function), FunctionDataset)
+    return _component(function, options, FunctionDataset, {"function": staticmethod(function)})
 
 
 @cache
@@ -229,6 +252,7 @@ def _with_methods(component: type, defect: Callable[[type], str]) -> type:
 AXES = ("depth", "width")
 KINDS = (
     Kind("models", _is_module, _model),
+    Kind("datasets", _returns_arrays, _dataset),
     Kind("losses", inspect.isfunction, _function_loss),
     Kind("losses", _is_loss_class, _loss_class),
     Kind("optimizers", is_optimizer, lambda value: _with_methods(value, optimizer_defect)),

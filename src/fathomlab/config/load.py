@@ -13,6 +13,7 @@ from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import INVALID, parse
 from fathomlab.base.output import escape_control_chars
 from fathomlab.config.components import Components
+from fathomlab.config.datasets import user_data
 from fathomlab.config.limits import copy_mapping
 from fathomlab.config.overrides import apply_overrides
 from fathomlab.config.plugins import Plugin, read_plugin
@@ -52,6 +53,7 @@ def load(
     overrides: Sequence[str] = (),
     quick: bool = False,
     models: Sequence[Plugin] = (),
+    data: Any = None,
 ) -> Loaded:
     """Read an experiment file (or a mapping of the same format), check its sections, and load its plugins.
 
@@ -60,10 +62,11 @@ def load(
         overrides: `key.path=value`; a comma or a range (`0..9`) makes a factor.
         quick: Apply the file's `quick` section first.
         models: Plugins of classes that were passed as objects. A single one is the default of `model.type`.
+        data: The dataset as an object; see `fathomlab.data.objects.as_arrays`. The file then names none.
 
     Raises:
         ConfigError: If the text is not a mapping of plain data, or a plugin cannot be loaded.
-        UserError: If the file cannot be read.
+        UserError: If the file cannot be read, or `data` is not a dataset.
     """
     document, text = _read(source)
     problems: list[Issue] = []
@@ -82,7 +85,9 @@ def load(
         _merge(document.data, {key: value for key, value in overlay.items() if key in known}, "", document)
     run = parse(RunOverrides, apply_overrides(document, overrides, problems), "run", problems)
     file = _sections(document.data, problems)
-    components = _load_plugins(source, file.plugins, models, problems)
+    directory = Path() if isinstance(source, Mapping) else Path(source).parent
+    components = Components(user_data=user_data(directory, data))
+    components = _load_plugins(directory, components, file.plugins, models, problems)
     if any(
         problem.path.partition("[")[0] == "plugins" for problem in problems
     ):  # nobody knows what their components are
@@ -99,9 +104,10 @@ def load(
     )
 
 
-def _load_plugins(source: Any, names: Sequence[str], models: Sequence[Plugin], problems: list[Issue]) -> Components:
-    """The components of an experiment. Plugins are relative to its file, or to the working directory for a mapping."""
-    directory, components = Path() if isinstance(source, Mapping) else Path(source).parent, Components()
+def _load_plugins(
+    directory: Path, components: Components, names: Sequence[str], models: Sequence[Plugin], problems: list[Issue]
+) -> Components:
+    """Add the plugins of an experiment, which are relative to its file, or to the working directory for a mapping."""
     for index, name in enumerate(names):
         try:
             components = components.extended(read_plugin(directory / name))

@@ -14,7 +14,7 @@ from typing import Any
 
 from fathomlab.base.options import json_schema
 from fathomlab.config import claims, schema
-from fathomlab.data import DATASETS
+from fathomlab.data import NAMED_DATASETS
 from fathomlab.losses import CRITERIA, LOSSES
 from fathomlab.models import MODELS
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
@@ -39,7 +39,7 @@ SECTIONS: dict[str, type] = {
 }
 TABLES: dict[str, Components] = {
     "model.type": MODELS,
-    "data.name": DATASETS,
+    "data.name": NAMED_DATASETS,
     "training.optimizer": OPTIMIZERS,
     "training.scheduler": SCHEDULES,
     "training.loss.type, distillation.loss.type": LOSSES,
@@ -56,7 +56,7 @@ def experiment_schema() -> JsonSchema:
         definitions[section.__name__].pop("$defs", None)  # all of them are in `definitions`
     _choose(definitions["ModelChoice"], "type", "params", MODELS, closed=False)
     _choose(definitions["LossChoice"], "type", "params", LOSSES, closed=False)
-    _choose(definitions["DataOptions"], "name", "params", DATASETS)
+    _choose(definitions["DataOptions"], "name", "params", NAMED_DATASETS, closed=False)
     training = definitions["TrainingOptions"]
     _choose(training, "optimizer", "optimizer_params", OPTIMIZERS, closed=False)
     _choose(training, "scheduler", "scheduler_params", SCHEDULES, closed=False)
@@ -66,11 +66,11 @@ def experiment_schema() -> JsonSchema:
     built_in = {"properties": {"type": {"enum": list(MODELS)}}}
     result["if"] = {"not": {"required": ["plugins"]}}  # a plugin may define any name
     chosen = {"optimizer": {"enum": list(OPTIMIZERS)}, "scheduler": {"enum": [*SCHEDULES, *NO_SCHEDULE, None]}}
-    training_built_in = {"properties": chosen}
+    training_built_in, data = {"properties": chosen}, {"properties": {"name": {"enum": [*NAMED_DATASETS, None]}}}
     sections = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
     sections |= dict.fromkeys(("training", "training_teacher", "training_student"), training_built_in)
-    roles = {"additionalProperties": {"properties": {"model": built_in, "training": training_built_in}}}
-    result["then"] = {"properties": {**sections, "roles": roles}}
+    role = {"properties": {"model": built_in, "training": training_built_in, "data": data}}
+    result["then"] = {"properties": {**sections, "data": data, "roles": {"additionalProperties": role}}}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 

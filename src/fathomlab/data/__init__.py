@@ -1,9 +1,9 @@
 """Datasets by name. To add one, write a frozen dataclass like those here and add a line to DATASETS."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import ConfigError, Issue, UserError
 from fathomlab.base.table import Table
@@ -11,6 +11,7 @@ from fathomlab.data.cache import data_dir, ensure_downloaded, file_state, locate
 from fathomlab.data.cifar10 import Cifar10
 from fathomlab.data.cifar100 import Cifar100
 from fathomlab.data.fashion_mnist import FashionMnist
+from fathomlab.data.folder import Folder
 from fathomlab.data.mnist import Mnist
 from fathomlab.data.mnist_sample import MnistSample
 from fathomlab.data.shapes import Shapes
@@ -30,6 +31,8 @@ DATASETS: Table[Dataset] = Table(
         "shapes": Shapes,
     },
 )
+# What an experiment file can name: facts about the images of a folder are known only after reading them.
+NAMED_DATASETS: Table[Any] = Table("dataset", {**DATASETS, "folder": Folder})
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,14 @@ class DatasetStatus:
     remedy: str
 
 
-def canonical_name(text: str) -> str | None:
-    """Return the name in DATASETS that `text` spells in any case, with or without hyphens; None if there is none.
+def canonical_name(text: str, names: Iterable[str] = DATASETS) -> str | None:
+    """Return the name that `text` spells in any case, with or without hyphens; None if there is none.
 
     Example:
         >>> canonical_name("CIFAR10"), canonical_name("FashionMNIST"), canonical_name("imagenet")
         ('cifar-10', 'fashion-mnist', None)
     """
-    return {_simplify(name): name for name in DATASETS}.get(_simplify(text))
+    return text if text in names else {_simplify(name): name for name in names}.get(_simplify(text))
 
 
 def make(name: str, params: Mapping[str, object] | None = None) -> Dataset:

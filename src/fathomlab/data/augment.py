@@ -34,7 +34,7 @@ def augment(
     """Apply the named augmentations to each image independently.
 
     `flip` mirrors left and right with probability 1/2. `crop` pads with four zeros on each side and cuts out the
-    original size at a random offset. Pass raw uint8 images, in which zero is black.
+    original size at a random offset. Images are augmented before normalization: zero is black in uint8 images.
 
     Raises:
         ValueError: If a name is not in AUGMENTATIONS.

@@ -1,4 +1,4 @@
-"""Stratified selection of training examples: the validation split and the limited subset."""
+"""Stratified selection of examples: the validation split, the limited subset, and a test set."""
 
 import numpy as np
 
@@ -43,6 +43,22 @@ def stratified_subset(labels: np.ndarray, size: int | None, seed: int = 0) -> np
     if size is None or size >= len(labels):
         return np.arange(len(labels), dtype=np.int64)
     return np.flatnonzero(_stratified(labels, size, seed, "limit")).astype(np.int64)
+
+
+def split_off_test(labels: np.ndarray, percent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return training and test indices of a dataset without a test set, with every class in proportion.
+
+    The split depends only on the labels and their order: all seeds of all experiments use the same test images.
+
+    Args:
+        labels: Shape (n,).
+        percent: Percentage of the examples for the test, 0 < percent < 100.
+
+    Returns:
+        Two sorted, disjoint int64 arrays that together contain every index. The second has round(n * percent / 100).
+    """
+    chosen = _stratified(labels, round(len(labels) * percent / 100), 0, "test")
+    return np.flatnonzero(~chosen).astype(np.int64), np.flatnonzero(chosen).astype(np.int64)
 
 
 def _stratified(labels: np.ndarray, size: int, seed: int, purpose: str) -> np.ndarray:

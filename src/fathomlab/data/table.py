@@ -16,10 +16,10 @@ class DatasetInfo:
     """What is known about a dataset without reading it.
 
     Attributes:
-        name: Key in DATASETS.
+        name: As in `data.name`.
         title: Name for people.
-        mean: Mean of the training images per channel, for pixels from 0 to 1 (published constants).
-        std: Standard deviation per channel, on the same scale.
+        mean: Mean of the training images per channel, for pixels from 0 to 1 (published constants). 0 for float32 images.
+        std: Standard deviation per channel, on the same scale. 1 for float32 images.
         source: Authors and publication.
         license: License of the images.
     """
@@ -37,6 +37,11 @@ class DatasetInfo:
     std: tuple[float, ...]
     source: str
     license: str
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether images are normalized. A mean of 0 and a standard deviation of 1 leave float32 images as they are."""
+        return any(self.mean) or any(value != 1 for value in self.std)
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,9 @@ class DatasetArrays:
     """A dataset in memory, with separate training and test examples as published.
 
     Attributes:
-        train_images: uint8, shape (n, c, h, w).
+        train_images: uint8, or float32 that is used as given, shape (n, c, h, w).
         train_labels: int64, shape (n,).
-        test_images: uint8, shape (n, c, h, w).
+        test_images: As `train_images`.
         test_labels: int64, shape (n,).
         files: SHA-256 of each file that was read, by its published name.
         modified: Files whose hash is not the published one, but is listed in a SHA256SUMS.

@@ -1,11 +1,11 @@
-"""A dataset on the device: uint8 images, labels, and the split of each replica."""
+"""A dataset on the device: images as stored, labels, and the split of each replica."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices, RawImages
@@ -19,24 +19,24 @@ class DeviceDataset:
     """Images and labels of a dataset on one device.
 
     Attributes:
-        images: Training images, uint8 (n, c, h, w). They are normalized per batch.
+        images: Training images, uint8 or float32 (n, c, h, w). They are normalized per batch.
         labels: Classes of the training images, (n,).
-        test_images: Test images, uint8 (m, c, h, w).
+        test_images: Test images, (m, c, h, w).
         test_labels: Classes of the test images, (m,).
-        mean: Mean per channel, on the scale of 0 to 255, (c, 1, 1).
+        mean: Mean per channel, on the scale of the images: 0 to 255 for uint8, (c, 1, 1).
         scale: Inverse standard deviation per channel, on the same scale, (c, 1, 1).
     """
 
     images: RawImages
     labels: Tensor
-    test_images: UInt8[Tensor, "m c h w"]
+    test_images: Shaped[Tensor, "m c h w"]
     test_labels: Tensor
     mean: Tensor
     scale: Tensor
 
-    def normalize(self, images: UInt8[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
-        """Compute (images - mean) * scale in the format of `mean`."""
-        return images.to(self.mean.dtype).sub_(self.mean).mul_(self.scale)
+    def normalize(self, images: Shaped[Tensor, "*batch c h w"]) -> Float[Tensor, "*batch c h w"]:
+        """Compute (images - mean) * scale in the format of `mean`, as a new tensor."""
+        return images.to(self.mean.dtype, copy=True).sub_(self.mean).mul_(self.scale)
 
     def batch(self, index: Indices) -> Images:
         """Return normalized training images at `index`, (k, n, c, h, w)."""
@@ -52,8 +52,9 @@ class DeviceDataset:
 
 def to_device(arrays: DatasetArrays, info: DatasetInfo, device: torch.device, dtype: torch.dtype) -> DeviceDataset:
     """Copy a dataset to `device`. Batches are normalized in `dtype`."""
-    mean = torch.tensor(info.mean, dtype=torch.float64).view(-1, 1, 1) * 255
-    scale = 1 / (torch.tensor(info.std, dtype=torch.float64).view(-1, 1, 1) * 255)
+    white = 255 if arrays.train_images.dtype == np.uint8 else 1
+    mean = torch.tensor(info.mean, dtype=torch.float64).view(-1, 1, 1) * white
+    scale = 1 / (torch.tensor(info.std, dtype=torch.float64).view(-1, 1, 1) * white)
     return DeviceDataset(
         torch.from_numpy(arrays.train_images).to(device),
         torch.from_numpy(arrays.train_labels).to(device),

@@ -26,7 +26,7 @@ from fathomlab.prepare import machine
 from fathomlab.prepare.backends import requested_backend
 from fathomlab.prepare.cost import planned_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
-from fathomlab.prepare.jobs import Job, download_datasets, prepare_jobs
+from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory, take_inventory
@@ -155,7 +155,7 @@ def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: 
         from fathomlab.execute.pack.devices import check_precision
 
         check_precision(in_bf16, options.device)
-    download_datasets(pending)
+    provide_datasets(plan, pending, inventory.root)
     if not options.allow_drift and any(inventory.checkpoint(trial) for trial in pending):
         from fathomlab.execute.pack.devices import current_environment
 

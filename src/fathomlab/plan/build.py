@@ -16,6 +16,7 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.plan import sections
+from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import (
     batch_norm_problems,
@@ -98,14 +99,20 @@ class Plan:
         return self.loaded.document.data.get("claims") or []
 
 
-def prepare(source: Any, overrides: Sequence[str] = (), quick: bool = False, models: Sequence[Plugin] = ()) -> Plan:
+def prepare(
+    source: Any,
+    overrides: Sequence[str] = (),
+    quick: bool = False,
+    models: Sequence[Plugin] = (),
+    data: Any = None,
+) -> Plan:
     """Read an experiment, check every component of every trial, and plan it. For the arguments see `config.load.load`.
 
     Raises:
         ConfigError: If there are problems; all of them.
         UserError: If the file cannot be read.
     """
-    loaded = load(source, overrides, quick, models)
+    loaded = load(source, overrides, quick, models, data)
     problems = list(loaded.problems)
     if problems:
         _check_sections(loaded, problems)
@@ -219,12 +226,12 @@ class _Builder:
                 return self.checked_level(self.roles[name], key, levels, parent)
         return levels[key]
 
-    def _data(self, role: Role, levels: Levels) -> sections.Data | None:
+    def _data(self, role: Role, levels: Levels) -> Data | None:
         model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)
         default, path = sections.default_dataset(model, self.components), role.data
 
-        def read(raw: Any) -> sections.Data | None:
-            return sections.data(raw, path, default, self.problems, self.notices)
+        def read(raw: Any) -> Data | None:
+            return read_data(raw, path, default, self.problems, self.notices, self.components)
 
         return self._section(path, levels, read, default)
 
@@ -245,7 +252,7 @@ class _Builder:
         return sections.measurements(probes, self.problems, self.components)
 
     def _check_parts(
-        self, role: Role, levels: Levels, data: sections.Data, training: sections.Training, distillation: Loss | None
+        self, role: Role, levels: Levels, data: Data, training: sections.Training, distillation: Loss | None
     ) -> None:
         """What is wrong with the code of plugins that a condition trains with."""
 
@@ -257,7 +264,7 @@ class _Builder:
         if distillation is not None:  # other roles may have the same section, without a teacher
             once(role.distillation, lambda: loss_problems(distillation, data, role.distillation))
 
-    def _check_fit(self, data: sections.Data, network: sections.Network, role: Role) -> None:
+    def _check_fit(self, data: Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""
         issues = sections.mismatches(network, data.info, role.model)
         issues = issues or data_problems(data, role.data, self.notices)
@@ -293,7 +300,7 @@ def _check_sections(loaded: Loaded, problems: list[Issue]) -> None:
     for path in ("model", "teacher_model", "student_model", *(f"{role}.model" for role in roles)):
         if (section := get_path(data, path)) is not None:
             sections.network(section, path, problems, {}, loaded.components)
-    sections.data(data.get("data"), "data", "mnist", problems, {})
+    read_data(data.get("data"), "data", "mnist", problems, {}, loaded.components)
 
 
 def _at_factor(problem: Issue, levels: Levels, loaded: Loaded) -> Issue:

@@ -11,7 +11,8 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 from fathomlab.models.opaque import Opaque
 from fathomlab.optim.user import optimizer_issues, schedule_issues
-from fathomlab.plan.sections import Data, Training
+from fathomlab.plan.data import Data
+from fathomlab.plan.sections import Training
 from fathomlab.plan.trial import Blueprint
 
 SMALL_BATCH = 8

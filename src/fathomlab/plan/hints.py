@@ -8,7 +8,6 @@ from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.components import Components
 from fathomlab.config.paths import get_path
 from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
-from fathomlab.data import DATASETS
 from fathomlab.losses import CRITERIA
 from fathomlab.optim import UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
 
@@ -130,7 +129,7 @@ def _places(key: str, components: Components) -> list[str]:
         ("model.params", components.models),
         ("training.optimizer_params", components.optimizers),
         ("training.scheduler_params", components.schedules),
-        ("data.params", DATASETS),
+        ("data.params", components.datasets),
     ]
     places += [f"{name}.{key}" for name, table in tables if any(key in _options(part) for part in table.values())]
     return places + [key] * (key == "seed")

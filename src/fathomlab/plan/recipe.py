@@ -28,7 +28,7 @@ class Recipe:
         augment: Names of augmentations.
         validation_split: Training images held out (%).
         limit: Training images used, or None for all.
-        data: Name and options of the dataset, as canonical JSON.
+        data: What identifies the dataset (`data.Data.identity`), as canonical JSON.
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
         frozen: Beginnings of the names of the parameters that are not trained.

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
-from fathomlab.base.errors import Issue, format_value, unknown_name
+from fathomlab.base.errors import Issue, format_value
 from fathomlab.base.options import parse, to_dict
 from fathomlab.config.components import Components
-from fathomlab.config.schema import DataOptions, ModelChoice, TrainingOptions
-from fathomlab.data import DATASETS, canonical_name
-from fathomlab.data.table import AUGMENTATIONS, DatasetInfo
+from fathomlab.config.schema import ModelChoice, TrainingOptions
+from fathomlab.data.table import DatasetInfo
 from fathomlab.losses import CRITERIA, Loss
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
@@ -25,47 +24,6 @@ from fathomlab.probes.schedule import DEFAULT, validate_schedule
 
 NO_SCHEDULE = ("none", "None")
 Notices = dict[str, None]
-
-
-@dataclass(frozen=True)
-class Data:
-    """A dataset, and how it is split, batched, and augmented.
-
-    Attributes:
-        component: The dataset with its options.
-        batch_size: Images per training step.
-        validation_split: Training images held out for validation (%).
-        augment: Names of augmentations, in the order in which they are applied.
-        limit: Number of training images to use; None for all.
-        drop_last: Whether an incomplete last batch is left out.
-    """
-
-    component: Any
-    batch_size: int
-    validation_split: float
-    augment: tuple[str, ...]
-    limit: int | None
-    drop_last: bool
-
-    @property
-    def info(self) -> DatasetInfo:
-        """Facts about the dataset that are known without reading it."""
-        return self.component.info
-
-    @property
-    def split_sizes(self) -> tuple[int, int]:
-        """Number of training and of validation images."""
-        images = self.limit or self.info.train_examples
-        held_out = round(images * self.validation_split / 100)
-        return images - held_out, held_out
-
-    @cached_property
-    def plain(self) -> dict[str, Any]:
-        """The section as plain data."""
-        options = {field: getattr(self, field) for field in ("batch_size", "validation_split", "limit")}
-        later = {"drop_last": True} if self.drop_last else {}  # added later: its default is not part of the identity
-        params = {"params": to_dict(self.component)}
-        return {"name": self.info.name, "augment": list(self.augment), **options, **params, **later}
 
 
 @dataclass(frozen=True)
@@ -139,33 +97,6 @@ class Measurement:
 @cache
 def _architecture(component: Any, shape: tuple[int, int, int]) -> Architecture:
     return component.build(shape)
-
-
-def data(raw: Any, path: str, default: str, problems: list[Issue], notices: Notices) -> Data | None:
-    """Read `data`, or the section of a role; `default` is the dataset if the section names none."""
-    before = len(problems)
-    options = parse(DataOptions, raw, path, problems)
-    if not isinstance(options, DataOptions):
-        return None
-    name = default if options.name is None else canonical_name(options.name)
-    if name is None:
-        problems.append(Issue("unknown-name", f"{path}.name", DATASETS.unsupported(options.name)))
-        return None
-    component = DATASETS.make(name, options.params, f"{path}.params", problems)
-    for index, augmentation in enumerate(options.augment):
-        if text := unknown_name("augmentation", augmentation, AUGMENTATIONS):
-            problems.append(Issue("unknown-name", f"{path}.augment[{index}]", text))
-    info = DATASETS[name].info
-    if options.limit is not None and options.limit > info.train_examples:
-        text = f"must be <= {info.train_examples}, the number of training images of {name}, got {options.limit}"
-        problems.append(Issue("data-mismatch", f"{path}.limit", text))
-    if len(problems) > before:
-        return None
-    if options.num_workers:
-        notices.setdefault(f"{path}.num_workers is ignored: datasets stay in device memory.")
-    augment = tuple(word for word in AUGMENTATIONS if word in options.augment)
-    split = options.batch_size, options.validation_split
-    return Data(component, *split, augment, options.limit, options.drop_last)
 
 
 def network(

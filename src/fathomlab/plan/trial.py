@@ -13,9 +13,11 @@ from fathomlab.base.identity import canonical_json
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, plugin_of
 from fathomlab.config.schema import Parent
+from fathomlab.data.users import UserDataset
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
+from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
 from fathomlab.plan.recipe import Recipe
 
@@ -37,7 +39,7 @@ class Trial:
 
     canonical_json: str
     recipe: Recipe = field(compare=False, repr=False)
-    data: sections.Data = field(compare=False, repr=False)
+    data: Data = field(compare=False, repr=False)
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
     parents: "tuple[tuple[Parent, Trial], ...]" = field(default=(), compare=False, repr=False)
     plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
@@ -87,7 +89,7 @@ class Blueprint:
         seed_offset: Added to each seed.
     """
 
-    data: sections.Data
+    data: Data
     network: sections.Network
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
@@ -119,7 +121,7 @@ class Blueprint:
             *(self.network.component, training.chosen_loss, self.distillation, training.optimizer, training.schedule),
             *(probe.component for probe in self.probes),
         )
-        used = {plugin for part in parts if (plugin := plugin_of(part))}
+        used = {plugin for plugin in (*map(plugin_of, parts), self.data.plugin) if plugin}
         return tuple(sorted(used, key=lambda plugin: plugin.name))
 
     @cached_property
@@ -151,7 +153,7 @@ class Blueprint:
             limit=data.limit,
             drop_last=data.drop_last,
             frozen=training.frozen,
-            data=canonical_json({key: data.plain[key] for key in ("name", "params")}),
+            data=canonical_json(data.identity),
         )
 
     @cached_property
@@ -179,13 +181,19 @@ class Blueprint:
         return Trial(text, replace(self.recipe, seed=seed, teachers=networks), *rest)
 
 
-def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), components: Components = BUILT_IN) -> Trial:
+def read_trial(
+    content: Mapping[str, Any],
+    parents: Iterable[Trial] = (),
+    components: Components = BUILT_IN,
+    dataset: UserDataset | None = None,
+) -> Trial:
     """The trial of plain data, as the store contains it.
 
     Args:
         content: As in `Trial.content`.
         parents: The trials that it builds on.
         components: With the plugins of the trial.
+        dataset: The dataset of the trial, if it is a user's.
 
     Raises:
         ValueError: If it is not the content of a trial that this version can train, or if a parent is missing.
@@ -194,7 +202,7 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), compon
     seed = content.get("seed")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
-    data = sections.data(content.get("data"), "data", "mnist", problems, {})
+    data = read_data(_options_of(content.get("data")), "data", "mnist", problems, {}, components, dataset)
     probes = sections.measurements(content.get("probes"), problems, components)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
@@ -214,6 +222,11 @@ def read_trial(content: Mapping[str, Any], parents: Iterable[Trial] = (), compon
     return trial
 
 
+def _options_of(data: Any) -> Any:
+    """The section `data` of a trial without the digest of a user's dataset, which is not an option."""
+    return {key: value for key, value in data.items() if key != "sha256"} if isinstance(data, Mapping) else data
+
+
 def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
     """The hashes of the trials that a trial builds on, from its content; none if it has another layout."""
     parents = content.get("parents")
@@ -226,8 +239,13 @@ def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
 
 def encode_trial(trial: Trial) -> dict[str, Any]:
     """A trial with its plugins and parents as plain data, for a worker."""
-    parents = [encode_trial(parent) for _, parent in trial.parents]
-    return {"content": trial.content, "plugins": [to_plain(plugin) for plugin in trial.plugins], "parents": parents}
+    component = trial.data.component
+    return {
+        "content": trial.content,
+        "plugins": [to_plain(plugin) for plugin in trial.plugins],
+        "dataset": to_plain(component) if isinstance(component, UserDataset) else None,
+        "parents": [encode_trial(parent) for _, parent in trial.parents],
+    }
 
 
 def decode_trial(data: Mapping[str, Any]) -> Trial:
@@ -238,4 +256,5 @@ def decode_trial(data: Mapping[str, Any]) -> Trial:
         UserError: If the source of a plugin has another digest.
     """
     components = with_plugins(from_plain(Plugin, plugin) for plugin in data["plugins"])
-    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components)
+    dataset = None if data["dataset"] is None else from_plain(UserDataset, data["dataset"])
+    return read_trial(data["content"], [decode_trial(parent) for parent in data["parents"]], components, dataset)

@@ -8,13 +8,17 @@ from typing import Annotated
 
 from fathomlab import data as datasets
 from fathomlab.base.codec import Encoded
+from fathomlab.base.errors import UserError
 from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
+from fathomlab.data.arrays import Arrays, content_sha256
+from fathomlab.data.users import UserDataset
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
 from fathomlab.prepare.backends import choose_backend, requested_backend
 from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.packing import form_packs
+from fathomlab.store.datasets import arrays_path, change_of, write_dataset
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
 
@@ -86,12 +90,32 @@ def prepare_jobs(
     )
 
 
-def download_datasets(trials: Sequence[Trial]) -> None:
-    """Download the datasets of the trials that are not on the disk.
+def provide_datasets(plan: Plan, pending: Sequence[Trial], root: Path) -> None:
+    """Download the datasets of the trials to train that are not on the disk, and write users' datasets to the store.
 
     Raises:
-        UserError: If a dataset cannot be downloaded.
+        UserError: If a dataset cannot be downloaded or written, or a function returns other images than in an earlier run.
     """
-    for name in dict.fromkeys(trial.data.info.name for trial in trials):
-        if datasets.DATASETS[name].layout is not None:
-            datasets.download_dataset(name)
+    for dataset in dict.fromkeys(trial.data.component for trial in plan.trials):
+        if isinstance(dataset, UserDataset) and (text := change_of(root, dataset)):
+            raise UserError("data-changed", text)
+    for dataset in dict.fromkeys(trial.data.component for trial in pending):
+        if isinstance(dataset, UserDataset):
+            _store_dataset(root, dataset, plan.loaded.components.user_data.arrays[dataset.sha256])
+        elif dataset.layout is not None:
+            datasets.download_dataset(dataset.info.name)
+
+
+def _store_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:
+    if content_sha256(arrays.by_name) != dataset.sha256:
+        text = (
+            f"data.name: the arrays of {dataset.info.title} were changed after they had been returned; return copies."
+        )
+        raise UserError("data-changed", text)
+    if not arrays_path(root, dataset.sha256).exists():
+        check_disk_space(root, sum(array.nbytes for array in arrays.by_name.values()))
+    try:
+        write_dataset(root, dataset, arrays)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError("unwritable", f"{root}: cannot write the dataset {dataset.info.title}: {reason}.") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from fathomlab.config.components import Components
 from fathomlab.plan import Trial, parent_hashes, read_trial
 from fathomlab.store.checkpoints import Checkpoint, latest_checkpoint
+from fathomlab.store.datasets import find_dataset
 from fathomlab.store.reading import Store, TrialFiles
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Number
 
@@ -88,7 +89,8 @@ def _stored_trial(files: TrialFiles, name: str, components: Components) -> Trial
     try:
         named = [parent for _, parent in parent_hashes(files.content)]
         parents = [_stored_trial(TrialFiles(files.root, parent), parent, components) for parent in named]
-        trial = read_trial(files.content, [parent for parent in parents if parent is not None], components)
+        known = [parent for parent in parents if parent is not None]
+        trial = read_trial(files.content, known, components, find_dataset(files.root, files.content))
     except (ValueError, RecursionError):
         return None
     return trial if trial.hash == name else None

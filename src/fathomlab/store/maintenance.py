@@ -4,13 +4,15 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, valid_checkpoints
 from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256, read_checked, read_valid_records
+from fathomlab.store.datasets import FOLDER, dataset_files, is_intact, needed_files
 from fathomlab.store.directory import quarantine
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
@@ -58,7 +60,7 @@ class Change:
 def check_store(root: Path) -> Check:
     """Compare every file with its checksum."""
     store, problems, files, trials, outdated = Store(root), list[Problem](), 0, 0, 0
-    labels = set[StoredLabels]()
+    labels, datasets = set[StoredLabels](), set(dataset_files(root))
     for trial in store.trials():
         record = store.trial(trial)
         if record.status == "outdated":
@@ -71,13 +73,16 @@ def check_store(root: Path) -> Check:
             labels.add(record.labels)
         large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
         problems += _mismatches(large)
+        datasets.update(needed_files(root, record.content))
         sealed = [checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)]
         sealed += record.folder.glob("logits.sealed")
         problems += _unreadable(sealed)
         files += len(record.files) + len(sealed)
     for reference in sorted(labels, key=lambda item: (item.data, item.sha256)):
         problems += _mismatches({reference.path(root): reference.sha256})
-    files += len(labels)
+    corrupted = (path for path in sorted(datasets) if not is_intact(path))
+    problems += [Problem(path, "is corrupted" if path.exists() else "is missing") for path in corrupted]
+    files += len(labels) + len(datasets)
     for experiment in store.experiments():
         files += not experiment.outdated
         if experiment.cause is not None and not experiment.outdated:
@@ -109,14 +114,15 @@ def repair_store(root: Path) -> list[Change]:
         cause = record.cause if record.status == "damaged" else _corrupted_weights(record)
         if cause:
             changes.append(Change(record.folder, f"{cause}; moved to {quarantine(record.folder)}"))
-    return changes + [_rename_corrupted(path) for path in _corrupted_labels(root, labels)]
+    corrupted = [*_corrupted_labels(root, labels), *(path for path in dataset_files(root) if not is_intact(path))]
+    return changes + [_rename_corrupted(path) for path in corrupted]
 
 
 def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Change]:
     """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
     store = Store(root)
     needed = {pair.trial for record in store.experiments() for item in record.conditions for pair in item.trials}
-    labels = set[str]()
+    labels, contents = set[str](), list[JsonObject]()
     changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
@@ -130,6 +136,7 @@ def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_
         else:
             if record.labels:
                 labels.add(record.labels.data)
+            contents.append(record.content)
             changes += [_remove(path, "corrupted", dry_run) for path in record.folder.glob("*.corrupt")]
             for step in checkpoint_steps(record.folder) if record.status in TERMINAL_STATUSES else ():
                 changes.append(_remove(checkpoint_path(record.folder, step), "the trial is finished", dry_run))
@@ -137,9 +144,19 @@ def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_
         if path.suffix == ".corrupt" or path.stem not in labels:
             reason = "corrupted" if path.suffix == ".corrupt" else "labels that no trial needs"
             changes.append(_remove(path, reason, dry_run))
+    changes += [_remove(path, reason, dry_run) for path, reason in _unused_datasets(root, contents)]
     if damaged and (root / "damaged").is_dir():
         changes += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
     return changes
+
+
+def _unused_datasets(root: Path, contents: Sequence[JsonObject]) -> Iterator[tuple[Path, str]]:
+    """Files of users' datasets that no trial with one of these contents needs, and corrupted ones, with the reason."""
+    files = dataset_files(root)
+    if all(contents) and all(is_intact(path) for path in files if path.suffix == ".json"):  # else it is not known
+        needed = {path for content in contents for path in needed_files(root, content)}
+        yield from ((path, "a dataset that no trial needs") for path in files if path not in needed)
+    yield from ((path, "corrupted") for path in sorted((root / FOLDER).glob("*.corrupt")))
 
 
 def _corrupted_weights(record: TrialRecord) -> str:
@@ -185,7 +202,7 @@ def _unreadable(paths: Iterable[Path]) -> Iterator[Problem]:
 def _temporaries(root: Path, store: Store) -> Iterator[Path]:
     """Temporary files outside of trials whose writers have ended."""
     outdated = {record.folder for record in store.experiments() if record.outdated}
-    for folder in [root, root / "labels", *(root / "experiments").glob("*/")]:
+    for folder in [root, root / "labels", root / FOLDER, *(root / "experiments").glob("*/")]:
         if folder not in outdated:
             yield from _stale_files(folder)
 

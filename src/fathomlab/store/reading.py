@@ -11,8 +11,10 @@ from typing import Any, cast
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.identity import content_hash
+from fathomlab.data.table import DatasetInfo
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
+from fathomlab.store.datasets import dataset_info
 from fathomlab.store.lock import is_locked
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.records import (
@@ -38,6 +40,7 @@ class Store:
     def __init__(self, root: Path):
         """Read below `root`, which need not exist."""
         self.root = root
+        self._datasets: dict[str, DatasetInfo | None] = {}
 
     @cached_property
     def locked(self) -> bool:
@@ -100,7 +103,20 @@ class Store:
             files=result.files if result else {},
             labels=result.labels if result else None,
             descriptions=described,
+            dataset=self._dataset(files.content),
         )
+
+    def _dataset(self, content: JsonObject) -> DatasetInfo | None:
+        """Facts about the dataset of a trial, read once per dataset and set of plugins."""
+        data, plugins = content.get("data"), content.get("plugins")
+        options: JsonObject = cast(JsonObject, data) if isinstance(data, dict) else {}
+        try:
+            key = repr([*(options.get(name) for name in ("name", "params", "sha256")), plugins])
+        except RecursionError:  # endless nesting, which is never written
+            return None
+        if key not in self._datasets:
+            self._datasets[key] = dataset_info(self.root, content)
+        return self._datasets[key]
 
     def experiments(self) -> list[ExperimentRecord]:
         """All experiments, sorted by name."""

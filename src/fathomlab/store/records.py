@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.data.table import DatasetInfo
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
 from fathomlab.store.provenance import Provenance
@@ -123,6 +124,7 @@ class TrialRecord:
         files: Name of every file except the result to its hash.
         labels: The labels of the test set; None without predictions.
         provenance: Versions, hardware, commit, data; empty if not recorded yet.
+        dataset: Facts about the dataset; None if they are unknown.
     """
 
     trial: str
@@ -140,6 +142,7 @@ class TrialRecord:
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
     labels: StoredLabels | None = None
     descriptions: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
+    dataset: DatasetInfo | None = None
 
     def predictions(self) -> "npt.NDArray[np.uint16] | None":
         """The class that the weights after the last epoch predict for each test image, in the test set's order.

@@ -12,6 +12,7 @@ import pytest
 
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.store.datasets import dataset_info
 from fathomlab.store.predictions import encode_classes, write_labels
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
@@ -51,6 +52,7 @@ def trial(name: str, value: Value, content: Mapping[str, Any] | None = None, **c
         provenance=Provenance(),
         seconds=1.0,
         folder=Path("nowhere"),
+        dataset=dataset_info(Path("nowhere"), content or {"data": {"name": "mnist-sample"}}),
     )
     return replace(record, **changes)
 

@@ -11,6 +11,7 @@ from fathomlab.analysis.as_json import differences_json, read_summary, summary_j
 from fathomlab.analysis.audit import Audit, Finding, summarize
 from fathomlab.analysis.audit import audit as audit_claims
 from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, summarize_study
+from fathomlab.analysis.expected import follows
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, Provenance
@@ -318,3 +319,19 @@ def test_audit_expects_a_teacher_of_the_role_that_has_one(build: SimpleNamespace
     assert len(inherited) > 5
     assert all(finding.expected for finding in inherited)
     assert not findings["training.lr"].expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "key", "expected"),
+    [
+        ("data.name", "data.sha256", True),
+        ("data.params.path", "data.sha256", True),
+        ("roles.student.data.params.size", "data.sha256", True),
+        ("data.limit", "data.sha256", False),
+        ("model.type", "data.sha256", False),
+        ("data.name", "plugins.my_data.py", True),
+        ("data.params.width", "plugins.my_data.py", False),
+    ],
+)
+def test_other_images_follow_from_the_choice_of_a_dataset(factor: str, key: str, expected: bool):
+    assert follows(factor, key) == expected

@@ -86,7 +86,7 @@ def test_ensemble_teaches_the_mean_of_its_logits(augment: list[str], tmp_path: P
     conf = {"data": data, "roles": {"one": teacher, "two": teacher | {"seed_offset": 10}, **students}}
     plan = fathomlab.run(conf, runs=tmp_path, progress="off", workers=1).plan
     trials = {condition.role: condition.trials[0] for condition in plan.conditions}
-    arrays, images = load_dataset(trials["one"].recipe.data, "cpu", torch.float64)
+    arrays, images = load_dataset(trials["one"].data.component, tmp_path, "cpu", torch.float64)
     stored, augmented = {}, {}
     for name in parents:
         trial = trials[f"of_{name}"]
@@ -118,7 +118,7 @@ def test_stored_logits_belong_to_the_dataset_of_the_student(tmp_path: Path) -> N
     logits = {}
     for condition in plan.conditions[1:]:
         (trial,) = condition.trials
-        arrays, images = load_dataset(trial.recipe.data, "cpu", torch.float32)
+        arrays, images = load_dataset(trial.data.component, tmp_path, "cpu", torch.float32)
         teachers = load_teachers([trial], [trial.recipe], images, tmp_path, torch.device("cpu"))
         rows = stratified_subset(arrays.train_labels, 100)
         logits[condition.role] = teachers.logits[0, rows]

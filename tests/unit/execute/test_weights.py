@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import fathomlab
 from fathomlab.base.identity import content_hash
 from fathomlab.execute.experiment import RunOptions, run_experiment
-from fathomlab.execute.pack.inputs import load_dataset
+from fathomlab.execute.pack.inputs import load_dataset_of
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
@@ -52,7 +52,7 @@ def test_weights_load_strictly_into_a_module(trained: tuple[str, TrialRecord], f
     model.load_state_dict(tensors, strict=True)
     assert all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
     if file == "checkpoint.safetensors":
-        _, images = load_dataset('{"name": "shapes", "params": {}}', "cpu", torch.float32)
+        _, images = load_dataset_of(record.content, record.folder.parents[1], "cpu", torch.float32)
         logits = model.eval()(images.normalize(images.test_images).reshape(-1, *model.architecture.shape))
         assert np.array_equal(logits.argmax(1).numpy(), record.predictions())
         accuracy = (logits.argmax(1) == images.test_labels).double().mean().item()

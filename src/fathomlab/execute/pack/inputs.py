@@ -4,7 +4,6 @@ Datasets are cached between packs.
 """
 
 import contextlib
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,9 +12,11 @@ import torch
 from torch import Tensor
 
 from fathomlab import data as datasets
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.data.split import stratified_subset
-from fathomlab.data.table import DatasetArrays
+from fathomlab.data.table import Dataset, DatasetArrays
+from fathomlab.data.users import UserDataset
 from fathomlab.engine.device_data import DeviceDataset, to_device
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.opaque import to_format
@@ -25,6 +26,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError, file_sha256
+from fathomlab.store.datasets import find_dataset, read_arrays
 from fathomlab.store.reading import Store
 from fathomlab.store.weights import load_checked, load_tensors, save_checked
 
@@ -32,11 +34,36 @@ TEACHER_BATCH = 512
 
 
 @lru_cache(maxsize=2)
-def load_dataset(data: str, device: str, dtype: torch.dtype) -> tuple[DatasetArrays, DeviceDataset]:
-    """Load a dataset to the device. The last two are cached."""
-    options = json.loads(data)
-    arrays = datasets.load(options["name"], options["params"])
-    return arrays, to_device(arrays, datasets.DATASETS[options["name"]].info, torch.device(device), dtype)
+def load_dataset(
+    dataset: Dataset | UserDataset, root: Path, device: str, dtype: torch.dtype
+) -> tuple[DatasetArrays, DeviceDataset]:
+    """Load a dataset to the device. The last two are cached.
+
+    Args:
+        dataset: The component of a trial, `trial.data.component`.
+        root: The store, which has the images of users' datasets.
+        device: cpu or cuda.
+        dtype: Format of normalized images.
+
+    Raises:
+        UserError: If files are missing or corrupted.
+    """
+    arrays = read_arrays(root, dataset) if isinstance(dataset, UserDataset) else dataset.load()
+    return arrays, to_device(arrays, dataset.info, torch.device(device), dtype)
+
+
+def load_dataset_of(
+    content: JsonObject, root: Path, device: str, dtype: torch.dtype
+) -> tuple[DatasetArrays, DeviceDataset]:
+    """Load the dataset of a trial in the store, from its content. No plugin is needed.
+
+    Raises:
+        UserError: If the dataset is unknown, or files are missing or corrupted.
+    """
+    dataset = find_dataset(root, content)
+    if dataset is None:
+        dataset = datasets.make(str(content["data"]["name"]), content["data"]["params"])
+    return load_dataset(dataset, root, device, dtype)
 
 
 def load_teachers(

@@ -100,7 +100,8 @@ class _PackRun:
         )
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
         common = self.recipes[0]
-        self.arrays, images = load_dataset(common.data, device.type, param_dtype(common.precision))
+        dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
+        self.arrays, images = load_dataset(dataset, job.root, device.type, dtype)
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
         teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teachers else None
         separate = should_separate_replicas(common.architecture)

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from fathomlab.analysis.audit import Audit
-from fathomlab.analysis.options import network, number, option
+from fathomlab.analysis.options import network, number
 from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.data import DATASETS
 from fathomlab.report.numbers import count, duration, format_int, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
@@ -69,10 +68,9 @@ def operations(trial: TrialRecord) -> float | None:
 
     Each multiply-accumulate counts 2 operations forward and 4 backward. Evaluation and forward passes of a teacher are excluded.
     """
-    model, epochs, data = network(trial), number(trial, "training.epochs"), str(option(trial, "data.name"))
-    if model is None or epochs is None or data not in DATASETS:
+    model, epochs, info = network(trial), number(trial, "training.epochs"), trial.dataset
+    if model is None or epochs is None or info is None:
         return None
-    info = DATASETS[data].info
     images = number(trial, "data.limit") or info.train_examples
     held_out = (number(trial, "data.validation_split") or 0.0) / 100
     return 6.0 * model.architecture(info).macs * round(images * (1 - held_out)) * epochs

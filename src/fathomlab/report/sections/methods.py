@@ -8,7 +8,6 @@ from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP
 from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import factor_name, format_factor_level, format_level
-from fathomlab.data import DATASETS
 from fathomlab.report.numbers import NBSP, capital, count, listed
 from fathomlab.report.parents import has_own_roles, learned_from, seed_offsets, started_from
 from fathomlab.report.section import Section
@@ -29,7 +28,7 @@ def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
         return []
     options = _OptionValues(contents)
     paragraphs = (
-        f"{_design(study)} {_networks(study, options)} {_data(options)}",
+        f"{_design(study)} {_networks(study, options)} {_data(study, options)}",
         _training(study, options),
         f"{_seeds(study)} {_numerics(study, options)}",
         f"{_measure(study)} {_statistics(study, verdicts)} {_missing(study)}",
@@ -101,23 +100,22 @@ def _networks(study: Study, options: _OptionValues) -> str:
     return f"The networks are {listed(kinds)}{size}{f' ({chosen})' if chosen else ''}."
 
 
-def _data(options: _OptionValues) -> str:
-    sentences: list[str] = []
-    for name in map(str, options.values("data.name")):
-        dataset = DATASETS.get(name)
-        if dataset is None:
-            sentences.append(f"The dataset is {name}.")
-            continue
-        info = dataset.info
+def _data(study: Study, options: _OptionValues) -> str:
+    known = dict.fromkeys(trial.dataset for _, _, trial in study.trials if trial.dataset is not None)
+    named = {info.name for info in known}
+    sentences = [f"The dataset is {name}." for name in map(str, options.values("data.name")) if name not in named]
+    for info in known:
         limits = [f"{size:,}" for size in options.values("data.limit") if isinstance(size, int)]
         used = f"{info.train_examples:,}"
         if limits:
             used = f"a stratified subset of {listed(limits)} of the {used}"
+        normalized = "normalized with the mean and standard deviation of the training images"
         sentences.append(
             f"The dataset is {info.title}: {used} training images and {info.test_examples:,} test images of "
-            f"{info.height} x {info.width} pixels in {info.classes} classes, normalized with the mean and standard deviation "
-            "of the training images."
+            f"{info.height} x {info.width} pixels in {info.classes} classes, "
+            f"{normalized if info.is_normalized else 'used as given'}."
         )
+    sentences = list(dict.fromkeys(sentences))
     if options.is_set("data.validation_split"):
         sentences.append(
             f"{options.text('data.validation_split')}% of the training images (stratified, resampled per seed) were held out "

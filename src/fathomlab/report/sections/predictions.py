@@ -9,7 +9,6 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.options import option
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.data import DATASETS
 from fathomlab.report.charts import Chart, line_keys, line_name, panels, width_of
 from fathomlab.report.effects import percentage
 from fathomlab.report.figures.lines import Line, line_figure
@@ -277,10 +276,10 @@ def _shares(trial: TrialRecord) -> list[float]:
 
 
 def _data(trial: TrialRecord) -> str:
-    return str(option(trial, "data.name"))
+    """What identifies the dataset."""
+    return repr([option(trial, key) for key in ("data.name", "data.params", "data.sha256", "plugins")])
 
 
 def _label(trial: TrialRecord, class_: int) -> str:
-    known = DATASETS.get(_data(trial))
-    names = known.info.class_names if known is not None else ()
+    names = trial.dataset.class_names if trial.dataset is not None else ()
     return str(names[class_]) if class_ < len(names) else str(class_)
