@@ -82,7 +82,7 @@ def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor]) -> t
     if opaque is None:
         module: torch.nn.Module = TorchModel(architecture, values=tensors)
     else:
-        with seeded(EVAL_SEED, torch.device("cpu")), torch.device("cpu"):
+        with seeded(EVAL_SEED), torch.device("cpu"):
             module = opaque.model.module()
     module = module.to(like.device, like.dtype)
     with torch.no_grad():

@@ -40,7 +40,8 @@ def measure_copy(probe: UserProbe, training: PackTrainer, slot: int) -> Mapping[
     original = training.replica(slot)
     copied = original.copied()
     seed = derive_seed(training.recipes[slot].seed, "user probe", type(probe).__name__, training.state.step)
-    with deterministic_mode(), seeded(seed, training.device):
+    devices = [training.device] * (training.device.type == "cuda")
+    with deterministic_mode(), seeded(seed, devices):
         columns = probe.measure(Snapshot(copied))
     before, after = (state.params | state.buffers for state in (original.state, copied.state))
     changed = [name for name, tensor in after.items() if not _equal(tensor, before[name])]
