@@ -47,6 +47,7 @@ class Bundle:
     extra: ClassVar[str] = ""
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write the file; raises as `Exporter.export` does."""
         path = target or Path(f"{study.experiment.name}.zip")
         check_targets([path], self.overwrite)
         texts = _texts(study)

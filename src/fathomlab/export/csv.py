@@ -29,6 +29,7 @@ class Csv:
     extra: ClassVar[str] = ""
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write the four files; raises as `Exporter.export` does."""
         folder = target or Path(f"{study.experiment.name}-csv")
         tables = {folder / f"{table.name}.csv": table for table in tidy_tables(study)}
         check_targets(list(tables), self.overwrite)

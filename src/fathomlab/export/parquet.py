@@ -28,6 +28,7 @@ class Parquet:
     extra: ClassVar[str] = "frames"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write the four files; raises as `Exporter.export` does."""
         import pyarrow  # noqa: F401  # before the targets are checked: a missing library is the first thing to know
 
         folder = target or Path(f"{study.experiment.name}-parquet")
