@@ -1,5 +1,6 @@
 """Tidy tables: their columns are documented, and what programs read back equals the store."""
 
+import contextlib
 import csv
 import math
 import re
@@ -32,10 +33,8 @@ def documented(section: str) -> list[tuple[str, str]]:
 
 
 def plain(value: Any) -> Any:
-    """None for an empty cell or NaN, and numbers as floats."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)) or str(value) == "<NA>":
-        return None
-    return value
+    """None for an empty cell and for NaN, which is how pandas shows null."""
+    return None if value == "" or (isinstance(value, float) and math.isnan(value)) else value
 
 
 def read(reader: str, folder: Path, name: str) -> list[dict[str, Any]]:
@@ -58,10 +57,8 @@ def exported(depths: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the CSV files, and with the Parquet files if pyarrow is installed."""
     folder = tmp_path_factory.mktemp("tables")
     assert Csv().export(depths, folder) == tuple(folder / f"{name}.csv" for name in NAMES)
-    try:
+    with contextlib.suppress(ImportError):
         Parquet().export(depths, folder)
-    except ImportError:
-        pass
     return folder
 
 
@@ -165,7 +162,7 @@ def test_verdicts_equal_the_analysis(depths: Study, exported: Path, reader: str)
 
 def test_lists_and_mixed_levels_are_text(blocks: Study):
     (trials, *_) = tables.tidy_tables(blocks)
-    assert [row[3] for row in trials.rows()][0] == "1-1-1-1"
+    assert next(row[3] for row in trials.rows()) == "1-1-1-1"
     conditions = tuple(
         replace(condition, record=replace(condition.record, factors={"loss": level}))
         for condition, level in zip(blocks.conditions, [{"type": "focal", "gamma": 2.0}, "ce", 3, None], strict=False)
