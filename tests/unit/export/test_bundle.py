@@ -61,6 +61,10 @@ def test_content(small: Path, tmp_path: Path):
     trials = [f"trials/{trial}/{name}" for trial in sorted(os.listdir(small / "trials")) for name in files]
     texts = ["README.txt", "config_expx.yaml", "report.html", "experiments/x/experiment.json"]
     assert names(path) == [f"x/{name}" for name in [*texts, *trials]]
+    headers = {
+        (item.date_time[0], item.external_attr >> 16, item.create_system) for item in zipfile.ZipFile(path).filelist
+    }
+    assert headers == {(1980, 0o100644, 3)}
 
 
 def test_unpacked_bundle_is_a_store(root: Path, depths: Study, tmp_path: Path):

@@ -84,6 +84,19 @@ def test_page_lists_the_columns(depths: Study):
         assert documented(table.name) == [(column.name, column.kind) for column in own], table.name
 
 
+def test_parquet_has_the_documented_types(depths: Study, exported: Path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (make setup-extras)")
+    for table in tables.tidy_tables(depths):
+        schema = parquet.read_schema(exported / f"{table.name}.parquet")
+        found = [
+            (name, str(kind).replace("double", "float64"))
+            for name, kind in zip(schema.names, schema.types, strict=True)
+        ]
+        assert found == [(column.name, column.kind) for column in table.columns]
+        if table.name != "verdicts":
+            assert [kind for _, kind in found[3:5]] == ["int64", "bool"]
+
+
 @pytest.mark.parametrize("reader", READERS)
 def test_trials_equal_the_store(depths: Study, exported: Path, reader: str):
     expected = [
