@@ -3,7 +3,9 @@
 The files are written by the `tensorboard` package; neither torch nor TensorFlow is needed. TensorBoard stores float32.
 """
 
+import contextlib
 import io
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,8 +30,8 @@ MAX_NAME = 100
 class TensorBoardTracker:
     """Writes an event file per trial below `folder`, which is RUNS/tensorboard by default.
 
-    The bytes of a trial depend on its events only, and every write keeps what was there or repeats it. A TensorBoard that reads
-    at the same time, or that has read an earlier attempt of the trial, therefore shows each point once.
+    Every write appends to what was there or repeats it at the same place. A TensorBoard that reads at the same time, or that has
+    read an earlier attempt of the trial, therefore shows each point once.
     """
 
     extra: ClassVar[str] = "tensorboard"
@@ -41,6 +43,7 @@ class TensorBoardTracker:
         self._trials: dict[str, TrialInfo] = {}
         self._started: dict[str, float] = {}
         self._epochs: dict[str, int] = {}
+        self._gradients: dict[str, dict[str, float | None]] = {}
 
     def open(self, info: "RunInfo") -> None:
         """Take the names of the trials.
@@ -67,11 +70,15 @@ class TensorBoardTracker:
                     self._start(trial, event.time)
             case EpochDone():
                 values = {name: event.metrics.get(name) for name in CURVES} | {"lr": event.lr}
+                values |= self._gradients.pop(event.trial, {})
                 self._epochs[event.trial] = event.epoch
                 self._append(event.trial, _scalars(event.epoch, self._time(event.trial, event.seconds), values))
             case Measured():
-                values = {f"gradients/{layer}": norm for layer, norm in event.gradients.items()}
-                self._append(event.trial, _scalars(event.epoch, self._started.get(event.trial, 0.0), values))
+                gradients = {f"gradients/{layer}": norm for layer, norm in event.gradients.items()}
+                if event.epoch == 0:
+                    self._append(event.trial, _scalars(0, self._time(event.trial, 0.0), gradients))
+                else:  # the end of the epoch says when it was measured
+                    self._gradients[event.trial] = gradients
             case Finished():
                 tests = {name: value for name, value in event.metrics.items() if "test/" in name}
                 end = self._time(event.trial, event.seconds)
@@ -98,9 +105,16 @@ class TensorBoardTracker:
 
     def _append(self, trial: str, events: "Iterable[event_pb2.Event]") -> None:
         """Add events in one write, so that a reader never waits for the rest of one."""
-        if trial in self._started:
-            with open(self.written[trial], "ab", buffering=0) as file:
+        if trial not in self._started:
+            return
+        path, size = self.written[trial], self.written[trial].stat().st_size
+        try:
+            with open(path, "ab") as file:
                 file.write(_records(events))
+        except OSError:
+            with contextlib.suppress(OSError):  # an incomplete event would hide all later ones
+                os.truncate(path, size)
+            raise
 
     def _time(self, trial: str, seconds: float) -> float:
         return self._started.get(trial, 0.0) + seconds
