@@ -56,8 +56,8 @@ class Tracker(Protocol):
     """Shows trials in another program, in this process.
 
     For each trial, `handle` gets in this order: `Started`, `Measured` of epoch 0 (if gradients are logged), then `Measured` and
-    `EpochDone` for each epoch without gaps, then `Finished` or `Failed`. Events of different trials are interleaved. A trial that
-    was logged before may come again, and a tracker then ignores it. If the run is interrupted, the last events are missing.
+    `EpochDone` for each epoch without gaps, then `Finished` or `Failed`. Events of different trials are interleaved. Trials that
+    were logged before are left out. If the run is interrupted, the last events are missing.
 
     Attributes:
         extra: The optional dependencies that it needs, such as `wandb`.
@@ -65,8 +65,12 @@ class Tracker(Protocol):
 
     extra: ClassVar[str]
 
-    def open(self, info: RunInfo) -> None:
-        """Prepare. Called again with more trials if seeds are added."""
+    def logged(self, info: RunInfo, trial: str) -> bool:
+        """Whether everything of a trial was logged before; called before `open`, without the extra."""
+        ...
+
+    def open(self, info: RunInfo) -> str:
+        """Prepare, and return one line for the user: where the results appear. Called again with more trials if seeds are added."""
         ...
 
     def handle(self, event: Event) -> None:
