@@ -10,6 +10,7 @@ from fathomlab.base.table import Table
 from fathomlab.export.bundle import Bundle
 from fathomlab.export.csv import Csv
 from fathomlab.export.parquet import Parquet
+from fathomlab.export.tensorboard import TensorBoard
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study
@@ -40,4 +41,6 @@ class Exporter(Protocol):
         ...
 
 
-EXPORTERS: Table[Any] = Table("exporter", {"csv": Csv, "parquet": Parquet, "bundle": Bundle})
+EXPORTERS: Table[Any] = Table(
+    "exporter", {"csv": Csv, "parquet": Parquet, "bundle": Bundle, "tensorboard": TensorBoard}
+)

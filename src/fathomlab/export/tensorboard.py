@@ -8,15 +8,16 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.base.labels import flatten_keys, format_level
 from fathomlab.execute.events import EpochDone, Event, Failed, Finished, Measured, Started
+from fathomlab.export.libraries import library
 
 if TYPE_CHECKING:
-    from tensorboard.compat.proto import event_pb2
-
+    from fathomlab.analysis.study import Study
     from fathomlab.export.tracking import RunInfo, TrialInfo
 
 FILE = "events.out.tfevents.fathomlab"
@@ -24,6 +25,63 @@ CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 NOT_OPTIONS = ("format", "seed", "parents", "plugins")
 UNSAFE = re.compile(r"[^\w=.,+() -]+")  # in the name of a directory, on any system
 MAX_NAME = 100
+LOGGED = b"fathomlab: outcome"  # in the last event of a trial with an outcome
+PROTO = "tensorboard.compat.proto"
+HPARAMS = "tensorboard.plugins.hparams"
+
+
+@dataclass
+class _Run:
+    """The event file of one trial.
+
+    Attributes:
+        started: When training started (s since 1970).
+        epoch: The last epoch.
+        gradients: Measured after the current epoch, whose time is not known yet.
+    """
+
+    trial: "TrialInfo"
+    path: Path
+    started: float
+    epoch: int = 0
+    gradients: dict[str, float | None] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Begin the file. All events of a trial are sent again after an interruption, so nothing is written twice."""
+        header = library(f"{PROTO}.event_pb2").Event(wall_time=self.started, file_version="brain.Event:2")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_bytes(_records([header, _session_start(self.started, self.trial)]))
+
+    def append(self, *events: Any) -> None:
+        """Add events in one write, so that a reader never waits for the rest of one."""
+        size = self.path.stat().st_size
+        try:
+            with open(self.path, "ab") as file:
+                file.write(_records(events))
+        except OSError:
+            with contextlib.suppress(OSError):  # an incomplete event would hide all later ones
+                os.truncate(self.path, size)
+            raise
+
+    def log(self, event: EpochDone | Measured | Finished | Failed) -> None:
+        """Write an event of the trial."""
+        match event:
+            case EpochDone():
+                values = {name: event.metrics.get(name) for name in CURVES} | {"lr": event.lr} | self.gradients
+                self.epoch, self.gradients = event.epoch, {}
+                self.append(*_scalars(event.epoch, self.started + event.seconds, values))
+            case Measured(epoch=0):
+                self.append(*_scalars(0, self.started, _gradients(event)))
+            case Measured():
+                self.gradients = _gradients(event)
+            case Finished():
+                end = self.started + event.seconds
+                tests = {name: value for name, value in event.metrics.items() if "test/" in name}
+                self.append(
+                    *_scalars(self.epoch, end, tests), _session_end(end, event.status == "finished"), _outcome(end)
+                )
+            case Failed():
+                self.append(_session_end(self.started + event.seconds, finished=False))
 
 
 @final
@@ -39,24 +97,33 @@ class TensorBoardTracker:
     def __init__(self, folder: Path | None = None):
         """Write nothing yet."""
         self.folder = folder
-        self.written: dict[str, Path] = {}
+        self.info: RunInfo | None = None
         self._trials: dict[str, TrialInfo] = {}
-        self._started: dict[str, float] = {}
-        self._epochs: dict[str, int] = {}
-        self._gradients: dict[str, dict[str, float | None]] = {}
+        self._runs: dict[str, _Run] = {}
 
-    def open(self, info: "RunInfo") -> None:
-        """Take the names of the trials.
+    def logged(self, info: "RunInfo", trial: str) -> bool:
+        """Whether the file of a trial ends with its outcome."""
+        path = self.path(info, next(item for item in info.trials if item.trial == trial))
+        try:
+            return LOGGED in path.read_bytes()[-4 * len(LOGGED) :]
+        except OSError:
+            return False
+
+    def path(self, info: "RunInfo", trial: "TrialInfo") -> Path:
+        """The event file of a trial."""
+        return (self.folder or Path(info.root) / "tensorboard") / info.experiment / run_name(trial) / FILE
+
+    def open(self, info: "RunInfo") -> str:
+        """Take the trials; returns where to see them.
 
         Raises:
             ImportError: If TensorBoard is not installed.
         """
-        import tensorboard.compat.proto.event_pb2  # noqa: F401
-
-        self.folder = self.folder or Path(info.root) / "tensorboard"
-        for trial in info.trials:
-            self._trials[trial.trial] = trial
-            self.written[trial.trial] = self.folder / info.experiment / run_name(trial) / FILE
+        library(f"{PROTO}.event_pb2")
+        self.info = info
+        self._trials |= {trial.trial: trial for trial in info.trials}
+        folder = self.folder or Path(info.root) / "tensorboard"
+        return f"TensorBoard: {folder / info.experiment}; show: tensorboard --logdir {folder}"
 
     def handle(self, event: Event) -> None:
         """Write an event.
@@ -68,56 +135,50 @@ class TensorBoardTracker:
             case Started():
                 for trial in event.trials:
                     self._start(trial, event.time)
-            case EpochDone():
-                values = {name: event.metrics.get(name) for name in CURVES} | {"lr": event.lr}
-                values |= self._gradients.pop(event.trial, {})
-                self._epochs[event.trial] = event.epoch
-                self._append(event.trial, _scalars(event.epoch, self._time(event.trial, event.seconds), values))
-            case Measured():
-                gradients = {f"gradients/{layer}": norm for layer, norm in event.gradients.items()}
-                if event.epoch == 0:
-                    self._append(event.trial, _scalars(0, self._time(event.trial, 0.0), gradients))
-                else:  # the end of the epoch says when it was measured
-                    self._gradients[event.trial] = gradients
-            case Finished():
-                tests = {name: value for name, value in event.metrics.items() if "test/" in name}
-                end = self._time(event.trial, event.seconds)
-                scalars = _scalars(self._epochs.get(event.trial, 0), end, tests)
-                self._append(event.trial, [*scalars, _session_end(end, event.status == "finished")])
-            case Failed():
-                end = self._time(event.trial, event.seconds)
-                self._append(event.trial, [_session_end(end, finished=False)])
+            case EpochDone() | Measured() | Finished() | Failed() if event.trial in self._runs:
+                self._runs[event.trial].log(event)
             case _:
                 pass
 
     def close(self, timeout_seconds: float) -> None:
         """Nothing is left to write: each event is in its file when `handle` returns."""
 
-    def _start(self, trial: str, started: float) -> None:
-        """Begin the file of a trial. Its events are all sent again after an interruption, so nothing is written twice."""
-        from tensorboard.compat.proto.event_pb2 import Event
+    def _start(self, trial: str, time: float) -> None:
+        if self.info is not None and trial in self._trials:
+            info = self._trials[trial]
+            self._runs[trial] = _Run(info, self.path(self.info, info), time)
+            self._runs[trial].start()
 
-        info = self._trials[trial]
-        self._started[trial] = started
-        header = Event(wall_time=started, file_version="brain.Event:2")
-        self.written[trial].parent.mkdir(parents=True, exist_ok=True)
-        self.written[trial].write_bytes(_records([header, _session_start(started, info)]))
 
-    def _append(self, trial: str, events: "Iterable[event_pb2.Event]") -> None:
-        """Add events in one write, so that a reader never waits for the rest of one."""
-        if trial not in self._started:
-            return
-        path, size = self.written[trial], self.written[trial].stat().st_size
-        try:
-            with open(path, "ab") as file:
-                file.write(_records(events))
-        except OSError:
-            with contextlib.suppress(OSError):  # an incomplete event would hide all later ones
-                os.truncate(path, size)
-            raise
+@final
+@dataclass(frozen=True)
+class TensorBoard:
+    """TensorBoard event files in RUNS/tensorboard, or in another directory. Files of an earlier export or run are replaced.
 
-    def _time(self, trial: str, seconds: float) -> float:
-        return self._started.get(trial, 0.0) + seconds
+    Trials that are being trained are left to the tracker of that run.
+
+    Attributes:
+        gradients: Whether gradient norms are written; as `logging.log_gradients` of the file by default.
+    """
+
+    gradients: bool | None = None
+
+    extra: ClassVar[str] = "tensorboard"
+
+    def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write a file per trial; raises as `Exporter.export` does."""
+        from fathomlab.export.replay import run_info, trial_events
+
+        records = {record.trial: record for _, _, record in study.trials if record.content}
+        info = run_info(study.experiment, {trial: record.content for trial, record in records.items()})
+        gradients = info.log_gradients if self.gradients is None else self.gradients
+        tracker = TensorBoardTracker(target)
+        tracker.open(info)
+        ended = [trial for trial in info.trials if records[trial.trial].status not in ("running", "damaged")]
+        for trial in ended:
+            for event in trial_events(records[trial.trial], gradients):
+                tracker.handle(event)
+        return tuple(tracker.path(info, trial) for trial in ended)
 
 
 def run_name(trial: "TrialInfo") -> str:
@@ -125,23 +186,22 @@ def run_name(trial: "TrialInfo") -> str:
     return f"{UNSAFE.sub('_', trial.name)[:MAX_NAME].strip(' .')} {trial.trial[:8]}".strip()
 
 
-def _scalars(epoch: int, wall_time: float, values: Mapping[str, Any]) -> "list[event_pb2.Event]":
-    """One event per number; None is left out."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+def _gradients(event: Measured) -> dict[str, float | None]:
+    return {f"gradients/{layer}": norm for layer, norm in event.gradients.items()}
 
+
+def _scalars(epoch: int, time: float, values: Mapping[str, float | None]) -> list[Any]:
+    """One event per number; None is left out."""
+    event, summary = library(f"{PROTO}.event_pb2").Event, library(f"{PROTO}.summary_pb2").Summary
     return [
-        Event(wall_time=wall_time, step=epoch, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
+        event(wall_time=time, step=epoch, summary=summary(value=[summary.Value(tag=tag, simple_value=value)]))
         for tag, value in values.items()
         if value is not None
     ]
 
 
-def _session_start(wall_time: float, trial: "TrialInfo") -> "event_pb2.Event":
+def _session_start(time: float, trial: "TrialInfo") -> Any:
     """The options of a trial for the HParams dashboard. Lists and components are text; null is left out."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-
     config = flatten_keys({key: value for key, value in trial.config.items() if key not in NOT_OPTIONS})
     options = {"condition": trial.condition, "role": trial.role, "seed": trial.seed} | config
     plain = {
@@ -149,30 +209,33 @@ def _session_start(wall_time: float, trial: "TrialInfo") -> "event_pb2.Event":
         for key, value in options.items()
         if value is not None
     }
-    return Event(wall_time=wall_time, summary=hparams_pb(plain, trial.trial, wall_time))
+    summary = library(f"{HPARAMS}.summary_v2").hparams_pb(plain, trial.trial, time)
+    return library(f"{PROTO}.event_pb2").Event(wall_time=time, summary=summary)
 
 
-def _session_end(wall_time: float, finished: bool) -> "event_pb2.Event":
+def _session_end(time: float, finished: bool) -> Any:
     """The end of a trial for the HParams dashboard."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams import metadata
-    from tensorboard.plugins.hparams.api_pb2 import Status
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
-
-    status = Status.Value("STATUS_SUCCESS" if finished else "STATUS_FAILURE")
-    data = HParamsPluginData(session_end_info=SessionEndInfo(status=status, end_time_secs=wall_time))
-    value = Summary.Value(
-        tag=metadata.SESSION_END_INFO_TAG, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
+    data, metadata = library(f"{HPARAMS}.plugin_data_pb2"), library(f"{HPARAMS}.metadata")
+    summary = library(f"{PROTO}.summary_pb2").Summary
+    status = library(f"{HPARAMS}.api_pb2").Status.Value("STATUS_SUCCESS" if finished else "STATUS_FAILURE")
+    content = data.HParamsPluginData(session_end_info=data.SessionEndInfo(status=status, end_time_secs=time))
+    value = summary.Value(
+        tag=metadata.SESSION_END_INFO_TAG,
+        metadata=metadata.create_summary_metadata(content),
+        tensor=metadata.NULL_TENSOR,
     )
-    return Event(wall_time=wall_time, summary=Summary(value=[value]))
+    return library(f"{PROTO}.event_pb2").Event(wall_time=time, summary=summary(value=[value]))
 
 
-def _records(events: "Iterable[event_pb2.Event]") -> bytes:
-    from tensorboard.summary.writer.record_writer import RecordWriter
+def _outcome(time: float) -> Any:
+    """A message that TensorBoard ignores. It says that everything of the trial is in the file."""
+    events = library(f"{PROTO}.event_pb2")
+    return events.Event(wall_time=time, log_message=events.LogMessage(message=LOGGED.decode()))
 
+
+def _records(events: Iterable[Any]) -> bytes:
     buffer = io.BytesIO()
-    writer: Any = RecordWriter(buffer)
+    writer = library("tensorboard.summary.writer.record_writer").RecordWriter(buffer)
     for event in events:
-        writer.write(event.SerializeToString(deterministic=True))
+        writer.write(event.SerializeToString())
     return buffer.getvalue()
