@@ -108,6 +108,7 @@ class Finished:
         cause: Why it diverged.
         seconds: Training time (s).
         metrics: Name to value; None if it is not finite or not measured.
+        parameters: Number of trained parameters.
     """
 
     event: Literal["finished"] = field(default="finished", kw_only=True)
@@ -116,6 +117,7 @@ class Finished:
     cause: str | None
     seconds: float
     metrics: Mapping[str, Number | None]
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Tracker(Protocol):
         ...
 
     def open(self, info: RunInfo) -> str:
-        """Prepare, and return one line for the user: where the results appear. Called again with more trials if seeds are added."""
+        """Prepare, and return one line for the user: where the results appear. Called again if seeds are added."""
         ...
 
     def handle(self, event: Event) -> None:

@@ -198,6 +198,7 @@ class ExperimentRecord:
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()
     logging: Mapping[str, str | bool] = field(default_factory=dict[str, str | bool])
+    tags: tuple[str, ...] = ()
     conditions: tuple[ConditionRecord, ...] = ()
     claims: tuple[Any, ...] = ()
     claims_hash: str = ""
