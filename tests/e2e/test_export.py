@@ -1,6 +1,7 @@
 """`fathomlab export` and `fathomlab list` as users call them."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import fathomlab
 from fathomlab import api
 from fathomlab.base.errors import UserError
-from tests.helpers.commands import TRIALS, Command
+from fathomlab.store.reading import Store
+from tests.helpers.commands import RUN, TRIALS, Command
 
 TABLES = ["trials.csv", "curves.csv", "gradients.csv", "verdicts.csv"]
 
@@ -111,3 +113,67 @@ def test_list_shows_a_shared_trial_in_the_given_experiment(command: Command, sto
     assert [(row["condition"], row["experiment"][:3]) for row in rows] == [("epochs=2", "zzz"), ("epochs=1", "zzz")]
     assert len(rows[0]["experiments"]) + len(rows[1]["experiments"]) == 3
     assert len(json.loads(command("list", "--json").out)) == TRIALS + 1
+
+
+def tensorboard_points(root: Path, experiment: str) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """The first digits of each trial to the points of each scalar, as TensorBoard's own reader finds them."""
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="tensorboard is not installed (make setup-extras)",
+    )
+    found = {}
+    for run in (root / experiment).iterdir():
+        events = reader.EventAccumulator(str(run)).Reload()
+        tags = events.Tags()["scalars"]
+        found[run.name[-8:]] = {tag: [(item.step, item.value) for item in events.Scalars(tag)] for tag in tags}
+    return found
+
+
+def stored_points(store: Path, experiment: str, gradients: bool) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """The same from the store."""
+    found = {}
+    for trial in {pair.trial for item in Store(store).experiment(experiment).conditions for pair in item.trials}:
+        record = Store(store).trial(trial)
+        names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
+        points = {name: list(zip(record.curves["epoch"], record.curves[name], strict=True)) for name in names}
+        for name, value in record.metrics.items():
+            points |= {name: [(2, value)]} if "test/" in name else {}
+        for snapshot in record.probes["gradients"] if gradients else ():
+            for layer, norm in zip(snapshot.names["layer"], snapshot.columns["weight"], strict=True):
+                if snapshot.step in (0, *record.curves["step"]):
+                    points.setdefault(f"gradients/{layer}", []).append((snapshot.epoch, norm))
+        found[trial[:8]] = {
+            name: [(step, pytest.approx(value, rel=1e-6)) for step, value in values if value is not None]
+            for name, values in points.items()
+        }
+    return found
+
+
+def test_tensorboard_export_equals_the_store(command: Command, store: Path):
+    """Also the second time, in another directory, and with gradients."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (make setup-extras)")
+    (name,) = (path.name for path in (store / "experiments").iterdir())
+    for options, root, gradients in (
+        ([], store.absolute() / "tensorboard", False),
+        ([], store.absolute() / "tensorboard", False),
+        (["--to", "tb", "gradients=true"], Path("tb"), True),
+    ):
+        output = command("export", "tensorboard", "tiny", *options, "--json")
+        assert (output.status, json.loads(output.out)["paths"]) == (0, [str(root / name)])
+        assert tensorboard_points(root, name) == stored_points(store, name, gradients)
+
+
+def test_tensorboard_follows_a_run(command: Command, workspace: Path):
+    """Cached trials are written if they were not before, here after one file was removed; others are left alone."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (make setup-extras)")
+    run = (*RUN, "--log", "tensorboard", "logging.log_gradients=true")
+    assert command(*run).status == 0
+    runs = Path("runs")
+    (name,) = (path.name for path in (runs / "experiments").iterdir())
+    assert tensorboard_points(runs / "tensorboard", name) == stored_points(runs, name, True)
+    first, *others = sorted((runs / "tensorboard").rglob("events.*"))
+    before = {path: path.stat().st_mtime_ns for path in others}
+    shutil.rmtree(first.parent)
+    assert command(*run).status == 0
+    assert tensorboard_points(runs / "tensorboard", name) == stored_points(runs, name, True)
+    assert {path: path.stat().st_mtime_ns for path in others} == before

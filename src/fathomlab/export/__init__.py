@@ -11,6 +11,7 @@ from fathomlab.export.bundle import Bundle
 from fathomlab.export.csv import Csv
 from fathomlab.export.parquet import Parquet
 from fathomlab.export.tensorboard import TensorBoard
+from fathomlab.export.wandb import WandbExporter
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study
@@ -42,5 +43,12 @@ class Exporter(Protocol):
 
 
 EXPORTERS: Table[Any] = Table(
-    "exporter", {"csv": Csv, "parquet": Parquet, "bundle": Bundle, "tensorboard": TensorBoard}
+    "exporter",
+    {
+        "csv": Csv,
+        "parquet": Parquet,
+        "bundle": Bundle,
+        "tensorboard": TensorBoard,
+        "wandb": WandbExporter,
+    },
 )

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,19 +167,19 @@ class TensorBoard:
     extra: ClassVar[str] = "tensorboard"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
-        """Write a file per trial; raises as `Exporter.export` does."""
+        """Write a file per trial and return the directory of the experiment; raises as `Exporter.export` does."""
         from fathomlab.export.replay import run_info, trial_events
 
         records = {record.trial: record for _, _, record in study.trials if record.content}
         info = run_info(study.experiment, {trial: record.content for trial, record in records.items()})
         gradients = info.log_gradients if self.gradients is None else self.gradients
         tracker = TensorBoardTracker(target)
-        tracker.open(info)
+        print(tracker.open(info), file=sys.stderr)
         ended = [trial for trial in info.trials if records[trial.trial].status not in ("running", "damaged")]
         for trial in ended:
             for event in trial_events(records[trial.trial], gradients):
                 tracker.handle(event)
-        return tuple(tracker.path(info, trial) for trial in ended)
+        return tuple({tracker.path(info, trial).parents[1]: None for trial in ended})
 
 
 def run_name(trial: "TrialInfo") -> str:
