@@ -6,11 +6,12 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.table import Table
+from fathomlab.export.tensorboard import TensorBoardTracker
 from fathomlab.export.tracking import Tracker
 from fathomlab.export.wandb import Wandb
 from fathomlab.plan import Plan
 
-TRACKERS: Table[Tracker] = Table("tracker", {"wandb": Wandb})
+TRACKERS: Table[Tracker] = Table("tracker", {"wandb": Wandb, "tensorboard": TensorBoardTracker})
 MAX_TRIALS = 64  # larger plans are logged only if requested
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Number: TypeAlias = int | float
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
+STATUSES = ("finished", "diverged", "failed", "running", "interrupted", "waiting", "damaged", "outdated")
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
 
