@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fathomlab.analysis.study import Study, study
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.export.bundle import Bundle
-from fathomlab.store.maintenance import check_store
+from fathomlab.report.page import write_report
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 
@@ -67,17 +68,16 @@ def test_content(small: Path, tmp_path: Path):
     assert headers == {(1980, 0o100644, 3)}
 
 
-def test_unpacked_bundle_is_a_store(root: Path, depths: Study, tmp_path: Path):
+def test_unpacked_bundle_is_a_store(small: Path, tmp_path: Path):
     path = tmp_path / "a.zip"
-    Bundle().export(depths, path)
+    Bundle().export(read(small, "x"), path)
     zipfile.ZipFile(path).extractall(tmp_path)
-    again = read(tmp_path / "1_2", "1_2")
-    assert [(seed, record.status, record.metrics) for _, seed, record in again.trials] == [
-        (seed, record.status, record.metrics) for _, seed, record in depths.trials
+    records = [
+        [replace(record, folder=small) for _, _, record in read(root, "x").trials] for root in (small, tmp_path / "x")
     ]
-    assert not check_store(tmp_path / "1_2").problems
-    page = (tmp_path / "1_2" / "report.html").read_bytes()
-    assert page == (root / "experiments" / "1_2" / "report.html").read_bytes()
+    assert records[0] == records[1]
+    page = write_report(Store(small), "x").read_bytes()
+    assert page == (tmp_path / "x" / "report.html").read_bytes()
 
 
 def test_what_trials_refer_to_is_included(small: Path, tmp_path: Path):
