@@ -1,12 +1,15 @@
 """Whatever happens to a tracker: training gives the same bits, ends soon, warns once, and an export completes the runs."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,11 @@ import pytest
 
 import fathomlab
 from fathomlab import api
-from fathomlab.execute.events import EpochDone, Event, Note, Warned
+from fathomlab.execute.events import Emit, EpochDone, Event, Note, Warned
+from fathomlab.execute.signals import StopRequest
 from fathomlab.export import live
 from fathomlab.store.reading import Store
+from tests.helpers.commands import SOURCE, START
 from tests.helpers.wandb_files import logged_runs
 
 EPOCHS, SEEDS = 6, 2
@@ -60,14 +65,14 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     reported: list[Event] = []
     create = live.Live.__init__
 
-    def recorded(self: live.Live, *args: Any) -> None:
-        *others, report, stop = args
-
+    def recorded(
+        self: live.Live, names: Sequence[str], root: Path, experiment: str, report: Emit, stop: StopRequest
+    ) -> None:
         def both(event: Event) -> None:
             reported.append(event)
             report(event)
 
-        create(self, *others, both, stop)
+        create(self, names, root, experiment, both, stop)
 
     monkeypatch.setattr(live.Live, "__init__", recorded)
     monkeypatch.setattr(live, "SILENT_SECONDS", 4.0)
@@ -243,3 +248,37 @@ def test_broken_wandb(tmp_path: Path, events: list[Event], reference: Any, monke
     check(tmp_path / "runs", events, reference)
     assert "RuntimeError: broken" in next(event.text for event in events if isinstance(event, Warned))
     check_export(tmp_path / "runs", experiment, monkeypatch)
+
+
+@pytest.mark.slow
+def test_killed_parent(tmp_path: Path, offline: None) -> None:
+    """Nothing survives a parent that is killed, and its output is not mixed with that of the tracker."""
+    (tmp_path / "x.yaml").write_text(json.dumps(CONFIG | {"training": {"epochs": 100_000}}))
+    command = [sys.executable, "-P", "-c", START, "run", "x.yaml", "--workers", "1", "--device", "cpu", "--json"]
+    with subprocess.Popen(
+        [*command, "--progress", "json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as parent:
+        wait_until(lambda: len(list(tmp_path.glob("runs/wandb/offline*/*.wandb"))) == SEEDS)
+        (child,) = children(parent.pid)
+        assert len(services(child)) == 1
+        parent.kill()
+        out, err = parent.communicate()
+    assert out == b""
+    lines = [json.loads(line) for line in err.splitlines()[:-1]]  # the last one may be cut off
+    assert "offline" in next(line["text"] for line in lines if line["event"] == "note")
+    wait_until(lambda: not services(child) and not Path(f"/proc/{child}").exists())
+    assert [run.summary["status"] for run in logged_runs(tmp_path / "runs")] == ["interrupted"] * SEEDS
+
+
+def children(parent: int) -> list[int]:
+    """Process IDs of the children of a process that are trackers."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(parent):
+                found.append(int(folder.name))
+    return [pid for pid in found if b"fathomlab.export.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
