@@ -129,6 +129,8 @@ def main() -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)  # the parent decides, by closing the pipe
+    if hasattr(os, "nice"):
+        os.nice(10)  # training comes first
     source, reports = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)  # a tracker must not read the pipe, nor ask a question

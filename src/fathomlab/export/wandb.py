@@ -63,7 +63,7 @@ class Wandb:
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "cannot be written", str(folder))
         if not self.mode:
-            mode = wandb.setup().settings.mode
+            mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
             self.mode = {"online": "online", "disabled": "disabled"}.get(mode, "offline")
             if self.mode == "online" and not wandb.login(verify=False, prompt=False):
                 self.mode = "offline"
@@ -175,13 +175,17 @@ class WandbExporter:
         missing = [record for trial, record in records.items() if not tracker.logged(info, trial)]
         if not missing:
             return ()
-        print(tracker.open(info), file=sys.stderr)
         try:
+            print(tracker.open(info), file=sys.stderr)
             for record in missing:
                 for event in trial_events(record, info.log_gradients):
                     tracker.handle(event)
-        finally:
             tracker.close(0.0)
+        except (ImportError, OSError):
+            raise
+        except Exception as error:  # wandb has no common class for its errors
+            text = f"wandb: {type(error).__name__}: {error}. Run the command again to log the remaining trials."
+            raise UserError("tracker-failed", text) from error
         return (info.root / FOLDER,)
 
 
