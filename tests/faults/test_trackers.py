@@ -189,6 +189,7 @@ def test_child_that_never_reads(
     tmp_path: Path, events: list[Event], reference: Any, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "QUEUE_SIZE", 3)
+    monkeypatch.setattr(live, "SILENT_SECONDS", 1.0)
     when_training(monkeypatch, lambda child: os.kill(process(child), signal.SIGSTOP))
     experiment = run(tmp_path)
     check(tmp_path, events, reference)
@@ -215,6 +216,7 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_server_that_never_answers(
     tmp_path: Path,
     events: list[Event],
