@@ -54,7 +54,7 @@ def test_unpacked_bundle_is_a_results_directory(command: Command, store: Path, w
         (("cvs", "tiny"), "unknown-exporter"),
         (("csv", "nothing"), "no-such-experiment"),
         (("csv", "tiny", "overwrite=maybe"), "wrong-type"),
-        (("csv", "tiny", "overwite=true"), "unknown-key"),
+        (("csv", "tiny", "overwrit=true"), "unknown-key"),
         (("csv", "tiny", "overwrite"), "invalid-option"),
         (("csv", "tiny", "to=x"), "invalid-option"),
         (("csv", "tiny", "--to", "tiny.yaml"), "unwritable"),

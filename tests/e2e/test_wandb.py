@@ -14,6 +14,7 @@ import pytest
 import fathomlab
 from fathomlab import api
 from fathomlab.execute.pack import pack
+from fathomlab.export import live
 from fathomlab.store.reading import Store
 from tests.helpers.wandb_files import LoggedRun, logged_runs
 
@@ -133,6 +134,7 @@ def test_resumed_run_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patch:
         patch.setattr(pack._PackRun, "_record_epoch", interrupted)
+        patch.setattr(live, "STOP_SECONDS", 20.0)
         with pytest.raises(KeyboardInterrupt):
             fathomlab.run(CONFIG, runs=tmp_path, **OPTIONS)
     assert [run.summary["status"] for run in logged_runs(tmp_path)] == ["interrupted"] * 4

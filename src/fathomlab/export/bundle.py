@@ -1,6 +1,7 @@
 """`fathomlab export bundle`: one ZIP file with everything about an experiment except weights, to hand in or to archive."""
 
 import re
+import shlex
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,17 +15,18 @@ from fathomlab.store.reading import HASH
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study
+    from fathomlab.store.records import TrialRecord
 
 SMALL_FILES = (".json", ".jsonl", ".bin")  # of a trial: options, result, provenance, logs, predictions
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP has; the time of packing would make equal bundles differ
 README = """\
 {name}: {title}
 
-report.html   open it in a browser
-{source}   the experiment file{overrides}
-experiments/, trials/, labels/   the records, without weights
+{source} is the experiment file, report.html the report. It was run with
 
-These folders are a results directory of fathomlab:
+    {command}
+
+The other folders are the records, without weights. Together they are a results directory of fathomlab:
 
     fathomlab list --runs {name}
     fathomlab report --runs {name}
@@ -50,11 +52,16 @@ class Bundle:
         """Write the file; raises as `Exporter.export` does."""
         path = target or Path(f"{study.experiment.name}.zip")
         check_targets([path], self.overwrite)
-        texts = _texts(study)
+        texts, folder = _texts(study), _folder(study)
         with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name, data in chain(texts, _records(study)):
-                archive.writestr(_entry(f"{study.experiment.name}/{name}"), data, zipfile.ZIP_DEFLATED, 6)
+                archive.writestr(_entry(f"{folder}/{name}"), data, zipfile.ZIP_DEFLATED, 6)
         return (path,)
+
+
+def _folder(study: "Study") -> str:
+    """The one folder in the archive: the name of the experiment, without characters that another system refuses."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", study.experiment.name).strip(".") or "experiment"
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -72,35 +79,44 @@ def _texts(study: "Study") -> list[tuple[str, bytes]]:
 
     record = study.experiment
     source = Path(record.source).name
-    source = source if re.fullmatch(r"[\w. -]+\.ya?ml", source) else "experiment.yaml"
-    overrides = "".join(f"\n    with {text}" for text in record.overrides)
-    readme = README.format(name=record.name, title=record.title or record.name, source=source, overrides=overrides)
+    source = source if re.fullmatch(r"[A-Za-z0-9_. -]+\.ya?ml", source) else "experiment.yaml"
+    command = shlex.join(["fathomlab", "run", source, *record.overrides, *(["--quick"] if record.quick else [])])
+    readme = README.format(name=_folder(study), title=record.title or record.name, source=source, command=command)
     page = report_html(study, *((), ()) if study.problems else (judge(study), audit(study)))
     texts = {"README.txt": readme, source: record.yaml, "report.html": page}
     return [(name, text.encode(errors="replace")) for name, text in texts.items()]
 
 
 def _records(study: "Study") -> Iterator[tuple[str, bytes]]:
-    """The record of the experiment, its trials with their parents, test labels, and patches, as in the store."""
+    """The record of the experiment, its trials with their parents, and what they share, with their paths in the store."""
     from fathomlab.store.reading import Store
 
     root = study.experiment.folder.parents[1]
-    store, done = Store(root), set[str]()
+    store, done, shared = Store(root), set[str](), set[Path]()
     yield from _read(root, [study.experiment.folder / "experiment.json"])
     records = {record.trial: record for _, _, record in study.trials}
-    labels, patches = set[Path](), set[Path]()
     while pending := sorted(records.keys() - done):
         for trial in pending:
             record = records[trial]
             done.add(trial)
             yield from _read(root, sorted(path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES))
-            labels |= {record.labels.path(root)} if record.labels else set()
-            git = record.provenance.git
-            if git and git.patch and HASH.fullmatch(git.patch):
-                patches.add(root / "patches" / f"{git.patch}.patch")
+            shared.update(_shared(root, record))
             parents = {parent for _, parent in parent_hashes(record.content) if HASH.fullmatch(parent)}
             records |= {parent: store.trial(parent) for parent in parents - records.keys()}
-    yield from _read(root, [*sorted(labels), *sorted(patches)])
+    yield from _read(root, sorted(shared))
+
+
+def _shared(root: Path, record: "TrialRecord") -> Iterator[Path]:
+    """Files outside of its directory that a trial refers to: test labels, facts about the data, the patch, plugins."""
+    if record.labels:
+        yield record.labels.path(root)
+        yield root / "data" / f"{record.labels.data}.json"
+    git = record.provenance.git
+    if git and git.patch and HASH.fullmatch(git.patch):
+        yield root / "patches" / f"{git.patch}.patch"
+    for plugin in record.provenance.plugins:
+        if HASH.fullmatch(plugin.sha256):
+            yield from (root / "plugins" / plugin.sha256).rglob("*.py")
 
 
 def _read(root: Path, paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:

@@ -36,9 +36,9 @@ class Csv:
         for path, table in tables.items():
             with (
                 written_whole(path) as temporary,
-                open(temporary, "w", encoding="utf-8", errors="replace", newline="") as file,
+                open(temporary, "w", encoding="utf-8", newline="") as file,
             ):
-                writer = csv.writer(file, lineterminator="\n")
+                writer = csv.writer(file, lineterminator="\r\n")
                 writer.writerow(column.name for column in table.columns)
                 writer.writerows(_texts(table.rows()))
         return tuple(tables)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fathomlab.base.labels import format_level
+from fathomlab.base.output import encodable
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Condition, Study
@@ -100,12 +101,13 @@ def tidy_tables(study: "Study") -> tuple[TidyTable, ...]:
     curves = _measured(CURVES, (record.curves for _, _, record in study.trials))
 
     def keys(condition: "Condition", seed: int, record: "TrialRecord") -> tuple[Cell, ...]:
+        names = map(_text, (study.experiment.name, condition.record.label, condition.record.role))
         levels = (_level(condition.record.factors.get(column.name), column.kind) for column in factors)
-        return (study.experiment.name, condition.record.label, condition.record.role, *levels, seed, record.trial)
+        return (*names, *levels, seed, record.trial)
 
     def trial_rows() -> Iterator[tuple[Cell, ...]]:
         for condition, seed, record in study.trials:
-            fixed = (record.status, record.cause, record.parameters, _cell(record.seconds, "float64"))
+            fixed = (record.status, _cell(record.cause, "string"), record.parameters, _cell(record.seconds, "float64"))
             values = (_cell(record.metrics.get(column.name), column.kind) for column in metrics)
             yield (*keys(condition, seed, record), *fixed, *values)
 
@@ -131,7 +133,7 @@ def _gradient_rows(trials: Trials, keys: Callable[..., tuple[Cell, ...]]) -> Ite
             for column, axis in PROFILES:
                 norms = snapshot.columns.get(column, ())
                 for position, (name, norm) in enumerate(zip(snapshot.names.get(axis, ()), norms, strict=True)):
-                    cells = (snapshot.step, snapshot.epoch, column, position, name, _cell(norm, "float64"))
+                    cells = (snapshot.step, snapshot.epoch, column, position, _text(name), _cell(norm, "float64"))
                     yield (*start, *cells)
 
 
@@ -179,7 +181,7 @@ def _kind(levels: Iterable[Any]) -> Kind:
 
 
 def _level(level: Any, kind: Kind) -> Cell:
-    return level if level is None or isinstance(level, str) else _cell(level, kind)
+    return _text(level) if isinstance(level, str) else _cell(level, kind)
 
 
 def _at(values: Sequence[Any] | None, index: int, kind: Kind) -> Cell:
@@ -191,5 +193,10 @@ def _cell(value: Any, kind: Kind) -> Cell:
     if value is None:
         return None
     if kind == "string":
-        return value if isinstance(value, str) else format_level(value)
+        return _text(value if isinstance(value, str) else format_level(value))
     return {"int64": int, "float64": float, "bool": bool}[kind](value)
+
+
+def _text(text: str) -> str:
+    """A text that every program can read: half of a surrogate pair, which is no character, is escaped."""
+    return encodable(text, "utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.base.labels import flatten_keys, format_level
+from fathomlab.base.output import encodable
 from fathomlab.execute.events import EpochDone, Event, Failed, Finished, Measured, Started
 from fathomlab.export.libraries import library
 
@@ -188,7 +189,7 @@ def run_name(trial: "TrialInfo") -> str:
 
 
 def _gradients(event: Measured) -> dict[str, float | None]:
-    return {f"gradients/{layer}": norm for layer, norm in event.gradients.items()}
+    return {encodable(f"gradients/{layer}", "utf-8"): norm for layer, norm in event.gradients.items()}
 
 
 def _scalars(epoch: int, time: float, values: Mapping[str, float | None]) -> list[Any]:
@@ -206,7 +207,9 @@ def _session_start(time: float, trial: "TrialInfo") -> Any:
     config = flatten_keys({key: value for key, value in trial.config.items() if key not in NOT_OPTIONS})
     options = {"condition": trial.condition, "role": trial.role, "seed": trial.seed} | config
     plain = {
-        key: value if isinstance(value, bool | int | float | str) else format_level(value)
+        encodable(key, "utf-8"): value
+        if isinstance(value, bool | int | float)
+        else encodable(format_level(value), "utf-8")
         for key, value in options.items()
         if value is not None
     }

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -69,8 +70,8 @@ class Wandb:
             self.mode = {"online": "online", "disabled": "disabled"}.get(mode, "offline")
             if self.mode == "online" and not wandb.login(verify=False, prompt=False):
                 self.mode = "offline"
-        shown = os.path.relpath(folder)
-        where = f"offline in {shown}; upload: wandb sync {shown}" if self.mode == "offline" else self.mode
+        shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+        where = f"offline in {shown}; upload: wandb sync {shlex.quote(shown)}" if self.mode == "offline" else self.mode
         return f"W&B: project {info.project}, {where}"
 
     def handle(self, event: Event) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fathomlab.analysis.study import Study, study
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.export.bundle import Bundle
-from fathomlab.store.maintenance import check_store
+from fathomlab.report.page import write_report
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 
@@ -67,21 +68,20 @@ def test_content(small: Path, tmp_path: Path):
     assert headers == {(1980, 0o100644, 3)}
 
 
-def test_unpacked_bundle_is_a_store(root: Path, depths: Study, tmp_path: Path):
+def test_unpacked_bundle_is_a_store(small: Path, tmp_path: Path):
     path = tmp_path / "a.zip"
-    Bundle().export(depths, path)
+    Bundle().export(read(small, "x"), path)
     zipfile.ZipFile(path).extractall(tmp_path)
-    again = read(tmp_path / "1_2", "1_2")
-    assert [(seed, record.status, record.metrics) for _, seed, record in again.trials] == [
-        (seed, record.status, record.metrics) for _, seed, record in depths.trials
+    records = [
+        [replace(record, folder=small) for _, _, record in read(root, "x").trials] for root in (small, tmp_path / "x")
     ]
-    assert not check_store(tmp_path / "1_2").problems
-    page = (tmp_path / "1_2" / "report.html").read_bytes()
-    assert page == (root / "experiments" / "1_2" / "report.html").read_bytes()
+    assert records[0] == records[1]
+    page = write_report(Store(small), "x").read_bytes()
+    assert page == (tmp_path / "x" / "report.html").read_bytes()
 
 
-def test_parents_labels_and_patches_are_included(small: Path, tmp_path: Path):
-    """A teacher that belongs to no condition of the experiment, and files that trials share."""
+def test_what_trials_refer_to_is_included(small: Path, tmp_path: Path):
+    """A teacher that belongs to no condition of the experiment, and files that trials share. Others stay."""
     teacher = stores.write_trial(small, "teacher", {}, 1, 0.9)
     path = next((small / "trials").glob("*/trial.json"))
     path = next(path for path in (small / "trials").glob("*/trial.json") if path.parent.name != teacher)
@@ -91,16 +91,21 @@ def test_parents_labels_and_patches_are_included(small: Path, tmp_path: Path):
     stores.change(folder / "trial.json", trial=student, content=content)
     labels = {"data": "a" * 64, "sha256": "b" * 64}
     stores.change(folder / "result.json", trial=student, labels=labels)
-    stores.change(folder / "provenance.json", git={"commit": "c", "dirty": True, "patch": "d" * 64})
-    for shared in (f"labels/{'a' * 64}.bin", f"patches/{'d' * 64}.patch"):
-        (small / shared).parent.mkdir()
-        (small / shared).write_bytes(b"shared")
+    plugins = [{"name": "my.py", "sha256": "e" * 64}, {"name": "x.py", "sha256": "../outside"}]
+    git = {"commit": "c", "dirty": True, "patch": "d" * 64}
+    stores.change(folder / "provenance.json", git=git, plugins=plugins)
+    shared = [f"data/{'a' * 64}.json", f"labels/{'a' * 64}.bin", f"patches/{'d' * 64}.patch"]
+    shared += [f"plugins/{'e' * 64}/my.py", f"plugins/{'e' * 64}/parts/block.py"]
+    for name in (*shared, f"plugins/{'f' * 64}/x.py", f"labels/{'b' * 64}.bin", f"data/{'a' * 64}.npz", "outside/x.py"):
+        (small / name).parent.mkdir(parents=True, exist_ok=True)
+        (small / name).write_bytes(b"shared")
     conditions = [stores.condition("residual=true", {}, None, [(1, student)])]
     stores.write_experiment(small, "x", "X", conditions)
     Bundle().export(read(small, "x"), tmp_path / "a.zip")
     found = names(tmp_path / "a.zip")
     assert {name.split("/")[2] for name in found if name.startswith("x/trials/")} == {student, teacher}
-    assert found[-2:] == [f"x/labels/{'a' * 64}.bin", f"x/patches/{'d' * 64}.patch"]
+    assert found[-len(shared) :] == [f"x/{name}" for name in shared]
+    assert len(found) == 4 + 2 * 4 + 1 + len(shared)
 
 
 @pytest.mark.parametrize("source", ["../../x.yaml", "/etc/passwd", "report.html", "a\0.yaml", "c:\\x.yaml"])
