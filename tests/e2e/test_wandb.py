@@ -111,10 +111,14 @@ def test_printed_command_uploads_every_run(logged: tuple[Path, str]) -> None:
     assert "Would sync 4 run(s)" in output.stderr + output.stdout
 
 
-def test_export_of_an_old_experiment_equals_live_runs(logged: tuple[Path, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["export", "run"])
+def test_old_trials_are_logged_as_live_ones(logged: tuple[Path, str], tmp_path: Path, by: str) -> None:
     fathomlab.run(CONFIG, runs=tmp_path, log="none", **OPTIONS)
     assert not (tmp_path / "wandb").exists()
-    api.export_experiment("wandb", logged[1], runs=tmp_path)
+    if by == "export":
+        api.export_experiment("wandb", logged[1], runs=tmp_path)
+    else:
+        fathomlab.run(CONFIG, runs=tmp_path, **OPTIONS)
     check(Store(tmp_path), logged[1], logged_runs(tmp_path))
     fields = ("id", "name", "config", "tags")
     for new, old in zip(logged_runs(tmp_path), logged_runs(logged[0]), strict=True):
