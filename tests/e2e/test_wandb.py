@@ -14,6 +14,7 @@ import pytest
 import fathomlab
 from fathomlab import api
 from fathomlab.execute.pack import pack
+from fathomlab.export import live
 from fathomlab.store.reading import Store
 from tests.helpers.wandb_files import LoggedRun, logged_runs
 
@@ -110,10 +111,14 @@ def test_printed_command_uploads_every_run(logged: tuple[Path, str]) -> None:
     assert "Would sync 4 run(s)" in output.stderr + output.stdout
 
 
-def test_export_of_an_old_experiment_equals_live_runs(logged: tuple[Path, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["export", "run"])
+def test_old_trials_are_logged_as_live_ones(logged: tuple[Path, str], tmp_path: Path, by: str) -> None:
     fathomlab.run(CONFIG, runs=tmp_path, log="none", **OPTIONS)
     assert not (tmp_path / "wandb").exists()
-    api.export_experiment("wandb", logged[1], runs=tmp_path)
+    if by == "export":
+        api.export_experiment("wandb", logged[1], runs=tmp_path)
+    else:
+        fathomlab.run(CONFIG, runs=tmp_path, **OPTIONS)
     check(Store(tmp_path), logged[1], logged_runs(tmp_path))
     fields = ("id", "name", "config", "tags")
     for new, old in zip(logged_runs(tmp_path), logged_runs(logged[0]), strict=True):
@@ -133,6 +138,7 @@ def test_resumed_run_is_logged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     with monkeypatch.context() as patch:
         patch.setattr(pack._PackRun, "_record_epoch", interrupted)
+        patch.setattr(live, "STOP_SECONDS", 20.0)
         with pytest.raises(KeyboardInterrupt):
             fathomlab.run(CONFIG, runs=tmp_path, **OPTIONS)
     assert [run.summary["status"] for run in logged_runs(tmp_path)] == ["interrupted"] * 4

@@ -189,7 +189,15 @@ def test_child_that_never_reads(
     tmp_path: Path, events: list[Event], reference: Any, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "QUEUE_SIZE", 3)
-    when_training(monkeypatch, lambda child: os.kill(process(child), signal.SIGSTOP))
+    monkeypatch.setattr(live, "SILENT_SECONDS", 1.0)
+    send = live.Child.send
+
+    def stop(child: live.Child) -> None:
+        os.kill(process(child), signal.SIGSTOP)
+        for _ in range(1000):  # more than the pipe and the queue can hold
+            send(child, Note("x" * 1000))
+
+    when_training(monkeypatch, stop)
     experiment = run(tmp_path)
     check(tmp_path, events, reference)
     check_export(tmp_path, experiment, monkeypatch)
@@ -215,6 +223,7 @@ def silent_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.slow
 def test_server_that_never_answers(
     tmp_path: Path,
     events: list[Event],
@@ -244,8 +253,11 @@ def test_broken_wandb(tmp_path: Path, events: list[Event], reference: Any, monke
         patch.syspath_prepend(packages)
         patch.setenv("PYTHONPATH", os.pathsep.join((str(packages), os.environ.get("PYTHONPATH", ""))))
         experiment = run(tmp_path / "runs")
+        trained = list(events)
+        run(tmp_path / "runs")  # cached trials count as well
     shutil.rmtree(packages)
-    check(tmp_path / "runs", events, reference)
+    check(tmp_path / "runs", trained, reference)
+    check(tmp_path / "runs", events[len(trained) :], reference)
     assert "RuntimeError: broken" in next(event.text for event in events if isinstance(event, Warned))
     check_export(tmp_path / "runs", experiment, monkeypatch)
 

@@ -36,7 +36,9 @@ def run(
     ] = None,
     log: Annotated[
         str | None,
-        typer.Option("--log", help="wandb, tensorboard, both, or none [default: wandb if the file names a project]."),
+        typer.Option(
+            "--log", help="Trackers: wandb, tensorboard, or none [default: wandb if the file names a project]."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

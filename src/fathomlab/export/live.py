@@ -26,7 +26,7 @@ from fathomlab.store.reading import Store
 QUEUE_SIZE = 10_000
 SILENT_SECONDS = 10.0  # at the end, a child is killed if it reports nothing for so long
 CLOSE_SECONDS = 60.0  # and in any case after this time
-STOP_SECONDS = 3.0  # both, if the run was interrupted
+STOP_SECONDS = 1.0  # both, if the run was interrupted
 WAKE_SECONDS = 0.1
 PACKAGE = Path(__file__).parents[1]
 START = "import sys; sys.path.append(sys.argv[1]); from fathomlab.export.child import main; main()"

@@ -51,7 +51,7 @@ def _by_default(plan: Plan) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if not project or plan.loaded.quick or os.environ.get("WANDB_MODE") == "disabled":
         return (), ()
     if not _installed("wandb"):
-        return (), (f"W&B: wandb is not installed, so project {project} gets nothing. {_install('wandb')}",)
+        return (), (f"W&B: project {project} is not logged, because wandb is not installed. {_install('wandb')}",)
     if len(plan.trials) > MAX_TRIALS:
         return (), (f"W&B: {len(plan.trials)} trials are logged only on request, with --log wandb",)
     return ("wandb",), ()

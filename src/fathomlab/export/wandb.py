@@ -1,9 +1,11 @@
 """Weights & Biases: one run per trial, in files below RUNS/wandb or on its server."""
 
+import errno
 import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from fathomlab.analysis.study import Study
 
 FOLDER = "wandb"
+FREE_BYTES = 1_000_000  # below, files may be incomplete: wandb does not report that a disk is full
 MARKERS = "logged"  # a file per run that was logged completely, in FOLDER
 
 
@@ -61,14 +64,14 @@ class Wandb:
         folder = info.root / FOLDER
         (folder / MARKERS).mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "cannot be written", str(folder))
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         if not self.mode:
             mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
             self.mode = {"online": "online", "disabled": "disabled"}.get(mode, "offline")
             if self.mode == "online" and not wandb.login(verify=False, prompt=False):
                 self.mode = "offline"
-        shown = os.path.relpath(folder)
-        where = f"offline in {shown}; upload: wandb sync {shown}" if self.mode == "offline" else self.mode
+        shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+        where = f"offline in {shown}; upload: wandb sync {shlex.quote(shown)}" if self.mode == "offline" else self.mode
         return f"W&B: project {info.project}, {where}"
 
     def handle(self, event: Event) -> None:
@@ -147,6 +150,8 @@ class Wandb:
         if event.cause:
             run.summary["cause"] = event.cause
         run.finish(exit_code=1 if isinstance(event, Failed) else 0)
+        if shutil.disk_usage(self._info.root).free < FREE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._info.root / FOLDER))
         if isinstance(event, Finished) and self.mode != "disabled":
             text = json.dumps({"trial": event.trial, "mode": self.mode, "status": event.status})
             atomic_write(_marker(self._info, event.trial), text)
@@ -181,8 +186,11 @@ class WandbExporter:
                 for event in trial_events(record, info.log_gradients):
                     tracker.handle(event)
             tracker.close(0.0)
-        except (ImportError, OSError):
+        except ImportError:
             raise
+        except OSError as error:
+            text = f"{info.root / FOLDER}: cannot be written: {error.strerror or error}."
+            raise UserError("unwritable", text) from None
         except Exception as error:  # wandb has no common class for its errors
             text = f"wandb: {type(error).__name__}: {error}. Run the command again to log the remaining trials."
             raise UserError("tracker-failed", text) from error

@@ -12,6 +12,7 @@ from fathomlab.export.child import Feed
 from fathomlab.export.replay import run_info, trial_events
 from fathomlab.export.tracking import RunInfo
 from fathomlab.store.reading import Store
+from fathomlab.store.records import TrialRecord
 from tests.helpers.stores import write_depths
 
 EPOCHS = 6
@@ -108,6 +109,25 @@ def test_lost_events_come_from_the_store(
         recorder, done = fed(info, [None if rng.random() < lost else event for event in live])
         assert recorder.events == expected(store, info)
         assert sorted(done) == store.trials()
+
+
+def test_one_gap_is_one_look_into_the_store(info: RunInfo, live: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+
+    class Counted(Store):
+        def trial(self, trial: str) -> TrialRecord:
+            reads.append(trial)
+            return super().trial(trial)
+
+    monkeypatch.setattr("fathomlab.export.child.Store", Counted)
+    feed = Feed(Recorder(), lambda trial: None)
+    feed.open(info)
+    for event in live:
+        if isinstance(event, EpochDone) and event.epoch == 2 and event.trial == info.trials[0].trial:
+            feed.lost()
+        elif not isinstance(event, Finished):
+            feed.handle(event)
+    assert sorted(reads) == sorted(trial.trial for trial in info.trials)
 
 
 def test_resumed_and_repeated_epochs_are_logged_once(store: Store, info: RunInfo, live: list[Event]) -> None:
