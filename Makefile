@@ -11,11 +11,13 @@ THREADS := OMP_NUM_THREADS=1
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCKED := $$(grep '^torch==' requirements.lock)
 
-.PHONY: setup setup-test run test test-all check reference bench clean
+.PHONY: setup setup-test setup-extras run test test-all check reference bench clean
 
 setup: .venv/.ready
 
 setup-test: .venv/.ready-test
+
+setup-extras: .venv/.ready-extras
 
 .venv/.ready: requirements.lock pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
@@ -30,6 +32,10 @@ setup-test: .venv/.ready-test
 
 .venv/.ready-test: .venv/.ready requirements-test.lock
 	$(BIN)/python $(PIP) --requirement requirements-test.lock
+	touch $@
+
+.venv/.ready-extras: .venv/.ready-test requirements-extras.lock
+	$(BIN)/python $(PIP) --requirement requirements-extras.lock
 	touch $@
 
 .venv-bench/.ready: requirements.lock requirements-bench.lock
@@ -54,8 +60,9 @@ test: setup-test
 	$(PYTEST) $(CHECKED) $(SHAPES) $(MARKS)
 	$(PYTEST) $(addprefix --ignore=,$(CHECKED)) $(MARKS)
 
-test-all: MARKS := -m ""
-test-all: test
+# The tests of optional dependencies are skipped where these are not installed. Here they are.
+test-all: setup-extras
+	$(MAKE) test MARKS='-m ""'
 
 check: setup-test
 	$(BIN)/ruff format --check .

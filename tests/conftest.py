@@ -8,6 +8,7 @@ import sys
 import pytest
 
 os.environ.pop("PYTHONUNBUFFERED", None)  # commands run with buffered streams, as users have them
+os.environ["WANDB_MODE"] = "disabled"  # experiments that name a project are not logged
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
 

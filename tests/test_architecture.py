@@ -20,6 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
+COMMANDS = ["bench", "data", "export", "list", "plan", "report", "run", "show", "store", "verify"]
 IGNORED = {"__pycache__", "fathomlab.egg-info", "py.typed", "__init__.py"}
 
 
@@ -112,7 +113,7 @@ def test_public_names_are_loaded_lazily():
 def test_commands_are_listed():
     """And those of `data` and `store`."""
     command = typer.main.get_command(app)
-    assert sorted(command.commands) == ["bench", "data", "list", "plan", "report", "run", "show", "store", "verify"]  # type: ignore[attr-defined]
+    assert sorted(command.commands) == COMMANDS  # type: ignore[attr-defined]
     inner = command.commands["data"].commands  # type: ignore[attr-defined]
     assert sorted(inner) == ["download", "import", "list"]
     assert sorted(command.commands["store"].commands) == ["check", "prune", "repair"]  # type: ignore[attr-defined]
@@ -205,6 +206,7 @@ def test_components_and_plans_import_without_torch():
         "plan",
         "probes",
         "prepare",
+        "export",
         "engine/backends",
     )
     modules = [

@@ -19,6 +19,7 @@ CONFIG = {
     "training_student": {"epochs": 1, "lr": 0.01},
     "distillation": {"alpha": 0.5, "temperature": 4.0},
     "experiment": {"seeds": 2, "analyze_gradients": True},
+    "logging": {"log_gradients": True},
 }
 
 

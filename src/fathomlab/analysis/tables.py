@@ -16,16 +16,29 @@ if TYPE_CHECKING:
 Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
 
-def trial_rows(store: Store) -> list[JsonObject]:
-    """One row per trial of the store, as `fathomlab list --json` prints it."""
-    experiments = experiments_of(store)
-    return [trial_row(store.trial(trial), experiments) for trial in store.trials()]
+def trial_rows(store: Store, experiment: str | None = None, statuses: Sequence[str] = ()) -> list[JsonObject]:
+    """One row per trial of the store, as `fathomlab list --json` prints it: by experiment, condition of the plan, and seed.
+
+    Args:
+        store: The store.
+        experiment: The name of an experiment, to list only its trials, with their conditions in it.
+        statuses: List only trials with one of these statuses.
+    """
+    members, stored = experiments_of(store, first=experiment), set(store.trials())
+    if experiment is not None:
+        members = {trial: found for trial, found in members.items() if found[0][0] == experiment}
+    others = sorted(stored - members.keys()) if experiment is None else []
+    rows = [trial_row(store.trial(trial), members) for trial in [*members, *others] if trial in stored]
+    return [row for row in rows if not statuses or row["status"] in statuses]
 
 
-def experiments_of(store: Store) -> Memberships:
-    """Maps each trial hash to the names of its experiments and its condition in each."""
+def experiments_of(store: Store, first: str | None = None) -> Memberships:
+    """Maps each trial hash to the names of its experiments and its condition in each, beginning with the experiment `first`.
+
+    The order is that of experiments, conditions, and seeds.
+    """
     memberships: dict[str, list[tuple[str, ConditionRecord]]] = {}
-    for record in store.experiments():
+    for record in sorted(store.experiments(), key=lambda record: record.name != first):
         for condition in record.conditions:
             for pair in condition.trials:
                 memberships.setdefault(pair.trial, []).append((record.name, condition))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fathomlab.api.answers import compare as compare
     from fathomlab.api.answers import verify as verify
+    from fathomlab.api.exporting import export_experiment as export_experiment
     from fathomlab.api.models import build_model as build_model
     from fathomlab.api.planning import bundled as bundled
     from fathomlab.api.planning import find_experiment as find_experiment
@@ -32,6 +33,7 @@ _MODULES = {
     "compare": "answers",
     "default_runs": "stores",
     "existing_runs": "stores",
+    "export_experiment": "exporting",
     "find_experiment": "planning",
     "find_file": "planning",
     "load": "planning",

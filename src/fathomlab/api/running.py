@@ -16,7 +16,7 @@ from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
-from fathomlab.execute.events import Emit, Note
+from fathomlab.execute.events import Note
 from fathomlab.execute.experiment import (
     RunOptions,
     RunSummary,
@@ -26,6 +26,8 @@ from fathomlab.execute.experiment import (
 )
 from fathomlab.execute.progress import Mode, progress_reporter
 from fathomlab.execute.signals import StopRequest, handle_signals
+from fathomlab.export.live import Live
+from fathomlab.export.trackers import choose_trackers
 from fathomlab.plan import Plan, with_seeds
 from fathomlab.store.directory import write_experiment
 from fathomlab.store.reading import Store
@@ -44,6 +46,7 @@ def run(
     max_seeds: int | None = None,
     data: Any = None,
     model: type | Sequence[type] | None = None,
+    log: str | Sequence[str] | None = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
 
@@ -61,10 +64,12 @@ def run(
             error level (alpha spending), so that looking does not make false results more likely.
         data: As for `load`.
         model: As for `load`.
+        log: Names of trackers that show the run live, such as `"wandb"`, or `"none"`. By default, Weights & Biases if
+            `logging.project_name` is set, wandb is installed, and the run is not quick. Trackers never delay or stop training.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
-        UserError: If results cannot be written, or data or device are missing.
+        UserError: If results cannot be written, or data, device, or a requested tracker are missing.
         KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
     """
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
@@ -76,14 +81,16 @@ def run(
     if max_seeds is not None:
         _check_extension(plan, max_seeds)
     plan = with_seeds(plan, recorded_seed_count(root, name))
-    log = root / "experiments" / name / "log.txt"
-    with handle_signals() as stop, progress_reporter(progress, log=log) as emit:
-        for notice in plan.notices:
-            emit(Note(notice))
+    trackers, notices = choose_trackers(plan, log)
+    log_file = root / "experiments" / name / "log.txt"
+    with handle_signals() as stop, progress_reporter(progress, log=log_file) as report:
+        for notice in (*plan.notices, *notices):
+            report(Note(notice))
         options = RunOptions(device, workers, wait, allow_drift, name)
-        summary = run_experiment(plan, root, options, emit, stop)
-        if max_seeds is not None:
-            plan, summary = _run_in_stages(plan, root, options, summary, max_seeds, emit, stop)
+        with Live(trackers, root, name, report, stop) as live:
+            summary = run_experiment(live.expect(plan), root, options, live.emit, stop)
+            if max_seeds is not None:
+                plan, summary = _run_in_stages(plan, root, options, summary, max_seeds, live, stop)
     return Results(Store(root), plan, summary, _report(root, name, summary))
 
 
@@ -105,7 +112,7 @@ def _check_extension(plan: Plan, budget: int) -> None:
 
 
 def _run_in_stages(
-    plan: Plan, root: Path, options: RunOptions, summary: RunSummary, budget: int, emit: Emit, stop: StopRequest
+    plan: Plan, root: Path, options: RunOptions, summary: RunSummary, budget: int, live: Live, stop: StopRequest
 ) -> tuple[Plan, RunSummary]:
     """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
     while True:
@@ -118,10 +125,10 @@ def _run_in_stages(
         verdicts = judge(study(store, store.experiment(summary.experiment)))
         step = plan_extension(verdicts, n, looks, budget)
         action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
-        emit(Note(f"{n} seeds: {step.reason}. {action}"))
+        live.emit(Note(f"{n} seeds: {step.reason}. {action}"))
         if not step.seeds:
             return plan, summary
         plan = with_seeds(plan, n + step.seeds)
-        more = run_experiment(plan, root, options, emit, stop)
+        more = run_experiment(live.expect(plan), root, options, live.emit, stop)
         trained = summary.trained + more.trained
         summary = replace(more, trained=trained, cached=more.trials - trained, seconds=summary.seconds + more.seconds)

@@ -34,6 +34,12 @@ def run(
         int | None,
         typer.Option("--max-seeds", help="Add seeds in stages until all claims are decided, up to this total."),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", help="Trackers: wandb, tensorboard, or none [default: wandb if the file names a project]."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train the missing trials and write the report."""
@@ -48,8 +54,9 @@ def run(
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
     planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
+    options |= {"max_seeds": max_seeds, "log": log}
     try:
-        results = api.run(planned, runs=runs, progress=progress, max_seeds=max_seeds, **options)
+        results = api.run(planned, runs=runs, progress=progress, **options)
     except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
         raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fathomlab.base.errors import UserError
+from fathomlab.base.errors import UserError, unknown_name
 from fathomlab.base.output import escape_control_chars
 from fathomlab.cli.options import Json, RunsFolder, count, print_json, print_table
 
@@ -18,15 +18,29 @@ app = typer.Typer()
 
 
 @app.command("list")
-def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """List all trials in the results directory."""
+def list_trials(
+    experiment: Annotated[
+        str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
+    ] = None,
+    statuses: Annotated[
+        list[str] | None, typer.Option("--status", help="Only trials with this status; may be repeated.")
+    ] = None,
+    runs: RunsFolder = None,
+    as_json: Json = False,
+) -> None:
+    """List the trials in the results directory by experiment, condition, and seed."""
     from fathomlab import api
     from fathomlab.analysis.tables import trial_rows
     from fathomlab.store.reading import Store
+    from fathomlab.store.records import STATUSES
 
     if runs is not None and not os.path.isdir(runs):
         raise UserError("no-such-store", f"{runs}: not a results directory.")
-    rows = trial_rows(Store(runs or api.default_runs()))
+    for problem in filter(None, (unknown_name("status", status, STATUSES) for status in statuses or ())):
+        raise UserError("invalid-option", f"--status: {problem}")
+    store = Store(runs or api.default_runs())
+    name = api.find_experiment(store, experiment) if experiment is not None else None
+    rows = trial_rows(store, name, statuses or ())
     if as_json:
         print_json(rows)
         return
@@ -38,7 +52,7 @@ def list_trials(runs: RunsFolder = None, as_json: Json = False) -> None:
             f"{escape_control_chars(row['condition'] or '-')}  {escape_control_chars(row['experiment'] or '-')}"
         )
     if not rows:
-        print("No trials yet.")
+        print("No trials yet." if experiment is None and not statuses else "No such trials.")
     if outdated := sum(row["status"] == "outdated" for row in rows):
         print(f"{count(outdated, 'trial')} of an older store format: not reused. Run the experiment again.")
 

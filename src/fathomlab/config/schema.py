@@ -202,6 +202,7 @@ class ExperimentOptions:
         probes: Other measurements: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
         primary_metric: Metric that the report leads with: test accuracy after the last epoch, or of the best epoch on the
             validation set.
+        tags: Labels for trackers. They do not affect training.
     """
 
     title: str = ""
@@ -213,15 +214,16 @@ class ExperimentOptions:
     analyze_gradients: bool = False
     probes: dict[str, Any] | tuple[str, ...] = ()
     primary_metric: Literal["test/accuracy", "best/test/accuracy"] = "test/accuracy"
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LoggingOptions:
-    """`logging`: options for exporters. They do not affect training.
+    """`logging`: options for trackers. They do not affect training.
 
     Attributes:
-        project_name: Name of the project in a tracker.
-        log_gradients: Whether measured gradient norms are logged.
+        project_name: Project in Weights & Biases. Runs are logged there if `wandb` is installed, except quick runs.
+        log_gradients: Whether gradient norms are logged. They are measured only with `experiment.analyze_gradients`.
     """
 
     project_name: str = ""
@@ -262,7 +264,7 @@ class ExperimentFile:
         roles: Networks by name that build on each other. The sections of a teacher and a student are a short form of the roles
             `teacher`, `baseline`, and `distilled`.
         experiment: What varies, the number of replicates, and what is measured.
-        logging: Options for exporters.
+        logging: Options for trackers.
         claims: Expected effects, on which the report gives verdicts.
         quick: Changes of the other sections for `--quick`.
         plugins: Python files with models, losses, optimizers, schedules, and probes, relative to this file; see

@@ -53,11 +53,13 @@ class Started:
     Attributes:
         trials: Hashes of its trials without a result.
         epochs: Number of epochs of each.
+        time: When training started (s since 1970), as if all of it, before and after interruptions, were in one piece.
     """
 
     event: Literal["started"] = field(default="started", kw_only=True)
     trials: tuple[str, ...]
     epochs: int
+    time: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,32 @@ class EpochDone:
         trial: Its hash.
         epoch: Completed epochs.
         metrics: Name to value; None if it is not finite.
+        lr: Learning rate of the last step.
+        seconds: Training time so far (s).
     """
 
     event: Literal["epoch"] = field(default="epoch", kw_only=True)
     trial: str
     epoch: int
     metrics: Mapping[str, float | None]
+    lr: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The gradients probe has measured a trial, before the `EpochDone` of the same epoch. Only if trackers log gradients.
+
+    Attributes:
+        trial: Its hash.
+        epoch: Completed epochs; 0 at initialization.
+        gradients: Layer to the norm of its weight gradient, in network order; None if it is not finite.
+    """
+
+    event: Literal["measured"] = field(default="measured", kw_only=True)
+    trial: str
+    epoch: int
+    gradients: Mapping[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,7 @@ class Finished:
         cause: Why it diverged.
         seconds: Training time (s).
         metrics: Name to value; None if it is not finite or not measured.
+        parameters: Number of trained parameters.
     """
 
     event: Literal["finished"] = field(default="finished", kw_only=True)
@@ -94,6 +117,7 @@ class Finished:
     cause: str | None
     seconds: float
     metrics: Mapping[str, Number | None]
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +174,9 @@ class Died:
     out_of_memory: bool = False
 
 
-Event: TypeAlias = Planned | Note | Warned | Started | EpochDone | Finished | Failed | Ready | Idle | Stopped | Died
+Event: TypeAlias = (
+    Planned | Note | Warned | Started | EpochDone | Measured | Finished | Failed | Ready | Idle | Stopped | Died
+)
 Emit: TypeAlias = Callable[[Event], None]
 
 

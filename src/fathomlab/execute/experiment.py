@@ -229,6 +229,7 @@ def _record(plan: Plan, folder: Path) -> ExperimentRecord:
         headline="best" if options.primary_metric.startswith("best/") else "last",
         seeds=tuple(plan.seeds),
         logging=to_plain(loaded.file.logging),
+        tags=options.tags,
         conditions=conditions,
         claims=tuple(plan.claims),
         claims_hash=content_hash(plan.claims),

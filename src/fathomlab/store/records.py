@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Number: TypeAlias = int | float
 ResultStatus: TypeAlias = Literal["finished", "failed", "diverged"]
+STATUSES = ("finished", "diverged", "failed", "running", "interrupted", "waiting", "damaged", "outdated")
 PROBES_FILE = "probes.json"
 TERMINAL_STATUSES = ("finished", "diverged")  # the trial is not trained again
 
@@ -211,6 +212,7 @@ class ExperimentRecord:
     headline: Literal["last", "best"] = "last"
     seeds: tuple[int, ...] = ()
     logging: Mapping[str, str | bool] = field(default_factory=dict[str, str | bool])
+    tags: tuple[str, ...] = ()
     conditions: tuple[ConditionRecord, ...] = ()
     claims: tuple[Any, ...] = ()
     claims_hash: str = ""

@@ -1,6 +1,7 @@
 """The examples of docs/extending.md run as they are printed."""
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 import torch
 
 import fathomlab
+from fathomlab.analysis.study import study
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import LossInputs
+from fathomlab.export import Exporter
 from fathomlab.losses.cross_entropy import cross_entropy
+from fathomlab.store.reading import Store
 from tests.helpers import small_training
+from tests.helpers.stores import condition, write_experiment, write_trial
 
 PAGE = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -56,6 +61,16 @@ def test_probe_of_the_page_measures_its_columns():
 
 def test_section_of_the_page_is_a_section():
     assert callable(example("def section")["section"])
+
+
+def test_exporter_of_the_page_exports(tmp_path: Path):
+    exporter: Exporter = example("class Summary")["Summary"]()
+    assert isinstance(exporter, Exporter)
+    trials = [(seed, write_trial(tmp_path, "x", {}, seed, 0.8 + seed / 10)) for seed in (0, 1)]
+    write_experiment(tmp_path, "x", "x", [condition("all", {}, None, trials)])
+    store = Store(tmp_path)
+    (path,) = exporter.export(study(store, store.experiment("x")), tmp_path / "x.json")
+    assert json.loads(path.read_text()) == {"all": pytest.approx(0.85)}
 
 
 def test_experiments_of_the_page_are_planned(tmp_path: Path):

@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
-from fathomlab.execute.events import Emit, EpochDone, Finished, Started, Warned
+from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.devices import choose_device, current_environment
@@ -114,7 +115,8 @@ class _PackRun:
         )
         self.checkpointer.load(self.training, self.backend)
         self._write_provenance()
-        emit(Started(tuple(replica.trial.hash for _, replica in self.checkpointer.active), common.epochs))
+        active = tuple(replica.trial.hash for _, replica in self.checkpointer.active)
+        emit(Started(active, common.epochs, time.time() - self.checkpointer.seconds_before_resume))
 
     def run(self) -> None:
         """Train, measure, test, and write the results."""
@@ -155,6 +157,10 @@ class _PackRun:
                     raise probe.defect("must return the same columns at every snapshot")
                 record = {"step": snapshot.step, "epoch": snapshot.epoch, **measured[slot]}
                 self.checkpointer.append(replica, f"{name}.jsonl", record)
+                at_epoch = snapshot.step == 0 or snapshot.validation is not None
+                if name == "gradients" and at_epoch and self.checkpointer.job.logging.log_gradients:
+                    norms = dict(zip(values["layers"], nan_to_none(values["weight"]), strict=True))
+                    self.emit(Measured(replica.trial.hash, snapshot.epoch, norms))
 
     def _record_epoch(self, snapshot: Progress) -> None:
         assert snapshot.train is not None
@@ -168,10 +174,11 @@ class _PackRun:
             metrics = {name: float("nan") if replica.diverged else column[slot] for name, column in columns.items()}
             if snapshot.objective is not None and not self.recipes[slot].plain and not replica.diverged:
                 metrics["train/objective"] = float(snapshot.objective[slot])
-            record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": snapshot.lr[slot], **metrics}
-            self.checkpointer.append(replica, "metrics.jsonl", record | {"seconds": self.checkpointer.seconds})
+            lr, seconds = snapshot.lr[slot], self.checkpointer.seconds
+            record = {"epoch": snapshot.epoch, "step": snapshot.step, "lr": lr, **metrics, "seconds": seconds}
+            self.checkpointer.append(replica, "metrics.jsonl", record)
             replica.metrics.update(metrics)
-            self.emit(EpochDone(replica.trial.hash, snapshot.epoch, nan_to_none(metrics)))
+            self.emit(EpochDone(replica.trial.hash, snapshot.epoch, nan_to_none(metrics), lr, seconds))
 
     def _finish(self) -> None:
         state = self.training.state
@@ -213,7 +220,7 @@ class _PackRun:
                 labels=None if replica.diverged else labels,
             )
         )
-        return Finished(replica.trial.hash, status, cause, seconds, result.metrics)
+        return Finished(replica.trial.hash, status, cause, seconds, result.metrics, result.parameters)
 
     def _test(self) -> tuple[Columns, list[Outcome]]:
         """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""

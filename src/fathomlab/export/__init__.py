@@ -1,0 +1,54 @@
+"""Exporters: the protocol and the table. A new exporter needs a file with a frozen dataclass, and a line in `EXPORTERS`.
+
+An exporter reads the records of a finished or running experiment. It knows nothing of training.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from fathomlab.base.table import Table
+from fathomlab.export.bundle import Bundle
+from fathomlab.export.csv import Csv
+from fathomlab.export.parquet import Parquet
+from fathomlab.export.tensorboard import TensorBoard
+from fathomlab.export.wandb import WandbExporter
+
+if TYPE_CHECKING:
+    from fathomlab.analysis.study import Study
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Writes an experiment for other programs. The fields are the options. A second call duplicates nothing.
+
+    Attributes:
+        extra: Name of the optional dependencies that it needs; "" if there are none.
+    """
+
+    extra: ClassVar[str]
+
+    def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write the experiment and return what was written.
+
+        Args:
+            study: The experiment with the records of its trials.
+            target: Where to write; None for the exporter's default.
+
+        Raises:
+            UserError: If the target exists and may not be replaced.
+            ImportError: If the extra is not installed.
+            OSError: If writing fails.
+        """
+        ...
+
+
+EXPORTERS: Table[Any] = Table(
+    "exporter",
+    {
+        "csv": Csv,
+        "parquet": Parquet,
+        "bundle": Bundle,
+        "tensorboard": TensorBoard,
+        "wandb": WandbExporter,
+    },
+)

@@ -1,0 +1,126 @@
+"""`fathomlab export bundle`: one ZIP file with everything about an experiment except weights, to hand in or to archive."""
+
+import re
+import shlex
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, final
+
+from fathomlab.export.files import check_targets, written_whole
+from fathomlab.plan import parent_hashes
+from fathomlab.store.reading import HASH
+
+if TYPE_CHECKING:
+    from fathomlab.analysis.study import Study
+    from fathomlab.store.records import TrialRecord
+
+SMALL_FILES = (".json", ".jsonl", ".bin")  # of a trial: options, result, provenance, logs, predictions
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP has; the time of packing would make equal bundles differ
+README = """\
+{name}: {title}
+
+{source} is the experiment file, report.html the report. It was run with
+
+    {command}
+
+The other folders are the records, without weights. Together they are a results directory of fathomlab:
+
+    fathomlab list --runs {name}
+    fathomlab report --runs {name}
+"""
+
+
+@final
+@dataclass(frozen=True)
+class Bundle:
+    """Experiment file, report, and records in one ZIP file, by default EXPERIMENT.zip. Unpacked, it is a results directory.
+
+    Equal results give equal bytes.
+
+    Attributes:
+        overwrite: Whether an existing file may be replaced.
+    """
+
+    overwrite: bool = False
+
+    extra: ClassVar[str] = ""
+
+    def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
+        """Write the file; raises as `Exporter.export` does."""
+        path = target or Path(f"{study.experiment.name}.zip")
+        check_targets([path], self.overwrite)
+        texts, folder = _texts(study), _folder(study)
+        with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name, data in chain(texts, _records(study)):
+                archive.writestr(_entry(f"{folder}/{name}"), data, zipfile.ZIP_DEFLATED, 6)
+        return (path,)
+
+
+def _folder(study: "Study") -> str:
+    """The one folder in the archive: the name of the experiment, without characters that another system refuses."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", study.experiment.name).strip(".") or "experiment"
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A file in the archive, readable for everyone, with the same header on every system."""
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system, entry.external_attr = 3, 0o100644 << 16
+    return entry
+
+
+def _texts(study: "Study") -> list[tuple[str, bytes]]:
+    """The files for people."""
+    from fathomlab.analysis.audit import audit
+    from fathomlab.analysis.verdicts import judge
+    from fathomlab.report.page import report_html
+
+    record = study.experiment
+    source = Path(record.source).name
+    source = source if re.fullmatch(r"[A-Za-z0-9_. -]+\.ya?ml", source) else "experiment.yaml"
+    command = shlex.join(["fathomlab", "run", source, *record.overrides, *(["--quick"] if record.quick else [])])
+    readme = README.format(name=_folder(study), title=record.title or record.name, source=source, command=command)
+    page = report_html(study, *((), ()) if study.problems else (judge(study), audit(study)))
+    texts = {"README.txt": readme, source: record.yaml, "report.html": page}
+    return [(name, text.encode(errors="replace")) for name, text in texts.items()]
+
+
+def _records(study: "Study") -> Iterator[tuple[str, bytes]]:
+    """The record of the experiment, its trials with their parents, and what they share, with their paths in the store."""
+    from fathomlab.store.reading import Store
+
+    root = study.experiment.folder.parents[1]
+    store, done, shared = Store(root), set[str](), set[Path]()
+    yield from _read(root, [study.experiment.folder / "experiment.json"])
+    records = {record.trial: record for _, _, record in study.trials}
+    while pending := sorted(records.keys() - done):
+        for trial in pending:
+            record = records[trial]
+            done.add(trial)
+            yield from _read(root, sorted(path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES))
+            shared.update(_shared(root, record))
+            parents = {parent for _, parent in parent_hashes(record.content) if HASH.fullmatch(parent)}
+            records |= {parent: store.trial(parent) for parent in parents - records.keys()}
+    yield from _read(root, sorted(shared))
+
+
+def _shared(root: Path, record: "TrialRecord") -> Iterator[Path]:
+    """Files outside of its directory that a trial refers to: test labels, facts about the data, the patch, plugins."""
+    if record.labels:
+        yield record.labels.path(root)
+        yield root / "data" / f"{record.labels.data}.json"
+    git = record.provenance.git
+    if git and git.patch and HASH.fullmatch(git.patch):
+        yield root / "patches" / f"{git.patch}.patch"
+    for plugin in record.provenance.plugins:
+        if HASH.fullmatch(plugin.sha256):
+            yield from (root / "plugins" / plugin.sha256).rglob("*.py")
+
+
+def _read(root: Path, paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    """The files that exist, by their paths below the store. Links are left out, because they could lead out of it."""
+    for path in paths:
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
+            yield path.relative_to(root).as_posix(), path.read_bytes()
