@@ -100,6 +100,17 @@ def initial_params(layer: Opaque, seed: int) -> dict[str, Tensor]:
     return {parameter.name: values[parameter.name].detach().double() for parameter in layer.parameters()}
 
 
+def module_with(layer: Opaque, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return the user's module with these parameters and buffers, in their format and in eval mode."""
+    module = _construct(layer, 0).eval()
+    for dtype in {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}:
+        module.to(dtype)
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            tensor.copy_(tensors[name])
+    return module
+
+
 def to_format(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert a tensor of floats; counters and indices stay integers."""
     return tensor.to(dtype) if tensor.is_floating_point() else tensor

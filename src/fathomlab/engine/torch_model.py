@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import Dropout
 
@@ -18,16 +19,23 @@ class TorchModel(torch.nn.Module):
     `checkpoint.safetensors` and `best.safetensors`.
     """
 
-    def __init__(self, architecture: Architecture, seed: int = 0):
-        """Initialize the parameters with `seed`."""
+    def __init__(self, architecture: Architecture, seed: int = 0, precision: str = "fp32"):
+        """Initialize the parameters with `seed`.
+
+        Args:
+            architecture: The network.
+            seed: Root of the random streams.
+            precision: fp32; fp64 for parameters in float64; bf16 for products in bf16, as in training.
+        """
         super().__init__()
+        self._precision = precision
         self.architecture = architecture
         self._network = PackedNetwork([architecture])
         self._has_dropout = any(isinstance(layer, Dropout) and layer.p for layer in walk(architecture.layers))
         for name, value in init_params(architecture, seed).items():
             layer, last = self._submodule(name)
-            layer.register_parameter(last, torch.nn.Parameter(value.float()))
-        for name, value in self._network.buffers(torch.float32, "cpu").items():
+            layer.register_parameter(last, torch.nn.Parameter(value.to(param_dtype(precision))))
+        for name, value in self._network.buffers(param_dtype(precision), "cpu").items():
             layer, last = self._submodule(name)
             layer.register_buffer(last, value[0])
 
@@ -63,4 +71,6 @@ class TorchModel(torch.nn.Module):
             raise ValueError(f"images should be {expected} (got {images.dtype}, {tuple(images.shape)})")
         shaped = images.reshape(1, len(images), *size)
         keys = torch.randint(2**62, (1,)) if self.training and self._has_dropout else None
-        return self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
+        with autocast_for(self._precision, images.device):
+            logits = self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
+        return logits.to(param_dtype(self._precision))
