@@ -109,7 +109,7 @@ class Verdict:
         from fathomlab.analysis.wording import sentence  # it imports this module
 
         text = sentence(self)
-        return f"<{self.decision}: {text if len(text) <= 300 else text[:297] + '...'}>"
+        return f"<{self.decision}: {text if len(text) <= 200 else text[:197] + '...'}>"
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:

@@ -1,6 +1,6 @@
 """What a notebook shows of a value: one small table as text and as HTML, never longer than a screen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
 from fathomlab.base.output import escape_control_chars
@@ -18,27 +18,31 @@ def mimebundle(
 
     Rows that do not fit are left out first, then notes. A line says how many.
     """
-    cells = [[_clean(cell, MAX_CELL) for cell in row] for row in (header, *rows)]
-    texts = [_clean(note, MAX_NOTE) for note in notes]
-    title = _clean(title, MAX_NOTE)
+    cells = [[_clean(cell, MAX_CELL) for cell in row] for row in (header, *rows[:MAX_LINES])]
+    texts = [_clean(note, MAX_NOTE) for note in notes[:MAX_LINES]]
+    counts = len(rows), len(notes)
     return {
-        kind: next(text for text in _shorter(title, cells, texts, kind == "text/html") if _fits(text))
-        for kind in ("text/plain", "text/html")
+        kind: next(text for text in _shorter(layout, _clean(title, MAX_NOTE), cells, texts, counts) if _fits(text))
+        for kind, layout in (("text/plain", _plain), ("text/html", _html))
     }
 
 
-def _shorter(title: str, cells: list[list[str]], notes: list[str], html: bool) -> Iterator[str]:
-    """The complete text, and then ever shorter ones."""
-    layout = _html if html else _plain
+def _shorter(
+    layout: Callable[[str, list[list[str]], list[str]], str],
+    title: str,
+    cells: list[list[str]],
+    notes: list[str],
+    counts: tuple[int, int],
+) -> Iterator[str]:
+    """Ever shorter texts. A note is left out rather than one of the first five rows."""
     for shown_notes in range(len(notes), -1, -1):
-        few = min(len(cells) - 1, 5) if shown_notes else 0  # a note is dropped rather than the last five rows
-        for shown in range(len(cells) - 1, few - 1, -1):
-            left_out = [
+        for shown in range(len(cells) - 1, min(len(cells) - 1, 5 if shown_notes else 0) - 1, -1):
+            missing = [
                 f"{number} more {noun}{'s' * (number > 1)}"
-                for number, noun in ((len(cells) - 1 - shown, "row"), (len(notes) - shown_notes, "note"))
+                for number, noun in ((counts[0] - shown, "row"), (counts[1] - shown_notes, "note"))
                 if number
             ]
-            more = [f"... and {', '.join(left_out)}"] if left_out else []
+            more = [f"... and {', '.join(missing)}"] if missing else []
             yield layout(title, cells[: shown + 1] if shown else [], [*notes[:shown_notes], *more])
 
 

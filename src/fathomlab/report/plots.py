@@ -106,7 +106,7 @@ def _remedy(kind: str) -> str:
         layers = " Slopes need three or more layers." if kind == "slopes" else ""
         return f"Set experiment.analyze_gradients: true and run again.{layers}"
     if kind in PROBES:
-        return f"Set probes: {{{kind}: {{}}}} and run again."
+        return f"Add {kind} to experiment.probes and run again."
     return "An effect needs a factor and finished trials." if kind == "effects" else "No trial has results yet."
 
 
