@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run as they are printed, and the README's."""
+"""The examples of docs/python.md run as they are printed, and that of the README with a smaller experiment."""
 
 import re
 from pathlib import Path
@@ -27,3 +27,7 @@ def test_python_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "curves.pdf").exists()
     assert len(names["finished"]) == len(names["results"]) == 6
     assert list(names["earlier"]) == list(names["results"])
+    (text,) = blocks("README.md")
+    call = 'fathomlab.run("1_2", "experiment.seeds=3", quick=True)'
+    assert call in text
+    exec(compile(text.replace(call, "results"), "README.md", "exec", dont_inherit=True), {"results": names["results"]})
