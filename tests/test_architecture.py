@@ -85,8 +85,11 @@ def test_public_names_are_listed():
     """What is added or removed here is a change that users see."""
     assert dir(fathomlab) == [
         "ConfigError",
+        "Experiment",
         "Results",
         "Runs",
+        "StoredTrial",
+        "Trials",
         "UserError",
         "__version__",
         "build_model",

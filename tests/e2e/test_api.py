@@ -67,7 +67,7 @@ def test_frames_have_the_columns_of_the_table(results: Any, library: str):
     """Or the error contains the command that installs the library."""
     try:
         frame = getattr(results, f"to_{library}")()
-    except ImportError as error:
+    except fathomlab.UserError as error:
         assert f"pip install {library}" in str(error)  # noqa: PT017
     else:
         assert list(frame.columns) == list(results.table())

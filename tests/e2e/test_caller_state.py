@@ -16,6 +16,7 @@ import torch
 
 import fathomlab
 from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.pack.inputs import load_dataset
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store.reading import Store
 
@@ -49,6 +50,7 @@ def recorded(runs: Path, names: list[str]) -> list[Any]:
 
 def read_back(root: Path) -> list[Any]:
     """What the trials of a store give: predictions, images, labels, and the pixels of a figure."""
+    load_dataset.cache_clear()
     store = fathomlab.open_store(root)
     experiment = store.experiment(store.experiments[0])
     trial = experiment.filter(seed=1)[0]

@@ -57,7 +57,7 @@ def test_notebook_from_run_to_figures(tmp_path: Path):
         '(model(images).argmax(1) == labels).double().mean().item() == trial.metrics["test/accuracy"]',
         'len(trial.gradients["norm"])',
         "results = fathomlab.run(experiment, quick=True, workers=2)",
-        'fathomlab.load({**experiment, "traning": {}})',
+        'fathomlab.load({**experiment, "trainingg": {}})',
         "results.filter(residul=True)",
         'results.plot("curve")',
         'results[0].metrics["accuracy"]',

@@ -83,7 +83,7 @@ def test_lists_can_be_levels(store: fathomlab.Runs):
         ({"sed": 1}, "unknown-name", "'seed'"),
         ({"residual": "yes"}, "unknown-level", "Levels: "),
         ({"role": "supervized"}, "unknown-level", "'supervised'"),
-        ({"status": "finishd"}, "unknown-name", "'finished'"),
+        ({"status": "finishedd"}, "unknown-name", "'finished'"),
         ({"seed": [42, 10**6]}, "unknown-level", "1000000"),
     ],
 )
@@ -120,7 +120,17 @@ def test_verdicts_use_all_trials(depths: fathomlab.Experiment):
 def values(store: fathomlab.Runs, depths: fathomlab.Experiment) -> list[Any]:
     """Everything that a user may echo."""
     plan = fathomlab.load({"model": {"type": "MLP"}, "training": {"epochs": 1}, "data": {"name": "mnist-sample"}})
-    return [store, plan, depths, depths[0], store.trials(), *map(store.experiment, store.experiments), depths.verdicts]
+    records = [plan.trials[0], plan.conditions[0], depths[0].record, depths.record]
+    return [
+        *records,
+        store,
+        plan,
+        depths,
+        depths[0],
+        store.trials(),
+        *map(store.experiment, store.experiments),
+        depths.verdicts,
+    ]
 
 
 def test_what_is_echoed_is_short(store: fathomlab.Runs, depths: fathomlab.Experiment):
@@ -202,7 +212,7 @@ assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
 
 
 def test_errors_are_one_message_in_a_notebook(depths: fathomlab.Experiment):
-    calls: list[Callable[[], object]] = [lambda: depths.filter(residul=1), lambda: fathomlab.load({"modle": 1})]
+    calls: list[Callable[[], object]] = [lambda: depths.filter(residul=1), lambda: fathomlab.load({"modell": 1})]
     for call in calls:
         with pytest.raises(fathomlab.UserError) as caught:
             call()

@@ -12,6 +12,7 @@ from typing import Any, Self, overload
 from fathomlab.analysis.tables import Memberships, experiments_of, trial_columns
 from fathomlab.api.selection import select
 from fathomlab.api.trials import StoredTrial
+from fathomlab.base.errors import UserError
 from fathomlab.base.inline import mimebundle
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord
@@ -75,7 +76,7 @@ class Trials:
         """The table as a pandas data frame.
 
         Raises:
-            ImportError: If pandas is not installed.
+            UserError: If pandas is not installed.
         """
         return data_frame("pandas", self.table())
 
@@ -83,7 +84,7 @@ class Trials:
         """The table as a polars data frame.
 
         Raises:
-            ImportError: If polars is not installed.
+            UserError: If polars is not installed.
         """
         return data_frame("polars", self.table())
 
@@ -124,12 +125,13 @@ def data_frame(library: str, table: Mapping[str, list[Any]]) -> Any:
     """A data frame of pandas or polars.
 
     Raises:
-        ImportError: If the library is not installed; names the command that installs it.
+        UserError: If the library is not installed; names the command that installs it.
     """
     try:
         module = importlib.import_module(library)
     except ImportError:
-        raise ImportError(f"{library} is not installed; install it with: pip install {library}") from None
+        text = f"{library} is not installed. Install it with: pip install {library}"
+        raise UserError("missing-package", text) from None
     return module.DataFrame(table)
 
 

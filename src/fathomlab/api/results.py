@@ -154,11 +154,11 @@ class Runs:
         return trial_columns((item.experiment, item.member, item.seed, item.record) for item in items)
 
     def to_pandas(self, *experiments: str) -> Any:
-        """The table as a pandas data frame; raises ImportError if pandas is not installed."""
+        """The table as a pandas data frame; raises UserError if pandas is not installed."""
         return data_frame("pandas", self.table(*experiments))
 
     def to_polars(self, *experiments: str) -> Any:
-        """The table as a polars data frame; raises ImportError if polars is not installed."""
+        """The table as a polars data frame; raises UserError if polars is not installed."""
         return data_frame("polars", self.table(*experiments))
 
     def __repr__(self) -> str:

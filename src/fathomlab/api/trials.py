@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels
 from fathomlab.probes import PROBES
 from fathomlab.store.records import ConditionRecord, Number, TrialRecord
@@ -54,6 +55,11 @@ class StoredTrial:
     def status(self) -> str:
         """finished, diverged, failed, running, interrupted, waiting, damaged, or outdated."""
         return self.record.status
+
+    @property
+    def config(self) -> JsonObject:
+        """The resolved options, nested as in an experiment file: everything that decides the numbers."""
+        return self.record.content
 
     @property
     def metrics(self) -> Mapping[str, Number | None]:

@@ -96,7 +96,7 @@ class ProbeSnapshot:
     dtype: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrialRecord:
     """Everything that the store contains about one trial.
 
@@ -129,6 +129,10 @@ class TrialRecord:
     outcome: Outcome = field(default_factory=Outcome)
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
     labels: StoredLabels | None = None
+
+    def __repr__(self) -> str:
+        """Start of the hash, and status."""
+        return f"<record of trial {self.trial[:12]}: {self.status}>"
 
     def predictions(self) -> "npt.NDArray[np.uint16] | None":
         """The class that the weights after the last epoch predict for each test image, in the test set's order.
@@ -171,7 +175,7 @@ class ConditionRecord:
     trials: tuple[SeedTrial, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExperimentRecord:
     """One experiment as stored.
 
@@ -205,6 +209,10 @@ class ExperimentRecord:
     seconds: Number | None = None
     looks: tuple[Mapping[str, Number], ...] = ()
     seal: str = ""
+
+    def __repr__(self) -> str:
+        """Name and number of conditions."""
+        return f"<record of experiment {self.name}: {len(self.conditions)} conditions>"
 
     @property
     def fixed(self) -> Levels:
