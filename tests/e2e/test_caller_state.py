@@ -57,9 +57,9 @@ def read_back(root: Path) -> list[Any]:
     model = trial.load_model()
     data = [trial.test_data(), trial.validation_data(), trial.train_data()]
     tensors = [*model.state_dict().values(), *(tensor for pair in data for tensor in pair)]
-    figures: list[Any] = [experiment.plot(kind) for kind in ("accuracy", "gradients")]
+    figure: Any = experiment.plot("slopes")
     texts = [repr(experiment.verdicts), repr(experiment), experiment._repr_mimebundle_(), trial.gradients]
-    return [[tensor.detach().numpy().tobytes() for tensor in tensors], [item._repr_png_() for item in figures], texts]
+    return [[tensor.detach().numpy().tobytes() for tensor in tensors], figure._repr_png_(), texts]
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_caller_state_neither_enters_nor_changes(name: str, expected: list[Any],
         assert unchanged()
 
 
-@pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize("name", [*[*STATES][:8], "threads", "denormals", "deterministic", "numpy_errors"])
 def test_caller_state_neither_enters_nor_changes_what_is_read(name: str, finished: tuple[Path, list[Any]]):
     """Networks, images, and figures of a stored experiment."""
     root, values = finished

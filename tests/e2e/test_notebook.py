@@ -103,6 +103,7 @@ fathomlab.run(experiment, "training.epochs=100", "model.params.layers_dim=9,10,1
 """
 
 
+@pytest.mark.slow
 def test_runs_in_a_loop_in_a_thread_and_interrupted(tmp_path: Path):
     """An interrupt leaves finished trials and the kernel's handler, and raises KeyboardInterrupt."""
     _, figure, _, length, interrupted, statuses, handler = execute(

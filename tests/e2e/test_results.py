@@ -96,7 +96,8 @@ def test_unknown_names_and_levels_are_errors(depths: fathomlab.Experiment, level
 
 def test_store_has_every_trial_once(store: fathomlab.Runs):
     trials = store.trials()
-    assert [trial.hash for trial in trials] == store.store.trials()
+    assert sorted(trial.hash for trial in trials) == store.store.trials()
+    assert [trial.experiment for trial in trials] == sorted(trial.experiment for trial in trials)
     assert len(store) == len(trials) == len(list(store))
     assert {trial.experiment for trial in trials} >= set(store.experiments[:2])
     named = trials.filter(experiment=store.experiments[0])
@@ -212,7 +213,7 @@ assert "matplotlib.pyplot" not in sys.modules and "torch" not in sys.modules
 
 
 def test_errors_are_one_message_in_a_notebook(depths: fathomlab.Experiment):
-    calls: list[Callable[[], object]] = [lambda: depths.filter(residul=1), lambda: fathomlab.load({"modell": 1})]
+    calls: list[Callable[[], object]] = [lambda: depths.filter(residul=1), lambda: fathomlab.load({"models": 1})]
     for call in calls:
         with pytest.raises(fathomlab.UserError) as caught:
             call()

@@ -28,8 +28,9 @@ class Trials:
     @cached_property
     def every(self) -> tuple[StoredTrial, ...]:
         """All trials, also those that a filter left out."""
-        members = experiments_of(self.store)
-        return tuple(stored_trial(self.store, name, members) for name in self.store.trials())
+        members, names = experiments_of(self.store), dict.fromkeys(self.store.trials())
+        ordered = [*(name for name in members if name in names), *(name for name in names if name not in members)]
+        return tuple(stored_trial(self.store, name, members) for name in ordered)
 
     @property
     def _selected(self) -> tuple[StoredTrial, ...]:
@@ -42,7 +43,7 @@ class Trials:
         return other
 
     def __iter__(self) -> Iterator[StoredTrial]:
-        """The trials, of an experiment in the order of its conditions and seeds."""
+        """The trials, in the order of experiments, conditions, and seeds."""
         return iter(self._selected)
 
     def __len__(self) -> int:

@@ -128,7 +128,7 @@ class Runs:
         return Experiment(self.store, found)
 
     def trials(self) -> Trials:
-        """Every trial once, sorted by hash, with its condition in the first of its experiments."""
+        """Every trial once, with its condition in the first of its experiments; those without an experiment last."""
         return Trials(self.store)
 
     def trial(self, prefix: str) -> StoredTrial:

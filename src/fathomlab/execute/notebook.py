@@ -65,7 +65,8 @@ class NotebookDisplay:
         counts = ((self._cached, "cached"), (state.diverged, "diverged"), (state.failed, "failed"))
         others = [f"{number} {word}" for number, word in counts if number]
         remaining = state.remaining()
-        return ", ".join([f"{state.done}/{state.total} trials trained", *others, *([remaining] if remaining else [])])
+        trained = f"{state.done}/{state.total} trials trained" if state.total else "nothing to train"
+        return ", ".join([trained, *others, *([remaining] if remaining else [])])
 
     def _rows(self) -> list[list[str]]:
         state = self._state
