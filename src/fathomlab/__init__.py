@@ -2,7 +2,7 @@
 
     import fathomlab
     results = fathomlab.run("configs/config_exp1_2.yaml", "experiment.seeds=5", quick=True)
-    results.table()
+    results.verdicts, results.plot("accuracy"), results.table()
 
 Importing the package loads neither PyTorch nor any other large library.
 """
