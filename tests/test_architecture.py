@@ -87,8 +87,11 @@ def test_public_names_are_listed():
     assert dir(fathomlab) == [
         "Arrays",
         "ConfigError",
+        "Experiment",
         "Results",
         "Runs",
+        "StoredTrial",
+        "Trials",
         "UserError",
         "__version__",
         "build_model",

@@ -2,7 +2,7 @@
 
     import fathomlab
     results = fathomlab.run("configs/config_exp1_2.yaml", "experiment.seeds=5", quick=True)
-    results.table()
+    results.verdicts, results.plot("accuracy"), results.table()
 
 Importing the package loads neither PyTorch nor any other large library.
 """
@@ -10,8 +10,11 @@ Importing the package loads neither PyTorch nor any other large library.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fathomlab.api import Experiment as Experiment
     from fathomlab.api import Results as Results
     from fathomlab.api import Runs as Runs
+    from fathomlab.api import StoredTrial as StoredTrial
+    from fathomlab.api import Trials as Trials
     from fathomlab.api import build_model as build_model
     from fathomlab.api import load as load
     from fathomlab.api import open_store as open_store
@@ -27,8 +30,11 @@ _LAZY_EXPORTS = {
     "open_store": ("fathomlab.api", "open_store"),
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
+    "Experiment": ("fathomlab.api", "Experiment"),
     "Runs": ("fathomlab.api", "Runs"),
     "Arrays": ("fathomlab.data.arrays", "Arrays"),
+    "StoredTrial": ("fathomlab.api", "StoredTrial"),
+    "Trials": ("fathomlab.api", "Trials"),
     "ConfigError": ("fathomlab.base.errors", "ConfigError"),
     "Column": ("fathomlab.probes.columns", "Column"),
     "UserError": ("fathomlab.base.errors", "UserError"),

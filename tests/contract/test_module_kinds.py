@@ -76,7 +76,7 @@ def test_probes_measure_the_replicas_of_a_pack(name: str):
     for slot, recipe in enumerate(recipes):
         alone, _ = small_training.run_training([recipe])
         expected = probe.measure(Snapshot(alone))
-        for column, value in probe.measure(Snapshot(pack.replica_trainer(slot))).items():
+        for column, value in probe.measure(Snapshot(pack.replica(slot))).items():
             if isinstance(value, Tensor):
                 torch.testing.assert_close(value, expected[column], rtol=1e-7, atol=1e-9, equal_nan=True)
 

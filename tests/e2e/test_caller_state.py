@@ -16,6 +16,7 @@ import torch
 
 import fathomlab
 from fathomlab.execute.experiment import RunOptions, run_experiment
+from fathomlab.execute.pack.inputs import load_dataset
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store.reading import Store
 
@@ -45,6 +46,28 @@ def recorded(runs: Path, names: list[str]) -> list[Any]:
     curves = [{name: values for name, values in trial.curves.items() if name != "seconds"} for trial in trials]
     weights = [trial.files["checkpoint.safetensors"].sha256 for trial in trials]
     return [[dict(trial.metrics) for trial in trials], curves, [trial.probes for trial in trials], weights]
+
+
+def read_back(root: Path) -> list[Any]:
+    """What the trials of a store give: predictions, images, labels, and the pixels of a figure."""
+    load_dataset.cache_clear()
+    store = fathomlab.open_store(root)
+    experiment = store.experiment(store.experiments[0])
+    trial = experiment.filter(seed=1)[0]
+    model = trial.load_model()
+    data = [trial.test_data(), trial.validation_data(), trial.train_data()]
+    tensors = [*model.state_dict().values(), *(tensor for pair in data for tensor in pair)]
+    figure: Any = experiment.plot("slopes")
+    texts = [repr(experiment.verdicts), repr(experiment), experiment._repr_mimebundle_(), trial.gradients]
+    return [[tensor.detach().numpy().tobytes() for tensor in tensors], figure._repr_png_(), texts]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A store with the finished experiment, and what it gives in a clean state."""
+    root = tmp_path_factory.mktemp("finished")
+    numbers(root)
+    return root, read_back(root)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +171,34 @@ def test_caller_state_neither_enters_nor_changes(name: str, expected: list[Any],
     with STATES[name]() as unchanged:
         assert numbers(tmp_path) == expected
         assert unchanged()
+
+
+@pytest.mark.parametrize("name", [*[*STATES][:8], "threads", "denormals", "deterministic", "numpy_errors"])
+def test_caller_state_neither_enters_nor_changes_what_is_read(name: str, finished: tuple[Path, list[Any]]):
+    """Networks, images, and figures of a stored experiment."""
+    root, values = finished
+    with STATES[name]() as unchanged:
+        assert read_back(root) == values
+        assert unchanged()
+
+
+def test_reading_changes_no_process_state(finished: tuple[Path, list[Any]]):
+    """Generators, environment, warning filters, logging, signal handlers, and matplotlib's settings."""
+    import logging
+    import signal
+
+    import matplotlib as mpl
+
+    def state() -> tuple[Any, ...]:
+        arrays = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+        settings = {key: mpl.rcParams._get(key) for key in mpl.rcParams}  # type: ignore[attr-defined]
+        levels = logging.getLogger().level, logging.getLogger("matplotlib").level, [*logging.getLogger().handlers]
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return *arrays, random.getstate(), dict(os.environ), list(warnings.filters), settings, levels, handlers
+
+    before = state()
+    assert read_back(finished[0]) == finished[1]
+    assert state() == before
 
 
 def test_warning_filters_neither_enter_nor_change(expected: list[Any], tmp_path: Path):

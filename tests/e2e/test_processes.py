@@ -80,7 +80,7 @@ def start_training(folder: Path) -> "subprocess.Popen[str]":
 
 def statuses(runs: Path) -> dict[int, str]:
     """Status of each trial by its number of epochs."""
-    return {record.content["training"]["epochs"]: record.status for record in fathomlab.open_store(runs)}
+    return {record.config["training"]["epochs"]: record.status for record in fathomlab.open_store(runs)}
 
 
 def test_interrupted_run_keeps_finished_trials(workspace: Path):

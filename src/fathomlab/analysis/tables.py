@@ -83,22 +83,31 @@ def snapshot_row(probe: str, snapshot: ProbeSnapshot, description: ProbeDescript
 
 def columns(studies: Iterable["Study"]) -> dict[str, list[Any]]:
     """Plain columns over experiments, one row per trial and condition."""
-    rows: list[JsonObject] = []
-    for study in studies:
-        for condition, seed, record in study.trials:
-            rows.append(
-                {
-                    "experiment": study.experiment.name,
-                    "condition": condition.record.label,
-                    "role": condition.record.role,
-                    "seed": seed,
-                    **condition.record.factors,
-                    "trial": record.trial,
-                    "status": record.status,
-                    "parameters": record.parameters,
-                    "seconds": record.seconds,
-                    **record.metrics,
-                }
-            )
+    return trial_columns(
+        (study.experiment.name, condition.record, seed, record)
+        for study in studies
+        for condition, seed, record in study.trials
+    )
+
+
+def trial_columns(
+    trials: Iterable[tuple[str, ConditionRecord, int | None, TrialRecord]],
+) -> dict[str, list[Any]]:
+    """Plain columns of trials: the name of the experiment, condition, role, seed, factors, hash, status, and metrics."""
+    rows: list[JsonObject] = [
+        {
+            "experiment": experiment,
+            "condition": condition.label,
+            "role": condition.role,
+            "seed": seed,
+            **condition.factors,
+            "trial": record.trial,
+            "status": record.status,
+            "parameters": record.parameters,
+            "seconds": record.seconds,
+            **record.metrics,
+        }
+        for experiment, condition, seed, record in trials
+    ]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return {key: [row.get(key) for row in rows] for key in keys}

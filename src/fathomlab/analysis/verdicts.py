@@ -72,7 +72,7 @@ class Advice:
     blocked: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """The outcome for one claim. Effects are fractions (accuracies, successes) or nats (losses).
 
@@ -103,6 +103,13 @@ class Verdict:
     def n(self) -> int:
         """Number of seeds behind the effect."""
         return self.effect.n if self.effect else 0
+
+    def __repr__(self) -> str:
+        """Decision, claim, and finding in one line."""
+        from fathomlab.analysis.wording import sentence  # it imports this module
+
+        text = sentence(self)
+        return f"<{self.decision}: {text if len(text) <= 200 else text[:197] + '...'}>"
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:

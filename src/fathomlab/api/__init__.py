@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fathomlab.api.answers import compare as compare
     from fathomlab.api.answers import verify as verify
+    from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
     from fathomlab.api.models import build_model as build_model
     from fathomlab.api.planning import bundled as bundled
     from fathomlab.api.planning import find_experiment as find_experiment
     from fathomlab.api.planning import find_file as find_file
     from fathomlab.api.planning import load as load
+    from fathomlab.api.results import Experiment as Experiment
     from fathomlab.api.results import Results as Results
     from fathomlab.api.results import Runs as Runs
     from fathomlab.api.results import open_store as open_store
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
     from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
     from fathomlab.api.stores import write_reports as write_reports
+    from fathomlab.api.trials import StoredTrial as StoredTrial
 
 _MODULES = {
+    "Experiment": "results",
     "Results": "results",
     "Runs": "results",
+    "StoredTrial": "trials",
+    "Trials": "collection",
     "build_model": "models",
     "bundled": "planning",
     "compare": "answers",

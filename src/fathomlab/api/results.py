@@ -1,52 +1,107 @@
-"""Finished runs and stores, as records and as columns."""
+"""Finished runs, experiments, and stores as Python values: trials to iterate over, verdicts, figures, and columns."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fathomlab.analysis.study import study
-from fathomlab.analysis.tables import columns
+from fathomlab.analysis.study import Condition, Study, study
+from fathomlab.analysis.tables import experiments_of, trial_columns
+from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.api.collection import Trials, data_frame, stored_trial
+from fathomlab.api.planning import find_experiment
 from fathomlab.api.stores import default_runs
+from fathomlab.api.trials import StoredTrial
+from fathomlab.base.errors import UserError
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.plan import Plan
 from fathomlab.store.reading import Store
-from fathomlab.store.records import TrialRecord
+from fathomlab.store.records import ExperimentRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Results:
-    """A finished run: iterate over its trials, or get them as columns."""
+@dataclass(frozen=True, repr=False, eq=False)
+class Experiment(Trials):
+    """An experiment of a store with its trials, verdicts, and figures.
 
-    store: Store
+    Attributes:
+        name: Its name in the store.
+    """
+
+    name: str
+
+    @property
+    def record(self) -> ExperimentRecord:
+        """Its file, question, conditions, and claims, as the store contains them."""
+        return self.study.experiment
+
+    @property
+    def report(self) -> Path:
+        """Its report."""
+        return self.store.root / "experiments" / self.name / "report.html"
+
+    @cached_property
+    def study(self) -> Study:
+        """The experiment with the records of all its trials, as analyses read it."""
+        return study(self.store, self.store.experiment(self.name))
+
+    @cached_property
+    def every(self) -> tuple[StoredTrial, ...]:
+        """All trials of the experiment, also those that a filter left out."""
+        return _members(self.study)
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The verdict on each claim, in the order of the file. They use all trials, whatever the filter.
+
+        Raises:
+            ConfigError: If the claims cannot be evaluated.
+        """
+        return judge(self.study)
+
+    def plot(self, kind: str = "accuracy") -> "Figure":
+        """Draw a figure of the report as a matplotlib figure, with the trials of the filter.
+
+        Args:
+            kind: "accuracy", "effects", "curves", a metric such as "val/loss", "gradients", "slopes", or another probe.
+
+        Raises:
+            UserError: If there is no such kind, or what it shows was not measured.
+        """
+        from fathomlab.report.plots import plot
+
+        if self.chosen is None:
+            return plot(self.study, kind)
+        kept = {(item.condition, item.seed) for item in self.chosen}
+        conditions = (_restricted(condition, kept) for condition in self.study.conditions)
+        return plot(replace(self.study, conditions=tuple(item for item in conditions if item.trials)), kind)
+
+    def _title(self) -> str:
+        return f"{self.name}: {super()._title()}"
+
+    def _notes(self) -> list[str]:
+        claims = (
+            [f"{verdict.decision}: {verdict.claim.name}" for verdict in self.verdicts]
+            if not self.study.problems
+            else []
+        )
+        return [*claims, f"report: {self.report}"]
+
+    def __repr__(self) -> str:
+        """Name and numbers of trials by status."""
+        return f"<{type(self).__name__.lower()} {self._title()}>"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Results(Experiment):
+    """A finished run: its experiment, its plan, and what it trained."""
+
     plan: Plan
     summary: RunSummary
-    report: Path
-
-    def __iter__(self) -> Iterator[TrialRecord]:
-        """The trials' records in the plan's order."""
-        return (self.store.trial(trial.hash) for condition in self.plan.conditions for trial in condition.trials)
-
-    def table(self) -> dict[str, list[Any]]:
-        """Plain columns, one row per trial: experiment, condition, role, factors, seed, status, metrics."""
-        return columns([study(self.store, self.store.experiment(self.summary.experiment))])
-
-    def to_pandas(self) -> Any:
-        """The table as a pandas data frame.
-
-        Raises:
-            ImportError: If pandas is not installed.
-        """
-        return _frame("pandas", self.table())
-
-    def to_polars(self) -> Any:
-        """The table as a polars data frame.
-
-        Raises:
-            ImportError: If polars is not installed.
-        """
-        return _frame("polars", self.table())
 
 
 @dataclass(frozen=True)
@@ -58,31 +113,57 @@ class Runs:
     @property
     def experiments(self) -> list[str]:
         """Names of the experiments."""
-        return [record.name for record in self.store.experiments()]
+        return self.store.experiment_names()
 
-    def trial(self, prefix: str) -> TrialRecord:
+    def experiment(self, name: str) -> Experiment:
+        """One experiment, by its name or the beginning of it, its file, or the number of a bundled file.
+
+        Raises:
+            UserError: If there is none or several, or its record has an older format.
+        """
+        found = find_experiment(self.store, name)
+        record = self.store.experiment(found)
+        if record.outdated:
+            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+        return Experiment(self.store, found)
+
+    def trials(self) -> Trials:
+        """Every trial once, with its condition in the first of its experiments; those without an experiment last."""
+        return Trials(self.store)
+
+    def trial(self, prefix: str) -> StoredTrial:
         """One trial by a prefix of its hash.
 
         Raises:
             UserError: If no trial or several match.
         """
-        return self.store.trial(self.store.find(prefix))
+        return stored_trial(self.store, self.store.find(prefix), experiments_of(self.store))
 
-    def __iter__(self) -> Iterator[TrialRecord]:
-        """Every trial's record."""
-        return (self.store.trial(trial) for trial in self.store.trials())
+    def __iter__(self) -> Iterator[StoredTrial]:
+        """Every trial, as in `trials`."""
+        return iter(self.trials())
+
+    def __len__(self) -> int:
+        """Number of trials."""
+        return len(self.store.trials())
 
     def table(self, *experiments: str) -> dict[str, list[Any]]:
-        """Plain columns over the named experiments, or all of them."""
-        return columns(study(self.store, self.store.experiment(name)) for name in experiments or self.experiments)
+        """Plain columns over the named experiments, or all of them, one row per trial and condition."""
+        names = [find_experiment(self.store, name) for name in experiments] or self.experiments
+        items = (item for name in names for item in Experiment(self.store, name))
+        return trial_columns((item.experiment, item.member, item.seed, item.record) for item in items)
 
     def to_pandas(self, *experiments: str) -> Any:
-        """The table as a pandas data frame; raises ImportError if pandas is not installed."""
-        return _frame("pandas", self.table(*experiments))
+        """The table as a pandas data frame; raises UserError if pandas is not installed."""
+        return data_frame("pandas", self.table(*experiments))
 
     def to_polars(self, *experiments: str) -> Any:
-        """The table as a polars data frame; raises ImportError if polars is not installed."""
-        return _frame("polars", self.table(*experiments))
+        """The table as a polars data frame; raises UserError if polars is not installed."""
+        return data_frame("polars", self.table(*experiments))
+
+    def __repr__(self) -> str:
+        """Path and numbers."""
+        return f"<store {self.store.root}: {len(self.experiments)} experiments, {len(self)} trials>"
 
 
 def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
@@ -90,11 +171,12 @@ def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
     return Runs(Store(Path(runs) if runs is not None else default_runs()))
 
 
-def _frame(library: str, table: Mapping[str, list[Any]]) -> Any:
-    import importlib
+def _members(read: Study) -> tuple[StoredTrial, ...]:
+    """The trials of an experiment with their conditions."""
+    name = read.experiment.name
+    return tuple(StoredTrial(record, name, seed, condition.record) for condition, seed, record in read.trials)
 
-    try:
-        module = importlib.import_module(library)
-    except ImportError:
-        raise ImportError(f"{library} is not installed; install it with: pip install {library}") from None
-    return module.DataFrame(table)
+
+def _restricted(condition: Condition, kept: set[tuple[str, int | None]]) -> Condition:
+    trials = tuple(pair for pair in condition.trials if (condition.record.label, pair[0]) in kept)
+    return replace(condition, trials=trials)

@@ -91,15 +91,17 @@ def run(
             summary = run_experiment(live.expect(plan), root, options, live.emit, stop)
             if max_seeds is not None:
                 plan, summary = _run_in_stages(plan, root, options, summary, max_seeds, live, stop)
-    return Results(Store(root), plan, summary, _report(root, name, summary))
+    _write_report(root, name, summary)
+    return Results(Store(root), name, plan, summary)
 
 
-def _report(root: Path, name: str, summary: RunSummary) -> Path:
-    """The report; written again only if something was trained since."""
+def _write_report(root: Path, name: str, summary: RunSummary) -> None:
+    """Write the report and the index, unless nothing was trained since they were written."""
     folder = root / "experiments" / name
     path = folder / "report.html"
     fresh = path.is_file() and path.stat().st_mtime_ns > (folder / "experiment.json").stat().st_mtime_ns
-    return path if fresh and not summary.trained else write_reports(root, name)
+    if summary.trained or not fresh:
+        write_reports(root, name)
 
 
 def _check_extension(plan: Plan, budget: int) -> None:

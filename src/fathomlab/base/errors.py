@@ -42,6 +42,10 @@ class UserError(ValueError):
         super().__init__(message)
         self.code = code
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message alone, because it names the fix."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(UserError):
     """All problems of an experiment.

@@ -44,8 +44,6 @@ def run(
 ) -> None:
     """Train the missing trials and write the report."""
     from fathomlab import api
-    from fathomlab.analysis.study import study
-    from fathomlab.analysis.verdicts import judge
     from fathomlab.cli.verdicts import print_verdicts
     from fathomlab.execute.progress import MODES
     from fathomlab.execute.signals import RunInterrupted
@@ -69,7 +67,7 @@ def run(
         print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
         if quick and planned.claims:
             print("Quick run: use these verdicts to check the setup, not as evidence.")
-        print_verdicts(judge(study(results.store, results.store.experiment(summary.experiment))))
+        print_verdicts(results.verdicts)
         print(f"report: {results.report}")
     if summary.failed:
         raise typer.Exit(1)

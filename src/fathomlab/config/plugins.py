@@ -119,6 +119,12 @@ def load_module(plugin: Plugin) -> ModuleType:
     return module
 
 
+def loaded_plugin(name: str, sha256: str) -> Plugin | None:
+    """Return the plugin of this file name and digest if this process has loaded it."""
+    module = sys.modules.get(Plugin(name, sha256, "").module_name)
+    return module.__dict__["__plugin__"] if module else None
+
+
 def plugin_of(component: object) -> Plugin | None:
     """Return the plugin that defines a component; None for a built-in one."""
     module = sys.modules.get(type(component).__module__)

@@ -63,7 +63,8 @@ class Snapshot:
         """Return a replica as a torch module in eval mode. Its weights and running statistics are copies."""
         state = self._trainer.state
         tensors = {name: tensor.detach()[replica] for name, tensor in {**state.params, **state.buffers}.items()}
-        return plain_module(self._trainer.recipes[replica].architecture, tensors)
+        recipe = self._trainer.recipes[replica]
+        return plain_module(recipe.architecture, tensors, recipe.precision)
 
     def loss(self, index: Indices, taps: list[Tensor] | None = None) -> Float[Tensor, ""]:
         """Compute the training loss: the mean over the images at `index`, summed over replicas.

@@ -8,8 +8,10 @@ from torch import Tensor
 
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.opaque import EVAL_SEED, seeded
+from fathomlab.engine.opaque import EVAL_SEED
+from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.models.architecture import Architecture, walk
+from fathomlab.models.functional import construct, seeded
 from fathomlab.models.layers import Dropout
 from fathomlab.models.opaque import Opaque
 
@@ -21,17 +23,32 @@ class TorchModel(torch.nn.Module):
     `checkpoint.safetensors` and `best.safetensors`.
     """
 
-    def __init__(self, architecture: Architecture, seed: int = 0, values: Mapping[str, Tensor] | None = None):
-        """Initialize the parameters with `seed`, or with these values."""
+    def __init__(
+        self,
+        architecture: Architecture,
+        seed: int = 0,
+        precision: str = "fp32",
+        values: Mapping[str, Tensor] | None = None,
+    ):
+        """Initialize the parameters.
+
+        Args:
+            architecture: The network.
+            seed: Root of the random streams of the initial values.
+            precision: fp32; fp64 for parameters in float64; bf16 for products in bf16, as in training.
+            values: Parameters by name, instead of the initial values.
+        """
         super().__init__()
+        self._precision = precision
         self.architecture = architecture
         self._network = PackedNetwork([architecture])
         self._has_dropout = any(isinstance(layer, Dropout) and layer.p for layer in walk(architecture.layers))
         initial = init_params(architecture, seed) if values is None else values
         for name in (parameter.name for parameter in architecture.parameters()):
             layer, last = self._submodule(name)
-            layer.register_parameter(last, torch.nn.Parameter(initial[name].detach().clone().float()))
-        for name, value in self._network.buffers(torch.float32, "cpu").items():
+            parameter = initial[name].detach().clone().to(param_dtype(precision))
+            layer.register_parameter(last, torch.nn.Parameter(parameter))
+        for name, value in self._network.buffers(param_dtype(precision), "cpu").items():
             layer, last = self._submodule(name)
             layer.register_buffer(last, value[0])
 
@@ -67,23 +84,27 @@ class TorchModel(torch.nn.Module):
             raise ValueError(f"images should be {expected} (got {images.dtype}, {tuple(images.shape)})")
         shaped = images.reshape(1, len(images), *size)
         keys = torch.randint(2**62, (1,)) if self.training and self._has_dropout else None
-        return self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
+        with autocast_for(self._precision, images.device):
+            logits = self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
+        return logits.to(param_dtype(self._precision))
 
 
-def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor]) -> torch.nn.Module:
+def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor], precision: str) -> torch.nn.Module:
     """Return a network as a torch module in eval mode: a `TorchModel`, or the module of a user's class.
 
     Args:
         architecture: The network.
         tensors: Parameters and buffers by name, as in the store. They are copied, in their format and on their device.
+        precision: Precision of the trial.
     """
     opaque = next((layer for layer in architecture.layers if isinstance(layer, Opaque)), None)
     like = tensors[architecture.parameters()[0].name]
     if opaque is None:
-        module: torch.nn.Module = TorchModel(architecture, values=tensors)
+        precision = "fp64" if like.dtype == torch.float64 else precision
+        module: torch.nn.Module = TorchModel(architecture, precision=precision, values=tensors)
     else:
-        with seeded(EVAL_SEED), torch.device("cpu"):
-            module = opaque.model.module()
+        with seeded(EVAL_SEED):
+            module = construct(opaque.model, opaque.image_shape)
     module = module.to(like.device, like.dtype)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:

@@ -1,11 +1,11 @@
-"""Progress of a run: a live table in a terminal, plain lines elsewhere, JSON lines on request. Always on stderr."""
+"""Progress of a run: a live table in a terminal, a display in a notebook, plain lines or JSON lines elsewhere, on stderr."""
 
 import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from fathomlab.execute.events import (
     Warned,
     to_document,
 )
+from fathomlab.execute.notebook import NotebookDisplay, in_notebook
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,16 +115,22 @@ def progress_reporter(mode: Mode, stream: IO[str] | None = None, log: Path | Non
     """A function that takes the events of a run, shows them on `stream`, and appends plain lines to the file `log`."""
     out = stream or sys.stderr
     state = ProgressState()
+    notebook = NotebookDisplay(state) if mode == "auto" and stream is None and in_notebook() else None
     if mode == "auto":
-        mode = "rich" if _is_interactive(out) else "plain"
+        mode = "off" if notebook is not None else "rich" if _is_interactive(out) else "plain"
     last_printed = [time.monotonic()]
-    with _live(state, out) if mode == "rich" else nullcontext() as console:
+    with (
+        closing(notebook) if notebook else nullcontext(),
+        _live(state, out) if mode == "rich" else nullcontext() as console,
+    ):
 
         def report(event: Event) -> None:
             state.update(event)
             text = _line(state, event, last_printed)
             if text and log is not None:
                 _append_log(log, text)
+            if notebook is not None:
+                notebook.report(event)
             if mode == "json":
                 document = to_document(event)
                 text = json.dumps({key: value for key, value in document.items() if key not in ("labels", "work")})

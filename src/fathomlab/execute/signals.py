@@ -23,6 +23,10 @@ class RunInterrupted(KeyboardInterrupt):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
         self.signum = signum
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows."""
+        return [f"KeyboardInterrupt: {self}. Progress is saved. The same call resumes."]
+
 
 class StopRequest:
     """Whether a signal has requested a stop.

@@ -45,7 +45,7 @@ class Condition:
     trials: tuple[Trial, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Everything that an experiment needs.
 
@@ -97,6 +97,11 @@ class Plan:
     def claims(self) -> list[Any]:
         """The claims as plain data."""
         return self.loaded.document.data.get("claims") or []
+
+    def __repr__(self) -> str:
+        """Source and numbers in one line."""
+        source, counts = self.loaded.document.source, (len(self.trials), len(self.conditions), len(self.seeds))
+        return "<plan of {}: {} trials, {} conditions, {} seeds>".format(source, *counts)
 
 
 def prepare(

@@ -24,7 +24,7 @@ from fathomlab.plan.recipe import Recipe
 FORMAT = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trial:
     """One network to train. Trials with equal canonical JSON are equal.
 
@@ -43,6 +43,10 @@ class Trial:
     probes: tuple[sections.Measurement, ...] = field(compare=False, repr=False)
     parents: "tuple[tuple[Parent, Trial], ...]" = field(default=(), compare=False, repr=False)
     plugins: tuple[Plugin, ...] = field(default=(), compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """Start of the hash, and seed."""
+        return f"<planned trial {self.hash[:12]} seed={self.seed}>"
 
     @cached_property
     def hash(self) -> str:

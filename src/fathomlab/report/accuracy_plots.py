@@ -1,9 +1,8 @@
 """Test accuracy of each seed: against depth, by condition, and as differences paired by seed."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
-
-from markupsafe import Markup
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import Condition, Study
@@ -13,7 +12,6 @@ from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis
 from fathomlab.report.figures.style import HALF, MAIN, MAX_SERIES
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.numbers import percent, plain
 from fathomlab.report.tables import Table, table
 
@@ -131,9 +129,8 @@ def _depth_chart(study: Study, name: str, groups: dict[str, list[Condition]]) ->
     keys: tuple[LegendEntry, ...] = ()
     if len(groups) > 1:
         keys = point_keys([_series_label(study, group, members) for group, members in groups.items()])
-    figures = [accuracy_by_depth(series, depths, width) for width in (MAIN, HALF)]
-    svg = _both(figures[0], figures[1], name, title, description)
-    return Chart(name, title, description, svg, accuracy_table(study, name, conditions), keys)
+    draw, narrow = (partial(accuracy_by_depth, series, depths, width) for width in (MAIN, HALF))
+    return Chart(name, title, description, draw, accuracy_table(study, name, conditions), keys, narrow)
 
 
 def _cells(study: Study, members: Sequence[Condition], depths: Sequence[int]) -> tuple[Cell, ...]:
@@ -159,8 +156,8 @@ def _condition_chart(study: Study, name: str, conditions: Sequence[Condition]) -
     title = "Test accuracy (%)"
     names = "; ".join(item.name for item in conditions)
     description = _description(study, title, [mean for mean in means if mean], names, conditions)
-    svg = _both(accuracy_by_condition(rows), accuracy_by_condition(rows, HALF), name, title, description)
-    return Chart(name, title, description, svg, accuracy_table(study, name, conditions))
+    draw, narrow = (partial(accuracy_by_condition, rows, width) for width in (MAIN, HALF))
+    return Chart(name, title, description, draw, accuracy_table(study, name, conditions), narrow=narrow)
 
 
 def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) -> Chart:
@@ -178,18 +175,10 @@ def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) 
     what = "each seed's difference, the mean, and its 95% interval" if known else "each seed's difference"
     labels = "; ".join(item.label for item in shown)
     description = " ".join(filter(None, (f"{title}: {what}, for {labels}.", excluded_pairs(shown))))
-    narrow = effects(rows, panel.contrast, HALF)
-    if wide:
-        svg = _both(effects(rows, panel.contrast), narrow, name, title, description)
-    else:
-        svg = inline_svg(narrow, name, title, description)
-    return Chart(name, title, description, svg, _effect_table(name, shown))
-
-
-def _both(wide: "Figure", narrow: "Figure", name: str, title: str, description: str) -> Markup:
-    """Two sizes of a figure. The style sheet shows the one whose text is readable at the width of the screen."""
-    pair = ((wide, name, "wide"), (narrow, f"{name}-narrow", "narrow"))
-    return Markup("").join(inline_svg(figure, id_, title, description, kind) for figure, id_, kind in pair)
+    narrow, data = partial(effects, rows, panel.contrast, HALF), _effect_table(name, shown)
+    if not wide:
+        return Chart(name, title, description, narrow, data)
+    return Chart(name, title, description, partial(effects, rows, panel.contrast), data, narrow=narrow)
 
 
 def _description(

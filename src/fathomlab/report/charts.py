@@ -1,14 +1,19 @@
 """A figure on the page: its caption, legend, and SVG, and its data as a table."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.figures.style import COLORS, DASHES, HALF, MAX_SERIES, SHAPES, THIRD
+from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_PANELS = 6
 MAX_DOTS = 200  # more dots of one condition cover each other
@@ -39,14 +44,34 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its legend and its data as a table."""
+    """A figure with its legend and its data as a table.
+
+    Attributes:
+        name: Its id on the page.
+        title: Its caption.
+        description: What it shows, for screen readers.
+        draw: Draws the figure.
+        narrow: Draws it for small screens, if it is wide.
+        full_title: Its title for screen readers if the caption is shorter.
+    """
 
     name: str
     title: str
     description: str
-    svg: Markup
+    draw: "Callable[[], Figure]"
     table: Table
     keys: tuple[LegendEntry, ...] = ()
+    narrow: "Callable[[], Figure] | None" = None
+    full_title: str = ""
+
+    @property
+    def svg(self) -> Markup:
+        """The figure as SVG; a wide one in two sizes. The style sheet shows the one whose text is readable on the screen."""
+        title = self.full_title or self.title
+        if self.narrow is None:
+            return inline_svg(self.draw(), self.name, title, self.description)
+        pair = ((self.draw(), self.name, "wide"), (self.narrow(), f"{self.name}-narrow", "narrow"))
+        return Markup("").join(inline_svg(figure, id_, title, self.description, kind) for figure, id_, kind in pair)
 
 
 def drawn_seeds(values: Iterable[float]) -> list[float]:

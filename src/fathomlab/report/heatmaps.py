@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.study import Study
 from fathomlab.report.charts import Chart, columns
 from fathomlab.report.figures.heatmap import Heatmap, heatmap_figure
 from fathomlab.report.figures.scales import SUPERSCRIPTS
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import (
     Counts,
     Difference,
@@ -172,8 +172,8 @@ def _map(subject: Subject, index: int, item: Grid, limit: int, scale: tuple[int,
         f"{count(len(cells.snapshots), 'snapshot')} from initialization to {cells.snapshots[-1]}, "
         f"{coverage(item.counts, item.planned, excluded)}; colors from 1e{scale[0]} to 1e{scale[1]}."
     )
-    svg = inline_svg(log_heatmap(cells, *scale), name, f"{subject.name.replace('-', ' ')}: {title}", description)
-    return Chart(name, title, description, svg, _table(subject, name, cells, item.counts))
+    draw, full = partial(log_heatmap, cells, *scale), f"{subject.name.replace('-', ' ')}: {title}"
+    return Chart(name, title, description, draw, _table(subject, name, cells, item.counts), full_title=full)
 
 
 def _ratio_map(subject: Subject, index: int, ratio: Difference, limit: int) -> Chart:
@@ -199,8 +199,8 @@ def _ratio_map(subject: Subject, index: int, ratio: Difference, limit: int) -> C
     )
     also = [f"standard deviation, {ratio.snapshots[end]}" for end in ends]
     data = replace(data, columns=(*data.columns, *also), rows=rows)
-    svg = inline_svg(log_heatmap(cells, -reach, reach), name, f"{subject.name.replace('-', ' ')}: {title}", description)
-    return Chart(name, title, description, svg, data)
+    draw, full = partial(log_heatmap, cells, -reach, reach), f"{subject.name.replace('-', ' ')}: {title}"
+    return Chart(name, title, description, draw, data, full_title=full)
 
 
 def _cells(

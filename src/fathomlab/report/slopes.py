@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from fathomlab.report.charts import Chart, LegendEntry, drawn_seeds
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.numbers import plain
 from fathomlab.report.tables import Table, table
 from fathomlab.store.records import ProbeSnapshot, TrialRecord
@@ -175,8 +174,7 @@ def slopes_chart(slopes: Sequence[Slopes]) -> Chart:
         LegendEntry("measured: mean and seeds", 0, shape="circle"),
         LegendEntry("predicted", 1, shape="diamond-hollow"),
     )
-    svg = inline_svg(slopes_figure(shown), "slopes-figure", title, description)
-    return Chart("slopes-figure", title, description, svg, slopes_table(slopes), keys)
+    return Chart("slopes-figure", title, description, partial(slopes_figure, shown), slopes_table(slopes), keys)
 
 
 def _slopes(condition: Condition, metric: str) -> Slopes | None:

@@ -107,7 +107,7 @@ class DescribedProbes:
     probes: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrialRecord:
     """Everything that the store contains about one trial.
 
@@ -144,6 +144,10 @@ class TrialRecord:
     labels: StoredLabels | None = None
     descriptions: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
     dataset: DatasetInfo | None = None
+
+    def __repr__(self) -> str:
+        """Start of the hash, and status."""
+        return f"<record of trial {self.trial[:12]}: {self.status}>"
 
     def predictions(self) -> "npt.NDArray[np.uint16] | None":
         """The class that the weights after the last epoch predict for each test image, in the test set's order.
@@ -186,7 +190,7 @@ class ConditionRecord:
     trials: tuple[SeedTrial, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExperimentRecord:
     """One experiment as stored.
 
@@ -221,6 +225,10 @@ class ExperimentRecord:
     seconds: Number | None = None
     looks: tuple[Mapping[str, Number], ...] = ()
     seal: str = ""
+
+    def __repr__(self) -> str:
+        """Name and number of conditions."""
+        return f"<record of experiment {self.name}: {len(self.conditions)} conditions>"
 
     @property
     def fixed(self) -> Levels:

@@ -79,7 +79,7 @@ def test_drop_last_skips_the_incomplete_batch(tmp_path: Path):
     (full,) = fathomlab.run(conf(data), runs=tmp_path, progress="off", workers=1)
     (dropped,) = fathomlab.run(conf(data | {"drop_last": True}), runs=tmp_path, progress="off", workers=1)
     assert (full.curves["step"], dropped.curves["step"]) == ([4], [3])
-    assert full.trial != dropped.trial
+    assert full.hash != dropped.hash
     assert dropped.curves["train/loss"][0] == pytest.approx(2.3, abs=0.4)  # a mean over the images that were used
 
 

@@ -30,7 +30,7 @@ def trained(runs: Path, *precisions: str) -> tuple[Path, list[float]]:
         plan = fathomlab.load(conf)
         (student,) = (trial for trial in plan.trials if trial.teachers)
         folder = runs / "trials" / student.teachers[0].hash
-        losses += [trial.metrics["test/loss"] for trial in results if trial.folder.name == student.hash]
+        losses += [trial.metrics["test/loss"] for trial in results if trial.hash == student.hash]
     return folder, losses
 
 

@@ -159,7 +159,7 @@ class _PackRun:
                 self.checkpointer.append(replica, f"{name}.jsonl", record)
                 at_epoch = snapshot.step == 0 or snapshot.validation is not None
                 if name == "gradients" and at_epoch and self.checkpointer.job.logging.log_gradients:
-                    norms = dict(zip(values["layers"], nan_to_none(values["weight"]), strict=True))
+                    norms = dict(zip(measured[slot]["layers"], nan_to_none(measured[slot]["weight"]), strict=True))
                     self.emit(Measured(replica.trial.hash, snapshot.epoch, norms))
 
     def _record_epoch(self, snapshot: Progress) -> None:

@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 from fathomlab.report.figures.scales import spread_apart, text_width
-from fathomlab.report.figures.style import COLORS, LINE_HEIGHT, figure_of, write
+from fathomlab.report.figures.style import COLORS, LINE_HEIGHT, size_of, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,13 +43,14 @@ def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[
         lines: Points of all lines in shares of the axes, which names of inner ends avoid.
     """
     box = axes.get_position()
-    width, height = (72 * inches for inches in figure_of(axes).get_size_inches() * (box.width, box.height))
+    across, down = size_of(axes)
+    width, height = across * box.width, down * box.height
     outer = [end for end in ends if end.x > INNER]
     right = width * max((end.x for end in outer), default=0.0) + CONNECTOR
     heights = spread_apart([height * end.y for end in outer], LINE_HEIGHT)
     excess = max(0.0, max(heights, default=0) - height - 4) + min(0.0, min(heights, default=0) + 4)
     names = [(end, right, at - excess) for end, at in zip(outer, heights, strict=True)]
-    label = (-72 * figure_of(axes).get_figwidth() * box.x0, height + LINE_HEIGHT, text_width(axes.get_ylabel()))
+    label = (-across * box.x0, height + LINE_HEIGHT, text_width(axes.get_ylabel()))
     taken = [(label[0], label[1], sum(label[::2])), *((x, y, x + text_width(end.name)) for end, x, y in names)]
     marks = [mark for line in lines for mark in _samples([(width * x, height * y) for x, y in line])]
     for at, group in groupby(sorted((end for end in ends if end.x <= INNER), key=lambda end: end.x), lambda end: end.x):

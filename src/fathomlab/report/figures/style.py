@@ -12,6 +12,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -19,7 +20,7 @@ from fathomlab.report.figures.scales import FONT_SIZE, Axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from matplotlib.text import Text
 
 # The light theme of the style sheet. On a page, each of these colors becomes its CSS variable.
@@ -62,6 +63,7 @@ STYLE: dict[str, object] = {
     "svg.fonttype": "none",
 }
 _LOCK = threading.RLock()
+_PANEL: "ContextVar[SubFigure | None]" = ContextVar("panel", default=None)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -118,18 +120,37 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 
 def new_axes(width: float, height: float, margins: Margins) -> "Axes":
-    """Axes in a new figure of this size in pixels; without pyplot, so that nothing keeps the figure alive."""
+    """Axes in a new figure of this size in pixels, or in the current panel, which has it.
+
+    pyplot is not used, so that nothing keeps the figure alive.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width / 72, height / 72))  # SVG has 72 pixels per inch
+    figure = _PANEL.get() or Figure(figsize=(width / 72, height / 72))  # SVG has 72 pixels per inch
     inner = (width - margins.left - margins.right, height - margins.top - margins.bottom)
     return figure.add_axes(
         (margins.left / width, margins.bottom / height, inner[0] / width, inner[1] / height),
     )
 
 
+@contextmanager
+def drawing_in(panel: "SubFigure") -> Generator[None]:
+    """Draw the next figure in a part of another one, which must have the size of the figure."""
+    token = _PANEL.set(panel)
+    try:
+        yield
+    finally:
+        _PANEL.reset(token)
+
+
+def size_of(axes: "Axes") -> tuple[float, float]:
+    """Width and height in pixels of the figure or panel of axes."""
+    figure = figure_of(axes)
+    return figure.bbox.width * 72 / figure.dpi, figure.bbox.height * 72 / figure.dpi
+
+
 def figure_of(axes: "Axes") -> "Figure":
-    """The figure of axes, which are never in a subfigure here."""
+    """The figure or panel of axes."""
     return cast("Figure", axes.figure)
 
 
@@ -153,7 +174,7 @@ def corner(axes: "Axes", label: str) -> None:
     """Write the label of the y-axis horizontally above the axis, at the left edge of the figure."""
     left = -axes.get_position().x0 / axes.get_position().width
     axes.set_ylabel(visible_text(label), rotation=0, ha="left", va="bottom")
-    axes.yaxis.set_label_coords(left, 1 + 7 / (72 * axes.get_position().height * figure_of(axes).get_figheight()))
+    axes.yaxis.set_label_coords(left, 1 + 7 / (axes.get_position().height * size_of(axes)[1]))
 
 
 def write(axes: "Axes", x: float, y: float, text: str, **options: Any) -> "Text":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis import wording
@@ -16,7 +17,6 @@ from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, width_of
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import MINUS, format_int, listed, percent, plain, significant
 from fathomlab.report.section import Section
@@ -241,7 +241,7 @@ def claim_chart(index: int, verdict: Verdict, count: int = 1) -> Chart | None:
         levels = [side.level.split("=", 1)[-1] for side in verdict.success]
         description = f"{title}: each seed's accuracy (%) at each level, and the threshold of a success."
         threshold = None if claim.threshold is None else 100 * claim.threshold
-        figure = claim_levels(levels, scaled, threshold, width_of(count))
+        draw = partial(claim_levels, levels, scaled, threshold, width_of(count))
         keys = [LegendEntry("seed", 0, shape="circle"), LegendEntry("threshold", "var(--muted)", dash=DASHED)]
     else:
         text = "mean with 95% interval" if effect is not None and effect.low is not None else "mean"
@@ -252,7 +252,9 @@ def claim_chart(index: int, verdict: Verdict, count: int = 1) -> Chart | None:
         mean = effect and Interval(
             factor * effect.mean, _times(effect.low, factor), _times(effect.high, factor), effect.n
         )
-        figure = claim_differences(scaled, mean, wording.unit(claim), _thresholds(claim, factor), width_of(count))
+        draw = partial(
+            claim_differences, scaled, mean, wording.unit(claim), _thresholds(claim, factor), width_of(count)
+        )
         keys = [LegendEntry("seed", 0, shape="circle"), LegendEntry(text, 1, shape="diamond")]
         if claim.matters:
             keys.append(LegendEntry("smallest effect that matters", "var(--muted)", dash=DASHED))
@@ -260,8 +262,7 @@ def claim_chart(index: int, verdict: Verdict, count: int = 1) -> Chart | None:
         keys.insert(1, LegendEntry(f"diverged (counts as {'failure' if success else 'chance'})", 0, shape="cross"))
         description += " Crosses mark seeds of which a trial diverged."
     description = " ".join([description, *wording.notes(verdict)])
-    svg = inline_svg(figure, name, title, description)
-    return Chart(name, title, description, svg, _seeds_table(name, verdict), tuple(keys))
+    return Chart(name, title, description, draw, _seeds_table(name, verdict), tuple(keys))
 
 
 def _scaled_pair(pair: Pair, factor: float) -> Pair:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.audit import Audit
@@ -14,7 +15,6 @@ from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.section import Section
@@ -228,9 +228,9 @@ def _chart(quantity: Quantity, number: int, panel: str, curves: list[Curve], y: 
     labels = [curve.label for curve in curves]
     excluded = any(curve.label != curve.name for curve in curves)
     keys = line_keys(labels) if last > 1 else point_keys(labels) if excluded else ()
-    svg = inline_svg(learning_curves(curves, y, width), name, title, description)
     caption = panel or f"{quantity.title} ({quantity.unit})"
-    return Chart(name, caption, description, svg, _table(name, quantity, curves), keys)
+    draw = partial(learning_curves, curves, y, width)
+    return Chart(name, caption, description, draw, _table(name, quantity, curves), keys, full_title=title)
 
 
 def _table(name: str, quantity: Quantity, curves: list[Curve]) -> Table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.audit import Audit
@@ -13,7 +14,6 @@ from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, integer_axis, log_axis
 from fathomlab.report.figures.style import HALF, MAX_SERIES
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Grid, Quantity, coverage
 from fathomlab.report.heatmaps import Heatmaps, decades, heatmaps, measured_grids
 from fathomlab.report.numbers import count, plain
@@ -172,9 +172,9 @@ def _chart(kind: str, number: int, level: str, profiles: Sequence[Profile], y: A
         f"{kind.capitalize()} gradient norm over the layers at initialization, input to output: {', '.join(texts)}"
         f"{'; thick gray line: theory, shifted to the mean of the measured line' if predicted else ''}."
     )
-    svg = inline_svg(gradient_profile(profiles, y, width), name, title, description)
+    draw = partial(gradient_profile, profiles, y, width)
     theory = (LegendEntry("theory", "var(--rule)", broad=True),) if predicted else ()
-    return Chart(name, title, description, svg, profile_table(name, profiles), (*line_keys(texts), *theory))
+    return Chart(name, title, description, draw, profile_table(name, profiles), (*line_keys(texts), *theory))
 
 
 def _profile(kind: str, grid: Grid) -> Profile:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.numbers import count, percent, plain
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
@@ -220,14 +220,14 @@ def _reliability(
         f"{MIN_IMAGES} or more images, for {'; '.join(texts)}. Points on the diagonal are well calibrated; points below "
         "it are overconfident."
     )
-    svg = inline_svg(reliability_diagram(names, [pool for _, pool in pools], width), name, title, description)
+    draw = partial(reliability_diagram, names, [pool for _, pool in pools], width)
     rows = [
         [text, str(item.number), plain(item.confidence), plain(item.accuracy), f"{item.images:.0f}"]
         for text, (_, pool) in zip(texts, pools, strict=True)
         for item in pool
     ]
     data = table(name, ["condition", "bin", "confidence (%)", "accuracy (%)", "images"], rows)
-    return Chart(name, title, description, svg, data, line_keys(texts))
+    return Chart(name, title, description, draw, data, line_keys(texts))
 
 
 def _pooled(condition: Condition) -> tuple[Bin, ...]:
@@ -262,10 +262,9 @@ def _histogram(index: int, condition: Condition, metric: str, width: int) -> Cha
     ]
     top = max(shown, key=lambda item: item.mean)
     description = f"{title}: share of the test set, each seed and the mean; largest: {top.label}, {top.mean:.1f}%."
-    svg = inline_svg(predicted_classes(shown, width), name, title, description)
     rows = [[item.label, plain(item.mean), *map(plain, item.seeds)] for item in shown]
     data = table(name, ["class", "mean (%)", *(f"seed {seed} (%)" for seed, _ in seeds)], rows)
-    return Chart(name, title, description, svg, data)
+    return Chart(name, title, description, partial(predicted_classes, shown, width), data)
 
 
 def _shares(trial: TrialRecord) -> list[float]:

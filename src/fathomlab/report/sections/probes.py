@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ from fathomlab.report.charts import Chart, line_keys, panels, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, integer_axis, linear_axis, log_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.grids import Counts, Quantity, coverage, snapshot_label
 from fathomlab.report.heatmaps import Heatmaps, heatmaps, measured_grids
 from fathomlab.report.numbers import significant
@@ -162,11 +162,11 @@ def _chart(item: tuple[Quantity, str, list[ProbeLine]], name: str, width: int) -
         along = ", ".join(filter(None, (entry, order)))
         where = f": over the {quantity.entries}{f' from {order}' if order else ''}, mean over seeds"
     description = f"{title}{where}, for {'; '.join(texts)}."
-    svg = inline_svg(probe_lines(lines, quantity.column, along, width), name, title, description)
+    draw = partial(probe_lines, lines, quantity.column, along, width)
     longest = max(lines, key=lambda line: len(line.positions)).positions
     cells = [dict(zip(line.positions, line.values, strict=True)) for line in lines]
     rows = [[position, *(significant(cell.get(position)) for cell in cells)] for position in longest]
-    return Chart(name, title, description, svg, table(name, [entry, *texts], rows), line_keys(texts))
+    return Chart(name, title, description, draw, table(name, [entry, *texts], rows), line_keys(texts))
 
 
 def _line(quantity: Quantity, condition: Condition, index: int | None, metric: str) -> ProbeLine | None:

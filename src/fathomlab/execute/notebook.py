@@ -1,0 +1,76 @@
+"""Progress of a run in a notebook: one display that is replaced, without widgets."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from fathomlab.base.inline import mimebundle
+from fathomlab.execute.events import EpochDone, Event, Note, Planned, Warned
+
+if TYPE_CHECKING:
+    from fathomlab.execute.progress import ProgressState
+
+MIN_SECONDS = 0.2  # between two updates
+MAX_RUNNING = 12
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook. IPython is not imported."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookDisplay:
+    """The display of one run.
+
+    Attributes:
+        notes: Messages of the run.
+    """
+
+    def __init__(self, state: "ProgressState"):
+        """Show `state` when events arrive."""
+        self._state = state
+        self._handle: Any = None
+        self._cached = 0
+        self._shown = float("-inf")
+        self.notes: list[str] = []
+
+    def report(self, event: Event) -> None:
+        """Show an event that `state` already contains."""
+        if isinstance(event, Note | Warned):
+            self.notes.append(f"{event.event}: {event.text}")
+        elif isinstance(event, Planned):
+            self._cached = event.cached
+        if not isinstance(event, EpochDone) or time.monotonic() > self._shown + MIN_SECONDS:
+            self._show()
+
+    def close(self) -> None:
+        """Show the final state."""
+        self._show()
+
+    def _show(self) -> None:
+        from IPython.display import display
+
+        self._shown = time.monotonic()
+        bundle = mimebundle(
+            self._title(), ["running", "epoch", "validation accuracy (%)"], self._rows(), self.notes[-8:]
+        )
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def _title(self) -> str:
+        state = self._state
+        counts = ((self._cached, "cached"), (state.diverged, "diverged"), (state.failed, "failed"))
+        others = [f"{number} {word}" for number, word in counts if number]
+        remaining = state.remaining()
+        trained = f"{state.done}/{state.total} trials trained" if state.total else "nothing to train"
+        return ", ".join([trained, *others, *([remaining] if remaining else [])])
+
+    def _rows(self) -> list[list[str]]:
+        state = self._state
+        return [
+            [state.label(trial), f"{len(values)}/{state.epochs}", f"{100 * values[-1]:.2f}" if values else ""]
+            for trial, values in list(state.running.items())[:MAX_RUNNING]
+        ]
