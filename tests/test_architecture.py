@@ -84,6 +84,7 @@ def test_module_names_say_what_is_inside():
 def test_public_names_are_listed():
     """What is added or removed here is a change that users see."""
     assert dir(fathomlab) == [
+        "Column",
         "ConfigError",
         "Results",
         "Runs",
@@ -111,7 +112,8 @@ def test_public_names_are_loaded_lazily():
 def test_commands_are_listed():
     """And those of `data` and `store`."""
     command = typer.main.get_command(app)
-    assert sorted(command.commands) == ["bench", "data", "list", "plan", "report", "run", "show", "store", "verify"]  # type: ignore[attr-defined]
+    expected = ["bench", "data", "list", "new", "plan", "report", "run", "show", "store", "verify"]
+    assert sorted(command.commands) == expected  # type: ignore[attr-defined]
     inner = command.commands["data"].commands  # type: ignore[attr-defined]
     assert sorted(inner) == ["download", "import", "list"]
     assert sorted(command.commands["store"].commands) == ["check", "prune", "repair"]  # type: ignore[attr-defined]
