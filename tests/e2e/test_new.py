@@ -104,7 +104,7 @@ def test_nothing_is_overwritten(tmp_path: Path, existing: str, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("kind", "name", "code"),
     [
-        ("modul", "small", "unknown-name"),
+        ("network", "small", "unknown-name"),
         ("model", "2fast", "invalid-name"),
         ("model", "a-b", "invalid-name"),
         ("model", "../up", "invalid-name"),
