@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+import torch
 
 from fathomlab.cli import main
 
@@ -55,14 +57,15 @@ EXPERIMENT = """
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with an experiment file, its plugin, and the module that the plugin imports."""
     for name, text in (("my_parts.py", PLUGIN), ("plugin_part.py", PART), ("exp.yaml", EXPERIMENT)):
         (tmp_path / name).write_text(dedent(text), encoding="utf-8")
     (tmp_path / "log").touch()
     monkeypatch.setenv("PLUGIN_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("FATHOMLAB_RUNS", str(tmp_path / "runs"))
-    return tmp_path
+    yield tmp_path
+    torch.set_default_dtype(torch.float32)  # the plugin changes it in this process
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":

@@ -171,3 +171,12 @@ def test_invalid_prefixes_are_reported(text: str, expected: tuple[str, str]):
 def test_only_the_reference_freezes(name: str):
     machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([recipe("mlp")], machine) != ""
+
+
+def test_outputs_of_layers_behind_frozen_ones_have_gradients():
+    """No parameter in front of the first point is trained."""
+    recipe_ = recipe("mlp", frozen=("input", "hidden.1"))
+    measured = PROBES["gradients"](float64=True).measure(Snapshot(small_training.make_trainer([recipe_])))
+    free = small_training.make_trainer([replace(recipe_, frozen=())])
+    expected = PROBES["gradients"](float64=True).measure(Snapshot(free))
+    torch.testing.assert_close(measured["activation"], expected["activation"], rtol=1e-10, atol=1e-14)
