@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import fathomlab
 from fathomlab.engine.snapshot import Snapshot
@@ -58,8 +59,13 @@ def test_section_of_the_page_is_a_section():
 
 
 def test_experiments_of_the_page_are_planned(tmp_path: Path):
-    (tmp_path / "my_parts.py").write_text(block("python", "# my_parts.py"))
-    for word, trials in (("plugins:", 2), ("roles:", 9)):
+    for name in ("my_parts.py", "my_data.py"):
+        (tmp_path / name).write_text(block("python", f"# {name}"))
+    for number in range(50):
+        path = tmp_path / "photos" / "train" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 32)).save(path)
+    for word, trials in (("[my_parts.py]", 2), ("roles:", 9), ("[my_data.py]", 3), ("name: folder", 1)):
         path = tmp_path / "experiment.yaml"
         path.write_text(block("yaml", word))
         assert len(fathomlab.load(path).trials) == trials
