@@ -22,7 +22,7 @@ class DataOptions:
     """`data`: which images, and how they are split, batched, and augmented.
 
     Attributes:
-        name: Dataset; MNIST for an MLP and CIFAR-10 for a CNN by default.
+        name: Dataset, or a function of a plugin; MNIST for an MLP and CIFAR-10 for a CNN by default.
         batch_size: Images per training step. The last batch of an epoch may be smaller.
         validation_split: Training images held out for validation (%), stratified by class.
         num_workers: Ignored: datasets stay in device memory.

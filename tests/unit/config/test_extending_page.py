@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import fathomlab
 from fathomlab.analysis.study import study
@@ -74,9 +75,21 @@ def test_exporter_of_the_page_exports(tmp_path: Path):
 
 
 def test_experiments_of_the_page_are_planned(tmp_path: Path):
-    for plugin in ("my_parts.py", "my_probe.py", "my_optimizer.py"):
-        (tmp_path / plugin).write_text(block("python", f"# {plugin}"))
-    for word, trials in (("[my_parts.py]", 2), ("[my_probe.py]", 1), ("[my_optimizer.py]", 2), ("roles:", 9)):
+    for name in ("my_parts.py", "my_probe.py", "my_optimizer.py", "my_data.py"):
+        (tmp_path / name).write_text(block("python", f"# {name}"))
+    for number in range(50):
+        path = tmp_path / "photos" / "train" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 32)).save(path)
+    cases = {
+        "[my_parts.py]": 2,
+        "[my_probe.py]": 1,
+        "[my_optimizer.py]": 2,
+        "roles:": 9,
+        "[my_data.py]": 3,
+        "name: folder": 1,
+    }
+    for word, trials in cases.items():
         path = tmp_path / "experiment.yaml"
         path.write_text(block("yaml", word))
         assert len(fathomlab.load(path).trials) == trials
