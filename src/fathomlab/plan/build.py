@@ -2,12 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fathomlab.base.errors import Issue
-from fathomlab.base.identity import canonical_json, content_hash
+from fathomlab.base.identity import canonical_json
 from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
@@ -28,80 +27,11 @@ from fathomlab.plan.feasibility import (
 )
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
+from fathomlab.plan.plan import Condition, Plan
 from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
-from fathomlab.plan.trial import Blueprint, Trial
+from fathomlab.plan.trial import Blueprint
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One level of each factor, and one trial per seed of the experiment, in their order."""
-
-    label: str
-    role: str
-    factors: Levels
-    depth: int | None
-    trials: tuple[Trial, ...]
-
-
-@dataclass(frozen=True, repr=False)
-class Plan:
-    """Everything that an experiment needs.
-
-    Attributes:
-        loaded: The experiment as requested.
-        conditions: In the order of the factors.
-        seeds: Replicates.
-        factors: Dotted keys that vary, in order, with their levels.
-        notices: Messages for the user, such as an option that has no effect.
-    """
-
-    loaded: Loaded
-    conditions: tuple[Condition, ...]
-    seeds: tuple[int, ...]
-    factors: Mapping[str, tuple[Any, ...]]
-    notices: tuple[str, ...]
-
-    @cached_property
-    def trials(self) -> tuple[Trial, ...]:
-        """Every trial once, parents before the trials that build on them."""
-        ordered: dict[Trial, None] = {}
-
-        def add(trial: Trial) -> None:
-            if trial not in ordered:
-                for _, parent in trial.parents:
-                    add(parent)
-                ordered[trial] = None
-
-        for condition in self.conditions:
-            for trial in condition.trials:
-                add(trial)
-        return tuple(ordered)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Trial hash to condition and seed in words."""
-        return {
-            trial.hash: f"{condition.label} seed={seed}"
-            for condition in self.conditions
-            for seed, trial in zip(self.seeds, condition.trials, strict=True)
-        }
-
-    @cached_property
-    def hash(self) -> str:
-        """Identity of the plan: its trials and claims."""
-        return content_hash([[trial.hash for trial in self.trials], self.claims])
-
-    @property
-    def claims(self) -> list[Any]:
-        """The claims as plain data."""
-        return self.loaded.document.data.get("claims") or []
-
-    def __repr__(self) -> str:
-        """Source and numbers in one line."""
-        source, counts = self.loaded.document.source, (len(self.trials), len(self.conditions), len(self.seeds))
-        return "<plan of {}: {} trials, {} conditions, {} seeds>".format(source, *counts)
 
 
 def prepare(
