@@ -150,8 +150,8 @@ def test_folder_is_trained_and_cached_by_its_images(tmp_path: Path, monkeypatch:
     first = fathomlab.run(experiment, progress="off", workers=1)
     (trial,) = first
     assert (first.summary.trained, trial.metrics["test/accuracy"]) == (1, 1.0)
-    assert trial.dataset is not None
-    assert trial.dataset.class_names == ("bright", "dark")
+    assert trial.record.dataset is not None
+    assert trial.record.dataset.class_names == ("bright", "dark")
     (tmp_path / "photos").rename(tmp_path / "moved")
     again = fathomlab.run(experiment, "data.params.path=moved", progress="off", workers=1)
     assert again.summary.trained == 0
@@ -183,7 +183,7 @@ def test_normalized_floats_train_as_the_built_in_dataset(tmp_path: Path) -> None
     (mine,) = fathomlab.run(conf, data=given, runs=tmp_path, progress="off", workers=1)
     named = {**conf["data"], "name": "mnist-sample"}
     (built_in,) = fathomlab.run({**conf, "data": named}, runs=tmp_path, progress="off", workers=1)
-    assert mine.trial != built_in.trial
+    assert mine.hash != built_in.hash
     curves = [{**record.curves, "seconds": []} for record in (mine, built_in)]
     assert curves[0] == curves[1]
     assert mine.metrics == built_in.metrics

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels
 from fathomlab.probes import PROBES
-from fathomlab.store.records import ConditionRecord, Number, TrialRecord
+from fathomlab.store.records import ConditionRecord, Number, ProbeSnapshot, TrialRecord
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,6 +57,11 @@ class StoredTrial:
         return self.record.status
 
     @property
+    def cause(self) -> str | None:
+        """Why it did not finish, or which file is corrupted or outdated; None otherwise."""
+        return self.record.cause
+
+    @property
     def config(self) -> JsonObject:
         """The resolved options, nested as in an experiment file: everything that decides the numbers."""
         return self.record.content
@@ -86,6 +91,11 @@ class StoredTrial:
         ]
         names = ("epoch", "step", "kind", "layer", "norm")
         return {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)} if rows else {}
+
+    @property
+    def probes(self) -> Mapping[str, tuple[ProbeSnapshot, ...]]:
+        """Name of a probe to what it measured at each snapshot, in order."""
+        return self.record.probes
 
     def load_model(self, which: Literal["last", "best"] = "last", plugins: Files = ()) -> "nn.Module":
         """The trained network on the CPU, in eval mode.

@@ -81,6 +81,8 @@ def read_data(
     `default` is the dataset if the section names none, `stored` the user's dataset that a trial in a store names.
     """
     before = len(problems)
+    if stored is not None and isinstance(raw, Mapping):
+        raw = {key: value for key, value in raw.items() if key != "sha256"}  # what identifies it is not an option
     options = parse(DataOptions, raw, path, problems)
     if not isinstance(options, DataOptions):
         return None

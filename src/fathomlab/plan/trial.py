@@ -206,7 +206,7 @@ def read_trial(
     seed = content.get("seed")
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise ValueError("not the content of a trial")
-    data = read_data(_options_of(content.get("data")), "data", "mnist", problems, {}, components, dataset)
+    data = read_data(content.get("data"), "data", "mnist", problems, {}, components, dataset)
     probes = sections.measurements(content.get("probes"), problems, components)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
@@ -224,11 +224,6 @@ def read_trial(
     if trial.canonical_json != canonical_json(content) or bool(trial.teachers) != (distillation is not None):
         raise ValueError("not the content of a trial of this version")
     return trial
-
-
-def _options_of(data: Any) -> Any:
-    """The section `data` of a trial without the digest of a user's dataset, which is not an option."""
-    return {key: value for key, value in data.items() if key != "sha256"} if isinstance(data, Mapping) else data
 
 
 def parent_hashes(content: Mapping[str, Any]) -> tuple[tuple[Parent, str], ...]:
