@@ -54,7 +54,8 @@ def test_executor_trains_jobs(executor: Executor, tmp_path: Path):
     for job in jobs(Path("runs"), "training.epochs=1"):
         number = executor.submit(job)
         (events,) = wait(executor, {number}, lambda event: isinstance(event, Idle)).values()
-        assert events[0] == Started(job.hashes, 1)
+        assert isinstance(events[0], Started)
+        assert (events[0].trials, events[0].epochs) == (job.hashes, 1)
         assert isinstance(events[-2], Finished)
         assert (events[-2].trial, events[-2].status) == (job.hashes[0], "finished")
         assert Store(tmp_path / "runs").trial(job.hashes[0]).status == "finished"

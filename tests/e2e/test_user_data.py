@@ -213,7 +213,7 @@ def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     assert [problem.path for problem in check_store(tmp_path).problems] == [facts]
     assert prune_store(tmp_path, unfinished=False, orphans=False, damaged=False, dry_run=False) == []
     assert [change.path for change in repair_store(tmp_path)] == [facts]
-    (record,) = fathomlab.open_store(tmp_path)
+    (record,) = (trial.record for trial in fathomlab.open_store(tmp_path))
     assert record.dataset is None
     (record,) = fathomlab.run(conf, "seed=1", data=pairs, runs=tmp_path, progress="off", workers=1)
     assert record.dataset is not None

@@ -86,7 +86,7 @@ class TorchModel(torch.nn.Module):
         keys = torch.randint(2**62, (1,)) if self.training and self._has_dropout else None
         with autocast_for(self._precision, images.device):
             logits = self._network(params, buffers, shaped, "train" if self.training else "eval", keys)[0]
-        return logits.to(param_dtype(self._precision))
+        return logits.to(next(self.parameters()).dtype)
 
 
 def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor], precision: str) -> torch.nn.Module:
