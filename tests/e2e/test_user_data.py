@@ -215,8 +215,8 @@ def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     assert [change.path for change in repair_store(tmp_path)] == [facts]
     (record,) = (trial.record for trial in fathomlab.open_store(tmp_path))
     assert record.dataset is None
-    (record,) = fathomlab.run(conf, "seed=1", data=pairs, runs=tmp_path, progress="off", workers=1)
-    assert record.dataset is not None
+    (trial,) = fathomlab.run(conf, "seed=1", data=pairs, runs=tmp_path, progress="off", workers=1)
+    assert trial.record.dataset is not None
     assert check_store(tmp_path).problems == ()
     shutil.rmtree(tmp_path / "experiments")
     changes = prune_store(tmp_path, unfinished=False, orphans=True, damaged=False, dry_run=False)
