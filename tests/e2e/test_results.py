@@ -189,6 +189,12 @@ def test_unknown_and_unmeasured_figures_are_errors(store: fathomlab.Runs, depths
     assert "experiment.analyze_gradients: true" in str(caught.value)
 
 
+def test_open_store_rejects_a_directory_that_is_missing(tmp_path: Path):
+    with pytest.raises(fathomlab.UserError) as caught:
+        fathomlab.open_store(tmp_path / "rnus")
+    assert caught.value.code == "no-such-store"
+
+
 def test_figures_use_no_pyplot_and_no_settings(root: Path, tmp_path: Path):
     """In a new process: neither pyplot, nor a backend, nor rcParams; matplotlib is not imported before the first figure."""
     code = f"""

@@ -167,7 +167,13 @@ class Runs:
 
 
 def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
-    """Open a store: `FATHOMLAB_RUNS` or `runs` by default."""
+    """Open a store: `FATHOMLAB_RUNS` or `runs` by default.
+
+    Raises:
+        UserError: If `runs` is not a directory.
+    """
+    if runs is not None and not Path(runs).is_dir():
+        raise UserError("no-such-store", f"{os.fspath(runs)}: not a results directory.")
     return Runs(Store(Path(runs) if runs is not None else default_runs()))
 
 

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fathomlab.base.errors import Issue, user_code_location
+from fathomlab.base.errors import Issue, definition_location, user_code_location
 from fathomlab.base.output import escape_control_chars
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ class _Signals:
     logits: Any
     labels: Any
     teacher_logits: Any
+
+
+class LossShapeError(ValueError):
+    """A user's function did not return one number per example."""
 
 
 class FunctionLoss:
@@ -49,6 +53,8 @@ class FunctionLoss:
                 losses = self.terms(signals)[name]
         except KeyboardInterrupt:
             raise
+        except LossShapeError as error:
+            return [Issue("plugin-error", "", str(error))]
         except BaseException as error:  # a function may call sys.exit, too
             text = f"{user_code_location(error)}{name} with {classes} classes: {type(error).__name__}: {error}"
             return [Issue("plugin-error", "", escape_control_chars(text))]
@@ -60,7 +66,7 @@ class FunctionLoss:
         """Compute the loss (nats), shape (k, n).
 
         Raises:
-            ValueError: If the function does not return one number per example.
+            LossShapeError: If the function does not return one number per example.
         """
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
         options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
@@ -69,5 +75,7 @@ class FunctionLoss:
         if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"
             got = type(losses).__name__ if shape is None else f"shape {tuple(shape)}"
-            raise ValueError(f"{name} must return {expected}, got {got}")
+            remedy = "" if shape is None else '. Compute it with reduction="none", or sum over all but the first axis'
+            where = definition_location(type(self).function)
+            raise LossShapeError(f"{where}{name} must return {expected}, got {got}{remedy}")
         return {name: losses.view(signals.labels.shape)}
