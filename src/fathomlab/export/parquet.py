@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from fathomlab.base.libraries import library
 from fathomlab.export.files import check_targets, written_whole
-from fathomlab.export.libraries import library
 from fathomlab.export.tables import TidyTable, tidy_tables
 
 if TYPE_CHECKING:
