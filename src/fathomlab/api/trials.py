@@ -137,6 +137,10 @@ class StoredTrial:
 
         return tensors.examples(self.record, part)
 
+    def __hash__(self) -> int:
+        """As its name in the store."""
+        return hash(self.hash)
+
     def __repr__(self) -> str:
         """Hash, condition, seed, and outcome in one line."""
         accuracy = self.metrics.get("test/accuracy")

@@ -1,5 +1,6 @@
 """Progress of a run in a notebook: one display that is replaced, without widgets."""
 
+import importlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,7 @@ class NotebookDisplay:
         self._show()
 
     def _show(self) -> None:
-        from IPython.display import display
-
+        display = importlib.import_module("IPython.display").display  # type checks run without IPython
         self._shown = time.monotonic()
         bundle = mimebundle(
             self._title(), ["running", "epoch", "validation accuracy (%)"], self._rows(), self.notes[-8:]
