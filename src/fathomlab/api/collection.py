@@ -14,6 +14,7 @@ from fathomlab.api.selection import select
 from fathomlab.api.trials import StoredTrial
 from fathomlab.base.errors import UserError
 from fathomlab.base.inline import mimebundle
+from fathomlab.base.labels import count
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord
 
@@ -92,7 +93,7 @@ class Trials:
     def _title(self) -> str:
         counts = Counter(item.status for item in self)
         statuses = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-        return f"{len(self)} {'trial' if len(self) == 1 else 'trials'}{f' ({statuses})' if statuses else ''}"
+        return count(len(self), "trial") + (f" ({statuses})" if statuses else "")
 
     def __repr__(self) -> str:
         """Numbers of trials by status."""

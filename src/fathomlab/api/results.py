@@ -15,6 +15,7 @@ from fathomlab.api.planning import readable_experiment
 from fathomlab.api.stores import default_runs
 from fathomlab.api.trials import StoredTrial
 from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.plan import Plan
 from fathomlab.store.reading import Store
@@ -181,7 +182,7 @@ class Runs:
 
     def __repr__(self) -> str:
         """Path and numbers."""
-        return f"<store {self.store.root}: {len(self.experiments)} experiments, {len(self)} trials>"
+        return f"<store {self.store.root}: {count(len(self.experiments), 'experiment')}, {count(len(self), 'trial')}>"
 
 
 def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:

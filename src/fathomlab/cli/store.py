@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fathomlab.cli.options import Json, RunsFolder, count, print_json
+from fathomlab.base.labels import count
+from fathomlab.cli.options import Json, RunsFolder, print_json
 
 if TYPE_CHECKING:
     from fathomlab.store.maintenance import Change
