@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
-from fathomlab.export.files import check_targets, written_whole
+from fathomlab.export.files import check_targets, open_target
 from fathomlab.plan import parent_hashes
 from fathomlab.store.datasets import needed_files
 from fathomlab.store.reading import HASH, LEFT_OUT
@@ -56,7 +56,7 @@ class Bundle:
         path = target or Path(f"{study.experiment.name}.zip")
         check_targets([path], self.overwrite)
         texts, folder = _texts(study), _folder(study)
-        with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with open_target(path) as file, zipfile.ZipFile(file, "w") as archive:
             for name, data in chain(texts, _records(study)):
                 archive.writestr(_entry(f"{folder}/{name}"), data, zipfile.ZIP_DEFLATED, 6)
         return (path,)
