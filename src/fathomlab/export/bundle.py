@@ -105,7 +105,9 @@ def _records(study: "Study") -> Iterator[tuple[str, bytes]]:
         for trial in pending:
             record = records[trial]
             done.add(trial)
-            yield from _read(root, sorted(path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES))
+            files = (path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES)
+            # result.json is written last: if it is read first, the files that it lists are complete
+            yield from _read(root, sorted(files, key=lambda path: (path.name != "result.json", path.name)))
             left_out.update(record.folder / name for name in record.files)
             shared.update(_shared(root, record))
             parents = {parent for _, parent in parent_hashes(record.content) if HASH.fullmatch(parent)}

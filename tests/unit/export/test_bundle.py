@@ -58,7 +58,7 @@ def test_equal_results_give_equal_bytes(small: Path, tmp_path: Path):
 def test_content(small: Path, tmp_path: Path):
     path = tmp_path / "a.zip"
     Bundle().export(read(small, "x"), path)
-    files = ("metrics.jsonl", "predictions.bin", "provenance.json", "result.json", "trial.json")
+    files = ("result.json", "metrics.jsonl", "predictions.bin", "provenance.json", "trial.json")
     trials = [f"trials/{trial}/{name}" for trial in sorted(os.listdir(small / "trials")) for name in files]
     texts = ["README.txt", "config_expx.yaml", "report.html", "experiments/x/experiment.json"]
     assert names(path) == [f"x/{name}" for name in [*texts, *trials, "left-out.txt"]]
