@@ -65,9 +65,7 @@ def _kinds(study: Study) -> Mapping[str, Callable[[Study], Groups]]:
     """Name of each kind to the function that builds its charts; a group starts a new row."""
     names = dict.fromkeys([*PROBES, *measured_probes(study)])
     probes = {name: partial(_probe, name=name) for name in names if name != PROBE}
-    metrics = {
-        quantity.metric: partial(_curves, title=f"{quantity.title} ({quantity.unit})") for quantity in QUANTITIES
-    }
+    metrics = {quantity.metric: partial(_curves, metric=quantity.metric) for quantity in QUANTITIES}
     first = {"accuracy": _accuracy, "effects": _effects, "curves": _curves}
     return {**first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
 
@@ -80,8 +78,8 @@ def _effects(study: Study) -> Groups:
     return [effect_charts(panel) for panel in effect_panels(study)]
 
 
-def _curves(study: Study, title: str = "") -> Groups:
-    groups = [charts for name, charts in curve_charts(study) if title in ("", name)]
+def _curves(study: Study, metric: str = "") -> Groups:
+    groups = [charts for quantity, charts in curve_charts(study) if metric in ("", quantity.metric)]
     single = all(len(group) == 1 for group in groups)
     return [[chart for group in groups for chart in group]] if single else groups
 
