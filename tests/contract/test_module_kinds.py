@@ -6,11 +6,12 @@ from torch import Tensor
 
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.base.errors import UserError
+from fathomlab.base.generators import seeded
 from fathomlab.engine.loop import _image_order
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
-from fathomlab.models.functional import construct, fixed_tensors, seeded
+from fathomlab.models.functional import construct, fixed_tensors
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES

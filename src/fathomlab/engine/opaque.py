@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fathomlab.base.generators import seeded
 from fathomlab.base.identity import derive_seed
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded
-from fathomlab.models.functional import to_format as to_format
+from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.opaque import Opaque
 
 EVAL_SEED = 0
@@ -25,7 +25,7 @@ class OpaqueProgram:
     def __init__(self, layer: Opaque, device: torch.device | str):
         """Construct the module once, for its structure."""
         self.layer, self.device = layer, torch.device(device)
-        self._module = _construct(layer, 0).to(self.device)
+        self._module = structure(layer).to(self.device)
         self._slots = Slots(self._module)
         self._dropouts = [part for part in self._module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
         self._learned = [parameter.name for parameter in layer.parameters()]
@@ -109,6 +109,34 @@ class OpaqueProgram:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def structure(layer: Opaque) -> nn.Module:
+    """Construct a module. Its random values are those of no trial."""
+    with seeded(EVAL_SEED):
+        return construct(layer.model, layer.image_shape)
+
+
+def saved_tensors(layer: Opaque, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a checkpoint contains of one replica: what `load_state_dict` of the user's class accepts.
+
+    Tensors that the module shares have all their names. Buffers that are not persistent are left out if `__init__` gives them the
+    same values; other ones are kept, because the network would be another one without them.
+    """
+    module, result = structure(layer), dict[str, Tensor]()
+    persistent = module.state_dict()
+    for kind in ("parameters", "buffers"):
+        first = {id(tensor): name for name, tensor in getattr(module, f"named_{kind}")()}
+        for name, initial in getattr(module, f"named_{kind}")(remove_duplicate=False):
+            tensor = tensors[first[id(initial)]]
+            if name in persistent or not torch.equal(tensor, to_format(initial, tensor.dtype).to(tensor.device)):
+                result[name] = tensor
+    return result
+
+
+def restored_tensors(layer: Opaque, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors of one replica from those of a checkpoint, which `saved_tensors` returned."""
+    return {**fixed_tensors(structure(layer)), **saved}
 
 
 def initial_params(layer: Opaque, seed: int) -> dict[str, Tensor]:

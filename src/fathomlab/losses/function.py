@@ -1,13 +1,12 @@
 """A user's function as a loss."""
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fathomlab.base.errors import Issue, user_code_location
+from fathomlab.base.errors import Issue, UserError
 from fathomlab.base.output import escape_control_chars
+from fathomlab.base.user_code import user_code
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
@@ -45,13 +44,10 @@ class FunctionLoss:
         logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
         signals = _Signals(logits.requires_grad_(), torch.arange(4).remainder(classes).unsqueeze(0), teacher_logits)
         try:
-            with redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]), torch.enable_grad():
+            with user_code(f"{name} with {classes} classes"), torch.random.fork_rng(devices=[]), torch.enable_grad():
                 losses = self.terms(signals)[name]
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a function may call sys.exit, too
-            text = f"{user_code_location(error)}{name} with {classes} classes: {type(error).__name__}: {error}"
-            return [Issue("plugin-error", "", escape_control_chars(text))]
+        except UserError as error:
+            return [Issue(error.code, "", escape_control_chars(str(error)))]
         if losses.requires_grad:
             return []
         return [Issue("plugin-error", "", f"{name} must return a loss that depends on the logits")]

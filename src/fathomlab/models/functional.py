@@ -1,8 +1,6 @@
 """Runs users' modules as functions of tensors that the caller stores: one replica, or several by `torch.vmap`."""
 
-import contextlib
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,26 +83,3 @@ def run_packed(module: "nn.Module", params: Tensors, buffers: Tensors, images: "
         return logits, {name: tensors[name] for name in fixed}  # torch adds what the module has assigned
 
     return torch.vmap(replica, randomness="error")(dict(params), dict(buffers), images)
-
-
-@contextlib.contextmanager
-def seeded(seed: int, devices: "Sequence[torch.device]" = ()) -> Iterator[None]:
-    """Seed the generators of torch, NumPy, and Python, and restore them afterwards.
-
-    Args:
-        seed: The seed.
-        devices: CUDA devices whose generators are seeded, in addition to the CPU.
-    """
-    import numpy as np
-    import torch
-
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002

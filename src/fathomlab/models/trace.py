@@ -1,16 +1,17 @@
 """What a user's module is, found by running it on random images before any training, and what is wrong with it."""
 
 import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, user_code_location
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded, to_format
+from fathomlab.base.generators import seeded
+from fathomlab.base.user_code import user_code
+from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.parameters import Parameter, Shape
 
 if TYPE_CHECKING:
@@ -62,15 +63,8 @@ def trace(model: "UserModel", shape: Shape) -> Trace:
     import torch
 
     name = type(model).__name__
-    try:
-        with redirect_stdout(sys.stderr), seeded(0), torch.enable_grad(), _single_precision():
-            return _Tracer(model, name, shape).trace()
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a module may call sys.exit, too
-        where = user_code_location(error)
-        text = f"{type(error).__name__}: {error}"
-        raise UserError("plugin-error", f"{where}{name} with images of {tuple(shape)}: {text}") from error
+    with user_code(f"{name} with images of {tuple(shape)}"), seeded(0), torch.enable_grad(), _single_precision():
+        return _Tracer(model, name, shape).trace()
 
 
 @contextmanager

@@ -9,15 +9,15 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.errors import Issue, UserError, definition_location, format_value, user_code_location
+from fathomlab.base.errors import Issue, UserError, definition_location, format_value
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.packing import varying
+from fathomlab.base.user_code import user_code
 from fathomlab.optim.rates import OptimizerState, Rates, Tensors
 from fathomlab.optim.schedules import Memory, Position
 
@@ -249,18 +249,12 @@ def _state_defect(state: Any, params: Tensors) -> str:
 def _issues(component: Any, method: str, check: Callable[[], Iterator[str]]) -> tuple[Issue, ...]:
     """The first problem of a check that runs a user's code."""
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for results
-            text = next((text for text in check() if text), "")
-        if not text:
-            return ()
-        text = str(_defect(component, method, text))
-    except KeyboardInterrupt:
-        raise
+        with user_code(type(component).__name__):
+            if text := next((text for text in check() if text), ""):
+                raise _defect(component, method, text)
     except UserError as error:
-        text = str(error)
-    except BaseException as error:  # a plugin may call sys.exit, too
-        text = f"{user_code_location(error)}{type(component).__name__}: {type(error).__name__}: {error}"
-    return (Issue("plugin-error", "", escape_control_chars(text)),)
+        return (Issue(error.code, "", escape_control_chars(str(error))),)
+    return ()
 
 
 def _defect(component: Any, method: str, text: str) -> UserError:

@@ -17,6 +17,7 @@ from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.opaque import saved_tensors
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
@@ -252,8 +253,10 @@ class _PackRun:
         last = (state.last_finite if replica.diverged else None) or state
         epochs = int(state.last_finite.epoch[slot]) if replica.diverged else state.epoch
         best = ("best", state.best, int(state.best.epoch[slot]))
+        opaque = self.recipes[slot].architecture.opaque
         for name, weights, epoch in (("checkpoint", last, epochs), best):
             tensors = {key: tensor[slot] for key, tensor in {**weights.params, **weights.buffers}.items()}
+            tensors = tensors if opaque is None else saved_tensors(opaque, tensors)
             metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
             save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
 
