@@ -117,14 +117,13 @@ def structure(layer: Opaque) -> nn.Module:
         return construct(layer.model, layer.image_shape)
 
 
-def saved_tensors(layer: Opaque, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a checkpoint contains of one replica: what `load_state_dict` of the user's class accepts.
+def saved_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a checkpoint contains of one replica of `structure`: what `load_state_dict` of the user's class accepts.
 
     Tensors that the module shares have all their names. Buffers that are not persistent are left out if `__init__` gives them the
     same values; other ones are kept, because the network would be another one without them.
     """
-    module, result = structure(layer), dict[str, Tensor]()
-    persistent = module.state_dict()
+    result, persistent = dict[str, Tensor](), module.state_dict().keys()
     for kind in ("parameters", "buffers"):
         first = {id(tensor): name for name, tensor in getattr(module, f"named_{kind}")()}
         for name, initial in getattr(module, f"named_{kind}")(remove_duplicate=False):
