@@ -101,7 +101,7 @@ class OpaqueProgram:
 
         def record(_: nn.Module, __: object, output: Tensor) -> Tensor:
             taps.append(output if output.dim() == 4 else output.flatten(1).unsqueeze(0))
-            return taps[-1].view_as(output)
+            return taps[-1].view_as(output).clone()  # the next module may change it in place
 
         handles = [self._module.get_submodule(name).register_forward_hook(record) for name in self.layer.points]
         try:
