@@ -179,9 +179,7 @@ def _is_loss_class(value: Any) -> bool:
 @cache
 def _model(module_class: type) -> type:
     """The component of a torch module: its options are the parameters of `__init__`."""
-    options = options_of(
-        module_class.__name__, module_class.__init__, parameters_of(module_class.__init__)[1:], UserModel
-    )
+    options = options_of(module_class, parameters_of(module_class), UserModel)
     names = {name for name, *_ in options}
     axes = {f"{axis}_key": getattr(module_class, f"{axis}_key", axis if axis in names else "") for axis in AXES}
     facts = {"module_class": module_class, **axes}
@@ -195,7 +193,7 @@ def _model(module_class: type) -> type:
 @cache
 def _dataset(function: Callable[..., Any]) -> type:
     """The component of a function that returns `Arrays`: its options are the parameters."""
-    options = options_of(function.__name__, function, parameters_of(function), FunctionDataset)
+    options = options_of(function, parameters_of(function), FunctionDataset)
     return make_component(function, options, FunctionDataset, {"function": staticmethod(function)})
 
 
@@ -213,9 +211,7 @@ def _function_loss(function: types.FunctionType) -> type:
         "inputs": inputs,
         "needs": frozenset({"teacher.logits"} if "teacher_logits" in inputs else ()),
     }
-    return make_component(
-        function, options_of(function.__name__, function, keywords, FunctionLoss), FunctionLoss, facts
-    )
+    return make_component(function, options_of(function, keywords, FunctionLoss), FunctionLoss, facts)
 
 
 def _loss_class(component: type) -> type:
@@ -233,8 +229,7 @@ def _probe(probe_class: type) -> type:
     """The component of a class with `measure`: its options are the parameters of `__init__`."""
     if probe_class.__name__.lower() in (*LOGS, *PROBES):  # file systems may ignore case
         raise UnusableError(f"{probe_class.__name__} is a reserved name of a probe; rename it")
-    initialize: Any = probe_class.__init__
-    options = options_of(probe_class.__name__, initialize, parameters_of(initialize)[1:], UserProbe)
+    options = options_of(probe_class, parameters_of(probe_class), UserProbe)
     if "at" in {name for name, *_ in options}:
         raise UnusableError(f"{probe_class.__name__}: the parameter at has a reserved name; rename it")
     try:

@@ -1,6 +1,5 @@
 """Objects that a Python program passes as data: `Arrays`, or datasets as torch and torchvision have them."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, format_value
@@ -108,5 +107,5 @@ def _names(dataset: Any) -> tuple[str, ...]:
 
 def _named(train: "Pairs", test: "Pairs", names: tuple[str, ...]) -> Arrays:
     """The arrays, with names of classes if there is one per class."""
-    result = Arrays(*train, *test)
-    return replace(result, class_names=names) if len(set(names)) == len(names) == result.classes else result
+    classes = int(train[1].max()) + 1
+    return Arrays(*train, *test, names if len(set(names)) == len(names) == classes else ())

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from fathomlab.base.errors import UserError, user_code_location
 from fathomlab.base.generators import IMPORT_SEED, seeded
 from fathomlab.base.identity import content_hash
+from fathomlab.base.options import option_values
 from fathomlab.base.user_code import user_code
 from fathomlab.data.arrays import Arrays
 from fathomlab.data.table import DatasetInfo
@@ -92,10 +93,10 @@ class FunctionDataset:
         Raises:
             UserError: If the function raises an error, or returns something else; names file and line of the plugin.
         """
-        options, name = {field.name: getattr(self, field.name) for field in fields(self)}, type(self).__name__  # type: ignore[arg-type]
+        name = type(self).__name__
         with user_code(name), seeded(IMPORT_SEED):
             try:
-                result = type(self).function(**options)
+                result = type(self).function(**option_values(self))
             except UserError as error:  # of Arrays, which do not know where they are created
                 raise UserError(error.code, f"{user_code_location(error)}{name}: {error}") from error
         if not isinstance(result, Arrays):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fathomlab.base.generators import seeded
 from fathomlab.base.identity import derive_seed
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, to_format
+from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.opaque import Opaque
 
 EVAL_SEED = 0
@@ -26,7 +26,7 @@ class OpaqueProgram:
         """Construct the module once, for its structure."""
         self.layer, self.device = layer, torch.device(device)
         self._module = structure(layer).to(self.device)
-        self._slots = Slots(self._module)
+        self._tensors = ModuleTensors(self._module)
         self._dropouts = [part for part in self._module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
         self._learned = [parameter.name for parameter in layer.parameters()]
         self._fixed = list(fixed_tensors(self._module))
@@ -80,12 +80,12 @@ class OpaqueProgram:
         fixed = {name: buffers[name][slot] for name in self._fixed}
         tensors = {name: params[name][slot] for name in self._learned}
         tensors |= fixed if mode == "train" else {name: tensor.clone() for name, tensor in fixed.items()}
-        self._slots.install(tensors)
+        self._tensors.install(tensors)
         logits = self._module(images)
         if mode == "train":
             with torch.no_grad():
                 for name, tensor in fixed.items():
-                    if (assigned := self._slots.current(name)) is not tensor:
+                    if (assigned := self._tensors.current(name)) is not tensor:
                         tensor.copy_(assigned)
         return logits
 

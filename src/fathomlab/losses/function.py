@@ -1,10 +1,11 @@
 """A user's function as a loss."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fathomlab.base.errors import Issue, UserError
+from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.user_code import user_code
 
@@ -59,8 +60,7 @@ class FunctionLoss:
             ValueError: If the function does not return one number per example.
         """
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
-        options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        losses, name = type(self).function(*inputs, **options), type(self).__name__
+        losses, name = type(self).function(*inputs, **option_values(self)), type(self).__name__
         shape = getattr(losses, "shape", None)
         if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"

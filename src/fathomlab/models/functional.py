@@ -38,28 +38,28 @@ def to_format(tensor: "Tensor", dtype: "torch.dtype") -> "Tensor":
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-class Slots:
-    """The places of a module's parameters and buffers, of which shared ones have several."""
+class ModuleTensors:
+    """The parameters and buffers of a module, as entries of dictionaries that can be replaced. Shared ones have several."""
 
     def __init__(self, module: "nn.Module"):
-        """Find the places; the module has all its tensors."""
-        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        """Find the dictionaries; the module has all its tensors."""
+        self._holders: dict[str, list[tuple[dict[str, Any], str]]] = {}
         for tensors in ("parameters", "buffers"):
             names = {id(tensor): name for name, tensor in getattr(module, f"named_{tensors}")()}
             for name, tensor in getattr(module, f"named_{tensors}")(remove_duplicate=False):
                 owner, _, last = name.rpartition(".")
                 holder = getattr(module.get_submodule(owner), f"_{tensors}")
-                self._places.setdefault(names[id(tensor)], []).append((holder, last))
+                self._holders.setdefault(names[id(tensor)], []).append((holder, last))
 
     def install(self, tensors: Tensors) -> None:
         """Let the module use these tensors, also in its backward pass, until others are installed."""
         for name, tensor in tensors.items():
-            for holder, last in self._places[name]:
+            for holder, last in self._holders[name]:
                 holder[last] = tensor
 
     def current(self, name: str) -> "Tensor":
         """Return the tensor of this name that the module uses; another one if the module has assigned it."""
-        holder, last = self._places[name][0]
+        holder, last = self._holders[name][0]
         return holder[last]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fathomlab.base.errors import UserError, user_code_location
 from fathomlab.base.generators import seeded
 from fathomlab.base.user_code import user_code
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, to_format
+from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.parameters import Parameter, Shape
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class _Tracer:
     def __init__(self, model: "UserModel", name: str, shape: Shape):
         self.model, self.name, self.shape = model, name, shape
         self.module = construct(model, shape)
-        self.slots = Slots(self.module)
+        self.tensors = ModuleTensors(self.module)
         self.learned = [key for key, tensor in self.module.named_parameters() if tensor.requires_grad]
         self.calls: list[str] = []
         self._constructed: dict[int, nn.Module] = {}
@@ -139,7 +139,7 @@ class _Tracer:
         return values | {key: to_format(own[key].detach(), dtype).clone().requires_grad_() for key in self.learned}
 
     def _run(self, tensors: "dict[str, Tensor]", images: "Tensor") -> "Tensor":
-        self.slots.install(tensors)
+        self.tensors.install(tensors)
         with seeded(0):
             return self.module(images)
 
@@ -248,18 +248,18 @@ class _Tracer:
         results = [logits, *torch.autograd.grad(logits.square().sum(), list(params.values())), *buffers.values()]
         expected: list[list[Tensor]] = []
         for value, inputs in zip(values, images, strict=True):
-            self.slots.install(value)
+            self.tensors.install(value)
             output = self.module(inputs.clone())
             learned = [value[key] for key in self.learned]
             gradients = torch.autograd.grad(output.square().sum(), learned)
-            expected.append([output, *gradients, *(self.slots.current(key) for key in buffers)])
+            expected.append([output, *gradients, *(self.tensors.current(key) for key in buffers)])
         if not _close(results, [torch.stack(each) for each in zip(*expected, strict=True)], EQUAL):
             return False
         with torch.no_grad():
             self.module.eval()
             logits, _ = run_packed(self.module, params, {key: each.clone() for key, each in buffers.items()}, images)
             for slot, (value, inputs) in enumerate(zip(values, images, strict=True)):
-                self.slots.install({**value, **{key: each[slot].clone() for key, each in buffers.items()}})
+                self.tensors.install({**value, **{key: each[slot].clone() for key, each in buffers.items()}})
                 if not _close([self.module(inputs)], [logits[slot]], EQUAL):
                     return False
         return True
