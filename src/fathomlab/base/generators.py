@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+DRAWS = "must not draw random numbers, because they depend on what ran before"
 IMPORT_SEED = 67280421310721  # of torch's generator when torch is imported
+
+
+def generator_states() -> tuple[object, ...]:
+    """Return the states of the generators on the CPU. They differ if a random number was drawn in between."""
+    import numpy as np
+
+    torch: Any = sys.modules.get("torch")
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    state = None if torch is None else torch.random.get_rng_state().numpy().tobytes()
+    return random.getstate(), numpy[1].tobytes(), numpy[2:], state
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """What a user's module is, found by running it on random images before any training, and what is wrong with it."""
 
-import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, user_code_location
-from fathomlab.base.generators import seeded
+from fathomlab.base.generators import generator_states, seeded
 from fathomlab.base.user_code import user_code
 from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.parameters import Parameter, Shape
@@ -223,23 +222,23 @@ class _Tracer:
 
     def _is_vectorized(self) -> bool:
         """Whether packed and separate replicas have equal logits, gradients, and buffers in fp64; no random numbers."""
-        import numpy as np
+        import torch
 
-        states = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr] # noqa: NPY002
+        images = torch.rand(REPLICAS, IMAGES, *self.shape, dtype=torch.float64)
+        states = generator_states()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "There is a performance drop")  # an operation runs in a slow loop
-                equal = self._packed_equals_separate()
+                equal = self._packed_equals_separate(images)
         except KeyboardInterrupt:
             raise
         except BaseException:  # whatever torch or the module does not support
             return False
-        return equal and states == (random.getstate(), np.random.get_state()[1].tobytes())  # type: ignore[union-attr] # noqa: NPY002
+        return equal and states == generator_states()
 
-    def _packed_equals_separate(self) -> bool:
+    def _packed_equals_separate(self, images: "Tensor") -> bool:
         import torch
 
-        images = torch.rand(REPLICAS, IMAGES, *self.shape, dtype=torch.float64)
         values = [self._values(seed, torch.float64) for seed in range(REPLICAS)]
         packed = {key: torch.stack([value[key].detach() for value in values]) for key in values[0]}
         params = {key: packed[key].requires_grad_() for key in self.learned}

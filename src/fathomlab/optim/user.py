@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import Issue, UserError, definition_location, format_value
+from fathomlab.base.generators import DRAWS, generator_states, seeded
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.packing import varying
 from fathomlab.base.user_code import user_code
@@ -67,7 +68,7 @@ def optimizer_issues(optimizer: Any) -> tuple[Issue, ...]:
     import torch
 
     def check() -> Iterator[str]:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
+        with torch.no_grad(), torch.device("cpu"):
             yield from _optimizer_defects(optimizer)
 
     return _issues(optimizer, "step", check)
@@ -162,10 +163,7 @@ def _optimizer_defects(optimizer: Any) -> Iterator[str]:
     """Yield what is wrong with two replicas, each alone and as a pack; the first problem counts."""
     import torch
 
-    generator = torch.get_rng_state()
     together, shared = _run(optimizer, (0, 1), shared=False), _run(optimizer, (0, 1), shared=True)
-    if not torch.equal(torch.get_rng_state(), generator):
-        yield "must not draw random numbers, because they depend on what ran before"
     for slot in (0, 1):
         for pack, is_shared in ((together, False), (shared, True)):
             alone = _run(optimizer, (slot,), shared=is_shared)
@@ -249,8 +247,12 @@ def _state_defect(state: Any, params: Tensors) -> str:
 def _issues(component: Any, method: str, check: Callable[[], Iterator[str]]) -> tuple[Issue, ...]:
     """The first problem of a check that runs a user's code."""
     try:
-        with user_code(type(component).__name__):
-            if text := next((text for text in check() if text), ""):
+        with user_code(type(component).__name__), seeded(0):
+            before = generator_states()
+            text = next((text for text in check() if text), "")
+            if generator_states() != before:
+                text = DRAWS
+            if text:
                 raise _defect(component, method, text)
     except UserError as error:
         return (Issue(error.code, "", escape_control_chars(str(error))),)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.plugins import plugin_of
 from fathomlab.losses import Loss
-from fathomlab.losses.function import FunctionLoss
+from fathomlab.losses.function import loss_issues
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 from fathomlab.optim.user import optimizer_issues, schedule_issues
@@ -33,10 +33,10 @@ def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
 
 
 def loss_problems(loss: Loss | None, data: Data, path: str) -> list[Issue]:
-    """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
-    if not isinstance(loss, FunctionLoss):
+    """What is wrong with the loss of the section `path`, if a plugin defines it, for the classes of the data."""
+    if loss is None or plugin_of(loss) is None:
         return []
-    return [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
+    return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes)]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

@@ -75,7 +75,7 @@ class UserProbe:
         if self.columns:
             return ProbeDescription(self.title, self.note, self.columns)
         columns: dict[str, Column] = {}
-        lengths = {axis: len(row[key]) for axis, key in NAMES.items() if key in row}
+        lengths = {KEYS[key]: len(names) for key, names in row.items() if key in KEYS}  # in the order of `_axis`
         for name, value in row.items():
             if name in (*KEYS, "dtype"):
                 continue
