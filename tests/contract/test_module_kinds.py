@@ -6,11 +6,12 @@ from torch import Tensor
 
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.base.errors import UserError
+from fathomlab.base.generators import seeded
 from fathomlab.engine.loop import _image_order
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
-from fathomlab.models.functional import construct, fixed_tensors, seeded
+from fathomlab.models.functional import construct, fixed_tensors
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES
@@ -79,6 +80,30 @@ def test_probes_measure_the_replicas_of_a_pack(name: str):
         for column, value in probe.measure(Snapshot(pack.replica(slot))).items():
             if isinstance(value, Tensor):
                 torch.testing.assert_close(value, expected[column], rtol=1e-7, atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def middle(self, h): return F.relu(h, INPLACE)",
+        """
+        def build(self): self.first, self.head = nn.Conv2d(1, 2, 3), nn.Linear(2, 3)
+        def forward(self, images): return self.head(F.relu(self.first(images), INPLACE).mean((2, 3)))
+        """,
+    ],
+    ids=["linear", "convolution"],
+)
+def test_probes_measure_outputs_that_are_changed_in_place(name: str, body: str):
+    """As those of the same network with an activation that returns a new tensor."""
+    columns = []
+    for inplace in ("False", "True"):
+        network = architecture(body.replace("INPLACE", inplace))
+        trainer, _ = small_training.run_training([small_training.recipe(network, epochs=1)])
+        columns.append(PROBES[name](**PROBES[name].test_options).measure(Snapshot(trainer)))
+    for column, expected in columns[0].items():
+        if isinstance(expected, Tensor):
+            torch.testing.assert_close(columns[1][column], expected, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

@@ -20,10 +20,12 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `tiny.yaml` and its finished results in `runs`; do not change it."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "tiny.yaml").write_text(EXPERIMENT)
-    fathomlab.run(folder / "tiny.yaml", runs=folder / "runs", workers=1, progress="off")
-    return folder
+
+    def train(folder: Path) -> None:
+        (folder / "tiny.yaml").write_text(EXPERIMENT)
+        fathomlab.run(folder / "tiny.yaml", runs=folder / "runs", workers=1, progress="off")
+
+    return build_once(tmp_path_factory, "trained", train)
 
 
 @pytest.fixture

@@ -48,6 +48,32 @@ def test_unpacked_bundle_is_a_results_directory(command: Command, store: Path, w
     assert page == (store / "experiments" / name / "report.html").read_bytes()
 
 
+def test_unpacked_bundle_checks_clean(command: Command, store: Path, workspace: Path):
+    """Weights are left out on purpose, and reported as such; what is missing besides them is a problem."""
+    command("export", "bundle", "tiny", "--to", "mine.zip")
+    with zipfile.ZipFile("mine.zip") as archive:
+        archive.extractall()
+    (root,) = (path.parent for path in Path().glob("*/left-out.txt"))
+    before, after = (json.loads(command("store", "check", "--json", "--runs", str(path)).out) for path in (store, root))
+    assert (before["faults"], after["faults"], before["left_out"], after["left_out"]) == ([], [], 0, 2 * TRIALS)
+    assert before["files"] == after["files"] + after["left_out"]
+    output = command("store", "check", "--runs", str(root))
+    assert (output.status, output.out.count("note:")) == (0, 1)
+    trial = fathomlab.open_store(root).trials()[0]
+    with pytest.raises(UserError) as caught:
+        trial.load_model()
+    assert caught.value.code == "left-out"
+    assert len(trial.test_data()[0]) == 1000
+    lost = trial.record.folder / "predictions.bin"
+    lost.unlink()
+    weights = trial.record.folder / "best.safetensors"
+    weights.write_bytes(b"other")
+    faults = json.loads(command("store", "check", "--json", "--runs", str(root)).out)["faults"]
+    assert [Path(item["path"]) for item in faults] == [weights, lost]
+    (root / "left-out.txt").unlink()
+    assert command("store", "check", "--runs", str(root)).status == 1
+
+
 @pytest.mark.parametrize(
     ("args", "code"),
     [
@@ -86,6 +112,11 @@ def test_python_exports_too(store: Path, tmp_path: Path):
     with pytest.raises(UserError):
         api.export_experiment("csv", "tiny", to="x", runs=store)
     api.export_experiment("csv", "tiny", to="x", runs=store, overwrite=True)
+    results = fathomlab.open_store(store).experiment("tiny").filter(residual=True)
+    results.export("csv", "y")
+    assert all((Path("x") / name).read_bytes() == (Path("y") / name).read_bytes() for name in TABLES)
+    with pytest.raises(UserError):
+        results.export("csv", "y")
 
 
 def test_list_is_sorted_and_filtered(command: Command, store: Path):

@@ -180,6 +180,8 @@ def _check_reading(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(capsys.readouterr().out)["probes"]["WeightNorms"]
     assert shown["title"] == "Weight norms"
     assert len(shown["snapshots"][0]["weight_norm"]) == len(shown["snapshots"][0]["layers"]) == 4
+    store = fathomlab.open_store(folder / "runs")
+    assert len(store.experiment(store.experiments[0]).plot("WeightNorms").axes) >= 1
     assert (folder / "log").read_text() == loaded
     (report,) = folder.glob("runs/experiments/*/report.html")
     text = report.read_text()

@@ -1,5 +1,6 @@
 """Results as a collection: filters, verdicts, figures, and what a notebook shows. From synthetic stores, without training."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def test_lists_can_be_levels(store: fathomlab.Runs):
     [
         ({"residul": True}, "unknown-name", "'residual'"),
         ({"sed": 1}, "unknown-name", "'seed'"),
+        ({"experiment": "x"}, "unknown-name", "condition, role, seed, status"),
         ({"residual": "yes"}, "unknown-level", "Levels: "),
         ({"role": "supervized"}, "unknown-level", "'supervised'"),
         ({"status": "finishedd"}, "unknown-name", "'finished'"),
@@ -100,11 +102,41 @@ def test_store_has_every_trial_once(store: fathomlab.Runs):
     assert [trial.experiment for trial in trials] == sorted(trial.experiment for trial in trials)
     assert len(store) == len(trials) == len(list(store))
     assert {trial.experiment for trial in trials} >= set(store.experiments[:2])
-    named = trials.filter(experiment=store.experiments[0])
-    assert {trial.hash for trial in named} <= {trial.hash for trial in store.experiment(store.experiments[0])}
+    assert len(set(trials)) == len(trials)
     assert store.trial(trials[0].hash[:12]) == trials[0]
     with pytest.raises(fathomlab.UserError):
         store.experiment("nothing")
+
+
+def test_damaged_records_are_errors(root: Path, tmp_path: Path):
+    """A corrupted experiment is refused by name; its trials stay. A corrupted trial is in no mean."""
+    shutil.copytree(root, tmp_path / "runs")
+    store = fathomlab.open_store(tmp_path / "runs")
+    name, damaged = next((name, item) for name in store.experiments for item in store.experiment(name) if item.metrics)
+    condition = store.experiment(name).filter(condition=damaged.condition, seed=damaged.seed)
+    assert "test accuracy" in repr(condition[0])
+    assert f"{100 * (damaged.metrics['test/accuracy'] or 0):.2f}" in condition._repr_mimebundle_()["text/plain"]
+    path = damaged.record.folder / "trial.json"
+    path.write_text(path.read_text().replace('"seed": ', '"seed": 1'))
+    (again,) = store.experiment(name).filter(condition=damaged.condition, seed=damaged.seed)
+    assert again.status == "damaged"
+    shown = store.experiment(name).filter(condition=damaged.condition, seed=damaged.seed)._repr_mimebundle_()
+    assert f"{100 * (damaged.metrics['test/accuracy'] or 0):.2f}" not in shown["text/plain"]
+    with pytest.raises(fathomlab.UserError) as caught:
+        again.test_data()
+    assert caught.value.code == "unreadable-trial"
+    count = len(store.trials())
+    record = tmp_path / "runs" / "experiments" / name / "experiment.json"
+    record.write_text(record.read_text()[:-20])
+    for call in (store.experiment, store.table):
+        with pytest.raises(fathomlab.UserError) as caught:
+            call(name)
+        assert caught.value.code == "damaged-record"
+    assert len(store.trials()) == count
+    assert name not in store.table()["experiment"]
+    with pytest.raises(fathomlab.UserError) as caught:
+        fathomlab.open_store(tmp_path / "run")
+    assert caught.value.code == "no-such-store"
 
 
 def test_verdicts_use_all_trials(depths: fathomlab.Experiment):
@@ -187,12 +219,9 @@ def test_unknown_and_unmeasured_figures_are_errors(store: fathomlab.Runs, depths
     with pytest.raises(fathomlab.UserError) as caught:
         experiment_with(store, "model.params.layers_dim").plot("gradients")
     assert "experiment.analyze_gradients: true" in str(caught.value)
-
-
-def test_open_store_rejects_a_directory_that_is_missing(tmp_path: Path):
     with pytest.raises(fathomlab.UserError) as caught:
-        fathomlab.open_store(tmp_path / "rnus")
-    assert caught.value.code == "no-such-store"
+        depths.filter(residual=True).filter(residual=False).plot("accuracy")
+    assert caught.value.code == "no-trials"
 
 
 def test_figures_use_no_pyplot_and_no_settings(root: Path, tmp_path: Path):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import fathomlab
 from fathomlab import data as datasets
 from tests.helpers.commands import run_python
+from tests.helpers.shared import build_once
 
 MLP: dict[str, Any] = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 3, "batch_norm": True}}
 CNN: dict[str, Any] = {"type": "CNN", "params": {"width": 2, "layers": [1, 1, 1, 1]}}
@@ -58,16 +59,20 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The results of each experiment, in one store; do not change it."""
-    folder = tmp_path_factory.mktemp("trials")
+def train_all(folder: Path) -> None:
+    """Run each experiment."""
     (folder / "my_parts.py").write_text(dedent(PLUGIN))
-    results: dict[str, Any] = {}
     for name, content in EXPERIMENTS.items():
         (folder / f"{name}.yaml").write_text(json.dumps(content))
-        results[name] = fathomlab.run(folder / f"{name}.yaml", runs=folder / "runs", workers=1, progress="off")
-    return results
+        fathomlab.run(folder / f"{name}.yaml", runs=folder / "runs", workers=1, progress="off")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fathomlab.Experiment]:
+    """Each experiment, in one store; do not change it. This process has loaded the plugin."""
+    folder = build_once(tmp_path_factory, "trials", train_all)
+    fathomlab.load(folder / "plugin.yaml")
+    return {name: fathomlab.open_store(folder / "runs").experiment(name) for name in EXPERIMENTS}
 
 
 def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
@@ -77,7 +82,7 @@ def accuracy(model: nn.Module, data: tuple[Tensor, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_weights_and_data_give_the_stored_accuracies(runs: dict[str, Any], name: str):
+def test_weights_and_data_give_the_stored_accuracies(runs: dict[str, fathomlab.Experiment], name: str):
     """Of the last epoch and of the best, on the test set and on the validation images."""
     for trial in runs[name]:
         last, best = trial.load_model(), trial.load_model("best")
@@ -88,7 +93,7 @@ def test_weights_and_data_give_the_stored_accuracies(runs: dict[str, Any], name:
         assert accuracy(best, trial.validation_data()) == trial.metrics["best/val/accuracy"]
 
 
-def test_data_are_the_files_without_augmentation(runs: dict[str, Any]):
+def test_data_are_the_files_without_augmentation(runs: dict[str, fathomlab.Experiment]):
     """Both parts together are the limited training set in the order of the files; equal seeds share the split."""
     arrays, info = datasets.load("shapes"), datasets.DATASETS["shapes"].info
     trial = runs["cnn"][0]
@@ -117,7 +122,7 @@ def test_data_are_the_files_without_augmentation(runs: dict[str, Any]):
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_checkpoints_fit_modules_of_the_same_options(runs: dict[str, Any], name: str):
+def test_checkpoints_fit_modules_of_the_same_options(runs: dict[str, fathomlab.Experiment], name: str):
     """Parameters and running statistics have equal names, for plain and residual networks."""
     for trial in runs[name]:
         model = fathomlab.build_model(trial.record.content["model"], data=trial.record.content["data"]["name"])
@@ -129,7 +134,7 @@ def test_checkpoints_fit_modules_of_the_same_options(runs: dict[str, Any], name:
         fathomlab.build_model({"type": "MLP"}, data="shape")
 
 
-def test_curves_and_gradients_are_columns(runs: dict[str, Any]):
+def test_curves_and_gradients_are_columns(runs: dict[str, fathomlab.Experiment]):
     trial = runs["mlp"][0]
     assert trial.curves["epoch"] == [1, 2]
     assert trial.curves["val/accuracy"][-1] == trial.metrics["val/accuracy"]
@@ -145,7 +150,7 @@ def test_curves_and_gradients_are_columns(runs: dict[str, Any]):
     assert runs["roles"][0].gradients == {}
 
 
-def test_gradients_and_curves_are_data_frames(runs: dict[str, Any]):
+def test_gradients_and_curves_are_data_frames(runs: dict[str, fathomlab.Experiment]):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     frame = pandas.DataFrame(runs["mlp"][0].gradients)
     wide = frame[frame.kind == "weight"].pivot(index="step", columns="layer", values="norm")
@@ -153,7 +158,7 @@ def test_gradients_and_curves_are_data_frames(runs: dict[str, Any]):
     assert len(pandas.DataFrame(runs["mlp"][0].curves)) == 2
 
 
-def test_plugins_are_needed_with_their_digest(runs: dict[str, Any], tmp_path: Path):
+def test_plugins_are_needed_with_their_digest(runs: dict[str, fathomlab.Experiment], tmp_path: Path):
     """Another process has to name the file; another content is refused. This process knows the plugin."""
     store, trial = runs["plugin"].store, runs["plugin"][0]
     assert type(trial.load_model()).__name__ == "Own"
@@ -182,7 +187,7 @@ def test_plugins_are_needed_with_their_digest(runs: dict[str, Any], tmp_path: Pa
 
 
 @pytest.fixture
-def copied(runs: dict[str, Any], tmp_path: Path) -> tuple[Path, str]:
+def copied(runs: dict[str, fathomlab.Experiment], tmp_path: Path) -> tuple[Path, str]:
     """A copy of the store to damage, and a trial."""
     shutil.copytree(runs["mlp"].store.root, tmp_path / "runs")
     return tmp_path / "runs", runs["mlp"][0].hash
@@ -231,7 +236,9 @@ def test_diverged_trials_have_no_model(tmp_path: Path):
     assert caught.value.code == "not-finished"
 
 
-def test_changed_and_lost_datasets_are_errors(runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_changed_and_lost_datasets_are_errors(
+    runs: dict[str, fathomlab.Experiment], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     """Other files than those of the training are refused, as are files that are not there."""
     trial = runs["mlp"][0]
     data = replace(trial.record.provenance.data, files=dict.fromkeys(datasets.load("mnist-sample").files, "0" * 64))

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+import zipfile
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -72,7 +73,7 @@ def test_function_is_called_once_per_option_and_resumed_with_the_same_bits(folde
     assert calls(folder) == 2
     process = start(folder, "run", experiment, *RUN, "run.executor=local", "run.checkpoint_seconds=0", "run.pack=1")
     deadline = time.monotonic() + 120
-    while not any(folder.glob("runs/trials/*/state-*")) and time.monotonic() < deadline:
+    while not any(folder.glob("runs/trials/*/state-*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=120)
@@ -204,6 +205,13 @@ def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     first = fathomlab.run(conf, data=pairs, runs=tmp_path, progress="off", workers=1)
     again = fathomlab.run(conf, data=pairs, runs=tmp_path, progress="off", workers=1)
     assert (first.summary.trained, again.summary.trained) == (1, 0)
+    (path,) = first.export("bundle", tmp_path / "bundle.zip")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "bundle")
+    (root,) = (tmp_path / "bundle").iterdir()
+    check = check_store(root)
+    assert (check.problems, check.left_out) == ((), 3)
+    assert fathomlab.open_store(root).trials()[0].record.dataset == first[0].record.dataset
     files = dataset_files(tmp_path)
     assert sorted(path.suffix for path in files) == [".json", ".npz"]
     assert prune_store(tmp_path, unfinished=True, orphans=True, damaged=False, dry_run=False) == []

@@ -43,7 +43,7 @@ def plan_extension(verdicts: Sequence[Verdict], n: int, looks: Sequence[Look], b
         return Extension(0, f"{_claims(len(undecided))} undecided {reason}")
     smallest = math.ceil((budget - n) / remaining)
     add = min(max(min(max(needs), max(n, 2)), smallest), budget - n)
-    return Extension(add, f"{_claims(len(undecided))} undecided; about {max(needs)} more seeds should settle them")
+    return Extension(add, f"{_claims(len(undecided))} undecided; about {max(needs)} more seeds are needed")
 
 
 def _claims(number: int) -> str:

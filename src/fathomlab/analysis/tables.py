@@ -1,7 +1,7 @@
 """Trials as rows and columns, for `list`, `show`, and data frames."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import flatten_keys
@@ -9,9 +9,6 @@ from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ProbeSnapshot, TrialRecord
-
-if TYPE_CHECKING:
-    from fathomlab.analysis.study import Study  # imports NumPy, which `list` does not need
 
 Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
@@ -79,15 +76,6 @@ def snapshot_row(probe: str, snapshot: ProbeSnapshot, description: ProbeDescript
             for name, numbers in snapshot.columns.items()
         },
     }
-
-
-def columns(studies: Iterable["Study"]) -> dict[str, list[Any]]:
-    """Plain columns over experiments, one row per trial and condition."""
-    return trial_columns(
-        (study.experiment.name, condition.record, seed, record)
-        for study in studies
-        for condition, seed, record in study.trials
-    )
 
 
 def trial_columns(

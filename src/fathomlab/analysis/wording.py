@@ -7,7 +7,7 @@ from fathomlab.analysis.evidence import seeds_for_check
 from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.base.labels import describe_level, last_part
+from fathomlab.base.labels import count, describe_level, last_part
 from fathomlab.config.claims import Claim
 
 MINUS = "\u2212"
@@ -139,11 +139,6 @@ def percent(value: float) -> str:
 def level_value(claim: Claim, value: float) -> str:
     """A value of the claim's metric, or a fraction of seeds: 90%, 0.5 nats."""
     return percent(value) if claim.metric.endswith("accuracy") else f"{value:.4g} nats"
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 seed, 2 seeds."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _effect_sentence(contrast: Contrast, effect: Interval) -> str:

@@ -14,6 +14,7 @@ from fathomlab.api.selection import select
 from fathomlab.api.trials import StoredTrial
 from fathomlab.base.errors import UserError
 from fathomlab.base.inline import mimebundle
+from fathomlab.base.labels import count
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord
 
@@ -61,8 +62,8 @@ class Trials:
     def filter(self, levels: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """The trials with these levels: `filter(residual=True, seed=[0, 1])`.
 
-        Names are factors, by full key or its end, and `condition`, `role`, `seed`, `status`, and `experiment`. A value is a
-        level, or a list, tuple, set, or range of levels. Keys with dots go into a mapping: `filter({"training.lr": 0.01})`.
+        Names are factors, by full key or its end, and `condition`, `role`, `seed`, and `status`. A value is a level, or a list,
+        tuple, set, or range of levels. Keys with dots go into a mapping: `filter({"training.lr": 0.01})`.
 
         Raises:
             UserError: If a name is unknown or ambiguous, or no trial has the level; suggests the most similar one.
@@ -92,7 +93,7 @@ class Trials:
     def _title(self) -> str:
         counts = Counter(item.status for item in self)
         statuses = ", ".join(f"{number} {status}" for status, number in counts.most_common())
-        return f"{len(self)} {'trial' if len(self) == 1 else 'trials'}{f' ({statuses})' if statuses else ''}"
+        return count(len(self), "trial") + (f" ({statuses})" if statuses else "")
 
     def __repr__(self) -> str:
         """Numbers of trials by status."""
@@ -138,7 +139,8 @@ def data_frame(library: str, table: Mapping[str, list[Any]]) -> Any:
 
 def _accuracy(items: list[StoredTrial]) -> tuple[str, str]:
     """The mean test accuracy of finished trials (%), and the number of trials by status."""
-    known = [value for item in items if (value := item.metrics.get("test/accuracy")) is not None]
+    finished = (item.metrics.get("test/accuracy") for item in items if item.status == "finished")
+    known = [value for value in finished if value is not None]
     counts = Counter(item.status for item in items)
     statuses = ", ".join(status if len(counts) == 1 else f"{number} {status}" for status, number in counts.items())
     return f"{100 * fmean(known):.2f}" if known else "", statuses

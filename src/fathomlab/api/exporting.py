@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fathomlab.analysis.study import study
-from fathomlab.api.planning import find_experiment
+from fathomlab.api.planning import readable_experiment
 from fathomlab.api.stores import default_runs
 from fathomlab.base.errors import ConfigError, Issue, UserError
 from fathomlab.export import EXPORTERS
@@ -42,10 +42,7 @@ def export_experiment(
     if exporter is None:
         raise ConfigError(f"export {name}", problems)
     store = Store(Path(runs) if runs is not None else default_runs())
-    record = store.experiment(find_experiment(store, experiment))
-    if record.cause is not None:
-        raise UserError("outdated-record" if record.outdated else "damaged-record", f"{record.folder}: {record.cause}.")
-    read = study(store, record)
+    read = study(store, readable_experiment(store, experiment))
     return _explained(name, exporter.extra, lambda: exporter.export(read, Path(to) if to is not None else None))
 
 

@@ -10,6 +10,7 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.plan import Plan, prepare
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.reading import Store
+from fathomlab.store.records import ExperimentRecord
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 PACKAGE = Path(__file__).parents[1]
@@ -98,6 +99,18 @@ def find_experiment(store: Store, name: str) -> str:
             raise UserError("ambiguous-experiment", text)
     near = did_you_mean(name, names) or f" Known: {', '.join(names) or 'none'}."
     raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {store.root}.{near}")
+
+
+def readable_experiment(store: Store, name: str) -> ExperimentRecord:
+    """The record of an experiment, by a name as for `find_experiment`.
+
+    Raises:
+        UserError: If there is none, or several, or its record is corrupted or has another format.
+    """
+    record = store.experiment(find_experiment(store, name))
+    if record.cause is not None:
+        raise UserError("outdated-record" if record.outdated else "damaged-record", f"{record.folder}: {record.cause}.")
+    return record
 
 
 def _folders() -> tuple[Path, ...]:

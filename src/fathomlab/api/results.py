@@ -11,10 +11,11 @@ from fathomlab.analysis.study import Condition, Study, study
 from fathomlab.analysis.tables import experiments_of, trial_columns
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.collection import Trials, data_frame, stored_trial
-from fathomlab.api.planning import find_experiment
+from fathomlab.api.planning import readable_experiment
 from fathomlab.api.stores import default_runs
 from fathomlab.api.trials import StoredTrial
 from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.plan import Plan
 from fathomlab.store.reading import Store
@@ -70,15 +71,32 @@ class Experiment(Trials):
             kind: "accuracy", "effects", "curves", a metric such as "val/loss", "gradients", "slopes", or another probe.
 
         Raises:
-            UserError: If there is no such kind, or what it shows was not measured.
+            UserError: If there is no such kind, what it shows was not measured, or the filter leaves no trials.
         """
         from fathomlab.report.plots import plot
 
         if self.chosen is None:
             return plot(self.study, kind)
+        if not self.chosen:
+            raise UserError("no-trials", f"{self.name}: no trials to plot; the filter leaves none.")
         kept = {(item.condition, item.seed) for item in self.chosen}
         conditions = (_restricted(condition, kept) for condition in self.study.conditions)
         return plot(replace(self.study, conditions=tuple(item for item in conditions if item.trials)), kind)
+
+    def export(self, exporter: str, to: str | os.PathLike[str] | None = None, **options: Any) -> tuple[Path, ...]:
+        """Export all trials, whatever the filter, as the command `fathomlab export` does; returns what was written.
+
+        Args:
+            exporter: csv, parquet, bundle, tensorboard, or wandb.
+            to: The directory or file to write; the exporter's default if it is None.
+            options: Those of the exporter, such as `overwrite=True`.
+
+        Raises:
+            UserError: If there is no such exporter or option, its libraries are not installed, or the target exists.
+        """
+        from fathomlab.api.exporting import export_experiment
+
+        return export_experiment(exporter, self.name, to, self.store.root, **options)
 
     def _title(self) -> str:
         return f"{self.name}: {super()._title()}"
@@ -119,13 +137,9 @@ class Runs:
         """One experiment, by its name or the beginning of it, its file, or the number of a bundled file.
 
         Raises:
-            UserError: If there is none or several, or its record has an older format.
+            UserError: If there is none or several, or its record is corrupted or has another format.
         """
-        found = find_experiment(self.store, name)
-        record = self.store.experiment(found)
-        if record.outdated:
-            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
-        return Experiment(self.store, found)
+        return Experiment(self.store, readable_experiment(self.store, name).name)
 
     def trials(self) -> Trials:
         """Every trial once, with its condition in the first of its experiments; those without an experiment last."""
@@ -148,9 +162,14 @@ class Runs:
         return len(self.store.trials())
 
     def table(self, *experiments: str) -> dict[str, list[Any]]:
-        """Plain columns over the named experiments, or all of them, one row per trial and condition."""
-        names = [find_experiment(self.store, name) for name in experiments] or self.experiments
-        items = (item for name in names for item in Experiment(self.store, name))
+        """Plain columns over the named experiments, or all of them, one row per trial and condition.
+
+        Raises:
+            UserError: As `experiment`.
+        """
+        named = [self.experiment(name) for name in experiments]
+        chosen = named or [Experiment(self.store, name) for name in self.experiments]
+        items = (item for experiment in chosen for item in experiment)
         return trial_columns((item.experiment, item.member, item.seed, item.record) for item in items)
 
     def to_pandas(self, *experiments: str) -> Any:
@@ -163,16 +182,16 @@ class Runs:
 
     def __repr__(self) -> str:
         """Path and numbers."""
-        return f"<store {self.store.root}: {len(self.experiments)} experiments, {len(self)} trials>"
+        return f"<store {self.store.root}: {count(len(self.experiments), 'experiment')}, {count(len(self), 'trial')}>"
 
 
 def open_store(runs: str | os.PathLike[str] | None = None) -> Runs:
-    """Open a store: `FATHOMLAB_RUNS` or `runs` by default.
+    """Open a store: `FATHOMLAB_RUNS` or `runs` by default, which need not exist.
 
     Raises:
         UserError: If `runs` is not a directory.
     """
-    if runs is not None and not Path(runs).is_dir():
+    if runs is not None and not os.path.isdir(runs):
         raise UserError("no-such-store", f"{os.fspath(runs)}: not a results directory.")
     return Runs(Store(Path(runs) if runs is not None else default_runs()))
 

@@ -16,6 +16,7 @@ from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
 from fathomlab.execute.events import Note
 from fathomlab.execute.experiment import (
     RunOptions,
@@ -126,8 +127,8 @@ def _run_in_stages(
         write_experiment(root, replace(record, looks=tuple(looks_json(looks))))
         verdicts = judge(study(store, store.experiment(summary.experiment)))
         step = plan_extension(verdicts, n, looks, budget)
-        action = f"Adding {step.seeds} seeds." if step.seeds else "Adding no seeds."
-        live.emit(Note(f"{n} seeds: {step.reason}. {action}"))
+        action = f"Adding {count(step.seeds, 'seed')}."
+        live.emit(Note(f"{count(n, 'seed')}: {step.reason}. {action}"))
         if not step.seeds:
             return plan, summary
         plan = with_seeds(plan, n + step.seeds)

@@ -6,9 +6,9 @@ from typing import Any
 from fathomlab.api.trials import StoredTrial
 from fathomlab.base.errors import UserError, did_you_mean, format_value, unknown_name
 from fathomlab.base.labels import shortest_unique_suffixes
+from fathomlab.store.records import STATUSES
 
-FIELDS = ("condition", "role", "seed", "status", "experiment")
-STATUSES = ("finished", "diverged", "failed", "running", "interrupted", "waiting", "damaged", "outdated")
+FIELDS = ("condition", "role", "seed", "status")
 
 
 def select(
@@ -74,7 +74,7 @@ def _check(name: str, level: Any, present: Sequence[Any]) -> None:
         return
     known = list(dict.fromkeys(map(str, present)))
     hint = did_you_mean(str(level), known) if isinstance(level, str) else ""
-    levels = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    levels = (", ".join(known[:20]) or "none") + (", ..." if len(known) > 20 else "")
     raise UserError("unknown-level", f"filter: no trial has {name} {format_value(level)}.{hint} Levels: {levels}.")
 
 

@@ -18,6 +18,7 @@ from fathomlab.execute.pack.inputs import load_dataset_of
 from fathomlab.execute.pack.settings import deterministic_mode
 from fathomlab.plan import sections
 from fathomlab.store.checksums import file_sha256
+from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 from fathomlab.store.weights import load_tensors
 
@@ -34,6 +35,11 @@ def load_model(record: TrialRecord, which: str, plugins: Sequence[str]) -> nn.Mo
         raise UserError("not-finished", text)
     path = record.folder / WEIGHTS[which]
     digest = record.files.get(path.name)
+    if Store(record.folder.parents[1]).is_left_out(path):
+        text = (
+            f"{path}: left out of the bundle on purpose. Use the results directory that the bundle was exported from."
+        )
+        raise UserError("left-out", text)
     if digest is None or not path.exists():
         text = f"{path} is missing. Remove the trial's folder and run the experiment again."
         raise UserError("no-such-file", text)
@@ -68,9 +74,9 @@ def _dataset(record: TrialRecord) -> DeviceDataset:
     """The dataset in the format of the trial, from the files that it read.
 
     Raises:
-        UserError: If the record is damaged, the dataset is not available, or the files have changed.
+        UserError: If the record is damaged or outdated, the dataset is not available, or the files have changed.
     """
-    if not record.content or record.dataset is None:
+    if record.status in ("damaged", "outdated") or not record.content or record.dataset is None:
         reason = record.cause or "its dataset is not in the store"
         raise UserError("unreadable-trial", f"trial {record.trial[:12]} cannot be read: {reason}.")
     precision, root = record.provenance.precision or "fp32", record.folder.parents[1]

@@ -24,6 +24,7 @@ class StoredTrial:
         record: Everything that the store contains about the trial: options, provenance, probes, files.
         experiment: Name of the experiment in the store; "" if the trial is part of none.
         seed: Seed of the experiment; None if it is not known.
+        member: Its condition in that experiment, as the store contains it.
     """
 
     record: TrialRecord
@@ -120,7 +121,8 @@ class StoredTrial:
         """The test set: images (n, c, h, w), normalized as in training, and labels (n,), int64, in the order of the files.
 
         Raises:
-            UserError: If the dataset is not available, or its files differ from those that the trial read.
+            UserError: If the trial's record is corrupted, the dataset is not available, or its files differ from those that the
+                trial read.
         """
         return self._data("test")
 
@@ -136,6 +138,10 @@ class StoredTrial:
         from fathomlab.api import tensors  # imports torch
 
         return tensors.examples(self.record, part)
+
+    def __hash__(self) -> int:
+        """As its name in the store."""
+        return hash(self.hash)
 
     def __repr__(self) -> str:
         """Hash, condition, seed, and outcome in one line."""

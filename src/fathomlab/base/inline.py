@@ -1,7 +1,6 @@
 """What a notebook shows of a value: one small table as text and as HTML, never longer than a screen."""
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
 
 from fathomlab.base.output import escape_control_chars
 
@@ -53,6 +52,8 @@ def _plain(title: str, cells: list[list[str]], notes: list[str]) -> str:
 
 
 def _html(title: str, cells: list[list[str]], notes: list[str]) -> str:
+    from html import escape  # takes time to import
+
     rows = [
         f"<tr>{''.join(f'<{tag}>{escape(cell)}' for cell in row)}"
         for tag, row in zip(["th", *["td"] * len(cells)], cells, strict=False)

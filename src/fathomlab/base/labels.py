@@ -1,4 +1,4 @@
-"""Names of factors and their levels in labels and tables."""
+"""Names of factors, their levels, and counts in labels, tables, and messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -17,6 +17,11 @@ ROLE_PHRASES = {
     "baseline": "the baseline student",
     "distilled": "the distilled student",
 }
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun: 1 trial, 1,200 trials."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def last_part(key: str) -> str:

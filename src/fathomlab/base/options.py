@@ -100,13 +100,18 @@ class Later:
     """
 
 
+def option_values(component: Any) -> dict[str, Any]:
+    """Return the options of a component by name, as they are."""
+    return {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
+
+
 def to_dict(value: Any) -> Any:
     """Convert the options of a component, including defaults, to plain JSON values. This is the inverse of `parse`.
 
     Options that are marked `Later` are left out at their default.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        options = option_values(value)
         later = _later_defaults(type(value))
         return {name: to_dict(item) for name, item in options.items() if name not in later or item != later[name]}
     if isinstance(value, tuple | list):

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
-from fathomlab.cli.options import Json, count, print_json
+from fathomlab.cli.options import Json, print_json
 
 app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError
-from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, count, print_json
+from fathomlab.base.labels import count
+from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, print_json
 
 app = typer.Typer()
 

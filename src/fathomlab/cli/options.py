@@ -22,11 +22,6 @@ Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto 
 Progress = Annotated[str, typer.Option(help="Progress on standard error: auto, rich, plain, json, or off.")]
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun: 1 trial, 2 trials."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(document, indent=1, allow_nan=False))

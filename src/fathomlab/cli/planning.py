@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError, format_value
-from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, count, print_json
+from fathomlab.base.labels import count
+from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, print_json
 
 if TYPE_CHECKING:
     from fathomlab.plan import Plan, Trial

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError, unknown_name
+from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
-from fathomlab.cli.options import Json, RunsFolder, count, print_json, print_table
+from fathomlab.cli.options import Json, RunsFolder, print_json, print_table
 
 if TYPE_CHECKING:
     from fathomlab.store.records import ProbeSnapshot

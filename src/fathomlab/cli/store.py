@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fathomlab.cli.options import Json, RunsFolder, count, print_json
+from fathomlab.base.labels import count
+from fathomlab.cli.options import Json, RunsFolder, print_json
 
 if TYPE_CHECKING:
     from fathomlab.store.maintenance import Change
@@ -22,12 +23,14 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
     problems = result.problems
     if as_json:
         faults = [{"path": str(item.path), "problem": item.problem} for item in problems]
-        print_json({"trials": result.trials, "files": result.files, "faults": faults})
+        print_json({"trials": result.trials, "files": result.files, "left_out": result.left_out, "faults": faults})
     else:
         for item in problems:
             print(f"{item.path}: {item.problem}")
         summary = count(len(problems), "problem") if problems else "no problems found"
         print(f"{count(result.trials, 'trial')}, {count(result.files, 'file')}: {summary}")
+        if result.left_out:
+            print(f"note: {count(result.left_out, 'file')} left out of the bundle on purpose: weights, images.")
         if result.outdated:
             print(f"{count(result.outdated, 'trial')} of an older store format: not verified, not reused.")
     if problems:

@@ -15,10 +15,7 @@ from fathomlab.base.errors import UserError, definition_location, format_value
 from fathomlab.base.table import Table
 from fathomlab.config.datasets import UserData
 from fathomlab.config.plugins import Plugin, load_module
-from fathomlab.config.signatures import UnusableError, check_dataclass
-from fathomlab.config.signatures import make_component as _component
-from fathomlab.config.signatures import options_of as _options
-from fathomlab.config.signatures import parameters_of as _parameters
+from fathomlab.config.signatures import UnusableError, check_dataclass, make_component, options_of, parameters_of
 from fathomlab.data import NAMED_DATASETS
 from fathomlab.data.arrays import Arrays
 from fathomlab.data.users import FunctionDataset
@@ -184,7 +181,7 @@ def _is_loss_class(value: Any) -> bool:
 @cache
 def _model(module_class: type) -> type:
     """The component of a torch module: its options are the parameters of `__init__`."""
-    options = _options(module_class.__name__, module_class.__init__, _parameters(module_class.__init__)[1:], UserModel)
+    options = options_of(module_class, parameters_of(module_class), UserModel)
     names = {name for name, *_ in options}
     axes = {f"{axis}_key": getattr(module_class, f"{axis}_key", axis if axis in names else "") for axis in AXES}
     facts = {"module_class": module_class, **axes}
@@ -192,20 +189,20 @@ def _model(module_class: type) -> type:
         facts["default_dataset"] = module_class.default_dataset
     if "depth" not in names:
         facts["depth"] = property(lambda self: getattr(self, axes["depth_key"], None))
-    return _component(module_class, options, UserModel, facts)
+    return make_component(module_class, options, UserModel, facts)
 
 
 @cache
 def _dataset(function: Callable[..., Any]) -> type:
     """The component of a function that returns `Arrays`: its options are the parameters."""
-    options = _options(function.__name__, function, _parameters(function), FunctionDataset)
-    return _component(function, options, FunctionDataset, {"function": staticmethod(function)})
+    options = options_of(function, parameters_of(function), FunctionDataset)
+    return make_component(function, options, FunctionDataset, {"function": staticmethod(function)})
 
 
 @cache
 def _function_loss(function: types.FunctionType) -> type:
     """The component of a loss function: its options are the keyword-only parameters."""
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     inputs = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
     if "logits" not in inputs or set(inputs) - set(SIGNALS):
         rule = "a loss function must have the parameter logits, may have labels and teacher_logits, and its options follow *"
@@ -217,7 +214,7 @@ def _function_loss(function: types.FunctionType) -> type:
         "inputs": inputs,
         "needs": frozenset({"teacher.logits"} if "teacher_logits" in inputs else ()),
     }
-    return _component(function, _options(function.__name__, function, keywords, FunctionLoss), FunctionLoss, facts)
+    return make_component(function, options_of(function, keywords, FunctionLoss), FunctionLoss, facts)
 
 
 def _loss_class(component: type) -> type:
@@ -235,12 +232,11 @@ def _probe(probe_class: type) -> type:
     """The component of a class with `measure`: its options are the parameters of `__init__`."""
     if probe_class.__name__.lower() in (*LOGS, *PROBES):  # file systems may ignore case
         raise UnusableError(f"{probe_class.__name__} is a reserved name of a probe; rename it")
-    initialize: Any = probe_class.__init__
-    options = _options(probe_class.__name__, initialize, _parameters(initialize)[1:], UserProbe)
+    options = options_of(probe_class, parameters_of(probe_class), UserProbe)
     if "at" in {name for name, *_ in options}:
         raise UnusableError(f"{probe_class.__name__}: the parameter at has a reserved name; rename it")
     try:
-        return _component(probe_class, options, UserProbe, probe_facts(probe_class))
+        return make_component(probe_class, options, UserProbe, probe_facts(probe_class))
     except ValueError as error:
         raise UnusableError(str(error)) from None
 

@@ -88,10 +88,8 @@ def load(
     directory = Path() if isinstance(source, Mapping) else Path(source).parent
     components = Components(user_data=user_data(directory, data))
     components = _load_plugins(directory, components, file.plugins, models, problems)
-    if any(
-        problem.path.partition("[")[0] == "plugins" for problem in problems
-    ):  # nobody knows what their components are
-        raise_config_error(document, problems)
+    if any(problem.path.partition("[")[0] == "plugins" for problem in problems):
+        raise_config_error(document, problems)  # the components of the plugins are unknown
     return Loaded(
         document,
         file,

@@ -37,17 +37,20 @@ def check_dataclass(component: type) -> type:
     return component
 
 
-def parameters_of(function: Any) -> list[inspect.Parameter]:
-    """Return the parameters of a function, in order."""
-    return list(inspect.signature(function).parameters.values())
+def parameters_of(origin: Any) -> list[inspect.Parameter]:
+    """Return the parameters of a function, or of the `__init__` of a class, in order."""
+    if isinstance(origin, type):
+        return list(inspect.signature(origin.__init__).parameters.values())[1:]
+    return list(inspect.signature(origin).parameters.values())
 
 
-def options_of(name: str, function: Any, parameters: Iterable[inspect.Parameter], base: type) -> list[Any]:
-    """The fields of a component for the parameters of a function.
+def options_of(origin: Any, parameters: Iterable[inspect.Parameter], base: type) -> list[Any]:
+    """The fields of a component for parameters of a function or class.
 
     Raises:
         UnusableError: If a parameter has no type, an unsupported type, or a default of another type.
     """
+    name, function = origin.__name__, origin.__init__ if isinstance(origin, type) else origin
     try:
         hints = typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as error:

@@ -6,7 +6,6 @@ import socket
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -102,7 +101,9 @@ def _unreachable_hosts(urls: Iterable[str]) -> set[str]:
 
     Name resolution has no timeout, so each host has a thread. Behind a proxy, hosts are not tried.
     """
-    if urllib.request.getproxies():
+    from urllib.request import getproxies  # takes time to import, and most commands download nothing
+
+    if getproxies():
         return set()
     hosts = {parts.netloc: parts for parts in map(urlsplit, urls)}
     reached: set[str] = set()

@@ -1,11 +1,9 @@
 """Objects that a Python program passes as data: `Arrays`, or datasets as torch and torchvision have them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, format_value
+from fathomlab.base.generators import IMPORT_SEED, seeded
 from fathomlab.data.arrays import Arrays
 
 if TYPE_CHECKING:
@@ -14,8 +12,6 @@ if TYPE_CHECKING:
     Pairs = tuple[np.ndarray, np.ndarray]
 
 TEST_PERCENT = 20.0  # of a single dataset
-# The state of torch's generator after the import, so that a function may import torch first.
-TORCH_SEED = 67280421310721
 SUPPORTED = "fathomlab.Arrays, a dataset of (image, label) pairs, or the two datasets (train, test)"
 
 
@@ -35,42 +31,19 @@ def as_arrays(data: Any) -> Arrays:
     if isinstance(data, Arrays):
         return data
     if isinstance(data, tuple) and len(data) == 2 and all(map(_is_dataset, data)):
-        with seeded_generators():
+        with seeded(IMPORT_SEED):
             train, test = _pairs(data[0], "train"), _pairs(data[1], "test")
         return _named(train, test, _names(data[0]))
     if isinstance(data, tuple) or not _is_dataset(data):
         raise UserError("wrong-type", f"data must be {SUPPORTED}, got {format_value(type(data).__name__)}")
     from fathomlab.data.split import split_off_test
 
-    with seeded_generators():
+    with seeded(IMPORT_SEED):
         images, labels = _pairs(data, "data")
     rows, test_rows = split_off_test(labels, TEST_PERCENT)
     if not len(test_rows):
         raise UserError("no-images", f"data: {len(labels)} images are too few for a test set of {TEST_PERCENT:g}%")
     return _named((images[rows], labels[rows]), (images[test_rows], labels[test_rows]), _names(data))
-
-
-@contextmanager
-def seeded_generators() -> Iterator[None]:
-    """Seed the global generators of Python, NumPy, and torch if it is loaded, and restore their states afterwards."""
-    import random
-    import sys
-
-    import numpy as np
-
-    python, numpy, torch = random.getstate(), np.random.get_state(), sys.modules.get("torch")  # noqa: NPY002
-    state = None if torch is None else torch.random.get_rng_state()
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    if torch is not None:
-        torch.random.default_generator.manual_seed(TORCH_SEED)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None:
-            torch.random.set_rng_state(state)
 
 
 def _is_dataset(value: Any) -> bool:
@@ -134,5 +107,5 @@ def _names(dataset: Any) -> tuple[str, ...]:
 
 def _named(train: "Pairs", test: "Pairs", names: tuple[str, ...]) -> Arrays:
     """The arrays, with names of classes if there is one per class."""
-    result = Arrays(*train, *test)
-    return replace(result, class_names=names) if len(set(names)) == len(names) == result.classes else result
+    classes = int(train[1].max()) + 1
+    return Arrays(*train, *test, names if len(set(names)) == len(names) == classes else ())

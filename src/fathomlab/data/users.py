@@ -1,18 +1,18 @@
 """Users' datasets: by their content, or as a function of a plugin."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from fathomlab.base.errors import UserError, user_code_location
+from fathomlab.base.generators import IMPORT_SEED, seeded
 from fathomlab.base.identity import content_hash
+from fathomlab.base.options import option_values
+from fathomlab.base.user_code import user_code
 from fathomlab.data.arrays import Arrays
-from fathomlab.data.objects import seeded_generators
 from fathomlab.data.table import DatasetInfo
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -93,18 +93,12 @@ class FunctionDataset:
         Raises:
             UserError: If the function raises an error, or returns something else; names file and line of the plugin.
         """
-        options, name = {field.name: getattr(self, field.name) for field in fields(self)}, type(self).__name__  # type: ignore[arg-type]
-        try:
-            with redirect_stdout(sys.stderr), seeded_generators():
-                result = type(self).function(**options)
-        except KeyboardInterrupt:
-            raise
-        except UserError as error:
-            raise UserError(error.code, f"{user_code_location(error)}{name}: {error}") from error
-        except BaseException as error:  # a function may call sys.exit, too
-            raise UserError(
-                "plugin-error", f"{user_code_location(error)}{name}: {type(error).__name__}: {error}"
-            ) from error
+        name = type(self).__name__
+        with user_code(name), seeded(IMPORT_SEED):
+            try:
+                result = type(self).function(**option_values(self))
+            except UserError as error:  # of Arrays, which do not know where they are created
+                raise UserError(error.code, f"{user_code_location(error)}{name}: {error}") from error
         if not isinstance(result, Arrays):
             raise UserError("plugin-error", f"{name} must return fathomlab.Arrays, got {type(result).__name__}")
         return result

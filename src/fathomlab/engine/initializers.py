@@ -10,7 +10,6 @@ from fathomlab.base.identity import make_rng
 from fathomlab.engine.opaque import initial_params
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import ParameterFree
-from fathomlab.models.opaque import Opaque
 from fathomlab.models.parameters import Parameter
 
 
@@ -34,9 +33,8 @@ def init_params(architecture: Architecture, seed: int) -> dict[str, Tensor]:
             dead, so they are drawn as `he_fan_out`.
     The linear layer of a convolutional network always has the `torch` initialization. A user's module initializes itself.
     """
-    for layer in architecture.layers:
-        if isinstance(layer, Opaque):  # a complete network
-            return initial_params(layer, seed)
+    if architecture.opaque is not None:
+        return initial_params(architecture.opaque, seed)
     parameters = architecture.parameters()
     weights = [parameter for parameter in parameters if parameter.init == "weight"]
     fans = {parameter.name.removesuffix(".weight"): prod(parameter.shape[1:]) for parameter in weights}

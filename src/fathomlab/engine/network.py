@@ -67,8 +67,8 @@ class PackedNetwork:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
-        user = next((layer for layer in self.architecture.layers if isinstance(layer, Opaque)), None)
-        self._program = OpaqueProgram(user, device) if user else None
+        opaque = self.architecture.opaque
+        self._program = OpaqueProgram(opaque, device) if opaque is not None else None
         self._varying: dict[str, Tensor] = {}
         columns = [tuple(_varying_options(architecture.layers)) for architecture in architectures]
         for rows in zip(*columns, strict=True):

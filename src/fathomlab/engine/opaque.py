@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from fathomlab.base.generators import seeded
 from fathomlab.base.identity import derive_seed
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded
-from fathomlab.models.functional import to_format as to_format
+from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.opaque import Opaque
 
 EVAL_SEED = 0
@@ -25,8 +25,8 @@ class OpaqueProgram:
     def __init__(self, layer: Opaque, device: torch.device | str):
         """Construct the module once, for its structure."""
         self.layer, self.device = layer, torch.device(device)
-        self._module = _construct(layer, 0).to(self.device)
-        self._slots = Slots(self._module)
+        self._module = structure(layer).to(self.device)
+        self._tensors = ModuleTensors(self._module)
         self._dropouts = [part for part in self._module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
         self._learned = [parameter.name for parameter in layer.parameters()]
         self._fixed = list(fixed_tensors(self._module))
@@ -80,12 +80,12 @@ class OpaqueProgram:
         fixed = {name: buffers[name][slot] for name in self._fixed}
         tensors = {name: params[name][slot] for name in self._learned}
         tensors |= fixed if mode == "train" else {name: tensor.clone() for name, tensor in fixed.items()}
-        self._slots.install(tensors)
+        self._tensors.install(tensors)
         logits = self._module(images)
         if mode == "train":
             with torch.no_grad():
                 for name, tensor in fixed.items():
-                    if (assigned := self._slots.current(name)) is not tensor:
+                    if (assigned := self._tensors.current(name)) is not tensor:
                         tensor.copy_(assigned)
         return logits
 
@@ -101,7 +101,7 @@ class OpaqueProgram:
 
         def record(_: nn.Module, __: object, output: Tensor) -> Tensor:
             taps.append(output if output.dim() == 4 else output.flatten(1).unsqueeze(0))
-            return taps[-1].view_as(output)
+            return taps[-1].view_as(output).clone()  # the next module may change it in place
 
         handles = [self._module.get_submodule(name).register_forward_hook(record) for name in self.layer.points]
         try:
@@ -109,6 +109,33 @@ class OpaqueProgram:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def structure(layer: Opaque) -> nn.Module:
+    """Construct a module. Its random values are those of no trial."""
+    with seeded(EVAL_SEED):
+        return construct(layer.model, layer.image_shape)
+
+
+def saved_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a checkpoint contains of one replica of `structure`: what `load_state_dict` of the user's class accepts.
+
+    Tensors that the module shares have all their names. Buffers that are not persistent are left out if `__init__` gives them the
+    same values; other ones are kept, because the network would be another one without them.
+    """
+    result, persistent = dict[str, Tensor](), module.state_dict().keys()
+    for kind in ("parameters", "buffers"):
+        first = {id(tensor): name for name, tensor in getattr(module, f"named_{kind}")()}
+        for name, initial in getattr(module, f"named_{kind}")(remove_duplicate=False):
+            tensor = tensors[first[id(initial)]]
+            if name in persistent or not torch.equal(tensor, to_format(initial, tensor.dtype).to(tensor.device)):
+                result[name] = tensor
+    return result
+
+
+def restored_tensors(layer: Opaque, saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return all tensors of one replica from those of a checkpoint, which `saved_tensors` returned."""
+    return {**fixed_tensors(structure(layer)), **saved}
 
 
 def initial_params(layer: Opaque, seed: int) -> dict[str, Tensor]:

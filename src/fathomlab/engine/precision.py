@@ -32,7 +32,7 @@ def choose_precision(requested: str, architecture: Architecture, batch_size: int
     """
     if requested not in ("bf16", "auto"):
         return requested
-    if architecture.opaque:  # the self-test does not know its products
+    if architecture.opaque is not None:  # the self-test does not know its products
         if requested == "bf16":
             text = "training.precision: bf16 cannot be tested for the module of a plugin. Use precision: fp32."
             raise UserError("bf16-unsupported", text)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices
 from fathomlab.base.identity import make_rng
-from fathomlab.engine.opaque import to_format
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
 from fathomlab.engine.torch_model import plain_module
 from fathomlab.engine.training import PackTrainer
+from fathomlab.models.functional import to_format
 from fathomlab.optim.rates import Rates
 
 PRODUCT_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}

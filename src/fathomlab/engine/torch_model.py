@@ -8,12 +8,10 @@ from torch import Tensor
 
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.opaque import EVAL_SEED
+from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.models.architecture import Architecture, walk
-from fathomlab.models.functional import construct, seeded
 from fathomlab.models.layers import Dropout
-from fathomlab.models.opaque import Opaque
 
 
 class TorchModel(torch.nn.Module):
@@ -97,16 +95,15 @@ def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor], prec
         tensors: Parameters and buffers by name, as in the store. They are copied, in their format and on their device.
         precision: Precision of the trial.
     """
-    opaque = next((layer for layer in architecture.layers if isinstance(layer, Opaque)), None)
     like = tensors[architecture.parameters()[0].name]
-    if opaque is None:
+    if architecture.opaque is None:
         precision = "fp64" if like.dtype == torch.float64 else precision
         module: torch.nn.Module = TorchModel(architecture, precision=precision, values=tensors)
     else:
-        with seeded(EVAL_SEED):
-            module = construct(opaque.model, opaque.image_shape)
+        module = structure(architecture.opaque)
     module = module.to(like.device, like.dtype)
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-            tensor.copy_(tensors[name])
+            if architecture.opaque is None or name in tensors:  # `saved_tensors` leaves out constants
+                tensor.copy_(tensors[name])
     return module.eval()

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.inline import mimebundle
+from fathomlab.base.libraries import library
 from fathomlab.execute.events import EpochDone, Event, Note, Planned, Warned
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class NotebookDisplay:
         self._show()
 
     def _show(self) -> None:
-        from IPython.display import display
-
+        display = library("IPython.display").display
         self._shown = time.monotonic()
         bundle = mimebundle(
             self._title(), ["running", "epoch", "validation accuracy (%)"], self._rows(), self.notes[-8:]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from fathomlab.base.labels import count
 from fathomlab.base.output import encodable, escape_control_chars
 from fathomlab.execute.events import (
     Emit,
@@ -169,10 +170,10 @@ def _line(state: ProgressState, event: Event, last_printed: list[float]) -> str:
     """The event as a line of text; `""` if it is not worth one."""
     match event:
         case Planned():
-            workers, packs = _count(state.workers, "worker"), _count(event.packs, "pack")
+            workers, packs = count(state.workers, "worker"), count(event.packs, "pack")
             time_left = f", about {duration(state.seconds_left())}" if state.work else ""
             return (
-                f"{_count(event.trials, 'trial')}: {event.cached} cached, {state.total} to train in {packs} on {workers}"
+                f"{count(event.trials, 'trial')}: {event.cached} cached, {state.total} to train in {packs} on {workers}"
                 f"{time_left}"
             )
         case Note() | Warned():
@@ -198,10 +199,6 @@ def _line(state: ProgressState, event: Event, last_printed: list[float]) -> str:
             )
         case _:
             return ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @contextmanager

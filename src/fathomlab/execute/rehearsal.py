@@ -1,13 +1,12 @@
 """Measures a small training once with the probes of plugins, before anything is trained."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fathomlab.base.errors import Issue, UserError, user_code_location
+from fathomlab.base.errors import Issue, UserError
 from fathomlab.base.output import escape_control_chars
+from fathomlab.base.user_code import user_code
 from fathomlab.config.load import raise_config_error
 from fathomlab.plan import Plan, Recipe
 from fathomlab.probes.user import UserProbe
@@ -35,7 +34,7 @@ def _problems(plan: Plan) -> Iterator[tuple[str, str]]:
         for measurement in trial.probes:
             if isinstance(probe := measurement.component, UserProbe):
                 network = trial.recipe.architecture
-                key = probe, network.convolutional, network.opaque and type(network.layers[0].model)  # type: ignore[union-attr]
+                key = probe, network.convolutional, network.opaque and type(network.opaque.model)
                 if key not in chosen or network.num_params < chosen[key][2].architecture.num_params:
                     chosen[key] = measurement.name, probe, trial.recipe
     reported: set[str] = set()
@@ -50,15 +49,10 @@ def _problem(probe: UserProbe, recipe: Recipe) -> str:
     from fathomlab.execute.pack.settings import deterministic_mode
 
     try:
-        with deterministic_mode(), redirect_stdout(sys.stderr):  # standard output is for results
+        with user_code(type(probe).__name__), deterministic_mode():
             probe.describe(replica_row(measure_copy(probe, _small_training(recipe), 0), 0))
-    except KeyboardInterrupt:
-        raise
     except UserError as error:
         return escape_control_chars(str(error))
-    except BaseException as error:  # a plugin may call sys.exit, too
-        where = f"{user_code_location(error)}{type(probe).__name__}: {type(error).__name__}: {error}"
-        return escape_control_chars(where)
     return ""
 
 

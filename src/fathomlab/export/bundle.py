@@ -9,15 +9,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
-from fathomlab.export.files import check_targets, written_whole
+from fathomlab.export.files import check_targets, open_target
 from fathomlab.plan import parent_hashes
-from fathomlab.store.reading import HASH
+from fathomlab.store.datasets import needed_files
+from fathomlab.store.reading import HASH, LEFT_OUT
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study
     from fathomlab.store.records import TrialRecord
 
 SMALL_FILES = (".json", ".jsonl", ".bin")  # of a trial: options, result, provenance, logs, predictions
+LARGE_FILES = (".safetensors", ".npz")  # weights, and images of users' datasets
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP has; the time of packing would make equal bundles differ
 README = """\
 {name}: {title}
@@ -26,10 +28,11 @@ README = """\
 
     {command}
 
-The other folders are the records, without weights. Together they are a results directory of fathomlab:
+The other folders are the records, without weights and images. Together they are a results directory of fathomlab:
 
     fathomlab list --runs {name}
     fathomlab report --runs {name}
+    fathomlab store check --runs {name}
 """
 
 
@@ -53,7 +56,7 @@ class Bundle:
         path = target or Path(f"{study.experiment.name}.zip")
         check_targets([path], self.overwrite)
         texts, folder = _texts(study), _folder(study)
-        with written_whole(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with open_target(path) as file, zipfile.ZipFile(file, "w") as archive:
             for name, data in chain(texts, _records(study)):
                 archive.writestr(_entry(f"{folder}/{name}"), data, zipfile.ZIP_DEFLATED, 6)
         return (path,)
@@ -88,29 +91,37 @@ def _texts(study: "Study") -> list[tuple[str, bytes]]:
 
 
 def _records(study: "Study") -> Iterator[tuple[str, bytes]]:
-    """The record of the experiment, its trials with their parents, and what they share, with their paths in the store."""
+    """The record of the experiment, its trials with their parents, and what they share, with their paths in the store.
+
+    The last file lists what is left out, so that `store check` can tell it from what is lost.
+    """
     from fathomlab.store.reading import Store
 
     root = study.experiment.folder.parents[1]
-    store, done, shared = Store(root), set[str](), set[Path]()
+    store, done, shared, left_out = Store(root), set[str](), set[Path](), set[Path]()
     yield from _read(root, [study.experiment.folder / "experiment.json"])
     records = {record.trial: record for _, _, record in study.trials}
     while pending := sorted(records.keys() - done):
         for trial in pending:
             record = records[trial]
             done.add(trial)
-            yield from _read(root, sorted(path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES))
+            files = (path for path in record.folder.glob("[!.]*") if path.suffix in SMALL_FILES)
+            # result.json is written last: if it is read first, the files that it lists are complete
+            yield from _read(root, sorted(files, key=lambda path: (path.name != "result.json", path.name)))
+            left_out.update(record.folder / name for name in record.files)
             shared.update(_shared(root, record))
             parents = {parent for _, parent in parent_hashes(record.content) if HASH.fullmatch(parent)}
             records |= {parent: store.trial(parent) for parent in parents - records.keys()}
-    yield from _read(root, sorted(shared))
+    yield from _read(root, sorted(path for path in shared if path.suffix != ".npz"))
+    names = sorted(path.relative_to(root).as_posix() for path in left_out | shared if path.suffix in LARGE_FILES)
+    yield LEFT_OUT, "".join(f"{name}\n" for name in names).encode()
 
 
 def _shared(root: Path, record: "TrialRecord") -> Iterator[Path]:
-    """Files outside of its directory that a trial refers to: test labels, facts about the data, the patch, plugins."""
+    """Files outside of its directory that a trial refers to: test labels, a user's dataset, the patch, plugins."""
+    yield from needed_files(root, record.content)
     if record.labels:
         yield record.labels.path(root)
-        yield root / "data" / f"{record.labels.data}.json"
     git = record.provenance.git
     if git and git.patch and HASH.fullmatch(git.patch):
         yield root / "patches" / f"{git.patch}.patch"

@@ -1,12 +1,13 @@
 """`fathomlab export csv`: four CSV files with a header, UTF-8, for spreadsheets, R, and data frames."""
 
+import codecs
 import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
-from fathomlab.export.files import check_targets, written_whole
+from fathomlab.export.files import check_targets, open_target
 from fathomlab.export.tables import Cell, tidy_tables
 
 if TYPE_CHECKING:
@@ -34,11 +35,8 @@ class Csv:
         tables = {folder / f"{table.name}.csv": table for table in tidy_tables(study)}
         check_targets(list(tables), self.overwrite)
         for path, table in tables.items():
-            with (
-                written_whole(path) as temporary,
-                open(temporary, "w", encoding="utf-8", newline="") as file,
-            ):
-                writer = csv.writer(file, lineterminator="\r\n")
+            with open_target(path) as file:
+                writer = csv.writer(codecs.getwriter("utf-8")(file), lineterminator="\r\n")
                 writer.writerow(column.name for column in table.columns)
                 writer.writerows(_texts(table.rows()))
         return tuple(tables)

@@ -1,11 +1,13 @@
 """Files that exports write: complete or not at all, and never over a file that is already there unless asked."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 from fathomlab.base.errors import UserError
+from fathomlab.base.files import atomic_file
 
 
 def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
@@ -23,17 +25,11 @@ def check_targets(paths: Sequence[Path], overwrite: bool) -> None:
             )
 
 
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path in the same directory, which replaces `path` when the block ends without an error.
+def open_target(path: Path) -> AbstractContextManager[BinaryIO]:
+    """Open a file that replaces `path` when the block ends without an error. Its directory is created.
 
     Raises:
         OSError: If the directory cannot be created or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return atomic_file(path)

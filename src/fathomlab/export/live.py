@@ -151,6 +151,7 @@ class Live:
         self._report, self._stop = report, stop
         self._plan: Plan | None = None
         self._children: dict[str, Child] = {}
+        self._shown: set[str] = set()
         self._expected: dict[str, set[str]] = {name: set() for name in names}
 
     def expect(self, plan: Plan) -> Plan:
@@ -209,4 +210,7 @@ class Live:
     def _show_messages(self) -> None:
         for child in self._children.values():
             while not child.messages.empty():
-                self._report(Note(child.messages.get()))
+                text = child.messages.get()
+                if text not in self._shown:  # repeated when seeds are added
+                    self._shown.add(text)
+                    self._report(Note(text))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, final
 
-from fathomlab.export.files import check_targets, written_whole
-from fathomlab.export.libraries import library
+from fathomlab.base.libraries import library
+from fathomlab.export.files import check_targets, open_target
 from fathomlab.export.tables import TidyTable, tidy_tables
 
 if TYPE_CHECKING:
@@ -35,17 +35,17 @@ class Parquet:
         tables = {folder / f"{table.name}.parquet": table for table in tidy_tables(study)}
         check_targets(list(tables), self.overwrite)
         for path, table in tables.items():
-            with written_whole(path) as temporary:
-                _write(table, temporary, *pyarrow)
+            with open_target(path) as file:
+                _write(table, file, *pyarrow)
         return tuple(tables)
 
 
-def _write(table: TidyTable, path: Path, pa: Any, parquet: Any) -> None:
+def _write(table: TidyTable, file: BinaryIO, pa: Any, parquet: Any) -> None:
     """Write a table in groups of rows, so that memory does not grow with the number of rows."""
     types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
     schema = pa.schema([(column.name, types[column.kind]) for column in table.columns])
     rows = table.rows()
-    with parquet.ParquetWriter(path, schema) as writer:
+    with parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, ROWS_PER_GROUP)):
             columns = zip(*group, strict=True)
             writer.write_table(pa.table([list(column) for column in columns], schema=schema))

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.base.labels import flatten_keys, format_level
+from fathomlab.base.libraries import library
 from fathomlab.base.output import encodable
 from fathomlab.execute.events import EpochDone, Event, Failed, Finished, Measured, Started
-from fathomlab.export.libraries import library
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study

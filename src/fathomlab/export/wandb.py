@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
+from fathomlab.base.libraries import library
 from fathomlab.execute.events import EpochDone, Event, Failed, Finished, Measured, Started
 from fathomlab.export.replay import ENDED, run_info, trial_events
 from fathomlab.export.tracking import RunInfo, TrialInfo
@@ -58,8 +59,7 @@ class Wandb:
             ImportError: If wandb is not installed.
             OSError: If the directory cannot be written. Otherwise, wandb would write to a temporary one.
         """
-        import wandb
-
+        wandb = library("wandb")
         self._info, self._trials = info, {trial.trial: trial for trial in info.trials}
         folder = info.root / FOLDER
         (folder / MARKERS).mkdir(parents=True, exist_ok=True)
@@ -101,16 +101,14 @@ class Wandb:
     def close(self, timeout_seconds: float) -> None:
         """End the runs of trials that were interrupted, and the processes of wandb."""
         if self.mode:
-            import wandb
-
+            wandb = library("wandb")
             for run in self._runs.values():
                 run.summary["status"] = "interrupted"
                 run.finish(exit_code=1)
             wandb.teardown()
 
     def _start(self, trial: TrialInfo) -> Any:
-        import wandb
-
+        wandb = library("wandb")
         identity = run_id(self._info, trial.trial)
         for old in (self._info.root / FOLDER).glob(f"offline-run-*-{identity}"):
             if not list(old.glob("*.synced")):
@@ -124,7 +122,7 @@ class Wandb:
             tags=self._info.tags,
             config={**trial.config, "condition": trial.condition, "role": trial.role, "trial": trial.trial},
             dir=self._info.root,
-            mode=self.mode,  # pyright: ignore[reportArgumentType]
+            mode=self.mode,
             reinit="create_new",
             settings=wandb.Settings(
                 console="off",

@@ -1,13 +1,16 @@
-"""A user's function as a loss."""
+"""Users' losses: a function as a loss, and a check that computes a loss once before any training."""
 
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fathomlab.base.errors import Issue, definition_location, user_code_location
+from fathomlab.base.errors import Issue, UserError, definition_location
+from fathomlab.base.generators import DRAWS, generator_states, seeded
+from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
+from fathomlab.base.user_code import user_code
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
@@ -26,6 +29,31 @@ class LossShapeError(ValueError):
     """A user's function did not return one number per example."""
 
 
+def loss_issues(loss: Any, classes: int) -> list[Issue]:
+    """Compute a user's loss once, for random logits of four images, and return what is wrong with it."""
+    import torch
+
+    generator, name = torch.Generator().manual_seed(0), type(loss).__name__
+    logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
+    signals = _Signals(logits.requires_grad_(), torch.arange(4).remainder(classes).unsqueeze(0), teacher_logits)
+    try:
+        with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
+            before = generator_states()
+            try:
+                losses = reduce(add, loss.terms(signals).values())
+            except LossShapeError as error:
+                raise UserError("plugin-error", str(error)) from None
+            if losses.shape != signals.labels.shape:
+                expected = f"one number per example, shape {tuple(signals.labels.shape)}"
+                raise ValueError(f"the terms must have {expected}, got {tuple(losses.shape)}")
+            drawn = generator_states() != before
+    except UserError as error:
+        return [Issue(error.code, "", escape_control_chars(str(error)))]
+    text = DRAWS if drawn else "" if losses.requires_grad else "must return a loss that depends on the logits"
+    where = definition_location(getattr(type(loss), "function", type(loss).terms))
+    return [Issue("plugin-error", "", f"{where}{name} {text}")] if text else []
+
+
 class FunctionLoss:
     """Base of the components of users' functions: frozen dataclasses whose fields are the keyword parameters.
 
@@ -41,27 +69,6 @@ class FunctionLoss:
     inputs: ClassVar[tuple[str, ...]]
     needs: ClassVar[frozenset[Any]]
 
-    def validate_for(self, classes: int) -> list[Issue]:
-        """Call the function once, for random logits of four images, and return what is wrong with its result."""
-        import torch
-
-        generator, name = torch.Generator().manual_seed(0), type(self).__name__
-        logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
-        signals = _Signals(logits.requires_grad_(), torch.arange(4).remainder(classes).unsqueeze(0), teacher_logits)
-        try:
-            with redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]), torch.enable_grad():
-                losses = self.terms(signals)[name]
-        except KeyboardInterrupt:
-            raise
-        except LossShapeError as error:
-            return [Issue("plugin-error", "", str(error))]
-        except BaseException as error:  # a function may call sys.exit, too
-            text = f"{user_code_location(error)}{name} with {classes} classes: {type(error).__name__}: {error}"
-            return [Issue("plugin-error", "", escape_control_chars(text))]
-        if losses.requires_grad:
-            return []
-        return [Issue("plugin-error", "", f"{name} must return a loss that depends on the logits")]
-
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the loss (nats), shape (k, n).
 
@@ -69,8 +76,7 @@ class FunctionLoss:
             LossShapeError: If the function does not return one number per example.
         """
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
-        options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        losses, name = type(self).function(*inputs, **options), type(self).__name__
+        losses, name = type(self).function(*inputs, **option_values(self)), type(self).__name__
         shape = getattr(losses, "shape", None)
         if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"

@@ -84,14 +84,14 @@ class Architecture:
         return any(isinstance(layer, Conv2d) for layer in walk(self.layers))
 
     @property
-    def opaque(self) -> bool:
-        """Whether the network is a user's module."""
-        return any(isinstance(layer, Opaque) for layer in self.layers)
+    def opaque(self) -> Opaque | None:
+        """The only layer of a user's module; None for other networks."""
+        return next((layer for layer in self.layers if isinstance(layer, Opaque)), None)
 
     @property
     def packable(self) -> bool:
         """Whether several replicas run as one tensor program: all networks except some users' modules."""
-        return all(layer.trace.vectorized for layer in self.layers if isinstance(layer, Opaque))
+        return self.opaque is None or self.opaque.trace.vectorized
 
 
 def walk(layers: Layers) -> Iterator[Layer]:

@@ -1,8 +1,6 @@
 """Runs users' modules as functions of tensors that the caller stores: one replica, or several by `torch.vmap`."""
 
-import contextlib
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,28 +38,28 @@ def to_format(tensor: "Tensor", dtype: "torch.dtype") -> "Tensor":
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-class Slots:
-    """The places of a module's parameters and buffers, of which shared ones have several."""
+class ModuleTensors:
+    """The parameters and buffers of a module, as entries of dictionaries that can be replaced. Shared ones have several."""
 
     def __init__(self, module: "nn.Module"):
-        """Find the places; the module has all its tensors."""
-        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        """Find the dictionaries; the module has all its tensors."""
+        self._holders: dict[str, list[tuple[dict[str, Any], str]]] = {}
         for tensors in ("parameters", "buffers"):
             names = {id(tensor): name for name, tensor in getattr(module, f"named_{tensors}")()}
             for name, tensor in getattr(module, f"named_{tensors}")(remove_duplicate=False):
                 owner, _, last = name.rpartition(".")
                 holder = getattr(module.get_submodule(owner), f"_{tensors}")
-                self._places.setdefault(names[id(tensor)], []).append((holder, last))
+                self._holders.setdefault(names[id(tensor)], []).append((holder, last))
 
     def install(self, tensors: Tensors) -> None:
         """Let the module use these tensors, also in its backward pass, until others are installed."""
         for name, tensor in tensors.items():
-            for holder, last in self._places[name]:
+            for holder, last in self._holders[name]:
                 holder[last] = tensor
 
     def current(self, name: str) -> "Tensor":
         """Return the tensor of this name that the module uses; another one if the module has assigned it."""
-        holder, last = self._places[name][0]
+        holder, last = self._holders[name][0]
         return holder[last]
 
 
@@ -85,26 +83,3 @@ def run_packed(module: "nn.Module", params: Tensors, buffers: Tensors, images: "
         return logits, {name: tensors[name] for name in fixed}  # torch adds what the module has assigned
 
     return torch.vmap(replica, randomness="error")(dict(params), dict(buffers), images)
-
-
-@contextlib.contextmanager
-def seeded(seed: int, devices: "Sequence[torch.device]" = ()) -> Iterator[None]:
-    """Seed the generators of torch, NumPy, and Python, and restore them afterwards.
-
-    Args:
-        seed: The seed.
-        devices: CUDA devices whose generators are seeded, in addition to the CPU.
-    """
-    import numpy as np
-    import torch
-
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - users' code may draw from it
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            torch.manual_seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002

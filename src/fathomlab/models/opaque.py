@@ -4,10 +4,11 @@ The engine does not look inside. It calls the module as a function of its parame
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fathomlab.base.errors import Issue, UserError
+from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.models.parameters import LayerDefaults, Parameter, Shape
 from fathomlab.models.trace import Trace, trace
@@ -37,8 +38,7 @@ class UserModel:
 
     def module(self) -> "nn.Module":
         """Construct the module. Its random initial values come from torch's current generator."""
-        options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        return type(self).module_class(**options)
+        return type(self).module_class(**option_values(self))
 
     def validate(self) -> list[Issue]:
         """No conflicts between options are known."""

@@ -1,16 +1,16 @@
 """What a user's module is, found by running it on random images before any training, and what is wrong with it."""
 
-import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.errors import UserError, user_code_location
-from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded, to_format
+from fathomlab.base.generators import generator_states, seeded
+from fathomlab.base.user_code import user_code
+from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.parameters import Parameter, Shape
 
 if TYPE_CHECKING:
@@ -62,15 +62,8 @@ def trace(model: "UserModel", shape: Shape) -> Trace:
     import torch
 
     name = type(model).__name__
-    try:
-        with redirect_stdout(sys.stderr), seeded(0), torch.enable_grad(), _single_precision():
-            return _Tracer(model, name, shape).trace()
-    except (UserError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a module may call sys.exit, too
-        where = user_code_location(error)
-        text = f"{type(error).__name__}: {error}"
-        raise UserError("plugin-error", f"{where}{name} with images of {tuple(shape)}: {text}") from error
+    with user_code(f"{name} with images of {tuple(shape)}"), seeded(0), torch.enable_grad(), _single_precision():
+        return _Tracer(model, name, shape).trace()
 
 
 @contextmanager
@@ -92,7 +85,7 @@ class _Tracer:
     def __init__(self, model: "UserModel", name: str, shape: Shape):
         self.model, self.name, self.shape = model, name, shape
         self.module = construct(model, shape)
-        self.slots = Slots(self.module)
+        self.tensors = ModuleTensors(self.module)
         self.learned = [key for key, tensor in self.module.named_parameters() if tensor.requires_grad]
         self.calls: list[str] = []
         self._constructed: dict[int, nn.Module] = {}
@@ -145,7 +138,7 @@ class _Tracer:
         return values | {key: to_format(own[key].detach(), dtype).clone().requires_grad_() for key in self.learned}
 
     def _run(self, tensors: "dict[str, Tensor]", images: "Tensor") -> "Tensor":
-        self.slots.install(tensors)
+        self.tensors.install(tensors)
         with seeded(0):
             return self.module(images)
 
@@ -229,23 +222,23 @@ class _Tracer:
 
     def _is_vectorized(self) -> bool:
         """Whether packed and separate replicas have equal logits, gradients, and buffers in fp64; no random numbers."""
-        import numpy as np
+        import torch
 
-        states = random.getstate(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr] # noqa: NPY002
+        images = torch.rand(REPLICAS, IMAGES, *self.shape, dtype=torch.float64)
+        states = generator_states()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "There is a performance drop")  # an operation runs in a slow loop
-                equal = self._packed_equals_separate()
+                equal = self._packed_equals_separate(images)
         except KeyboardInterrupt:
             raise
         except BaseException:  # whatever torch or the module does not support
             return False
-        return equal and states == (random.getstate(), np.random.get_state()[1].tobytes())  # type: ignore[union-attr] # noqa: NPY002
+        return equal and states == generator_states()
 
-    def _packed_equals_separate(self) -> bool:
+    def _packed_equals_separate(self, images: "Tensor") -> bool:
         import torch
 
-        images = torch.rand(REPLICAS, IMAGES, *self.shape, dtype=torch.float64)
         values = [self._values(seed, torch.float64) for seed in range(REPLICAS)]
         packed = {key: torch.stack([value[key].detach() for value in values]) for key in values[0]}
         params = {key: packed[key].requires_grad_() for key in self.learned}
@@ -254,18 +247,18 @@ class _Tracer:
         results = [logits, *torch.autograd.grad(logits.square().sum(), list(params.values())), *buffers.values()]
         expected: list[list[Tensor]] = []
         for value, inputs in zip(values, images, strict=True):
-            self.slots.install(value)
+            self.tensors.install(value)
             output = self.module(inputs.clone())
             learned = [value[key] for key in self.learned]
             gradients = torch.autograd.grad(output.square().sum(), learned)
-            expected.append([output, *gradients, *(self.slots.current(key) for key in buffers)])
+            expected.append([output, *gradients, *(self.tensors.current(key) for key in buffers)])
         if not _close(results, [torch.stack(each) for each in zip(*expected, strict=True)], EQUAL):
             return False
         with torch.no_grad():
             self.module.eval()
             logits, _ = run_packed(self.module, params, {key: each.clone() for key, each in buffers.items()}, images)
             for slot, (value, inputs) in enumerate(zip(values, images, strict=True)):
-                self.slots.install({**value, **{key: each[slot].clone() for key, each in buffers.items()}})
+                self.tensors.install({**value, **{key: each[slot].clone() for key, each in buffers.items()}})
                 if not _close([self.module(inputs)], [logits[slot]], EQUAL):
                     return False
         return True

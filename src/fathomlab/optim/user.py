@@ -9,15 +9,16 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.errors import Issue, UserError, definition_location, format_value, user_code_location
+from fathomlab.base.errors import Issue, UserError, definition_location, format_value
+from fathomlab.base.generators import DRAWS, generator_states, seeded
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.packing import varying
+from fathomlab.base.user_code import user_code
 from fathomlab.optim.rates import OptimizerState, Rates, Tensors
 from fathomlab.optim.schedules import Memory, Position
 
@@ -67,7 +68,7 @@ def optimizer_issues(optimizer: Any) -> tuple[Issue, ...]:
     import torch
 
     def check() -> Iterator[str]:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
+        with torch.no_grad(), torch.device("cpu"):
             yield from _optimizer_defects(optimizer)
 
     return _issues(optimizer, "step", check)
@@ -162,10 +163,7 @@ def _optimizer_defects(optimizer: Any) -> Iterator[str]:
     """Yield what is wrong with two replicas, each alone and as a pack; the first problem counts."""
     import torch
 
-    generator = torch.get_rng_state()
     together, shared = _run(optimizer, (0, 1), shared=False), _run(optimizer, (0, 1), shared=True)
-    if not torch.equal(torch.get_rng_state(), generator):
-        yield "must not draw random numbers, because they depend on what ran before"
     for slot in (0, 1):
         for pack, is_shared in ((together, False), (shared, True)):
             alone = _run(optimizer, (slot,), shared=is_shared)
@@ -249,18 +247,16 @@ def _state_defect(state: Any, params: Tensors) -> str:
 def _issues(component: Any, method: str, check: Callable[[], Iterator[str]]) -> tuple[Issue, ...]:
     """The first problem of a check that runs a user's code."""
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for results
+        with user_code(type(component).__name__), seeded(0):
+            before = generator_states()
             text = next((text for text in check() if text), "")
-        if not text:
-            return ()
-        text = str(_defect(component, method, text))
-    except KeyboardInterrupt:
-        raise
+            if generator_states() != before:
+                text = DRAWS
+            if text:
+                raise _defect(component, method, text)
     except UserError as error:
-        text = str(error)
-    except BaseException as error:  # a plugin may call sys.exit, too
-        text = f"{user_code_location(error)}{type(component).__name__}: {type(error).__name__}: {error}"
-    return (Issue("plugin-error", "", escape_control_chars(text)),)
+        return (Issue(error.code, "", escape_control_chars(str(error))),)
+    return ()
 
 
 def _defect(component: Any, method: str, text: str) -> UserError:

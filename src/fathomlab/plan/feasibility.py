@@ -6,10 +6,9 @@ from dataclasses import replace
 from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.plugins import plugin_of
 from fathomlab.losses import Loss
-from fathomlab.losses.function import FunctionLoss
+from fathomlab.losses.function import loss_issues
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
-from fathomlab.models.opaque import Opaque
 from fathomlab.optim.user import optimizer_issues, schedule_issues
 from fathomlab.plan.data import Data
 from fathomlab.plan.sections import Training
@@ -34,10 +33,10 @@ def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
 
 
 def loss_problems(loss: Loss | None, data: Data, path: str) -> list[Issue]:
-    """What is wrong with the function that is the loss in the section `path`, for the classes of the data."""
-    if not isinstance(loss, FunctionLoss):
+    """What is wrong with the loss of the section `path`, if a plugin defines it, for the classes of the data."""
+    if loss is None or plugin_of(loss) is None:
         return []
-    return [replace(issue, path=f"{path}.loss") for issue in loss.validate_for(data.info.classes)]
+    return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes)]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:
@@ -91,24 +90,25 @@ def batch_norm_problems(data: Data, path: str, architecture: Architecture, notic
 
 def _single_image_problems(data: Data, path: str, architecture: Architecture) -> list[Issue]:
     """Batches of one image that a user's module refuses, such as batch normalization in training."""
-    traces = [layer.trace for layer in architecture.layers if isinstance(layer, Opaque)]
+    if architecture.opaque is None:
+        return []
+    trace = architecture.opaque.trace
     training, held_out = data.split_sizes
     last = 0 if data.drop_last else training % data.batch_size
-    for trace in traces:
-        if trace.single_training and 1 in (data.batch_size, training, last):
-            remedy = f"Change {path}.batch_size, or set {path}.drop_last: true"
-            text = f"a batch of {training} training images has 1 image, which the model cannot use: "
-            return [Issue("batch-too-small", f"{path}.batch_size", f"{text}{trace.single_training}. {remedy}")]
-        if trace.single_evaluation and 1 in (held_out % EVALUATION_BATCH, data.info.test_examples % EVALUATION_BATCH):
-            text = "must evaluate a single image, which is the last batch of the validation or test images, got "
-            return [Issue("batch-too-small", path, f"the model {text}{trace.single_evaluation}")]
+    if trace.single_training and 1 in (data.batch_size, training, last):
+        remedy = f"Change {path}.batch_size, or set {path}.drop_last: true"
+        text = f"a batch of {training} training images has 1 image, which the model cannot use: "
+        return [Issue("batch-too-small", f"{path}.batch_size", f"{text}{trace.single_training}. {remedy}")]
+    if trace.single_evaluation and 1 in (held_out % EVALUATION_BATCH, data.info.test_examples % EVALUATION_BATCH):
+        text = "must evaluate a single image, which is the last batch of the validation or test images, got "
+        return [Issue("batch-too-small", path, f"the model {text}{trace.single_evaluation}")]
     return []
 
 
 def network_problems(blueprint: Blueprint, model: str, training: str) -> list[Issue]:
     """Frozen parameters that do not exist, and probes of layers or points that the network does not have."""
     architecture, frozen = blueprint.recipe.architecture, blueprint.training.frozen
-    if not frozen and not architecture.opaque:
+    if not frozen and architecture.opaque is None:
         return []
     names = [parameter.name for parameter in architecture.parameters()]
     for prefix in frozen:

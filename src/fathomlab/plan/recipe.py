@@ -71,4 +71,6 @@ class Recipe:
         networks = (self.architecture, *self.teachers)
         parts = (self.loss, getattr(self.loss, "hard", None), self.optimizer)
         parts = (*parts, self.schedule) if self.schedule.per_step else parts
-        return any(network.opaque for network in networks) or any(plugin_of(part) is not None for part in parts)
+        return any(network.opaque is not None for network in networks) or any(
+            plugin_of(part) is not None for part in parts
+        )

@@ -79,7 +79,7 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     parallel. Users' modules are packed if they permit it and are small.
     """
     recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
-    if recipe.architecture.opaque and not _packs_pay(recipe):
+    if recipe.architecture.opaque is not None and not _packs_pay(recipe):
         return 1
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1

@@ -6,10 +6,10 @@ pack. It is created for each snapshot, so that it has no state that a checkpoint
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fathomlab.base.errors import UserError, definition_location
+from fathomlab.base.options import option_values
 from fathomlab.probes.columns import NAMES, Column, Measured, ProbeDescription, column_name_problem
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class UserProbe:
         Raises:
             UserError: If the result is not what a probe must return; names the line of `measure`.
         """
-        options = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        result = type(self).probe_class(**options).measure(snapshot)
+        result = type(self).probe_class(**option_values(self)).measure(snapshot)
         if not isinstance(result, Mapping) or not all(isinstance(key, str) for key in result):
             raise self.defect(f"must return a dictionary of column names to numbers, got {type(result).__name__}")
         names = {KEYS[key]: self._names(key, value) for key, value in result.items() if key in KEYS}
@@ -76,7 +75,7 @@ class UserProbe:
         if self.columns:
             return ProbeDescription(self.title, self.note, self.columns)
         columns: dict[str, Column] = {}
-        lengths = {axis: len(row[key]) for axis, key in NAMES.items() if key in row}
+        lengths = {KEYS[key]: len(names) for key, names in row.items() if key in KEYS}  # in the order of `_axis`
         for name, value in row.items():
             if name in (*KEYS, "dtype"):
                 continue
@@ -154,12 +153,13 @@ def probe_facts(probe_class: type) -> dict[str, Any]:
     name, columns = probe_class.__name__, getattr(probe_class, "columns", {})
     if not isinstance(columns, Mapping) or not all(isinstance(column, Column) for column in columns.values()):
         raise ValueError(f"{name}.columns must be a mapping of names to fathomlab.Column")
-    if problem := next((text for column in columns if (text := column_name_problem(column))), ""):
-        raise ValueError(f"{name}: {problem}")
     title, note = getattr(probe_class, "title", "") or _words(name), getattr(probe_class, "note", "")
     if not isinstance(title, str) or not isinstance(note, str):
         raise ValueError(f"{name}: title and note must be strings")
-    ProbeDescription(title, note, columns)
+    try:
+        ProbeDescription(title, note, columns)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     return {"probe_class": probe_class, "columns": dict(columns), "title": title, "note": note}
 
 

@@ -133,12 +133,13 @@ def dataset_files(root: Path) -> list[Path]:
 
 def is_intact(path: Path) -> bool:
     """Whether a file of `dataset_files` has what its name says."""
+    if path.suffix == ".json":
+        return _facts(path) is not None
     try:
-        if path.suffix == ".npz":
-            _read(path)
+        _read(path)
     except CorruptFileError:
         return False
-    return path.suffix == ".npz" or _facts(path) is not None
+    return True
 
 
 def needed_files(root: Path, content: JsonObject) -> list[Path]:

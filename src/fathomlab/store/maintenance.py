@@ -40,12 +40,14 @@ class Check:
         files: Number of files that were verified.
         problems: What is not as written.
         outdated: Number of trials of older formats, which are not verified.
+        left_out: Number of files that a bundle leaves out on purpose.
     """
 
     trials: int
     files: int
     problems: tuple[Problem, ...]
     outdated: int
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Change:
 def check_store(root: Path) -> Check:
     """Compare every file with its checksum."""
     store, problems, files, trials, outdated = Store(root), list[Problem](), 0, 0, 0
-    labels, datasets = set[StoredLabels](), set(dataset_files(root))
+    labels, datasets, left_out = set[StoredLabels](), set(dataset_files(root)), set[Path]()
     for trial in store.trials():
         record = store.trial(trial)
         if record.status == "outdated":
@@ -72,22 +74,24 @@ def check_store(root: Path) -> Check:
         if record.labels:
             labels.add(record.labels)
         large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
-        problems += _mismatches(large)
-        datasets.update(needed_files(root, record.content))
+        needed = needed_files(root, record.content)
+        datasets.update(needed)
+        left_out.update(path for path in (*large, *needed) if store.is_left_out(path))
+        problems += _mismatches({path: sha256 for path, sha256 in large.items() if path not in left_out})
         sealed = [checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)]
         sealed += record.folder.glob("logits.sealed")
         problems += _unreadable(sealed)
         files += len(record.files) + len(sealed)
     for reference in sorted(labels, key=lambda item: (item.data, item.sha256)):
         problems += _mismatches({reference.path(root): reference.sha256})
-    corrupted = (path for path in sorted(datasets) if not is_intact(path))
+    corrupted = (path for path in sorted(datasets - left_out) if not is_intact(path))
     problems += [Problem(path, "is corrupted" if path.exists() else "is missing") for path in corrupted]
-    files += len(labels) + len(datasets)
+    files += len(labels) + len(datasets) - len(left_out)
     for experiment in store.experiments():
         files += not experiment.outdated
         if experiment.cause is not None and not experiment.outdated:
             problems.append(Problem(experiment.folder, experiment.cause))
-    return Check(trials, files, tuple(problems), outdated)
+    return Check(trials, files, tuple(problems), outdated, len(left_out))
 
 
 def repair_store(root: Path) -> list[Change]:

@@ -32,6 +32,7 @@ from fathomlab.store.validation import FolderValidator, as_int, as_number
 HASH = re.compile(r"[0-9a-f]{64}")
 EXPERIMENT = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}")
 SHORTEST_PREFIX = 4
+LEFT_OUT = "left-out.txt"  # of a bundle: what it leaves out on purpose, one path per line
 
 
 class Store:
@@ -46,6 +47,16 @@ class Store:
     def locked(self) -> bool:
         """Whether some process was training into this store when this was first needed."""
         return is_locked(self.root)
+
+    @cached_property
+    def _left_out(self) -> frozenset[str]:
+        path = self.root / LEFT_OUT
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and not path.is_symlink() else ""
+        return frozenset(text.splitlines())
+
+    def is_left_out(self, path: Path) -> bool:
+        """Whether a file is missing because a bundle leaves it out on purpose."""
+        return path.relative_to(self.root).as_posix() in self._left_out and not path.exists()
 
     def trials(self) -> list[str]:
         """The hashes of all trial directories, sorted; links and foreign names are left out."""

@@ -12,6 +12,7 @@ import pytest
 from fathomlab.base.errors import Issue, UserError
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, load_module, plugin_of, read_plugin
+from fathomlab.losses.function import loss_issues
 from fathomlab.plan.hints import torch_name_problem
 
 MODEL = """
@@ -204,7 +205,7 @@ def test_dataset_without_its_annotation_is_reported_when_it_is_named(tmp_path: P
 
 def test_loss_of_another_shape_names_its_line_once(tmp_path: Path):
     table = components(tmp_path, LOSS.replace(', reduction="none"', ""))
-    (problem,) = table.losses.make("focal", {}, "", []).validate_for(10)
+    (problem,) = loss_issues(table.losses.make("focal", {}, "", []), 10)
     assert problem.message.startswith("parts.py:4: focal must return")
     assert problem.message.count("focal") == 1
 

@@ -10,8 +10,9 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 from fathomlab.base.errors import UserError
+from fathomlab.base.generators import IMPORT_SEED, seeded
 from fathomlab.data.arrays import content_sha256
-from fathomlab.data.objects import TORCH_SEED, as_arrays, seeded_generators
+from fathomlab.data.objects import as_arrays
 
 IMAGES = torch.arange(20 * 3 * 4 * 4).reshape(20, 3, 4, 4).to(torch.uint8)
 LABELS = torch.arange(20) % 2
@@ -77,9 +78,9 @@ def test_random_transforms_are_seeded_and_the_caller_keeps_its_generators() -> N
 def test_seed_is_that_of_a_fresh_torch() -> None:
     """So that it does not matter whether a function imports torch, or torch was loaded before."""
     fresh = torch.Generator()
-    assert fresh.initial_seed() == TORCH_SEED
+    assert fresh.initial_seed() == IMPORT_SEED
     expected = torch.rand(3, generator=fresh)
-    with seeded_generators():
+    with seeded(IMPORT_SEED):
         assert torch.equal(torch.rand(3), expected)
 
 

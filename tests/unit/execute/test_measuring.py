@@ -101,6 +101,8 @@ def test_named_entries_decide_the_axis(tmp_path: Path, pack: Any):
     row = measured(probe, pack)
     assert row["cells"] == ["a", "b", "c"]
     assert probe.describe(row).columns["size"].axis == "cell"
+    probe = probe_of(tmp_path, "return {'cells': ['a', 'b'], 'points': ['c', 'd'], 'size': [1, 2]}")
+    assert probe.describe(measured(probe, pack)).columns["size"].axis == "cell"  # the first of this length
 
 
 def test_declared_columns_and_options(tmp_path: Path, pack: Any):

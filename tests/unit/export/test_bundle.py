@@ -58,10 +58,10 @@ def test_equal_results_give_equal_bytes(small: Path, tmp_path: Path):
 def test_content(small: Path, tmp_path: Path):
     path = tmp_path / "a.zip"
     Bundle().export(read(small, "x"), path)
-    files = ("metrics.jsonl", "predictions.bin", "provenance.json", "result.json", "trial.json")
+    files = ("result.json", "metrics.jsonl", "predictions.bin", "provenance.json", "trial.json")
     trials = [f"trials/{trial}/{name}" for trial in sorted(os.listdir(small / "trials")) for name in files]
     texts = ["README.txt", "config_expx.yaml", "report.html", "experiments/x/experiment.json"]
-    assert names(path) == [f"x/{name}" for name in [*texts, *trials]]
+    assert names(path) == [f"x/{name}" for name in [*texts, *trials, "left-out.txt"]]
     headers = {
         (item.date_time[0], item.external_attr >> 16, item.create_system) for item in zipfile.ZipFile(path).filelist
     }
@@ -94,9 +94,9 @@ def test_what_trials_refer_to_is_included(small: Path, tmp_path: Path):
     plugins = [{"name": "my.py", "sha256": "e" * 64}, {"name": "x.py", "sha256": "../outside"}]
     git = {"commit": "c", "dirty": True, "patch": "d" * 64}
     stores.change(folder / "provenance.json", git=git, plugins=plugins)
-    shared = [f"data/{'a' * 64}.json", f"labels/{'a' * 64}.bin", f"patches/{'d' * 64}.patch"]
+    shared = [f"labels/{'a' * 64}.bin", f"patches/{'d' * 64}.patch"]
     shared += [f"plugins/{'e' * 64}/my.py", f"plugins/{'e' * 64}/parts/block.py"]
-    for name in (*shared, f"plugins/{'f' * 64}/x.py", f"labels/{'b' * 64}.bin", f"data/{'a' * 64}.npz", "outside/x.py"):
+    for name in (*shared, f"plugins/{'f' * 64}/x.py", f"labels/{'b' * 64}.bin", "outside/x.py"):
         (small / name).parent.mkdir(parents=True, exist_ok=True)
         (small / name).write_bytes(b"shared")
     conditions = [stores.condition("residual=true", {}, None, [(1, student)])]
@@ -104,8 +104,8 @@ def test_what_trials_refer_to_is_included(small: Path, tmp_path: Path):
     Bundle().export(read(small, "x"), tmp_path / "a.zip")
     found = names(tmp_path / "a.zip")
     assert {name.split("/")[2] for name in found if name.startswith("x/trials/")} == {student, teacher}
-    assert found[-len(shared) :] == [f"x/{name}" for name in shared]
-    assert len(found) == 4 + 2 * 4 + 1 + len(shared)
+    assert found[-len(shared) - 1 :] == [f"x/{name}" for name in [*shared, "left-out.txt"]]
+    assert len(found) == 4 + 2 * 4 + 1 + len(shared) + 1
 
 
 @pytest.mark.parametrize("source", ["../../x.yaml", "/etc/passwd", "report.html", "a\0.yaml", "c:\\x.yaml"])

@@ -14,6 +14,7 @@ from fathomlab.optim.user import CheckedOptimizer, checked_memory, optimizer_iss
 HEAD = """\
 from dataclasses import dataclass
 from typing import Annotated
+import numpy as np
 import torch
 from fathomlab.base.packing import Varies
 from fathomlab.optim.rates import WeightDecay, per_replica, zeros_like
@@ -101,6 +102,7 @@ def test_optimizer_without_weight_decay_has_none(tmp_path: Path):
         ("per_replica(rates.lr, param)", "rates.lr", "lr * ", "RuntimeError"),
         ("per_replica(self.beta, param)", "torch.as_tensor(self.beta).mean()", "def step", "alone"),
         ("lr * (moment", "lr * torch.rand(()) * (moment", "def step", "random"),
+        ("lr * (moment", "lr * np.random.rand() * (moment", "def step", "random"),
         ("lr * (moment + grad)", "lr * (moment + grad.mean(0))", "def step", "alone"),
         (".sub_(lr", ".sub_(float('nan') * lr", "def step", "finite"),
         ("zeros_like(params)", "torch.zeros(2)", "def init_state", "list"),
@@ -128,6 +130,14 @@ def test_rates_that_are_not_finite_numbers_are_rejected(tmp_path: Path, value: s
     (message,) = schedule_messages(tmp_path, f"return {value} if position.epoch == 2 else lr")
     assert message.startswith(f"parts.py:{len(HEAD.splitlines()) + 4}: Warmup.lr_at ")
     assert "epoch 2" in message
+
+
+@pytest.mark.parametrize("number", ["np.random.rand()", "float(torch.rand(()))"])
+def test_random_rates_are_rejected(tmp_path: Path, number: str):
+    """A resumed trial would have other rates."""
+    (message,) = schedule_messages(tmp_path, f"return lr * {number}")
+    assert message.startswith(f"parts.py:{len(HEAD.splitlines()) + 4}: Warmup.lr_at ")
+    assert "random" in message
 
 
 def test_error_in_a_schedule_has_its_line(tmp_path: Path):

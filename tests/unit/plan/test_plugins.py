@@ -17,6 +17,9 @@ from fathomlab.plan import Plan, decode_trial, encode_trial, read_trial
 from fathomlab.prepare.jobs import Job
 
 PLUGIN = """
+    import random
+    from dataclasses import dataclass
+    import numpy as np
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -41,6 +44,25 @@ PLUGIN = """
 
     def nothing(logits, labels):
         return None
+
+    def noisy(logits, labels):
+        return F.cross_entropy(logits + torch.rand_like(logits), labels, reduction="none")
+
+    def smeared(logits, labels):
+        return np.random.rand() * F.cross_entropy(logits, labels, reduction="none")
+
+    @dataclass(frozen=True)
+    class Averaged:
+        def terms(self, signals):
+            return {"averaged": F.cross_entropy(signals.logits[0], signals.labels[0])}
+
+    @dataclass(frozen=True)
+    class Weighted:
+        weight: float = 1.0
+
+        def terms(self, signals):
+            losses = F.cross_entropy(signals.logits.flatten(0, 1), signals.labels.flatten(), reduction="none")
+            return {"weighted": random.random() * losses.view(signals.labels.shape)}
 
     class Normed(Net):
         def __init__(self):
@@ -213,6 +235,10 @@ def test_distillation_loss_of_a_plugin_reads_the_teacher():
         (OWN, "training.loss.type=averaged", ("plugin-error", "training.loss")),
         (OWN, "training.loss.type=constant", ("plugin-error", "training.loss")),
         (OWN, "training.loss.type=nothing", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=noisy", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=smeared", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=Averaged", ("plugin-error", "training.loss")),
+        (OWN, "training.loss.type=Weighted", ("plugin-error", "training.loss")),
         (OWN, "model.type=Leaving", ("plugin-error", "model.params")),
         (DISTILLED, "distillation.loss.type=averaged", ("plugin-error", "distillation.loss")),
         (OWN, "model.type=Nett", ("unknown-name", "model.type")),

@@ -149,8 +149,8 @@ class Counting(Store):
 def test_pages_read_each_trial_once(written: Store, tmp_path: Path):
     """Verdicts, audits, and figures share one reading; the index shares it between experiments."""
     store = Counting(written.root)
-    write_report(store, "1_2")
-    assert (set(store.reads.values()), len(store.reads)) == ({1}, 40)
+    write_report(store, "2_2")
+    assert (set(store.reads.values()), len(store.reads)) == ({1}, 25)
     stores.write_blocks(tmp_path)
     shutil.copytree(tmp_path / "experiments" / "1_3", tmp_path / "experiments" / "again")
     store = Counting(tmp_path)

@@ -19,10 +19,11 @@ from fathomlab.data.table import Dataset, DatasetArrays
 from fathomlab.data.users import UserDataset
 from fathomlab.engine.device_data import DeviceDataset, to_device
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.opaque import to_format
+from fathomlab.engine.opaque import restored_tensors
 from fathomlab.engine.state import load_start_weights
 from fathomlab.engine.teachers import Teacher, TeacherPack, mean_logits
 from fathomlab.engine.training import PackTrainer
+from fathomlab.models.functional import to_format
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError, file_sha256
@@ -91,7 +92,9 @@ def _load_teacher(
     networks = [teacher.recipe.architecture for teacher in teachers]
     columns, logits = [], []
     for teacher, network in zip(teachers, networks, strict=True):
-        tensors = {name: to_format(tensor.to(device), dtype) for name, tensor in _weights(root, teacher.hash).items()}
+        saved = _weights(root, teacher.hash)
+        saved = saved if network.opaque is None else restored_tensors(network.opaque, saved)
+        tensors = {name: to_format(tensor.detach().to(device), dtype) for name, tensor in saved.items()}
         folder = root / "trials" / teacher.hash
         logits.append(_teacher_logits(folder, PackedNetwork([network], device), tensors, data, images, rows))
         columns.append(tensors)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fathomlab.base.generators import seeded
 from fathomlab.base.identity import derive_seed
-from fathomlab.engine.opaque import seeded
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.pack.settings import deterministic_mode
@@ -62,8 +62,8 @@ def replica_row(columns: Mapping[str, Any], slot: int) -> Record:
 
 def _measured(probe: Probe, training: PackTrainer) -> Mapping[str, Any]:
     """Measure each replica; separate networks and users' modules are measured one by one."""
-    opaque = training.shared_recipe.architecture.opaque and len(training.recipes) > 1
-    if not training.replica_trainers and not opaque:
+    opaque = training.shared_recipe.architecture.opaque is not None
+    if not training.replica_trainers and not (opaque and len(training.recipes) > 1):
         return probe.measure(Snapshot(training))
     replicas = [training.replica(slot) for slot in range(len(training.recipes))]
     parts: list[Mapping[str, Any]] = [probe.measure(Snapshot(replica)) for replica in replicas]

@@ -17,6 +17,7 @@ from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
+from fathomlab.engine.opaque import saved_tensors, structure
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
@@ -186,7 +187,9 @@ class _PackRun:
         test_labels = self.training.data.test_labels.cpu().numpy()
         labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
-        self.checkpointer.map_active(self._save)
+        opaque = self.recipes[0].architecture.opaque
+        module = None if opaque is None else structure(opaque)
+        self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
         metrics = {**_metrics("best/test", best), **test}
         for result in self.checkpointer.map_active(
             lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
@@ -246,14 +249,18 @@ class _PackRun:
         ]
         return _metrics("test", last), outcomes
 
-    def _save(self, slot: int, replica: Replica) -> None:
-        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights."""
+    def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
+        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
+
+        Several threads call it. `module` is a user's module, with the names of its tensors.
+        """
         state = self.training.state
         last = (state.last_finite if replica.diverged else None) or state
         epochs = int(state.last_finite.epoch[slot]) if replica.diverged else state.epoch
         best = ("best", state.best, int(state.best.epoch[slot]))
         for name, weights, epoch in (("checkpoint", last, epochs), best):
             tensors = {key: tensor[slot] for key, tensor in {**weights.params, **weights.buffers}.items()}
+            tensors = tensors if module is None else saved_tensors(module, tensors)
             metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
             save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
 

@@ -37,6 +37,11 @@ class Quantity:
     unit: str
     scale: float
 
+    @property
+    def heading(self) -> str:
+        """Title and unit."""
+        return f"{self.title} ({self.unit})"
+
     def text(self, value: float | None) -> str:
         """A value as text for a table."""
         return plain(value, 2) if self.unit == "%" else significant(value)
@@ -77,7 +82,7 @@ class Curves:
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """The curves of losses and accuracies."""
-    quantities = tuple((title, tuple(charts)) for title, charts in curve_charts(study))
+    quantities = tuple((quantity.heading, tuple(charts)) for quantity, charts in curve_charts(study))
     content = Curves(curve_note(study), quantities)
     return Section("curves", "Learning curves", content) if quantities else None
 
@@ -109,12 +114,12 @@ def learning_curves(curves: Sequence[Curve], y: Axis, width: int = HALF) -> "Fig
     return line_figure(lines, Axis("epoch", 1, last, tuple(map(float, epoch_ticks(last)))), y, width)
 
 
-def curve_charts(study: Study) -> list[tuple[str, list[Chart]]]:
-    """For each quantity its title and a chart per panel. All panels of a quantity share the axis of the quantity."""
+def curve_charts(study: Study) -> list[tuple[Quantity, list[Chart]]]:
+    """For each quantity a chart per panel. All panels of a quantity share the axis of the quantity."""
     groups = panels(study)
     count = sum(len(condition.trials) for _, conditions in groups for condition in conditions)
     points = max(20, min(MAX_POINTS, ALL_POINTS // max(1, count * len(QUANTITIES))))
-    result: list[tuple[str, list[Chart]]] = []
+    result: list[tuple[Quantity, list[Chart]]] = []
     for quantity in QUANTITIES:
         curves = [
             (name, [_curve(item, quantity, points, study.metric) for item in conditions]) for name, conditions in groups
@@ -124,7 +129,7 @@ def curve_charts(study: Study) -> list[tuple[str, list[Chart]]]:
             continue
         y, width = _axis(values, quantity), width_of(len(curves) if len(curves) > 1 else len(QUANTITIES))
         charts = [_chart(quantity, index, name, group, y, width) for index, (name, group) in enumerate(curves, start=1)]
-        result.append((f"{quantity.title} ({quantity.unit})", charts))
+        result.append((quantity, charts))
     return result
 
 
@@ -228,7 +233,7 @@ def _chart(quantity: Quantity, number: int, panel: str, curves: list[Curve], y: 
     labels = [curve.label for curve in curves]
     excluded = any(curve.label != curve.name for curve in curves)
     keys = line_keys(labels) if last > 1 else point_keys(labels) if excluded else ()
-    caption = panel or f"{quantity.title} ({quantity.unit})"
+    caption = panel or quantity.heading
     draw = partial(learning_curves, curves, y, width)
     return Chart(name, caption, description, draw, _table(name, quantity, curves), keys, full_title=title)
 

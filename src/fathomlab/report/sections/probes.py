@@ -54,6 +54,7 @@ class ProbeLine:
 class ProbeFigures:
     """The figures of one probe, with its heading and how to read them."""
 
+    name: str
     title: str
     note: str
     charts: tuple[Chart, ...]
@@ -75,7 +76,7 @@ def probe_figures(study: Study) -> list[ProbeFigures]:
         maps = [_heatmaps(study, quantity) for quantity in columns if quantity.column.figure == "heatmap"]
         charts, shown = _line_charts(study, name, columns), tuple(item for item in maps if item is not None)
         if charts or shown:
-            result.append(ProbeFigures(probe.title, probe.note, charts, shown))
+            result.append(ProbeFigures(name, probe.title, probe.note, charts, shown))
     return result
 
 
