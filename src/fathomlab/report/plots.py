@@ -14,7 +14,7 @@ from fathomlab.report.figures.joined import Key, Panel, joined_figure
 from fathomlab.report.figures.style import DASHES, INK, MUTED, RULE, SHAPES
 from fathomlab.report.sections.curves import QUANTITIES, curve_charts
 from fathomlab.report.sections.gradients import PROBE, gradient_charts
-from fathomlab.report.sections.probes import probe_figures
+from fathomlab.report.sections.probes import measured_probes, probe_figures
 from fathomlab.report.slopes import condition_slopes, slopes_chart
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def plot(study: Study, kind: str) -> "Figure":
     Raises:
         UserError: If there is no such kind, or if the experiment has no data for it.
     """
-    kinds = _kinds()
+    kinds = _kinds(study)
     groups: Groups = [group for group in kinds[kind](study) if group] if kind in kinds else []
     if groups:
         rows = [row for group in groups for row in _rows(group)]
@@ -61,14 +61,15 @@ def _rows(group: Sequence[Chart]) -> list[Sequence[Chart]]:
     return [group[start : start + across] for start in range(0, len(group), across)]
 
 
-def _kinds() -> Mapping[str, Callable[[Study], Groups]]:
+def _kinds(study: Study) -> Mapping[str, Callable[[Study], Groups]]:
     """Name of each kind to the function that builds its charts; a group starts a new row."""
     probes = {name: partial(_probe, name=name) for name in PROBES if name != PROBE}
+    users = {name: partial(_probe, name=name) for name in measured_probes(study)}
     metrics = {
         quantity.metric: partial(_curves, title=f"{quantity.title} ({quantity.unit})") for quantity in QUANTITIES
     }
     first = {"accuracy": _accuracy, "effects": _effects, "curves": _curves}
-    return {**first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
+    return {**users, **first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
 
 
 def _accuracy(study: Study) -> Groups:
@@ -96,7 +97,7 @@ def _slopes(study: Study) -> Groups:
 
 
 def _probe(study: Study, name: str) -> Groups:
-    figures = [item for item in probe_figures(study) if item.title == PROBES[name].title]
+    figures = [item for item in probe_figures(study) if item.name == name]
     return [group for item in figures for group in (item.charts, *(maps.maps for maps in item.heatmaps))]
 
 
