@@ -49,6 +49,11 @@ def test_experiment_of_a_template_is_planned(folders: Path, kind: str):
     assert (len(plan.trials), plan.notices) == (TRIALS[kind], ())
 
 
+def test_claim_of_the_template_expects_what_its_name_says(folders: Path):
+    (claim,) = fathomlab.load(folders / "experiment" / "tiny_experiment.yaml").claims
+    assert (claim["name"], claim["levels"], claim["expect"]) == ("residual helps", [True, False], "greater")
+
+
 @pytest.mark.slow
 def test_tests_of_every_template_pass(folders: Path):
     """In one process, as `python -m pytest` of a user would run them."""

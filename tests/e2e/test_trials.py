@@ -173,6 +173,8 @@ def test_plugins_are_needed_with_their_digest(runs: dict[str, fathomlab.Experime
                 model = trial.load_model(plugins=files)
             except fathomlab.UserError as error:
                 print(error.code, "my_parts.py" in str(error), {digest!r} in str(error))
+                if not files:  # the message names the stored copy
+                    trial.load_model(plugins=[str(error).split("'")[1]])
         images, labels = trial.test_data()
         model(images)
         print(float((model(images).argmax(1) == labels).double().mean()))

@@ -98,7 +98,9 @@ def _plugins(record: TrialRecord, files: Sequence[str]) -> list[Plugin]:
         plugin = given.get(name) or loaded_plugin(name, digest)
         if plugin is None:
             text = f"trial {record.trial[:12]} uses the plugin {name} (SHA-256 {digest})."
-            raise UserError("plugin-needed", f"{text} Pass the file: plugins=[{name!r}].")
+            stored = record.folder.parents[1] / "plugins" / digest / name
+            file = str(stored) if stored.is_file() else name
+            raise UserError("plugin-needed", f"{text} Pass the file: plugins=[{file!r}].")
         if plugin.sha256 != digest:
             text = f"{name}: its SHA-256 is {plugin.sha256}, but trial {record.trial[:12]} was trained with {digest}."
             raise UserError("plugin-changed", f"{text} Use the file of that time.")

@@ -37,7 +37,7 @@ EXPECTED = {
     "int_from_float": "an integer",
     "float_type": "a number",
     "string_type": "a string",
-    "tuple_type": "a list",
+    "tuple_type": "a list, such as [a, b]",
     "dict_type": "a mapping",
     "dataclass_type": "a mapping",
 }

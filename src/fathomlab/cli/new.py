@@ -43,6 +43,8 @@ def new(
     for path in files:
         print(path)
     print(f"Next: fathomlab run {to / names['name']}.yaml\nTest: python -m pytest {to / 'test_'}{names['name']}.py")
+    if importlib.util.find_spec("pytest") is None:
+        print("pytest is not installed. Install it with: pip install pytest")
 
 
 def _names(kind: str, name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cache, reduce
 from typing import Any, get_args
 
-from fathomlab.base.errors import UserError, format_value
+from fathomlab.base.errors import UserError, definition_location, format_value
 from fathomlab.base.table import Table
 from fathomlab.config.datasets import UserData
 from fathomlab.config.plugins import Plugin, load_module
@@ -56,7 +56,7 @@ class Components:
         probes: For `experiment.probes`.
         datasets: For `data.name`.
         plugins: The plugins whose components the tables contain.
-        unusable: Names of the plugins' other objects of these kinds, with the reason why they are not components.
+        unusable: Names of the plugins' other classes and functions, with the reason why they are not components.
         user_data: Loads users' datasets.
     """
 
@@ -91,15 +91,17 @@ class Components:
         result, module = replace(self, plugins=(*self.plugins, plugin)), load_module(plugin)
         _check_tables(plugin.name, module)
         for name, value in list(vars(module).items()):
-            kind = _kind_of(value) if _is_defined_in(value, name, module) else None
-            if kind is None:
+            if not _is_defined_in(value, name, module):
                 continue
-            table: Table[Any] = getattr(result, kind.table)
             try:
+                kind = _kind_of(value) or OTHER
                 component = kind.component(value)
             except UnusableError as reason:
-                result = replace(result, unusable={**result.unusable, name: f"{plugin.name}: {reason}"})
+                where = definition_location(getattr(value, "__init__", None) if isinstance(value, type) else value)
+                text = f"{where or f'{plugin.name}: '}{reason}"
+                result = replace(result, unusable={**result.unusable, name: text})
                 continue
+            table: Table[Any] = getattr(result, kind.table)
             if name in table:
                 raise UserError("duplicate-name", f"{plugin.name}: there is a {table.kind} {name} already; rename one")
             result = replace(result, **{kind.table: table.extended(name, component)})
@@ -204,7 +206,8 @@ def _function_loss(function: types.FunctionType) -> type:
     inputs = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
     if "logits" not in inputs or set(inputs) - set(SIGNALS):
         rule = "a loss function must have the parameter logits, may have labels and teacher_logits, and its options follow *"
-        raise UnusableError(f"{function.__name__}: {rule}, got ({', '.join(inputs)})")
+        other = "" if set(inputs) & set(SIGNALS) else ". A dataset needs the annotation -> fathomlab.Arrays"
+        raise UnusableError(f"{function.__name__}: {rule}, got ({', '.join(inputs)}){other}")
     keywords = [each for each in parameters if each.name not in inputs]
     facts = {
         "function": staticmethod(function),
@@ -238,6 +241,12 @@ def _probe(probe_class: type) -> type:
         raise UnusableError(str(error)) from None
 
 
+def _other(value: Any) -> type:
+    """Refuse an object that is no component."""
+    text = "a model is a subclass of torch.nn.Module, a probe has measure, a loss has terms, and an optimizer has step"
+    raise UnusableError(f"{value.__name__} is not a component: {text}")
+
+
 def _with_methods(component: type, defect: Callable[[type], str]) -> type:
     """A dataclass whose methods have no defect."""
     if text := defect(check_dataclass(component)):
@@ -246,6 +255,7 @@ def _with_methods(component: type, defect: Callable[[type], str]) -> type:
 
 
 AXES = ("depth", "width")
+OTHER = Kind("", lambda value: True, _other)
 KINDS = (
     Kind("models", _is_module, _model),
     Kind("datasets", _returns_arrays, _dataset),

@@ -267,8 +267,8 @@ class ExperimentFile:
         logging: Options for trackers.
         claims: Expected effects, on which the report gives verdicts.
         quick: Changes of the other sections for `--quick`.
-        plugins: Python files with models, losses, optimizers, schedules, and probes, relative to this file; see
-            docs/extending.md. Their code runs.
+        plugins: Python files with models, datasets, losses, probes, optimizers, and schedules, relative to this file; see
+            docs/your-own-parts.md. Their code runs.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0

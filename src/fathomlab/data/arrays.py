@@ -90,6 +90,7 @@ class Arrays:
         if len(found) <= found[-1]:
             missing = int(np.setdiff1d(np.arange(found[-1]), found)[0])
             text = f"train_labels: must be 0 to k - 1 without gaps, got no image of class {missing} of {found[-1] + 1}"
+            text += ". Count from 0: labels - 1" if missing == 0 else ""
             raise UserError("invalid-label", text)
         wrong = self.test_labels[(self.test_labels < 0) | (self.test_labels > found[-1])]
         if len(wrong):

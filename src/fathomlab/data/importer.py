@@ -97,6 +97,9 @@ def import_folder(source: Path, destination: Path) -> ImportReport:
     if not run.files:
         lines = [f"{source}: no supported dataset found.", *(f"  {entry}" for entry in report.skipped)]
         lines.append(f"  Supported: {', '.join(info.title for info, _ in layouts())}.")
+        lines.append(
+            "  A folder of images needs no import: data: {name: folder, params: {path: FOLDER}} in the experiment file."
+        )
         raise UserError("nothing-to-import", "\n".join(lines))
     return report
 

@@ -59,7 +59,8 @@ class RunSummary:
 
 
 def experiment_name(plan: Plan, names: Iterable[str]) -> str:
-    """The directory of a plan in the store: the existing one, or a name from the file's name and the plan's hash.
+    """The directory of a plan in the store: the existing one, or a name from the file's name, or the title of a mapping, and the
+    plan's hash.
 
     The plan alone decides: a file that was renamed or is read under another locale continues its record and its looks.
 
@@ -68,7 +69,9 @@ def experiment_name(plan: Plan, names: Iterable[str]) -> str:
         names: The experiments of the store.
     """
     suffix = f"-{plan.hash[:8]}"
-    stem = unicodedata.normalize("NFKD", Path(plan.loaded.document.source).stem.lower())
+    loaded = plan.loaded
+    label = Path(loaded.document.source).stem if loaded.text else loaded.file.experiment.title or "experiment"
+    stem = unicodedata.normalize("NFKD", label.lower())
     ascii_stem = re.sub(r"[^a-z0-9_]+", "-", stem.encode("ascii", "ignore").decode()).strip("-")[:40] or "experiment"
     new_name = f"{ascii_stem}{'-quick' if plan.loaded.quick else ''}{suffix}"
     return min((name for name in names if name.endswith(suffix)), default=new_name)

@@ -25,6 +25,10 @@ class _Signals:
     teacher_logits: Any
 
 
+class LossShapeError(ValueError):
+    """A user's function did not return one number per example."""
+
+
 def loss_issues(loss: Any, classes: int) -> list[Issue]:
     """Compute a user's loss once, for random logits of four images, and return what is wrong with it."""
     import torch
@@ -35,7 +39,10 @@ def loss_issues(loss: Any, classes: int) -> list[Issue]:
     try:
         with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
             before = generator_states()
-            losses = reduce(add, loss.terms(signals).values())
+            try:
+                losses = reduce(add, loss.terms(signals).values())
+            except LossShapeError as error:
+                raise UserError("plugin-error", str(error)) from None
             if losses.shape != signals.labels.shape:
                 expected = f"one number per example, shape {tuple(signals.labels.shape)}"
                 raise ValueError(f"the terms must have {expected}, got {tuple(losses.shape)}")
@@ -66,7 +73,7 @@ class FunctionLoss:
         """Compute the loss (nats), shape (k, n).
 
         Raises:
-            ValueError: If the function does not return one number per example.
+            LossShapeError: If the function does not return one number per example.
         """
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
         losses, name = type(self).function(*inputs, **option_values(self)), type(self).__name__
@@ -74,5 +81,7 @@ class FunctionLoss:
         if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"
             got = type(losses).__name__ if shape is None else f"shape {tuple(shape)}"
-            raise ValueError(f"{name} must return {expected}, got {got}")
+            remedy = "" if shape is None else '. Compute it with reduction="none", or sum over all but the first axis'
+            where = definition_location(type(self).function)
+            raise LossShapeError(f"{where}{name} must return {expected}, got {got}{remedy}")
         return {name: losses.view(signals.labels.shape)}

@@ -100,7 +100,7 @@ class CNN:
     def validate_for(self, shape: Shape, classes: int) -> list[Issue]:
         """Return conflicts with images of `shape` (c, h, w) and a number of classes."""
         if self.num_classes != classes:
-            text = f"must be {classes}, the data's classes, got {self.num_classes}"
+            text = f"must be {classes}, the number of classes of the data, got {self.num_classes}"
             return [Issue("data-mismatch", "num_classes", text)]
         return []
 

@@ -85,6 +85,8 @@ def torch_name_problem(what: str, name: str, components: Components) -> str:
     listed = f"Supported: {', '.join(supported)}."
     if name in UNSUPPORTED[what]:
         return f"unsupported {what} {format_value(name)}. {listed}"
+    if what == "criterion" and name in components.losses:
+        return f"{name} is a loss by name. Set training.loss: {{type: {name}}} instead."
     return f"unknown {what} {format_value(name)}.{did_you_mean(name, supported) or ' ' + listed}"
 
 

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Literal, TypeAlias, final, get_args
+
+from fathomlab.base.errors import unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 # What `measure` returns: columns as tensors (k, ...), and what all replicas share, such as the names of the layers.
 Measured: TypeAlias = "Mapping[str, Tensor | list[str] | str | int]"
 Axis: TypeAlias = Literal["replica", "layer", "point", "class", "cell", "entry"]
+Figure: TypeAlias = Literal["profile", "heatmap", "lines", "none"]
 # Axis to the key of the names of its entries.
 NAMES: dict[str, str] = {"layer": "layers", "point": "points", "class": "classes", "cell": "cells", "entry": "entries"}
 COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -39,12 +42,17 @@ class Column:
     label: str = ""
     unit: str = ""
     axis: Axis = "replica"
-    figure: Literal["profile", "heatmap", "lines", "none"] = "none"
+    figure: Figure = "none"
     log: bool = False
     quotient: tuple[str, str] | None = None
     may_be_nan: bool = False
 
     def __post_init__(self) -> None:
+        unknown = unknown_name("axis", self.axis, get_args(Axis)) or unknown_name(
+            "figure", self.figure, get_args(Figure)
+        )
+        if unknown:
+            raise ValueError(unknown)
         if self.figure != "none" and (self.figure == "lines") != (self.axis == "replica"):
             raise ValueError(f"a figure of kind {self.figure} cannot show a number per {self.axis}")
 

@@ -12,6 +12,8 @@ import pytest
 from fathomlab.base.errors import Issue, UserError
 from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, load_module, plugin_of, read_plugin
+from fathomlab.losses.function import loss_issues
+from fathomlab.plan.hints import torch_name_problem
 
 MODEL = """
     import torch
@@ -185,8 +187,32 @@ def test_unusable_function_is_reported_when_it_is_named(tmp_path: Path, paramete
     table = components(tmp_path, f"def margin({parameters}):\n    return logits\n")
     assert "margin" not in table.losses
     reason = table.unsupported(table.losses, "margin")
-    assert reason.startswith("parts.py: margin")
+    assert reason.startswith("parts.py:1: margin")
     assert "logits" in reason
+
+
+def test_class_without_a_base_is_reported_when_it_is_named(tmp_path: Path):
+    table = components(tmp_path, MODEL.replace("class Net(nn.Module)", "class Net"))
+    assert table.unsupported(table.models, "Net").startswith("parts.py:10: Net")
+    assert "nn.Module" in table.unsupported(table.models, "Net")
+    assert "Net" not in table.unsupported(table.models, "net").split("Supported")[1]
+
+
+def test_dataset_without_its_annotation_is_reported_when_it_is_named(tmp_path: Path):
+    table = components(tmp_path, "def bars(size: int = 8):\n    return size\n")
+    assert "fathomlab.Arrays" in table.unsupported(table.datasets, "bars")
+
+
+def test_loss_of_another_shape_names_its_line_once(tmp_path: Path):
+    table = components(tmp_path, LOSS.replace(', reduction="none"', ""))
+    (problem,) = loss_issues(table.losses.make("focal", {}, "", []), 10)
+    assert problem.message.startswith("parts.py:4: focal must return")
+    assert problem.message.count("focal") == 1
+
+
+def test_criterion_that_is_a_loss_names_the_key_of_losses(tmp_path: Path):
+    table = components(tmp_path, LOSS)
+    assert "training.loss: {type: focal}" in torch_name_problem("criterion", "focal", table)
 
 
 def test_name_of_another_kind_is_reported(tmp_path: Path):
@@ -251,7 +277,7 @@ def test_unusable_module_is_reported_if_it_is_used(tmp_path: Path, signature: st
     )
     table = components(tmp_path, text)
     reason = table.unsupported(table.models, "Block")
-    assert reason.startswith("parts.py: Block")
+    assert reason.startswith("parts.py:4: Block")
     assert word in reason
 
 

@@ -10,6 +10,7 @@ import fathomlab
 import fathomlab.api
 from fathomlab.base.errors import UserError
 from fathomlab.execute.events import Finished, Planned
+from fathomlab.execute.experiment import experiment_name
 from fathomlab.execute.pack import pack
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.provenance import PackSlot
@@ -281,3 +282,11 @@ def test_run_experiment_rejects_an_unwritable_store(tmp_path: Any, small: dict[s
         fathomlab.api.run(small, runs=tmp_path / "runs", progress="off")
     assert str(tmp_path / "runs") in str(caught.value)
     assert "--runs" in str(caught.value)
+
+
+def test_experiment_of_a_mapping_is_named_by_its_title():
+    conf: dict[str, Any] = {"data": {"name": "mnist-sample"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
+    plan, titled = fathomlab.load(conf), fathomlab.load({**conf, "experiment": {"title": "Plain: Größe"}})
+    assert experiment_name(plan, []) == f"experiment-{plan.hash[:8]}"
+    assert experiment_name(titled, []) == f"plain-groe-{titled.hash[:8]}"
+    assert experiment_name(titled, [f"other-{titled.hash[:8]}"]) == f"other-{titled.hash[:8]}"
