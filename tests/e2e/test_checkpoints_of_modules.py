@@ -53,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "student": {"model": model, "training": training, "parents": {"teacher": ["plain", "noisy"]}},
         },
     }
-    return fathomlab.run(conf, runs=folder / "runs")
+    return fathomlab.run(conf, "run.executor=inline", runs=folder / "runs")
 
 
 def _trial(results: Any, role: str) -> Any:

@@ -1,6 +1,7 @@
 """A user's module and loss, from the experiment file to the report: workers, an interruption, and reading without plugins."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,9 @@ def _check_reading(folder: Path) -> None:
     assert (folder / "log").read_text() == loaded
     (report,) = folder.glob("runs/experiments/*/report.html")
     assert "ConvNets" in report.read_text()
+    assert "base width" not in report.read_text()
+    assert re.search(r"ConvNets with [\d,]+ parameters \([^)]*width \d", report.read_text())
+    assert "unknown for modules of plugins" in report.read_text()
     assert "the loss focal (gamma 0 and 2)" in report.read_text()
 
 

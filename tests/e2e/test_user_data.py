@@ -93,6 +93,9 @@ def _check_reading(folder: Path) -> None:
     text = report.read_text()
     assert "300 training images and 100 test images of 8 x 8 pixels in 2 classes" in text
     assert "hor<b>" not in text
+    assert "stripes: images" in text
+    assert "your own data" in text
+    assert "Claims were fixed before the first trial" in text
     store = Store(folder / "runs")
     record = store.trial(store.trials()[0])
     arrays, images = load_dataset_of(record.content, store.root, "cpu", torch.float32)

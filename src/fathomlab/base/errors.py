@@ -101,6 +101,12 @@ def unknown_key(key: object, names: Sequence[str]) -> str:
     return f"unknown key.{hint}" if hint else f"unknown key. Known keys: {', '.join(sorted(names))}"
 
 
+def too_large(value: object) -> str:
+    """Return the problem of an integer that has too many digits to print, or `""`."""
+    huge = isinstance(value, int) and value.bit_length() > 1024
+    return "must be below 2^53, got a number of more than 300 digits" if huge else ""
+
+
 def definition_location(function: object) -> str:
     """Return where a plugin defines a function, as `my_parts.py:3: `; `""` if it is not in a plugin."""
     code = getattr(function, "__code__", None)

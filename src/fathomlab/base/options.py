@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Interval
 
-from fathomlab.base.errors import Issue, did_you_mean, format_value, unknown_key
+from fathomlab.base.errors import Issue, did_you_mean, format_value, too_large, unknown_key
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -119,12 +119,6 @@ def to_dict(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): to_dict(item) for key, item in value.items()}
     return value
-
-
-def too_large(value: Any) -> str:
-    """Return the problem of an integer that has too many digits to print, or `""`."""
-    huge = isinstance(value, int) and value.bit_length() > 1024
-    return "must be below 2^53, got a number of more than 300 digits" if huge else ""
 
 
 def json_schema(hint: Any) -> dict[str, Any]:

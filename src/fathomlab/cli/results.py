@@ -49,7 +49,7 @@ def list_trials(
         accuracy = row["metrics"].get("test/accuracy")
         shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
         print(
-            f"{row['trial'][:12]}  {row['status']:<9}  test {shown}  seed {row['seed']}  "
+            f"{row['trial'][:12]}  {row['status']:<9}  test {shown:>7}  seed {row['seed']}  "
             f"{escape_control_chars(row['condition'] or '-')}  {escape_control_chars(row['experiment'] or '-')}"
         )
     if not rows:

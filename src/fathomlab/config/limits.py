@@ -4,8 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fathomlab.base.errors import ConfigError, Issue, format_value
-from fathomlab.base.options import too_large
+from fathomlab.base.errors import ConfigError, Issue, format_value, too_large
 from fathomlab.base.output import invalid_text_reason
 
 MAX_DEPTH = 40

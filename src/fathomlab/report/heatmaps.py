@@ -21,7 +21,7 @@ from fathomlab.report.grids import (
     fewest,
     grid,
 )
-from fathomlab.report.numbers import NBSP, count, plain
+from fathomlab.report.numbers import NBSP, capital, count, plain
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _map(subject: Subject, index: int, item: Grid, limit: int, scale: tuple[int,
         f"{count(len(cells.snapshots), 'snapshot')} from initialization to {cells.snapshots[-1]}, "
         f"{coverage(item.counts, item.planned, excluded)}; colors from 1e{scale[0]} to 1e{scale[1]}."
     )
-    draw, full = partial(log_heatmap, cells, *scale), f"{subject.name.replace('-', ' ')}: {title}"
+    draw, full = partial(log_heatmap, cells, *scale), f"{capital(subject.noun)}: {title}"
     return Chart(name, title, description, draw, _table(subject, name, cells, item.counts), full_title=full)
 
 
@@ -199,7 +199,7 @@ def _ratio_map(subject: Subject, index: int, ratio: Difference, limit: int) -> C
     )
     also = [f"standard deviation, {ratio.snapshots[end]}" for end in ends]
     data = replace(data, columns=(*data.columns, *also), rows=rows)
-    draw, full = partial(log_heatmap, cells, -reach, reach), f"{subject.name.replace('-', ' ')}: {title}"
+    draw, full = partial(log_heatmap, cells, -reach, reach), f"{capital(subject.noun)}: {title}"
     return Chart(name, title, description, draw, data, full_title=full)
 
 

@@ -1,7 +1,8 @@
 """What the networks of a role learn from and start from, in words."""
 
-from typing import Any
+from typing import Any, cast
 
+from fathomlab.analysis.options import option
 from fathomlab.analysis.study import Study
 from fathomlab.plan.trial import parent_hashes
 from fathomlab.report.numbers import listed
@@ -60,3 +61,17 @@ def seed_offsets(study: Study) -> str:
             offsets[condition.record.role] = root - seed
     texts = [f"{role} adds {offset} to each seed" for role, offset in offsets.items()]
     return f"To differ from others, {listed(texts)}." if texts else ""
+
+
+def frozen_parameters(study: Study) -> str:
+    """Which parameters of which conditions kept their initial values."""
+    frozen: dict[str, list[str]] = {}
+    for condition in study.conditions:
+        lists = [option(trial, "training.frozen") for _, trial in condition.trials]
+        names = next((cast("list[object]", value) for value in lists if isinstance(value, list) and value), None)
+        if names:
+            frozen.setdefault(listed([str(name) for name in names]), []).append(condition.name)
+    some = [
+        f"{what} of {listed(names)}" if len(names) < len(study.conditions) else what for what, names in frozen.items()
+    ]
+    return f"Frozen parameters: {'; '.join(some)}." if some else ""

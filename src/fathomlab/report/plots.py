@@ -63,11 +63,11 @@ def _rows(group: Sequence[Chart]) -> list[Sequence[Chart]]:
 
 def _kinds(study: Study) -> Mapping[str, Callable[[Study], Groups]]:
     """Name of each kind to the function that builds its charts; a group starts a new row."""
-    names = dict.fromkeys([*PROBES, *measured_probes(study)])
-    probes = {name: partial(_probe, name=name) for name in names if name != PROBE}
+    probes = {name: partial(_probe, name=name) for name in PROBES if name != PROBE}
+    users = {name: partial(_probe, name=name) for name in measured_probes(study)}
     metrics = {quantity.metric: partial(_curves, metric=quantity.metric) for quantity in QUANTITIES}
     first = {"accuracy": _accuracy, "effects": _effects, "curves": _curves}
-    return {**first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
+    return {**users, **first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
 
 
 def _accuracy(study: Study) -> Groups:

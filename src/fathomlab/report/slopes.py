@@ -169,11 +169,11 @@ def slopes_chart(slopes: Sequence[Slopes]) -> Chart:
     known = any(item.start and item.start.low is not None for item in shown)
     mean = "the mean with its 95% interval" if known else "the mean"
     more = f" The first {len(shown)} of {len(slopes)} conditions are drawn." * (len(slopes) > len(shown))
-    description = f"{title}: each seed, {mean}, and the predicted slope.{more}"
-    keys = (
-        LegendEntry("measured: mean and seeds", 0, shape="circle"),
-        LegendEntry("predicted", 1, shape="diamond-hollow"),
-    )
+    predicted = any(item.prediction for item in shown)
+    what = f"each seed, {mean}, and the predicted slope" if predicted else f"each seed and {mean}"
+    description = f"{title}: {what}.{more}"
+    keys = (LegendEntry("measured: mean and seeds", 0, shape="circle"),)
+    keys += (LegendEntry("predicted", 1, shape="diamond-hollow"),) * predicted
     return Chart("slopes-figure", title, description, partial(slopes_figure, shown), slopes_table(slopes), keys)
 
 

@@ -12,12 +12,18 @@ METRICS = {"test/accuracy": "after the last epoch", "best/test/accuracy": "at th
 
 @dataclass(frozen=True)
 class DataFile:
-    """A data file and its hash; `official` if it is the published hash."""
+    """A data file and its hash.
+
+    Attributes:
+        official: Whether it is the published file, or the images of a user's dataset as the store has them.
+        own: Whether it contains the images of a user's dataset, which has no published file.
+    """
 
     data: str
     name: str
     digest: str
     official: bool
+    own: bool = False
 
 
 def data_files(study: Study) -> list[DataFile]:
@@ -26,7 +32,8 @@ def data_files(study: Study) -> list[DataFile]:
     for _, _, trial in study.trials:
         data = trial.provenance.data or DataSource()
         for name, digest in data.files.items():
-            files[DataFile(data.name, name, digest, name not in data.unofficial)] = None
+            own = name == f"{digest}.npz"
+            files[DataFile(data.name, "images" if own else name, digest, name not in data.unofficial, own)] = None
     return sorted(files, key=lambda file: (file.official, file.data, file.name, file.digest))
 
 

@@ -10,7 +10,16 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
-from fathomlab.report.figures.scales import Axis, power_ticks, round_ticks, shortened, spread_apart, text_width
+from fathomlab.report.figures.rows import Row, row_figure
+from fathomlab.report.figures.scales import (
+    Axis,
+    power_ticks,
+    round_ticks,
+    shortened,
+    shortened_alike,
+    spread_apart,
+    text_width,
+)
 from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.sections.curves import downsample
@@ -107,14 +116,15 @@ def test_power_ticks_are_inside_and_few(low: float, high: float, count: int):
 
 
 def test_fitted_axis_names_only_its_ends_without_room():
-    """Numbers as ticks are few by construction and stay."""
+    """Of numbers, every second stays, with zero."""
     names = ("init", "step 1", "epoch 1", "epoch 2", "epoch 3")
     axis = Axis("snapshot", 0, 4, (0, 1, 2, 3, 4), texts=names)
     assert axis.fitted(4 * (text_width("epoch 1") + 5)) == axis
     narrow = axis.fitted(4 * (text_width("epoch 1") - 5))
     assert (narrow.ticks, narrow.tick_labels()) == ((0, 4), ["init", "epoch 3"])
-    numbers = Axis("layer", 0, 4, (0, 2, 4))
-    assert numbers.fitted(1) == numbers
+    numbers = Axis("points", -40, 20, (-40.0, -30.0, -20.0, -10.0, 0.0, 10.0, 20.0))
+    assert numbers.fitted(400) == numbers
+    assert numbers.fitted(120).ticks == (-40.0, -20.0, 0.0, 20.0)
 
 
 def test_at_most_two_hundred_seeds_are_drawn():
@@ -140,6 +150,28 @@ def test_long_labels_keep_both_ends():
     assert text_width(short) <= 100
     assert (short[:3], short[-3:]) == ("sta", "nv1")
     assert shortened("input", 100) == "input"
+
+
+def test_long_labels_that_differ_in_a_word_stay_different():
+    """What they share is left out; what differs stays."""
+    texts = [f"width 8, learning rate {rate}, depth {depth}" for rate in (0.001, 0.01) for depth in (1, 2)]
+    short = shortened_alike(texts, 170)
+    assert max(map(text_width, short)) <= 170
+    assert short[0] == "width 8, \u2026 0.001, depth 1"
+    assert len(set(short)) == 4
+    assert shortened_alike(["the same", "the same"], 500) == ["the same", "the same"]
+
+
+@pytest.mark.parametrize("label", ["x" * 300, "learning rate 0.01 \u2212 learning rate 0.001 (points)"])
+def test_long_label_of_an_axis_stays_in_the_figure(label: str):
+    figure = row_figure(
+        [Row("learning rate 0.01 \u2212 learning rate 0.001", mean=Interval(1, 0, 2, 3))], Axis(label, 0, 2, (0, 1, 2))
+    )
+    (axes,) = figure.axes
+    figure.canvas.draw()
+    box = axes.xaxis.label.get_window_extent()
+    assert figure.bbox.x0 - 1 <= box.x0
+    assert box.x1 <= figure.bbox.x1 + 1
 
 
 @pytest.mark.parametrize("number", range(1, 13))

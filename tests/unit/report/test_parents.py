@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from fathomlab.analysis.study import Study
-from fathomlab.report.parents import has_own_roles, learned_from, seed_offsets, started_from
+from fathomlab.report.parents import frozen_parameters, has_own_roles, learned_from, seed_offsets, started_from
 
 
 def study(*trials: tuple[str, str, dict[str, Any]], seed: int = 0) -> Study:
@@ -19,7 +19,7 @@ def study(*trials: tuple[str, str, dict[str, Any]], seed: int = 0) -> Study:
         )
         for role, name, content in trials
     ]
-    return cast("Study", SimpleNamespace(trials=rows))
+    return cast("Study", SimpleNamespace(trials=rows, conditions=[]))
 
 
 def taught(*hashes: str) -> dict[str, Any]:
@@ -54,3 +54,15 @@ def test_own_roles_are_named_with_their_parents():
 
 def test_missing_parents_are_other_networks():
     assert "student learned from another network" in learned_from(study(("student", "a", taught("x"))))
+
+
+def test_frozen_parameters_belong_to_their_conditions():
+    frozen = {"training": {"frozen": ["conv", "norm"]}}
+    conditions = [
+        SimpleNamespace(name=name, trials=[(0, SimpleNamespace(content=content))])
+        for name, content in (("first", {}), ("tuned", frozen))
+    ]
+    some, every = (cast("Study", SimpleNamespace(conditions=chosen)) for chosen in (conditions, conditions[1:]))
+    assert "conv and norm of tuned" in frozen_parameters(some)
+    assert "of tuned" not in frozen_parameters(every)
+    assert frozen_parameters(study()) == ""

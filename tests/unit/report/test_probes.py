@@ -13,6 +13,7 @@ from fathomlab.probes import PROBES
 from fathomlab.probes.columns import Column
 from fathomlab.report import grids
 from fathomlab.report.page import write_report
+from fathomlab.report.plots import plot
 from fathomlab.report.sections import probes
 from fathomlab.report.sections.probes import ProbeFigures, probe_figures
 from fathomlab.store import reading
@@ -126,14 +127,14 @@ def test_column_rejects_figures_that_cannot_show_it(axis: Any, figure: Any) -> N
 HOSTILE = "<script>alert(1)</script> & \u202e"
 
 
-def describe(store: Store, columns: dict[str, Any], seed: int = 42) -> None:
+def describe(store: Store, columns: dict[str, Any], seed: int = 42, name: str = "Own") -> None:
     """Store the description of a plugin's probe with the trials of a seed."""
     probe = {"title": f"Own {HOSTILE}", "note": HOSTILE, "columns": columns}
     for _, number, trial in study(store, store.experiment("1_2")).trials:
         if number == seed:
             log = {"step": 0, "epoch": 0, "entries": [HOSTILE, "b"], "size": [1.0, 2.0], "total": 3.0}
-            (trial.folder / "Own.jsonl").write_text(encode_line(log))
-            (trial.folder / "probes.json").write_text(json.dumps(seal({"probes": {"Own": probe}})))
+            (trial.folder / f"{name}.jsonl").write_text(encode_line(log))
+            (trial.folder / "probes.json").write_text(json.dumps(seal({"probes": {name: probe}})))
 
 
 @pytest.fixture
@@ -146,12 +147,29 @@ def described(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["accuracy", "train_loss", "curves"])
+def test_probe_named_like_a_chart_of_the_page_has_its_own_ids(tmp_path: Path, name: str) -> None:
+    stores.write_depths(tmp_path, seeds=2, epochs=2, depths=(5,), claims=[])
+    columns: dict[str, Any] = {
+        "total": {"label": "Total", "figure": "lines"},
+        "size": {"label": "Size", "axis": "entry"},
+    }
+    columns["size"] |= {"figure": "heatmap", "log": True}
+    for seed in (42, 43):
+        describe(Store(tmp_path), columns, seed, name)
+    store = Store(tmp_path)
+    ids = re.findall(r' id="([^"]+)"', write_report(store, "1_2").read_text())
+    assert {f"probe-{name}-1", f"probe-{name}-size-1"} <= set(ids)
+    assert len(ids) == len(set(ids))
+    assert plot(study(store, store.experiment("1_2")), name).subfigs
+
+
 def test_probe_of_a_plugin_is_shown_from_the_store(described: Store) -> None:
     page = write_report(described, "1_2").read_text()
     section = page[page.index('<section id="probes"') :].split("</section>")[0]
     assert "Own &lt;script&gt;" in section
     assert "<script>alert" not in page
-    assert re.findall(r'<figure id="(Own-[^"]+)"', section) == ["Own-1", "Own-2"]
+    assert re.findall(r'<figure id="(probe-Own[^"]+)"', section) == ["probe-Own-1", "probe-Own-2"]
     figures = figures_of(study(described, described.experiment("1_2")))
     size, total = (chart.table for chart in figures.charts)
     assert (size.columns[0], [row[1] for row in size.rows]) == ("entry", ["1", "2"])

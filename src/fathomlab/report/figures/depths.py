@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval
 from fathomlab.report.figures.names import CONNECTOR, End, name_ends
-from fathomlab.report.figures.scales import Axis, shortened, text_width
+from fathomlab.report.figures.scales import Axis, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
     MAIN,
@@ -62,7 +62,7 @@ def depth_figure(
         width: Width in pixels.
         height: Height in pixels.
     """
-    names = [shortened(item.name, min(NAME_WIDTH, 0.3 * width)) for item in series]
+    names = shortened_alike([item.name for item in series], min(NAME_WIDTH, 0.3 * width))
     right = max(map(text_width, names)) + CONNECTOR if len(series) > 1 else 12
     left = max(map(text_width, y.tick_labels()), default=0) + 8
     axes = new_axes(width, height, Margins(left, right, 28, 40))

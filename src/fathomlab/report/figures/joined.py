@@ -61,7 +61,14 @@ def joined_figure(rows: Sequence[Sequence[Panel]], note: str = "") -> "Figure":
         [_legend_rows(panel.keys, width) for panel, (width, _) in zip(row, known, strict=True)]
         for row, known in zip(rows, sizes, strict=True)
     ]
-    heads = [GAP + LINE_HEIGHT * (1 + max(map(len, row))) + 6 for row in legends]
+    titles = [
+        [_wrapped(panel.title, width) for panel, (width, _) in zip(row, known, strict=True)]
+        for row, known in zip(rows, sizes, strict=True)
+    ]
+    heads = [
+        GAP + 6 + LINE_HEIGHT * max(len(text) + len(keys) for text, keys in zip(*both, strict=True))
+        for both in zip(titles, legends, strict=True)
+    ]
     heights = [head + max(height for _, height in row) for head, row in zip(heads, sizes, strict=True)]
     width = GAP + max(pitch * len(row) for pitch, row in zip(pitches, rows, strict=True))
     figure = _notebook_figure((width, sum(heights) + GAP + (LINE_HEIGHT if note else 0)))
@@ -69,7 +76,7 @@ def joined_figure(rows: Sequence[Sequence[Panel]], note: str = "") -> "Figure":
         top = sum(heights[:number])
         for column, panel in enumerate(row):
             left, size = GAP + column * pitches[number], sizes[number][column]
-            _head(figure, panel.title, legends[number][column], (left, top + GAP), size[0])
+            _head(figure, titles[number][column], legends[number][column], (left, top + GAP))
             with drawing_in(_part(figure, (left, top + heads[number]), size)):
                 panel.draw()
     if note:
@@ -132,17 +139,28 @@ def _legend_rows(keys: Sequence[Key], width: float) -> list[list[tuple[Key, str,
     return rows
 
 
+def _wrapped(title: str, width: float) -> list[str]:
+    """The lines of a title."""
+    lines: list[str] = []
+    for word in title.split():
+        if lines and text_width(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return [shortened(line, width) for line in lines] or [""]
+
+
 def _head(
     figure: "Figure",
-    title: str,
+    title: Sequence[str],
     rows: Sequence[Sequence[tuple[Key, str, float]]],
     corner: tuple[float, float],
-    room: float,
 ) -> None:
     """Write a title and a legend below a corner; positions in pixels from the upper left corner of the figure."""
     (left, top), (width, height) = corner, _size(figure)
-    _write(figure, left, top, shortened(title, room), color=INK)
-    for number, row in enumerate(rows, start=1):
+    for number, line in enumerate(title):
+        _write(figure, left, top + number * LINE_HEIGHT, line, color=INK)
+    for number, row in enumerate(rows, start=len(title)):
         y = top + number * LINE_HEIGHT
         for key, text, at in row:
             figure.add_artist(_swatch(key, [(left + at + x) / width for x in (0, SWATCH)], 1 - y / height))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomlab.report.figures.names import CONNECTOR, INNER, End, name_ends
-from fathomlab.report.figures.scales import Axis, shortened, text_width
+from fathomlab.report.figures.scales import Axis, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
     DASHES,
@@ -68,9 +68,10 @@ def line_figure(
         diagonal: Whether to draw the diagonal y = x.
         marks: Whether to mark each point.
     """
+    names = shortened_alike([line.name for line in lines], NAME_WIDTH)
     ends = [
         End(
-            shortened(line.name, NAME_WIDTH),
+            names[index],
             index,
             x.position(line.points[-1][0]),
             y.position(y.clamped(line.points[-1][1])),

@@ -48,7 +48,7 @@ def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[
     outer = [end for end in ends if end.x > INNER]
     right = width * max((end.x for end in outer), default=0.0) + CONNECTOR
     heights = spread_apart([height * end.y for end in outer], LINE_HEIGHT)
-    excess = max(0.0, max(heights, default=0) - height - 4) + min(0.0, min(heights, default=0) + 4)
+    excess = max(0.0, max(heights, default=0) - height - 4) + min(0.0, min(heights, default=4) - 4)
     names = [(end, right, at - excess) for end, at in zip(outer, heights, strict=True)]
     label = (-across * box.x0, height + LINE_HEIGHT, text_width(axes.get_ylabel()))
     taken = [(label[0], label[1], sum(label[::2])), *((x, y, x + text_width(end.name)) for end, x, y in names)]

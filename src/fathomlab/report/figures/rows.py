@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval
-from fathomlab.report.figures.scales import Axis, shortened, text_width
+from fathomlab.report.figures.scales import Axis, shortened, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
     HALF,
@@ -86,10 +86,13 @@ def row_figure(
         dashed: Values with a dashed line, such as the smallest effect that matters.
         row: Height of a row in pixels.
     """
-    labels = [[shortened(visible_text(text), MAX_LABEL * width) for text in (item.label, item.note)] for item in rows]
+    names = shortened_alike([visible_text(item.label) for item in rows], MAX_LABEL * width)
+    notes = [shortened(visible_text(item.note), MAX_LABEL * width) for item in rows]
+    labels = list(zip(names, notes, strict=True))
     left = max((text_width(text) for lines in labels for text in lines), default=0) + 10
     row = max(row, 2 * LINE_HEIGHT + 6) if any(item.note for item in rows) else row
     right = max(10, text_width(x.tick_labels()[-1]) / 2 + 2) if x.ticks else 10
+    x = x.fitted(width - left - right)
     axes = new_axes(width, row * len(rows) + 8 + BELOW, Margins(left, right, 4, BELOW))
     count = len(rows)
     if zero:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from fathomlab.report.numbers import MINUS
 
 FONT_SIZE = 12
+ELLIPSIS = "\u2026"
 LARGEST = 1e100  # larger numbers overflow in the arithmetic of axes; they are drawn at the end
 NARROW, BROAD = frozenset("fijlrt.,:;'|!()[]I -"), frozenset("mwMW@%\u2014")
 SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
@@ -49,14 +50,17 @@ class Axis:
         return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
 
     def fitted(self, pixels: float) -> "Axis":
-        """The axis with the first and the last tick only, if it has texts that would overlap on a width of `pixels`."""
-        pairs = pairwise(zip(self.ticks, self.texts, strict=False))  # without texts, there are no pairs
-        if all(
+        """The axis with fewer ticks if their texts would overlap on a width of `pixels`: own texts at the ends only."""
+        pairs = pairwise(zip(self.ticks, self.tick_labels(), strict=True))
+        if len(self.ticks) < 3 or all(
             (self.position(right) - self.position(left)) * pixels > (text_width(first) + text_width(second)) / 2 + 4
             for (left, first), (right, second) in pairs
         ):
             return self
-        return replace(self, ticks=(self.ticks[0], self.ticks[-1]), texts=(self.texts[0], self.texts[-1]))
+        if self.texts:
+            return replace(self, ticks=(self.ticks[0], self.ticks[-1]), texts=(self.texts[0], self.texts[-1]))
+        start = self.ticks.index(0.0) % 2 if 0.0 in self.ticks else 0
+        return replace(self, ticks=self.ticks[start::2]).fitted(pixels)
 
 
 def linear_axis(label: str, low: float, high: float, count: int = 5) -> Axis:
@@ -157,6 +161,26 @@ def shortened(text: str, width: float) -> str:
         return text
     keep = max(4, int(len(text) * width / text_width(text)) - 1)
     return f"{text[: keep - keep // 2]}\u2026{text[-(keep // 2) :]}"
+
+
+def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
+    """Texts that fit. If one is too long, words that all have in the same place are left out: the longest, then its neighbors.
+
+    Example:
+        >>> shortened_alike(["width 8, learning rate 0.01", "width 16, learning rate 0.001"], 150)
+        ['width 8, … 0.01', 'width 16, … 0.001']
+    """
+    rows = [text.split() for text in texts]
+    if len(set(map(len, rows))) == 1 and len(set(texts)) > 1:
+        shared = [place for place, words in enumerate(zip(*rows, strict=True)) if len(set(words)) == 1]
+        first = rows[0]
+        while shared and max(map(text_width, texts)) > width:
+            place = max(shared, key=lambda place: (ELLIPSIS in first[max(0, place - 1) : place + 2], len(first[place])))
+            shared.remove(place)
+            for row in rows:
+                row[place] = ELLIPSIS
+            texts = [" ".join(word for word, _ in groupby(row)) for row in rows]
+    return [shortened(text, width) for text in texts]
 
 
 def spread_apart(targets: Sequence[float], gap: float) -> list[float]:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from fathomlab.report.figures.scales import FONT_SIZE, Axis
+from fathomlab.report.figures.scales import FONT_SIZE, Axis, shortened, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -166,14 +166,18 @@ def set_axes(axes: "Axes", x: Axis, y: Axis) -> None:
     axes.set_yticks(y.ticks, y.tick_labels())
     axes.minorticks_off()
     axes.grid(axis="y")
-    axes.set_xlabel(visible_text(x.label))
+    across, box = size_of(axes)[0], axes.get_position()
+    label = shortened(visible_text(x.label), across)
+    room = min(0.5, text_width(label) / 2 / across)  # from the middle of the label to the edges of the figure
+    middle = min(1 - room, max(room, box.x0 + box.width / 2))
+    axes.set_xlabel(label, x=(middle - box.x0) / box.width)
     corner(axes, y.label)
 
 
 def corner(axes: "Axes", label: str) -> None:
     """Write the label of the y-axis horizontally above the axis, at the left edge of the figure."""
     left = -axes.get_position().x0 / axes.get_position().width
-    axes.set_ylabel(visible_text(label), rotation=0, ha="left", va="bottom")
+    axes.set_ylabel(shortened(visible_text(label), size_of(axes)[0]), rotation=0, ha="left", va="bottom")
     axes.yaxis.set_label_coords(left, 1 + 7 / (axes.get_position().height * size_of(axes)[1]))
 
 

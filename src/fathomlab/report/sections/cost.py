@@ -17,9 +17,10 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     """Wall time and the cost of each condition."""
     if not study.trials:
         return None
+    unknown = any(operations(trial) is None for _, _, trial in study.trials)
     note = (
         f"{total_time(study)} Trials of one pack share their time. TFLOP: 6 operations per multiply-accumulate, image, and "
-        "epoch of training."
+        f"epoch of training{'; unknown for modules of plugins' if unknown else ''}."
     )
     content = Plain(note, table=cost_table(study), label="Cost of each condition", starts=("reused",))
     return Section("cost", "Cost", content)

@@ -8,10 +8,12 @@ from fathomlab.analysis.statistics import FEWEST_FOR_BOOTSTRAP
 from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import factor_name, format_factor_level, format_level
+from fathomlab.models import MODELS
 from fathomlab.report.numbers import NBSP, capital, count, listed
-from fathomlab.report.parents import has_own_roles, learned_from, seed_offsets, started_from
+from fathomlab.report.parents import frozen_parameters, has_own_roles, learned_from, seed_offsets, started_from
 from fathomlab.report.section import Section
 
+PARAMS = "model.params."
 SMALL = 6  # longer lists of seeds are shortened
 
 
@@ -80,24 +82,34 @@ def _networks(study: Study, options: _OptionValues) -> str:
     if parameters:
         largest = f" to {parameters[-1]:,}" if len(parameters) > 1 else ""
         size = f" with {parameters[0]:,}{largest} parameters"
-    parts: list[str] = []
+    chosen = ", ".join(part for part in _model_options(options) if part)
+    return f"The networks are {listed(kinds)}{size}{f' ({chosen})' if chosen else ''}."
+
+
+def _model_options(options: _OptionValues) -> list[str]:
+    """Options of the networks in words; those of plugins' modules, whose meaning is unknown, by their names."""
+    groups: tuple[list[Mapping[str, object]], list[Mapping[str, object]]] = ([], [])
+    for content in options.contents:
+        groups[content.get("model.type") in MODELS].append(content)
+    modules, networks = map(_OptionValues, groups)
+    keys = dict.fromkeys(key for content in modules.contents for key in content if key.startswith(PARAMS))
+    parts = [f"{key.removeprefix(PARAMS)} {modules.text(key)}" for key in keys]
     for key, text in (
         ("activation", "{} activation"),
         ("init", "{} initialization"),
         ("layers_dim", "width {}"),
         ("width", "base width {}"),
     ):
-        if options.values(f"model.params.{key}"):
-            parts.append(text.format(options.text(f"model.params.{key}")))
-    norm = options.values("model.params.batch_norm")
+        if networks.values(f"{PARAMS}{key}"):
+            parts.append(text.format(networks.text(f"{PARAMS}{key}")))
+    norm = networks.values(f"{PARAMS}batch_norm")
     if norm:
         parts.append(
             "with batch normalization" if norm == [True] else "without batch normalization" if norm == [False] else ""
         )
-    if options.is_set("model.params.dropout"):
-        parts.append(f"dropout {options.text('model.params.dropout')}")
-    chosen = ", ".join(part for part in parts if part)
-    return f"The networks are {listed(kinds)}{size}{f' ({chosen})' if chosen else ''}."
+    if networks.is_set(f"{PARAMS}dropout"):
+        parts.append(f"dropout {networks.text(f'{PARAMS}dropout')}")
+    return parts
 
 
 def _data(study: Study, options: _OptionValues) -> str:
@@ -140,7 +152,6 @@ def _training(study: Study, options: _OptionValues) -> str:
         ("training.optimizer_params.weight_decay", "weight decay {}"),
         ("training.label_smoothing", "label smoothing {}"),
         ("training.gradient_clip", "gradient norm clipped at {}"),
-        ("training.frozen", "frozen parameters: {}"),
     ):
         if options.is_set(key):
             parts.append(text.format(options.text(key)))
@@ -161,7 +172,7 @@ def _training(study: Study, options: _OptionValues) -> str:
         )
     if options.values("distillation.loss.type"):
         sentences.append(f"Students learned from {teacher}, with {_named(options, 'distillation')}.")
-    sentences += [learned_from(study), started_from(study)]
+    sentences += [learned_from(study), started_from(study), frozen_parameters(study)]
     return " ".join(sentences)
 
 

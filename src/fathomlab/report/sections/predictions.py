@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.5
 MAX_HISTOGRAMS = 6
+MAX_CLASSES = 20  # of a histogram
 MAX_PANELS = 3
 MIN_IMAGES = 10  # of a bin that is drawn
 
@@ -260,9 +261,13 @@ def _histogram(index: int, condition: Condition, metric: str, width: int) -> Cha
         )
         for class_, label in enumerate(labels)
     ]
-    top = max(shown, key=lambda item: item.mean)
-    description = f"{title}: share of the test set, each seed and the mean; largest: {top.label}, {top.mean:.1f}%."
     rows = [[item.label, plain(item.mean), *map(plain, item.seeds)] for item in shown]
+    top = max(shown, key=lambda item: item.mean)
+    if len(shown) > MAX_CLASSES:
+        least = sorted((item.mean for item in shown), reverse=True)[MAX_CLASSES - 1]
+        shown = [item for item in shown if item.mean > 0 and item.mean >= least][:MAX_CLASSES]
+        title = title.replace("Predicted classes:", "Most frequently predicted classes:", 1)
+    description = f"{title}: share of the test set, each seed and the mean; largest: {top.label}, {top.mean:.1f}%."
     data = table(name, ["class", "mean (%)", *(f"seed {seed} (%)" for seed, _ in seeds)], rows)
     return Chart(name, title, description, partial(predicted_classes, shown, width), data)
 

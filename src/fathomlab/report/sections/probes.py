@@ -126,8 +126,15 @@ def probe_lines(lines: Sequence[ProbeLine], column: Column, along: str, width: i
 
 def _heatmaps(study: Study, quantity: Quantity) -> Heatmaps | None:
     label = quantity.column.label
-    name, noun = f"{quantity.probe}-{quantity.name}".replace("_", "-"), label[:1].lower() + label[1:]
+    noun = label[:1].lower() + label[1:]
+    name = f"{_chart_prefix(quantity.probe)}-{quantity.name}"
+    name = name.replace("_", "-") if quantity.probe in PROBES else name
     return heatmaps(study, quantity, measured_grids(study, quantity), name, noun)
+
+
+def _chart_prefix(probe: str) -> str:
+    """Start of the ids of a probe's charts. A plugin's class may be named like a section or chart of the page."""
+    return probe if probe in PROBES else f"probe-{probe}"
 
 
 def _line_charts(study: Study, probe: str, columns: Sequence[Quantity]) -> tuple[Chart, ...]:
@@ -149,7 +156,7 @@ def _line_charts(study: Study, probe: str, columns: Sequence[Quantity]) -> tuple
                 if any(_drawable(value, column) for line in lines for value in line.values):
                     drawn.append((quantity, ", ".join(filter(None, (_full_label(column), panel, when))), lines))
     width = width_of(len(drawn))
-    return tuple(_chart(item, f"{probe}-{index}", width) for index, item in enumerate(drawn, start=1))
+    return tuple(_chart(item, f"{_chart_prefix(probe)}-{index}", width) for index, item in enumerate(drawn, start=1))
 
 
 def _chart(item: tuple[Quantity, str, list[ProbeLine]], name: str, width: int) -> Chart:

@@ -112,7 +112,7 @@ def _facts(provenance: Provenance) -> list[tuple[str, str]]:
         facts.append(("SHA-256 of the training code", str(code)[:SHOWN_DIGITS]))
     if provenance.pack:
         facts.append(("pack size", str(provenance.pack.size)))
-    facts += [(f"SHA-256 of {plugin.name}", plugin.sha256[:SHOWN_DIGITS]) for plugin in provenance.plugins]
+    facts += [(f"SHA-256 of {plugin.name}", plugin.sha256) for plugin in provenance.plugins]
     return [*facts, ("data", provenance.data.name)] if provenance.data else facts
 
 
