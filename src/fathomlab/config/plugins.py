@@ -10,7 +10,6 @@ import importlib.util
 import linecache
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.abc import InspectLoader, MetaPathFinder
@@ -20,6 +19,7 @@ from types import CodeType, ModuleType
 
 from fathomlab.base.errors import PLUGIN_FILE, UserError, format_value, user_code_location
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.user_code import describe_error, user_code
 
 PREFIX = "fathomlab_plugin_"
 MAX_BYTES = 1_000_000
@@ -108,14 +108,14 @@ def load_module(plugin: Plugin) -> ModuleType:
     module.__dict__["__plugin__"] = plugin
     sys.modules[plugin.module_name] = module
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for results
+        with user_code():
             exec(_compiled(plugin.source, plugin.name), module.__dict__)
     except BaseException as error:  # a plugin may call sys.exit, too
         del sys.modules[plugin.module_name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        where = user_code_location(error) or f"{plugin.name}: "
-        raise UserError("plugin-error", f"{where}{type(error).__name__}: {error}") from error
+        where = "" if user_code_location(error) else plugin.name
+        raise UserError("plugin-error", describe_error(error, where)) from error
     return module
 
 
@@ -206,7 +206,7 @@ def _imported(source: str, file: str, package: str) -> Iterator[str]:
     """
     try:
         tree = ast.parse(source.removeprefix("\ufeff"))
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line, text = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, str(error))
         where = file if line is None else f"{file}:{line}"
         raise UserError("plugin-error", f"{where}: {type(error).__name__}: {text}") from None

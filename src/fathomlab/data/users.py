@@ -1,9 +1,7 @@
 """Users' datasets: by their content, or as a function of a plugin."""
 
 import re
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from fathomlab.base.errors import UserError, user_code_location
 from fathomlab.base.identity import content_hash
+from fathomlab.base.user_code import describe_error, user_code
 from fathomlab.data.arrays import Arrays
 from fathomlab.data.objects import seeded_generators
 from fathomlab.data.table import DatasetInfo
@@ -95,16 +94,14 @@ class FunctionDataset:
         """
         options, name = {field.name: getattr(self, field.name) for field in fields(self)}, type(self).__name__  # type: ignore[arg-type]
         try:
-            with redirect_stdout(sys.stderr), seeded_generators():
+            with user_code(), seeded_generators():
                 result = type(self).function(**options)
         except KeyboardInterrupt:
             raise
         except UserError as error:
             raise UserError(error.code, f"{user_code_location(error)}{name}: {error}") from error
         except BaseException as error:  # a function may call sys.exit, too
-            raise UserError(
-                "plugin-error", f"{user_code_location(error)}{name}: {type(error).__name__}: {error}"
-            ) from error
+            raise UserError("plugin-error", describe_error(error, name)) from error
         if not isinstance(result, Arrays):
             raise UserError("plugin-error", f"{name} must return fathomlab.Arrays, got {type(result).__name__}")
         return result

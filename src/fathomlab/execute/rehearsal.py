@@ -1,13 +1,12 @@
 """Measures a small training once with the probes of plugins, before anything is trained."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fathomlab.base.errors import Issue, UserError, user_code_location
+from fathomlab.base.errors import Issue, UserError
 from fathomlab.base.output import escape_control_chars
+from fathomlab.base.user_code import describe_error, user_code
 from fathomlab.config.load import raise_config_error
 from fathomlab.plan import Plan, Recipe
 from fathomlab.probes.user import UserProbe
@@ -50,15 +49,14 @@ def _problem(probe: UserProbe, recipe: Recipe) -> str:
     from fathomlab.execute.pack.settings import deterministic_mode
 
     try:
-        with deterministic_mode(), redirect_stdout(sys.stderr):  # standard output is for results
+        with deterministic_mode(), user_code():
             probe.describe(replica_row(measure_copy(probe, _small_training(recipe), 0), 0))
     except KeyboardInterrupt:
         raise
     except UserError as error:
         return escape_control_chars(str(error))
     except BaseException as error:  # a plugin may call sys.exit, too
-        where = f"{user_code_location(error)}{type(probe).__name__}: {type(error).__name__}: {error}"
-        return escape_control_chars(where)
+        return escape_control_chars(describe_error(error, type(probe).__name__))
     return ""
 
 

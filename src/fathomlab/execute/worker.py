@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
 
 
@@ -33,7 +34,7 @@ class Requests:
                 else:
                     self.signum = signum
         if self.busy:  # the parent is gone: nobody takes the results of this job, and the next run resumes it
-            os._exit(0)
+            end_process(0)
         self.jobs.put(None)
 
     def handle(self, signum: int, _: object) -> None:
@@ -63,7 +64,7 @@ def main() -> None:
             reports.write(json.dumps(to_plain(event), ensure_ascii=False) + "\n")
             reports.flush()
         except OSError:  # the parent is gone; nothing of the job is recorded as its failure
-            os._exit(0)
+            end_process(0)
 
     emit(Ready())
     while (line := requests.jobs.get()) is not None:
@@ -74,9 +75,9 @@ def main() -> None:
                 train_job(job, emit, lambda: requests.signum)
         except RunInterrupted:
             emit(Stopped())
-            os._exit(0)
+            end_process(0)
         requests.busy = False
         emit(Idle())
     with contextlib.suppress(OSError):
         reports.flush()
-    os._exit(0)  # the reading thread may hold standard input, at which an orderly end would stop
+    end_process(0)  # the reading thread may hold standard input, at which an orderly end would stop

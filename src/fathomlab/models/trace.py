@@ -1,15 +1,15 @@
 """What a user's module is, found by running it on random images before any training, and what is wrong with it."""
 
 import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.errors import UserError, user_code_location
+from fathomlab.base.errors import UserError
+from fathomlab.base.user_code import describe_error, user_code
 from fathomlab.models.functional import Slots, construct, fixed_tensors, run_packed, seeded, to_format
 from fathomlab.models.parameters import Parameter, Shape
 
@@ -63,14 +63,12 @@ def trace(model: "UserModel", shape: Shape) -> Trace:
 
     name = type(model).__name__
     try:
-        with redirect_stdout(sys.stderr), seeded(0), torch.enable_grad(), _single_precision():
+        with user_code(), seeded(0), torch.enable_grad(), _single_precision():
             return _Tracer(model, name, shape).trace()
     except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a module may call sys.exit, too
-        where = user_code_location(error)
-        text = f"{type(error).__name__}: {error}"
-        raise UserError("plugin-error", f"{where}{name} with images of {tuple(shape)}: {text}") from error
+        raise UserError("plugin-error", describe_error(error, f"{name} with images of {tuple(shape)}")) from error
 
 
 @contextmanager
@@ -174,6 +172,10 @@ class _Tracer:
             self._fail(f"must return logits of shape (n, classes), got {got} for 2 images")
         if not self.learned:
             self._fail("has no parameters that require a gradient")
+        if not logits.is_floating_point():
+            self._fail(f"must return real logits, got {logits.dtype}")
+        if torch.is_grad_enabled() and not logits.requires_grad:
+            self._fail("must return logits that depend on its parameters; do not detach them or disable gradients")
         if [key for key, tensor in self.module.named_parameters() if tensor.requires_grad] != self.learned:
             self._fail(
                 "must create its parameters in __init__, not in forward; lazy layers such as LazyLinear may help"
@@ -224,7 +226,7 @@ class _Tracer:
             try:
                 logits = self._run(self._values(0, torch.float32), torch.rand(1, *self.shape))
             except Exception as error:
-                return f"{user_code_location(error)}{type(error).__name__}: {error}"
+                return describe_error(error)
         return "" if logits.dim() == 2 and len(logits) == 1 else f"it returns shape {tuple(logits.shape)} for one image"
 
     def _is_vectorized(self) -> bool:

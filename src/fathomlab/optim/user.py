@@ -9,15 +9,15 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.errors import Issue, UserError, definition_location, format_value, user_code_location
+from fathomlab.base.errors import Issue, UserError, definition_location, format_value
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.packing import varying
+from fathomlab.base.user_code import describe_error, user_code
 from fathomlab.optim.rates import OptimizerState, Rates, Tensors
 from fathomlab.optim.schedules import Memory, Position
 
@@ -249,7 +249,7 @@ def _state_defect(state: Any, params: Tensors) -> str:
 def _issues(component: Any, method: str, check: Callable[[], Iterator[str]]) -> tuple[Issue, ...]:
     """The first problem of a check that runs a user's code."""
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for results
+        with user_code():
             text = next((text for text in check() if text), "")
         if not text:
             return ()
@@ -259,7 +259,7 @@ def _issues(component: Any, method: str, check: Callable[[], Iterator[str]]) -> 
     except UserError as error:
         text = str(error)
     except BaseException as error:  # a plugin may call sys.exit, too
-        text = f"{user_code_location(error)}{type(component).__name__}: {type(error).__name__}: {error}"
+        text = describe_error(error, type(component).__name__)
     return (Issue("plugin-error", "", escape_control_chars(text)),)
 
 

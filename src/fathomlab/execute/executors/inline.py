@@ -1,13 +1,12 @@
 """Trains jobs one after the other in a thread of this process, with settings that are not the caller's."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from fathomlab.base.user_code import user_code
 from fathomlab.execute.events import Event, Idle, Stopped
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted
 from fathomlab.prepare.jobs import Job
@@ -66,12 +65,12 @@ class Inline:
     def _train(self) -> None:
         number = 0
         try:
-            with self._settings(), redirect_stdout(sys.stderr):  # plugins may print; standard output is for results
-                while (entry := self._jobs.get()) is not None:
-                    number, job = entry
-                    report = partial(self._report, number)
+            while (entry := self._jobs.get()) is not None:
+                number, job = entry
+                report = partial(self._report, number)
+                with self._settings(), user_code():  # for each job: a plugin may change a setting while it trains
                     self._train_job(job, report, lambda: self._signum)
-                    report(Idle())
+                report(Idle())
         except RunInterrupted:
             self._report(number, Stopped())
         except BaseException as error:  # raised in the caller's thread

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fathomlab.base.errors import UserError, user_code_location
+from fathomlab.base.errors import UserError
+from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
@@ -71,8 +72,7 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
                         train_job(replace(job, trials=(trial,)), emit, stop)
                 return
             trial = next(iter(job.trials))
-            cause = f"{user_code_location(error)}{type(error).__name__}: {error}"
-            cause = str(error) if isinstance(error, UserError) else cause
+            cause = str(error) if isinstance(error, UserError) else describe_error(error)
             failure = record_failure(trial, job, cause)
             if failure is not None:
                 emit(failure)

@@ -1,0 +1,39 @@
+"""Runs code of users' plugins, and describes the errors that it raises."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import NoReturn
+
+from fathomlab.base.errors import user_code_location
+
+MAX_TEXT = 1000  # characters of an error's own text
+
+
+@contextmanager
+def user_code() -> Iterator[None]:
+    """Contain users' code: what it prints goes to standard error, and `os._exit` raises SystemExit instead of a silent end."""
+    process, end = os.getpid(), os._exit
+
+    def leave(status: int = 0) -> NoReturn:
+        if os.getpid() != process:  # a child process of the plugin
+            end(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = leave
+    try:
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            yield
+    finally:
+        os._exit = end
+
+
+def describe_error(error: BaseException, what: str = "") -> str:
+    """Where an error happened in a plugin, and its kind and text: `my_parts.py:3: WHAT: ValueError: TEXT`."""
+    try:
+        text = str(error)
+    except Exception as other:
+        text = f"its text cannot be shown: {type(other).__name__}"
+    text = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+    return f"{user_code_location(error)}{what and f'{what}: '}{type(error).__name__}{text and f': {text}'}"
