@@ -15,7 +15,8 @@ from hashlib import sha256
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 from fathomlab.base.errors import PLUGIN_FILE, UserError, format_value, user_code_location
 from fathomlab.base.identity import canonical_json
@@ -23,6 +24,16 @@ from fathomlab.base.user_code import describe_error, user_code
 
 PREFIX = "fathomlab_plugin_"
 MAX_BYTES = 1_000_000
+LIBRARIES = (
+    "fathomlab",
+    "numpy",
+    "numpy.random",
+    "random",
+    "torch",
+    "torch.autograd",
+    "torch.linalg",
+    "torch.nn.functional",
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,10 @@ def load_module(plugin: Plugin) -> ModuleType:
             raise
         where = "" if user_code_location(error) else plugin.name
         raise UserError("plugin-error", describe_error(error, where)) from error
+    if replaced := _replaced_name():
+        del sys.modules[plugin.module_name]
+        text = "which would change other trials; define a function of another name"
+        raise UserError("plugin-error", f"{plugin.name}: must not replace {replaced}, {text}")
     return module
 
 
@@ -166,6 +181,22 @@ class _LocalModules(InspectLoader, MetaPathFinder):
 
 
 _FINDER = _LocalModules()
+
+
+def _replaced_name() -> str:
+    """The name of a function of a library in whose place there is one of a plugin, such as `torch.relu`; or `""`."""
+    prefix, _ = PLUGIN_FILE.split("{}")
+    holders: dict[str, object] = {
+        name: module for name, module in sys.modules.items() if name in LIBRARIES or name.startswith("fathomlab.")
+    }
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        holders |= {"torch.Tensor": torch.Tensor, "torch.nn.Module": torch.nn.Module}
+    for name, holder in holders.items():
+        for key, value in vars(holder).items():
+            if isinstance(value, FunctionType) and value.__code__.co_filename.startswith(prefix):
+                return f"{name}.{key}"
+    return ""
 
 
 def _compiled(source: str, file: str) -> CodeType:

@@ -53,22 +53,23 @@ class OpaqueProgram:
     ) -> Tensor:
         """Compute logits (k, n, classes) of images (k, n, c, h, w); see `PackedNetwork.__call__`."""
         self._module.train(mode != "eval")
+        learns = mode == "train" and torch.is_grad_enabled()  # before the module can change it
         if mode == "probe":
             for dropout in self._dropouts:
                 dropout.eval()
         if self.layer.trace.changes_images:
             images = images.clone()
         if len(images) > 1 and taps is None and self.layer.trace.vectorized:
-            return self._checked(self._all(params, buffers, images, mode), images)
+            return self._checked(self._all(params, buffers, images, mode), images, learns)
         logits = []
         for slot, replica_images in enumerate(images):
             seed = int(keys[slot]) if keys is not None and mode == "train" else EVAL_SEED
             with seeded(seed, [self.device] * (self.device.type == "cuda")), self._tapped(taps):
                 logits.append(self._replica(params, buffers, replica_images, slot, mode))
-                self._checked(logits[-1], replica_images)
+                self._checked(logits[-1], replica_images, learns)
         return torch.stack(logits)
 
-    def _checked(self, logits: Any, images: Tensor) -> Tensor:
+    def _checked(self, logits: Any, images: Tensor, learns: bool) -> Tensor:
         """Logits as the loss needs them. A module may return them for the images of the plan, and not for others.
 
         Raises:
@@ -78,7 +79,7 @@ class OpaqueProgram:
         if not isinstance(logits, Tensor) or logits.shape != expected:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UserError("plugin-error", f"{self._where}{name} must return logits of shape {expected}, got {got}")
-        if self._module.training and torch.is_grad_enabled() and not logits.requires_grad:
+        if learns and not logits.requires_grad:
             raise UserError("plugin-error", f"{self._where}{name} must return logits that depend on its parameters")
         return logits
 

@@ -82,7 +82,9 @@ def schedule_issues(schedule: Any, lr: float, epochs: int, steps_per_epoch: int)
             steps = range(steps_per_epoch) if epoch in (0, epochs - 1) else (0,)
             for step in steps[: MAX_CHECKED // 2]:
                 position = Position(epoch, step, epochs, steps_per_epoch)
-                checked_rate(schedule, schedule.lr_at(lr, position, memory), position)
+                rate = checked_rate(schedule, schedule.lr_at(lr, position, memory), position)
+                if schedule.lr_at(lr, position, memory) != rate:
+                    yield "must return the same rate for the same position and memory; it must not draw random numbers"
                 if schedule.per_step:
                     checked_momentum(schedule, schedule.momentum(position))
             if hasattr(schedule, "observe"):

@@ -21,9 +21,8 @@ class Inline:
     def __init__(self, count: int, lock: int | None):
         """Start the thread. It trains one job at a time whatever `count` is, and this process already holds the lock."""
         from fathomlab.execute.pack.pack import train_job  # imports torch
-        from fathomlab.execute.pack.settings import deterministic_mode
 
-        self._train_job, self._settings = train_job, deterministic_mode
+        self._train_job = train_job
         self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
         self._events: SimpleQueue[tuple[int, Event | BaseException]] = SimpleQueue()
         self._submitted = 0
@@ -68,7 +67,7 @@ class Inline:
             while (entry := self._jobs.get()) is not None:
                 number, job = entry
                 report = partial(self._report, number)
-                with self._settings(), user_code():  # for each job: a plugin may change a setting while it trains
+                with user_code():
                     self._train_job(job, report, lambda: self._signum)
                 report(Idle())
         except RunInterrupted:

@@ -27,7 +27,7 @@ from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
-from fathomlab.execute.pack.settings import determinism
+from fathomlab.execute.pack.settings import determinism, deterministic_mode
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
@@ -62,7 +62,8 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
     """
     try:
         try:
-            _PackRun(job, emit, stop).run()
+            with deterministic_mode():  # for each attempt: a plugin may change a setting while it trains
+                _PackRun(job, emit, stop).run()
         except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise
