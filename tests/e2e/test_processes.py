@@ -210,3 +210,11 @@ print(fathomlab.run(plan, runs={str(tmp_path / "runs")!r}, workers=2, progress="
 """
     result = run_python("-c", code, cwd=tmp_path / "away")
     assert result.stdout.strip() == str(TRIALS), result.stderr
+
+
+def test_json_contains_no_output_of_plugins():
+    """What child processes and libraries write to descriptor 1 goes to standard error, also before the next command."""
+    command = "guarded(lambda: (os.system('echo noise'), print('{}')), True)"
+    code = f"import os; from fathomlab.cli.guard import guarded; {command}; os.write(1, b'end')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert (result.stdout, result.stderr) == (b"{}\nend", b"noise\n")

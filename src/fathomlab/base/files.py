@@ -12,6 +12,11 @@ REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
 
 
+def is_special(path: Path) -> bool:
+    """Whether a path is a link, or something that reading would wait for, such as a pipe. None of them is in a store."""
+    return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
+
+
 def fsync_dir(folder: Path) -> None:
     """Make a rename inside `folder` durable. Windows does this without a call, and cannot open directories."""
     if not hasattr(os, "O_DIRECTORY"):

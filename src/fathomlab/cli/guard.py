@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 import typer
@@ -79,17 +79,22 @@ def guarded(command: Callable[[], Any], as_json: bool) -> int:
         as_json: Whether errors are also printed on standard output as {"problems": [{"code", "file", "line", "key",
             "message"}]}.
     """
-    output = Output(sys.stdout)
+    with _reserved(sys.stdout) if as_json else contextlib.nullcontext(sys.stdout) as stream:
+        return _guarded(command, as_json, stream)
+
+
+def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -> int:
+    output = Output(stream)
     try:
         with contextlib.redirect_stdout(output):  # type: ignore[type-var]
             status = _status(command, as_json)
             output.flush()
         return status
     except ReaderGone:
-        _discard(sys.stdout)
+        _discard(stream)
         return 0
     except OutputError as error:
-        _discard(sys.stdout)
+        _discard(stream)
         _complain(f"error: standard output cannot be written: {error}")
         return OUTPUT_FAILED
     finally:
@@ -171,9 +176,30 @@ def _reported() -> Any:
         raise OutputError(getattr(error, "strerror", None) or str(error)) from None
 
 
-def _discard(stream: TextIO) -> None:
+@contextlib.contextmanager
+def _reserved(stream: TextIO | None) -> Iterator[TextIO | None]:
+    """Standard output for the command alone: what libraries and child processes of plugins write goes to standard error."""
+    try:
+        if stream is None or stream.fileno() != 1:
+            raise OSError
+        stream.flush()
+        copy = os.dup(1)
+        os.dup2(2, 1)
+    except (OSError, ValueError):  # it is closed, or a program has replaced it
+        yield stream
+        return
+    with os.fdopen(copy, "w", encoding=stream.encoding, errors=stream.errors) as own:
+        try:
+            yield own
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+            os.dup2(copy, 1)
+
+
+def _discard(stream: TextIO | None) -> None:
     """Send what is still buffered nowhere, so that the interpreter does not exit with status 120."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
+        os.dup2(null, stream.fileno())  # type: ignore[union-attr]
         os.close(null)

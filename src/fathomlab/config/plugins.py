@@ -10,19 +10,30 @@ import importlib.util
 import linecache
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.abc import InspectLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
 
 from fathomlab.base.errors import PLUGIN_FILE, UserError, format_value, user_code_location
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.user_code import contained, describe_error
 
 PREFIX = "fathomlab_plugin_"
 MAX_BYTES = 1_000_000
+LIBRARIES = (
+    "fathomlab",
+    "numpy",
+    "numpy.random",
+    "random",
+    "torch",
+    "torch.autograd",
+    "torch.linalg",
+    "torch.nn.functional",
+)
 
 
 @dataclass(frozen=True)
@@ -108,14 +119,18 @@ def load_module(plugin: Plugin) -> ModuleType:
     module.__dict__["__plugin__"] = plugin
     sys.modules[plugin.module_name] = module
     try:
-        with redirect_stdout(sys.stderr):  # standard output is for results
+        with contained():
             exec(_compiled(plugin.source, plugin.name), module.__dict__)
     except BaseException as error:  # a plugin may call sys.exit, too
         del sys.modules[plugin.module_name]
         if isinstance(error, KeyboardInterrupt):
             raise
-        where = user_code_location(error) or f"{plugin.name}: "
-        raise UserError("plugin-error", f"{where}{type(error).__name__}: {error}") from error
+        where = "" if user_code_location(error) else plugin.name
+        raise UserError("plugin-error", describe_error(error, where)) from error
+    if replaced := _replaced_name():
+        del sys.modules[plugin.module_name]
+        text = "which would change other trials; define a function of another name"
+        raise UserError("plugin-error", f"{plugin.name}: must not replace {replaced}, {text}")
     return module
 
 
@@ -168,6 +183,22 @@ class _LocalModules(InspectLoader, MetaPathFinder):
 _FINDER = _LocalModules()
 
 
+def _replaced_name() -> str:
+    """The name of a function of a library in whose place there is one of a plugin, such as `torch.relu`; or `""`."""
+    prefix, _ = PLUGIN_FILE.split("{}")
+    holders: dict[str, object] = {
+        name: module for name, module in sys.modules.items() if name in LIBRARIES or name.startswith("fathomlab.")
+    }
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        holders |= {"torch.Tensor": torch.Tensor, "torch.nn.Module": torch.nn.Module}
+    for name, holder in holders.items():
+        for key, value in vars(holder).items():
+            if isinstance(value, FunctionType) and value.__code__.co_filename.startswith(prefix):
+                return f"{name}.{key}"
+    return ""
+
+
 def _compiled(source: str, file: str) -> CodeType:
     """Compile a file; its lines can be shown in tracebacks, and by `inspect.getsource`."""
     name, text = PLUGIN_FILE.format(file), source.removeprefix("\ufeff")
@@ -206,7 +237,7 @@ def _imported(source: str, file: str, package: str) -> Iterator[str]:
     """
     try:
         tree = ast.parse(source.removeprefix("\ufeff"))
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line, text = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, str(error))
         where = file if line is None else f"{file}:{line}"
         raise UserError("plugin-error", f"{where}: {type(error).__name__}: {text}") from None

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_CLASSES = 2**16
+MAX_NAME = 200  # characters of a class name
 FIELDS = ("train_images", "train_labels", "test_images", "test_labels")
 CHUNK = 2**22  # bytes of images whose pixels are counted together
 
@@ -187,6 +188,10 @@ def _class_names(names: Any, classes: int) -> tuple[str, ...]:
     names = tuple(names) or tuple(map(str, range(classes)))
     if not all(isinstance(name, str) for name in names):
         raise UserError("wrong-type", f"class_names: must be strings, got {format_value(names)}")
+    if longest := next((name for name in names if len(name) > MAX_NAME), None):
+        raise UserError(
+            "wrong-type", f"class_names: must have at most {MAX_NAME} characters, got {format_value(longest)}"
+        )
     if len(names) != classes or len(set(names)) < classes:
         text = f"class_names: must be {classes} different names, one per class, got {format_value(names)}"
         raise UserError("data-mismatch", text)

@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fathomlab.base.errors import UserError, definition_location
 from fathomlab.base.generators import seeded
 from fathomlab.base.identity import derive_seed
 from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
@@ -27,6 +29,7 @@ class OpaqueProgram:
         self.layer, self.device = layer, torch.device(device)
         self._module = structure(layer).to(self.device)
         self._tensors = ModuleTensors(self._module)
+        self._where = definition_location(getattr(type(self._module), "forward", None))
         self._dropouts = [part for part in self._module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
         self._learned = [parameter.name for parameter in layer.parameters()]
         self._fixed = list(fixed_tensors(self._module))
@@ -50,19 +53,35 @@ class OpaqueProgram:
     ) -> Tensor:
         """Compute logits (k, n, classes) of images (k, n, c, h, w); see `PackedNetwork.__call__`."""
         self._module.train(mode != "eval")
+        learns = mode == "train" and torch.is_grad_enabled()  # before the module can change it
         if mode == "probe":
             for dropout in self._dropouts:
                 dropout.eval()
         if self.layer.trace.changes_images:
             images = images.clone()
         if len(images) > 1 and taps is None and self.layer.trace.vectorized:
-            return self._all(params, buffers, images, mode)
+            return self._checked(self._all(params, buffers, images, mode), images, learns)
         logits = []
         for slot, replica_images in enumerate(images):
             seed = int(keys[slot]) if keys is not None and mode == "train" else EVAL_SEED
             with seeded(seed, [self.device] * (self.device.type == "cuda")), self._tapped(taps):
                 logits.append(self._replica(params, buffers, replica_images, slot, mode))
+                self._checked(logits[-1], replica_images, learns)
         return torch.stack(logits)
+
+    def _checked(self, logits: Any, images: Tensor, learns: bool) -> Tensor:
+        """Logits as the loss needs them. A module may return them for the images of the plan, and not for others.
+
+        Raises:
+            UserError: If they have another shape, or no gradient.
+        """
+        expected, name = (*images.shape[:-3], self.layer.trace.outputs), type(self.layer.model).__name__
+        if not isinstance(logits, Tensor) or logits.shape != expected:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError("plugin-error", f"{self._where}{name} must return logits of shape {expected}, got {got}")
+        if learns and not logits.requires_grad:
+            raise UserError("plugin-error", f"{self._where}{name} must return logits that depend on its parameters")
+        return logits
 
     def _all(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], images: Tensor, mode: str) -> Tensor:
         """Run all replicas at once."""

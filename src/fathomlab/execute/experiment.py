@@ -191,9 +191,14 @@ def _save_plugin(runs: Path, plugin: Plugin) -> None:
     folder = runs / "plugins" / plugin.sha256
     for file, source in ((plugin.name, plugin.source), *((module.file, module.source) for module in plugin.modules)):
         path = folder / file
-        if not path.exists():
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(path, source)
+            if not path.is_file() or path.read_bytes() != source.encode():  # a damaged copy is replaced
+                atomic_write(path, source)
+        except OSError as error:
+            raise UserError(
+                "unwritable", f"{runs}: cannot write the plugin {file}: {error.strerror or error}."
+            ) from None
 
 
 def _save_patch(runs: Path) -> None:

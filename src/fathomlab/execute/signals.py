@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from os import _exit as end_process  # plugins run with another one
 from types import FrameType
 
 WAKE_SECONDS = 0.1  # Python runs handlers in the main thread, which must therefore not wait without a timeout
@@ -45,7 +46,7 @@ class StopRequest:
             with contextlib.suppress(OSError, ValueError):
                 if sys.stderr.isatty():
                     os.write(2, b"\x1b[?25h")  # the live table has hidden the cursor
-            os._exit(128 + signum)
+            end_process(128 + signum)
         self.signum = signum
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
 
 
@@ -18,14 +19,18 @@ class Requests:
     """
 
     def __init__(self) -> None:
-        """Start reading."""
+        """Start reading. A plugin that reads standard input finds it empty, and takes no job."""
+        self._lines = os.dup(0)
+        empty = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(empty, 0)
+        os.close(empty)
         self.jobs: SimpleQueue[bytes | None] = SimpleQueue()
         self.signum: int | None = None
         self.busy = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        with open(0, "rb", closefd=False) as lines:
+        with open(self._lines, "rb", closefd=False) as lines:
             for line in lines:
                 signum = json.loads(line).get("stop")
                 if signum is None:
@@ -33,7 +38,7 @@ class Requests:
                 else:
                     self.signum = signum
         if self.busy:  # the parent is gone: nobody takes the results of this job, and the next run resumes it
-            os._exit(0)
+            end_process(0)
         self.jobs.put(None)
 
     def handle(self, signum: int, _: object) -> None:
@@ -51,9 +56,9 @@ def main() -> None:
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
     from fathomlab.base.codec import from_json, to_plain
+    from fathomlab.base.user_code import contained
     from fathomlab.execute.events import Event, Idle, Ready, Stopped
     from fathomlab.execute.pack.pack import train_job
-    from fathomlab.execute.pack.settings import deterministic_mode
     from fathomlab.execute.signals import RunInterrupted
     from fathomlab.prepare.jobs import Job
 
@@ -63,20 +68,20 @@ def main() -> None:
             reports.write(json.dumps(to_plain(event), ensure_ascii=False) + "\n")
             reports.flush()
         except OSError:  # the parent is gone; nothing of the job is recorded as its failure
-            os._exit(0)
+            end_process(0)
 
     emit(Ready())
     while (line := requests.jobs.get()) is not None:
         requests.busy = True
-        job = from_json(Job, line)  # runs plugins, so before the settings that training requires are forced
+        job = from_json(Job, line)
         try:
-            with deterministic_mode():
+            with contained():
                 train_job(job, emit, lambda: requests.signum)
         except RunInterrupted:
             emit(Stopped())
-            os._exit(0)
+            end_process(0)
         requests.busy = False
         emit(Idle())
     with contextlib.suppress(OSError):
         reports.flush()
-    os._exit(0)  # the reading thread may hold standard input, at which an orderly end would stop
+    end_process(0)  # the reading thread may hold standard input, at which an orderly end would stop

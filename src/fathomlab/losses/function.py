@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from fathomlab.base.errors import Issue, UserError, definition_location
 from fathomlab.base.generators import DRAWS, generator_states, seeded
@@ -25,31 +25,27 @@ class _Signals:
     teacher_logits: Any
 
 
-class LossShapeError(ValueError):
-    """A user's function did not return one number per example."""
-
-
 def loss_issues(loss: Any, classes: int) -> list[Issue]:
     """Compute a user's loss once, for random logits of four images, and return what is wrong with it."""
     import torch
 
     generator, name = torch.Generator().manual_seed(0), type(loss).__name__
     logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
-    signals = _Signals(logits.requires_grad_(), torch.arange(4).remainder(classes).unsqueeze(0), teacher_logits)
+    labels = torch.arange(4).remainder(classes).unsqueeze(0)
+    signals = _Signals(logits.requires_grad_(), labels.clone(), teacher_logits)
     try:
         with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
             before = generator_states()
-            try:
-                losses = reduce(add, loss.terms(signals).values())
-            except LossShapeError as error:
-                raise UserError("plugin-error", str(error)) from None
-            if losses.shape != signals.labels.shape:
-                expected = f"one number per example, shape {tuple(signals.labels.shape)}"
+            losses = reduce(add, loss.terms(signals).values())
+            if losses.shape != labels.shape:
+                expected = f"one number per example, shape {tuple(labels.shape)}"
                 raise ValueError(f"the terms must have {expected}, got {tuple(losses.shape)}")
             drawn = generator_states() != before
     except UserError as error:
         return [Issue(error.code, "", escape_control_chars(str(error)))]
     text = DRAWS if drawn else "" if losses.requires_grad else "must return a loss that depends on the logits"
+    if not torch.equal(signals.labels, labels):
+        text = "must not change the labels"
     where = definition_location(getattr(type(loss), "function", type(loss).terms))
     return [Issue("plugin-error", "", f"{where}{name} {text}")] if text else []
 
@@ -73,15 +69,22 @@ class FunctionLoss:
         """Compute the loss (nats), shape (k, n).
 
         Raises:
-            LossShapeError: If the function does not return one number per example.
+            UserError: If the function does not return one number per example, or it does not depend on the logits.
         """
+        import torch
+
         inputs = [getattr(signals, name).flatten(0, 1) for name in self.inputs]
-        losses, name = type(self).function(*inputs, **option_values(self)), type(self).__name__
+        losses = type(self).function(*inputs, **option_values(self))
         shape = getattr(losses, "shape", None)
         if shape is None or tuple(shape) != (len(inputs[0]),):
             expected = f"the loss of each of the {len(inputs[0])} examples, shape ({len(inputs[0])},)"
             got = type(losses).__name__ if shape is None else f"shape {tuple(shape)}"
             remedy = "" if shape is None else '. Compute it with reduction="none", or sum over all but the first axis'
-            where = definition_location(type(self).function)
-            raise LossShapeError(f"{where}{name} must return {expected}, got {got}{remedy}")
-        return {name: losses.view(signals.labels.shape)}
+            self._fail(f"must return {expected}, got {got}{remedy}")
+        if torch.is_grad_enabled() and signals.logits.requires_grad and not losses.requires_grad:
+            self._fail("must return a loss that depends on the logits")
+        return {type(self).__name__: losses.view(signals.labels.shape)}
+
+    def _fail(self, text: str) -> NoReturn:
+        name, where = type(self).__name__, definition_location(type(self).function)
+        raise UserError("plugin-error", escape_control_chars(f"{where}{name} {text}"))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from fathomlab.base.errors import UserError, user_code_location
+from fathomlab.base.errors import UserError
 from fathomlab.base.generators import generator_states, seeded
-from fathomlab.base.user_code import user_code
+from fathomlab.base.user_code import describe_error, user_code
 from fathomlab.models.functional import ModuleTensors, construct, fixed_tensors, run_packed, to_format
 from fathomlab.models.parameters import Parameter, Shape
 
@@ -167,6 +167,10 @@ class _Tracer:
             self._fail(f"must return logits of shape (n, classes), got {got} for 2 images")
         if not self.learned:
             self._fail("has no parameters that require a gradient")
+        if not logits.is_floating_point():
+            self._fail(f"must return real logits, got {logits.dtype}")
+        if torch.is_grad_enabled() and not logits.requires_grad:
+            self._fail("must return logits that depend on its parameters; do not detach them or disable gradients")
         if [key for key, tensor in self.module.named_parameters() if tensor.requires_grad] != self.learned:
             self._fail(
                 "must create its parameters in __init__, not in forward; lazy layers such as LazyLinear may help"
@@ -217,7 +221,7 @@ class _Tracer:
             try:
                 logits = self._run(self._values(0, torch.float32), torch.rand(1, *self.shape))
             except Exception as error:
-                return f"{user_code_location(error)}{type(error).__name__}: {error}"
+                return describe_error(error)
         return "" if logits.dim() == 2 and len(logits) == 1 else f"it returns shape {tuple(logits.shape)} for one image"
 
     def _is_vectorized(self) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fathomlab.probes import Snapshot
 
 KEYS: dict[str, Any] = {names: axis for axis, names in NAMES.items()}  # such as "layers" to "layer"
+MAX_ENTRIES = 10_000  # of a column in one snapshot: they are text in logs and reports
 LOGS = ("metrics",)  # names of other files that a probe's log would replace
 
 
@@ -116,6 +117,8 @@ class UserProbe:
             numbers = numbers.detach().to("cpu", torch.float64)
         except (TypeError, ValueError, RuntimeError):
             raise self.defect(f"must return numbers, got {type(value).__name__} for '{key}'") from None
+        if numbers.numel() > MAX_ENTRIES:
+            raise self._wrong_shape(key, numbers, f"at most {MAX_ENTRIES:,} numbers")
         if numbers.dim() == 1 and len(numbers) != 1:
             numbers = numbers.unsqueeze(0)
         if numbers.dim() > 2 or (numbers.dim() == 2 and (len(numbers) != 1 or not numbers.numel())):

@@ -1,5 +1,6 @@
 """Text and bytes with checksums, so that corruption is detected on read. No torch."""
 
+import errno
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ from typing import Any, cast
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write
+from fathomlab.base.files import atomic_write, is_special
 from fathomlab.base.identity import canonical_json
 
 FORMAT = 3  # of the documents in a store; other formats are not read
@@ -104,6 +105,8 @@ def file_sha256(path: Path) -> str:
     Raises:
         OSError: If it cannot be read.
     """
+    if is_special(path) and not path.is_symlink():
+        raise OSError(errno.EINVAL, "not a file", str(path))
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

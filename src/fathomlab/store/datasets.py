@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fathomlab.base.codec import JsonObject, to_plain
-from fathomlab.base.files import atomic_file, atomic_write
+from fathomlab.base.files import atomic_file, atomic_write, is_special
 from fathomlab.base.identity import content_hash
 from fathomlab.data import DATASETS
 from fathomlab.data.arrays import FIELDS, Arrays, content_sha256
@@ -111,8 +111,8 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
     import numpy as np
 
     try:
-        if path.is_symlink():
-            raise ValueError("a symbolic link")
+        if is_special(path):
+            raise ValueError("not a file")
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             if any(member.compress_type for member in file.zip.infolist()):
                 raise ValueError("compressed, which is never written")  # a small file could fill the memory

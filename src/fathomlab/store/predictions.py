@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathomlab.base.files import atomic_write
+from fathomlab.base.files import atomic_write, is_special
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ def read_classes(path: Path, sha256: str) -> "npt.NDArray[np.uint16] | None":
 def read_verified(path: Path, sha256: str) -> bytes | None:
     """The bytes of a file; None if it is missing, a link, or has another SHA-256."""
     try:
-        content = b"" if path.is_symlink() else path.read_bytes()
+        content = b"" if is_special(path) else path.read_bytes()
     except OSError:
         return None
     return content if hashlib.sha256(content).hexdigest() == sha256 else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from fathomlab.base.codec import JsonObject, error_location, from_json
+from fathomlab.base.files import is_special
 from fathomlab.store.checksums import FORMAT, decode_line, document_checksum, line_text, parse_json
 from fathomlab.store.records import FileDigest, Number
 
@@ -45,7 +46,7 @@ class FolderValidator:
         if path.is_symlink():
             return self.report(f"{name} is a symbolic link")
         try:
-            return path.read_bytes()
+            return self.report(f"{name} is not a file") if is_special(path) else path.read_bytes()
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have

@@ -1,6 +1,8 @@
 """Worker processes: the same numbers as in one process, and students after teachers."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,12 @@ def test_two_workers_give_the_numbers_of_one(laboratory: Any, distillation: dict
     assert alone.results() == laboratory.results()
     folder = laboratory.root / "trials" / ended[0]
     assert json.loads((folder / "provenance.json").read_text())["threads"] == 1
+
+
+def test_code_that_reads_standard_input_takes_no_job():
+    code = (
+        "from fathomlab.execute.worker import Requests; requests = Requests(); print([*open(0)], requests.jobs.get())"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, input='{"a": 1}\n', capture_output=True, text=True, check=True)
+    assert result.stdout == "[] b'{\"a\": 1}\\n'\n"

@@ -1,6 +1,7 @@
 """Users' datasets in a store: what is believed, and what is not."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from fathomlab.base.identity import content_hash
 from fathomlab.config.datasets import user_data
 from fathomlab.data.arrays import Arrays, content_sha256, describe
 from fathomlab.data.users import UserDataset
-from fathomlab.store.checksums import CorruptFileError, seal
+from fathomlab.store.checksums import CorruptFileError, file_sha256, seal
 from fathomlab.store.datasets import (
     arrays_path,
     change_of,
+    dataset_files,
     dataset_info,
     facts_path,
     find_dataset,
@@ -23,6 +25,7 @@ from fathomlab.store.datasets import (
     read_facts,
     write_dataset,
 )
+from fathomlab.store.maintenance import check_store
 from fathomlab.store.reading import Store
 
 LABELS = np.arange(12) % 2
@@ -96,6 +99,22 @@ def test_arrays_are_verified_when_read(tmp_path: Path, dataset: UserDataset) -> 
     path.unlink()
     write_dataset(tmp_path, dataset, ARRAYS)
     assert path.read_bytes() == intact
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_are_not_waited_for(tmp_path: Path, dataset: UserDataset) -> None:
+    """A pipe in the place of a file is a corrupted file."""
+    for path in (arrays_path(tmp_path, dataset.sha256), facts_path(tmp_path, dataset.digest)):
+        path.unlink()
+        os.mkfifo(path)
+    assert find_dataset(tmp_path, content(dataset)) is None
+    with pytest.raises(CorruptFileError):
+        read_arrays(tmp_path, dataset)
+    with pytest.raises(OSError, match="not a file"):
+        file_sha256(arrays_path(tmp_path, dataset.sha256))
+    assert [problem.path.name for problem in check_store(tmp_path).problems] == sorted(
+        path.name for path in dataset_files(tmp_path)
+    )
 
 
 @pytest.mark.parametrize(

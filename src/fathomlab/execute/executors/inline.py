@@ -1,13 +1,12 @@
 """Trains jobs one after the other in a thread of this process, with settings that are not the caller's."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stdout
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from fathomlab.base.user_code import contained
 from fathomlab.execute.events import Event, Idle, Stopped
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted
 from fathomlab.prepare.jobs import Job
@@ -22,9 +21,8 @@ class Inline:
     def __init__(self, count: int, lock: int | None):
         """Start the thread. It trains one job at a time whatever `count` is, and this process already holds the lock."""
         from fathomlab.execute.pack.pack import train_job  # imports torch
-        from fathomlab.execute.pack.settings import deterministic_mode
 
-        self._train_job, self._settings = train_job, deterministic_mode
+        self._train_job = train_job
         self._jobs: SimpleQueue[tuple[int, Job] | None] = SimpleQueue()
         self._events: SimpleQueue[tuple[int, Event | BaseException]] = SimpleQueue()
         self._submitted = 0
@@ -66,12 +64,12 @@ class Inline:
     def _train(self) -> None:
         number = 0
         try:
-            with self._settings(), redirect_stdout(sys.stderr):  # plugins may print; standard output is for results
-                while (entry := self._jobs.get()) is not None:
-                    number, job = entry
-                    report = partial(self._report, number)
+            while (entry := self._jobs.get()) is not None:
+                number, job = entry
+                report = partial(self._report, number)
+                with contained():
                     self._train_job(job, report, lambda: self._signum)
-                    report(Idle())
+                report(Idle())
         except RunInterrupted:
             self._report(number, Stopped())
         except BaseException as error:  # raised in the caller's thread

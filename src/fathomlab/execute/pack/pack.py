@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fathomlab.base.errors import UserError, user_code_location
+from fathomlab.base.errors import UserError
+from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
@@ -27,7 +28,7 @@ from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
-from fathomlab.execute.pack.settings import determinism
+from fathomlab.execute.pack.settings import determinism, deterministic_mode
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
@@ -62,7 +63,8 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
     """
     try:
         try:
-            _PackRun(job, emit, stop).run()
+            with deterministic_mode():  # for each attempt: a plugin may change a setting while it trains
+                _PackRun(job, emit, stop).run()
         except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise
@@ -72,8 +74,7 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
                         train_job(replace(job, trials=(trial,)), emit, stop)
                 return
             trial = next(iter(job.trials))
-            cause = f"{user_code_location(error)}{type(error).__name__}: {error}"
-            cause = str(error) if isinstance(error, UserError) else cause
+            cause = str(error) if isinstance(error, UserError) else describe_error(error)
             failure = record_failure(trial, job, cause)
             if failure is not None:
                 emit(failure)
