@@ -53,7 +53,8 @@ class OpaqueProgram:
     ) -> Tensor:
         """Compute logits (k, n, classes) of images (k, n, c, h, w); see `PackedNetwork.__call__`."""
         self._module.train(mode != "eval")
-        learns = mode == "train" and torch.is_grad_enabled()  # before the module can change it
+        trained = any(tensor.requires_grad for tensor in params.values())
+        learns = mode == "train" and trained and torch.is_grad_enabled()  # before the module can change it
         if mode == "probe":
             for dropout in self._dropouts:
                 dropout.eval()
