@@ -34,9 +34,8 @@ def test_two_workers_give_the_numbers_of_one(laboratory: Any, distillation: dict
 
 
 def test_code_that_reads_standard_input_takes_no_job():
-    code = (
-        "from fathomlab.execute.worker import Requests; requests = Requests(); print([*open(0)], requests.jobs.get())"
-    )
+    check = "os.path.samestat(os.fstat(0), os.stat(os.devnull)), requests.jobs.get()"
+    code = f"import os; from fathomlab.execute.worker import Requests; requests = Requests(); print({check})"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, input='{"a": 1}\n', capture_output=True, text=True, check=True)
-    assert result.stdout == "[] b'{\"a\": 1}\\n'\n"
+    assert result.stdout == "True b'{\"a\": 1}\\n'\n"
