@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 PLUGIN_FILE = "<plugin {}>"  # the name of a plugin's file in tracebacks
-OBJECT_SOURCE = "# {}, as passed to fathomlab"  # the first line of a plugin that was made of a class
+OBJECT_SOURCE = "# {}, as passed to fathomlab"  # the first line of a plugin that comes from a class
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def definition_location(function: object) -> str:
 def user_code_location(error: BaseException) -> str:
     """Return where an error happened in a plugin, as `my_parts.py:3: `; `""` if it is not in a plugin.
 
-    This is the innermost line in a plugin, or the line that Python cannot parse. Its text follows if the plugin was made of a
+    This is the innermost line in a plugin, or the line that Python cannot parse. Its text follows if the plugin comes from a
     class: `Net.py:3 (return self.head(images)): `.
     """
     import linecache
@@ -132,6 +132,6 @@ def user_code_location(error: BaseException) -> str:
     if not inside:
         return ""
     file, line = inside[-1]
-    made = linecache.getline(file, 1).strip().endswith(OBJECT_SOURCE.format("")[2:])
-    text = f" ({linecache.getline(file, line).strip()})" if made and line else ""
+    from_class = linecache.getline(file, 1).strip().endswith(OBJECT_SOURCE.format("")[2:])
+    text = f" ({linecache.getline(file, line).strip()})" if from_class and line else ""
     return f"{file.removeprefix(start).removesuffix(end)}:{line}{text}: "

@@ -69,7 +69,7 @@ def find(value: Any, name: str) -> Definition:
     functions = list(_functions(value))
     names = functions[0].__globals__ if functions else vars(sys.modules.get(value.__module__, sys))
     files = tuple(dict.fromkeys(function.__code__.co_filename for function in functions)) or _places(names)
-    found: dict[str, tuple[Node, str, str]] = {}
+    matches: dict[str, tuple[Node, str, str]] = {}
     for file in files:
         text = source_of(file)
         for node in _definitions(text, name):
@@ -77,10 +77,10 @@ def find(value: Any, name: str) -> Definition:
                 function.__code__.co_firstlineno for function in functions if function.__code__.co_filename == file
             ]
             if all(_start(node) <= line <= (node.end_lineno or 0) for line in lines):
-                found.setdefault(ast.dump(node), (node, text, file))
-    if len(found) != 1:
-        raise NoSourceError(f"the source of {name} is {'not available' if not found else 'ambiguous'}")
-    node, text, file = next(iter(found.values()))
+                matches.setdefault(ast.dump(node), (node, text, file))
+    if len(matches) != 1:
+        raise NoSourceError(f"the source of {name} is {'not available' if not matches else 'ambiguous'}")
+    node, text, file = next(iter(matches.values()))
     _check_unchanged(node, functions, text, file)
     _check_members(value, node, names)
     future = any(function.__code__.co_flags & FUTURE_ANNOTATIONS for function in functions)
@@ -95,8 +95,8 @@ def needs(text: str) -> Needs:
     def visit(table: symtable.SymbolTable, called: bool) -> None:
         called = called or table.get_type() == "function"
         for symbol in table.get_symbols():
-            own = table.get_type() == "module" and symbol.is_assigned()
-            if symbol.is_referenced() and symbol.is_global() and not own:
+            defined = table.get_type() == "module" and symbol.is_assigned()
+            if symbol.is_referenced() and symbol.is_global() and not defined:
                 (later if called else at_once).add(symbol.get_name())
         for child in table.get_children():
             visit(child, called)
@@ -104,8 +104,10 @@ def needs(text: str) -> Needs:
     visit(symtable.symtable(text, "<definition>", "exec"), called=False)
     for annotation in _annotations(tree):
         annotated |= {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
-    own = {getattr(tree.body[0], "name", "")}
-    return Needs(frozenset(at_once - own), frozenset((at_once | later | annotated) - own), frozenset(annotated - later))
+    itself = {getattr(tree.body[0], "name", "")}
+    return Needs(
+        frozenset(at_once - itself), frozenset((at_once | later | annotated) - itself), frozenset(annotated - later)
+    )
 
 
 def attribute_chains(text: str, root: str) -> Iterator[list[str]]:
@@ -143,10 +145,10 @@ def _functions(value: Any) -> Iterator[FunctionType]:
     for member in members:
         inner = getattr(member, "__func__", getattr(member, "fget", member))
         function = unwrap(inner) if callable(inner) else inner
-        own = isinstance(function, FunctionType) and (
+        defined_here = isinstance(function, FunctionType) and (
             function is value or function.__qualname__.startswith(f"{value.__qualname__}.")
         )
-        if own and function.__module__ == value.__module__ and function.__code__.co_filename != "<string>":
+        if defined_here and function.__module__ == value.__module__ and function.__code__.co_filename != "<string>":
             yield function
 
 

@@ -81,21 +81,23 @@ class Arrays:
     def _check_classes(self) -> None:
         import numpy as np
 
-        found = np.unique(self.train_labels)
-        if found[0] < 0 or found[-1] >= MAX_CLASSES:
-            got = found[0] if found[0] < 0 else found[-1]
+        classes = np.unique(self.train_labels)
+        if classes[0] < 0 or classes[-1] >= MAX_CLASSES:
+            got = classes[0] if classes[0] < 0 else classes[-1]
             raise UserError("invalid-label", f"train_labels: must be from 0 to {MAX_CLASSES - 1:,}, got {got}")
-        if len(found) < 2:
-            text = f"train_labels: must have at least two classes, 0 and 1, got only {found[0]}"
+        if len(classes) < 2:
+            text = f"train_labels: must have at least two classes, 0 and 1, got only {classes[0]}"
             raise UserError("invalid-label", text)
-        if len(found) <= found[-1]:
-            missing = int(np.setdiff1d(np.arange(found[-1]), found)[0])
-            text = f"train_labels: must be 0 to k - 1 without gaps, got no image of class {missing} of {found[-1] + 1}"
+        if len(classes) <= classes[-1]:
+            missing = int(np.setdiff1d(np.arange(classes[-1]), classes)[0])
+            text = (
+                f"train_labels: must be 0 to k - 1 without gaps, got no image of class {missing} of {classes[-1] + 1}"
+            )
             text += ". Count from 0: labels - 1" if missing == 0 else ""
             raise UserError("invalid-label", text)
-        wrong = self.test_labels[(self.test_labels < 0) | (self.test_labels > found[-1])]
+        wrong = self.test_labels[(self.test_labels < 0) | (self.test_labels > classes[-1])]
         if len(wrong):
-            text = f"test_labels: must be a class of the training images, from 0 to {found[-1]}, got {wrong[0]}"
+            text = f"test_labels: must be a class of the training images, from 0 to {classes[-1]}, got {wrong[0]}"
             raise UserError("invalid-label", text)
 
 

@@ -1,4 +1,4 @@
-"""Trackers: what they are told about a run. Live, a tracker runs in a child process; an export feeds it from the store."""
+"""Trackers: what they receive about a run. Live, a tracker runs in a child process; an export feeds it from the store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

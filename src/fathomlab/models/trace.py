@@ -134,8 +134,10 @@ class _Tracer:
                 self._constructed[seed] = construct(self.model, self.shape)
         module = self._constructed[seed]
         values = {key: to_format(tensor.detach(), dtype).clone() for key, tensor in fixed_tensors(module).items()}
-        own = dict(module.named_parameters())
-        return values | {key: to_format(own[key].detach(), dtype).clone().requires_grad_() for key in self.learned}
+        parameters = dict(module.named_parameters())
+        return values | {
+            key: to_format(parameters[key].detach(), dtype).clone().requires_grad_() for key in self.learned
+        }
 
     def _run(self, tensors: "dict[str, Tensor]", images: "Tensor") -> "Tensor":
         self.tensors.install(tensors)

@@ -122,10 +122,8 @@ def network_problems(blueprint: Blueprint, model: str, training: str) -> list[Is
     for probe in blueprint.probes:
         for column in probe.component.columns.values():
             if not measured.get(column.axis, ("any",)):
-                found = f"no inner module with a trained `weight`{' that runs once' if layers else ''}"
-                return [
-                    Issue("data-mismatch", model, f"the probe {probe.name} cannot measure this model: it has {found}")
-                ]
+                reason = f"it has no inner module with a trained `weight`{' that runs once' if layers else ''}"
+                return [Issue("data-mismatch", model, f"the probe {probe.name} cannot measure this model: {reason}")]
     return []
 
 

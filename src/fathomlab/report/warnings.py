@@ -16,14 +16,14 @@ class DataFile:
 
     Attributes:
         official: Whether it is the published file, or the images of a user's dataset as the store has them.
-        own: Whether it contains the images of a user's dataset, which has no published file.
+        of_user: Whether it contains the images of a user's dataset, which has no published file.
     """
 
     data: str
     name: str
     digest: str
     official: bool
-    own: bool = False
+    of_user: bool = False
 
 
 def data_files(study: Study) -> list[DataFile]:
@@ -32,8 +32,10 @@ def data_files(study: Study) -> list[DataFile]:
     for _, _, trial in study.trials:
         data = trial.provenance.data or DataSource()
         for name, digest in data.files.items():
-            own = name == f"{digest}.npz"
-            files[DataFile(data.name, "images" if own else name, digest, name not in data.unofficial, own)] = None
+            of_user = name == f"{digest}.npz"
+            files[DataFile(data.name, "images" if of_user else name, digest, name not in data.unofficial, of_user)] = (
+                None
+            )
     return sorted(files, key=lambda file: (file.official, file.data, file.name, file.digest))
 
 

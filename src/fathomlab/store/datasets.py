@@ -46,8 +46,8 @@ def find_dataset(root: Path, content: JsonObject) -> UserDataset | None:
     if "sha256" in data:
         return read_facts(root, {**base, "sha256": data["sha256"]})
     digests = cast(Mapping[str, Any], plugins).values() if isinstance(plugins, Mapping) else ()
-    found = (read_facts(root, {**base, "plugin": digest}) for digest in digests)
-    return next((dataset for dataset in found if dataset is not None), None)
+    candidates = (read_facts(root, {**base, "plugin": digest}) for digest in digests)
+    return next((dataset for dataset in candidates if dataset is not None), None)
 
 
 def dataset_info(root: Path, content: JsonObject) -> DatasetInfo | None:

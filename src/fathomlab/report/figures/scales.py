@@ -172,13 +172,15 @@ def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
     """
     rows = [text.split() for text in texts]
     if len(set(map(len, rows))) == 1 and len(set(texts)) > 1:
-        shared = [place for place, words in enumerate(zip(*rows, strict=True)) if len(set(words)) == 1]
+        shared = [position for position, words in enumerate(zip(*rows, strict=True)) if len(set(words)) == 1]
         first = rows[0]
         while shared and max(map(text_width, texts)) > width:
-            place = max(shared, key=lambda place: (ELLIPSIS in first[max(0, place - 1) : place + 2], len(first[place])))
-            shared.remove(place)
+            position = max(
+                shared, key=lambda index: (ELLIPSIS in first[max(0, index - 1) : index + 2], len(first[index]))
+            )
+            shared.remove(position)
             for row in rows:
-                row[place] = ELLIPSIS
+                row[position] = ELLIPSIS
             texts = [" ".join(word for word, _ in groupby(row)) for row in rows]
     return [shortened(text, width) for text in texts]
 
