@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, load_module, plugin_of, read_plugin
 from fathomlab.losses.function import loss_issues
 from fathomlab.plan.hints import torch_name_problem
+from fathomlab.probes.columns import Column
 
 MODEL = """
     import torch
@@ -306,3 +308,9 @@ def test_plugin_without_torch_does_not_load_it(tmp_path: Path):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("wrong", [{"axis": "layers"}, {"axis": "layer", "figure": "profil"}])
+def test_column_rejects_unknown_axes_and_figures(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="Did you mean"):
+        Column(**wrong)

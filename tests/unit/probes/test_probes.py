@@ -19,7 +19,7 @@ from fathomlab.optim.adam import Adam
 from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
 from fathomlab.probes import PROBES
-from fathomlab.probes.columns import NAMES, Column
+from fathomlab.probes.columns import NAMES
 from fathomlab.probes.schedule import DEFAULT, snapshot_steps
 from tests.helpers import small_training
 
@@ -216,9 +216,3 @@ def test_probes_declare_columns() -> None:
         assert probe.title
         assert any(column.figure != "none" for column in probe.columns.values())
         assert all(column.label for column in probe.columns.values())
-
-
-@pytest.mark.parametrize("wrong", [{"axis": "layers"}, {"axis": "layer", "figure": "profil"}])
-def test_column_rejects_unknown_axes_and_figures(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="Did you mean"):
-        Column(**wrong)
