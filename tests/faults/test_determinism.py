@@ -10,7 +10,6 @@ import torch
 
 import fathomlab
 from fathomlab.engine import loop
-from fathomlab.execute.pack import settings
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.pack.settings import deterministic_mode
 from fathomlab.prepare.jobs import Job
@@ -43,15 +42,11 @@ def test_provenance_records_the_mode(ram_dir: Path, mode: str):
     """With a CUDA device, torch warns of such operations, and training continues."""
     with ExitStack() as stack:
         if mode == "warned":
-            with mock.patch.object(torch.cuda, "is_available", return_value=True):
-                stack.enter_context(deterministic_mode())
+            stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=True))
             stack.enter_context(pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"))
             stack.enter_context(mock.patch.object(loop, "train_step", stub))
-        else:
-            stack.enter_context(deterministic_mode())
-        assert settings.determinism() == mode
         trials = list(fathomlab.load(small()).trials)
-        train_job(Job(tuple(trials), ram_dir), lambda event: None, lambda: None)
+        train_job(Job(tuple(trials), ram_dir, "cpu"), lambda event: None, lambda: None)
     for trial in trials:
         record = Store(ram_dir).trial(trial.hash)
         assert record.status == "finished"

@@ -167,7 +167,7 @@ def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
     """Texts that fit. If one is too long, words that all have in the same place are left out: the longest, then its neighbors.
 
     Example:
-        >>> shortened_alike(["width 8, learning rate 0.01", "width 16, learning rate 0.001"], 150)
+        >>> shortened_alike(["width 8, learning rate 0.01", "width 16, learning rate 0.001"], 130)
         ['width 8, … 0.01', 'width 16, … 0.001']
     """
     rows = [text.split() for text in texts]
