@@ -1,12 +1,14 @@
 """Networks that build on each other: a changed, a corrupted, and a missing parent, from the command line."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from fathomlab.prepare.drift import KERNEL_VARIABLES
 from tests.helpers.commands import Command
 
 EXPERIMENT = """
@@ -84,11 +86,14 @@ def test_report_describes_roles_and_their_teachers(command: Command):
     assert "baseline" not in page
 
 
-def test_show_prints_values_as_files_spell_them(command: Command):
+def test_show_prints_values_as_files_spell_them(command: Command, monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in os.environ if name.startswith(KERNEL_VARIABLES)]:
+        monkeypatch.delenv(name)
     assert command(*RUN, "roles.teacher.seed_offset=5")[0] == 0
     trials = hashes(command, "roles.teacher.seed_offset=5")
     rows = dict(line.split(maxsplit=1) for line in command("show", trials["middle"])[1].splitlines() if "." in line)
     assert rows["parents.teacher"] == f'["{trials["teacher"]}"]'
     assert (rows["model.params.residual"], rows["training.gradient_clip"]) == ("false", "null")
+    assert rows["environment.variables"] == '""'
     (record,) = Path("runs/experiments").glob("*/experiment.json")
     assert json.loads(record.read_text())["resolved"]["teacher"]["seed_offset"] == 5

@@ -120,7 +120,7 @@ def _print_gradients(snapshots: Sequence["ProbeSnapshot"]) -> None:
 
 def _text(value: Any) -> str:
     """A value for a table, as an experiment file spells it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _numbers(values: Sequence[Any]) -> str:
