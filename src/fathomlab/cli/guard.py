@@ -188,9 +188,9 @@ def _reserved(stream: TextIO | None) -> Iterator[TextIO | None]:
     except (OSError, ValueError):  # it is closed, or a program has replaced it
         yield stream
         return
-    with os.fdopen(copy, "w", encoding=stream.encoding, errors=stream.errors) as own:
+    with os.fdopen(copy, "w", encoding=stream.encoding, errors=stream.errors) as reserved:
         try:
-            yield own
+            yield reserved
         finally:
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
