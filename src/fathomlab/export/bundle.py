@@ -24,15 +24,19 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP has; the time of pac
 README = """\
 {name}: {title}
 
-{source} is the experiment file, report.html the report. It was run with
-
-    {command}
+{origin}report.html is the report.
 
 The other folders are the records, without weights and images. Together they are a results directory of fathomlab:
 
     fathomlab list --runs {name}
     fathomlab report --runs {name}
     fathomlab store check --runs {name}
+"""
+ORIGIN = """\
+{source} is the experiment file. It was run with
+
+    {command}
+
 """
 
 
@@ -84,9 +88,11 @@ def _texts(study: "Study") -> list[tuple[str, bytes]]:
     source = Path(record.source).name
     source = source if re.fullmatch(r"[A-Za-z0-9_. -]+\.ya?ml", source) else "experiment.yaml"
     command = shlex.join(["fathomlab", "run", source, *record.overrides, *(["--quick"] if record.quick else [])])
-    readme = README.format(name=_folder(study), title=record.title or record.name, source=source, command=command)
+    origin = ORIGIN.format(source=source, command=command) if record.yaml else ""  # without a file: a mapping in Python
+    readme = README.format(name=_folder(study), title=record.title or record.name, origin=origin)
     page = report_html(study, *((), ()) if study.problems else (judge(study), audit(study)))
-    texts = {"README.txt": readme, source: record.yaml, "report.html": page}
+    files = {source: record.yaml} if record.yaml else {}
+    texts = {"README.txt": readme, **files, "report.html": page}
     return [(name, text.encode(errors="replace")) for name, text in texts.items()]
 
 

@@ -68,6 +68,13 @@ def test_content(small: Path, tmp_path: Path):
     assert headers == {(1980, 0o100644, 3)}
 
 
+def test_experiment_of_a_mapping_has_no_file(small: Path, tmp_path: Path):
+    stores.change(small / "experiments" / "x" / "experiment.json", yaml="")
+    Bundle().export(read(small, "x"), tmp_path / "a.zip")
+    assert names(tmp_path / "a.zip")[:3] == ["x/README.txt", "x/report.html", "x/experiments/x/experiment.json"]
+    assert b"fathomlab run" not in zipfile.ZipFile(tmp_path / "a.zip").read("x/README.txt")
+
+
 def test_unpacked_bundle_is_a_store(small: Path, tmp_path: Path):
     path = tmp_path / "a.zip"
     Bundle().export(read(small, "x"), path)
@@ -102,10 +109,10 @@ def test_what_trials_refer_to_is_included(small: Path, tmp_path: Path):
     conditions = [stores.condition("residual=true", {}, None, [(1, student)])]
     stores.write_experiment(small, "x", "X", conditions)
     Bundle().export(read(small, "x"), tmp_path / "a.zip")
-    found = names(tmp_path / "a.zip")
-    assert {name.split("/")[2] for name in found if name.startswith("x/trials/")} == {student, teacher}
-    assert found[-len(shared) - 1 :] == [f"x/{name}" for name in [*shared, "left-out.txt"]]
-    assert len(found) == 4 + 2 * 4 + 1 + len(shared) + 1
+    files = names(tmp_path / "a.zip")
+    assert {name.split("/")[2] for name in files if name.startswith("x/trials/")} == {student, teacher}
+    assert files[-len(shared) - 1 :] == [f"x/{name}" for name in [*shared, "left-out.txt"]]
+    assert len(files) == 4 + 2 * 4 + 1 + len(shared) + 1
 
 
 @pytest.mark.parametrize("source", ["../../x.yaml", "/etc/passwd", "report.html", "a\0.yaml", "c:\\x.yaml"])
@@ -117,9 +124,9 @@ def test_names_stay_inside(small: Path, tmp_path: Path, source: str):
     folder = next((small / "trials").iterdir())
     (folder / "link.json").symlink_to(outside)
     Bundle().export(read(small, "x"), tmp_path / "a.zip")
-    found = names(tmp_path / "a.zip")
-    assert found[1] in ("x/experiment.yaml", "x/x.yaml")
-    assert all(".." not in name and "\\" not in name and not name.endswith("link.json") for name in found)
+    files = names(tmp_path / "a.zip")
+    assert files[1] in ("x/experiment.yaml", "x/x.yaml")
+    assert all(".." not in name and "\\" not in name and not name.endswith("link.json") for name in files)
 
 
 def test_existing_file_is_kept(small: Path, tmp_path: Path):
