@@ -169,8 +169,8 @@ def test_only_the_reference_runs_optimizers_of_plugins(components: Components, n
     plain = small_training.recipe(small_training.mlp())
     machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([plain], machine) == ""
-    own = small_training.replace(plain, optimizer=optimizer_of(components))
-    assert BACKENDS[name].refuses([own], machine) != ""
+    from_plugin = small_training.replace(plain, optimizer=optimizer_of(components))
+    assert BACKENDS[name].refuses([from_plugin], machine) != ""
     scheduled = small_training.replace(plain, schedule=schedule_of(components))
     assert BACKENDS[name].refuses([scheduled], machine) == ""
 

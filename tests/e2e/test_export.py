@@ -152,17 +152,17 @@ def tensorboard_points(root: Path, experiment: str) -> dict[str, dict[str, list[
         "tensorboard.backend.event_processing.event_accumulator",
         reason="tensorboard is not installed (make setup-extras)",
     )
-    found = {}
+    scalars = {}
     for run in (root / experiment).iterdir():
         events = reader.EventAccumulator(str(run)).Reload()
         tags = events.Tags()["scalars"]
-        found[run.name[-8:]] = {tag: [(item.step, item.value) for item in events.Scalars(tag)] for tag in tags}
-    return found
+        scalars[run.name[-8:]] = {tag: [(item.step, item.value) for item in events.Scalars(tag)] for tag in tags}
+    return scalars
 
 
 def stored_points(store: Path, experiment: str, gradients: bool) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """The same from the store."""
-    found = {}
+    scalars = {}
     for trial in {pair.trial for item in Store(store).experiment(experiment).conditions for pair in item.trials}:
         record = Store(store).trial(trial)
         names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
@@ -173,11 +173,11 @@ def stored_points(store: Path, experiment: str, gradients: bool) -> dict[str, di
             for layer, norm in zip(snapshot.names["layer"], snapshot.columns["weight"], strict=True):
                 if snapshot.step in (0, *record.curves["step"]):
                     points.setdefault(f"gradients/{layer}", []).append((snapshot.epoch, norm))
-        found[trial[:8]] = {
+        scalars[trial[:8]] = {
             name: [(step, pytest.approx(value, rel=1e-6)) for step, value in values if value is not None]
             for name, values in points.items()
         }
-    return found
+    return scalars
 
 
 def test_tensorboard_export_equals_the_store(command: Command, store: Path):

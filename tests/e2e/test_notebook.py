@@ -111,12 +111,12 @@ def test_runs_in_a_loop_in_a_thread_and_interrupted(tmp_path: Path):
         "async def run():\n    return fathomlab.run(experiment, workers=1)\nresults = await run()",
         "results.plot('accuracy')",
         "import threading\n"
-        "found = []\n"
-        "run = lambda: found.append(fathomlab.run(experiment, 'training.epochs=1', workers=1))\n"
+        "results = []\n"
+        "run = lambda: results.append(fathomlab.run(experiment, 'training.epochs=1', workers=1))\n"
         "thread = threading.Thread(target=run)\n"
         "thread.start()\n"
         "thread.join()",
-        "len(found[0])",
+        "len(results[0])",
         INTERRUPTED,
         "statuses = [trial.status for trial in fathomlab.open_store().trials()]\n9 <= statuses.count('finished') < 16",
         "signal.getsignal(signal.SIGINT).__name__",

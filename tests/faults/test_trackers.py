@@ -108,13 +108,13 @@ def process(child: live.Child) -> int:
 
 def services(child: int) -> list[int]:
     """Process IDs of the services of wandb that belong to a child."""
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().split(b"\0") if folder.name.isdigit() else []
             if words and words[0].endswith(b"wandb-core") and str(child).encode() in words:
-                found.append(int(folder.name))
-    return found
+                pids.append(int(folder.name))
+    return pids
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
@@ -288,9 +288,9 @@ def test_killed_parent(tmp_path: Path, offline: None) -> None:
 
 def children(parent: int) -> list[int]:
     """Process IDs of the children of a process that are trackers."""
-    found = []
+    pids = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if folder.name.isdigit() and (folder / "stat").read_text().rpartition(")")[2].split()[1] == str(parent):
-                found.append(int(folder.name))
-    return [pid for pid in found if b"fathomlab.export.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+                pids.append(int(folder.name))
+    return [pid for pid in pids if b"fathomlab.export.child" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -80,21 +80,21 @@ def test_page_lists_the_columns(depths: Study):
     assert names == [column.name for column in (*tables.BEFORE_FACTORS, *tables.AFTER_FACTORS)]
     assert shared.index("`role` |") < shared.index(factor) < shared.index("`seed` |")
     for table in tables.tidy_tables(depths):
-        own = table.columns if table.name == "verdicts" else table.columns[len(IDENTITY) :]
-        assert documented(table.name) == [(column.name, column.kind) for column in own], table.name
+        columns = table.columns if table.name == "verdicts" else table.columns[len(IDENTITY) :]
+        assert documented(table.name) == [(column.name, column.kind) for column in columns], table.name
 
 
 def test_parquet_has_the_documented_types(depths: Study, exported: Path):
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (make setup-extras)")
     for table in tables.tidy_tables(depths):
         schema = parquet.read_schema(exported / f"{table.name}.parquet")
-        found = [
+        types = [
             (name, str(kind).replace("double", "float64"))
             for name, kind in zip(schema.names, schema.types, strict=True)
         ]
-        assert found == [(column.name, column.kind) for column in table.columns]
+        assert types == [(column.name, column.kind) for column in table.columns]
         if table.name != "verdicts":
-            assert [kind for _, kind in found[3:5]] == ["int64", "bool"]
+            assert [kind for _, kind in types[3:5]] == ["int64", "bool"]
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -108,14 +108,14 @@ def test_hyperparameters_and_end(tmp_path: Path):
     tracker.open(info(tmp_path))
     send(tracker, events(HASHES[0]))
     send(tracker, [*events(HASHES[1], 1), Finished(HASHES[1], "diverged", "loss", 2.0, {})])
-    found = []
+    sessions = []
     for index in (0, 1):
         content = read(folder(tmp_path, index)).summary_metadata
         start = metadata.parse_session_start_info_plugin_data(
             content[metadata.SESSION_START_INFO_TAG].plugin_data.content
         )
         end = metadata.parse_session_end_info_plugin_data(content[metadata.SESSION_END_INFO_TAG].plugin_data.content)
-        found.append((start.group_name, start.start_time_secs, end.status, end.end_time_secs))
+        sessions.append((start.group_name, start.start_time_secs, end.status, end.end_time_secs))
         values = {key: getattr(value, value.WhichOneof("kind")) for key, value in start.hparams.items()}
         assert values == {
             "condition": "residual=true",
@@ -125,7 +125,7 @@ def test_hyperparameters_and_end(tmp_path: Path):
             "model.layers": "1-2",
             "model.residual": True,
         }
-    assert found == [(HASHES[0], START, 1, START + 5), (HASHES[1], START, 2, START + 2)]
+    assert sessions == [(HASHES[0], START, 1, START + 5), (HASHES[1], START, 2, START + 2)]
 
 
 def test_points_can_be_read_while_training(tmp_path: Path):
