@@ -55,6 +55,8 @@ def test_tutorial_runs_as_printed(folder: Path, monkeypatch: pytest.MonkeyPatch)
         exec(compile(block("python", word), "docs/your-own-parts.md", "exec", dont_inherit=True), names)
     (verdict,) = names["results"].verdicts
     assert verdict.decision in ("supported", "undecided")  # three seeds; numbers differ between processors
+    assert verdict.effect is not None
+    assert verdict.effect.mean > 0.05
     assert names["accuracy"] == names["trial"].metrics["test/accuracy"]
     assert "my-lab" in (folder / "small_cnn.yaml").read_text()
     assert not (folder / "runs" / "wandb").exists()

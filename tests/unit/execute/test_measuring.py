@@ -322,7 +322,7 @@ def test_replicas_that_train_separately_are_measured_at_the_current_step():
 def test_unusable_probe_is_reported_when_it_is_named(tmp_path: Path, text: str, word: str):
     table = components(tmp_path, text + "    def measure(self, snapshot):\n        return {'a': 1}\n")
     reason = table.unsupported(table.probes, text.split()[1].strip(":"))
-    assert reason.startswith("parts.py:")
+    assert reason.startswith("parts.py:7: " if "__init__" in text else "parts.py: ")
     assert word in reason
 
 
