@@ -178,8 +178,8 @@ def _axis(value: "Tensor", names: Mapping[str, Sequence[str]], snapshot: "Snapsh
     """What each number of an undeclared column belongs to, from the number of entries."""
     if value.dim() == 1:
         return "replica"
-    own: dict[str, int] = {"layer": len(snapshot.layers), "point": len(snapshot.points), "class": snapshot.classes}
-    lengths: dict[str, int] = {axis: len(entries) for axis, entries in names.items()} if names else own
+    defaults: dict[str, int] = {"layer": len(snapshot.layers), "point": len(snapshot.points), "class": snapshot.classes}
+    lengths: dict[str, int] = {axis: len(entries) for axis, entries in names.items()} if names else defaults
     return next((axis for axis, length in lengths.items() if length == value.shape[1]), "entry")
 
 
