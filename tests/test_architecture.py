@@ -141,13 +141,16 @@ def tree_paths(text: str) -> list[str]:
     """The first words of the fenced block that lists `src/fathomlab`: paths relative to the root."""
     blocks = re.findall(r"^```[a-z]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     block = next((block for block in blocks if re.search(r"^src/fathomlab", block, re.MULTILINE)), None)
-    assert block is not None, "docs/architecture.md has no block that lists src/fathomlab"
+    assert block is not None, "docs/explanation/architecture.md has no block that lists src/fathomlab"
     return [line.split()[0] for line in block.splitlines() if line.strip()]
 
 
 def test_architecture_page_lists_every_package():
     """Every path exists, none stands twice, and every folder and file of the first level of the package is there."""
-    paths = [path.rstrip("/") for path in tree_paths((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"))]
+    paths = [
+        path.rstrip("/")
+        for path in tree_paths((ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8"))
+    ]
     assert [path for path in paths if not (ROOT / path).exists()] == []
     assert len(paths) == len(set(paths))
     listed = set(paths)

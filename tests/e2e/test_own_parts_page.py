@@ -1,4 +1,4 @@
-"""The examples of docs/your-own-parts.md run as they are printed."""
+"""The examples of docs/tutorials/your-own-parts.md run as they are printed."""
 
 import importlib
 import re
@@ -13,7 +13,7 @@ from PIL import Image
 import fathomlab
 from fathomlab.cli.new import KINDS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "your-own-parts.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-parts.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.DOTALL)
 FILES = {match[1]: text for _, text in BLOCKS if (match := re.match(r"# (\w+\.(?:py|yaml))\n", text))}
 
@@ -52,7 +52,7 @@ def test_tutorial_runs_as_printed(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fathomlab, "run", lambda file: train(file, workers=1, progress="off", log="none"))
     names: dict[str, Any] = {}
     for word in ("trial.load_model", "load_state_dict"):
-        exec(compile(block("python", word), "docs/your-own-parts.md", "exec", dont_inherit=True), names)
+        exec(compile(block("python", word), "docs/tutorials/your-own-parts.md", "exec", dont_inherit=True), names)
     (verdict,) = names["results"].verdicts
     assert verdict.decision in ("supported", "undecided")  # three seeds; numbers differ between processors
     assert verdict.effect is not None

@@ -1,4 +1,4 @@
-"""The examples of docs/python.md run as they are printed, and that of the README with a smaller experiment."""
+"""The examples of docs/guides/python.md run as they are printed, and that of the README with a smaller experiment."""
 
 import re
 from pathlib import Path
@@ -18,10 +18,10 @@ def test_python_page_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FATHOMLAB_RUNS", raising=False)
     names: dict[str, Any] = {}
-    texts = blocks("docs/python.md")
+    texts = blocks("docs/guides/python.md")
     assert len(texts) == 7
     for text in texts:
-        exec(compile(text, "docs/python.md", "exec", dont_inherit=True), names)
+        exec(compile(text, "docs/guides/python.md", "exec", dont_inherit=True), names)
     assert names["accuracy"] == names["trial"].metrics["test/accuracy"]
     assert len(names["first"]) == 6
     assert (tmp_path / "curves.pdf").exists()

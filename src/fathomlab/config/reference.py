@@ -91,7 +91,7 @@ def key_reference() -> str:
         lines += [f"## Components of `{key}`", ""]
         for name, component in components.items():
             lines += _section(f"`{name}`", component, "###")
-    lines += ["## Next steps", "", "- [Your own networks, data, and losses](../your-own-parts.md)"]
+    lines += ["## Next steps", "", "- [Your own networks, data, and losses](../tutorials/your-own-parts.md)"]
     return "\n".join(lines) + "\n"
 
 

@@ -268,7 +268,7 @@ class ExperimentFile:
         claims: Expected effects, on which the report gives verdicts.
         quick: Changes of the other sections for `--quick`.
         plugins: Python files with models, datasets, losses, probes, optimizers, and schedules, relative to this file; see
-            docs/your-own-parts.md. Their code runs.
+            docs/tutorials/your-own-parts.md. Their code runs.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0

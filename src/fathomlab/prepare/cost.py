@@ -45,8 +45,8 @@ def planned_seconds(trial: Trial) -> float:
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
     """Whether compiling the step of a pack of MLPs saves more than twice the time that it takes.
 
-    Measured (docs/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s per weighted
-    layer, once per pack.
+    Measured (docs/explanation/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s
+    per weighted layer, once per pack.
     """
     common = recipes[0]
     if common.augment:

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md run as they are printed."""
+"""The examples of docs/guides/extending.md run as they are printed."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from fathomlab.store.reading import Store
 from tests.helpers import small_training
 from tests.helpers.stores import condition, write_experiment, write_trial
 
-PAGE = (Path(__file__).parents[3] / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "guides" / "extending.md").read_text(encoding="utf-8")
 
 
 def block(language: str, word: str) -> str:
@@ -32,7 +32,7 @@ def block(language: str, word: str) -> str:
 def example(word: str) -> dict[str, Any]:
     """The names that a block of Python defines."""
     module = ModuleType("example")
-    exec(compile(block("python", word), "docs/extending.md", "exec", dont_inherit=True), module.__dict__)
+    exec(compile(block("python", word), "docs/guides/extending.md", "exec", dont_inherit=True), module.__dict__)
     return vars(module)
 
 
