@@ -15,7 +15,7 @@ class BuildWithConfigs(build_py):
         if not self.editable_mode:
             target = Path(self.build_lib) / "fathomlab" / "configs"
             self.mkpath(str(target))
-            for file in sorted(Path("configs").glob("*.yaml")):
+            for file in sorted(Path("configs").iterdir()):
                 self.copy_file(str(file), str(target / file.name))
 
 

@@ -14,6 +14,7 @@ from fathomlab.store.records import ExperimentRecord
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 PACKAGE = Path(__file__).parents[1]
+SCHEMA = "experiment.schema.json"
 
 
 def load(
@@ -77,6 +78,12 @@ def bundled() -> list[str]:
     """Names of the bundled experiments, and of those in `configs/` of the working directory."""
     files = (file for folder in _folders() for file in folder.glob("*.yaml"))
     return sorted({file.stem.removeprefix("config_exp") for file in files})
+
+
+def schema_text() -> str:
+    """The JSON Schema of an experiment file, for editors."""
+    match = next(path for folder in _folders()[1:] if (path := folder / SCHEMA).is_file())
+    return match.read_text(encoding="utf-8")
 
 
 def find_experiment(store: Store, name: str) -> str:

@@ -30,12 +30,16 @@ def new(
     """Write a working template of a component or an experiment, with a test."""
     if text := unknown_name("kind", kind, KINDS):
         raise UserError("unknown-name", f"fathomlab new: {text}")
+    from fathomlab.api.planning import SCHEMA, schema_text
+
     names = _names(kind, name)
     files = {
         to / FILES[part].format(names["name"]): Template(path.read_text(encoding="utf-8")).substitute(names)
         for part in FILES
         if (path := TEMPLATES / f"{kind}.{part}.txt").is_file()
     }
+    if not (to / SCHEMA).is_file():  # the first line of each experiment file names it for editors
+        files[to / SCHEMA] = schema_text()
     _write(to, files)
     if as_json:
         print_json({"kind": kind, **names, "files": [str(path) for path in files]})

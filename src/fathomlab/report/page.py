@@ -113,7 +113,8 @@ def question(yaml: str) -> str:
             if line.strip():
                 break
             continue
-        lines.append(line.strip().removeprefix("#"))
+        if "yaml-language-server:" not in line:  # for editors
+            lines.append(line.strip().removeprefix("#"))
     start = next((index for index, line in enumerate(lines) if line.strip().lower().startswith("question:")), None)
     if start is None:
         return capital(next((line.strip() for line in lines if line.strip()), ""))

@@ -298,6 +298,7 @@ def test_unknown_experiment_raises_with_a_suggestion(written: Store):
         ("# What?\nseed: 1\n", "What?"),
         ("\n# Cost: little\n# Question: Why?\nseed: 1\n# Question: no\n", "Why?"),
         ("# Question: is it\n#           this?\n# Cost: much\n", "Is it this?"),
+        ("# yaml-language-server: $schema=experiment.schema.json\n# What?\nseed: 1\n", "What?"),
         ("seed: 1\n# late\n", ""),
         ("", ""),
     ],
