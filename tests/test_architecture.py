@@ -17,7 +17,6 @@ from fathomlab.cli import app
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "fathomlab"
 FILES = sorted(SOURCE.rglob("*.py"))
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 COMMANDS = ["bench", "data", "export", "list", "new", "plan", "report", "run", "show", "store", "verify"]
@@ -165,27 +164,6 @@ def test_readme_is_short_and_starts_with_a_command():
     first = next(number for number, line in enumerate(lines, start=1) if re.match("```|    [a-z]", line))
     assert first <= 25
     assert len(lines) <= 120
-
-
-def test_links_of_all_pages_resolve():
-    """Files and headings; network addresses are not requested."""
-    broken = []
-    for page in PAGES:
-        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r"(?:src|href)=\"([^\"]+)\"", text):
-            if re.match(r"[a-z]+:", target):
-                continue
-            file, _, heading = target.partition("#")
-            path = (page.parent / file) if file else page
-            if not path.exists() or (heading and path.suffix == ".md" and heading not in headings(path)):
-                broken.append(f"{names(page)}: {target}")
-    assert broken == []
-
-
-def headings(page: Path) -> set[str]:
-    """Anchors as the usual renderers make them."""
-    lines = re.findall(r"^#+ +(.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", line.strip().lower()).replace(" ", "-") for line in lines}
 
 
 def test_readme_commands_exist():
