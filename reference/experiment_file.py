@@ -91,7 +91,7 @@ def page() -> str:
     """The page as Markdown."""
     lines = [INTRODUCTION, *_section("Top level", schema.ExperimentFile, "")]
     for name, section in SECTIONS.items():
-        lines += _section(f"`{name}`", section, EXAMPLES[name])
+        lines += _section(f"`{name}`", section, EXAMPLES.get(name, ""))
     lines += _section("`run`", schema.RunOverrides, "")
     lines += [
         "`run` is no section of a file. Its keys are overrides:",
