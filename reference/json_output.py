@@ -1,6 +1,7 @@
 """The page of JSON documents. Keys come from dataclasses where they exist; a test compares all of them with real output."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from fathomlab.analysis.compare import Difference
 from fathomlab.analysis.contrasts import ImageCounts, ImageTest, Pair
@@ -82,20 +83,18 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "store prune": {"": written("changes"), "done[]": written("change")},
 }
 ERRORS: Mapping[str, Keys] = {"": written("problems"), "problems[]": written("problem")}
-LEFT_OUT = ("labels", "work")  # of `planned`
-EVENTS: dict[str, tuple[type, Keys]] = {
-    "planned": (events.Planned, tuple(key for key in keys_of(events.Planned, {}) if key.name not in LEFT_OUT)),
-    "note": (events.Note, keys_of(events.Note, {"text": "The message."})),
-    "warning": (events.Warned, keys_of(events.Warned, {"text": "The message."})),
-    "started": (events.Started, keys_of(events.Started, {})),
-    "epoch": (
-        events.EpochDone,
-        (*(key for key in keys_of(events.EpochDone, {}) if key.name != "metrics"), *written("epoch")),
-    ),
-    "measured": (events.Measured, keys_of(events.Measured, {})),
-    "finished": (events.Finished, keys_of(events.Finished, {})),
-    'finished, with status "failed"': (events.Failed, keys_of(events.Failed, {"status": "`failed`."})),
-}
+INTERNAL = (events.Ready, events.Idle, events.Stopped, events.Died)  # between a worker and its coordinator
+
+
+def event_keys(component: Any) -> Keys:
+    """What `--progress json` prints of an event, after its kind."""
+    is_epoch = component is events.EpochDone  # its metrics stand next to its number
+    left_out = ("event", "labels", "work", *(["metrics"] if is_epoch else []))
+    keys = tuple(key for key in keys_of(component, {}) if key.name not in left_out)
+    return (*keys, *written("epoch")) if is_epoch else keys
+
+
+EVENTS: dict[Any, Keys] = {item: event_keys(item) for item in get_args(events.Event) if item not in INTERNAL}
 
 
 def page() -> str:
@@ -107,8 +106,9 @@ def page() -> str:
     lines += ["With exit status 2, the document has this key only. The message is also on standard error.", ""]
     lines += [*_tables(ERRORS), "## Events", ""]
     lines += ["`--progress json` prints one JSON object per line. `event` is the kind of the event.", ""]
-    for name, (component, keys) in EVENTS.items():
-        lines += [f"### {name}", "", summary(component), "", *_table(key for key in keys if key.name != "event")]
+    for component, keys in EVENTS.items():
+        name = component.event + (" (failed)" if component is events.Failed else "")
+        lines += [f"### {name}", "", summary(component), "", *_table(keys)]
     lines += [
         "## Next steps",
         "",

@@ -7,6 +7,11 @@ INTRODUCTION = """\
 
 For users of scripts and notebooks. This page lists every public name. [Python and notebooks](../guides/python.md) has examples.
 """
+EXCEPTIONS = tuple(
+    name
+    for name in dir(fathomlab)
+    if isinstance(value := getattr(fathomlab, name), type) and issubclass(value, BaseException)
+)
 FUNCTIONS = ("run", "load", "open_store", "build_model")
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Functions": ("Run, plan, open, and build.", FUNCTIONS),
@@ -15,7 +20,7 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("Results", "Experiment", "Trials", "StoredTrial", "Runs"),
     ),
     "Data and probes": ("What you pass to fathomlab, and what your own parts use.", ("Arrays", "Column")),
-    "Errors": ("What you can fix raises one of these.", ("UserError", "ConfigError")),
+    "Errors": ("What you can fix raises one of these.", EXCEPTIONS),
 }
 RELATED: dict[str, tuple[str, tuple[str, ...]]] = {
     "Verdicts": (

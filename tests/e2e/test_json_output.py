@@ -1,12 +1,16 @@
 """The documents of docs/reference/json.md, compared with what the commands print."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 
+from fathomlab.cli import app
+from reference.command_line import commands
 from reference.json_keys import Keys
 from reference.json_output import DOCUMENTS, ERRORS, EVENTS
 from tests.helpers.commands import EXPERIMENT, RUN, Command
@@ -100,12 +104,16 @@ def test_documents_have_the_documented_keys(command: Command, store: Path):
     wrong["errors"] = wrong_keys(json.loads(command("plan", "tiny.yaml", "seed=x", "--json").out), dict(ERRORS))
     assert {name: places for name, places in wrong.items() if places} == {}
     assert {*COMMANDS, "show"} == DOCUMENTS.keys() - WITHOUT
+    documented = {re.split(" --| [A-Z]", name)[0] for name in DOCUMENTS} | {"bench"}
+    assert {name for name, _ in commands(typer.main.get_command(app))} == documented
 
 
 @pytest.mark.usefixtures("store")
 def test_events_have_the_documented_keys(command: Command):
     Path("tiny.yaml").write_text(EXPERIMENT + "logging: {log_gradients: true}\n")
     lines = [json.loads(line) for line in command(*NEW).err.splitlines()]
-    assert {line["event"] for line in lines} >= {"planned", "started", "epoch", "finished"}
-    wrong = {line["event"]: differences(line, EVENTS[line["event"]][1]) for line in lines}
-    assert {name: keys for name, keys in wrong.items() if keys} == {}
+    documented = {component.event: keys for component, keys in reversed(EVENTS.items())}  # `Finished`, not `Failed`
+    kinds = [line.pop("event") for line in lines]
+    assert {"planned", "started", "epoch", "finished"} <= set(kinds)
+    wrong = {kind: differences(line, documented[kind]) for kind, line in zip(kinds, lines, strict=True)}
+    assert {kind: texts for kind, texts in wrong.items() if texts} == {}

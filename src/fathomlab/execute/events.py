@@ -32,7 +32,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that is good to know."""
+    """Something that is good to know.
+
+    Attributes:
+        text: The message.
+    """
 
     event: Literal["note"] = field(default="note", kw_only=True)
     text: str
@@ -40,7 +44,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong, and the run continues."""
+    """Something went wrong, and the run continues.
+
+    Attributes:
+        text: The message.
+    """
 
     event: Literal["warning"] = field(default="warning", kw_only=True)
     text: str
@@ -126,6 +134,7 @@ class Failed:
 
     Attributes:
         trial: Its hash.
+        status: Always `failed`.
         cause: The error.
         seconds: Training time (s).
     """

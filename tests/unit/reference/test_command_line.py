@@ -6,7 +6,7 @@ from pathlib import Path
 from reference.command_line import page
 
 SOURCE = Path(__file__).parents[3] / "src"
-INTERNAL = {"PYTHONPATH"}  # of worker processes
+INTERNAL = {"PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY"}  # of worker processes and of the desktop
 
 
 def test_page_lists_every_environment_variable():
