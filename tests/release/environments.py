@@ -71,7 +71,7 @@ def check_installation(interpreter: str, wheel: Path, sdist: Path | None, torch:
     version = wheel.name.split("-")[1]
     assert _fathomlab(environment, work, "--version") == f"fathomlab {version}\n"
     _fathomlab(environment, work, "run", "1_2", "--quick", "--progress", "off")
-    assert list(work.glob("runs/experiments/1_2-*/report.html")), "no report"
+    assert list(work.glob("runs/experiments/*/report.html")), "no report"
     print(
         f"{interpreter}: installed in {installed - started:.0f} s ({size / 1e9:.1f} GB), "
         f"1_2 --quick in {time.monotonic() - installed:.0f} s",

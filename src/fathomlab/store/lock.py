@@ -33,15 +33,15 @@ def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[
     Raises:
         UserError: If another process trains into this store and `wait` is off.
     """
-    if fs_type := network_fs_type(root):
-        say(
-            f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
-        )
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _acquire(root, descriptor, wait, say):
             yield None
             return
+        if fs_type := network_fs_type(root):
+            say(
+                f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
+            )
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
