@@ -39,7 +39,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     (wheel,) = (folder / "dist").glob("*.whl")
     (sdist,) = (folder / "dist").glob("*.tar.gz")
     (direct,) = (folder / "direct").glob("*.whl")
-    assert wheel_files(wheel) == wheel_files(direct)
+    differences = dict(wheel_files(wheel).items() ^ wheel_files(direct).items())
+    assert not differences, f"the wheel of the source distribution differs in {sorted(differences)}"
     return wheel, sdist
 
 
@@ -58,9 +59,11 @@ def check_contents(wheel: Path) -> None:
     expected = {name.removeprefix("src/") for name in tracked("src")}
     expected |= {f"fathomlab/{name}" for name in tracked("configs/*.yaml")}
     metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
+    expected |= {f"{metadata}{name}" for name in ("licenses/LICENSE", "METADATA", "entry_points.txt")}
     found = wheel_files(wheel).keys()
-    assert {f"{metadata}licenses/LICENSE", f"{metadata}METADATA", f"{metadata}entry_points.txt"} <= found
-    assert {name for name in found if not name.startswith(metadata)} ^ expected == set()
+    assert not expected - found, f"{wheel.name} lacks {sorted(expected - found)}"
+    others = {name for name in found - expected if not name.startswith(metadata)}
+    assert not others, f"{wheel.name} must not contain {sorted(others)}"
 
 
 def check_description(wheel: Path) -> None:
@@ -74,6 +77,6 @@ def check_description(wheel: Path) -> None:
         text = BytesParser().parsebytes(archive.read(name)).get_payload()
     fences = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert isinstance(text, str)
-    assert fences.findall(text) == fences.findall(readme)
-    assert re.findall(RELATIVE_LINK, fences.sub("", text)) == []
+    assert fences.findall(str(text)) == fences.findall(readme), "the description has other blocks than the README"
+    links = re.findall(RELATIVE_LINK, fences.sub("", str(text)))
+    assert not links, f"links of the description that lead nowhere: {links}"

@@ -69,7 +69,8 @@ def check_installation(interpreter: str, wheel: Path, sdist: Path | None, torch:
     installed = time.monotonic()
     size = sum(path.stat().st_size for path in environment.rglob("*") if path.is_file() and not path.is_symlink())
     version = wheel.name.split("-")[1]
-    assert _fathomlab(environment, work, "--version") == f"fathomlab {version}\n"
+    printed = _fathomlab(environment, work, "--version")
+    assert printed == f"fathomlab {version}\n", printed
     _fathomlab(environment, work, "run", "1_2", "--quick", "--progress", "off")
     assert list(work.glob("runs/experiments/*/report.html")), "no report"
     print(
@@ -79,7 +80,8 @@ def check_installation(interpreter: str, wheel: Path, sdist: Path | None, torch:
     )
     if sdist:
         subprocess.run([python, *PIP, "--force-reinstall", "--no-deps", sdist], check=True)
-        assert ", 0 to train in 0 packs" in _fathomlab(environment, work, "plan", "1_2", "--quick")
+        printed = _fathomlab(environment, work, "plan", "1_2", "--quick")
+        assert ", 0 to train in 0 packs" in printed, printed
         print(f"{interpreter}: the same from {sdist.name}", flush=True)
     shutil.rmtree(folder)
 
