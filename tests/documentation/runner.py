@@ -78,11 +78,11 @@ class Session:
 
     def _run_commands(self, block: Block, output: io.StringIO) -> None:
         """Run a block in bash; if it contains nothing but calls of fathomlab, in this process, which is faster."""
-        commands = [shlex.split(line, comments=True) for line in block.text.splitlines()]
-        if all(_is_plain(line) for line in block.text.splitlines()):
-            for command in filter(None, commands):
-                output.write(f"$ {shlex.join(command)}\n")
-                _fathomlab(command[1:])
+        commands = _plain_commands(block.text)
+        for command in commands:
+            output.write(f"$ fathomlab {shlex.join(command)}\n")
+            _fathomlab(command)
+        if commands:
             return
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.text],
@@ -103,10 +103,14 @@ def _is_script(block: Block) -> bool:
     return block.language == "python" and not block.file_name
 
 
-def _is_plain(line: str) -> bool:
-    """Whether a line is empty, a comment, or a call of fathomlab that needs no shell."""
-    words = shlex.split(line, comments=True)
-    return not words or (words[0] == "fathomlab" and not SHELL_CHARACTERS & set(shlex.join(words)))
+def _plain_commands(text: str) -> list[list[str]]:
+    """The arguments of fathomlab in each line, or nothing if a line is another command or needs a shell."""
+    try:
+        lines = [words for line in text.splitlines() if (words := shlex.split(line, comments=True))]
+    except ValueError:  # a quotation of several lines
+        return []
+    plain = all(words[0] == "fathomlab" and not SHELL_CHARACTERS & set(shlex.join(words)) for words in lines)
+    return [words[1:] for words in lines] if plain else []
 
 
 def _fathomlab(arguments: list[str]) -> None:
