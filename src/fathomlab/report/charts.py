@@ -64,13 +64,16 @@ class Chart:
     narrow: "Callable[[], Figure] | None" = None
     full_title: str = ""
 
-    @property
-    def svg(self) -> Markup:
-        """The figure as SVG; a wide one in two sizes. The style sheet shows the one whose text is readable on the screen."""
-        title = self.full_title or self.title
+    def svg(self, prefix: str = "") -> Markup:
+        """The figure as SVG; a wide one in two sizes. The style sheet shows the one whose text is readable on the screen.
+
+        Args:
+            prefix: In front of every id, for pages with several experiments.
+        """
+        title, name = self.full_title or self.title, f"{prefix}{self.name}"
         if self.narrow is None:
-            return inline_svg(self.draw(), self.name, title, self.description)
-        pair = ((self.draw(), self.name, "wide"), (self.narrow(), f"{self.name}-narrow", "narrow"))
+            return inline_svg(self.draw(), name, title, self.description)
+        pair = ((self.draw(), name, "wide"), (self.narrow(), f"{name}-narrow", "narrow"))
         return Markup("").join(inline_svg(figure, id_, title, self.description, kind) for figure, id_, kind in pair)
 
 

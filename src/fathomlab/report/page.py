@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
 from fathomlab.report.charts import columns
 from fathomlab.report.numbers import capital, count, grouped
+from fathomlab.report.section import Section
 from fathomlab.report.sections import SECTIONS, answer, failures
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
@@ -25,6 +27,31 @@ from fathomlab.store.records import ExperimentRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+@dataclass(frozen=True)
+class Content:
+    """What `heading.html` and `sections.html` show of an experiment.
+
+    Attributes:
+        prefix: In front of every id.
+        question: Its question; "" if it has none.
+        run: Which run it is: name, quick run, date.
+        tally: Number of trials with each status.
+        pending: Number of trials without an outcome.
+        failures: Trials without a result, in words; "" if there are none.
+        results: Its numbers as JSON that is safe inside of a script element; "" if its claims cannot be evaluated.
+    """
+
+    prefix: str
+    experiment: ExperimentRecord
+    question: str
+    run: str
+    tally: Counter[str]
+    pending: int
+    failures: str
+    sections: tuple[Section, ...]
+    results: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +98,7 @@ def write_index(store: Store) -> Path:
     entries = [_entry(study) for study in studies(store)]
     path = store.root / "index.html"
     store.root.mkdir(parents=True, exist_ok=True)
-    text = _environment().get_template("index.html").render(entries=entries, count=count)
+    text = render("index.html", entries=entries)
     atomic_write(path, text.encode(errors="replace"))
     return path
 
@@ -84,22 +111,33 @@ def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audi
         verdicts: On its claims, in the order of the file; empty if they cannot be evaluated.
         audits: Of the same claims.
     """
+    return render("report.html", **vars(experiment_content(study, verdicts, audits)))
+
+
+def experiment_content(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit], prefix: str = "") -> Content:
+    """What the templates show of an experiment; the arguments are as for `report_html`.
+
+    Args:
+        prefix: In front of every id, so that ids are unique on a page with several experiments.
+    """
     sections = [build(study, verdicts, audits) for build in SECTIONS]
     tally = study.tally
-    template = _environment().get_template("report.html")
-    return template.render(
+    return Content(
+        prefix=prefix,
         experiment=study.experiment,
         question=study.experiment.question or question(study.experiment.yaml),
         run=run_label(study.experiment),
         tally=tally,
         pending=sum(tally[status] for status in PENDING_STATUSES),
         failures=failures.summary(study),
-        sections=[section for section in sections if section is not None],
+        sections=tuple(section for section in sections if section is not None),
         results="" if study.problems else _embedded(summary_json(study, verdicts)),
-        columns=columns,
-        count=count,
-        grouped=grouped,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """A page as text."""
+    return _environment().get_template(template).render(values, columns=columns, count=count, grouped=grouped)
 
 
 def question(yaml: str) -> str:
