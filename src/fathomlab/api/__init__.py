@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
     from fathomlab.api.models import build_model as build_model
+    from fathomlab.api.pages import split_address as split_address
     from fathomlab.api.planning import bundled as bundled
     from fathomlab.api.planning import find_experiment as find_experiment
     from fathomlab.api.planning import find_file as find_file
     from fathomlab.api.planning import load as load
+    from fathomlab.api.repeating import repeat_trial as repeat_trial
     from fathomlab.api.results import Experiment as Experiment
     from fathomlab.api.results import Results as Results
     from fathomlab.api.results import Runs as Runs
@@ -45,7 +47,9 @@ _MODULES = {
     "load": "planning",
     "open_store": "results",
     "rewrite_reports": "stores",
+    "repeat_trial": "repeating",
     "run": "running",
+    "split_address": "pages",
     "upkeep": "stores",
     "verify": "answers",
     "write_reports": "stores",

@@ -85,7 +85,20 @@ def find_experiment(store: Store, name: str) -> str:
     Raises:
         UserError: If there is none, or several.
     """
-    names = store.experiment_names()
+    return match_experiment(store.experiment_names(), name, str(store.root))
+
+
+def match_experiment(names: Sequence[str], name: str, location: str) -> str:
+    """The one of `names` that `name` means; see `find_experiment`.
+
+    Args:
+        names: All names.
+        name: A name, its beginning, a file, or a bundled experiment.
+        location: What contains them, for messages.
+
+    Raises:
+        UserError: If there is none, or several.
+    """
     if name in names:
         return name
     stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
@@ -98,7 +111,7 @@ def find_experiment(store: Store, name: str) -> str:
             text = f"{format_value(name)} matches {len(matches)} experiments: {', '.join(matches)}. Name one of them."
             raise UserError("ambiguous-experiment", text)
     near = did_you_mean(name, names) or f" Known: {', '.join(names) or 'none'}."
-    raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {store.root}.{near}")
+    raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {location}.{near}")
 
 
 def readable_experiment(store: Store, name: str) -> ExperimentRecord:

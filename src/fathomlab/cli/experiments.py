@@ -2,13 +2,25 @@
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
-from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, print_json
+from fathomlab.cli.options import (
+    Device,
+    File,
+    Json,
+    Overrides,
+    Progress,
+    Quick,
+    RunsFolder,
+    Workers,
+    check_progress,
+    print_json,
+)
 
 app = typer.Typer()
 
@@ -46,16 +58,14 @@ def run(
     """Train the missing trials and write the report."""
     from fathomlab import api
     from fathomlab.cli.verdicts import print_verdicts
-    from fathomlab.execute.progress import MODES
     from fathomlab.execute.signals import RunInterrupted
 
-    if progress not in MODES:
-        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
+    mode = check_progress(progress)
     planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     options |= {"max_seeds": max_seeds, "log": log}
     try:
-        results = api.run(planned, runs=runs, progress=progress, **options)
+        results = api.run(planned, runs=runs, progress=mode, **options)
     except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
         raise typer.Exit(128 + stopped.signum) from None
     summary = results.summary
@@ -76,18 +86,38 @@ def run(
 
 @app.command()
 def verify(
-    file: File,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="Experiment file or bundled name (claims), or REPORT.html#TRIAL (repeats a trial)."
+        ),
+    ],
     overrides: Overrides = None,
     quick: Quick = False,
     runs: RunsFolder = None,
     details: Annotated[bool, typer.Option("--details", help="Also print the statistics behind each verdict.")] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option("--plugin", help="Plugin file that a repeated trial may run; may be repeated.")
+    ] = None,
+    progress: Progress = "auto",
     as_json: Json = False,
 ) -> None:
-    """Print the verdict for each claim. Exits with 0 only if all are supported."""
+    """Print the verdict for each claim, or train a trial of a report again.
+
+    Exits with 0 only if all claims are supported, or if the repeated trial agrees with the report.
+    """
     from fathomlab import api
     from fathomlab.analysis.as_json import verdict_json
+    from fathomlab.cli.repeat import check_alone, verify_page
     from fathomlab.cli.verdicts import print_verdicts
 
+    address = api.split_address(file)
+    if address is not None:
+        check_alone([("overrides", overrides), ("--quick", quick), ("--details", details)])
+        verify_page(*address, plugin or [], runs, progress, as_json)
+        return
+    if plugin:
+        raise UserError("invalid-option", "--plugin: only for a report. An experiment file names its plugins.")
     planned = api.load(file, overrides or [], quick)
     verdicts, missing = api.verify(planned, runs or api.default_runs())
     if as_json:

@@ -3,9 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fathomlab.base.errors import UserError
+
+if TYPE_CHECKING:
+    from fathomlab.execute.progress import Mode
 
 File = Annotated[str, typer.Argument(help="Experiment file, or the name of a bundled one (e.g. 1_2).")]
 Overrides = Annotated[
@@ -20,6 +25,20 @@ Quick = Annotated[bool, typer.Option("--quick", help="Apply the file's `quick` o
 Device = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
 Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto (one per core).")]
 Progress = Annotated[str, typer.Option(help="Progress on standard error: auto, rich, plain, json, or off.")]
+
+
+def check_progress(name: str) -> "Mode":
+    """The value of `--progress`.
+
+    Raises:
+        UserError: If there is no such mode.
+    """
+    from fathomlab.execute.progress import MODES
+
+    mode = next((mode for mode in MODES if mode == name), None)
+    if mode is None:
+        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {name!r}.")
+    return mode
 
 
 def print_json(document: Any) -> None:

@@ -84,8 +84,12 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
-    size = 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
-    return max(1, min(limit, available // size))
+    return max(1, min(limit, available // training_bytes(recipe)))
+
+
+def training_bytes(recipe: Recipe) -> int:
+    """Estimate the memory that training one replica needs (bytes)."""
+    return 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
 
 
 def _packs_pay(recipe: Recipe) -> bool:

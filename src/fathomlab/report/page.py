@@ -28,6 +28,8 @@ from fathomlab.store.records import ExperimentRecord
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+REPORT = "report.html"
+
 
 @dataclass(frozen=True)
 class Content:
@@ -35,6 +37,7 @@ class Content:
 
     Attributes:
         prefix: In front of every id.
+        file: Name of the page's file.
         question: Its question; "" if it has none.
         run: Which run it is: name, quick run, date.
         tally: Number of trials with each status.
@@ -44,6 +47,7 @@ class Content:
     """
 
     prefix: str
+    file: str
     experiment: ExperimentRecord
     question: str
     run: str
@@ -87,7 +91,7 @@ def write_report(store: Store, experiment: str) -> Path:
     """
     record = store.experiment(experiment)
     read = study(store, record)
-    path = record.folder / "report.html"
+    path = record.folder / REPORT
     text = report_html(read, _verdicts(read), () if read.problems else audit(read))
     atomic_write(path, text.encode(errors="replace"))
     return path
@@ -114,16 +118,20 @@ def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audi
     return render("report.html", **vars(experiment_content(study, verdicts, audits)))
 
 
-def experiment_content(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit], prefix: str = "") -> Content:
+def experiment_content(
+    study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit], prefix: str = "", file: str = REPORT
+) -> Content:
     """What the templates show of an experiment; the arguments are as for `report_html`.
 
     Args:
         prefix: In front of every id, so that ids are unique on a page with several experiments.
+        file: Name of the page's file.
     """
     sections = [build(study, verdicts, audits) for build in SECTIONS]
     tally = study.tally
     return Content(
         prefix=prefix,
+        file=file,
         experiment=study.experiment,
         question=study.experiment.question or question(study.experiment.yaml),
         run=run_label(study.experiment),
