@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fathomlab.api.stores import existing_runs as existing_runs
     from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
+    from fathomlab.api.stores import write_combined_report as write_combined_report
     from fathomlab.api.stores import write_reports as write_reports
     from fathomlab.api.trials import StoredTrial as StoredTrial
 
@@ -52,6 +53,7 @@ _MODULES = {
     "split_address": "pages",
     "upkeep": "stores",
     "verify": "answers",
+    "write_combined_report": "stores",
     "write_reports": "stores",
 }
 

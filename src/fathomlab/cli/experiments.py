@@ -104,7 +104,8 @@ def verify(
 ) -> None:
     """Print the verdict for each claim, or train a trial of a report again.
 
-    Exits with 0 only if all claims are supported, or if the repeated trial agrees with the report.
+    Exits with 0 only if all claims are supported, or if the repeated trial agrees with the report. A repeated trial is trained in
+    a temporary directory; --runs names another one.
     """
     from fathomlab import api
     from fathomlab.analysis.as_json import verdict_json
@@ -132,17 +133,29 @@ def verify(
 
 @app.command()
 def report(
-    experiment: Annotated[
-        str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]...",
+            help="Experiments: names or their beginnings, files, or bundled ones [default: all].",
+        ),
     ] = None,
     runs: RunsFolder = None,
+    combine: Annotated[
+        Path | None,
+        typer.Option("--combine", metavar="FILE", help="Write one page with these experiments instead, to hand in."),
+    ] = None,
+    authors: Annotated[
+        list[str] | None, typer.Option("--author", help="Author on the page of --combine; may be repeated.")
+    ] = None,
+    course: Annotated[str, typer.Option("--course", help="Course on the page of --combine.")] = "",
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Compare two reports (HTML files or experiments)."),
+        typer.Option(metavar="A B", help="Compare two reports (PAGE.html, PAGE.html#EXPERIMENT, or experiments)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Regenerate reports and the index from the results, or compare two reports."""
+    """Regenerate reports and the index from the results, combine experiments on one page, or compare two reports."""
     from fathomlab import api
     from fathomlab.analysis.as_json import differences_json
     from fathomlab.analysis.compare import format_diff
@@ -156,16 +169,20 @@ def report(
     from fathomlab.store.reading import Store
 
     store = Store(root)
-    names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
+    names = [api.find_experiment(store, name) for name in experiments or ()] or store.experiment_names()
     if not names:
         raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
-    outdated = [] if experiment else [record for record in store.experiments() if record.outdated]
+    outdated = [] if experiments else [record for record in store.experiments() if record.outdated]
     names = [name for name in names if name not in {record.name for record in outdated}]
-    written = [str(api.write_reports(root, name)) for name in names]
+    if combine is None and (authors or course):
+        raise UserError("invalid-option", "--author and --course need --combine FILE.")
+    combined = api.write_combined_report(root, names, combine, authors or (), course) if combine else None
+    written = [] if combine else [str(api.write_reports(root, name)) for name in names]
     for record in outdated:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
     index = str(write_index(store))
     if as_json:
-        print_json({"reports": written, "index": index})
+        print_json({"reports": written, "index": index, **({"combined": str(combined)} if combined else {})})
     else:
-        print("\n".join([*(f"report: {path}" for path in written), f"index: {index}"]))
+        lines = [f"combined: {combined} ({combined.stat().st_size / 1e6:.1f} MB)"] if combined else []
+        print("\n".join([*(f"report: {path}" for path in written), *lines, f"index: {index}"]))

@@ -92,7 +92,7 @@ def write_report(store: Store, experiment: str) -> Path:
     record = store.experiment(experiment)
     read = study(store, record)
     path = record.folder / REPORT
-    text = report_html(read, _verdicts(read), () if read.problems else audit(read))
+    text = report_html(read, judged(read), () if read.problems else audit(read))
     atomic_write(path, text.encode(errors="replace"))
     return path
 
@@ -177,15 +177,21 @@ def run_label(record: ExperimentRecord) -> str:
     return ", ".join(filter(None, (record.name, "quick run" * record.quick, date)))
 
 
-def _verdicts(study: Study) -> tuple[Verdict, ...]:
+def judged(study: Study) -> tuple[Verdict, ...]:
+    """The verdicts on its claims; empty if they cannot be evaluated."""
     return () if study.problems else judge(study)
+
+
+def decisions(verdicts: Sequence[Verdict]) -> str:
+    """Number of claims by verdict: "2 supported, 1 undecided"; "" without claims."""
+    words = [verdict.decision for verdict in verdicts]
+    return ", ".join(f"{words.count(decision)} {decision}" for decision in get_args(Decision) if decision in words)
 
 
 def _entry(study: Study) -> Entry:
     record, tally = study.experiment, study.tally
-    decisions = [verdict.decision for verdict in _verdicts(study)]
-    counts = [f"{decisions.count(decision)} {decision}" for decision in get_args(Decision) if decision in decisions]
-    claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
+    verdicts = judged(study)
+    claims = [f"{capital(count(len(verdicts), 'claim'))}: {decisions(verdicts)}."] if verdicts else []
     return Entry(
         name=record.name,
         title=record.title or record.name,

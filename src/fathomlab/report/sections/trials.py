@@ -1,8 +1,9 @@
 """Every trial with its numbers."""
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
@@ -31,6 +32,10 @@ class Trials:
     ids: tuple[str, ...]
     example: str
     command: str
+
+    def without_ids(self, taken: Collection[str]) -> Self:
+        """The same content without these ids, which other rows of the page have."""
+        return replace(self, ids=tuple("" if name in taken else name for name in self.ids))
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
