@@ -56,7 +56,7 @@ class Lineage:
             together: Train each trial in its pack, as on the page; otherwise alone.
         """
         packs: list[tuple[Trial, ...]] = []
-        placed = set[str]()
+        placed, complete = set[str](), set[str]()
 
         def add(name: str) -> None:
             if name in placed:
@@ -64,10 +64,13 @@ class Lineage:
             members = (self.pack(name) if together else ()) or (name,)
             placed.update(members)
             trials = tuple(map(self.trial, members))
-            for trial in trials:
-                for _, parent in trial.parents:
-                    add(parent.hash)
+            parents = [parent.hash for trial in trials for _, parent in trial.parents]
+            for parent in parents:
+                add(parent)
+            if not complete.issuperset(parents):  # packs that wait for each other would never start
+                raise edited(self.page, name, "its pack contains trials that build on each other")
             packs.append(trials)
+            complete.update(members)
 
         add(name)
         return packs

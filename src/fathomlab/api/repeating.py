@@ -82,8 +82,8 @@ def repeat_trial(
 def _find(page: Page, prefix: str) -> tuple[JsonObject, RecordedTrial, tuple[RecordedTrial, ...]]:
     """The trial whose hash begins with `prefix`, with its experiment's numbers and trials."""
     matches: dict[str, tuple[JsonObject, RecordedTrial, tuple[RecordedTrial, ...]]] = {}
-    everything: list[RecordedTrial] = []
-    for document in page.experiments.values():
+    first: dict[tuple[str, str], RecordedTrial] = {}
+    for name, document in page.experiments.items():
         if "trials" not in document:
             text = f"{page.path}: does not contain the options of its trials."
             raise UserError("outdated-record", f"{text} Regenerate it with: fathomlab report")
@@ -91,9 +91,8 @@ def _find(page: Page, prefix: str) -> tuple[JsonObject, RecordedTrial, tuple[Rec
             trials = read_trials(document["trials"])
         except ValueError:
             raise not_a_report(page.path) from None
-        finished = [trial for trial in trials if trial.status is not None]
-        everything += finished
-        for trial in finished:
+        for trial in (trial for trial in trials if trial.status is not None):
+            first.setdefault((name, trial.condition), trial)
             if trial.trial.startswith(prefix.lower()):
                 matches.setdefault(trial.trial, (document, trial, trials))
     if len(prefix) >= SHORTEST_PREFIX and len(matches) == 1:
@@ -105,19 +104,18 @@ def _find(page: Page, prefix: str) -> tuple[JsonObject, RecordedTrial, tuple[Rec
     else:
         code = "ambiguous-trial" if matches else "no-such-trial"
         problem = f"{count(len(matches), 'trial')} with a result begin with {format_value(prefix)}"
-    raise UserError(code, "\n".join([f"{page.path}: {problem}. One trial per condition:", *_choices(page, everything)]))
+    raise UserError(
+        code, "\n".join([f"{page.path}: {problem}. One trial per condition:", *_addresses(page, list(first.values()))])
+    )
 
 
-def _choices(page: Page, trials: Sequence[RecordedTrial]) -> list[str]:
-    """An address per condition."""
-    first: dict[str, RecordedTrial] = {}
-    for trial in trials:
-        first.setdefault(trial.condition, trial)
+def _addresses(page: Page, trials: Sequence[RecordedTrial]) -> list[str]:
+    """A line per trial; only the first ones if there are many."""
     lines = [
-        f"  {page.path}#{trial.trial[:SHOWN_DIGITS]}  {label} seed={trial.content.get('seed')}"
-        for label, trial in first.items()
+        f"  {page.path}#{trial.trial[:SHOWN_DIGITS]}  {trial.condition} seed={trial.content.get('seed')}"
+        for trial in trials[:LISTED]
     ]
-    return lines[:LISTED] + [f"  and {len(lines) - LISTED} more conditions"] * (len(lines) > LISTED)
+    return lines + [f"  and {count(len(trials) - LISTED, 'more condition')}"] * (len(trials) > LISTED)
 
 
 def _check_numbers(page: Page, document: JsonObject, item: RecordedTrial, trials: Sequence[RecordedTrial]) -> None:
