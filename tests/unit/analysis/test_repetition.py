@@ -75,7 +75,7 @@ def test_read_trials_rejects_wrong_indices(change: dict[str, Any]):
     (trial,) = read_trials(table)
     assert trial.content == {"seed": 3}
     table["content"] = {"seed": {"values": [3], "rows": [0]} | change}
-    with pytest.raises(ValueError, match="no such row|no such value|valid integer"):
+    with pytest.raises(ValueError, match=r"no such row|no such value|valid integer"):
         read_trials(table)
 
 
@@ -83,6 +83,8 @@ def test_equal_environments_require_equal_bits():
     """One unit in the last place is too much."""
     page = recorded(0.9)
     assert compare_repetition(page, page, [page]).identical
+    other_loss = replace(page, metrics={**page.metrics, "test/loss": math.nextafter(0.5, 1)})
+    assert not compare_repetition(page, other_loss, [page]).agrees
     close = recorded(math.nextafter(0.9, 1))
     result = compare_repetition(page, close, [page])
     assert (result.identical, result.agrees, result.tolerance, result.changes) == (False, False, 0.0, ())
