@@ -96,6 +96,16 @@ def test_report_writes_pages_again(command: Command, store: Path):
     assert page.exists()
 
 
+def test_report_combines_experiments(command: Command, store: Path):
+    """The page instead of the reports; names need `--combine`."""
+    options = ("tiny", "--combine", "hand-in.html", "--author", "Ada", "--author", "Bob", "--course", "Networks")
+    document = json.loads(command("report", *options, "--json").out)
+    assert document == {"reports": [], "index": str(store / "index.html"), "combined": "hand-in.html"}
+    assert "Ada, Bob" in Path("hand-in.html").read_text(encoding="utf-8")
+    output = command("report", "tiny", "--author", "Ada", "--json")
+    assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "invalid-option")
+
+
 def test_run_applies_quick_and_runs(command: Command, workspace: Path):
     """`--quick` applies the section of the file, `--runs` names another store. Progress is JSON lines on request."""
     output = command(*RUN[:2], *ONE, "--quick", "--runs", "other", "--workers", "1", "--progress", "json", "--json")

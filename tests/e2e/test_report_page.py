@@ -22,7 +22,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-NAMES = ("1_1", "1_2", "1_3", "2_2", "index")
+NAMES = ("1_1", "1_2", "1_3", "2_2", "index", "hand-in")
 SCHEMES = ("light", "dark")
 OVERFLOW = "return [document.documentElement.scrollWidth, window.innerWidth]"
 LUMINANCE = """

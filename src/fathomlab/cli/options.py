@@ -35,10 +35,9 @@ def check_progress(name: str) -> "Mode":
     """
     from fathomlab.execute.progress import MODES
 
-    mode = next((mode for mode in MODES if mode == name), None)
-    if mode is None:
+    if name not in MODES:
         raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {name!r}.")
-    return mode
+    return name
 
 
 def print_json(document: Any) -> None:
