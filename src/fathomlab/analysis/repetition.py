@@ -12,8 +12,8 @@ from fathomlab.store.records import Number
 
 ACCURACIES = ("test/accuracy", "best/test/accuracy")
 MIN_SEEDS = 3
-SPREADS = 4.0  # standard deviations between seeds that rounding may cause
-FEW_SEEDS_TOLERANCE = 0.05
+SPREADS = 4.0  # standard deviations between seeds; 2.9 were measured (LOG.md, 2026-11-29)
+FEW_SEEDS_TOLERANCE = 0.1
 MIN_TOLERANCE = 0.002
 
 

@@ -98,12 +98,12 @@ def test_equal_environments_require_equal_bits():
         ((0.90, 0.91, 0.92), 0.041, False),
         ((0.90, 0.90, 0.90), 0.0019, True),
         ((0.90, 0.90, 0.90), 0.0021, False),
-        ((0.80, 0.90), 0.049, True),
-        ((0.80, 0.90), 0.051, False),
+        ((0.80, 0.90), 0.099, True),
+        ((0.80, 0.90), 0.101, False),
     ],
 )
 def test_other_environments_have_a_tolerance(accuracies: tuple[float, ...], difference: float, agrees: bool):
-    """Four standard deviations between the seeds, at least 0.2 points, and 5 points with fewer than three seeds."""
+    """Four standard deviations between the seeds, at least 0.2 points, and 10 points with fewer than three seeds."""
     seeds = [recorded(value) for value in accuracies]
     other = replace(ORIGIN, environment=ENVIRONMENT | {"kernels": "AVX2"})
     for sign in (1, -1):
