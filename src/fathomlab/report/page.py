@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Content:
 
     Attributes:
         prefix: In front of every id.
-        file: Name of the page's file.
+        file: Name of the page's file, as a shell reads it.
         question: Its question; "" if it has none.
         run: Which run it is: name, quick run, date.
         tally: Number of trials with each status.
@@ -131,7 +132,7 @@ def experiment_content(
     tally = study.tally
     return Content(
         prefix=prefix,
-        file=file,
+        file=shlex.quote(file),
         experiment=study.experiment,
         question=study.experiment.question or question(study.experiment.yaml),
         run=run_label(study.experiment),
