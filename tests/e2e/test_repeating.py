@@ -89,10 +89,13 @@ def trial_of(page: Path, condition: str) -> str:
 
 
 def change(page: Path, edit: Callable[[dict[str, Any]], None]) -> None:
-    """Edit the numbers that a page of one experiment embeds."""
+    """Edit the numbers that a page of one experiment embeds. Rows of the table follow changed hashes."""
     text = page.read_text()
     (document,) = embedded(text)
+    before = list(document["trials"]["trials"])
     edit(document)
+    for old, new in zip(before, document["trials"]["trials"], strict=True):
+        text = text.replace(f'<tr id="{old[:10]}">', f'<tr id="{new[:10]}">')
     changed = json.dumps(document, separators=(",", ":"))
     page.write_text(re.sub(r'(id="results">).*?(</script>)', lambda match: match[1] + changed + match[2], text))
 
@@ -212,6 +215,15 @@ def test_verify_rejects_edited_pages(
     change(page, lambda document: edit(document, document["trials"]["trials"].index(trial_of(page, "teacher"))))
     status, problems = codes(verify(command, page, trial_of(page, "teacher")))
     assert (status, problems) == (2, ["edited-page"])
+
+
+def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
+    """A reader could not see its numbers."""
+    trial = trial_of(page, "teacher")
+    text = page.read_text()
+    assert text.count(f'<tr id="{trial[:10]}">') == 1
+    page.write_text(text.replace(f'<tr id="{trial[:10]}">', "<tr>"))
+    assert codes(verify(command, page, trial)) == (2, ["edited-page"])
 
 
 @pytest.mark.parametrize(

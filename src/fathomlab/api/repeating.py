@@ -124,7 +124,9 @@ def _check_numbers(page: Page, document: JsonObject, item: RecordedTrial, trials
     Raises:
         UserError: If they differ.
     """
-    row = page.rows.get(item.trial[:SHOWN_DIGITS], {})
+    row = page.rows.get(item.trial[:SHOWN_DIGITS])
+    if row is None:
+        raise edited(page.path, item.trial, "the table of all trials does not contain it")
     for column, metric in ACCURACIES.items():
         expected = percent(item.metrics.get(metric))
         if column in row and row[column] != expected:
