@@ -40,7 +40,7 @@ def text(store: Store) -> str:
 def test_combined_page_has_unique_ids_and_valid_references(text: str):
     """Figures, clip paths, descriptions, headings, and rows of trials that two experiments share."""
     parsed = elements(text)
-    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    ids = [attributes["id"] or "" for _, attributes in parsed.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {"e1-answer", "e2-answer", "e1-results", "e2-results"} <= set(ids)
     others = {name for name in ids if not re.match(r"e[12]-|[0-9a-f]{10}$", name)}
