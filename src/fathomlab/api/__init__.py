@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fathomlab.api.planning import find_experiment as find_experiment
     from fathomlab.api.planning import find_file as find_file
     from fathomlab.api.planning import load as load
-    from fathomlab.api.repeating import repeat_trial as repeat_trial
+    from fathomlab.api.repetition import repeat_trial as repeat_trial
     from fathomlab.api.results import Experiment as Experiment
     from fathomlab.api.results import Results as Results
     from fathomlab.api.results import Runs as Runs
@@ -48,7 +48,7 @@ _MODULES = {
     "load": "planning",
     "open_store": "results",
     "rewrite_reports": "stores",
-    "repeat_trial": "repeating",
+    "repeat_trial": "repetition",
     "run": "running",
     "split_address": "pages",
     "upkeep": "stores",
