@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.options import json_schema
-from fathomlab.config import claims, schema
+from fathomlab.config import claims, published, schema
 from fathomlab.data import NAMED_DATASETS
 from fathomlab.losses import CRITERIA, LOSSES
 from fathomlab.models import MODELS
@@ -34,6 +34,7 @@ SECTIONS: dict[str, type] = {
     "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,
     "experiment.factors.KEY": schema.Factor,
+    "experiment.published": published.Published,
     "claims": claims.Claim,
     "logging": schema.LoggingOptions,
 }

@@ -238,6 +238,7 @@ def _record(plan: Plan, folder: Path) -> ExperimentRecord:
         seeds=tuple(plan.seeds),
         logging=to_plain(loaded.file.logging),
         tags=options.tags,
+        published=options.published,
         conditions=conditions,
         claims=tuple(plan.claims),
         claims_hash=content_hash(plan.claims),
