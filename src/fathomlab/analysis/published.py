@@ -45,7 +45,7 @@ def _comparison(study: Study, published: Published, verdict: Verdict | None) -> 
         return Comparison(published, AGREEMENTS[verdict.decision] if verdict else "not tested", verdict)
     if published.metric == "parameters":
         result = _parameters(study, claim)
-        agrees = result is not None and round(result, _decimals(published.value)) == published.value
+        agrees = result is not None and round(result, decimals(published.value)) == published.value
         decided: Agreement = "not tested" if result is None else "agrees" if agrees else "disagrees"
         return Comparison(published, decided, result=None if result is None else Interval(result, None, None, 1))
     effect = evaluate(contrast(study, claim)).effect
@@ -75,12 +75,16 @@ def _shifted(interval: Interval, by: float) -> Interval:
     return Interval(interval.mean + by, ends[0], ends[1], interval.n)
 
 
-def _decimals(value: float) -> int:
-    """Number of decimals of a number as it is written: 2 for -0.78.
+def decimals(value: float) -> int:
+    """The decimals to which a published number of parameters is given, at least two for a relative difference.
+
+    Trailing zeros of a count are taken as rounded, so their number is negative.
 
     Example:
-        >>> _decimals(-0.78), _decimals(21282122.0)
-        (2, 0)
+        >>> decimals(-0.785), decimals(-0.8), decimals(21_282_122.0), decimals(21_300_000.0)
+        (3, 2, 0, -5)
     """
-    text = repr(value).partition("e")[0].partition(".")[2]
-    return 0 if text == "0" else len(text)
+    whole, _, fraction = f"{value:f}".rstrip("0").partition(".")
+    if fraction or abs(value) < 1:
+        return max(2, len(fraction))
+    return len(whole.rstrip("0")) - len(whole)

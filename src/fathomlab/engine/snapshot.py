@@ -10,11 +10,14 @@ from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices
 from fathomlab.base.identity import make_rng
+from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
 from fathomlab.engine.torch_model import plain_module
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.functional import to_format
+from fathomlab.models.layers import Linear
 from fathomlab.optim.rates import Rates
 
 PRODUCT_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}
@@ -83,6 +86,25 @@ class Snapshot:
         taps: list[Tensor] = []
         self._trainer.forward(self._trainer.batch(index, None), "probe", None, taps)
         return taps
+
+    @torch.no_grad()
+    def pooled_maps(self, index: Indices) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the maps before the global average pooling with running statistics, (k, n, units, h, w).
+
+        Returns:
+            The maps, and weight (k, classes, units) and bias (k, classes) of the linear layer after the pooling.
+        """
+        trainer, precision = self._trainer, self._trainer.shared_recipe.precision
+        tensors = {**trainer.state.buffers, **trainer.state.params}  # the buffers contain frozen parameters
+        layers = trainer.shared_recipe.architecture.layers
+        bodies = [replace(recipe.architecture, layers=recipe.architecture.layers[:-2]) for recipe in trainer.recipes]
+        assert isinstance(layers[-1], Linear)
+        with autocast_for(precision, trainer.device):
+            body = PackedNetwork(bodies, trainer.device)
+            maps = body(tensors, trainer.state.buffers, trainer.batch(index, None), "eval")
+        maps = maps.unflatten(1, (self.replicas, -1)).transpose(0, 1).to(param_dtype(precision))
+        weight, bias = (tensors[f"{layers[-1].name}.{name}"].detach() for name in ("weight", "bias"))
+        return maps, weight, bias
 
     def by_replica(self, tap: Tensor) -> Float[Tensor, "k n units cells"]:
         """Reshape features (k, n, d) or maps (n, k * c, h, w) to (k, n, units, cells), with 1 or h * w cells per unit."""
