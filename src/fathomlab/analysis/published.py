@@ -62,7 +62,7 @@ def _parameters(study: Study, claim: Claim) -> float | None:
     """The number of parameters at one level, or the relative difference of two; None if one is unknown, or several differ."""
     numbers: list[int] = []
     for level in claim.levels:
-        counts = {condition.parameters for condition in study.selected(claim, level)} - {None}
+        counts = {condition.total_parameters for condition in study.selected(claim, level)} - {None}
         if len(counts) != 1:
             return None
         numbers += [count for count in counts if count is not None]

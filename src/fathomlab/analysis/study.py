@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
+from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.sequential import Look
 from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels, format_factor_level, last_part
@@ -63,8 +64,13 @@ class Condition:
 
     @property
     def parameters(self) -> int | None:
-        """Number of trainable parameters, from its trials."""
+        """Number of trained parameters, from its trials."""
         return next((trial.parameters for _, trial in self.trials if trial.parameters is not None), None)
+
+    @property
+    def total_parameters(self) -> int | None:
+        """Number of parameters, including frozen ones; None if it is unknown."""
+        return next((total for _, trial in self.trials if (total := total_parameters(trial)) is not None), None)
 
     def outcomes(self, metric: str) -> dict[int, float]:
         """Seed to metric, for each trial that finished with a number."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeAlias
 from fathomlab.base.errors import Issue
 from fathomlab.config.claims import Claim, Metric
 
-Compared: TypeAlias = Metric | Literal["parameters"]
+Compared: TypeAlias = Literal[Metric, "parameters"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Published:
         claim: Name of the claim of this file that says the same; its verdict is the answer.
         value: The published number, instead of a claim: a fraction for accuracies (0.024 is 2.4 percentage points), nats for
             losses. For `parameters` with two levels, the relative difference (-0.78 is 78% fewer).
-        metric: The metric of `value`, or `parameters` for the number of trained parameters.
+        metric: The metric of `value`, or `parameters` for the number of parameters, including frozen ones.
         factor: Dotted key of the factor that `levels` belong to, or its ending, or `role`.
         levels: One level: the metric at this level. Two levels: the metric at the first minus the metric at the second.
         at: Levels of other factors, as in a claim.

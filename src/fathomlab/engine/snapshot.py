@@ -17,7 +17,6 @@ from fathomlab.engine.step import clip_gradients
 from fathomlab.engine.torch_model import plain_module
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.functional import to_format
-from fathomlab.models.layers import Linear
 from fathomlab.optim.rates import Rates
 
 PRODUCT_DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16"}
@@ -93,17 +92,21 @@ class Snapshot:
 
         Returns:
             The maps, and weight (k, classes, units) and bias (k, classes) of the linear layer after the pooling.
+
+        Raises:
+            ValueError: If the network does not end with global average pooling and one linear layer.
         """
+        if self._trainer.shared_recipe.architecture.map_shape is None:
+            raise ValueError("the network does not end with global average pooling and one linear layer")
         trainer, precision = self._trainer, self._trainer.shared_recipe.precision
         tensors = {**trainer.state.buffers, **trainer.state.params}  # the buffers contain frozen parameters
-        layers = trainer.shared_recipe.architecture.layers
+        name = trainer.shared_recipe.architecture.weight_layers[-1]
         bodies = [replace(recipe.architecture, layers=recipe.architecture.layers[:-2]) for recipe in trainer.recipes]
-        assert isinstance(layers[-1], Linear)
         with autocast_for(precision, trainer.device):
             body = PackedNetwork(bodies, trainer.device)
             maps = body(tensors, trainer.state.buffers, trainer.batch(index, None), "eval")
         maps = maps.unflatten(1, (self.replicas, -1)).transpose(0, 1).to(param_dtype(precision))
-        weight, bias = (tensors[f"{layers[-1].name}.{name}"].detach() for name in ("weight", "bias"))
+        weight, bias = (tensors[f"{name}.{kind}"].detach() for kind in ("weight", "bias"))
         return maps, weight, bias
 
     def by_replica(self, tap: Tensor) -> Float[Tensor, "k n units cells"]:

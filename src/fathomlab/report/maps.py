@@ -80,8 +80,8 @@ def map_tables(study: Study, probe: str, description: ProbeDescription) -> tuple
     The probe must also have the columns `image` (position in the training set), `label`, and `predicted` per entry.
     """
     columns = [name for name, column in description.columns.items() if column.figure == "maps"]
-    needed = {"image", "label", "predicted"}
-    if not columns or not needed <= description.columns.keys():
+    per_image = {name for name, column in description.columns.items() if column.axis == "entry"}
+    if not columns or not {"image", "label", "predicted"} <= per_image:
         return ()
     groups: dict[object, list[_Measured]] = {}
     seeds: dict[object, int] = {}
@@ -129,8 +129,8 @@ def _table(group: Sequence[_Measured], columns: Sequence[str], seed: int) -> Map
 def _maps(item: _Measured, columns: Sequence[str], entry: int, names: Sequence[str]) -> Iterable[Map]:
     """The maps of one image; a map of the true class only if another class is predicted."""
     predicted, label = (_integers(item.snapshot, name)[entry] for name in ("predicted", "label"))
-    probability = item.snapshot.columns.get("probability")
-    share = f" ({100 * (probability[entry] or 0):.0f}%)" if probability else ""
+    probability = item.snapshot.columns.get("probability", ())[entry : entry + 1]
+    share = "".join(f" ({100 * value:.0f}%)" for value in probability if value is not None)
     for column in columns:
         if column.startswith("label") and predicted == label:
             continue

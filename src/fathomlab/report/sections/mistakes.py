@@ -8,7 +8,7 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.mistakes import Confusion, Predictions, WrongImage, predictions, wrong_in_all
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.report.numbers import count, plain
+from fathomlab.report.numbers import NBSP, capital, count, plain
 from fathomlab.report.pictures import Picture, pictures
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
@@ -224,21 +224,21 @@ def _mistakes(
     ]
     excluded = item.condition.excluded(study.metric)
     total = sum(item.wrong == item.seeds).item()
-    seeds = "the only seed gets" if item.seeds == 1 else f"all {item.seeds} seeds get"
+    seeds = {1: "the only seed gets", 2: "both seeds get"}.get(item.seeds, f"all {item.seeds} seeds get")
     return ConditionMistakes(
         name=f"{item.condition.name} ({excluded})" if excluded else item.condition.name,
         anchor=name,
         sentence=f"Most frequent: {', '.join(pairs)}." if pairs else "No test image is classified wrongly.",
         matrix=matrix(item) if small else None,
         table=_matrix_table(item, name) if small else confusion_table(item, name, LISTED_PAIRS),
-        wrong=f"{seeds} {total:,} of {len(item.labels):,} test images wrong.".capitalize(),
+        wrong=capital(f"{seeds} {total:,} of {len(item.labels):,} test images wrong."),
         images=tuple(_mistaken(item, image, drawn.get(image.index)) for image in images),
     )
 
 
 def _mistaken(item: Predictions, image: WrongImage, drawn: Picture | None) -> Mistaken:
     label = item.classes[image.true]
-    shown = [f"{item.classes[class_]} {TIMES}{seeds}" for class_, seeds in image.predicted[:NAMED_PAIRS]]
+    shown = [f"{item.classes[class_]}{NBSP}{TIMES}{seeds}" for class_, seeds in image.predicted[:NAMED_PAIRS]]
     shown += [f"{len(image.predicted) - NAMED_PAIRS} others"] if len(image.predicted) > NAMED_PAIRS else []
     spoken = " and ".join(f"{item.classes[class_]} by {count(seeds, 'seed')}" for class_, seeds in image.predicted)
     return Mistaken(label, ", ".join(shown), f"Test image {image.index:,}, class {label}, predicted as {spoken}", drawn)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.numbers import count, format_int, percent, plain, significant
@@ -32,7 +33,7 @@ def trials_table(study: Study) -> Table:
     rows: list[list[str]] = []
     for condition, seed, trial in study.trials:
         numbers = trial.metrics
-        row = [condition.name, str(seed), trial.status, trial.trial[:10], format_int(trial.parameters)]
+        row = [condition.name, str(seed), trial.status, trial.trial[:10], format_int(total_parameters(trial))]
         row += [percent(numbers.get(name)) for name in ("test/accuracy", "best/test/accuracy", "val/accuracy")]
         row += [significant(numbers.get(name)) for name in ("test/loss", "val/loss", "train/loss")]
         row += [percent(numbers.get("train/accuracy")), format_int(numbers.get("best/epoch")), plain(trial.seconds, 1)]
