@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -72,6 +72,6 @@ def _arrays(trial: TrialRecord) -> DatasetArrays | None:
     if arrays is None or trial.labels is None:
         return None
     labels = read_classes(trial.labels.path(root), trial.labels.sha256)
-    recorded = cast(Mapping[str, str], source.files) if source is not None else {}
-    changed = any(arrays.files.get(name, digest) != digest for name, digest in recorded.items())
+    recorded = source.files.items() if source is not None else ()
+    changed = any(arrays.files.get(name, digest) != digest for name, digest in recorded)
     return None if changed or labels is None or not np.array_equal(labels, arrays.test_labels) else arrays

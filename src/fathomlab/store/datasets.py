@@ -115,8 +115,8 @@ def installed_arrays(root: Path, content: JsonObject) -> DatasetArrays | None:
         except CorruptFileError:
             return None
     data = content.get("data")
-    data = cast(Mapping[str, Any], data) if isinstance(data, Mapping) else {}
-    name, params = data.get("name"), data.get("params")
+    options: JsonObject = cast(JsonObject, data) if isinstance(data, dict) else {}
+    name, params = options.get("name"), options.get("params")
     return load_installed(name, cast(Any, params)) if isinstance(name, str) else None
 
 

@@ -223,7 +223,7 @@ def _mistakes(
         for cell in item.confusions(NAMED_PAIRS)
     ]
     excluded = item.condition.excluded(study.metric)
-    total = sum(item.wrong == item.seeds).item()
+    total = int((item.wrong == item.seeds).sum())
     seeds = {1: "the only seed gets", 2: "both seeds get"}.get(item.seeds, f"all {item.seeds} seeds get")
     return ConditionMistakes(
         name=f"{item.condition.name} ({excluded})" if excluded else item.condition.name,
