@@ -62,6 +62,7 @@ def test_most_wrong_images_equal_a_loop(small: Predictions) -> None:
         ((index, number) for index, number in enumerate(wrong) if number), key=lambda item: (-item[1], item[0])
     )
     assert {image.index: image.predicted for image in images}[1] == ((1, 2), (2, 1))
+    assert {image.index: image.predicted for image in images}[3] == ((0, 1),)
     assert {image.index: image.true for image in images}[9] == 2
 
 

@@ -54,6 +54,7 @@ def test_published_changes_no_hash() -> None:
 def test_override_that_removes_the_level_is_no_problem() -> None:
     file = with_published(value=0.9, factor="hidden_layers_num", levels=[2])
     assert fathomlab.load(file, overrides=["experiment.depths=3,4"]) is not None
+    assert fathomlab.load(with_published(claim="Depth helps") | {"quick": {"claims": []}}, quick=True) is not None
 
 
 def test_contrast_of_one_level_refers_to_the_published_number() -> None:
