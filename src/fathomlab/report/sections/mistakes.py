@@ -22,7 +22,7 @@ NAMED_PAIRS = 3
 LISTED_PAIRS = 12
 MAX_IMAGES = 8
 TIMES = "\u00d7"
-SHADE = 60  # percent of the color of a cell with all images
+SHADE = 50  # percent of the color of a cell with all images
 
 
 @dataclass(frozen=True)
