@@ -32,7 +32,7 @@ TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
     (CONVOLUTIONS, {"distilled": True, "augment": ("flip", "crop"), "optimizer": SGD(momentum=0.9)}),
 ]
 EVERY = pytest.mark.parametrize("name", sorted(PROBES))
-OF_ANY_NETWORK = sorted(name for name in PROBES if not PROBES[name].needs_maps)
+OF_ANY_NETWORK = small_training.PROBES_OF_ANY_NETWORK
 EVERY_TRAINING = pytest.mark.parametrize(
     ("name", "options", "changes"),
     [
