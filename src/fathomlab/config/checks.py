@@ -30,7 +30,7 @@ def claim_problems(
     A level that an override or the quick form removed leaves its claim open, with a notice.
     """
     endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
-    problems = _unknown_claims(loaded)
+    problems: list[Issue] = []
     for location, claim in _contrasts(loaded):
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
@@ -48,7 +48,7 @@ def claim_problems(
                     notices.setdefault(f"claim {format_value(claim.name)} cannot be decided here: {missing}.")
                 break
             problems.append(Issue("no-such-condition", location, missing))
-    return problems
+    return [*problems, *_unknown_claims(loaded)]
 
 
 def _contrasts(loaded: Loaded) -> list[tuple[str, Claim]]:

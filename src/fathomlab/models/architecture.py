@@ -83,9 +83,8 @@ class Architecture:
     @property
     def map_shape(self) -> Shape | None:
         """Shape of the maps before the global average pooling, (c, h, w); None if it is not followed by one last linear layer."""
-        if [type(layer) for layer in self.layers[-1:]] != [Linear] or self.layers[-2:-1] != (
-            ParameterFree("MeanPool"),
-        ):
+        pooling, last = self.layers[-2:-1], self.layers[-1:]
+        if pooling != (ParameterFree("MeanPool"),) or not isinstance(last[0], Linear):
             return None
         return shape_after(self.layers[:-2], self.shape)
 
