@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
-COMMANDS = ["bench", "data", "export", "list", "new", "plan", "report", "run", "show", "store", "verify"]
+COMMANDS = ["bench", "data", "doctor", "export", "list", "new", "plan", "report", "run", "show", "store", "verify"]
 IGNORED = {"__pycache__", "fathomlab.egg-info", "py.typed", "__init__.py"}
 
 

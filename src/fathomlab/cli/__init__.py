@@ -1,11 +1,11 @@
-"""The commands: plan | run | verify | report | list | show | export | new | data | store | bench."""
+"""The commands: plan | run | verify | report | list | show | export | new | doctor | data | store | bench."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from fathomlab.cli import bench, data, experiments, export, new, planning, results, store
+from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, results, store
 from fathomlab.cli.guard import guarded
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def options(
     """Run controlled deep-learning experiments: plan, train, verify, report."""
 
 
-for part in (planning.app, experiments.app, results.app, export.app, new.app, bench.app):
+for part in (planning.app, experiments.app, results.app, export.app, new.app, doctor.app, bench.app):
     app.registered_commands += part.registered_commands
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
