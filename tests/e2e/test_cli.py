@@ -76,7 +76,7 @@ def test_list_prints_a_row_per_trial(command: Command, store: Path):
         assert (row["experiment"], row["status"]) == (experiment, "finished")
         assert (row["config"]["training.epochs"], row["config"]["model.params.layers_dim"]) == (2, 6)
         assert metrics <= row["metrics"].keys()
-    assert command("list").out.count("finished") == TRIALS
+    assert command("list", experiment).out.count("finished") == TRIALS
 
 
 def test_show_prints_a_trial(command: Command, store: Path):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fathomlab.api.running import run as run
     from fathomlab.api.stores import default_runs as default_runs
     from fathomlab.api.stores import existing_runs as existing_runs
+    from fathomlab.api.stores import rewrite_index as rewrite_index
     from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
     from fathomlab.api.stores import write_reports as write_reports
@@ -44,6 +45,7 @@ _MODULES = {
     "find_file": "planning",
     "load": "planning",
     "open_store": "results",
+    "rewrite_index": "stores",
     "rewrite_reports": "stores",
     "run": "running",
     "upkeep": "stores",

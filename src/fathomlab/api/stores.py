@@ -39,14 +39,21 @@ def upkeep(root: Path) -> Iterator[None]:
         yield
 
 
+def rewrite_index(root: Path) -> str:
+    """Write the index over all experiments; returns its path."""
+    from fathomlab.report.page import write_index
+    from fathomlab.store.reading import Store
+
+    return str(write_index(Store(root)))
+
+
 def rewrite_reports(root: Path) -> list[str]:
     """Write the report of every readable experiment, and the index; returns their paths."""
-    from fathomlab.report.page import write_index
     from fathomlab.store.reading import Store
 
     names = [record.name for record in Store(root).experiments() if record.cause is None]
     written = [str(write_reports(root, name)) for name in names]
-    return [*written, str(write_index(Store(root)))]
+    return [*written, rewrite_index(root)]
 
 
 def write_reports(root: Path, experiment: str) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, results, store
+from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, results, show, store
 from fathomlab.cli.guard import guarded
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def options(
     """Run controlled deep-learning experiments: plan, train, verify, report."""
 
 
-for part in (planning.app, experiments.app, results.app, export.app, new.app, doctor.app, bench.app):
+for part in (planning.app, experiments.app, results.app, show.app, export.app, new.app, doctor.app, bench.app):
     app.registered_commands += part.registered_commands
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
@@ -60,7 +60,7 @@ def laboratory(arguments: list[str] | None = None) -> int:
     if index is not None and name:
         rest = given[index + 1 :] if equals else given[index + 2 :]
         args = ["run", name, *given[:index], *rest]
-        return guarded(lambda: app(args, standalone_mode=False), "--json" in given)
+        return guarded(lambda: app(args, "fathomlab", standalone_mode=False), "--json" in given)
     if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0

@@ -8,6 +8,9 @@ import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
+from fathomlab.cli.browser import open_page
+from fathomlab.cli.complete import experiments
+from fathomlab.cli.links import file_link
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, print_json
 
 app = typer.Typer()
@@ -103,13 +106,18 @@ def verify(
 @app.command()
 def report(
     experiment: Annotated[
-        str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
+        str | None,
+        typer.Argument(
+            help="Experiment: a name or its beginning, a file, or a bundled one [default: all].",
+            autocompletion=experiments,
+        ),
     ] = None,
     runs: RunsFolder = None,
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Compare two reports (HTML files or experiments)."),
     ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the report, or the index, in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
     """Regenerate reports and the index from the results, or compare two reports."""
@@ -131,11 +139,15 @@ def report(
         raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
     outdated = [] if experiment else [record for record in store.experiments() if record.outdated]
     names = [name for name in names if name not in {record.name for record in outdated}]
-    written = [str(api.write_reports(root, name)) for name in names]
+    written = [api.write_reports(root, name) for name in names]
     for record in outdated:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
-    index = str(write_index(store))
+    index = write_index(store)
     if as_json:
-        print_json({"reports": written, "index": index})
+        print_json({"reports": [str(path) for path in written], "index": str(index)})
     else:
-        print("\n".join([*(f"report: {path}" for path in written), f"index: {index}"]))
+        print("\n".join([*(f"report: {file_link(path)}" for path in written), f"index: {file_link(index)}"]))
+    if open_it:
+        link = file_link(written[0] if experiment and written else index)
+        if reason := open_page(link):
+            print(f"Not opened, because {reason}. Open this link: {link}", file=sys.stderr)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError, format_value
+from fathomlab.cli.complete import experiments, exporters
 from fathomlab.cli.options import Json, RunsFolder, print_json
 
 app = typer.Typer()
@@ -13,9 +14,14 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    exporter: Annotated[str, typer.Argument(help="csv, parquet, bundle, tensorboard, or wandb.")],
+    exporter: Annotated[
+        str, typer.Argument(help="csv, parquet, bundle, tensorboard, or wandb.", autocompletion=exporters)
+    ],
     experiment: Annotated[
-        str, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2).")
+        str,
+        typer.Argument(
+            help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2).", autocompletion=experiments
+        ),
     ],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Further options of the exporter.")

@@ -18,6 +18,31 @@ from fathomlab.execute.signals import RunInterrupted
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
 OUTPUT_FAILED = 3
+MEANT = {  # what other programs call the commands
+    "train": "run",
+    "fit": "run",
+    "start": "run",
+    "resume": "run",
+    "ls": "list",
+    "check": "doctor",
+    "info": "doctor",
+    "open": "report",
+    "init": "new",
+    "create": "new",
+    "clean": "store",
+    "download": "data",
+}
+OVERRIDES = {  # what other programs have as options
+    "epochs": "training.epochs=3",
+    "lr": "training.lr=0.01",
+    "learning-rate": "training.lr=0.01",
+    "optimizer": "training.optimizer=SGD",
+    "batch-size": "data.batch_size=64",
+    "dataset": "data.name=cifar-10",
+    "seed": "seed=1",
+    "seeds": "experiment.seeds=5",
+    "depth": "experiment.depths=5,10",
+}
 
 
 class OutputError(Exception):
@@ -134,16 +159,20 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
             )
         with contextlib.suppress(OSError, ValueError):
             show()
-        _list_commands(error)
+        _explain(error)
         return int(getattr(error, "exit_code", 2))
 
 
-def _list_commands(error: Exception) -> None:
-    """Print the commands of a group after the error that it has no such command."""
-    context: Any = getattr(error, "ctx", None)
-    known = getattr(getattr(context, "command", None), "commands", {})
-    if known and str(getattr(error, "message", "")).startswith("No such command"):
-        _complain(f"Commands: {', '.join(known)}.")
+def _explain(error: Exception) -> None:
+    """Print all commands after the error that there is no such command, and how to set an option of training."""
+    message = str(getattr(error, "message", ""))
+    known = getattr(getattr(getattr(error, "ctx", None), "command", None), "commands", {})
+    if match := re.match(r"No such command '(.*?)'", message):
+        meant = MEANT.get(match[1].lower(), "")
+        hint = f"Did you mean '{meant}'? " if meant in known else ""
+        _complain(f"{hint}Commands: {', '.join(known)}.")
+    elif (match := re.match(r"No such option: --([a-z-]+)", message)) and match[1] in OVERRIDES:
+        _complain(f"Options of training are overrides: {OVERRIDES[match[1]]}")
 
 
 def _problems(error: UserError) -> list[dict[str, Any]]:

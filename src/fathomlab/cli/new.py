@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from fathomlab.base.errors import UserError, format_value, unknown_name
+from fathomlab.cli.complete import KINDS, kinds
 from fathomlab.cli.options import Json, print_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = ("model", "dataset", "loss", "probe", "optimizer", "experiment")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FILES = {"py": "{}.py", "yaml": "{}.yaml", "test": "test_{}.py"}
 
@@ -22,7 +22,9 @@ app = typer.Typer()
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="model, dataset, loss, probe, optimizer, or experiment.")],
+    kind: Annotated[
+        str, typer.Argument(help="model, dataset, loss, probe, optimizer, or experiment.", autocompletion=kinds)
+    ],
     name: Annotated[str, typer.Argument(help="Name of the component or experiment, such as weight_norms.")],
     to: Annotated[Path, typer.Option("--to", help="Directory of the new files.")] = Path(),
     as_json: Json = False,

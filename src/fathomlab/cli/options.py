@@ -1,13 +1,21 @@
 """Shared by the commands: options with their help, counts, JSON and tables on standard output."""
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-File = Annotated[str, typer.Argument(help="Experiment file, or the name of a bundled one (e.g. 1_2).")]
+from fathomlab.cli.complete import experiment_files
+
+File = Annotated[
+    str,
+    typer.Argument(help="Experiment file, or the name of a bundled one (e.g. 1_2).", autocompletion=experiment_files),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Override, key.path=value. A list (a,b) or range (0..9) becomes a factor."),
@@ -27,11 +35,35 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=1, allow_nan=False))
 
 
+def output_width() -> int | None:
+    """Columns of the terminal; None if standard output is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table with aligned columns; nothing if it has no rows."""
+    """Print a table with aligned columns; nothing if it has no rows.
+
+    In a terminal, a table that is too wide continues below with its first column, and long cells of the last column are wrapped.
+    """
     if not rows:
         return
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
-    print(f"\n{title}")
-    for row in (columns, *rows):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    limit = output_width()
+    print(f"\n{title}" if title else "", end="\n" if title else "")
+    for group in _column_groups(widths, limit):
+        for row in (columns, *rows):
+            line = "  " + "  ".join(row[index].ljust(widths[index]) for index in group)
+            start = 2 + sum(widths[index] + 2 for index in group[:-1])
+            cells = textwrap.wrap(line[start:], max(20, limit - start)) if limit and len(line.rstrip()) > limit else []
+            print(line.rstrip() if not cells else f"\n{' ' * start}".join([line[:start] + cells[0], *cells[1:]]))
+
+
+def _column_groups(widths: Sequence[int], limit: int | None) -> list[list[int]]:
+    """The columns that are printed next to each other: as many as fit, each group with the first one."""
+    groups = [[0]]
+    for index in range(1, len(widths)):
+        width = 2 + sum(widths[other] + 2 for other in groups[-1]) + widths[index]
+        if limit is not None and width > limit and len(groups[-1]) > 1:
+            groups.append([0])
+        groups[-1].append(index)
+    return groups
