@@ -79,7 +79,7 @@ def test_links_escape_what_terminals_would_cut(tmp_path: Path):
     ("args", "hint"),
     [
         (("train", "1_2"), "Did you mean 'run'?"),
-        (("repot",), "Did you mean 'report'"),
+        (("showw",), "Did you mean 'show'?"),
         (("store", "prun"), "Did you mean 'prune'?"),
         (("run", "1_2", "--epochs", "3"), "training.epochs=3"),
     ],
@@ -134,7 +134,7 @@ def test_tables_fit_narrow_terminals(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_table("T", ("a", "b", "c", "d"), rows)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == ["a", "1", "a", "1", "a", "1", "word"]
+    assert [line.split()[0] for line in lines[2:]] == ["a", "1", "a", "1", "a", "1", "word"]
     assert max(map(len, lines)) <= 40
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     print_table("", ("a", "b", "c", "d"), rows)

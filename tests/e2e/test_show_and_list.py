@@ -187,7 +187,7 @@ def test_unknown_metrics_suggest_the_nearest(store: Path):
     """An error that is a KeyError, too."""
     trial = fathomlab.open_store(store).trials()[0]
     for values, name, near in (
-        (trial.metrics, "acuracy", "accuracy"),
+        (trial.metrics, "test/acc", "test/accuracy"),
         (trial.curves, "val/los", "val/loss"),
         (trial.probes, "gradient", "gradients"),
     ):

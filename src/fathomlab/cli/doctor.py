@@ -45,5 +45,5 @@ def doctor(runs: RunsFolder = None, as_json: Json = False) -> None:
 def _print(first: str, text: str) -> None:
     """Print a text that is wrapped to the terminal, with the following lines below its beginning."""
     width = max(NARROWEST, shutil.get_terminal_size((100, 24)).columns)
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    print(textwrap.fill(text, width, initial_indent=first, subsequent_indent=" " * len(first), **options))
+    lines = textwrap.wrap(text, width - len(first), break_long_words=False, break_on_hyphens=False)
+    print(first + f"\n{' ' * len(first)}".join(lines))
