@@ -108,6 +108,13 @@ def test_experiments_have_the_same_names_everywhere(command: Command, store: Pat
     assert command("export", "csv", name, "--to", "tables").status == 0
 
 
+def test_names_of_results_are_not_experiment_files(command: Command, store: Path):
+    """The error says so, because both are names of experiments."""
+    output = command("plan", next(store.glob("experiments/*")).name, "--json")
+    (problem,) = json.loads(output.out)["problems"]
+    assert (problem["code"], "name of results" in problem["message"]) == ("no-such-file", True)
+
+
 def test_plan_estimates_disk_space(command: Command, workspace: Path):
     """Two copies of the weights and 64 KiB of logs per trial, and checkpoints of six copies in training."""
     words = ("plan", "tiny.yaml", "experiment.seeds=1", "model.params.layers_dim=500", "model.params.residual=true")

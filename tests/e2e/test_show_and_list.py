@@ -60,18 +60,12 @@ def test_list_selects_by_tag(command: Command, three: Path):
     assert json.loads(command("list", "--tag", "first", "--json").out) == []
 
 
-def test_list_of_trials_names_its_columns(command: Command, store: Path):
-    """The experiment only if several are listed."""
-    assert command("list", "tiny").out.split("\n")[0].split() == [
-        "trial",
-        "status",
-        "test",
-        "accuracy",
-        "seed",
-        "condition",
-    ]
+def test_list_of_trials_is_a_table_per_experiment(command: Command, store: Path):
+    """With its name, unless it was named."""
+    heading = ["trial", "status", "test", "(%)", "seed", "condition"]
+    assert command("list", "tiny").out.splitlines()[0].split() == heading
     lines = command("list", "--trials").out.splitlines()
-    assert (lines[0].split()[-1], len(lines)) == ("experiment", 5)
+    assert (lines[1][:5], lines[2].split(), len(lines)) == ("tiny-", heading, 7)
 
 
 def test_list_mentions_trials_without_experiment(command: Command, store: Path):

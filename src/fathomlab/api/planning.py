@@ -1,6 +1,7 @@
 """Finds experiments: files, numbers of bundled ones, and directories of the store."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+RESULTS = re.compile(r"-[0-9a-f]{8}$")
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -69,7 +71,9 @@ def find_file(name: str) -> Path:
     if match is not None or path.parent != Path() or "\0" in name:
         return match or path
     known = bundled()
-    message = f"{name}: no such file.{did_you_mean(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
+    hint = " It looks like a name of results: name the experiment file instead." if RESULTS.search(name) else ""
+    hint = hint or did_you_mean(name, known)
+    message = f"{name}: no such file.{hint} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)
 
 

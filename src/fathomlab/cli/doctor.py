@@ -18,7 +18,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """Check this computer, and print what to send with a question."""
+    """Check what training needs on this computer. Exits with 1 on a problem."""
     from fathomlab.api.doctor import examine
     from fathomlab.api.stores import default_runs
 

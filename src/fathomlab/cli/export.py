@@ -24,14 +24,14 @@ def export(
         ),
     ],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Further options of the exporter.")
+        list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Further options of the exporter.")
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Directory or file to write.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     runs: RunsFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Export an experiment as tables, as one file to hand in, or to a tracker."""
+    """Export as tables, as one file to hand in, or to a tracker."""
     from fathomlab import api
 
     values = dict(map(_option, options or ())) | ({"overwrite": True} if overwrite else {})

@@ -29,7 +29,7 @@ def new(
     to: Annotated[Path, typer.Option("--to", help="Directory of the new files.")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Write a working template of a component or an experiment, with a test."""
+    """Write a component or an experiment to begin with, and a test."""
     if text := unknown_name("kind", kind, KINDS):
         raise UserError("unknown-name", f"fathomlab new: {text}")
     names = _names(kind, name)

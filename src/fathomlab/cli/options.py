@@ -12,6 +12,8 @@ import typer
 
 from fathomlab.cli.complete import experiment_files
 
+NARROWEST = 16  # columns of wrapped text
+
 File = Annotated[
     str,
     typer.Argument(help="Experiment file, or the name of a bundled one (e.g. 1_2).", autocompletion=experiment_files),
@@ -41,28 +43,36 @@ def output_width() -> int | None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table with aligned columns; nothing if it has no rows.
+    """Print a table with aligned columns, indented below its title; nothing if it has no rows.
 
-    In a terminal, a table that is too wide continues below with its first column, and long cells of the last column are wrapped.
+    In a terminal, a table that is too wide continues below with its first column. Long cells of the last column are wrapped.
     """
     if not rows:
         return
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
-    limit = output_width()
-    print(f"\n{title}" if title else "", end="\n" if title else "")
-    for group in _column_groups(widths, limit):
+    longest_word = max(len(word) for row in (columns, *rows) for word in row[-1].split() or [""])
+    limit, indent = output_width(), "  " if title else ""
+    if title:
+        print(f"\n{title}")
+    for group in _column_groups(widths, longest_word, limit and limit - len(indent)):
         for row in (columns, *rows):
-            line = "  " + "  ".join(row[index].ljust(widths[index]) for index in group)
-            start = 2 + sum(widths[index] + 2 for index in group[:-1])
-            cells = textwrap.wrap(line[start:], max(20, limit - start)) if limit and len(line.rstrip()) > limit else []
-            print(line.rstrip() if not cells else f"\n{' ' * start}".join([line[:start] + cells[0], *cells[1:]]))
+            line = indent + "  ".join(row[index].ljust(widths[index]) for index in group)
+            start = len(indent) + sum(widths[index] + 2 for index in group[:-1])
+            cells = [line[start:]]
+            if limit and len(line.rstrip()) > limit:
+                cells = textwrap.wrap(line[start:], max(NARROWEST, limit - start), break_on_hyphens=False)
+            print(f"\n{' ' * start}".join([line[:start] + cells[0].rstrip(), *cells[1:]]).rstrip())
 
 
-def _column_groups(widths: Sequence[int], limit: int | None) -> list[list[int]]:
-    """The columns that are printed next to each other: as many as fit, each group with the first one."""
+def _column_groups(widths: Sequence[int], longest_word: int, limit: int | None) -> list[list[int]]:
+    """The columns that are printed next to each other: as many as fit, each group with the first one.
+
+    The last column needs the width of its longest word, because its cells are wrapped.
+    """
     groups = [[0]]
     for index in range(1, len(widths)):
-        width = 2 + sum(widths[other] + 2 for other in groups[-1]) + widths[index]
+        needed = max(longest_word, NARROWEST) if index == len(widths) - 1 else widths[index]
+        width = sum(widths[other] + 2 for other in groups[-1]) + min(needed, widths[index])
         if limit is not None and width > limit and len(groups[-1]) > 1:
             groups.append([0])
         groups[-1].append(index)

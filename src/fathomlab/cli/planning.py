@@ -1,6 +1,7 @@
 """plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
 import math
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,7 @@ def plan(
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show required trials, cached trials, and the estimated cost. Does not train."""
+    """Show what would be trained, and its cost. Does not train."""
     from fathomlab import api
 
     planned = api.load(file, overrides or [], quick)
@@ -123,7 +124,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
 def _free_bytes(root: Path) -> int:
     """Free space where the results are written."""
     path = root.absolute()
-    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if os.path.exists(folder))).free
 
 
 def _print_disk_space(disk: dict[str, int], trials: int) -> None:

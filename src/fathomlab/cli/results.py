@@ -1,5 +1,6 @@
 """list | show: experiments and trials in the store."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -103,16 +104,16 @@ def _counts(row: "ExperimentRow") -> str:
 
 
 def _print_trials(rows: "Sequence[JsonObject]", named: bool) -> None:
-    """A line per trial; the experiment is left out if it was named."""
-    cells: list[list[str]] = []
-    for row in rows:
-        accuracy = row["metrics"].get("test/accuracy")
-        shown = f"{100 * accuracy:.2f}%" if accuracy is not None else "-"
-        condition = escape_control_chars(row["condition"] or "-")
-        line = [row["trial"][:12], row["status"], f"{shown:>13}", str(row["seed"]), condition]
-        cells.append(line if named else [*line, escape_control_chars(row["experiment"] or "-")])
-    headings = ["trial", "status", "test accuracy", "seed", "condition", *([] if named else ["experiment"])]
-    print_table("", headings, cells)
+    """A table per experiment; without its name if it was named."""
+    for experiment, group in itertools.groupby(rows, lambda row: row["experiment"]):
+        cells: list[list[str]] = []
+        for row in group:
+            accuracy = row["metrics"].get("test/accuracy")
+            shown = f"{100 * accuracy:8.2f}" if accuracy is not None else f"{'-':>8}"
+            condition = escape_control_chars(row["condition"] or "-")
+            cells.append([row["trial"][:12], row["status"], shown, str(row["seed"]), condition])
+        title = "" if named else escape_control_chars(experiment or "no experiment")
+        print_table(title, ("trial", "status", "test (%)", "seed", "condition"), cells)
     if not rows:
         print("No such trials.")
     if outdated := sum(row["status"] == "outdated" for row in rows):

@@ -30,7 +30,10 @@ def show(
     runs: RunsFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Show one trial: result, curves, gradients, options, provenance, and how to repeat it."""
+    """Show one trial, and how to repeat it.
+
+    Prints its result, curves, gradients, options, and provenance.
+    """
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
     from fathomlab.api.repeating import repetition

@@ -41,7 +41,7 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
 
 @app.command()
 def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """Truncate incomplete logs, quarantine corrupted files, regenerate reports."""
+    """Fix logs, quarantine corrupted files, rewrite reports."""
     from fathomlab import api
     from fathomlab.store.maintenance import repair_store
 
@@ -57,7 +57,9 @@ def prune(
     runs: RunsFolder = None,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="AGE", help="Only what was last written before, such as 30d or 4w ago."),
+        typer.Option(
+            "--older-than", metavar="AGE", help="Remove only what was last written longer ago, such as 30d or 4w."
+        ),
     ] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also remove unfinished trials.")] = False,
     orphans: Annotated[bool, typer.Option("--orphans", help="Also remove trials of no experiment.")] = False,
@@ -69,7 +71,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove checkpoints of finished trials; optionally trials, experiments, and other files."""
+    """Remove checkpoints of finished trials.
+
+    Options also remove trials, experiments, and quarantined files. --older-than limits what is removed, by age.
+    """
     from fathomlab import api
     from fathomlab.store.pruning import Pruning, prune_store
 

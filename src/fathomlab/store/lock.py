@@ -150,16 +150,17 @@ def lock_failure(directory: Path) -> str:
     Raises:
         OSError: If the directory cannot be written.
     """
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=".lock-test-") as file:
-        second = os.open(file.name, os.O_RDWR)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".lock-test-") as folder:
+        first, second = (os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT) for _ in range(2))
         try:
-            _lock(file.fileno(), shared=False)
+            _lock(first, shared=False)
             _lock(second, shared=False)
         except (BlockingIOError, PermissionError):
             return ""
         except OSError as error:
             return f"no locks ({error.strerror or error})"
         finally:
+            os.close(first)
             os.close(second)
     return "two holders at the same time"
 

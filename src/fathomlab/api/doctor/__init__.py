@@ -17,7 +17,7 @@ def examine(root: Path, encoding: str | None, is_terminal: bool) -> Iterator[Che
     """
     wait = compute.start_torch_probe()  # takes longest, so that it runs during the other checks
     yield from contained(system.SYSTEM, "versions", system.software)
-    yield from contained(system.SYSTEM, "packages", lambda: list(storage.required_packages(storage.requirements())))
+    yield from contained(system.SYSTEM, "packages", lambda: storage.required_packages(storage.requirements()))
     yield from contained(system.SYSTEM, "processor", system.processor)
     yield from contained(system.SYSTEM, "memory", system.memory)
     yield from contained(system.SYSTEM, "output", lambda: system.terminal(encoding, is_terminal))

@@ -1,6 +1,7 @@
 """Datasets, the results directory, and optional packages."""
 
 import importlib.metadata
+import os
 import re
 import shutil
 import tempfile
@@ -36,7 +37,7 @@ def results_directory(root: Path) -> Iterator[Check]:
     from fathomlab.store.lock import fs_type, is_locked, lock_failure, network_fs_type
 
     path = root.absolute()
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
     other = "Choose another directory with --runs or FATHOMLAB_RUNS."
     try:
         with tempfile.TemporaryFile(dir=existing) as file:
