@@ -202,7 +202,7 @@ class ExperimentOptions:
         probes: Other measurements: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
         primary_metric: Metric that the report leads with: test accuracy after the last epoch, or of the best epoch on the
             validation set.
-        tags: Labels for trackers. They do not affect training.
+        tags: Labels for trackers and `fathomlab list --tag`. They do not affect training.
     """
 
     title: str = ""

@@ -160,6 +160,25 @@ def test_packages_name_what_is_missing():
     assert 'pip install "fathomlab[more]"' in list(storage.extras(needs))[1].remedy
 
 
+@pytest.mark.parametrize(
+    ("version", "status"), [("2.10.0+cpu", "ok"), ("2.9.1", "problem"), ("3.0.0a1", "ok"), ("2.10", "ok")]
+)
+def test_packages_must_be_new_enough(version: str, status: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    (check,) = storage.required_packages(["torch>=2.10"])
+    assert (check.status, check.remedy) == (status, 'Run: pip install "torch>=2.10"' if status == "problem" else "")
+
+
+@pytest.mark.parametrize("offline", ["", "1"])
+def test_missing_datasets_name_the_command(offline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FATHOMLAB_DATA", str(tmp_path))
+    monkeypatch.setenv("FATHOMLAB_OFFLINE", offline)
+    checks = {check.name: check for check in storage.datasets()}
+    assert (checks["mnist"].status, checks["mnist-sample"].status) == ("note", "ok")
+    assert "fathomlab data download mnist" in checks["mnist"].remedy
+    assert ("FATHOMLAB_OFFLINE" in checks["mnist"].value) == bool(offline)
+
+
 def test_errors_in_a_check_become_notes():
     def broken():
         yield Check("t", "first", "fine")

@@ -12,7 +12,9 @@ from fathomlab.api.doctor.checks import Check
 from fathomlab.base.labels import count
 
 DATA, RESULTS, EXTRAS = "Data", "Results", "Optional packages"
-REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)[^;]*(?:;.*extra\s*==\s*['\"]([^'\"]+)['\"])?")
+REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)(?:[^;]*>=\s*(?P<least>[0-9.]+))?[^;]*(?:;.*extra\s*==\s*['\"](?P<extra>[^'\"]+)['\"])?"
+)
 LITTLE_SPACE, TOO_LITTLE_SPACE = 1e9, 5e7  # a trial of a bundled experiment needs up to 170 MB
 
 
@@ -20,6 +22,7 @@ def datasets() -> Iterator[Check]:
     """The data folder and each dataset."""
     from fathomlab import data
     from fathomlab.data.cache import data_dir
+    from fathomlab.data.download import is_offline
 
     folder = data_dir()
     yield Check(DATA, "data folder", f"{folder}{'' if folder.is_dir() else ' (does not exist yet)'}")
@@ -28,7 +31,8 @@ def datasets() -> Iterator[Check]:
             value = f"{row.state}, {row.folder} ({row.bytes / 1e6:.0f} MB)" if row.folder else row.state
             yield Check(DATA, row.name, value)
         else:
-            value = "not installed; the first run downloads it" if row.state == "missing" else row.state
+            how = "FATHOMLAB_OFFLINE disables downloads" if is_offline() else "the first run downloads it"
+            value = f"not installed; {how}" if row.state == "missing" else row.state
             yield Check(DATA, row.name, value, "note", f"Or: {row.remedy}" if row.state == "missing" else row.remedy)
 
 
@@ -67,23 +71,37 @@ def results_directory(root: Path) -> Iterator[Check]:
 
 
 def required_packages(requirements: Sequence[str]) -> Iterator[Check]:
-    """Whether all packages that fathomlab needs are installed."""
-    names = [match[1] for text in requirements if (match := REQUIREMENT.match(text)) and "extra ==" not in text]
-    missing = [name for name in names if _version(name) is None]
+    """Whether all packages that fathomlab needs are installed, and new enough."""
+    needed = [match for text in requirements if (match := REQUIREMENT.match(text)) and not match["extra"]]
+    missing = [match["name"] for match in needed if _version(match["name"]) is None]
+    old = [match for match in needed if _is_older(_version(match["name"]), match["least"])]
     if missing:
         text, remedy = f"missing: {', '.join(missing)}", f"Install them: pip install {' '.join(missing)}"
         yield Check("System", "packages", text, "problem", remedy)
-    else:
-        yield Check("System", "packages", f"all {len(names)} required packages are installed")
+    for match in old:
+        text = f"{match['name']} {_version(match['name'])} is older than {match['least']}"
+        yield Check("System", "packages", text, "problem", f'Run: pip install "{match["name"]}>={match["least"]}"')
+    if not missing and not old:
+        yield Check("System", "packages", f"all {len(needed)} required packages are installed")
+
+
+def _is_older(version: str | None, least: str | None) -> bool:
+    """Whether a version is older than the least one; False if one of them is not known. Only numbers are compared."""
+    if version is None or least is None:
+        return False
+    found, needed = (
+        [int(number) for number in re.findall(r"\d+", re.split(r"[+a-z]", text)[0])] for text in (version, least)
+    )
+    return found < needed
 
 
 def extras(requirements: Sequence[str]) -> Iterator[Check]:
     """Each optional package with its version, or how to install it."""
     for text in requirements:
         match = REQUIREMENT.match(text)
-        if match is None or match[2] is None:
+        if match is None or match["extra"] is None:
             continue
-        name, extra, found = match[1], match[2], _version(match[1])
+        name, extra, found = match["name"], match["extra"], _version(match["name"])
         remedy = "" if found else f'Optional: pip install "fathomlab[{extra}]"'
         yield Check(EXTRAS, name, found or "not installed", "ok" if found else "note", remedy)
 
