@@ -57,6 +57,8 @@ def test_list_selects_by_tag(command: Command, three: Path):
     assert command("list", "--tag", "none").out == "No experiments with this tag.\n"
     rows = json.loads(command("list", "--tag", "lab", "--json").out)
     assert [(row["seed"], row["config"]["model.params.residual"]) for row in rows] == [(3, False), (4, False)]
+    assert {row["experiment"] for row in rows} == {NEW[0]}
+    assert len(rows[0]["experiments"]) == 2
     assert json.loads(command("list", "--tag", "first", "--json").out) == []
 
 

@@ -58,7 +58,11 @@ def trial_rows(
     if experiment is not None:
         members = {trial: found for trial, found in members.items() if found[0][0] == experiment}
     if tag is not None:
-        members = {trial: found for trial, found in members.items() if any(name in dates for name, _ in found)}
+        members = {
+            trial: sorted(found, key=lambda item: item[0] not in dates)  # shown in an experiment with the tag
+            for trial, found in members.items()
+            if any(name in dates for name, _ in found)
+        }
     others = sorted(stored - members.keys()) if experiment is None and tag is None else []
     ordered = sorted(members, key=lambda trial: (dates.get(members[trial][0][0], ""), members[trial][0][0]))
     rows = [trial_row(store.trial(trial), members) for trial in [*ordered, *others] if trial in stored]

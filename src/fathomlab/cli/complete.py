@@ -1,4 +1,7 @@
-"""Values that a shell completes. They are found by listing directories, because every press of the key starts a process."""
+"""Values that a shell completes; typer selects those that begin with what was typed.
+
+They are found by listing directories, because every press of the key starts a process.
+"""
 
 import os
 import re
@@ -19,41 +22,35 @@ COMPLETED_TRIALS = 200  # more than a shell can show
 
 def experiment_files(incomplete: str) -> list[str]:
     """Names of bundled experiments and experiment files, and directories on the way to them."""
-    folder, _, beginning = incomplete.rpartition("/")
-    here = [
-        f"{folder}/{name}" if folder or incomplete.startswith("/") else name
-        for name in _names(Path(folder or ("/" if incomplete.startswith("/") else ".")))
-        if name.startswith(beginning)
-    ]
-    return sorted({*here, *(name for name in _bundled() if name.startswith(incomplete))})
+    folder, slash, _ = incomplete.rpartition("/")
+    return sorted({*(f"{folder}{slash}{name}" for name in _names(Path(f"{folder}{slash}"))), *_bundled()})
 
 
-def experiments(context: typer.Context, incomplete: str) -> list[str]:
+def experiments(context: typer.Context) -> list[str]:
     """Names of the experiments in the results directory, and the numbers of bundled ones that are there."""
     names = _directories(_runs(context) / "experiments")
-    numbers = {name.removeprefix(PREFIX).split("-")[0] for name in names if name.startswith(PREFIX)}
-    return sorted(name for name in {*names, *numbers} if name.startswith(incomplete))
+    return sorted({*names, *(name.removeprefix(PREFIX).split("-")[0] for name in names if name.startswith(PREFIX))})
 
 
 def trial_hashes(context: typer.Context, incomplete: str) -> list[str]:
     """Beginnings of the hashes of the trials in the results directory."""
-    matches = [name for name in _directories(_runs(context) / "trials") if name.startswith(incomplete.lower())]
+    matches = [name for name in _directories(_runs(context) / "trials") if name.startswith(incomplete)]
     return [name[: max(HASH_SHOWN, len(incomplete))] for name in sorted(matches)[:COMPLETED_TRIALS]]
 
 
-def kinds(incomplete: str) -> list[str]:
+def kinds() -> tuple[str, ...]:
     """What `new` can write."""
-    return [kind for kind in KINDS if kind.startswith(incomplete)]
+    return KINDS
 
 
-def exporters(incomplete: str) -> list[str]:
+def exporters() -> tuple[str, ...]:
     """Names of the exporters."""
-    return [name for name in EXPORTERS if name.startswith(incomplete)]
+    return EXPORTERS
 
 
-def statuses_of_trials(incomplete: str) -> list[str]:
+def statuses_of_trials() -> tuple[str, ...]:
     """The statuses of trials."""
-    return [status for status in STATUSES if status.startswith(incomplete)]
+    return STATUSES
 
 
 def _runs(context: typer.Context) -> Path:

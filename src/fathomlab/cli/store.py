@@ -88,6 +88,8 @@ def prune(
         if experiments and not dry_run:
             api.rewrite_index(root)
     _print_changes(changes, [], as_json)
+    if older_than is not None and not experiments and not as_json:
+        print("Experiments and their finished trials stay. To remove old ones, too, add --experiments.")
 
 
 def _seconds(age: str) -> float:

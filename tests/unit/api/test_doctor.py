@@ -12,7 +12,7 @@ from tests.helpers.commands import command_in_process
 
 GPU = TorchReport(
     "2.13.0",
-    "13.0",
+    "CUDA 13.0",
     "AVX2",
     (("NVIDIA H200", 150 * 10**9, "9.0"),),
     "",
@@ -48,8 +48,8 @@ def test_torch_problems_prevent_training(report: TorchReport, status: list[str],
         (GPU, DRIVER, None, "ok", "NVIDIA H200, 150 GB, compute capability 9.0, driver 580.1"),
         (TorchReport("2.13.0+cpu"), "", None, "ok", "none found"),
         (TorchReport("2.13.0+cpu"), DRIVER, None, "note", "CPU build"),
-        (TorchReport("2.13.0", "13.0"), DRIVER, "", "note", "hidden"),
-        (TorchReport("2.13.0", "13.0", warning="driver is too old"), DRIVER, None, "note", "driver is too old"),
+        (TorchReport("2.13.0", "CUDA 13.0"), DRIVER, "", "note", "hidden"),
+        (TorchReport("2.13.0", "CUDA 13.0", warning="driver is too old"), DRIVER, None, "note", "driver is too old"),
     ],
 )
 def test_gpu_notes_say_why_it_is_not_used(
@@ -83,6 +83,8 @@ def test_self_test_detects_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
         lambda loss, inputs: [item * (1.02 if item.dtype == torch.float32 else 1) for item in grad(loss, inputs)],
     )
     assert torch_probe.self_test("cpu") == "gradients differ by 0.02 from those in 64 bits"
+    monkeypatch.setattr(torch.autograd, "grad", lambda loss, inputs: [item * torch.nan for item in grad(loss, inputs)])
+    assert torch_probe.self_test("cpu") == "gradients differ by nan from those in 64 bits"
 
 
 def test_backends_say_what_auto_chooses(monkeypatch: pytest.MonkeyPatch):
@@ -95,12 +97,19 @@ def test_backends_say_what_auto_chooses(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(
     ("texts", "quota"),
-    [({"cpu.max": "max 100000\n"}, None), ({"cpu.max": "150000 100000\n"}, 1.5), ({}, None), ({"cpu.max": "x"}, None)],
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({}, None),
+        ({"cpu.max": "x"}, None),
+        ({"cpu.cfs_quota_us": "50000", "cpu.cfs_period_us": "100000"}, 0.5),
+        ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "1"}, None),
+    ],
 )
 def test_cpu_quota_is_read(texts: dict[str, str], quota: float | None, tmp_path: Path):
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    assert system.cpu_quota((str(tmp_path / "cpu.max"),)) == quota
+    assert system.cpu_quota((str(tmp_path / "cpu.max"), str(tmp_path / "cpu.cfs_quota_us"))) == quota
 
 
 def test_quota_below_the_cores_is_a_note(monkeypatch: pytest.MonkeyPatch):
@@ -153,7 +162,13 @@ def test_results_directory_that_is_a_file_is_a_problem(tmp_path: Path):
 
 
 def test_packages_name_what_is_missing():
-    needs = ["torch>=2", "no-such-package>=1", 'numpy>=1; extra == "arrays"', "other-missing; extra == 'more'"]
+    needs = [
+        "torch>=2",
+        "no-such-package>=1",
+        'other>=1; sys_platform == "none"',
+        'numpy>=1; extra == "arrays"',
+        "other-missing; extra == 'more'",
+    ]
     (required,) = storage.required_packages(needs)
     assert (required.status, required.value) == ("problem", "missing: no-such-package")
     assert statuses(list(storage.extras(needs))) == [("numpy", "ok"), ("other-missing", "note")]

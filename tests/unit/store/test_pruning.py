@@ -106,6 +106,12 @@ def test_prune_command_reads_ages(root: Path, command: Command, age_text: str, l
     assert ("old-00000001" in (root / "index.html").read_text()) == (left == 2)
 
 
+def test_prune_command_says_that_finished_trials_stay(root: Path, command: Command):
+    words = ("store", "prune", "--older-than", "4w", "--dry-run", "--runs", str(root))
+    assert "--experiments" in command(*words).out
+    assert "--experiments" not in command(*words, "--experiments").out
+
+
 @pytest.mark.parametrize(
     "args", [("--older-than", "30"), ("--older-than", "0d"), ("--older-than", "1y"), ("--experiments",)]
 )

@@ -24,7 +24,7 @@ class TorchReport:
 
     Attributes:
         version: Version with the build, such as 2.10.0+cpu.
-        cuda: The version of CUDA or ROCm that it is built for; None for a CPU build.
+        platform: What it is built for, such as CUDA 13.0; None for a CPU build.
         kernels: Vector kernels that it selects.
         devices: Name, memory (bytes), and compute capability of each GPU.
         warning: What it says when it looks for GPUs.
@@ -33,7 +33,7 @@ class TorchReport:
     """
 
     version: str = ""
-    cuda: str | None = None
+    platform: str | None = None
     kernels: str = ""
     devices: tuple[tuple[str, int, str], ...] = ()
     warning: str = ""
@@ -44,7 +44,12 @@ class TorchReport:
 def start_torch_probe() -> Callable[[], TorchReport]:
     """Start the child process; returns the function that waits for its report."""
     command = [sys.executable, "-P", str(PROBE)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    pipe = subprocess.PIPE
+    try:
+        child = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, errors="replace")
+    except OSError as error:
+        failure = TorchReport(failure=f"no process can be started ({error.strerror or error})")
+        return lambda: failure
 
     def wait() -> TorchReport:
         try:
@@ -74,7 +79,7 @@ def torch_checks(report: TorchReport) -> Iterator[Check]:
         remedy = "Install PyTorch: pip install torch" if missing else SELF_TEST_REMEDY
         yield Check(COMPUTE, "PyTorch", f"cannot be imported: {report.failure}", "problem", remedy)
         return
-    build = f"build for CUDA {report.cuda}" if report.cuda else "CPU build"
+    build = f"build for {report.platform}" if report.platform else "CPU build"
     yield Check(COMPUTE, "PyTorch", f"{report.version} ({build}, {report.kernels} kernels)")
     for device, fault in report.tests.items():
         value = f"{device}: {fault or 'one training step is correct'}"
@@ -96,7 +101,7 @@ def gpu_checks(report: TorchReport, nvidia: str) -> Iterator[Check]:
         return
     if not nvidia:
         yield Check(COMPUTE, "GPU", "none found; training uses the CPU")
-    elif not report.cuda:
+    elif not report.platform:
         text = f"{nvidia}, but PyTorch is a CPU build"
         remedy = "Install the build for your CUDA version, as pytorch.org shows, or train on the CPU."
         yield Check(COMPUTE, "GPU", text, "note", remedy)
@@ -104,7 +109,7 @@ def gpu_checks(report: TorchReport, nvidia: str) -> Iterator[Check]:
         yield Check(COMPUTE, "GPU", f"{nvidia}, hidden", "note", "Unset CUDA_VISIBLE_DEVICES to use it.")
     else:
         text = f"{nvidia}, but PyTorch cannot use it{': ' if report.warning else ''}{report.warning[:300]}"
-        remedy = f"Update the driver, or install a build for an older CUDA version than {report.cuda}."
+        remedy = f"Update the driver, or install a build for an older version than {report.platform}."
         yield Check(COMPUTE, "GPU", text, "note", remedy)
 
 

@@ -72,7 +72,7 @@ def results_directory(root: Path) -> Iterator[Check]:
 
 def required_packages(requirements: Sequence[str]) -> Iterator[Check]:
     """Whether all packages that fathomlab needs are installed, and new enough."""
-    needed = [match for text in requirements if (match := REQUIREMENT.match(text)) and not match["extra"]]
+    needed = [match for text in requirements if ";" not in text and (match := REQUIREMENT.match(text))]
     missing = [match["name"] for match in needed if _version(match["name"]) is None]
     old = [match for match in needed if _is_older(_version(match["name"]), match["least"])]
     if missing:
