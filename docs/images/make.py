@@ -16,21 +16,22 @@ from PIL import Image
 IMAGES = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCALE = 2  # pixels per CSS pixel, for displays of high density
-WIDTH = 1080
 MARGIN = 16
 MIN_SHARE = 0.6  # of the height of a screenshot remains
 GAP = 24  # an empty strip of this height separates two rows of content
+COLORS = 128
 MAX_BYTES = 200_000
-SHOTS: dict[str, tuple[str, int]] = {  # name of the image: section of the report (or the first screen), maximum height
-    "report": ("", 800),
-    "report-first-screen": ("", 1100),
-    "report-curves": ("curves", 900),
-    "report-gradients": ("gradients", 1400),
+# Image: the section of the report ("" for the first screen), the width of the window, and the maximum height.
+SHOTS: dict[str, tuple[str, int, int]] = {
+    "report": ("", 1280, 880),
+    "report-first-screen": ("", 1280, 1080),
+    "report-curves": ("curves", 1080, 900),
+    "report-gradients": ("gradients", 1080, 1400),
 }
-FIRST_SCREEN = ".toc { display: none !important } main > section:nth-of-type(n + 2) { display: none !important }"
-ONE_SECTION = "header.top, footer, .toc, main > :not(#{0}) {{ display: none !important }}"
-LAYOUT = (
-    ".columns { display: block !important } body { padding-top: 0 !important } section { border-top: 0 !important }"
+FIRST_SCREEN = "main > section:nth-of-type(n + 2) { display: none !important }"
+ONE_SECTION = (
+    "header.top, footer, .toc, main > :not(#NAME) { display: none !important } .columns { display: block !important } "
+    "body { padding-top: 0 !important } section { border-top: 0 !important }"
 )
 
 
@@ -40,13 +41,13 @@ def main() -> None:
         folder = Path(name)
         page = Path(sys.argv[1]) if len(sys.argv) > 1 else quick_report(folder)
         text = page.read_text(encoding="utf-8")
-        for image, (section, height) in SHOTS.items():
+        for image, (section, width, height) in SHOTS.items():
             if section and f'id="{section}"' not in text:
                 sys.exit(f"{page}: has no section {section!r}")
-            style = LAYOUT + (ONE_SECTION.format(section) if section else FIRST_SCREEN)
+            style = ONE_SECTION.replace("NAME", section) if section else FIRST_SCREEN
             copy, target = folder / f"{image}.html", IMAGES / f"{image}.png"
             copy.write_text(text.replace("</head>", f"<style>{style}</style></head>", 1), encoding="utf-8")
-            photograph(copy, folder / "shot.png", height)
+            photograph(copy, folder / "shot.png", width, height)
             size = shrink(folder / "shot.png", target)
             print(f"{target}: {size / 1000:.0f} kB")
 
@@ -58,12 +59,12 @@ def quick_report(folder: Path) -> Path:
     return next((folder / "runs" / "experiments").glob("*/report.html"))
 
 
-def photograph(page: Path, target: Path, height: int) -> None:
+def photograph(page: Path, target: Path, width: int, height: int) -> None:
     """Take a screenshot of a page in the light theme."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None) or sys.exit("Chromium is not installed.")
     options = ["--headless=new", "--disable-gpu", "--hide-scrollbars", f"--force-device-scale-factor={SCALE}"]
     options += ["--no-sandbox"] * (os.name == "posix" and os.geteuid() == 0)
-    command = [browser, *options, f"--window-size={WIDTH},{height}", f"--screenshot={target}", page.as_uri()]
+    command = [browser, *options, f"--window-size={width},{height}", f"--screenshot={target}", page.as_uri()]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=120)
 
 
@@ -86,7 +87,7 @@ def shrink(source: Path, target: Path) -> int:
         min(image.width, int(columns[-1]) + margin),
         min(image.height, bottom + margin),
     )
-    image.crop(box).quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
+    image.crop(box).quantize(COLORS, dither=Image.Dither.NONE).save(target, optimize=True)
     size = target.stat().st_size
     if size > MAX_BYTES:
         sys.exit(f"{target}: {size:,} bytes, at most {MAX_BYTES:,}")
