@@ -30,22 +30,32 @@ def sentence(verdict: Verdict) -> str:
 
 def finding(verdict: Verdict) -> str:
     """What the seeds show: the effect, why it gives this verdict, what diverged, and what would decide."""
-    contrast, effect, advice = verdict.contrast, verdict.effect, verdict.advice
+    return " ".join([*observations(verdict), *reasons(verdict)])
+
+
+def observations(verdict: Verdict) -> list[str]:
+    """The effect with its interval, and what diverged or is missing."""
+    contrast, effect = verdict.contrast, verdict.effect
     diverged = _divergence_sentences(contrast)
     if effect is None:
         missing, arms = contrast.missing_level, len(contrast.arms)
         levels = "both levels" if arms == 2 else "all levels" if arms > 2 else "a result"
         reason = f"{missing[:1].upper()}{missing[1:]}." if missing else f"No seed has {levels} yet."
-        return " ".join([*diverged, *([] if diverged and not missing else [reason])])
+        return [*diverged, *([] if diverged and not missing else [reason])]
     if effect.low is None:
         single = f"Only one seed so far ({format_effect(contrast.claim, effect.mean)}); at least 2 are needed."
-        return " ".join([single, *diverged])
-    sentences = [_effect_sentence(contrast, effect), *diverged]
-    if not advice.blocked or verdict.decision != "undecided":
-        sentences.append(_explain(verdict, effect))
-    if verdict.decision == "undecided" and not advice.blocked:
-        sentences.append(_seeds_needed_sentence(advice.more_seeds, advice.distance))
-    return " ".join(filter(None, sentences))
+        return [single, *diverged]
+    return [_effect_sentence(contrast, effect), *diverged]
+
+
+def reasons(verdict: Verdict) -> list[str]:
+    """Why the effect gives this verdict, and how many more seeds would decide; empty without an interval."""
+    effect, advice, undecided = verdict.effect, verdict.advice, verdict.decision == "undecided"
+    if effect is None or effect.low is None or (advice.blocked and undecided):
+        return []
+    explained = _explain(verdict, effect)
+    needed = [_seeds_needed_sentence(advice.more_seeds, advice.distance)] if undecided else []
+    return [*([explained] if explained else []), *needed]
 
 
 def notes(verdict: Verdict) -> list[str]:

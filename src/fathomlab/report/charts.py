@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.report.figures.scales import evenly_spaced_indices
 from fathomlab.report.figures.style import COLORS, DASHES, HALF, MAX_SERIES, SHAPES, THIRD
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.tables import Table
 
 if TYPE_CHECKING:

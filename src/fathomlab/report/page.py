@@ -17,8 +17,9 @@ from fathomlab.analysis.verdicts import Decision, Verdict, judge
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
 from fathomlab.report.charts import columns
+from fathomlab.report.findings import finding
 from fathomlab.report.numbers import capital, count, grouped
-from fathomlab.report.sections import SECTIONS, answer, failures
+from fathomlab.report.sections import SECTIONS, failures
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
@@ -147,7 +148,7 @@ def _entry(study: Study) -> Entry:
         quick=record.quick,
         overrides=record.overrides,
         question=record.question or question(record.yaml),
-        summary=" ".join([*claims, answer.summary(study)]),
+        summary=" ".join([*claims, finding(study)]),
         warnings=tuple(teacher_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],

@@ -18,8 +18,8 @@ from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.errors import UserError
+from fathomlab.report.effects import effect_panels
 from fathomlab.report.page import question, report_html, write_index, write_report
-from fathomlab.report.sections.answer import answers
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 from tests.helpers import stores
@@ -114,23 +114,21 @@ def test_main_chart_is_next_to_the_verdicts(written: Store, name: str):
     text = page(written, name)
     first = text.split('<section id="answer"')[1].split("</section>")[0]
     assert re.findall(r'<figure id="([^"]+)">', first)[0] == "accuracy-1"
-    assert first.count('class="wide"') == first.count('class="narrow"') == 2
+    assert first.count('class="wide"') == first.count('class="narrow"') == 1
     assert text.count('id="accuracy-1"') == 1
 
 
 def test_verdicts_come_first(written: Store):
-    """Cards come before the computed answer, and show the verdicts that the page is given."""
+    """Cards come before the effects, and show the verdicts that the page is given."""
     experiment = study(written, written.experiment("2_2"))
-    answer = answers(experiment)[0]
+    panel = effect_panels(experiment)[0]
     for decision in get_args(Decision):
         verdicts = [replace(verdict, decision=decision) for verdict in judge(experiment)]
         text = report_html(experiment, verdicts, audit(experiment))
         assert [item["verdict"] for item in embedded(text)["verdicts"]] == [decision]
         shown = elements(text).text
         assert (
-            shown.index(decision.capitalize())
-            < shown.index("Distillation gains a point")
-            < shown.index(answer.question)
+            shown.index(decision.capitalize()) < shown.index("Distillation gains a point") < shown.index(panel.question)
         )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomlab.report.figures.hover import add_points
 from fathomlab.report.figures.names import CONNECTOR, INNER, End, name_ends
-from fathomlab.report.figures.scales import Axis, shortened_alike, text_width
+from fathomlab.report.figures.scales import Axis, evenly_spaced_indices, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
     DASHES,
@@ -29,6 +30,8 @@ MAX_BANDS = 3  # more bands in one figure cover each other
 MAX_NAMED = 5  # lines with their name at the end; the legend names all
 NAME_WIDTH = 100
 HEIGHT = 236
+MAX_TARGETS = 30  # points of a line with a text on hover
+TARGET = 9.0
 
 Points = tuple[tuple[float, float], ...]
 
@@ -43,6 +46,7 @@ class Line:
         intervals: x, low, and high of the interval of the mean.
         seeds: x and value of each seed.
         theory: x and predicted value.
+        texts: What each point shows on hover; empty for its name, x, and y.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Line:
     intervals: tuple[tuple[float, float, float], ...] = ()
     seeds: tuple[Points, ...] = ()
     theory: Points = ()
+    texts: tuple[str, ...] = ()
 
 
 @styled
@@ -91,6 +96,10 @@ def line_figure(
         axes.plot(*_columns(line.theory, y), color=RULE, linewidth=6, alpha=0.75)
     for index, line in enumerate(lines):
         _draw(axes, line, index, y, band=len(lines) <= MAX_BANDS, marks=marks)
+    for line in lines:
+        texts = line.texts or [f"{line.name}, {x.label} {at:g}: {y.amount(value)}" for at, value in line.points]
+        targets = [(at, y.clamped(value), text) for (at, value), text in zip(line.points, texts, strict=True)]
+        add_points(axes, [targets[index] for index in evenly_spaced_indices(len(targets), MAX_TARGETS)], TARGET)
     set_axes(axes, x, y)
     name_ends(
         axes, ends, [[(x.position(at), y.position(y.clamped(value))) for at, value in line.points] for line in lines]
