@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fathomlab.api.stores import existing_runs as existing_runs
     from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
+    from fathomlab.api.stores import write_figures as write_figures
     from fathomlab.api.stores import write_reports as write_reports
     from fathomlab.api.trials import StoredTrial as StoredTrial
 
@@ -48,6 +49,7 @@ _MODULES = {
     "run": "running",
     "upkeep": "stores",
     "verify": "answers",
+    "write_figures": "stores",
     "write_reports": "stores",
 }
 

@@ -70,3 +70,20 @@ def write_reports(root: Path, experiment: str) -> Path:
     except OSError as error:
         raise UserError("unwritable", f"{root}: cannot write the report: {error.strerror or error}.") from None
     return path
+
+
+def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]:
+    """Write each chart of an experiment's report as SVG, PNG, and PDF; returns the files.
+
+    Raises:
+        UserError: If the files cannot be written.
+    """
+    from fathomlab.analysis.study import study
+    from fathomlab.report import figure_files
+    from fathomlab.store.reading import Store
+
+    store = Store(root)
+    try:
+        return figure_files.write_figures(study(store, store.experiment(experiment)), folder)
+    except OSError as error:
+        raise UserError("unwritable", f"{folder}: cannot write figures: {error.strerror or error}.") from None

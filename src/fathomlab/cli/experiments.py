@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -106,6 +107,9 @@ def report(
         str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
     ] = None,
     runs: RunsFolder = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each chart of EXPERIMENT as SVG, PNG, and PDF.")
+    ] = None,
     diff: Annotated[
         tuple[str, str] | None,
         typer.Option(metavar="A B", help="Compare two reports (HTML files or experiments)."),
@@ -126,6 +130,8 @@ def report(
     from fathomlab.store.reading import Store
 
     store = Store(root)
+    if figures is not None and experiment is None:
+        raise UserError("missing-argument", "--figures: name one EXPERIMENT, as in: fathomlab report 1_2 --figures DIR")
     names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
     if not names:
         raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
@@ -135,7 +141,9 @@ def report(
     for record in outdated:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
     index = str(write_index(store))
+    drawn = [str(path) for name in names for path in api.write_figures(root, name, figures)] if figures else []
     if as_json:
-        print_json({"reports": written, "index": index})
+        print_json({"reports": written, "index": index, **({"figures": drawn} if figures else {})})
     else:
-        print("\n".join([*(f"report: {path}" for path in written), f"index: {index}"]))
+        lines = [*(f"report: {path}" for path in written), f"index: {index}", *(f"figure: {path}" for path in drawn)]
+        print("\n".join(lines))

@@ -42,7 +42,7 @@ def plot(study: Study, kind: str) -> "Figure":
         ]
         left_out = sum(map(len, rows)) - sum(map(len, shown))
         return joined_figure(
-            [[_panel(chart) for chart in row] for row in shown],
+            [[panel(chart) for chart in row] for row in shown],
             f"and {left_out} more in the report" if left_out else "",
         )
     available = [name for name, build in kinds.items() if any(build(study))]
@@ -109,7 +109,8 @@ def _remedy(kind: str) -> str:
     return "An effect needs a factor and finished trials." if kind == "effects" else "No trial has results yet."
 
 
-def _panel(chart: Chart) -> Panel:
+def panel(chart: Chart) -> Panel:
+    """A chart with its title and its legend, to be drawn in a figure."""
     return Panel(chart.full_title or chart.title, chart.draw, tuple(map(_key, chart.keys)))
 
 
