@@ -107,8 +107,9 @@ def panels(study: Study) -> list[tuple[str, list[Condition]]]:
     if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
         return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
     every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
-    slices = [every[start : start + MAX_SERIES] for start in range(0, len(every), MAX_SERIES)]
-    return [(f"Part {number}", items) for number, items in enumerate(slices, start=1)]
+    starts = range(0, len(every), MAX_SERIES)
+    slices = [(start, every[start : start + MAX_SERIES]) for start in starts]
+    return [(f"conditions {start + 1} to {start + len(items)}", items) for start, items in slices]
 
 
 def line_name(condition: str) -> str:
