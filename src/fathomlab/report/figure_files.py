@@ -38,12 +38,17 @@ def write_figures(study: Study, folder: Path) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for chart in charts(sections):
-        figure = joined_figure([[panel(chart)]])
-        for suffix in FORMATS:
+        for suffix, data in figure_bytes(chart).items():
             path = folder / f"{chart.name}.{suffix}"
-            atomic_write(path, _file(figure, chart, suffix))
+            atomic_write(path, data)
             written.append(path)
     return tuple(written)
+
+
+def figure_bytes(chart: Chart) -> dict[str, bytes]:
+    """A chart in each format, by file suffix."""
+    figure = joined_figure([[panel(chart)]])
+    return {suffix: _file(figure, chart, suffix) for suffix in FORMATS}
 
 
 def charts(sections: Sequence[Section]) -> Iterator[Chart]:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from fathomlab.analysis import wording
 from fathomlab.analysis.audit import Audit, Finding
 from fathomlab.analysis.contrasts import Arm, Contrast, ImageCounts, ImageTest, Pair
 from fathomlab.analysis.looks import LookHistory
@@ -63,7 +64,8 @@ def test_card_starts_with_the_finding():
     assert (shown.kind, shown.title, shown.confounded, shown.added) == ("supported", "Depth hurts", True, False)
     assert "5.00 points" in shown.text
     assert "epochs" in shown.audit
-    assert ["p = 4e-05" in text for text in shown.details] == [True, False, False, False]
+    assert shown.details[0] == " ".join(wording.reasons(VERDICT))
+    assert ["p = 4e-05" in text for text in shown.details[1:]] == [True, False, False, False]
     assert "7" in shown.details[-1]
     fair = card(VERDICT, Audit("Depth hurts", ("true", "false"), (replace(differing, expected=True),)))
     assert (fair.confounded, "epochs" in fair.audit) == (False, False)

@@ -21,7 +21,9 @@ def add_points(axes: "Axes", targets: Sequence[tuple[float, float, str]], size: 
     """Add invisible discs at x and y [data] that show a text."""
     if targets:
         x, y, texts = zip(*targets, strict=True)
-        axes.plot(x, y, "o", color="black", alpha=0, markersize=size, markeredgewidth=0, clip_on=False, gid=_encoded(texts))
+        axes.plot(
+            x, y, "o", color="black", alpha=0, markersize=size, markeredgewidth=0, clip_on=False, gid=_encoded(texts)
+        )
 
 
 def add_bar(axes: "Axes", x: Sequence[float], y: Sequence[float], text: str) -> None:
@@ -35,7 +37,16 @@ def add_cells(axes: "Axes", targets: Sequence[tuple[float, float, str]], width: 
     corners = [(sign * width, other * height) for sign, other in ((-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -1))]
     size = max(width, height)
     axes.plot(
-        x, y, marker=corners, linestyle="", color="black", alpha=0, markersize=size, markeredgewidth=0, clip_on=False, gid=_encoded(texts)
+        x,
+        y,
+        marker=corners,
+        linestyle="",
+        color="black",
+        alpha=0,
+        markersize=size,
+        markeredgewidth=0,
+        clip_on=False,
+        gid=_encoded(texts),
     )
 
 

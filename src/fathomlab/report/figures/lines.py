@@ -137,7 +137,9 @@ def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool
 def _coincide(line: Line, other: Line, y: Axis) -> bool:
     """Whether another line covers at least half of this one, which is then drawn broader so that both are visible."""
     heights = {x: y.position(y.clamped(value)) for x, value in other.points}
-    near = [abs(heights[x] - y.position(y.clamped(value))) * HEIGHT < LINE_WIDTH for x, value in line.points if x in heights]
+    near = [
+        abs(heights[x] - y.position(y.clamped(value))) * HEIGHT < LINE_WIDTH for x, value in line.points if x in heights
+    ]
     return len(near) > 1 and 2 * sum(near) >= len(near)
 
 
