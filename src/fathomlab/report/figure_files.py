@@ -1,10 +1,11 @@
+# pyright: strict, reportUnknownMemberType=false
 """Every chart of a page as files for papers and slides: SVG, PNG, and PDF, with title and legend on a white background."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from xml.etree import ElementTree
 
 from fathomlab.analysis.audit import audit
@@ -61,7 +62,7 @@ def _charts(value: object) -> Iterator[Chart]:
     if isinstance(value, Chart):
         yield value
     elif isinstance(value, tuple | list):
-        for item in value:
+        for item in cast("Iterable[object]", value):
             yield from _charts(item)
     elif is_dataclass(value):
         for field in fields(value):

@@ -8,10 +8,10 @@ import pytest
 
 from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
+from fathomlab.report.answers import answers
 from fathomlab.report.effects import accuracy, clipped, effect_panels
 from fathomlab.report.findings import panel_finding
 from fathomlab.report.page import write_index, write_report
-from fathomlab.report.sections.answer import answers
 from fathomlab.report.sections.cost import cost_table
 from fathomlab.report.sections.curves import curve_charts, curve_note
 from fathomlab.report.sections.distillation import distillation_sentence, distillation_table

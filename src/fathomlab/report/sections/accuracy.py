@@ -7,11 +7,11 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.accuracy_plots import REST, accuracy_charts, effect_charts
+from fathomlab.report.answers import compared
 from fathomlab.report.charts import Chart
 from fathomlab.report.effects import effect_panels
 from fathomlab.report.findings import panel_finding
 from fathomlab.report.section import Section
-from fathomlab.report.sections.answer import compared
 
 
 @dataclass(frozen=True)
