@@ -22,13 +22,24 @@ def add_points(axes: "Axes", targets: Sequence[tuple[float, float, str]], size: 
     if targets:
         x, y, texts = zip(*targets, strict=True)
         axes.plot(
-            x, y, "o", color="black", alpha=0, markersize=size, markeredgewidth=0, clip_on=False, gid=_encoded(texts)
+            x,
+            y,
+            "o",
+            color="black",
+            alpha=0,
+            markersize=size,
+            markeredgewidth=0,
+            clip_on=False,
+            zorder=10,
+            gid=_encoded(texts),
         )
 
 
 def add_bar(axes: "Axes", x: Sequence[float], y: Sequence[float], text: str) -> None:
     """Add an invisible broad line between two points [data] that shows a text."""
-    axes.plot(x, y, color="black", alpha=0, linewidth=9, solid_capstyle="butt", clip_on=False, gid=_encoded([text]))
+    axes.plot(
+        x, y, color="black", alpha=0, linewidth=9, solid_capstyle="butt", clip_on=False, zorder=10, gid=_encoded([text])
+    )
 
 
 def add_cells(axes: "Axes", targets: Sequence[tuple[float, float, str]], width: float, height: float) -> None:
@@ -54,7 +65,8 @@ def describe(name: str, mean: Interval, axis: Axis) -> str:
     """A mean with its interval: "residual, depth 20: 58.6% (95% interval 43.7% to 73.6%, 7 seeds)"."""
     seeds = f"{mean.n} seed{'s' * (mean.n != 1)}"
     ends = "" if mean.low is None or mean.high is None else f"95% interval {axis.span(mean.low, mean.high)}, "
-    return f"{name}: {'mean ' * (mean.n > 1)}{axis.amount(mean.mean)} ({ends}{seeds})"
+    word = "mean " * (mean.n > 1 and name != "mean")
+    return f"{name}: {word}{axis.amount(mean.mean)} ({ends}{seeds})"
 
 
 def move_texts(root: ElementTree.Element) -> None:
