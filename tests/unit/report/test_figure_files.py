@@ -92,3 +92,17 @@ def test_curves_and_cells_show_their_values_on_hover() -> None:
     ]
     large = Cells(((0.0,) * 21,) * 20, tuple(map(str, range(20))), tuple(map(str, range(21))))
     assert hovered(log_heatmap(large, -1, 1)) == []
+
+
+def test_depth_option_of_a_user_model_is_the_axis(tmp_path: Path) -> None:
+    """Three levels of `model.params.depth`, for which no depth is recorded."""
+    conditions = []
+    for depth in (2, 4, 8):
+        factors = {"model.params.depth": depth}
+        trials = [(seed, stores.write_trial(tmp_path, "x", factors, seed, 0.5)) for seed in range(2)]
+        conditions.append(stores.condition(f"depth={depth}", factors, None, trials))
+    stores.write_experiment(tmp_path, "x", "Own", conditions, seeds=[0, 1])
+    results = study(Store(tmp_path), Store(tmp_path).experiment("x"))
+    (chart,) = accuracy_charts(results)
+    assert chart.title == "Test accuracy by depth (%)"
+    assert [row[0] for row in chart.table.rows] == ["depth 2", "depth 4", "depth 8"]

@@ -62,7 +62,7 @@ def add_cells(axes: "Axes", targets: Sequence[tuple[float, float, str]], width: 
 
 
 def describe(name: str, mean: Interval, axis: Axis) -> str:
-    """A mean with its interval: "residual, depth 20: 58.6% (95% interval 43.7% to 73.6%, 7 seeds)"."""
+    """A mean with its interval: "plain, depth 5: mean 58.64% (95% interval 43.7 to 73.58%, 7 seeds)"."""
     seeds = f"{mean.n} seed{'s' * (mean.n != 1)}"
     ends = "" if mean.low is None or mean.high is None else f"95% interval {axis.span(mean.low, mean.high)}, "
     word = "mean " * (mean.n > 1 and name != "mean")
