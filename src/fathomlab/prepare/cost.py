@@ -9,6 +9,7 @@ from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare import machine
+from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
 LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
@@ -18,6 +19,7 @@ WIDEST_CONVOLUTION = 32
 NETS_AT_ONCE = 8
 MEMORY_SHARE = 0.5
 CUDA_BYTES = 2**34
+MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
 
 
 def training_images(trial: Trial) -> int:
@@ -40,6 +42,27 @@ def planned_seconds(trial: Trial) -> float:
     architecture = trial.recipe.architecture
     steps = trial.recipe.epochs * -(-training_images(trial) // trial.recipe.batch_size)
     return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weight_layers)
+
+
+def expected_seconds(trials: Sequence[Trial], inventory: Inventory) -> tuple[dict[str, float], bool]:
+    """Training time of each trial to train on one core (s) by hash, and whether it is based on times of finished trials.
+
+    With such times it is the median of finished trials of the same cost, else the planned time times measured over planned time.
+
+    Args:
+        trials: The trials of a plan.
+        inventory: What the store has of them.
+    """
+    pending = inventory.pending(trials)
+    planned, todo = {trial.hash: planned_seconds(trial) for trial in pending}, {trial.hash for trial in pending}
+    times: dict[float, list[float]] = {}
+    for trial in [trial for trial in trials if todo and trial.hash not in todo][:MAX_SIMILAR]:
+        if seconds := inventory.trials[trial.hash].seconds:
+            times.setdefault(planned_seconds(trial), []).append(seconds)
+    if not times:
+        return planned, False
+    scale = median(seconds / work for work, values in times.items() for seconds in values)
+    return {trial: median(times.get(work, [work * scale])) for trial, work in planned.items()}, True
 
 
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
