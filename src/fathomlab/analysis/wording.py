@@ -48,6 +48,11 @@ def finding(verdict: Verdict) -> str:
     return " ".join(filter(None, sentences))
 
 
+def so_far(claim: Claim, effect: Interval) -> str:
+    """The effect while a run trains: neither a finding nor a verdict."""
+    return f"{claim.name}, so far: {_interval(claim, effect, ' ').strip()} ({count(effect.n, 'seed')})"
+
+
 def notes(verdict: Verdict) -> list[str]:
     """What else readers should know: excluded seeds, and whether seeds were added after results."""
     texts = _exclusion_notes(verdict.contrast)

@@ -49,7 +49,7 @@ def plan(
     if as_json:
         print_json(document)
         return
-    from fathomlab.execute.progress import duration
+    from fathomlab.execute.round import duration
 
     estimate = document["estimate"]
     compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
