@@ -90,6 +90,7 @@ def test_public_names_are_listed():
         "ConfigError",
         "Experiment",
         "Results",
+        "RunInterrupted",
         "Runs",
         "StoredTrial",
         "Trials",

@@ -1,6 +1,7 @@
 """The commands: plan | run | verify | report | list | show | export | new | data | store | bench."""
 
 import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -47,7 +48,12 @@ def main(arguments: list[str] | None = None) -> None:
     errors; 3 if standard output cannot be written; 128 + signal if interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(guarded(lambda: app(given, standalone_mode=False), "--json" in given))
+    sys.exit(_guarded(given))
+
+
+def _guarded(given: list[str]) -> int:
+    as_events = "--progress=json" in given or ("--progress", "json") in pairwise(given)
+    return guarded(lambda: app(given, standalone_mode=False), "--json" in given, as_events)
 
 
 def laboratory(arguments: list[str] | None = None) -> int:
@@ -60,7 +66,7 @@ def laboratory(arguments: list[str] | None = None) -> int:
     if index is not None and name:
         rest = given[index + 1 :] if equals else given[index + 2 :]
         args = ["run", name, *given[:index], *rest]
-        return guarded(lambda: app(args, standalone_mode=False), "--json" in given)
+        return _guarded(args)
     if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0

@@ -1,14 +1,23 @@
 """run | verify | report: from an experiment file to verdicts and a report."""
 
+import os
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
+from fathomlab.cli.guard import Stopped
 from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, print_json
+from fathomlab.execute.signals import RunInterrupted
+
+if TYPE_CHECKING:
+    from fathomlab.api import Results
+    from fathomlab.execute.experiment import RunSummary
+    from fathomlab.execute.modes import Mode
 
 app = typer.Typer()
 
@@ -41,37 +50,59 @@ def run(
             "--log", help="Trackers: wandb, tensorboard, or none [default: wandb if the file names a project]."
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="Stop after this time (min); the same command resumes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train the missing trials and write the report."""
+    mode = _announce(file, progress)
     from fathomlab import api
-    from fathomlab.cli.verdicts import print_verdicts
-    from fathomlab.execute.progress import MODES
-    from fathomlab.execute.signals import RunInterrupted
 
-    if progress not in MODES:
-        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
     planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    options |= {"max_seeds": max_seeds, "log": log}
+    options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes}
     try:
-        results = api.run(planned, runs=runs, progress=progress, **options)
-    except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
-        raise typer.Exit(128 + stopped.signum) from None
+        results = api.run(planned, runs=runs, progress=mode, **options)
+    except RunInterrupted as reason:
+        raise Stopped(reason) from None
     summary = results.summary
     if as_json:
         print_json({**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)})
     else:
-        outcomes = f"{summary.trained} trained, {summary.cached} cached"
-        outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
-        outcomes += f", {summary.failed} failed" if summary.failed else ""
-        print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
-        if quick and planned.claims:
-            print("Quick run: use these verdicts to check the setup, not as evidence.")
-        print_verdicts(results.verdicts)
-        print(f"report: {results.report}")
+        _print_outcome(results, summary, quick)
     if summary.failed:
         raise typer.Exit(1)
+
+
+def _announce(file: str, progress: str) -> "Mode":
+    """Check and return the mode of progress, and print the first line before large libraries are imported."""
+    from fathomlab.execute.modes import MODES, print_line, resolve_mode
+
+    if progress not in MODES:
+        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
+    mode = cast("Mode", progress)
+    if resolve_mode(mode, sys.stderr) in ("plain", "rich"):
+        print_line(sys.stderr, f"Planning {file} ...")
+    return mode
+
+
+def _print_outcome(results: "Results", summary: "RunSummary", quick: bool) -> None:
+    """Print what a run did, its verdicts, and a link to its report."""
+    from fathomlab.cli.verdicts import print_verdicts, tally
+
+    outcomes = f"{summary.trained} trained, {summary.cached} cached"
+    outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
+    outcomes += f", {summary.failed} failed" if summary.failed else ""
+    print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
+    verdicts = results.verdicts
+    if quick and verdicts:
+        print("Quick run: use these verdicts to check the setup, not as evidence.")
+    print_verdicts(verdicts)
+    if verdicts:
+        print(tally(verdicts))
+    print(f"report: {Path(os.path.abspath(results.report)).as_uri()}")
 
 
 @app.command()
