@@ -11,7 +11,7 @@ THREADS := OMP_NUM_THREADS=1
 PIP := -m pip install --quiet --disable-pip-version-check
 LOCKED := $$(grep '^torch==' requirements.lock)
 
-.PHONY: setup setup-test setup-extras run test test-all check reference bench clean
+.PHONY: setup setup-test setup-extras run test test-all check release-check reference docs bench clean
 
 setup: .venv/.ready
 
@@ -45,6 +45,16 @@ setup-extras: .venv/.ready-extras
 	.venv-bench/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
+.venv-docs/.ready: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python $(PIP) --requirement requirements-docs.lock
+	touch $@
+
+.venv-release/.ready: requirements-release.lock
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python $(PIP) --requirement requirements-release.lock
+	touch $@
+
 run: setup
 	@status=0; for number in 1_1 1_2 1_3 2_2; do $(BIN)/fathomlab run $$number --quick --runs $(RUNS) || status=$$?; \
 	  if [ $$status -gt 1 ]; then exit $$status; fi; done; $(BIN)/fathomlab report --runs $(RUNS) && exit $$status
@@ -73,12 +83,23 @@ check: setup-test
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
+# What must hold before a release: the documentation builds, every block of it runs, and the wheel works in a clean environment
+# for each supported Python on the path, or for PYTHONS="python3.12 python3.13".
+release-check: setup-extras .venv-release/.ready
+	$(MAKE) docs
+	$(PYTEST) tests/documentation tests/release -m ""
+	.venv-release/bin/python -m tests.release --torch $(TORCH) $(PYTHONS)
+
 reference: setup
-	$(BIN)/python -m fathomlab.config.reference docs/reference
+	$(BIN)/python -m reference
+
+# The site is in build/site. Zensical finds the tools that format signatures on the PATH.
+docs: .venv-docs/.ready
+	PATH="$(CURDIR)/.venv-docs/bin:$$PATH" .venv-docs/bin/zensical build --strict --clean
 
 bench: setup .venv-bench/.ready
 	.venv-bench/bin/python -m benchmarks
 
 clean:
-	rm -rf .venv .venv-bench build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .venv .venv-bench .venv-docs .venv-release build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """Gradient slopes at initialization beside what theory predicts.
 
-    python -m benchmarks.slopes             # writes docs/results/slopes.md and slopes.json, about two minutes
+    python -m benchmarks.slopes             # writes the tables of docs/explanation/slopes.md, and slopes.json; about two minutes
 
 Float64, 20 initializations of each network, standard normal inputs, labels at random, batch 128, batch statistics (mode
 `measure`), through the very program that trains. G_l is the norm over the batch of dLoss/dh_l; the slope is minus the
@@ -10,6 +10,7 @@ least-squares slope of ln G_l on l.
 import argparse
 import json
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -33,7 +34,8 @@ from fathomlab.models.mlp import MLP
 
 INITIALIZATIONS, BATCH, WIDTH = 20, 128, 128
 DEPTHS = (5, 10, 20, 40)
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+DOCS = Path(__file__).parents[1] / "docs"
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 BY_DEPTH: dict[str, dict[str, Any]] = {
     "plain, torch's init": {},
     "plain, He": {"init": "he"},
@@ -168,12 +170,8 @@ def markdown(record: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     agreeing = sum(row["agree"] for row in record["slopes"])
     lines = [
-        "# Gradient slopes at initialization\n",
+        "## Measured and predicted slopes\n",
         f"`python -m benchmarks.slopes`, {about['date']}; {versions}.\n",
-        f"Float64, {INITIALIZATIONS} initializations each, standard normal inputs, labels at random, batch statistics. A slope",
-        "is minus the least-squares slope of ln |dLoss/dh_l| on l [nats per layer]: positive where gradients grow toward the",
-        "input. Measured: mean over initializations with its 95 % t interval. Agree: the mean is within the tolerance of the",
-        "prediction; `analysis/theory.py` says where both come from.\n",
         f"{agreeing} of {len(record['slopes'])} agree.\n",
         "| network | L | n | batch | measured | predicted | tolerance | agree | G_0/G_L | predicted |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -202,16 +200,18 @@ def markdown(record: dict[str, Any]) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where slopes.md and slopes.json go")
+    parser.add_argument("--json", type=Path, default=DOCS / "results" / "slopes.json", metavar="FILE")
+    parser.add_argument("--markdown", type=Path, default=DOCS / "explanation" / "slopes.md", metavar="FILE")
     asked = parser.parse_args(words)
     versions = {"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy")}
     about = {"date": date.today().isoformat(), "versions": versions}
     record = {"about": about, "slopes": slopes(), "growth": growths(), "shares": shares()}
     text = markdown(record)
     print(text)
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(asked.folder / "slopes.md", text)
-    atomic_write(asked.folder / "slopes.json", json.dumps(record, indent=1) + "\n")
+    atomic_write(asked.json, json.dumps(record, indent=1) + "\n")
+    page = asked.markdown.read_text(encoding="utf-8")
+    replaced = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{text}{END}", page, flags=re.DOTALL)
+    atomic_write(asked.markdown, replaced)
 
 
 def _signed(value: float) -> str:

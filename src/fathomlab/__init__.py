@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fathomlab.base.errors import ConfigError as ConfigError
     from fathomlab.base.errors import UserError as UserError
     from fathomlab.data.arrays import Arrays as Arrays
+    from fathomlab.execute.signals import RunInterrupted as RunInterrupted
     from fathomlab.probes.columns import Column as Column
 
 _LAZY_EXPORTS = {
@@ -37,6 +38,7 @@ _LAZY_EXPORTS = {
     "Trials": ("fathomlab.api", "Trials"),
     "ConfigError": ("fathomlab.base.errors", "ConfigError"),
     "Column": ("fathomlab.probes.columns", "Column"),
+    "RunInterrupted": ("fathomlab.execute.signals", "RunInterrupted"),
     "UserError": ("fathomlab.base.errors", "UserError"),
 }
 __version__ = "0.1.0"

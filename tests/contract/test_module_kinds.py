@@ -68,7 +68,7 @@ def test_pack_equals_separate_trainings(kind: str):
         )
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", small_training.PROBES_OF_ANY_NETWORK)
 def test_probes_measure_the_replicas_of_a_pack(name: str):
     network = architecture(PACKED["batch norm"])
     recipes = [small_training.recipe(network, seed=seed, optimizer=Adam(), epochs=1) for seed in (1, 2)]
@@ -82,7 +82,7 @@ def test_probes_measure_the_replicas_of_a_pack(name: str):
                 torch.testing.assert_close(value, expected[column], rtol=1e-7, atol=1e-9, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", small_training.PROBES_OF_ANY_NETWORK)
 @pytest.mark.parametrize(
     "body",
     [

@@ -215,7 +215,7 @@ def test_modes_change_what_they_should(make: Callable[..., Any]):
     assert torch.equal(buffers["shift"], initial["shift"])
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", small_training.PROBES_OF_ANY_NETWORK)
 def test_probes_measure_a_module(name: str, make: Callable[..., Any]):
     """Finite numbers for every layer and point, and nothing of the state changes."""
     trainer, _ = small_training.run_training([small_training.recipe(make(depth=2), epochs=1)])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fathomlab
+from fathomlab.api import write_combined_report
 from tests.helpers.commands import EXPERIMENT, Command, command_in_process
 from tests.helpers.shared import build_once, write_pages
 
@@ -50,7 +51,12 @@ def store(trained: Path, workspace: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The reports of four synthetic experiments and the index, by name."""
+    """The reports of four synthetic experiments, the index, and a page with two of the experiments, by name."""
     root = build_once(tmp_path_factory, "pages", write_pages)
     reports = {path.parent.name: path for path in root.glob("experiments/*/report.html")}
-    return {**reports, "index": root / "index.html"}
+
+    def combine(folder: Path) -> None:
+        write_combined_report(root, ["1_3", "2_2"], folder / "hand-in.html", ["A. Student"], "Networks")
+
+    combined = build_once(tmp_path_factory, "combined", combine) / "hand-in.html"
+    return {**reports, "index": root / "index.html", "hand-in": combined}

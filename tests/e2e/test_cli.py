@@ -76,7 +76,7 @@ def test_list_prints_a_row_per_trial(command: Command, store: Path):
         assert (row["experiment"], row["status"]) == (experiment, "finished")
         assert (row["config"]["training.epochs"], row["config"]["model.params.layers_dim"]) == (2, 6)
         assert metrics <= row["metrics"].keys()
-    assert command("list").out.count("finished") == TRIALS
+    assert command("list", experiment).out.count("finished") == TRIALS
 
 
 def test_show_prints_a_trial(command: Command, store: Path):
@@ -96,6 +96,16 @@ def test_report_writes_pages_again(command: Command, store: Path):
     assert page.exists()
 
 
+def test_report_combines_experiments(command: Command, store: Path):
+    """The page instead of the reports; names need `--combine`."""
+    options = ("tiny", "--combine", "hand-in.html", "--author", "Ada", "--author", "Bob", "--course", "Networks")
+    document = json.loads(command("report", *options, "--json").out)
+    assert document == {"reports": [], "index": str(store / "index.html"), "combined": "hand-in.html"}
+    assert "Ada, Bob" in Path("hand-in.html").read_text(encoding="utf-8")
+    output = command("report", "tiny", "--author", "Ada", "--json")
+    assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "invalid-option")
+
+
 def test_run_applies_quick_and_runs(command: Command, workspace: Path):
     """`--quick` applies the section of the file, `--runs` names another store. Progress is JSON lines on request."""
     output = command(*RUN[:2], *ONE, "--quick", "--runs", "other", "--workers", "1", "--progress", "json", "--json")
@@ -112,7 +122,8 @@ def test_run_prints_progress_as_requested(command: Command, store: Path):
     """Stdout contains the answer only."""
     plain = command(*RUN[:2], "--progress", "plain", "--workers", "1")
     assert "4 trials" in plain.err
-    assert [line.partition(":")[0] for line in plain.out.splitlines()] == ["4 trials", "undecided", "report"]
+    assert [line.partition(":")[0] for line in plain.out.splitlines()] == ["4 trials", "undecided", "1 claim", "report"]
+    assert plain.out.splitlines()[-1] == f"report: {next(store.glob('*/*/report.html')).as_uri()}"
     assert command(*RUN).err == ""
 
 
@@ -214,3 +225,21 @@ def test_unknown_commands_list_the_known_ones(command: Command, workspace: Path)
     assert (output.status, output.out) == (2, "")
     assert "Commands: plan, run, verify," in output.err
     assert "Commands:" not in command("plan", "--no-such-option").err
+
+
+def test_json_progress_is_json_lines_only(command: Command, store: Path):
+    """Errors and usage messages, too."""
+    cached = command("run", "tiny.yaml", "--progress", "json")
+    assert [json.loads(line)["event"] for line in cached.err.splitlines()] == ["planned"]
+    for arguments in (("lr=1",), ("--nonsense",), ("--minutes", "0")):
+        wrong = command("run", "tiny.yaml", "--progress=json", *arguments, "--json")
+        assert {json.loads(line)["event"] for line in wrong.err.splitlines()} == {"message"}, arguments
+        assert (wrong.status, len(json.loads(wrong.out)["problems"])) == (2, 1)
+
+
+def test_report_link_is_percent_encoded(command: Command, store: Path):
+    store.rename("my runs#1")
+    output = command(*RUN, "--runs", "my runs#1")
+    assert output.out.splitlines()[-1].startswith(f"report: {Path.cwd().as_uri()}/my%20runs%231/experiments/")
+    path = json.loads(command(*RUN, "--runs", "my runs#1", "--json").out)["report"]
+    assert "my runs#1" in path

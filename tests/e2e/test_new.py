@@ -37,9 +37,14 @@ def test_every_template_is_written(folders: Path):
     assert sorted(TRIALS) == sorted(KINDS)
     for kind in USABLE:
         component = [] if kind == "experiment" else [f"tiny_{kind}.py"]
-        expected = [*component, f"test_tiny_{kind}.py", f"tiny_{kind}.yaml"]
+        expected = [*component, f"test_tiny_{kind}.py", f"tiny_{kind}.yaml", "experiment.schema.json"]
         assert sorted(path.name for path in (folders / kind).iterdir()) == sorted(expected)
-        assert "$" not in "".join(path.read_text() for path in (folders / kind).iterdir())
+        texts = [path.read_text() for path in (folders / kind).iterdir() if path.suffix != ".json"]
+        assert (
+            "".join(texts).count("$")
+            == "".join(texts).count("# yaml-language-server: $schema=experiment.schema.json\n")
+            == 1
+        )
     assert len(list(TEMPLATES.iterdir())) == 3 * len(KINDS) - 1
 
 
@@ -93,8 +98,19 @@ def test_class_names_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert new("probe", "DeadUnits", "--to", str(tmp_path / "inner"), "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["name"], document["class_name"]) == ("dead_units", "DeadUnits")
-    assert [Path(file).name for file in document["files"]] == ["dead_units.py", "dead_units.yaml", "test_dead_units.py"]
+    names = ["dead_units.py", "dead_units.yaml", "test_dead_units.py", "experiment.schema.json"]
+    assert [Path(file).name for file in document["files"]] == names
     assert "class DeadUnits:" in (tmp_path / "inner" / "dead_units.py").read_text()
+
+
+def test_schema_is_written_once(tmp_path: Path):
+    """A schema that exists stays, whatever its content."""
+    assert new("model", "first", "--to", str(tmp_path)) == 0
+    written = (tmp_path / "experiment.schema.json").read_text()
+    assert written == (Path(__file__).parents[2] / "configs" / "experiment.schema.json").read_text()
+    (tmp_path / "experiment.schema.json").write_text("mine")
+    assert new("model", "second", "--to", str(tmp_path)) == 0
+    assert (tmp_path / "experiment.schema.json").read_text() == "mine"
 
 
 @pytest.mark.parametrize("existing", ["small.py", "small.yaml", "test_small.py"])

@@ -57,7 +57,7 @@ def test_commands_without_training_load_no_torch(trained: Path):
 def test_both_starts_report_mistakes(trained: Path, start: list[str]):
     result = run_python(*start, "tiny.yaml", "lr=1", cwd=trained)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("tiny.yaml: 1 problem\n  override 1  lr: ")
+    assert result.stderr.startswith("Planning tiny.yaml ...\ntiny.yaml: 1 problem\n  override 1  lr: ")
 
 
 def start_training(folder: Path) -> "subprocess.Popen[str]":

@@ -19,7 +19,8 @@ from fathomlab.data import make
 from fathomlab.engine.device_data import to_device
 from fathomlab.execute.pack.inputs import load_dataset_of
 from fathomlab.store.datasets import dataset_files
-from fathomlab.store.maintenance import check_store, prune_store, repair_store
+from fathomlab.store.maintenance import check_store, repair_store
+from fathomlab.store.pruning import Pruning, prune_store
 from fathomlab.store.reading import Store
 from tests.e2e.test_plugins import command, results, start
 
@@ -217,12 +218,12 @@ def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     assert fathomlab.open_store(root).trials()[0].record.dataset == first[0].record.dataset
     files = dataset_files(tmp_path)
     assert sorted(path.suffix for path in files) == [".json", ".npz"]
-    assert prune_store(tmp_path, unfinished=True, orphans=True, damaged=False, dry_run=False) == []
+    assert prune_store(tmp_path, Pruning(unfinished=True, orphans=True)) == []
     facts = next(path for path in files if path.suffix == ".json")
     text = facts.read_text()
     facts.write_text(text.replace('"test_examples": 24', '"test_examples": 25'))
     assert [problem.path for problem in check_store(tmp_path).problems] == [facts]
-    assert prune_store(tmp_path, unfinished=False, orphans=False, damaged=False, dry_run=False) == []
+    assert prune_store(tmp_path, Pruning()) == []
     assert [change.path for change in repair_store(tmp_path)] == [facts]
     (record,) = (trial.record for trial in fathomlab.open_store(tmp_path))
     assert record.dataset is None
@@ -230,6 +231,6 @@ def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     assert trial.record.dataset is not None
     assert check_store(tmp_path).problems == ()
     shutil.rmtree(tmp_path / "experiments")
-    changes = prune_store(tmp_path, unfinished=False, orphans=True, damaged=False, dry_run=False)
+    changes = prune_store(tmp_path, Pruning(orphans=True))
     assert set(files) < {change.path for change in changes}
     assert dataset_files(tmp_path) == []

@@ -20,7 +20,7 @@ from tests.faults.gates import GATES
 from tests.faults.injection import strace_works
 
 RESULTS = ROOT / "docs" / "results" / "reliability.json"
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "explanation" / "reliability.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 

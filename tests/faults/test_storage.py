@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fathomlab.store.checkpoints import latest_checkpoint
-from fathomlab.store.lock import is_locked, network_fs_type, store_lock
+from fathomlab.store.lock import is_locked, lock_failure, network_fs_type, store_lock
 from fathomlab.store.reading import Store
 from tests.faults.forks import ENVIRONMENT, ROOT, Server
 from tests.faults.injection import strace_works
@@ -86,6 +86,9 @@ MOUNTS = """\
 3 2 0:3 / /mnt/lab/local rw - xfs /dev/sdb rw
 4 1 0:4 / /mnt/my\\040disk rw - fuse.sshfs me@there rw
 5 1 0:5 / /mnt/windows rw - cifs //there/share rw
+6 1 0:6 / /content/drive rw - fuse.drive drive rw
+7 1 0:7 / /mnt/cloud rw - fuse rclone rw
+8 1 0:8 / /mnt/layers rw - fuse.fuse-overlayfs fuse-overlayfs rw
 torn
 """
 
@@ -100,6 +103,9 @@ torn
         ("/mnt/lab/local/runs", ""),
         ("/mnt/my disk/runs", "fuse.sshfs"),
         ("/mnt/windows/runs", "cifs"),
+        ("/content/drive/MyDrive/runs", "fuse.drive, a mounted Google Drive"),
+        ("/mnt/cloud", "fuse"),
+        ("/mnt/layers", ""),
     ],
 )
 def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: str):
@@ -107,6 +113,20 @@ def test_network_file_systems_are_recognized(tmp_path: Path, path: str, kind: st
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert network_fs_type(Path(path), tmp_path / "mountinfo") == kind
     assert network_fs_type(Path(path), tmp_path / "none") == ""
+
+
+def test_lock_failures_are_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without locks, and where a second holder gets the lock, too. Nothing is left behind."""
+    assert lock_failure(tmp_path) == ""
+    monkeypatch.setattr("fathomlab.store.lock._lock", lambda descriptor, shared: None)
+    assert lock_failure(tmp_path) == "two holders at the same time"
+
+    def fail(descriptor: int, shared: bool) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fathomlab.store.lock._lock", fail)
+    assert lock_failure(tmp_path) == "no locks (Operation not supported)"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_network_file_system_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

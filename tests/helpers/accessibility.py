@@ -25,8 +25,8 @@ LANDMARKS = """
 const wrong = ['header', 'main', 'footer'].filter(name => document.querySelectorAll(name).length !== 1);
 const name = e => e.tagName + (e.getAttribute('aria-label') || '') + (e.getAttribute('aria-labelledby') || '');
 const marks = [...document.querySelectorAll('nav, section, [role=region]')].map(name);
-const texts = [...document.querySelectorAll('section')].map(e => document.getElementById(e.getAttribute('aria-labelledby')))
-  .map(e => e ? e.textContent : '');
+const texts = [...document.querySelectorAll('section')].map(e => (e.getAttribute('aria-labelledby') || '').split(/\\s+/)
+  .map(id => document.getElementById(id)?.textContent || '').join(' '));
 if (new Set(marks).size !== marks.length || new Set(texts).size !== texts.length) wrong.push('two landmarks of one name');
 return wrong;
 """

@@ -22,8 +22,10 @@ from fathomlab.models.resnet import CNN
 from fathomlab.optim.schedules import Constant
 from fathomlab.optim.sgd import SGD
 from fathomlab.plan.recipe import Recipe
+from fathomlab.probes import PROBES
 
 CPU = torch.device("cpu")
+PROBES_OF_ANY_NETWORK = sorted(name for name in PROBES if not PROBES[name].needs_maps)
 FLAT, SQUARE = (1, 3, 4), (3, 16, 16)
 CLASSES = 3
 

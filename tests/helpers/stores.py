@@ -1,18 +1,24 @@
 """Synthetic stores on disk in the format of the contract, without any training."""
 
+import hashlib
 import json
 import math
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fathomlab.base.codec import to_plain
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checksums import encode_line, seal
+from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from tests.helpers.store_records import contents, digest, outcome, probe, provenance, snapshots
 
 MARKUP = (
     '<script>alert(1)</script> <!--<script> "><img src=x onerror=alert(2)> ]]> \u2028 & {{ 7*7 }} javascript:alert(3)'
 )
+LABELS = [index % 10 for index in range(200)]  # of the test images of 1.1
 CNN_LEVELS = ([1, 1, 1, 1], [2, 2, 2, 2], [3, 4, 6, 3], [5, 6, 8, 5])
 
 
@@ -96,9 +102,24 @@ def write_trial(root: Path, name: str, factors: dict[str, Any], seed: int, accur
         "metrics": metrics if status == "finished" else {},
         "outcome": outcome(accuracy, also.get("role")) if status == "finished" else {},
     }
+    if "predicted" in also:
+        result |= write_predictions(folder, also.get("data", "mnist"), also["labels"], also["predicted"])
     write(folder / "result.json", result)
     write(folder / "provenance.json", provenance(also.get("data", "mnist")))
     return trial
+
+
+def write_predictions(folder: Path, data: str, labels: Any, predicted: Any) -> dict[str, Any]:
+    """The predictions of a trial and the labels of its test set; returns their entries of the result."""
+    content = encode_classes(np.array(predicted))
+    (folder / PREDICTIONS).write_bytes(content)
+    files = {PREDICTIONS: {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}}
+    return {"files": files, "labels": to_plain(write_labels(folder.parents[1], data, np.array(labels)))}
+
+
+def mistaken(labels: list[int], accuracy: float, draw: random.Random) -> list[int]:
+    """Predictions of which about a fraction `accuracy` is right; others are the next class."""
+    return [label if draw.random() < accuracy else (label + 1) % 10 for label in labels]
 
 
 def condition(label: str, factors: dict[str, Any], depth: int | None, trials: Any, role: str = "supervised") -> Any:
@@ -145,8 +166,10 @@ def write_widths(root: Path, seeds: int = 8, epochs: int = 50) -> None:
             trials: list[Any] = []
             for seed in range(42, 42 + seeds):
                 level = 0.975 + width / 12800 - (depth / 40) ** 3 * 0.25
-                accuracy = round(level + random.Random(digest(factors, seed)).gauss(0, 0.002 * depth / 10), 4)
-                trials.append((seed, write_trial(root, "1_1", factors, seed, accuracy, epochs=epochs)))
+                draw = random.Random(digest(factors, seed))
+                accuracy = round(level + draw.gauss(0, 0.002 * depth / 10), 4)
+                options = {"epochs": epochs, "labels": LABELS, "predicted": mistaken(LABELS, accuracy, draw)}
+                trials.append((seed, write_trial(root, "1_1", factors, seed, accuracy, **options)))
             conditions.append(condition(f"layers_dim={width} hidden_layers_num={depth}", factors, depth, trials))
     write_experiment(root, "1_1", "MLP on MNIST: width against depth", conditions, seeds=list(range(42, 42 + seeds)))
 
@@ -211,7 +234,23 @@ def write_distillation(root: Path, seeds: int = 5, epochs: int = 20) -> None:
     role = {"name": "Distillation gains a point", "factor": "role", "levels": ["distilled", "baseline"]}
     claims = [role | {"expect": "greater", "matters": 0.01}]
     about: dict[str, Any] = {"factors": ["distillation.alpha"], "claims": claims, "seeds": list(range(seeds))}
+    about["published"] = published()
     write_experiment(root, "2_2", "Knowledge distillation on CIFAR-10", conditions, **about)
+
+
+def published() -> list[dict[str, Any]]:
+    """Statements about distillation: by a claim, by numbers, and one that nothing tests."""
+    gain: dict[str, Any] = {"factor": "role", "levels": ["distilled", "baseline"]}
+    fewer: dict[str, Any] = {"metric": "parameters", "factor": "role", "levels": ["distilled", "teacher"]}
+    return [
+        {"statement": "Distillation helps.", "source": "Lab report", "claim": "Distillation gains a point"},
+        {"statement": "Alpha 0.8 gains 3.2 points.", "value": 0.032, **gain, "at": {"alpha": 0.8}},
+        {"statement": "Alpha 0.7 gains 9 points.", "value": 0.09, **gain, "at": {"alpha": 0.7}},
+        {"statement": "The teacher reaches 78.2%.", "value": 0.782, "factor": "role", "levels": ["teacher"]},
+        {"statement": "78% fewer parameters.", "value": -0.78, **fewer},
+        {"statement": "80% fewer parameters.", "value": -0.8, **fewer},
+        {"statement": "Students are calibrated."},
+    ]
 
 
 def claims() -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
+from fathomlab.analysis.recorded import record_trials
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
@@ -69,6 +70,7 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "claims_hash": experiment.claims_hash,
         "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
+        "trials": to_plain(record_trials(study)),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fathomlab.analysis.sequential import MOST_LOOKS, Look
 from fathomlab.analysis.verdicts import Verdict
+from fathomlab.base.labels import count
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def plan_extension(verdicts: Sequence[Verdict], n: int, looks: Sequence[Look], b
         return Extension(0, f"{_claims(len(undecided))} undecided {reason}")
     smallest = math.ceil((budget - n) / remaining)
     add = min(max(min(max(needs), max(n, 2)), smallest), budget - n)
-    return Extension(add, f"{_claims(len(undecided))} undecided; about {max(needs)} more seeds are needed")
+    return Extension(add, f"{_claims(len(undecided))} undecided; about {count(max(needs), 'more seed')} needed")
 
 
 def _claims(number: int) -> str:

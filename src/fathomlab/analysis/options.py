@@ -41,6 +41,14 @@ def network(trial: TrialRecord) -> sections.Network | None:
         return None
 
 
+def total_parameters(trial: TrialRecord) -> int | None:
+    """Number of parameters, including frozen ones; None if unknown, such as for a plugin's module with frozen parameters."""
+    if not option(trial, "training.frozen"):
+        return trial.parameters
+    model, info = network(trial), trial.dataset
+    return model.architecture(info).num_params if model is not None and info is not None else None
+
+
 @lru_cache(maxsize=512)
 def _network(model: str) -> sections.Network | None:
     return sections.network(json.loads(model), "model", [], {})

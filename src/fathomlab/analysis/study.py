@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
+from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.sequential import Look
 from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels, format_factor_level, last_part
@@ -15,7 +16,7 @@ from fathomlab.config.claims import Claim
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
-DEPTH_KEYS = ("hidden_layers_num", "layers")
+DEPTH_KEYS = ("hidden_layers_num", "layers", "depth")
 STATUSES = {
     "diverged": "diverged",
     "failed": "failed",
@@ -53,7 +54,7 @@ class Condition:
     @property
     def depth(self) -> int | None:
         """Number of layers; None if the experiment has no depth."""
-        return self.record.depth
+        return _depth(self.record)
 
     @property
     def residual(self) -> bool | None:
@@ -63,8 +64,13 @@ class Condition:
 
     @property
     def parameters(self) -> int | None:
-        """Number of trainable parameters, from its trials."""
+        """Number of trained parameters, from its trials."""
         return next((trial.parameters for _, trial in self.trials if trial.parameters is not None), None)
+
+    @property
+    def total_parameters(self) -> int | None:
+        """Number of parameters, including frozen ones; None if it is unknown."""
+        return next((total for _, trial in self.trials if (total := total_parameters(trial)) is not None), None)
 
     def outcomes(self, metric: str) -> dict[int, float]:
         """Seed to metric, for each trial that finished with a number."""
@@ -234,7 +240,7 @@ def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> C
     factors = record.factors
     role = [] if record.role == "supervised" else [ROLES.get(record.role, record.role)]
     others = [format_factor_level(key, level) for key, level in factors.items() if last_part(key) not in DEPTH_KEYS]
-    depth = _depth_words(record.depth, factors)
+    depth = _depth_words(_depth(record), factors)
     return Condition(
         record=record,
         name=", ".join(role + others + depth) or record.label or "single condition",
@@ -243,6 +249,12 @@ def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> C
         key=tuple((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
         trials=tuple((pair.seed, read(pair.trial)) for pair in record.trials),
     )
+
+
+def _depth(record: ConditionRecord) -> int | None:
+    """The recorded depth, or the level of an option `depth` of a user's model."""
+    levels = (level for key, level in record.factors.items() if last_part(key) == "depth")
+    return record.depth or next((level for level in levels if isinstance(level, int)), None)
 
 
 def _depth_words(depth: int | None, factors: Levels) -> list[str]:

@@ -1,31 +1,71 @@
 """Trials as rows and columns, for `list`, `show`, and data frames."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import flatten_keys
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
-from fathomlab.store.reading import Store
-from fathomlab.store.records import ConditionRecord, ProbeSnapshot, TrialRecord
+from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, ProbeSnapshot, TrialRecord
 
 Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
 
-def trial_rows(store: Store, experiment: str | None = None, statuses: Sequence[str] = ()) -> list[JsonObject]:
-    """One row per trial of the store, as `fathomlab list --json` prints it: by experiment, condition of the plan, and seed.
+@dataclass(frozen=True)
+class ExperimentRow:
+    """An experiment as `fathomlab list` shows it: its record, and its number of trials by status, the most frequent first."""
+
+    record: ExperimentRecord
+    statuses: Mapping[str, int]
+
+
+def experiment_rows(store: Store, tag: str | None = None) -> list[ExperimentRow]:
+    """The experiments of a store, or those with a tag. The one that was first run last is at the end."""
+    chosen = sorted(_tagged(store, tag), key=lambda record: (record.created, record.name))
+    return [ExperimentRow(record, dict(Counter(_statuses(store, record)).most_common())) for record in chosen]
+
+
+def _tagged(store: Store, tag: str | None) -> list[ExperimentRecord]:
+    return [record for record in store.experiments() if tag is None or tag in record.tags]
+
+
+def _statuses(store: Store, record: ExperimentRecord) -> Iterable[str]:
+    for trial in dict.fromkeys(pair.trial for condition in record.conditions for pair in condition.trials):
+        status = trial_status(store.root, trial)
+        yield "interrupted" if status == "running" and not store.locked else status
+
+
+def trial_rows(
+    store: Store, experiment: str | None = None, statuses: Sequence[str] = (), tag: str | None = None
+) -> list[JsonObject]:
+    """One row per trial of the store, as `fathomlab list --json` prints it.
+
+    They are sorted by the date of the experiment's first run, by condition in the order of the plan, and by seed. Trials of no
+    experiment are last.
 
     Args:
         store: The store.
         experiment: The name of an experiment, to list only its trials, with their conditions in it.
         statuses: List only trials with one of these statuses.
+        tag: List only trials of experiments with this tag.
     """
     members, stored = experiments_of(store, first=experiment), set(store.trials())
+    dates = {record.name: record.created for record in _tagged(store, tag)}
     if experiment is not None:
         members = {trial: found for trial, found in members.items() if found[0][0] == experiment}
-    others = sorted(stored - members.keys()) if experiment is None else []
-    rows = [trial_row(store.trial(trial), members) for trial in [*members, *others] if trial in stored]
+    if tag is not None:
+        members = {
+            trial: sorted(found, key=lambda item: item[0] not in dates)  # shown in an experiment with the tag
+            for trial, found in members.items()
+            if any(name in dates for name, _ in found)
+        }
+    others = sorted(stored - members.keys()) if experiment is None and tag is None else []
+    ordered = sorted(members, key=lambda trial: (dates.get(members[trial][0][0], ""), members[trial][0][0]))
+    rows = [trial_row(store.trial(trial), members) for trial in [*ordered, *others] if trial in stored]
     return [row for row in rows if not statuses or row["status"] in statuses]
 
 

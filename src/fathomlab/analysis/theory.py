@@ -5,7 +5,7 @@ L the layers, h_l their outputs, G_l the norm of dLoss/dh_l over a batch, g = n 
 slope is minus the least-squares slope of ln G_l on l (nats per layer): positive if gradients grow toward the input.
 
 Sources: He et al. (2015) and Hanin & Rolnick (2018) for plain nets; Yang et al. (2019) for batch normalization; De & Smith
-(2020) for residual nets with it. Everything else is derived in index.
+(2020) for residual nets with it. Everything else is derived in docs/explanation/slopes.md.
 """
 
 from collections.abc import Sequence

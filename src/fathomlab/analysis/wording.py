@@ -8,19 +8,9 @@ from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import count, describe_level, last_part
-from fathomlab.config.claims import Claim
+from fathomlab.config.claims import METRIC_NAMES, Claim
 
 MINUS = "\u2212"
-METRICS = {
-    "test/accuracy": "Test accuracy",
-    "test/loss": "Test loss",
-    "val/accuracy": "Validation accuracy",
-    "val/loss": "Validation loss",
-    "train/accuracy": "Training accuracy",
-    "train/loss": "Training loss",
-    "best/test/accuracy": "Test accuracy of the best epoch",
-    "best/val/accuracy": "Best validation accuracy",
-}
 
 
 def sentence(verdict: Verdict) -> str:
@@ -30,22 +20,37 @@ def sentence(verdict: Verdict) -> str:
 
 def finding(verdict: Verdict) -> str:
     """What the seeds show: the effect, why it gives this verdict, what diverged, and what would decide."""
-    contrast, effect, advice = verdict.contrast, verdict.effect, verdict.advice
+    return " ".join([*observations(verdict), *reasons(verdict)])
+
+
+def observations(verdict: Verdict) -> list[str]:
+    """The effect with its interval, and what diverged or is missing."""
+    contrast, effect = verdict.contrast, verdict.effect
     diverged = _divergence_sentences(contrast)
     if effect is None:
         missing, arms = contrast.missing_level, len(contrast.arms)
         levels = "both levels" if arms == 2 else "all levels" if arms > 2 else "a result"
         reason = f"{missing[:1].upper()}{missing[1:]}." if missing else f"No seed has {levels} yet."
-        return " ".join([*diverged, *([] if diverged and not missing else [reason])])
+        return [*diverged, *([] if diverged and not missing else [reason])]
     if effect.low is None:
         single = f"Only one seed so far ({format_effect(contrast.claim, effect.mean)}); at least 2 are needed."
-        return " ".join([single, *diverged])
-    sentences = [_effect_sentence(contrast, effect), *diverged]
-    if not advice.blocked or verdict.decision != "undecided":
-        sentences.append(_explain(verdict, effect))
-    if verdict.decision == "undecided" and not advice.blocked:
-        sentences.append(_seeds_needed_sentence(advice.more_seeds, advice.distance))
-    return " ".join(filter(None, sentences))
+        return [single, *diverged]
+    return [_effect_sentence(contrast, effect), *diverged]
+
+
+def reasons(verdict: Verdict) -> list[str]:
+    """Why the effect gives this verdict, and how many more seeds would decide; empty without an interval."""
+    effect, advice, undecided = verdict.effect, verdict.advice, verdict.decision == "undecided"
+    if effect is None or effect.low is None or (advice.blocked and undecided):
+        return []
+    explained = _explain(verdict, effect)
+    needed = [_seeds_needed_sentence(advice.more_seeds, advice.distance)] if undecided else []
+    return [*([explained] if explained else []), *needed]
+
+
+def so_far(claim: Claim, effect: Interval) -> str:
+    """The effect while a run trains: neither a finding nor a verdict."""
+    return f"{claim.name}, so far: {_interval(claim, effect, ' ').strip()} ({count(effect.n, 'seed')})"
 
 
 def notes(verdict: Verdict) -> list[str]:
@@ -146,7 +151,7 @@ def _effect_sentence(contrast: Contrast, effect: Interval) -> str:
     claim = contrast.claim
     if claim.kind == "success":
         return f"{_success_counts(contrast)} ({_interval(claim, effect, 'difference ')})."
-    metric = METRICS[claim.metric]
+    metric = METRIC_NAMES[claim.metric]
     evidence = f"({_interval(claim, effect)}, {count(effect.n, 'seed')})"
     where = _location(claim)
     magnitude = size(claim, effect.mean)
@@ -274,7 +279,7 @@ def _success_counts(contrast: Contrast) -> str:
     """How many seeds of each level succeed: "5 of 6 seeds exceed 90% test accuracy for width 64, 0 of 6 for width 32"."""
     claim = contrast.claim
     (hits, n), *others = (contrast.successes(arm) for arm in contrast.arms)
-    threshold = f"{level_value(claim, claim.threshold or 0.0)} {METRICS[claim.metric].lower()}"
+    threshold = f"{level_value(claim, claim.threshold or 0.0)} {METRIC_NAMES[claim.metric].lower()}"
     text = f"{hits} of {count(n, 'seed')} exceed{'s' * (n == 1)} {threshold} for {contrast.arms[0].phrase}"
     text += _location(claim)
     for (hits, n), arm in zip(others, contrast.arms[1:], strict=True):

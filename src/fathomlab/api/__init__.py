@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
     from fathomlab.api.models import build_model as build_model
+    from fathomlab.api.pages import split_address as split_address
     from fathomlab.api.planning import bundled as bundled
     from fathomlab.api.planning import find_experiment as find_experiment
     from fathomlab.api.planning import find_file as find_file
     from fathomlab.api.planning import load as load
+    from fathomlab.api.repetition import repeat_trial as repeat_trial
     from fathomlab.api.results import Experiment as Experiment
     from fathomlab.api.results import Results as Results
     from fathomlab.api.results import Runs as Runs
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     from fathomlab.api.running import run as run
     from fathomlab.api.stores import default_runs as default_runs
     from fathomlab.api.stores import existing_runs as existing_runs
+    from fathomlab.api.stores import rewrite_index as rewrite_index
     from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
+    from fathomlab.api.stores import write_combined_report as write_combined_report
+    from fathomlab.api.stores import write_figures as write_figures
     from fathomlab.api.stores import write_reports as write_reports
     from fathomlab.api.trials import StoredTrial as StoredTrial
 
@@ -44,10 +49,15 @@ _MODULES = {
     "find_file": "planning",
     "load": "planning",
     "open_store": "results",
+    "rewrite_index": "stores",
     "rewrite_reports": "stores",
+    "repeat_trial": "repetition",
     "run": "running",
+    "split_address": "pages",
     "upkeep": "stores",
     "verify": "answers",
+    "write_combined_report": "stores",
+    "write_figures": "stores",
     "write_reports": "stores",
 }
 

@@ -1,15 +1,15 @@
 """Verdicts from the store, and the comparison of two reports."""
 
-import json
-from html.parser import HTMLParser
+import shlex
 from pathlib import Path
 
 from fathomlab.analysis.as_json import read_summary
 from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summarize_study
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
+from fathomlab.api.pages import not_a_report, read_page, split_address
 from fathomlab.api.planning import find_experiment
-from fathomlab.base.errors import UserError, format_value
+from fathomlab.base.errors import UserError
 from fathomlab.execute.experiment import experiment_name, recorded_seed_count
 from fathomlab.plan import Plan, with_seeds
 from fathomlab.store.inventory import take_inventory
@@ -28,9 +28,9 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     names = store.experiment_names()
     name = experiment_name(plan, names)
     if name not in names:
-        raise UserError(
-            "no-such-experiment", f"{root}: no results of this experiment ({name}). Run: fathomlab run FILE"
-        )
+        words = ["fathomlab", "run", plan.loaded.document.source, *(["--quick"] if plan.loaded.quick else [])]
+        command = shlex.join([*words, *plan.loaded.overrides])
+        raise UserError("no-such-experiment", f"{root}: no results of this experiment ({name}). Run: {command}")
     trials = with_seeds(plan, recorded_seed_count(root, name)).trials
     missing = take_inventory(root, trials).pending(trials)
     return judge(study(store, store.experiment(name))), len(missing)
@@ -41,7 +41,8 @@ def compare(root: Path, first: str, second: str) -> list[Difference]:
 
     Args:
         root: The store.
-        first: A report's file, or an experiment: a name in the store or its beginning, a file, or a bundled one.
+        first: A report (`PAGE.html`, or `PAGE.html#EXPERIMENT` if the page has several), or an experiment: a name in the store or
+            its beginning, a file, or a bundled one.
         second: The other report or experiment.
 
     Raises:
@@ -51,37 +52,17 @@ def compare(root: Path, first: str, second: str) -> list[Difference]:
 
 
 def _summary(root: Path, name: str) -> Summary:
-    path = Path(name)
-    if not path.is_file() or path.suffix in (".yaml", ".yml"):
-        store = Store(root)
-        record = store.experiment(find_experiment(store, name))
-        if record.outdated:
-            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
-        experiment = study(store, record)
-        return summarize_study(experiment, judge(experiment))
-    parser = _Embedded()
-    try:
-        parser.feed(path.read_text(encoding="utf-8"))
-        return read_summary(json.loads("".join(parser.texts)))
-    except (OSError, ValueError):
-        message = f"{format_value(name)}: not a fathomlab report. Regenerate it with: fathomlab report"
-        raise UserError("not-a-report", message) from None
-
-
-class _Embedded(HTMLParser):
-    """Extracts the JSON that a report embeds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.texts: list[str] = []
-        self._inside = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._inside = tag == "script" and dict(attrs).get("type") == "application/json"
-
-    def handle_data(self, data: str) -> None:
-        if self._inside:
-            self.texts.append(data)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._inside = self._inside and tag != "script"
+    address = split_address(name)
+    if address is not None:
+        path, fragment = address
+        document = read_page(path).experiment(fragment)
+        try:
+            return read_summary(document)
+        except ValueError:
+            raise not_a_report(path) from None
+    store = Store(root)
+    record = store.experiment(find_experiment(store, name))
+    if record.outdated:
+        raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+    experiment = study(store, record)
+    return summarize_study(experiment, judge(experiment))

@@ -1,6 +1,7 @@
 """Finds experiments: files, numbers of bundled ones, and directories of the store."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+RESULTS = re.compile(r"-[0-9a-f]{8}$")
 PACKAGE = Path(__file__).parents[1]
+SCHEMA = "experiment.schema.json"
 
 
 def load(
@@ -69,7 +72,9 @@ def find_file(name: str) -> Path:
     if match is not None or path.parent != Path() or "\0" in name:
         return match or path
     known = bundled()
-    message = f"{name}: no such file.{did_you_mean(name, known)} Bundled experiments: {', '.join(known) or 'none'}."
+    hint = " It looks like a name of results: name the experiment file instead." if RESULTS.search(name) else ""
+    hint = hint or did_you_mean(name, known)
+    message = f"{name}: no such file.{hint} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)
 
 
@@ -79,13 +84,32 @@ def bundled() -> list[str]:
     return sorted({file.stem.removeprefix("config_exp") for file in files})
 
 
+def schema_text() -> str:
+    """The JSON Schema of an experiment file, for editors."""
+    match = next(path for folder in _folders()[1:] if (path := folder / SCHEMA).is_file())
+    return match.read_text(encoding="utf-8")
+
+
 def find_experiment(store: Store, name: str) -> str:
     """The directory in the store for the name of an experiment, its beginning, a file, or a bundled experiment.
 
     Raises:
         UserError: If there is none, or several.
     """
-    names = store.experiment_names()
+    return match_experiment(store.experiment_names(), name, str(store.root))
+
+
+def match_experiment(names: Sequence[str], name: str, location: str) -> str:
+    """The one of `names` that `name` means; see `find_experiment`.
+
+    Args:
+        names: All names.
+        name: A name, its beginning, a file, or a bundled experiment.
+        location: What contains them, for messages.
+
+    Raises:
+        UserError: If there is none, or several.
+    """
     if name in names:
         return name
     stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
@@ -98,7 +122,7 @@ def find_experiment(store: Store, name: str) -> str:
             text = f"{format_value(name)} matches {len(matches)} experiments: {', '.join(matches)}. Name one of them."
             raise UserError("ambiguous-experiment", text)
     near = did_you_mean(name, names) or f" Known: {', '.join(names) or 'none'}."
-    raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {store.root}.{near}")
+    raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {location}.{near}")
 
 
 def readable_experiment(store: Store, name: str) -> ExperimentRecord:

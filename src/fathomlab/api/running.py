@@ -12,6 +12,7 @@ from fathomlab.analysis.looks import look_history, planned_looks
 from fathomlab.analysis.sequential import next_look
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
+from fathomlab.api.interim import CurrentEffect
 from fathomlab.api.planning import Source, load
 from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
@@ -25,7 +26,8 @@ from fathomlab.execute.experiment import (
     recorded_seed_count,
     run_experiment,
 )
-from fathomlab.execute.progress import Mode, progress_reporter
+from fathomlab.execute.modes import Mode
+from fathomlab.execute.progress import progress_reporter
 from fathomlab.execute.signals import StopRequest, handle_signals
 from fathomlab.export.live import Live
 from fathomlab.export.trackers import choose_trackers
@@ -48,6 +50,7 @@ def run(
     data: Any = None,
     model: type | Sequence[type] | None = None,
     log: str | Sequence[str] | None = None,
+    minutes: float | None = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
 
@@ -67,33 +70,38 @@ def run(
         model: As for `load`.
         log: Names of trackers that show the run live, such as `"wandb"`, or `"none"`. By default, Weights & Biases if
             `logging.project_name` is set, wandb is installed, and the run is not quick. Trackers never delay or stop training.
+        minutes: Stop after this time with the progress saved, like an interrupt. Time of a suspended machine does not count.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
         UserError: If results cannot be written, or data, device, or a requested tracker are missing.
-        KeyboardInterrupt: If interrupted by a signal. Progress is saved; the same call resumes.
+        RunInterrupted: If stopped by a signal or by `minutes`; a `KeyboardInterrupt`, so that "Run all" of a notebook stops
+            here, too. Progress is saved; the same call resumes. `fathomlab.open_store` reads the finished trials.
     """
+    stop = StopRequest(minutes)
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
-    if isinstance(source, Plan) and (data is not None or model is not None):
-        raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
-    plan = source if isinstance(source, Plan) else load(source, texts, quick, data, model)
+    plan = _checked(source, data, model) if isinstance(source, Plan) else load(source, texts, quick, data, model)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:
         _check_extension(plan, max_seeds)
     plan = with_seeds(plan, recorded_seed_count(root, name))
     trackers, notices = choose_trackers(plan, log)
-    log_file = root / "experiments" / name / "log.txt"
-    with handle_signals() as stop, progress_reporter(progress, log=log_file) as report:
+    log_file, options = root / "experiments" / name / "log.txt", RunOptions(device, workers, wait, allow_drift, name)
+    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as report:
         for notice in (*plan.notices, *notices):
             report(Note(notice))
-        options = RunOptions(device, workers, wait, allow_drift, name)
-        with Live(trackers, root, name, report, stop) as live:
-            summary = run_experiment(live.expect(plan), root, options, live.emit, stop)
-            if max_seeds is not None:
-                plan, summary = _run_in_stages(plan, root, options, summary, max_seeds, live, stop)
+        effects = CurrentEffect(plan.loaded.file.claims, root, name, report)
+        with Live(trackers, root, name, effects.emit, stop) as live:
+            plan, summary = _run_in_stages(plan, root, options, max_seeds, live, stop)
     _write_report(root, name, summary)
     return Results(Store(root), name, plan, summary)
+
+
+def _checked(plan: Plan, data: Any, model: Any) -> Plan:
+    if data is not None or model is not None:
+        raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
+    return plan
 
 
 def _write_report(root: Path, name: str, summary: RunSummary) -> None:
@@ -115,10 +123,13 @@ def _check_extension(plan: Plan, budget: int) -> None:
 
 
 def _run_in_stages(
-    plan: Plan, root: Path, options: RunOptions, summary: RunSummary, budget: int, live: Live, stop: StopRequest
+    plan: Plan, root: Path, options: RunOptions, budget: int | None, live: Live, stop: StopRequest
 ) -> tuple[Plan, RunSummary]:
-    """Analyze, add seeds, and analyze again, until every claim is decided or the seeds or the five looks are used."""
-    while True:
+    """Train. With a budget of seeds, analyze, add seeds, and train again, until every claim is decided or the seeds or the five
+    looks are used.
+    """
+    summary = run_experiment(live.expect(plan), root, options, live.emit, stop)
+    while budget is not None:
         store, n = Store(root), len(plan.seeds)
         record = store.experiment(summary.experiment)
         looks = list(planned_looks(record.looks) or look_history(record, store.experiments(), ()).looks)
@@ -135,3 +146,4 @@ def _run_in_stages(
         more = run_experiment(live.expect(plan), root, options, live.emit, stop)
         trained = summary.trained + more.trained
         summary = replace(more, trained=trained, cached=more.trials - trained, seconds=summary.seconds + more.seconds)
+    return plan, summary

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 from fathomlab.base.errors import UserError
@@ -39,14 +40,43 @@ def upkeep(root: Path) -> Iterator[None]:
         yield
 
 
+def rewrite_index(root: Path) -> str:
+    """Write the index over all experiments; returns its path."""
+    from fathomlab.report.page import write_index
+    from fathomlab.store.reading import Store
+
+    return str(write_index(Store(root)))
+
+
 def rewrite_reports(root: Path) -> list[str]:
     """Write the report of every readable experiment, and the index; returns their paths."""
-    from fathomlab.report.page import write_index
     from fathomlab.store.reading import Store
 
     names = [record.name for record in Store(root).experiments() if record.cause is None]
     written = [str(write_reports(root, name)) for name in names]
-    return [*written, str(write_index(Store(root)))]
+    return [*written, rewrite_index(root)]
+
+
+def write_combined_report(
+    root: Path, experiments: Sequence[str], target: Path, authors: Sequence[str] = (), course: str = ""
+) -> Path:
+    """Write one page with several experiments, to be handed in; returns its path.
+
+    Args:
+        root: The results directory.
+        experiments: Names in the store, in the order of the page.
+        target: The `.html` file to write. An existing file is replaced only if it is a report.
+        authors: Names for the title block.
+        course: Name of the course for the title block.
+
+    Raises:
+        UserError: If an experiment does not exist, is named twice, or has an older format; if a name is empty or too long; or
+            if the target cannot be written or is not a report.
+    """
+    from fathomlab.report.combined import title_block, write_combined
+    from fathomlab.store.reading import Store
+
+    return write_combined(Store(root), experiments, target, title_block(authors, course, date.today()))
 
 
 def write_reports(root: Path, experiment: str) -> Path:
@@ -70,3 +100,20 @@ def write_reports(root: Path, experiment: str) -> Path:
     except OSError as error:
         raise UserError("unwritable", f"{root}: cannot write the report: {error.strerror or error}.") from None
     return path
+
+
+def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]:
+    """Write each chart of an experiment's report as SVG, PNG, and PDF; returns the files.
+
+    Raises:
+        UserError: If the files cannot be written.
+    """
+    from fathomlab.analysis.study import study
+    from fathomlab.report import figure_files
+    from fathomlab.store.reading import Store
+
+    store = Store(root)
+    try:
+        return figure_files.write_figures(study(store, store.experiment(experiment)), folder)
+    except OSError as error:
+        raise UserError("unwritable", f"{folder}: cannot write figures: {error.strerror or error}.") from None

@@ -3,15 +3,41 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fathomlab.base.codec import JsonObject
+from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.labels import Levels
 from fathomlab.probes import PROBES
 from fathomlab.store.records import ConditionRecord, Number, ProbeSnapshot, TrialRecord
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class UnknownNameError(UserError, KeyError):
+    """A name that a trial does not have. It names the most similar one."""
+
+    __str__ = ValueError.__str__
+
+
+class Named(dict[str, T]):
+    """Values by name. A name that is missing is an error that suggests the most similar one."""
+
+    def __init__(self, kind: str, values: Mapping[str, T]):
+        """Copy the values; `kind` is what they are, for the error."""
+        super().__init__(values)
+        self.kind = kind
+
+    def __missing__(self, name: object) -> T:
+        """Raise the error."""
+        known = list(self)
+        hint = did_you_mean(name, known) if isinstance(name, str) else ""
+        text = hint or f" Known: {', '.join(known) or 'none'}."
+        raise UnknownNameError("unknown-name", f"no {self.kind} {format_value(name)}.{text}")
+
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -70,12 +96,12 @@ class StoredTrial:
     @property
     def metrics(self) -> Mapping[str, Number | None]:
         """Numbers of the result by name: accuracies are fractions, losses nats; None if not finite. Empty without a result."""
-        return self.record.metrics
+        return Named("metric", self.record.metrics)
 
     @property
     def curves(self) -> Mapping[str, list[Number | None]]:
         """Name of a metric to its value after each epoch; None if not finite. Includes "epoch", "step", and "lr"."""
-        return self.record.curves
+        return Named("curve", self.record.curves)
 
     @property
     def gradients(self) -> dict[str, list[Any]]:
@@ -96,7 +122,7 @@ class StoredTrial:
     @property
     def probes(self) -> Mapping[str, tuple[ProbeSnapshot, ...]]:
         """Name of a probe to what it measured at each snapshot, in order."""
-        return self.record.probes
+        return Named("probe", self.record.probes)
 
     def load_model(self, which: Literal["last", "best"] = "last", plugins: Files = ()) -> "nn.Module":
         """The trained network on the CPU, in eval mode.

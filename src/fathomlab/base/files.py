@@ -1,6 +1,7 @@
 """Atomic file writes. All files of a store are written this way."""
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -10,6 +11,9 @@ from typing import BinaryIO
 
 REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
+UNSUPPORTED = frozenset(
+    {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+)  # of calls that a mounted drive lacks
 
 
 def is_special(path: Path) -> bool:
@@ -17,15 +21,32 @@ def is_special(path: Path) -> bool:
     return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))
 
 
+@contextlib.contextmanager
+def if_supported() -> Generator[None]:
+    """Ignore that a file system lacks a call, as mounted drives do. Errors of calls that it has are raised."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+
+
+def fsync(descriptor: int) -> None:
+    """Make a file durable, if the file system can."""
+    with if_supported():
+        os.fsync(descriptor)
+
+
 def fsync_dir(folder: Path) -> None:
     """Make a rename inside `folder` durable. Windows does this without a call, and cannot open directories."""
     if not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with if_supported():
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
@@ -54,7 +75,7 @@ def atomic_file(path: Path) -> Generator[BinaryIO]:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            fsync(file.fileno())
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -24,6 +24,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def format_bytes(number: float) -> str:
+    """A size for people.
+
+    Example:
+        >>> format_bytes(738_568), format_bytes(1.5e9)
+        ('0.7 MB', '1.5 GB')
+    """
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
 def last_part(key: str) -> str:
     """Return the last component of a dotted key: `residual` of `model.params.residual`."""
     return key.rsplit(".", 1)[-1]

@@ -1,11 +1,12 @@
-"""The commands: plan | run | verify | report | list | show | export | new | data | store | bench."""
+"""The commands: plan | run | verify | report | list | show | export | new | doctor | data | store | bench."""
 
 import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
-from fathomlab.cli import bench, data, experiments, export, new, planning, results, store
+from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, report, results, show, store
 from fathomlab.cli.guard import guarded
 
 app = typer.Typer(
@@ -34,7 +35,17 @@ def options(
     """Run controlled deep-learning experiments: plan, train, verify, report."""
 
 
-for part in (planning.app, experiments.app, results.app, export.app, new.app, bench.app):
+for part in (
+    planning.app,
+    experiments.app,
+    report.app,
+    results.app,
+    show.app,
+    export.app,
+    new.app,
+    doctor.app,
+    bench.app,
+):
     app.registered_commands += part.registered_commands
 app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
@@ -47,7 +58,12 @@ def main(arguments: list[str] | None = None) -> None:
     errors; 3 if standard output cannot be written; 128 + signal if interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(guarded(lambda: app(given, standalone_mode=False), "--json" in given))
+    sys.exit(_guarded(given))
+
+
+def _guarded(given: list[str]) -> int:
+    as_events = "--progress=json" in given or ("--progress", "json") in pairwise(given)
+    return guarded(lambda: app(given, "fathomlab", standalone_mode=False), "--json" in given, as_events)
 
 
 def laboratory(arguments: list[str] | None = None) -> int:
@@ -60,7 +76,7 @@ def laboratory(arguments: list[str] | None = None) -> int:
     if index is not None and name:
         rest = given[index + 1 :] if equals else given[index + 2 :]
         args = ["run", name, *given[:index], *rest]
-        return guarded(lambda: app(args, standalone_mode=False), "--json" in given)
+        return _guarded(args)
     if given[:1] in (["--help"], ["-h"]):
         print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
         return 0

@@ -9,7 +9,7 @@ import typer
 
 from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
-from fathomlab.cli.options import Json, print_json
+from fathomlab.cli.options import Json, print_json, print_table
 
 app = typer.Typer(help="List, download, and import datasets.", no_args_is_help=True)
 
@@ -23,9 +23,11 @@ def data_list(as_json: Json = False) -> None:
     if as_json:
         print_json([asdict(row) for row in rows])
         return
+    cells: list[tuple[str, str, str]] = []
     for row in rows:
         where = f"{row.folder} ({row.bytes / 1e6:.0f} MB)" if row.folder else "part of fathomlab"
-        print(f"{row.name:<14} {row.state:<10} {where if row.present else row.remedy}")
+        cells.append((row.name, row.state, where if row.present else row.remedy))
+    print_table("", ("dataset", "state", "where, or how to get it"), cells)
 
 
 @app.command("download")
@@ -47,7 +49,7 @@ def data_import(
     folder: Annotated[Path, typer.Argument(help="Folder with files of torchvision, Keras, or the publisher.")],
     as_json: Json = False,
 ) -> None:
-    """Import datasets from a folder (files are verified, never executed)."""
+    """Import datasets from a folder. Files are verified, never executed."""
     from fathomlab import data
 
     report = data.import_folder(folder)

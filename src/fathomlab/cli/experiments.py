@@ -1,14 +1,36 @@
-"""run | verify | report: from an experiment file to verdicts and a report."""
+"""run | verify: from an experiment file to verdicts and a report."""
 
+import shlex
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
-from fathomlab.cli.options import Device, File, Json, Overrides, Progress, Quick, RunsFolder, Workers, print_json
+from fathomlab.cli.complete import experiment_files
+from fathomlab.cli.guard import Stopped
+from fathomlab.cli.links import file_link
+from fathomlab.cli.options import (
+    Device,
+    File,
+    Json,
+    Overrides,
+    Progress,
+    Quick,
+    RunsFolder,
+    Workers,
+    check_progress,
+    print_json,
+)
+from fathomlab.execute.signals import RunInterrupted
+
+if TYPE_CHECKING:
+    from fathomlab.api import Results
+    from fathomlab.execute.experiment import RunSummary
+    from fathomlab.execute.modes import Mode
 
 app = typer.Typer()
 
@@ -41,53 +63,95 @@ def run(
             "--log", help="Trackers: wandb, tensorboard, or none [default: wandb if the file names a project]."
         ),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", help="Stop after this time (min); the same command resumes."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train the missing trials and write the report."""
+    mode = check_progress(progress)
+    _announce(file, mode)
     from fathomlab import api
-    from fathomlab.cli.verdicts import print_verdicts
-    from fathomlab.execute.progress import MODES
-    from fathomlab.execute.signals import RunInterrupted
 
-    if progress not in MODES:
-        raise UserError("invalid-option", f"--progress must be one of {', '.join(MODES)}, got {progress!r}.")
     planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    options |= {"max_seeds": max_seeds, "log": log}
+    options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes}
     try:
-        results = api.run(planned, runs=runs, progress=progress, **options)
-    except RunInterrupted as stopped:  # typer turns every KeyboardInterrupt into 130, whichever signal it was
-        raise typer.Exit(128 + stopped.signum) from None
+        results = api.run(planned, runs=runs, progress=mode, **options)
+    except RunInterrupted as reason:
+        raise Stopped(reason) from None
     summary = results.summary
     if as_json:
         print_json({**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)})
     else:
-        outcomes = f"{summary.trained} trained, {summary.cached} cached"
-        outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
-        outcomes += f", {summary.failed} failed" if summary.failed else ""
-        print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
-        if quick and planned.claims:
-            print("Quick run: use these verdicts to check the setup, not as evidence.")
-        print_verdicts(results.verdicts)
-        print(f"report: {results.report}")
+        _print_outcome(results, summary, quick)
     if summary.failed:
         raise typer.Exit(1)
 
 
+def _announce(file: str, mode: "Mode") -> None:
+    """Print the first line before large libraries are imported."""
+    from fathomlab.execute.modes import print_line, resolve_mode
+
+    if resolve_mode(mode, sys.stderr) in ("plain", "rich"):
+        print_line(sys.stderr, f"Planning {file} ...")
+
+
+def _print_outcome(results: "Results", summary: "RunSummary", quick: bool) -> None:
+    """Print what a run did, its verdicts, and a link to its report."""
+    from fathomlab.cli.verdicts import print_verdicts, tally
+
+    outcomes = f"{summary.trained} trained, {summary.cached} cached"
+    outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
+    outcomes += f", {summary.failed} failed" if summary.failed else ""
+    print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
+    verdicts = results.verdicts
+    if quick and verdicts:
+        print("Quick run: use these verdicts to check the setup, not as evidence.")
+    print_verdicts(verdicts)
+    if verdicts:
+        print(tally(verdicts))
+    print(f"report: {file_link(results.report)}")
+
+
 @app.command()
 def verify(
-    file: File,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="Experiment file or bundled name (claims), or REPORT.html#TRIAL (repeats a trial).",
+            autocompletion=experiment_files,
+        ),
+    ],
     overrides: Overrides = None,
     quick: Quick = False,
     runs: RunsFolder = None,
     details: Annotated[bool, typer.Option("--details", help="Also print the statistics behind each verdict.")] = False,
+    plugin: Annotated[
+        list[Path] | None, typer.Option("--plugin", help="Plugin file that a repeated trial may run; may be repeated.")
+    ] = None,
+    progress: Progress = "auto",
     as_json: Json = False,
 ) -> None:
-    """Print the verdict for each claim. Exits with 0 only if all are supported."""
+    """Print the verdict for each claim, or train a trial of a report again.
+
+    Exits with 0 only if all claims are supported, or if the repeated trial agrees with the report. A repeated trial is trained in
+    a temporary directory; --runs names another one.
+    """
     from fathomlab import api
     from fathomlab.analysis.as_json import verdict_json
+    from fathomlab.cli.repeat import check_alone, verify_page
     from fathomlab.cli.verdicts import print_verdicts
 
+    address = api.split_address(file)
+    if address is not None:
+        check_alone([("overrides", overrides), ("--quick", quick), ("--details", details)])
+        verify_page(*address, plugin or [], runs, progress, as_json)
+        return
+    if plugin:
+        raise UserError("invalid-option", "--plugin: only for a report. An experiment file names its plugins.")
     planned = api.load(file, overrides or [], quick)
     verdicts, missing = api.verify(planned, runs or api.default_runs())
     if as_json:
@@ -95,47 +159,7 @@ def verify(
     else:
         print_verdicts(verdicts, details)
         if missing:
-            print(f"{count(missing, 'trial')} not finished. Run: fathomlab run {file}")
+            words = ["fathomlab", "run", file, *(["--quick"] if quick else []), *(overrides or [])]
+            print(f"{count(missing, 'trial')} not finished. Run: {shlex.join(words)}")
     if missing or any(verdict.decision != "supported" for verdict in verdicts):
         raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    experiment: Annotated[
-        str | None, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one [default: all].")
-    ] = None,
-    runs: RunsFolder = None,
-    diff: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Compare two reports (HTML files or experiments)."),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Regenerate reports and the index from the results, or compare two reports."""
-    from fathomlab import api
-    from fathomlab.analysis.as_json import differences_json
-    from fathomlab.analysis.compare import format_diff
-    from fathomlab.report.page import write_index
-
-    root = runs or api.default_runs()
-    if diff is not None:
-        rows = api.compare(root, *diff)
-        print_json(differences_json(rows)) if as_json else print("\n".join(format_diff(rows)))
-        return
-    from fathomlab.store.reading import Store
-
-    store = Store(root)
-    names = [api.find_experiment(store, experiment)] if experiment else store.experiment_names()
-    if not names:
-        raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
-    outdated = [] if experiment else [record for record in store.experiments() if record.outdated]
-    names = [name for name in names if name not in {record.name for record in outdated}]
-    written = [str(api.write_reports(root, name)) for name in names]
-    for record in outdated:
-        print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
-    index = str(write_index(store))
-    if as_json:
-        print_json({"reports": written, "index": index})
-    else:
-        print("\n".join([*(f"report: {path}" for path in written), f"index: {index}"]))

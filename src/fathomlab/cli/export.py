@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError, format_value
+from fathomlab.cli.complete import experiments, exporters
 from fathomlab.cli.options import Json, RunsFolder, print_json
 
 app = typer.Typer()
@@ -13,19 +14,24 @@ app = typer.Typer()
 
 @app.command()
 def export(
-    exporter: Annotated[str, typer.Argument(help="csv, parquet, bundle, tensorboard, or wandb.")],
+    exporter: Annotated[
+        str, typer.Argument(help="csv, parquet, bundle, tensorboard, or wandb.", autocompletion=exporters)
+    ],
     experiment: Annotated[
-        str, typer.Argument(help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2).")
+        str,
+        typer.Argument(
+            help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2).", autocompletion=experiments
+        ),
     ],
     options: Annotated[
-        list[str] | None, typer.Argument(metavar="[OPTION=VALUE]...", help="Further options of the exporter.")
+        list[str] | None, typer.Argument(metavar="OPTION=VALUE", help="Further options of the exporter.")
     ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Directory or file to write.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     runs: RunsFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Export an experiment as tables, as one file to hand in, or to a tracker."""
+    """Export as tables, as one file to hand in, or to a tracker."""
     from fathomlab import api
 
     values = dict(map(_option, options or ())) | ({"overwrite": True} if overwrite else {})

@@ -16,12 +16,45 @@ from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
 from fathomlab.execute.signals import RunInterrupted
 
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 129)  # the last is SIGHUP, which Windows does not have
 OUTPUT_FAILED = 3
+MEANT = {  # what other programs call the commands
+    "train": "run",
+    "fit": "run",
+    "start": "run",
+    "resume": "run",
+    "ls": "list",
+    "check": "doctor",
+    "info": "doctor",
+    "open": "report",
+    "init": "new",
+    "create": "new",
+    "clean": "store",
+    "download": "data",
+}
+OVERRIDES = {  # what other programs have as options
+    "epochs": "training.epochs=3",
+    "lr": "training.lr=0.01",
+    "learning-rate": "training.lr=0.01",
+    "optimizer": "training.optimizer=SGD",
+    "batch-size": "data.batch_size=64",
+    "dataset": "data.name=cifar-10",
+    "seed": "seed=1",
+    "seeds": "experiment.seeds=5",
+    "depth": "experiment.depths=5,10",
+}
 
 
 class OutputError(Exception):
     """Standard output cannot be written."""
+
+
+class Stopped(Exception):
+    """A run was stopped. Typer turns every `KeyboardInterrupt` into status 130, whichever signal it was."""
+
+    def __init__(self, reason: RunInterrupted):
+        """Stopped by `reason`."""
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class ReaderGone(Exception):
@@ -71,15 +104,51 @@ class Output(io.TextIOBase):
         return (self.stream.encoding if self.stream is not None else None) or "utf-8"
 
 
-def guarded(command: Callable[[], Any], as_json: bool) -> int:
+class EventLines(io.TextIOBase):
+    """Standard error of `--progress json`: lines that are no events become events, too."""
+
+    def __init__(self, stream: TextIO):
+        """Write to `stream`."""
+        self.stream = stream
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write the complete lines; the last part waits for its end."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in filter(None, lines):
+            event = line if line.startswith("{") else json.dumps({"event": "message", "text": line})
+            self.stream.write(event + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        self.stream.flush()
+
+    def fileno(self) -> int:
+        """The descriptor of the stream."""
+        return self.stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream."""
+        return self.stream.encoding
+
+
+def guarded(command: Callable[[], Any], as_json: bool, as_events: bool = False) -> int:
     """Call a command and return its exit status.
 
     Args:
         command: Prints its result on standard output.
         as_json: Whether errors are also printed on standard output as {"problems": [{"code", "file", "line", "key",
             "message"}]}.
+        as_events: Whether standard error contains one JSON object per line, and nothing else.
     """
-    with _reserved(sys.stdout) if as_json else contextlib.nullcontext(sys.stdout) as stream:
+    errors: TextIO | None = sys.stderr  # None if it is closed
+    events = EventLines(errors) if as_events and errors is not None else None
+    with (
+        contextlib.redirect_stderr(events) if events else contextlib.nullcontext(),  # type: ignore[type-var]
+        _reserved(sys.stdout) if as_json else contextlib.nullcontext(sys.stdout) as stream,
+    ):
         return _guarded(command, as_json, stream)
 
 
@@ -109,8 +178,8 @@ def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -
 def _status(command: Callable[[], Any], as_json: bool) -> int:
     try:
         status = command()
-        if status in INTERRUPTED:  # typer turns Ctrl-C into 130 without a message
-            raise RunInterrupted(status - 128)
+        if status == 128 + signal.SIGINT:  # typer turns Ctrl-C into 130 without a message
+            raise RunInterrupted
         return status if isinstance(status, int) else 0
     except UserError as error:
         if as_json:
@@ -119,9 +188,10 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
         return 2
     except typer.Exit as leaving:
         return leaving.exit_code
-    except (KeyboardInterrupt, typer.Abort) as stopped:
-        _complain("Interrupted. Progress is saved; run the same command to resume.")
-        return 128 + getattr(stopped, "signum", signal.SIGINT)
+    except (KeyboardInterrupt, typer.Abort, Stopped) as stopped:
+        reason = stopped.reason if isinstance(stopped, Stopped) else RunInterrupted()
+        _complain(_stopped(reason))
+        return 128 + reason.signum
     except (ReaderGone, OutputError):
         raise
     except Exception as error:
@@ -134,16 +204,27 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
             )
         with contextlib.suppress(OSError, ValueError):
             show()
-        _list_commands(error)
+        _explain(error)
         return int(getattr(error, "exit_code", 2))
 
 
-def _list_commands(error: Exception) -> None:
-    """Print the commands of a group after the error that it has no such command."""
-    context: Any = getattr(error, "ctx", None)
-    known = getattr(getattr(context, "command", None), "commands", {})
-    if known and str(getattr(error, "message", "")).startswith("No such command"):
-        _complain(f"Commands: {', '.join(known)}.")
+def _explain(error: Exception) -> None:
+    """Print all commands after the error that there is no such command, and how to set an option of training."""
+    message = str(getattr(error, "message", ""))
+    known = getattr(getattr(getattr(error, "ctx", None), "command", None), "commands", {})
+    if match := re.match(r"No such command '(.*?)'", message):
+        meant = MEANT.get(match[1].lower(), "")
+        hint = f"Did you mean '{meant}'? " if meant in known else ""
+        _complain(f"{hint}Commands: {', '.join(known)}.")
+    elif (match := re.match(r"No such option: --([a-z-]+)", message)) and match[1] in OVERRIDES:
+        _complain(f"Options of training are overrides: {OVERRIDES[match[1]]}")
+
+
+def _stopped(reason: RunInterrupted) -> str:
+    text = "Interrupted"
+    if reason.minutes is not None:
+        text = f"Stopped at the limit of {reason.minutes:g} minute{'s' * (reason.minutes != 1)}"
+    return f"{text}. Progress is saved; run the same command to resume."
 
 
 def _problems(error: UserError) -> list[dict[str, Any]]:

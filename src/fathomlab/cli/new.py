@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from fathomlab.base.errors import UserError, format_value, unknown_name
+from fathomlab.cli.complete import KINDS, kinds
 from fathomlab.cli.options import Json, print_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = ("model", "dataset", "loss", "probe", "optimizer", "experiment")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FILES = {"py": "{}.py", "yaml": "{}.yaml", "test": "test_{}.py"}
 
@@ -22,20 +22,26 @@ app = typer.Typer()
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="model, dataset, loss, probe, optimizer, or experiment.")],
+    kind: Annotated[
+        str, typer.Argument(help="model, dataset, loss, probe, optimizer, or experiment.", autocompletion=kinds)
+    ],
     name: Annotated[str, typer.Argument(help="Name of the component or experiment, such as weight_norms.")],
     to: Annotated[Path, typer.Option("--to", help="Directory of the new files.")] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Write a working template of a component or an experiment, with a test."""
+    """Write a component or an experiment to begin with, and a test."""
     if text := unknown_name("kind", kind, KINDS):
         raise UserError("unknown-name", f"fathomlab new: {text}")
+    from fathomlab.api.planning import SCHEMA, schema_text
+
     names = _names(kind, name)
     files = {
         to / FILES[part].format(names["name"]): Template(path.read_text(encoding="utf-8")).substitute(names)
         for part in FILES
         if (path := TEMPLATES / f"{kind}.{part}.txt").is_file()
     }
+    if not (to / SCHEMA).is_file():  # the first line of each experiment file names it for editors
+        files[to / SCHEMA] = schema_text()
     _write(to, files)
     if as_json:
         print_json({"kind": kind, **names, "files": [str(path) for path in files]})

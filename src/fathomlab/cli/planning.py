@@ -1,6 +1,8 @@
 """plan: what an experiment needs and costs, and why a trial is not cached. Loads no torch."""
 
 import math
+import os
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fathomlab.base.errors import UserError, format_value
-from fathomlab.base.labels import count
+from fathomlab.base.labels import count, format_bytes
 from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, print_json
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def plan(
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show required trials, cached trials, and the estimated cost. Does not train."""
+    """Show what would be trained, and its cost. Does not train."""
     from fathomlab import api
 
     planned = api.load(file, overrides or [], quick)
@@ -49,7 +51,7 @@ def plan(
     if as_json:
         print_json(document)
         return
-    from fathomlab.execute.progress import duration
+    from fathomlab.execute.round import duration
 
     estimate = document["estimate"]
     compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
@@ -63,6 +65,7 @@ def plan(
         print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train")
         for seed, trial in zip(planned.seeds, condition.trials, strict=True) if trials else ():
             print(f"    {trial.hash[:12]}  seed {seed}  {'to train' if trial.hash in todo else 'cached'}")
+    _print_disk_space(document["disk"], len(todo))
     for notice in document["notices"]:
         print(f"note: {notice}")
 
@@ -79,6 +82,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     requested_executor(planned)
+    workers = worker_count("auto", len(groups), device)
     machine, requested = describe_machine(device), requested_backend(planned)
     backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]
@@ -97,7 +101,12 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
         "notices": [*planned.notices, *_changed_datasets(planned, inventory.root), *_warnings(planned)],
-        "estimate": asdict(cost.estimate(missing, measured, worker_count("auto", len(groups), device))),
+        "estimate": asdict(cost.estimate(missing, measured, workers)),
+        "disk": {
+            "stored_bytes": cost.disk_bytes(groups, 0),
+            "peak_bytes": cost.disk_bytes(groups, workers),
+            "free_bytes": _free_bytes(inventory.root),
+        },
         "trial_list": [
             {
                 "trial": trial.hash,
@@ -110,6 +119,24 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
             for seed, trial in zip(planned.seeds, condition.trials, strict=True)
         ],
     }
+
+
+def _free_bytes(root: Path) -> int:
+    """Free space where the results are written."""
+    path = root.absolute()
+    return shutil.disk_usage(next(folder for folder in (path, *path.parents) if os.path.exists(folder))).free
+
+
+def _print_disk_space(disk: dict[str, int], trials: int) -> None:
+    if not trials:
+        return
+    stored, peak, free = (disk[f"{name}_bytes"] for name in ("stored", "peak", "free"))
+    print(
+        f"disk space: about {format_bytes(stored / trials)} per trial, {format_bytes(stored)} in total, "
+        f"up to {format_bytes(peak)} during training ({format_bytes(free)} free)"
+    )
+    if free < peak:
+        print("note: the free disk space is not enough. Free some, or choose another directory with --runs.")
 
 
 def _changed_datasets(planned: "Plan", root: Path) -> list[str]:

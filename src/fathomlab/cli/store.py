@@ -1,9 +1,11 @@
 """store check | repair | prune: maintenance of results."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count
 from fathomlab.cli.options import Json, RunsFolder, print_json
 
@@ -39,7 +41,7 @@ def check(runs: RunsFolder = None, as_json: Json = False) -> None:
 
 @app.command()
 def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
-    """Truncate incomplete logs, quarantine corrupted files, regenerate reports."""
+    """Fix logs, quarantine corrupted files, rewrite reports."""
     from fathomlab import api
     from fathomlab.store.maintenance import repair_store
 
@@ -53,20 +55,54 @@ def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
 @app.command()
 def prune(
     runs: RunsFolder = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Remove only what was last written longer ago, such as 30d or 4w."
+        ),
+    ] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Also remove unfinished trials.")] = False,
-    orphans: Annotated[bool, typer.Option("--orphans", help="Also remove unreferenced trials.")] = False,
+    orphans: Annotated[bool, typer.Option("--orphans", help="Also remove trials of no experiment.")] = False,
+    experiments: Annotated[
+        bool,
+        typer.Option("--experiments", help="Also remove experiments and their trials; needs --older-than."),
+    ] = False,
     damaged: Annotated[bool, typer.Option("--damaged", help="Also remove quarantined files.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be removed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove checkpoints of finished trials; optionally other files."""
-    from fathomlab import api
-    from fathomlab.store.maintenance import prune_store
+    """Remove checkpoints of finished trials.
 
+    Options also remove trials, experiments, and quarantined files. --older-than limits what is removed, by age.
+    """
+    from fathomlab import api
+    from fathomlab.store.pruning import Pruning, prune_store
+
+    if experiments and older_than is None:
+        raise UserError("invalid-option", "--experiments needs --older-than, such as --older-than 90d.")
+    seconds = None if older_than is None else _seconds(older_than)
+    options = Pruning(unfinished, orphans, damaged, experiments, seconds, dry_run)
     root = api.existing_runs(runs)
     with api.upkeep(root):
-        changes = prune_store(root, unfinished, orphans, damaged, dry_run)
+        changes = prune_store(root, options)
+        if experiments and not dry_run:
+            api.rewrite_index(root)
     _print_changes(changes, [], as_json)
+    if older_than is not None and not experiments and not as_json:
+        print("Experiments and their finished trials stay. To remove old ones, too, add --experiments.")
+
+
+def _seconds(age: str) -> float:
+    """The seconds of a number of days or weeks.
+
+    Raises:
+        UserError: If it is not one.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([dw])", age.strip().lower())
+    if match is None:
+        text = f"--older-than must be a number of days or weeks, such as 30d or 4w, got {format_value(age)}."
+        raise UserError("invalid-option", text)
+    return int(match[1]) * {"d": 86_400.0, "w": 604_800.0}[match[2]]
 
 
 def _print_changes(changes: "list[Change]", reports: list[str], as_json: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fathomlab.base.errors import Issue, did_you_mean, format_value
+from fathomlab.config.claims import Claim
 from fathomlab.config.load import Loaded
 from fathomlab.config.schema import Factor
 
@@ -24,17 +25,17 @@ def duplicate_level_notices(factors: Mapping[str, Factor]) -> dict[str, None]:
 def claim_problems(
     loaded: Loaded, keys: set[str], conditions: Sequence[tuple[Any, Any]], notices: dict[str, None]
 ) -> list[Issue]:
-    """Claims about options or levels that no trial has.
+    """Claims and published numbers about options or levels that no trial has, and published statements about unknown claims.
 
     A level that an override or the quick form removed leaves its claim open, with a notice.
     """
     endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
-    problems = []
-    for index, claim in enumerate(loaded.file.claims):
+    problems: list[Issue] = []
+    for location, claim in _contrasts(loaded):
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
                 text = f"not an option of any trial: {format_value(key)}.{did_you_mean(key, sorted(endings))}"
-                problems.append(Issue("unknown-claim-key", f"claims[{index}].{path}", text))
+                problems.append(Issue("unknown-claim-key", f"{location}.{path}", text))
         if problems:
             continue
         for level in claim.levels:
@@ -43,7 +44,36 @@ def claim_problems(
             where = "".join(f", {key}: {format_value(required)}" for key, required in claim.at.items())
             missing = f"no condition has {claim.factor}: {format_value(level)}{where}"
             if loaded.overrides or loaded.quick:
-                notices.setdefault(f"claim {format_value(claim.name)} cannot be decided here: {missing}.")
+                if location.startswith("claims"):
+                    notices.setdefault(f"claim {format_value(claim.name)} cannot be decided here: {missing}.")
                 break
-            problems.append(Issue("no-such-condition", f"claims[{index}]", missing))
-    return problems
+            problems.append(Issue("no-such-condition", location, missing))
+    return [*problems, *_unknown_claims(loaded)]
+
+
+def _contrasts(loaded: Loaded) -> list[tuple[str, Claim]]:
+    """The claims, and the comparisons behind published numbers, with their dotted keys."""
+    contrasts = [(f"claims[{index}]", claim) for index, claim in enumerate(loaded.file.claims)]
+    for index, published in enumerate(loaded.file.experiment.published):
+        if (contrast := published.contrast) is not None:
+            contrasts.append((f"experiment.published[{index}]", contrast))
+    return contrasts
+
+
+def _unknown_claims(loaded: Loaded) -> list[Issue]:
+    names = [claim.name for claim in loaded.file.claims]
+    if loaded.overrides or loaded.quick:  # they may have removed the claim
+        return []
+    unknown = [
+        (index, published.claim)
+        for index, published in enumerate(loaded.file.experiment.published)
+        if published.claim and published.claim not in names
+    ]
+    return [
+        Issue(
+            "unknown-name",
+            f"experiment.published[{index}].claim",
+            f"must be the name of a claim of this file, got {format_value(name)}.{did_you_mean(name, names)}",
+        )
+        for index, name in unknown
+    ]

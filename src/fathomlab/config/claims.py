@@ -9,6 +9,7 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels
 from fathomlab.base.options import to_dict
 
+AMBIGUOUS = ("ambiguous",)  # equals no level
 Metric = Literal[
     "test/accuracy",
     "test/loss",
@@ -19,6 +20,16 @@ Metric = Literal[
     "best/test/accuracy",
     "best/val/accuracy",
 ]
+METRIC_NAMES: dict[str, str] = {
+    "test/accuracy": "Test accuracy",
+    "test/loss": "Test loss",
+    "val/accuracy": "Validation accuracy",
+    "val/loss": "Validation loss",
+    "train/accuracy": "Training accuracy",
+    "train/loss": "Training loss",
+    "best/test/accuracy": "Test accuracy of the best epoch",
+    "best/val/accuracy": "Best validation accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Claim:
         expect: Sign of the effect that the claim asserts.
         matters: Smallest effect that matters: a fraction for accuracies and successes (0.02 is 2 percentage points), nats for
             losses.
-        at: Levels of other factors at which the contrast is taken; the others are averaged within each seed.
+        at: Levels of other factors at which the contrast is taken; the others are averaged within each seed. If `factor` is
+            `role`, roles without such an option are compared as they are, such as a baseline at `{alpha: 0.7}`.
         metric: The metric to compare.
         kind: `difference` of means; `trend`, the slope of the metric over log2 of the levels (of the depth if levels are lists),
             per doubling; `success`, the fraction of seeds whose metric is above `threshold`.
@@ -95,8 +107,10 @@ class Claim:
             level: Level of the claim's factor.
             fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is among them.
         """
-        required = {**self.at, self.factor: level}
-        return all(_level(factors, fixed, key) == _comparable(expected) for key, expected in required.items())
+        if _level(factors, fixed, self.factor) != _comparable(level):
+            return False
+        absent = ((),) if self.factor == "role" else ()
+        return all(_level(factors, fixed, key) in (_comparable(wanted), *absent) for key, wanted in self.at.items())
 
     def _levels_complaint(self) -> str:
         count = len(self.levels)
@@ -116,11 +130,11 @@ class Claim:
 
 
 def _level(factors: Levels, fixed: Levels, key: str) -> Any:
-    """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` equals no level."""
+    """The level of the factor `key` (or the one whose dotted key ends with it), or the option; `()` without one."""
     for options in (factors, fixed):
         matches = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
         if matches:
-            return _comparable(matches[0]) if len(matches) == 1 else ()
+            return _comparable(matches[0]) if len(matches) == 1 else AMBIGUOUS
     return ()
 
 

@@ -12,6 +12,7 @@ from annotated_types import Interval
 from fathomlab.base.errors import Issue
 from fathomlab.base.options import Fraction, Later, NonNegativeFloat, PositiveFloat, PositiveInt
 from fathomlab.config.claims import Claim
+from fathomlab.config.published import Published
 
 Parent: TypeAlias = Literal["teacher", "start"]
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
@@ -202,7 +203,8 @@ class ExperimentOptions:
         probes: Other measurements: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
         primary_metric: Metric that the report leads with: test accuracy after the last epoch, or of the best epoch on the
             validation set.
-        tags: Labels for trackers. They do not affect training.
+        tags: Labels for trackers and `fathomlab list --tag`. They do not affect training.
+        published: Statements of a publication, which the report shows next to the results.
     """
 
     title: str = ""
@@ -215,6 +217,7 @@ class ExperimentOptions:
     probes: dict[str, Any] | tuple[str, ...] = ()
     primary_metric: Literal["test/accuracy", "best/test/accuracy"] = "test/accuracy"
     tags: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,7 @@ class ExperimentFile:
         claims: Expected effects, on which the report gives verdicts.
         quick: Changes of the other sections for `--quick`.
         plugins: Python files with models, datasets, losses, probes, optimizers, and schedules, relative to this file; see
-            docs/your-own-parts.md. Their code runs.
+            docs/tutorials/your-own-parts.md. Their code runs.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0

@@ -91,6 +91,17 @@ def load(name: str, params: Mapping[str, object] | None = None, folder: Path | N
     return make(name, params).load(folder)
 
 
+def load_installed(name: str, params: Mapping[str, object] | None = None) -> DatasetArrays | None:
+    """Return the examples of a dataset without a download; None if it does not exist, or files are missing or corrupted."""
+    layout = DATASETS[name].layout if name in DATASETS else None
+    try:
+        if layout is not None and any(located.path is None for located in locate(layout, data_dir())):
+            return None
+        return load(name, params)
+    except (UserError, OSError):
+        return None
+
+
 def status(folder: Path | None = None) -> list[DatasetStatus]:
     """Return what the data folder contains of each dataset."""
     return [_status(name, component, data_dir(folder)) for name, component in DATASETS.items()]

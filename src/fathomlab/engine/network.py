@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from fathomlab.base.axes import Images, Logits
@@ -120,6 +121,17 @@ class PackedNetwork:
         forward_pass = _ForwardPass(params, buffers, mode, keys, taps, self.replicas, self._varying)
         x = forward_pass.layers(self.architecture.layers, x, "")
         return x
+
+    def pooled_maps(self, params: Params, buffers: Params, images: Images) -> Float[Tensor, "n channels height width"]:
+        """Compute the maps before the global average pooling with running statistics; the channels of replicas are joined.
+
+        Args:
+            params: Learned tensors by name, each (k, *shape), of a network that ends with pooling and a linear layer.
+            buffers: Running statistics by name.
+            images: Normalized images, (k, n, c, h, w).
+        """
+        forward_pass = _ForwardPass(params, buffers, "eval", None, None, self.replicas, self._varying)
+        return forward_pass.layers(self.architecture.layers[:-2], _to_maps(images), "")
 
 
 class _ForwardPass:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices
 from fathomlab.base.identity import make_rng
+from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
 from fathomlab.engine.torch_model import plain_module
@@ -83,6 +84,27 @@ class Snapshot:
         taps: list[Tensor] = []
         self._trainer.forward(self._trainer.batch(index, None), "probe", None, taps)
         return taps
+
+    @torch.no_grad()
+    def pooled_maps(self, index: Indices) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the maps before the global average pooling with running statistics, (k, n, units, h, w).
+
+        Returns:
+            The maps, and weight (k, classes, units) and bias (k, classes) of the linear layer after the pooling.
+
+        Raises:
+            ValueError: If the network does not end with global average pooling and one linear layer.
+        """
+        if self._trainer.shared_recipe.architecture.map_shape is None:
+            raise ValueError("the network does not end with global average pooling and one linear layer")
+        trainer, precision = self._trainer, self._trainer.shared_recipe.precision
+        tensors = {**trainer.state.buffers, **trainer.state.params}  # the buffers contain frozen parameters
+        name = trainer.shared_recipe.architecture.weight_layers[-1]
+        with autocast_for(precision, trainer.device):
+            maps = trainer.state.network.pooled_maps(tensors, trainer.state.buffers, trainer.batch(index, None))
+        maps = maps.unflatten(1, (self.replicas, -1)).transpose(0, 1).to(param_dtype(precision))
+        weight, bias = (tensors[f"{name}.{kind}"].detach() for kind in ("weight", "bias"))
+        return maps, weight, bias
 
     def by_replica(self, tap: Tensor) -> Float[Tensor, "k n units cells"]:
         """Reshape features (k, n, d) or maps (n, k * c, h, w) to (k, n, units, cells), with 1 or h * w cells per unit."""

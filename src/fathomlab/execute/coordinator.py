@@ -25,7 +25,7 @@ def run_jobs(jobs: Sequence[Job], executor: Executor, stop: StopRequest) -> Iter
     """
     yield from _Coordinator(jobs, executor, stop).run()
     if stop.signum is not None:
-        raise RunInterrupted(stop.signum)
+        raise RunInterrupted(stop.signum, stop.minutes)
 
 
 class _Coordinator:
@@ -48,10 +48,12 @@ class _Coordinator:
 
     def run(self) -> Iterator[Event]:
         """Return when every job has ended, or when a stop was requested and the running jobs have saved their progress."""
+        self.stop.clock.seconds()  # imports wait without a tick
         while self.running or (self.pending and self.deadline is None):
-            if self.deadline is None and self.stop.signum is not None:
+            signum = self.stop.poll()
+            if self.deadline is None and signum is not None:
                 self.deadline = time.monotonic() + STOP_SECONDS
-                self.executor.stop(self.stop.signum)
+                self.executor.stop(signum)
             if self.deadline is None:
                 self._dispatch()
             elif time.monotonic() > self.deadline:

@@ -17,8 +17,9 @@ class Planned:
         cached: Trials that have their outcome.
         packs: Packs to train.
         workers: Number of workers.
-        work: Hash of each trial to train, to its planned time on one core (s).
+        work: Hash of each trial to train, to its expected time on one core (s).
         labels: Hash to condition and seed in words.
+        measured: Whether the expected times are based on stored times of similar trials.
     """
 
     event: Literal["planned"] = field(default="planned", kw_only=True)
@@ -28,11 +29,16 @@ class Planned:
     workers: int
     work: Mapping[str, float]
     labels: Mapping[str, str]
+    measured: bool = False
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that is good to know."""
+    """Something that is good to know.
+
+    Attributes:
+        text: The message.
+    """
 
     event: Literal["note"] = field(default="note", kw_only=True)
     text: str
@@ -40,7 +46,11 @@ class Note:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong, and the run continues."""
+    """Something went wrong, and the run continues.
+
+    Attributes:
+        text: The message.
+    """
 
     event: Literal["warning"] = field(default="warning", kw_only=True)
     text: str
@@ -126,6 +136,7 @@ class Failed:
 
     Attributes:
         trial: Its hash.
+        status: Always `failed`.
         cause: The error.
         seconds: Training time (s).
     """
@@ -135,6 +146,28 @@ class Failed:
     status: Literal["failed"] = field(default="failed", kw_only=True)
     cause: str
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The effect that the first claim is about, in the seeds that are finished so far. It is not a verdict.
+
+    Attributes:
+        claim: Name of the claim.
+        effect: Mean effect, as in verdicts: a fraction (accuracies, successes) or nats (losses).
+        low: Lower end of its 95% interval.
+        high: Upper end.
+        n: Number of seeds.
+        text: The effect in words.
+    """
+
+    event: Literal["effect"] = field(default="effect", kw_only=True)
+    claim: str
+    effect: float
+    low: float
+    high: float
+    n: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -175,7 +208,19 @@ class Died:
 
 
 Event: TypeAlias = (
-    Planned | Note | Warned | Started | EpochDone | Measured | Finished | Failed | Ready | Idle | Stopped | Died
+    Planned
+    | Note
+    | Warned
+    | Started
+    | EpochDone
+    | Measured
+    | Finished
+    | Failed
+    | Effect
+    | Ready
+    | Idle
+    | Stopped
+    | Died
 )
 Emit: TypeAlias = Callable[[Event], None]
 

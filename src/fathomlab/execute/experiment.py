@@ -1,7 +1,6 @@
 """Runs an experiment: finished trials are reused, the others are packed and trained, every outcome is recorded."""
 
 import re
-import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -24,7 +23,7 @@ from fathomlab.execute.signals import StopRequest
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare import machine
 from fathomlab.prepare.backends import requested_backend
-from fathomlab.prepare.cost import planned_seconds
+from fathomlab.prepare.cost import expected_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
 from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.packing import worker_count
@@ -46,7 +45,7 @@ class RunSummary:
         cached: Trials that had their outcome before.
         failed: Trials of the plan that have no outcome because an error stopped them.
         diverged: Trials of the plan that diverged, now or before. This is an outcome.
-        seconds: Wall time (s).
+        seconds: Time (s), without suspensions of the process or the machine while trials train.
     """
 
     experiment: str
@@ -111,7 +110,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
             environment, or workers cannot start.
         RunInterrupted: If `stop` requests it; progress is saved.
     """
-    started = time.monotonic()
+    started = stop.clock.seconds()
     if options.device not in ("auto", "cpu", "cuda"):
         raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
     worker_count(options.workers, 1)
@@ -122,13 +121,14 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)
         jobs = _preflight(plan, pending, inventory, options)
+        stop.clock.seconds()  # a download waits without a tick
         record = _with_history(_record(plan, runs / "experiments" / name), plan, inventory)
         if pending or not record_is_current(inventory.experiments.get(name), record):
             write_experiment(runs, record)
         cached = len(plan.trials) - len(pending)
         count = worker_count(options.workers, len(jobs), machine.guess_device(options.device))
-        work = {trial.hash: planned_seconds(trial) for trial in pending}
-        emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels))
+        work, measured = expected_seconds(plan.trials, inventory)
+        emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels, measured))
         if jobs:
             _save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
@@ -138,7 +138,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())
         failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
-        seconds = time.monotonic() - started
+        seconds = stop.clock.seconds() - started
         if pending:
             write_experiment(runs, replace(record, seconds=(record.seconds or 0.0) + seconds))
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
@@ -238,6 +238,7 @@ def _record(plan: Plan, folder: Path) -> ExperimentRecord:
         seeds=tuple(plan.seeds),
         logging=to_plain(loaded.file.logging),
         tags=options.tags,
+        published=options.published,
         conditions=conditions,
         claims=tuple(plan.claims),
         claims_hash=content_hash(plan.claims),

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.inline import mimebundle
 from fathomlab.base.libraries import library
-from fathomlab.execute.events import EpochDone, Event, Note, Planned, Warned
+from fathomlab.execute.events import EpochDone, Event, Note, Warned
 
 if TYPE_CHECKING:
-    from fathomlab.execute.progress import ProgressState
+    from fathomlab.execute.round import ProgressState
 
 MIN_SECONDS = 0.2  # between two updates
 MAX_RUNNING = 12
@@ -29,19 +29,17 @@ class NotebookDisplay:
     """
 
     def __init__(self, state: "ProgressState"):
-        """Show `state` when events arrive."""
+        """Show `state` now and when events arrive."""
         self._state = state
         self._handle: Any = None
-        self._cached = 0
         self._shown = float("-inf")
         self.notes: list[str] = []
+        self._show()
 
     def report(self, event: Event) -> None:
         """Show an event that `state` already contains."""
         if isinstance(event, Note | Warned):
             self.notes.append(f"{event.event}: {event.text}")
-        elif isinstance(event, Planned):
-            self._cached = event.cached
         if not isinstance(event, EpochDone) or time.monotonic() > self._shown + MIN_SECONDS:
             self._show()
 
@@ -53,20 +51,15 @@ class NotebookDisplay:
         display = library("IPython.display").display
         self._shown = time.monotonic()
         bundle = mimebundle(
-            self._title(), ["running", "epoch", "validation accuracy (%)"], self._rows(), self.notes[-8:]
+            self._state.summary(), ["running", "epoch", "validation accuracy (%)"], self._rows(), self._messages()
         )
         if self._handle is None:
             self._handle = display(bundle, raw=True, display_id=True)
         else:
             self._handle.update(bundle, raw=True)
 
-    def _title(self) -> str:
-        state = self._state
-        counts = ((self._cached, "cached"), (state.diverged, "diverged"), (state.failed, "failed"))
-        others = [f"{number} {word}" for number, word in counts if number]
-        remaining = state.remaining()
-        trained = f"{state.done}/{state.total} trials trained" if state.total else "nothing to train"
-        return ", ".join([trained, *others, *([remaining] if remaining else [])])
+    def _messages(self) -> list[str]:
+        return [*([self._state.effect] if self._state.effect else []), *self.notes[-8:]]
 
     def _rows(self) -> list[list[str]]:
         state = self._state

@@ -15,11 +15,13 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
+    ParameterFree,
     Residual,
     Shortcut,
     Tap,
     inside_shortcut,
     macs,
+    shape_after,
 )
 from fathomlab.models.opaque import Opaque
 from fathomlab.models.parameters import Parameter, Shape
@@ -77,6 +79,14 @@ class Architecture:
             names += layer.weight_layers if isinstance(layer, Opaque) else ()
             names += (layer.name,) if isinstance(layer, Linear | Conv2d) else ()
         return tuple(names)
+
+    @property
+    def map_shape(self) -> Shape | None:
+        """Shape of the maps before the global average pooling, (c, h, w); None if it is not followed by one last linear layer."""
+        pooling, last = self.layers[-2:-1], self.layers[-1:]
+        if pooling != (ParameterFree("MeanPool"),) or not isinstance(last[0], Linear):
+            return None
+        return shape_after(self.layers[:-2], self.shape)
 
     @property
     def convolutional(self) -> bool:

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba, 2015) with L2 weight decay, equal to torch.optim.Adam."""
+    """Adam (Kingma & Ba, 2015) with L2 weight decay, equal to torch.optim.Adam.
+
+    Attributes:
+        betas: Decay of the first and the second moment, two numbers.
+        eps: Added to the root of the second moment.
+        weight_decay: Factor of the parameters that is added to the gradients.
+        amsgrad: Use the maximum of the second moments so far (Reddi et al., 2018).
+    """
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
     eps: NonNegativeFloat = 1e-8
@@ -44,7 +51,14 @@ class Adam:
 @final
 @dataclass(frozen=True)
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), equal to torch.optim.AdamW."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter, 2019), equal to torch.optim.AdamW.
+
+    Attributes:
+        betas: Decay of the first and the second moment, two numbers.
+        eps: Added to the root of the second moment.
+        weight_decay: Each step multiplies the parameters by 1 - lr weight_decay.
+        amsgrad: Use the maximum of the second moments so far (Reddi et al., 2018).
+    """
 
     betas: tuple[Fraction, ...] = (0.9, 0.999)
     eps: NonNegativeFloat = 1e-8

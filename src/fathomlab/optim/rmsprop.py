@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class RMSprop:
-    """RMSprop (Hinton, lecture 6e), equal to torch.optim.RMSprop."""
+    """RMSprop (Hinton, lecture 6e), equal to torch.optim.RMSprop.
+
+    Attributes:
+        alpha: Decay of the mean square.
+        eps: Added to the root of the mean square.
+        weight_decay: Factor of the parameters that is added to the gradients.
+        momentum: Decay of the sum of steps; 0 for none.
+        centered: Subtract the square of the mean gradient from the mean square.
+    """
 
     alpha: Fraction = 0.99
     eps: NonNegativeFloat = 1e-8

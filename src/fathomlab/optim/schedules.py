@@ -50,7 +50,12 @@ class Constant:
 @final
 @dataclass(frozen=True)
 class CosineAnnealingLR:
-    """eta_min + (lr - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter, 2017). T_max defaults to the epochs."""
+    """eta_min + (lr - eta_min) (1 + cos(pi epoch / T_max)) / 2 (Loshchilov & Hutter, 2017).
+
+    Attributes:
+        T_max: Epochs until the smallest rate; those of the training by default.
+        eta_min: Smallest rate.
+    """
 
     T_max: PositiveInt | None = None
     eta_min: NonNegativeFloat = 0.0
@@ -69,7 +74,12 @@ class CosineAnnealingLR:
 @final
 @dataclass(frozen=True)
 class StepLR:
-    """lr gamma^(epoch // step_size). step_size defaults to a third of the epochs."""
+    """lr gamma^(epoch // step_size).
+
+    Attributes:
+        step_size: Epochs between two steps; a third of the epochs by default.
+        gamma: Factor of each step.
+    """
 
     step_size: PositiveInt | None = None
     gamma: PositiveFloat = 0.1
@@ -90,7 +100,12 @@ class StepLR:
 @final
 @dataclass(frozen=True)
 class MultiStepLR:
-    """lr gamma^(milestones passed). milestones defaults to one half and three quarters of the epochs."""
+    """lr gamma^(milestones passed).
+
+    Attributes:
+        milestones: Epochs after which the rate is multiplied; one half and three quarters of the epochs by default.
+        gamma: Factor of each step.
+    """
 
     milestones: tuple[PositiveInt, ...] | None = None
     gamma: PositiveFloat = 0.1
@@ -114,7 +129,11 @@ class MultiStepLR:
 @final
 @dataclass(frozen=True)
 class ExponentialLR:
-    """lr gamma^epoch."""
+    """lr gamma^epoch.
+
+    Attributes:
+        gamma: Factor per epoch.
+    """
 
     gamma: PositiveFloat = 0.95
 
@@ -132,6 +151,16 @@ class OneCycleLR:
     """One cycle of the learning rate up and down, with the momentum in the opposite direction (Smith & Topin, 2018).
 
     The option `lr` is the maximum rate. The schedule cycles beta1 of Adam, or the momentum of SGD and RMSprop if it is used.
+
+    Attributes:
+        pct_start: Fraction of the steps in which the rate rises.
+        anneal_strategy: Shape of the change, `cos` or `linear`.
+        cycle_momentum: Whether the momentum changes, too.
+        base_momentum: Smallest momentum, at the largest rate.
+        max_momentum: Largest momentum.
+        div_factor: The first rate is `lr / div_factor`.
+        final_div_factor: The last rate is the first one divided by this number.
+        three_phase: Fall to the first rate as fast as it rose, and then to the last one.
     """
 
     pct_start: OpenFraction = 0.3
@@ -185,7 +214,17 @@ class OneCycleLR:
 @final
 @dataclass(frozen=True)
 class ReduceLROnPlateau:
-    """Multiply the rate by `factor` if the validation loss has not improved for more than `patience` epochs."""
+    """Multiply the rate by `factor` if the validation loss has not improved for more than `patience` epochs.
+
+    Attributes:
+        factor: Factor of each step.
+        patience: Epochs without an improvement before a step.
+        threshold: Smallest change that is an improvement.
+        threshold_mode: Whether `threshold` is a fraction of the best loss (`rel`) or a difference in nats (`abs`).
+        cooldown: Epochs after a step in which no epoch without an improvement is counted.
+        min_lr: Smallest rate.
+        eps: Smaller changes of the rate are left out.
+    """
 
     factor: OpenFraction = 0.1
     patience: Annotated[int, Interval(ge=0)] = 10

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum, equal to torch.optim.SGD."""
+    """Stochastic gradient descent with momentum, equal to torch.optim.SGD.
+
+    Attributes:
+        momentum: Decay of the sum of gradients; 0 for none.
+        dampening: Fraction by which a gradient is reduced before it is added to the momentum.
+        weight_decay: Factor of the parameters that is added to the gradients.
+        nesterov: Use Nesterov's momentum; needs `momentum` and no `dampening`.
+    """
 
     momentum: Fraction = 0.0
     dampening: Fraction = 0.0

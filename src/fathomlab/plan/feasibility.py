@@ -106,8 +106,12 @@ def _single_image_problems(data: Data, path: str, architecture: Architecture) ->
 
 
 def network_problems(blueprint: Blueprint, model: str, training: str) -> list[Issue]:
-    """Frozen parameters that do not exist, and probes of layers or points that the network does not have."""
+    """Frozen parameters that do not exist, and probes of layers, points, or maps that the network does not have."""
     architecture, frozen = blueprint.recipe.architecture, blueprint.training.frozen
+    for probe in blueprint.probes:
+        if probe.component.needs_maps and architecture.map_shape is None:
+            needs = "needs a network that ends with global average pooling and one linear layer, such as type: CNN"
+            return [Issue("data-mismatch", f"experiment.probes.{probe.name}", f"{needs}; {model} is another network")]
     if not frozen and architecture.opaque is None:
         return []
     names = [parameter.name for parameter in architecture.parameters()]

@@ -46,6 +46,12 @@ ALIASES = {
     "headline": "experiment.primary_metric",
     "project": "logging.project_name",
 }
+MISPLACED = {
+    "experiment.name": "experiment.title",
+    "experiment.description": "experiment.question",
+    "experiment.seed": "seed",
+    "title": "experiment.title",
+}
 COMPUTED = {
     "total_steps": "computed from the data and training.epochs",
     "steps_per_epoch": "computed from the data",
@@ -92,6 +98,8 @@ def torch_name_problem(what: str, name: str, components: Components) -> str:
 
 def _message(path: str, data: Mapping[str, Any], components: Components) -> str:
     section, _, key = path.rpartition(".")
+    if path in MISPLACED:
+        return f"unknown key. Set {MISPLACED[path]} instead."
     if key in COMPUTED:
         return f"unknown key; remove it ({COMPUTED[key]})"
     if key in ALIASES and _in_section(ALIASES[key], section, data) != path:

@@ -9,6 +9,7 @@ from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare import machine
+from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
 LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
@@ -18,6 +19,7 @@ WIDEST_CONVOLUTION = 32
 NETS_AT_ONCE = 8
 MEMORY_SHARE = 0.5
 CUDA_BYTES = 2**34
+MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
 
 
 def training_images(trial: Trial) -> int:
@@ -42,11 +44,32 @@ def planned_seconds(trial: Trial) -> float:
     return flops(trial) / _assumed_rate(trial) + LAYER_SECONDS * steps * len(architecture.weight_layers)
 
 
+def expected_seconds(trials: Sequence[Trial], inventory: Inventory) -> tuple[dict[str, float], bool]:
+    """Training time of each trial to train on one core (s) by hash, and whether it is based on times of finished trials.
+
+    With such times it is the median of finished trials of the same cost, else the planned time times measured over planned time.
+
+    Args:
+        trials: The trials of a plan.
+        inventory: What the store has of them.
+    """
+    pending = inventory.pending(trials)
+    planned, todo = {trial.hash: planned_seconds(trial) for trial in pending}, {trial.hash for trial in pending}
+    times: dict[float, list[float]] = {}
+    for trial in [trial for trial in trials if todo and trial.hash not in todo][:MAX_SIMILAR]:
+        if seconds := inventory.trials[trial.hash].seconds:
+            times.setdefault(planned_seconds(trial), []).append(seconds)
+    if not times:
+        return planned, False
+    scale = median(seconds / work for work, values in times.items() for seconds in values)
+    return {trial: median(times.get(work, [work * scale])) for trial, work in planned.items()}, True
+
+
 def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
     """Whether compiling the step of a pack of MLPs saves more than twice the time that it takes.
 
-    Measured (docs/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s per weighted
-    layer, once per pack.
+    Measured (docs/explanation/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s
+    per weighted layer, once per pack.
     """
     common = recipes[0]
     if common.augment:
@@ -84,8 +107,12 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
-    size = 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
-    return max(1, min(limit, available // size))
+    return max(1, min(limit, available // training_bytes(recipe)))
+
+
+def training_bytes(recipe: Recipe) -> int:
+    """Estimate the memory that training one replica needs (bytes)."""
+    return 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
 
 
 def _packs_pay(recipe: Recipe) -> bool:

@@ -9,9 +9,11 @@ from typing import Annotated
 from fathomlab import data as datasets
 from fathomlab.base.codec import Encoded
 from fathomlab.base.errors import UserError
+from fathomlab.config.components import Components
 from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.data.arrays import Arrays, content_sha256
+from fathomlab.data.table import Dataset
 from fathomlab.data.users import UserDataset
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
@@ -100,10 +102,19 @@ def provide_datasets(plan: Plan, pending: Sequence[Trial], root: Path) -> None:
         if isinstance(dataset, UserDataset) and (text := change_of(root, dataset)):
             raise UserError("data-changed", text)
     for dataset in dict.fromkeys(trial.data.component for trial in pending):
-        if isinstance(dataset, UserDataset):
-            _store_dataset(root, dataset, plan.loaded.components.user_data.arrays[dataset.sha256])
-        elif dataset.layout is not None:
-            datasets.download_dataset(dataset.info.name)
+        provide_dataset(dataset, root, plan.loaded.components)
+
+
+def provide_dataset(dataset: Dataset | UserDataset, root: Path, components: Components) -> None:
+    """Download a dataset that is not on the disk, or write a user's dataset to the store.
+
+    Raises:
+        UserError: If it cannot be downloaded or written.
+    """
+    if isinstance(dataset, UserDataset):
+        _store_dataset(root, dataset, components.user_data.arrays[dataset.sha256])
+    elif dataset.layout is not None:
+        datasets.download_dataset(dataset.info.name)
 
 
 def _store_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:

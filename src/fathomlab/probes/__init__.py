@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from fathomlab.base.table import Table
+from fathomlab.probes.cam import Cam
 from fathomlab.probes.columns import Column, Measured
 from fathomlab.probes.gradients import Gradients
 from fathomlab.probes.noise import Noise
@@ -74,6 +75,14 @@ class Snapshot(Protocol):
         """Compute the features at every point."""
         ...
 
+    def pooled_maps(self, index: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """Compute the maps before the global average pooling with running statistics, (k, n, units, h, w).
+
+        Returns:
+            The maps, and weight (k, classes, units) and bias (k, classes) of the linear layer after the pooling.
+        """
+        ...
+
     def by_replica(self, tap: "Tensor") -> "Tensor":
         """Reshape features to (k, n, units, cells)."""
         ...
@@ -96,12 +105,14 @@ class Probe(Protocol):
         title: Heading of its figures in a report.
         note: How to read the figures, in a report; "" if that is clear.
         columns: Name of each column of numbers to what it is and how it is plotted, in the order of a report.
+        needs_maps: Whether the network must end with global average pooling and one linear layer.
     """
 
     test_options: ClassVar[Mapping[str, object]]
     title: ClassVar[str]
     note: ClassVar[str]
     columns: ClassVar[Mapping[str, Column]]
+    needs_maps: ClassVar[bool]
 
     def measure(self, snapshot: Snapshot) -> Measured:
         """Measure a snapshot: columns as tensors (k, ...), and values that all replicas share."""
@@ -116,5 +127,6 @@ PROBES: Table[Any] = Table(
         "updates": Updates,
         "representation": Representation,
         "noise": Noise,
+        "cam": Cam,
     },
 )

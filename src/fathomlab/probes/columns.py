@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # What `measure` returns: columns as tensors (k, ...), and what all replicas share, such as the names of the layers.
 Measured: TypeAlias = "Mapping[str, Tensor | list[str] | str | int]"
 Axis: TypeAlias = Literal["replica", "layer", "point", "class", "cell", "entry"]
-Figure: TypeAlias = Literal["profile", "heatmap", "lines", "none"]
+Figure: TypeAlias = Literal["profile", "heatmap", "lines", "maps", "none"]
 # Axis to the key of the names of its entries.
 NAMES: dict[str, str] = {"layer": "layers", "point": "points", "class": "classes", "cell": "cells", "entry": "entries"}
 COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -32,7 +32,8 @@ class Column:
             of a layer or block), `class`, `cell`, or `entry` (of any other list). The names of the entries are measured as
             `layers`, `points`, ...
         figure: `profile` (lines over the axis, at initialization and at the end), `heatmap` (axis by snapshot, for positive
-            numbers), `lines` (over the snapshots, for the axis `replica`), or `none`.
+            numbers), `lines` (over the snapshots, for the axis `replica`), `maps` (an image per entry at the end, for the axis
+            `cell`, whose names are `entry/row/column`), or `none`.
         log: Whether the scale is logarithmic. Means over seeds are then geometric. Heatmaps are always logarithmic.
         may_be_nan: Whether a number may be NaN or infinite, which is stored as missing. Only users' probes are checked.
         quotient: Two columns of which this one is the quotient. A report divides their means over seeds, because the mean of
@@ -55,6 +56,8 @@ class Column:
             raise ValueError(unknown)
         if self.figure != "none" and (self.figure == "lines") != (self.axis == "replica"):
             raise ValueError(f"a figure of kind {self.figure} cannot show a number per {self.axis}")
+        if self.figure == "maps" and self.axis != "cell":
+            raise ValueError(f"a figure of kind maps needs the axis cell, got {self.axis}")
 
 
 @final

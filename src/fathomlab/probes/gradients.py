@@ -32,6 +32,7 @@ class Gradients:
         "activation": Column("Activation gradients (dLoss/dh)", axis="point", figure="heatmap", log=True),
         "weight": Column("Weight gradients (dLoss/dW)", axis="layer", figure="heatmap", log=True),
     }
+    needs_maps: ClassVar[bool] = False
     test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
     def measure(self, snapshot: "Snapshot") -> Measured:

@@ -46,6 +46,7 @@ class Noise:
         "small": Column("Size of a small batch", "examples"),
         "big": Column("Size of all small batches", "examples"),
     }
+    needs_maps: ClassVar[bool] = False
     test_options: ClassVar[dict[str, object]] = {"batches": 2, "examples": 4}
 
     def measure(self, snapshot: "Snapshot") -> Measured:

@@ -39,6 +39,7 @@ class Representation:
         "correlation": Column("Cosine similarity of two inputs", axis="point", figure="profile"),
         "dead": Column("Fraction of dead units", axis="point", figure="profile"),
     }
+    needs_maps: ClassVar[bool] = False
     test_options: ClassVar[dict[str, object]] = {"examples": 8, "float64": True}
 
     def measure(self, snapshot: "Snapshot") -> Measured:

@@ -35,6 +35,7 @@ class Updates:
         "weight": Column("Norm of the weights", axis="layer"),
         "update": Column("Norm of the update", axis="layer"),
     }
+    needs_maps: ClassVar[bool] = False
     test_options: ClassVar[dict[str, object]] = {"examples": 8}
 
     def measure(self, snapshot: "Snapshot") -> Measured:

@@ -36,6 +36,7 @@ class UserProbe:
     columns: ClassVar[Mapping[str, Column]]
     title: ClassVar[str]
     note: ClassVar[str]
+    needs_maps: ClassVar[bool] = False
     test_options: ClassVar[Mapping[str, object]] = {}
 
     def measure(self, snapshot: "Snapshot") -> Measured:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, drawn_seeds, point_keys
-from fathomlab.report.effects import Effect, Panel, accuracy, clipped, effect_panels, excluded_pairs, excluded_trials
+from fathomlab.report.effects import Effect, Panel, accuracy, clipped, excluded_pairs, excluded_trials
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis
@@ -36,23 +36,9 @@ def accuracy_by_condition(rows: Sequence[Row], width: int = MAIN) -> "Figure":
     return row_figure(rows, _axis(ACCURACY, _ranges(rows), bounded=True), width, row=26)
 
 
-def effects(rows: Sequence[Row], contrast: str, width: int = MAIN) -> "Figure":
+def effects(rows: Sequence[Row], contrast: str, width: int = HALF) -> "Figure":
     """Draw each pair's difference in test accuracy, the mean, and its interval, a row per comparison."""
     return row_figure(rows, _axis(f"{contrast} (points)", _ranges(rows), bounded=False), width, zero=True, row=26)
-
-
-def lead_charts(study: Study) -> list[Chart]:
-    """The main chart, and the first chart of the first effect, which are next to the answer."""
-    first = [panel for panel in effect_panels(study) if panel.known][:1]
-    effect = [chart for panel in first for chart in effect_charts(panel, wide=True, chosen=FIRST)]
-    return [*accuracy_charts(study, FIRST), *effect]
-
-
-def further_charts(study: Study) -> list[Chart]:
-    """The other charts of accuracy, and those of the other effects."""
-    known = [panel for panel in effect_panels(study) if panel.known]
-    first = [chart for panel in known[:1] for chart in effect_charts(panel, wide=True, chosen=REST)]
-    return [*accuracy_charts(study, REST), *first, *(chart for panel in known[1:] for chart in effect_charts(panel))]
 
 
 def accuracy_charts(study: Study, chosen: slice = ALL) -> list[Chart]:
@@ -82,27 +68,16 @@ def accuracy_note(study: Study) -> str:
         if study.most_seeds < 2
         else "Small dots: seeds. Large markers: mean of finished seeds with its 95% confidence interval."
     )
-    pairs = " Effects compare equal seeds." if effect_panels(study) else ""
     some = f" At most {MAX_DOTS} seeds of a condition are drawn." if study.most_seeds > MAX_DOTS else ""
-    notes = (f"{marks}{some}{pairs}", excluded_trials(study, study.conditions), clipped(study))
+    notes = (f"{marks}{some}", excluded_trials(study, study.conditions), clipped(study))
     return " ".join(filter(None, notes))
 
 
-def effect_charts(panel: Panel, wide: bool = False, chosen: slice = ALL) -> list[Chart]:
-    """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number.
-
-    Args:
-        panel: The effects.
-        wide: Whether the charts are as wide as the main chart; else two fit in a row.
-        chosen: Which of the charts to draw.
-    """
+def effect_charts(panel: Panel) -> list[Chart]:
+    """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number."""
     shown = panel.effects if panel.known else ()
-    return [
-        _effect_chart(
-            panel, shown[start : start + MAX_EFFECTS], f"effect-{panel.name}" + f"-{start}" * bool(start), wide
-        )
-        for start in range(0, len(shown), MAX_EFFECTS)[chosen]
-    ]
+    starts = range(0, len(shown), MAX_EFFECTS)
+    return [_effect_chart(panel, shown[start : start + MAX_EFFECTS], start, len(starts) > 1) for start in starts]
 
 
 def accuracy_table(study: Study, name: str, conditions: Sequence[Condition]) -> Table:
@@ -160,7 +135,7 @@ def _condition_chart(study: Study, name: str, conditions: Sequence[Condition]) -
     return Chart(name, title, description, draw, accuracy_table(study, name, conditions), narrow=narrow)
 
 
-def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) -> Chart:
+def _effect_chart(panel: Panel, shown: Sequence[Effect], start: int, split: bool) -> Chart:
     rows = [
         Row(
             item.label,
@@ -170,15 +145,14 @@ def _effect_chart(panel: Panel, shown: Sequence[Effect], name: str, wide: bool) 
         )
         for item in shown
     ]
-    title = f"Effect of {panel.subject} ({panel.contrast}, points)"
+    name = f"effect-{panel.name}" + f"-{start}" * bool(start)
+    part = f", {start + 1} to {start + len(shown)} of {len(panel.effects)}" * split
+    title = f"Effect of {panel.subject} ({panel.contrast}, points){part}"
     known = any(item.interval is not None and item.interval.low is not None for item in shown)
     what = "each seed's difference, the mean, and its 95% interval" if known else "each seed's difference"
     labels = "; ".join(item.label for item in shown)
     description = " ".join(filter(None, (f"{title}: {what}, for {labels}.", excluded_pairs(shown))))
-    narrow, data = partial(effects, rows, panel.contrast, HALF), _effect_table(name, shown)
-    if not wide:
-        return Chart(name, title, description, narrow, data)
-    return Chart(name, title, description, partial(effects, rows, panel.contrast), data, narrow=narrow)
+    return Chart(name, title, description, partial(effects, rows, panel.contrast), _effect_table(name, shown))
 
 
 def _description(

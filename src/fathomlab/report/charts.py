@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.report.figures.scales import evenly_spaced_indices
 from fathomlab.report.figures.style import COLORS, DASHES, HALF, MAX_SERIES, SHAPES, THIRD
 from fathomlab.report.figures.svg import inline_svg
-from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.tables import Table
 
 if TYPE_CHECKING:
@@ -64,13 +64,16 @@ class Chart:
     narrow: "Callable[[], Figure] | None" = None
     full_title: str = ""
 
-    @property
-    def svg(self) -> Markup:
-        """The figure as SVG; a wide one in two sizes. The style sheet shows the one whose text is readable on the screen."""
-        title = self.full_title or self.title
+    def svg(self, prefix: str = "") -> Markup:
+        """The figure as SVG; a wide one in two sizes. The style sheet shows the one whose text is readable on the screen.
+
+        Args:
+            prefix: In front of every id, for pages with several experiments.
+        """
+        title, name = self.full_title or self.title, f"{prefix}{self.name}"
         if self.narrow is None:
-            return inline_svg(self.draw(), self.name, title, self.description)
-        pair = ((self.draw(), self.name, "wide"), (self.narrow(), f"{self.name}-narrow", "narrow"))
+            return inline_svg(self.draw(), name, title, self.description)
+        pair = ((self.draw(), name, "wide"), (self.narrow(), f"{name}-narrow", "narrow"))
         return Markup("").join(inline_svg(figure, id_, title, self.description, kind) for figure, id_, kind in pair)
 
 
@@ -107,8 +110,9 @@ def panels(study: Study) -> list[tuple[str, list[Condition]]]:
     if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
         return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
     every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
-    slices = [every[start : start + MAX_SERIES] for start in range(0, len(every), MAX_SERIES)]
-    return [(f"Part {number}", items) for number, items in enumerate(slices, start=1)]
+    starts = range(0, len(every), MAX_SERIES)
+    slices = [(start, every[start : start + MAX_SERIES]) for start in starts]
+    return [(f"conditions {start + 1} to {start + len(items)}", items) for start, items in slices]
 
 
 def line_name(condition: str) -> str:

@@ -48,13 +48,21 @@ class Panel:
         name: For ids and file names: "gain", "residual", "depth", or "factor-2".
         subject: What is varied: "residual connections", "depth".
         contrast: What is subtracted from what: "residual − plain".
+        change: What changes, at the end of a sentence: " with residual connections", " for ReLU than for tanh"; "" if
+            the effects compare different levels, which their labels name.
         effects: One per combination of the other factors.
     """
 
     name: str
     subject: str
     contrast: str
+    change: str
     effects: tuple[Effect, ...]
+
+    @property
+    def question(self) -> str:
+        """What the effects answer: "What does depth change?"."""
+        return f"What {'do' if self.name == 'residual' else 'does'} {self.subject} change?"
 
     @property
     def known(self) -> list[Effect]:
@@ -81,9 +89,12 @@ def effect_panels(study: Study) -> list[Panel]:
     residual = residual_effects(study)
     result: list[Panel] = []
     if gains:
-        result.append(Panel("gain", "distillation", f"distilled {MINUS} baseline student", tuple(gains)))
+        result.append(
+            Panel("gain", "distillation", f"distilled {MINUS} baseline student", " with distillation", tuple(gains))
+        )
     if residual:
-        result.append(Panel("residual", "residual connections", f"residual {MINUS} plain", tuple(residual)))
+        change = " with residual connections"
+        result.append(Panel("residual", "residual connections", f"residual {MINUS} plain", change, tuple(residual)))
     keys = dict.fromkeys(key for condition in study.conditions for key in condition.record.factors)
     for place, key in enumerate(keys, start=1):
         if not (residual and _tail(key) == "residual"):
@@ -167,7 +178,8 @@ def _factor_panel(study: Study, key: str, number: int) -> Panel:
         effects.append(effect(study, label, first, second))
     subject = "depth" if _tail(key) in DEPTH_KEYS and study.has_depths else factor_name(key)
     contrast = contrasts[0] if same else "each level minus the first" if not ordered else "largest minus smallest level"
-    return Panel("depth" if subject == "depth" else f"factor-{number}", subject, contrast, tuple(effects))
+    change = f" for {contrast.replace(f' {MINUS} ', ' than for ')}" if same else ""
+    return Panel("depth" if subject == "depth" else f"factor-{number}", subject, contrast, change, tuple(effects))
 
 
 def _is_ordered(study: Study, key: str) -> bool:

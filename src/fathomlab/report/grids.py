@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from fathomlab.analysis.study import Condition
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, Column
+from fathomlab.report.figures.scales import evenly_spaced_indices
 from fathomlab.store.records import ProbeSnapshot, TrialRecord
 
 MAX_LAYERS = 45
@@ -167,14 +168,6 @@ def difference(first: Condition, second: Condition, quantity: Quantity) -> Diffe
     labels = _labels(max((a for a, _ in pairs), key=len))[:times]
     planned = len({seed for seed, _ in first.trials} & {seed for seed, _ in second.trials})
     return Difference(first, second, tuple(layers), labels, tuple(means), tuple(deviations), tuple(counts), planned)
-
-
-def evenly_spaced_indices(length: int, limit: int) -> list[int]:
-    """At most `limit` evenly spaced indices below `length`, including the first two and the last."""
-    if length <= limit:
-        return list(range(length))
-    rest = [2 + round(index * (length - 3) / (limit - 3)) for index in range(limit - 2)]
-    return sorted({0, 1, *rest})
 
 
 def snapshot_label(index: int, snapshot: ProbeSnapshot) -> str:

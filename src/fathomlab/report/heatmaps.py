@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fathomlab.analysis.study import Study
 from fathomlab.report.charts import Chart, columns
 from fathomlab.report.figures.heatmap import Heatmap, heatmap_figure
-from fathomlab.report.figures.scales import SUPERSCRIPTS
+from fathomlab.report.figures.scales import SUPERSCRIPTS, evenly_spaced_indices
 from fathomlab.report.grids import (
     Counts,
     Difference,
@@ -17,7 +17,6 @@ from fathomlab.report.grids import (
     Quantity,
     coverage,
     difference,
-    evenly_spaced_indices,
     fewest,
     grid,
 )
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 MAX_SNAPSHOTS = 52
 MAX_CELLS = 20_000  # of all heatmaps of a column; more layers mean fewer snapshots
 MAX_CONDITIONS = 16
+MAX_TEXTS = 400  # cells of a map with a text on hover; limits the size of a page
 MIN_LOG = -20.0  # smaller values (decades) share the lowest color
 
 
@@ -98,7 +98,25 @@ def log_heatmap(cells: Cells, low: int, high: int) -> "Figure":
     """
     ends = sorted({low, high, (low + high) // 2 if high - low > 2 else low})
     scale = tuple((float(power), "1" if power == 0 else "10" + str(power).translate(SUPERSCRIPTS)) for power in ends)
-    return heatmap_figure(Heatmap(cells.rows, cells.layers, cells.snapshots, low, high, scale, cells.ratio))
+    texts = _texts(cells) if len(cells.layers) * len(cells.snapshots) <= MAX_TEXTS else ()
+    return heatmap_figure(Heatmap(cells.rows, cells.layers, cells.snapshots, low, high, scale, cells.ratio, texts))
+
+
+def _texts(cells: Cells) -> tuple[tuple[str, ...], ...]:
+    """What each cell shows on hover: "hidden.3, epoch 2: 0.00123"; "" for an empty cell."""
+    return tuple(
+        tuple(
+            "" if value is None else f"{layer}, {snapshot}: {_power(value)}"
+            for snapshot, value in zip(cells.snapshots, row, strict=True)
+        )
+        for layer, row in zip(cells.layers, cells.rows, strict=True)
+    )
+
+
+def _power(value: float) -> str:
+    """A number from its decimal logarithm, in two digits: "0.0012", "3.2e-18"."""
+    exponent = math.floor(value)
+    return f"{10**value:.2g}" if -4 <= value < 4 else f"{10 ** (value - exponent):.1f}e{exponent}"
 
 
 def measured_grids(study: Study, quantity: Quantity) -> list[Grid]:

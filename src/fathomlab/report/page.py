@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +19,45 @@ from fathomlab.analysis.verdicts import Decision, Verdict, judge
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
 from fathomlab.report.charts import columns
+from fathomlab.report.findings import finding
 from fathomlab.report.numbers import capital, count, grouped
-from fathomlab.report.sections import SECTIONS, answer, failures
+from fathomlab.report.section import Section
+from fathomlab.report.sections import SECTIONS, failures
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What `heading.html` and `sections.html` show of an experiment.
+
+    Attributes:
+        prefix: In front of every id.
+        file: Name of the page's file, as a shell reads it.
+        question: Its question; "" if it has none.
+        run: Which run it is: name, quick run, date.
+        tally: Number of trials with each status.
+        pending: Number of trials without an outcome.
+        failures: Trials without a result, in words; "" if there are none.
+        results: Its numbers as JSON that is safe inside of a script element; "" if its claims cannot be evaluated.
+    """
+
+    prefix: str
+    file: str
+    experiment: ExperimentRecord
+    question: str
+    run: str
+    tally: Counter[str]
+    pending: int
+    failures: str
+    sections: tuple[Section, ...]
+    results: str
 
 
 @dataclass(frozen=True)
@@ -60,8 +93,8 @@ def write_report(store: Store, experiment: str) -> Path:
     """
     record = store.experiment(experiment)
     read = study(store, record)
-    path = record.folder / "report.html"
-    text = report_html(read, _verdicts(read), () if read.problems else audit(read))
+    path = record.folder / REPORT
+    text = report_html(read, judged(read), () if read.problems else audit(read))
     atomic_write(path, text.encode(errors="replace"))
     return path
 
@@ -71,7 +104,7 @@ def write_index(store: Store) -> Path:
     entries = [_entry(study) for study in studies(store)]
     path = store.root / "index.html"
     store.root.mkdir(parents=True, exist_ok=True)
-    text = _environment().get_template("index.html").render(entries=entries, count=count)
+    text = render("index.html", entries=entries)
     atomic_write(path, text.encode(errors="replace"))
     return path
 
@@ -84,22 +117,37 @@ def report_html(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audi
         verdicts: On its claims, in the order of the file; empty if they cannot be evaluated.
         audits: Of the same claims.
     """
+    return render("report.html", **vars(experiment_content(study, verdicts, audits)))
+
+
+def experiment_content(
+    study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit], prefix: str = "", file: str = REPORT
+) -> Content:
+    """What the templates show of an experiment; the arguments are as for `report_html`.
+
+    Args:
+        prefix: In front of every id, so that ids are unique on a page with several experiments.
+        file: Name of the page's file.
+    """
     sections = [build(study, verdicts, audits) for build in SECTIONS]
     tally = study.tally
-    template = _environment().get_template("report.html")
-    return template.render(
+    return Content(
+        prefix=prefix,
+        file=shlex.quote(file),
         experiment=study.experiment,
         question=study.experiment.question or question(study.experiment.yaml),
         run=run_label(study.experiment),
         tally=tally,
         pending=sum(tally[status] for status in PENDING_STATUSES),
         failures=failures.summary(study),
-        sections=[section for section in sections if section is not None],
+        sections=tuple(section for section in sections if section is not None),
         results="" if study.problems else _embedded(summary_json(study, verdicts)),
-        columns=columns,
-        count=count,
-        grouped=grouped,
     )
+
+
+def render(template: str, **values: object) -> str:
+    """A page as text."""
+    return _environment().get_template(template).render(values, columns=columns, count=count, grouped=grouped)
 
 
 def question(yaml: str) -> str:
@@ -113,7 +161,8 @@ def question(yaml: str) -> str:
             if line.strip():
                 break
             continue
-        lines.append(line.strip().removeprefix("#"))
+        if "yaml-language-server:" not in line:  # for editors
+            lines.append(line.strip().removeprefix("#"))
     start = next((index for index, line in enumerate(lines) if line.strip().lower().startswith("question:")), None)
     if start is None:
         return capital(next((line.strip() for line in lines if line.strip()), ""))
@@ -131,15 +180,21 @@ def run_label(record: ExperimentRecord) -> str:
     return ", ".join(filter(None, (record.name, "quick run" * record.quick, date)))
 
 
-def _verdicts(study: Study) -> tuple[Verdict, ...]:
+def judged(study: Study) -> tuple[Verdict, ...]:
+    """The verdicts on its claims; empty if they cannot be evaluated."""
     return () if study.problems else judge(study)
+
+
+def decisions(verdicts: Sequence[Verdict]) -> str:
+    """Number of claims by verdict: "2 supported, 1 undecided"; "" without claims."""
+    words = [verdict.decision for verdict in verdicts]
+    return ", ".join(f"{words.count(decision)} {decision}" for decision in get_args(Decision) if decision in words)
 
 
 def _entry(study: Study) -> Entry:
     record, tally = study.experiment, study.tally
-    decisions = [verdict.decision for verdict in _verdicts(study)]
-    counts = [f"{decisions.count(decision)} {decision}" for decision in get_args(Decision) if decision in decisions]
-    claims = [f"{capital(count(len(decisions), 'claim'))}: {', '.join(counts)}."] if decisions else []
+    verdicts = judged(study)
+    claims = [f"{capital(count(len(verdicts), 'claim'))}: {decisions(verdicts)}."] if verdicts else []
     return Entry(
         name=record.name,
         title=record.title or record.name,
@@ -147,7 +202,7 @@ def _entry(study: Study) -> Entry:
         quick=record.quick,
         overrides=record.overrides,
         question=record.question or question(record.yaml),
-        summary=" ".join([*claims, answer.summary(study)]),
+        summary=" ".join([*claims, finding(study)]),
         warnings=tuple(teacher_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],

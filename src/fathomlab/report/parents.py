@@ -70,7 +70,9 @@ def frozen_parameters(study: Study) -> str:
         lists = [option(trial, "training.frozen") for _, trial in condition.trials]
         names = next((cast("list[object]", value) for value in lists if isinstance(value, list) and value), None)
         if names:
-            frozen.setdefault(listed([str(name) for name in names]), []).append(condition.name)
+            total, trained = condition.total_parameters, condition.parameters
+            counts = f" ({trained:,} of {total:,} trained)" if total is not None and trained is not None else ""
+            frozen.setdefault(listed([str(name) for name in names]), []).append(condition.name + counts)
     some = [
         f"{what} of {listed(names)}" if len(names) < len(study.conditions) else what for what, names in frozen.items()
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fathomlab.analysis.study import Study
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.probes import PROBES
+from fathomlab.probes.columns import Column
 from fathomlab.report.accuracy_plots import accuracy_charts, effect_charts
 from fathomlab.report.charts import Chart, columns
 from fathomlab.report.effects import effect_panels
@@ -42,7 +43,7 @@ def plot(study: Study, kind: str) -> "Figure":
         ]
         left_out = sum(map(len, rows)) - sum(map(len, shown))
         return joined_figure(
-            [[_panel(chart) for chart in row] for row in shown],
+            [[panel(chart) for chart in row] for row in shown],
             f"and {left_out} more in the report" if left_out else "",
         )
     available = [name for name, build in kinds.items() if any(build(study))]
@@ -63,11 +64,18 @@ def _rows(group: Sequence[Chart]) -> list[Sequence[Chart]]:
 
 def _kinds(study: Study) -> Mapping[str, Callable[[Study], Groups]]:
     """Name of each kind to the function that builds its charts; a group starts a new row."""
-    probes = {name: partial(_probe, name=name) for name in PROBES if name != PROBE}
-    users = {name: partial(_probe, name=name) for name in measured_probes(study)}
+    probes = {
+        name: partial(_probe, name=name) for name in PROBES if name != PROBE and _has_charts(PROBES[name].columns)
+    }
+    measured = measured_probes(study).items()
+    users = {name: partial(_probe, name=name) for name, probe in measured if _has_charts(probe.columns)}
     metrics = {quantity.metric: partial(_curves, metric=quantity.metric) for quantity in QUANTITIES}
     first = {"accuracy": _accuracy, "effects": _effects, "curves": _curves}
     return {**users, **first, **metrics, "gradients": _gradients, "slopes": _slopes, **probes}
+
+
+def _has_charts(columns: Mapping[str, Column]) -> bool:
+    return any(column.figure not in ("maps", "none") for column in columns.values())
 
 
 def _accuracy(study: Study) -> Groups:
@@ -109,7 +117,8 @@ def _remedy(kind: str) -> str:
     return "An effect needs a factor and finished trials." if kind == "effects" else "No trial has results yet."
 
 
-def _panel(chart: Chart) -> Panel:
+def panel(chart: Chart) -> Panel:
+    """A chart with its title and its legend, to be drawn in a figure."""
     return Panel(chart.full_title or chart.title, chart.draw, tuple(map(_key, chart.keys)))
 
 

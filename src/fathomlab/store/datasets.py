@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.files import atomic_file, atomic_write, is_special
 from fathomlab.base.identity import content_hash
-from fathomlab.data import DATASETS
+from fathomlab.data import DATASETS, load_installed
 from fathomlab.data.arrays import FIELDS, Arrays, content_sha256
 from fathomlab.data.table import DatasetArrays, DatasetInfo
 from fathomlab.data.users import DIGEST, UserDataset
@@ -104,6 +104,20 @@ def read_arrays(root: Path, dataset: UserDataset) -> DatasetArrays:
     arrays = _read(path)
     images, labels = (arrays["train_images"], arrays["test_images"]), (arrays["train_labels"], arrays["test_labels"])
     return DatasetArrays(images[0], labels[0], images[1], labels[1], {path.name: dataset.sha256})
+
+
+def installed_arrays(root: Path, content: JsonObject) -> DatasetArrays | None:
+    """Images and labels of the dataset of a trial with this content, without a download; None if they are not on this machine."""
+    dataset = find_dataset(root, content)
+    if dataset is not None:
+        try:
+            return read_arrays(root, dataset)
+        except CorruptFileError:
+            return None
+    data = content.get("data")
+    options: JsonObject = cast(JsonObject, data) if isinstance(data, dict) else {}
+    name, params = options.get("name"), options.get("params")
+    return load_installed(name, cast(Any, params)) if isinstance(name, str) else None
 
 
 def _read(path: Path) -> "dict[str, np.ndarray]":

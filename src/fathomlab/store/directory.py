@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write, fsync_dir
+from fathomlab.base.files import UNSUPPORTED, atomic_write, fsync, fsync_dir
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.checkpoints import NAME
@@ -49,8 +49,8 @@ def check_disk_space(root: Path, needed: int) -> None:
     Raises:
         UserError: If fewer than `needed` bytes are free.
     """
-    free = shutil.disk_usage(root).free
-    if free < needed:
+    total, _, free = shutil.disk_usage(root)
+    if total and free < needed:  # a total of 0 is a mounted drive that does not say
         raise UserError(
             "disk-full",
             f"{root}: not enough disk space: {free / 1e6:.0f} MB free, about {needed / 1e6:.0f} MB needed. "
@@ -145,7 +145,7 @@ class TrialFolder:
                     while rest:
                         rest = rest[file.write(rest) :]
                     if durable:
-                        os.fsync(file.fileno())
+                        fsync(file.fileno())
                 except OSError:
                     self._unsynced[name] = size
                     with contextlib.suppress(OSError):  # remove the incomplete line
@@ -186,6 +186,17 @@ def _is_transient(name: str) -> bool:
     return name in NOT_IN_RESULT or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
 
 
+def _move(folder: Path, target: Path) -> None:
+    """Rename a directory, or copy it where a mounted drive renames only files."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        shutil.copytree(folder, target)
+        shutil.rmtree(folder)
+
+
 def quarantine(folder: Path) -> Path:
     """Move the directory of a corrupted trial to `damaged/` next to `trials/`; returns its new path. Nothing is deleted."""
     parent = folder.parents[1] / "damaged"
@@ -193,7 +204,7 @@ def quarantine(folder: Path) -> Path:
     for number in range(1, 10_000):
         target = parent / f"{folder.name}-{number}"
         if not target.exists():
-            folder.rename(target)
+            _move(folder, target)
             fsync_dir(parent)
             return target
     raise OSError(f"{parent} already contains 9,999 copies of this trial")

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
@@ -13,7 +14,30 @@ from typing import Any
 
 from fathomlab.base.errors import UserError
 
-NETWORK_FS_TYPES = ("nfs", "cifs", "smb", "fuse.sshfs", "9p", "lustre", "gpfs", "afs", "ceph", "glusterfs")
+NETWORK_FS_TYPES = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "lustre",
+    "gpfs",
+    "afs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "drvfs",
+    "virtiofs",
+)
+# FUSE serves network folders and mounted cloud drives, except for these, which are local.
+LOCAL_FUSE_TYPES = (
+    "fuse.fuse-overlayfs",
+    "fuse.ntfs",
+    "fuse.exfat",
+    "fuse.ext4",
+    "fuse.apfs",
+    "fuse.gocryptfs",
+    "fuse.bindfs",
+)
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 0.3
 LOCKED_BYTE = 2**20  # on Windows
@@ -33,15 +57,15 @@ def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[
     Raises:
         UserError: If another process trains into this store and `wait` is off.
     """
-    if fs_type := network_fs_type(root):
-        say(
-            f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
-        )
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _acquire(root, descriptor, wait, say):
             yield None
             return
+        if fs_type := network_fs_type(root):
+            say(
+                f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
+            )
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -120,9 +144,30 @@ def is_locked(root: Path) -> bool:
     return False
 
 
-def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """The type of network file system that a directory is on; "" if it is on none or the type is unknown."""
-    path, longest, fs_type = os.path.realpath(root), -1, ""
+def lock_failure(directory: Path) -> str:
+    """Try a lock in a directory: "" if it excludes another holder, or why it does not.
+
+    Raises:
+        OSError: If the directory cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".lock-test-") as folder:
+        first, second = (os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT) for _ in range(2))
+        try:
+            _lock(first, shared=False)
+            _lock(second, shared=False)
+        except (BlockingIOError, PermissionError):
+            return ""
+        except OSError as error:
+            return f"no locks ({error.strerror or error})"
+        finally:
+            os.close(first)
+            os.close(second)
+    return "two holders at the same time"
+
+
+def fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that a directory is or would be on, such as ext4; "" if it is unknown."""
+    path, longest, found = os.path.realpath(root), -1, ""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -135,5 +180,17 @@ def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
         mount_point = fields[4].replace("\\040", " ")
         inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
         if inside and len(mount_point) >= longest:
-            longest, fs_type = len(mount_point), types[0]
-    return fs_type if fs_type.startswith(NETWORK_FS_TYPES) else ""
+            longest, found = len(mount_point), types[0]
+    return found
+
+
+def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of network file system that a directory is on, such as nfs4, or "fuse.drive, a mounted Google Drive".
+
+    "" if it is on none or the type is unknown.
+    """
+    found = fs_type(root, mounts)
+    if found in ("fuse.drive", "fuse.drivefs", "fuse.google-drive-ocamlfuse"):
+        return f"{found}, a mounted Google Drive"
+    remote = found.startswith(NETWORK_FS_TYPES) or found.split(".")[0] == "fuse"
+    return found if remote and not found.startswith(LOCAL_FUSE_TYPES) else ""

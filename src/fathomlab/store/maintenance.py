@@ -1,14 +1,13 @@
-"""Maintenance of a store: verify every file, repair, and remove what is not needed. No torch."""
+"""Maintenance of a store: verify every file, and repair. No torch."""
 
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fathomlab.base.codec import JsonObject
 from fathomlab.base.files import atomic_write
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, valid_checkpoints
 from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256, read_checked, read_valid_records
@@ -97,15 +96,15 @@ def check_store(root: Path) -> Check:
 def repair_store(root: Path) -> list[Change]:
     """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
 
-    Trials and experiments of older formats are left alone, here and in `prune_store`.
+    Trials and experiments of older formats are left alone, here and by `pruning`.
     """
     store, labels = Store(root), set[StoredLabels]()
-    changes = [_remove(path, "stale temporary file") for path in _temporaries(root, store)]
+    changes = [remove(path, "stale temporary file") for path in temporary_files(root, store)]
     for trial in store.trials():
         record = store.trial(trial)
         if record.status == "outdated":
             continue
-        changes += [_remove(path, "stale temporary file") for path in _stale_files(record.folder)]
+        changes += [remove(path, "stale temporary file") for path in stale_files(record.folder)]
         if record.status not in TERMINAL_STATUSES and not (record.folder / "result.json").exists():
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
@@ -120,47 +119,6 @@ def repair_store(root: Path) -> list[Change]:
             changes.append(Change(record.folder, f"{cause}; moved to {quarantine(record.folder)}"))
     corrupted = [*_corrupted_labels(root, labels), *(path for path in dataset_files(root) if not is_intact(path))]
     return changes + [_rename_corrupted(path) for path in corrupted]
-
-
-def prune_store(root: Path, unfinished: bool, orphans: bool, damaged: bool, dry_run: bool) -> list[Change]:
-    """Remove checkpoints of finished trials and stale files; optionally also trials and quarantined files."""
-    store = Store(root)
-    needed = {pair.trial for record in store.experiments() for item in record.conditions for pair in item.trials}
-    labels, contents = set[str](), list[JsonObject]()
-    changes = [_remove(path, "stale temporary file", dry_run) for path in _temporaries(root, store)]
-    for trial in store.trials():
-        record = store.trial(trial)
-        if record.status == "outdated":
-            continue
-        changes += [_remove(path, "stale temporary file", dry_run) for path in _stale_files(record.folder)]
-        if orphans and trial not in needed:
-            changes.append(_remove(record.folder, "belongs to no experiment", dry_run))
-        elif unfinished and record.status not in TERMINAL_STATUSES:
-            changes.append(_remove(record.folder, f"is {record.status}", dry_run))
-        else:
-            if record.labels:
-                labels.add(record.labels.data)
-            contents.append(record.content)
-            changes += [_remove(path, "corrupted", dry_run) for path in record.folder.glob("*.corrupt")]
-            for step in checkpoint_steps(record.folder) if record.status in TERMINAL_STATUSES else ():
-                changes.append(_remove(checkpoint_path(record.folder, step), "the trial is finished", dry_run))
-    for path in sorted((root / "labels").glob("*.bin*")):
-        if path.suffix == ".corrupt" or path.stem not in labels:
-            reason = "corrupted" if path.suffix == ".corrupt" else "labels that no trial needs"
-            changes.append(_remove(path, reason, dry_run))
-    changes += [_remove(path, reason, dry_run) for path, reason in _unused_datasets(root, contents)]
-    if damaged and (root / "damaged").is_dir():
-        changes += [_remove(path, "quarantined", dry_run) for path in sorted((root / "damaged").iterdir())]
-    return changes
-
-
-def _unused_datasets(root: Path, contents: Sequence[JsonObject]) -> Iterator[tuple[Path, str]]:
-    """Files of users' datasets that no trial with one of these contents needs, and corrupted ones, with the reason."""
-    files = dataset_files(root)
-    if all(contents) and all(is_intact(path) for path in files if path.suffix == ".json"):  # else it is not known
-        needed = {path for content in contents for path in needed_files(root, content)}
-        yield from ((path, "a dataset that no trial needs") for path in files if path not in needed)
-    yield from ((path, "corrupted") for path in sorted((root / FOLDER).glob("*.corrupt")))
 
 
 def _corrupted_weights(record: TrialRecord) -> str:
@@ -203,15 +161,15 @@ def _unreadable(paths: Iterable[Path]) -> Iterator[Problem]:
             yield Problem(path, str(error).partition(": ")[2])
 
 
-def _temporaries(root: Path, store: Store) -> Iterator[Path]:
+def temporary_files(root: Path, store: Store) -> Iterator[Path]:
     """Temporary files outside of trials whose writers have ended."""
     outdated = {record.folder for record in store.experiments() if record.outdated}
     for folder in [root, root / "labels", root / FOLDER, *(root / "experiments").glob("*/")]:
         if folder not in outdated:
-            yield from _stale_files(folder)
+            yield from stale_files(folder)
 
 
-def _stale_files(folder: Path) -> Iterator[Path]:
+def stale_files(folder: Path) -> Iterator[Path]:
     """Temporary files in a directory whose writers have ended."""
     for path in folder.glob(".*.tmp"):
         match = TEMPORARY.fullmatch(path.name)
@@ -234,7 +192,8 @@ def _truncate_logs(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _remove(path: Path, reason: str, dry_run: bool = False) -> Change:
+def remove(path: Path, reason: str, dry_run: bool = False) -> Change:
+    """Remove a file or a directory, unless it is a dry run."""
     files = path.rglob("*") if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files if file.is_file())
     if not dry_run:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.config.published import Published
 from fathomlab.data.table import DatasetInfo
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
@@ -217,6 +218,7 @@ class ExperimentRecord:
     seeds: tuple[int, ...] = ()
     logging: Mapping[str, str | bool] = field(default_factory=dict[str, str | bool])
     tags: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
     conditions: tuple[ConditionRecord, ...] = ()
     claims: tuple[Any, ...] = ()
     claims_hash: str = ""

@@ -227,7 +227,8 @@ def test_summary_json_has_means_with_intervals(build: SimpleNamespace):
     value = residual_study(build, [0.6, 0.62, "diverged"])
     result = summary_json(value, judge(value))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert list(result) == ["format", "name", "title", "headline", "seeds", "claims_hash", "conditions", "verdicts"]
+    keys = ["format", "name", "title", "headline", "seeds", "claims_hash", "conditions", "verdicts", "trials"]
+    assert list(result) == keys
     first = result["conditions"][0]
     assert list(first) == ["label", "role", "factors", "seeds", "trials", "metrics"]
     assert first["trials"] == {"finished": 2, "diverged": 1, "failed": 0}

@@ -219,7 +219,7 @@ def test_batches_below_four_are_not_predicted() -> None:
     ids=str,
 )
 def test_measured_networks_agree_with_predictions(options: dict[str, Any]) -> None:
-    """The reduced recipe: 64 wide, 10 deep, 6 initializations; the whole one fills docs/results/slopes.md."""
+    """The reduced recipe: 64 wide, 10 deep, 6 initializations; the whole one fills docs/explanation/slopes.md."""
     created = MLP(input_size=196, layers_dim=64, hidden_layers_num=10, **options)
     row = slopes.compare("", created, initializations=6)
     assert row["agree"], row

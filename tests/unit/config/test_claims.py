@@ -84,6 +84,16 @@ def test_claim_accepts_a_level_that_an_override_removes(tmp_path: Path):
         assert any("'a'" in notice and "hidden_layers_num: 8" in notice for notice in plan.notices)
 
 
+def test_roles_without_an_option_match_claims_about_roles() -> None:
+    """A baseline has no alpha. A key that several options end with still equals nothing."""
+    claim = Claim("a", "role", ("distilled", "baseline"), "greater", at={"alpha": 0.7})
+    assert claim.selects({"role": "baseline"}, "baseline", {})
+    assert claim.selects({"role": "distilled", "distillation.alpha": 0.7}, "distilled", {})
+    assert not claim.selects({"role": "distilled", "distillation.alpha": 0.8}, "distilled", {})
+    assert not claim.selects({"role": "baseline", "a.alpha": 0.7, "b.alpha": 0.7}, "baseline", {})
+    assert not Claim("a", "residual", (True, False), "less", at={"alpha": 0.7}).selects({"residual": True}, True, {})
+
+
 def test_matches_compares_key_suffix_level_and_at():
     """true is not 1, a list equals a tuple, and missing keys equal nothing."""
     claim = Claim("a", "residual", (True, False), "greater", at={"layers": (1, 1)})

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fathomlab.base.errors import UserError
-from fathomlab.data import cache, checksums, mnist
+from fathomlab.data import DATASETS, cache, checksums, load_installed, mnist
 from fathomlab.data.cache import data_dir, ensure_downloaded, missing_files, read_files
 from fathomlab.data.download import DownloadError
 from fathomlab.data.table import FileLayout, RemoteFile
@@ -110,3 +110,22 @@ def test_data_dir_rejects_unknown_users(monkeypatch: pytest.MonkeyPatch) -> None
         data_dir()
     assert caught.value.code == "no-such-folder"
     assert "FATHOMLAB_DATA" in str(caught.value)
+
+
+def test_load_installed_returns_none_without_usable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Missing files are not downloaded, and corrupted ones are not read."""
+    monkeypatch.setenv("FATHOMLAB_DATA", str(tmp_path))
+    monkeypatch.setattr("fathomlab.data.cache.ensure_downloaded", None)  # not callable
+    layout = DATASETS["mnist"].layout
+    assert layout is not None
+    assert load_installed("mnist") is None
+    folder = tmp_path / layout.folders[0]
+    folder.mkdir()
+    for spellings in layout.files:
+        (folder / spellings[0].name).write_bytes(b"other bytes")
+    assert load_installed("mnist") is None
+    assert load_installed("no-such-dataset") is None
+    assert load_installed("shapes", {"difficulty": 7}) is None
+    loaded = load_installed("mnist-sample")
+    assert loaded is not None
+    assert len(loaded.test_labels) == 1000

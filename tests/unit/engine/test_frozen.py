@@ -114,7 +114,7 @@ def test_start_weights_replace_frozen_parameters():
     assert bool((trainer.state.best.buffers[name] == 7).all())
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", small_training.PROBES_OF_ANY_NETWORK)
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_probes_measure_trained_layers(name: str, kind: str):
     """Activations of all points, with equal gradients, and weights of the trained layers."""

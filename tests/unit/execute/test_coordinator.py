@@ -1,5 +1,6 @@
 """The coordinator with an executor that follows a script: order, capacity, retries, and stop requests."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 import fathomlab
+from fathomlab.base.clock import RunningClock
+from fathomlab.base.errors import UserError
 from fathomlab.execute import coordinator
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Died, EpochDone, Event, Failed, Finished, Idle, Stopped, Warned
@@ -154,3 +157,40 @@ def test_stop_request_does_not_wait_forever(trials: tuple[Trial, ...], tmp_path:
     stop.handle(signal.SIGINT)
     with pytest.raises(RunInterrupted):
         list(run_jobs([Job(trials, tmp_path)], executor, stop))
+
+
+def test_time_limit_stops_jobs_like_an_interrupt(
+    trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """After 10 s of preparation and 30 s of training; the hour in which the machine sleeps does not count."""
+    monkeypatch.setattr(coordinator, "STOP_SECONDS", 0.0)
+    now, seen, requests = [0.0], [0], list[tuple[int, int]]()
+
+    def watch(event: Event) -> None:
+        seen[0] += 1
+        now[0] += 3600 if seen[0] == 5 else 1
+
+    stop = StopRequest(40 / 60, RunningClock(lambda: now[0], lambda: 0.0))
+    now[0] += 10
+    executor = Scripted(lambda job: [EpochDone(job.hashes[0], epoch, {}) for epoch in range(99)])
+    executor.stop = lambda signum: requests.append((signum, seen[0]))  # type: ignore[method-assign]
+    with pytest.raises(RunInterrupted) as caught:
+        list(map(watch, run_jobs([Job(trials, tmp_path)], executor, stop)))
+    assert requests == [(signal.SIGINT, 31)]  # one of these events is the sleep
+    assert (caught.value.signum, caught.value.minutes) == (signal.SIGINT, pytest.approx(2 / 3))
+
+
+def test_time_limit_after_the_last_job_is_no_interrupt(trials: tuple[Trial, ...], tmp_path: Path):
+    now = [0.0]
+    stop = StopRequest(1.0, RunningClock(lambda: now[0], lambda: now[0]))
+    for _ in run_jobs([Job(trials, tmp_path)], Scripted(finished), stop):
+        now[0] += 14.0
+    now[0] += 60
+    assert list(run_jobs([], Scripted(finished), stop)) == []
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
+def test_time_limit_must_be_positive(minutes: float):
+    with pytest.raises(UserError) as caught:
+        StopRequest(minutes)
+    assert caught.value.code == "invalid-option"

@@ -7,6 +7,7 @@ import pytest
 from fathomlab.base.codec import from_json, to_plain
 from fathomlab.execute.events import (
     Died,
+    Effect,
     EpochDone,
     Event,
     Failed,
@@ -23,7 +24,10 @@ from fathomlab.execute.events import (
 )
 
 CASES: list[tuple[Event, list[str]]] = [
-    (Planned(2, 1, 1, 1, {"a": 1.5}, {"a": "x=1"}), ["trials", "cached", "packs", "workers", "work", "labels"]),
+    (
+        Planned(2, 1, 1, 1, {"a": 1.5}, {"a": "x=1"}),
+        ["trials", "cached", "packs", "workers", "work", "labels", "measured"],
+    ),
     (Note("text"), ["text"]),
     (Warned("text"), ["text"]),
     (Started(("a", "b"), 3), ["trials", "epochs", "time"]),
@@ -37,6 +41,7 @@ CASES: list[tuple[Event, list[str]]] = [
         ["trial", "status", "cause", "seconds", "metrics", "parameters"],
     ),
     (Failed("a", "error"), ["trial", "status", "cause", "seconds"]),
+    (Effect("a", 0.25, 0.0, 0.5, 3, "text"), ["claim", "effect", "low", "high", "n", "text"]),
     (Ready(), []),
     (Idle(), []),
     (Stopped(), []),

@@ -275,7 +275,7 @@ def test_module_is_the_network_of_a_replica(tmp_path: Path, network: str):
     small_training.assert_identical(replica_state_dict(state, slot), before)
 
 
-@pytest.mark.parametrize("name", sorted(PROBES))
+@pytest.mark.parametrize("name", small_training.PROBES_OF_ANY_NETWORK)
 def test_replica_of_a_pack_is_measured_like_the_pack(name: str, pack: Any):
     """Also the next step of the optimizer, which depends on the step and the memory of the schedule."""
     probe = PROBES[name](**PROBES[name].test_options)

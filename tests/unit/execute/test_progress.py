@@ -1,31 +1,28 @@
 """Numbers about the run itself: time left, labels, counts."""
 
 import io
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from fathomlab.execute import progress
-from fathomlab.execute.events import EpochDone, Failed, Finished, Planned, Started
-from fathomlab.execute.progress import MODES, Mode, progress_reporter
+from fathomlab.base.clock import RunningClock
+from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Note, Planned, Started, Warned
+from fathomlab.execute.modes import MODES, Mode, resolve_mode
+from fathomlab.execute.progress import progress_reporter
+from fathomlab.execute.round import ProgressState
 from tests.helpers.hostile_text import ALL, CONTROL
 
 
-class Clock:
-    """A clock that tests set."""
+class Time:
+    """A time that tests set. The processor is always busy, so that no gap is a suspension."""
 
     now = 100.0
 
-    def monotonic(self) -> float:
-        """The time."""
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the progress display."""
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    return clock
+    def clock(self) -> RunningClock:
+        """A clock of this time."""
+        return RunningClock(lambda: self.now, lambda: self.now)
 
 
 def planned(work: dict[str, float], workers: int = 1, cached: int = 0) -> Planned:
@@ -38,62 +35,107 @@ def finished(trial: str) -> Finished:
     return Finished(trial, "finished", None, 1.0, {"test/accuracy": 0.5})
 
 
-def test_time_left_follows_planned_cost(clock: Clock):
-    """One of two trials is done and took twice its plan; the other is planned at nine times as much."""
-    state = progress.ProgressState()
-    state.update(planned({"a": 100.0, "b": 900.0}))
-    assert state.seconds_left() == pytest.approx(1000)
-    clock.now += 200
-    state.update(finished("a"))
-    assert state.seconds_left() == pytest.approx(900 * 2, rel=0.06)
+def shown(time: Time, *steps: tuple[float, Event]) -> list[str]:
+    """The plain lines of events, each after some seconds."""
+    out = io.StringIO()
+    with progress_reporter("plain", out, clock=time.clock()) as emit:
+        for seconds, event in steps:
+            time.now += seconds
+            emit(event)
+    return out.getvalue().splitlines()
 
 
-def test_time_left_ignores_tiny_trials(clock: Clock):
-    """Ten times slower than planned in its first tenth of a second says little."""
-    state = progress.ProgressState()
-    state.update(planned({"a": 0.1, "b": 30.0}))
-    clock.now += 1.0
-    state.update(finished("a"))
-    assert 30 < state.seconds_left() < 40
-
-
-def test_time_left_counts_epochs_of_running_trials(clock: Clock):
-    """Half of the epochs at the planned speed leave half of the time; two workers share it."""
-    state = progress.ProgressState()
-    state.update(planned({"a": 40.0, "b": 40.0}, workers=2))
-    state.update(Started(("a", "b"), 10))
-    for epoch in range(1, 6):
-        clock.now += 4.0
-        for trial in ("a", "b"):
-            state.update(EpochDone(trial, epoch, {"val/accuracy": 0.5}))
-    assert state.seconds_left() == pytest.approx(20)
-
-
-def test_added_seeds_start_a_new_estimate(clock: Clock):
-    """Seeds that are added start a new estimate; earlier time does not count."""
-    state = progress.ProgressState()
+def test_added_seeds_start_a_new_round():
+    """Earlier time and trials do not count."""
+    time = Time()
+    state = ProgressState(clock=time.clock())
     state.update(planned({"a": 10.0}))
-    clock.now += 500
+    state.update(Started(("a",), 1))
+    time.now += 500
     state.update(finished("a"))
-    state.update(planned({"b": 10.0}, cached=1))
+    state.update(replace(planned({"b": 10.0}, cached=1), measured=True))
     assert (state.total, state.done) == (1, 0)
     assert state.seconds_left() == pytest.approx(10)
 
 
-def test_plain_lines_show_condition_and_outcome(clock: Clock):
+def test_summary_counts_trials_and_throughput():
+    """Ten minutes of import before the first pack are no training."""
+    time = Time()
+    state = ProgressState(clock=time.clock())
+    assert state.summary() == "preparing"
+    state.update(planned(dict.fromkeys("abcdef", 10.0), workers=2, cached=3))
+    time.now += 600
+    state.update(Started(("a", "b", "c", "d"), 5))
+    assert state.summary() == "0/6 trials trained, 3 cached, 4 running, estimating time"
+    time.now += 40
+    for event in (finished("a"), Finished("b", "diverged", "x", 1.0, {}), Failed("c", "x", 1.0)):
+        state.update(event)
+    expected = "3/6 trials trained, 3 cached, 1 running, 1 diverged, 1 failed, 4.5 trials/min, 2 s left"
+    assert state.summary() == expected
+    time.now += 3600
+    assert "3.0 trials/h" in state.summary()
+
+
+def test_plain_lines_show_condition_and_outcome():
     """Never a hash where there is a label; a diverged trial is not counted as failed."""
-    out = io.StringIO()
-    with progress.progress_reporter("plain", out) as emit:
-        emit(planned({"a": 10.0, "b": 10.0, "c": 10.0}))
-        diverged = Finished("b", "diverged", "x", 1.0, {"test/accuracy": None})
-        for event in (finished("a"), diverged, Failed("c", "x", 1.0)):
-            clock.now += 10
-            emit(event)
-    lines = out.getvalue().splitlines()
-    assert lines[1].startswith("[1/3] condition a: test accuracy 50.00%")
-    assert "remaining" in lines[1]
-    assert "remaining" not in lines[3]
-    assert "diverged" in lines[2]
+    diverged = Finished("b", "diverged", "x", 1.0, {"test/accuracy": None})
+    events = (planned({"a": 10.0, "b": 10.0, "c": 10.0}), finished("a"), diverged, Failed("c", "x", 1.0))
+    lines = shown(Time(), *((10.0, event) for event in events))
+    assert lines == [
+        "3 trials: 0 cached, 3 to train in 1 pack on 1 worker",
+        "[1/3] condition a: test accuracy 50.00% (1.0 s, 2 s left)",
+        "[2/3] condition b: diverged: x (1.0 s, 1 s left)",
+        "[3/3] condition c: failed: x (1.0 s)",
+    ]
+
+
+def test_plain_line_of_a_cached_run():
+    assert shown(Time(), (0.0, planned({}, cached=8))) == ["8 trials: all cached"]
+
+
+def test_plain_lines_are_at_most_two_per_30_s():
+    """One about epochs, one about the effect, and no effect after the last trial."""
+    effect = Effect("claim", 0.1, 0.05, 0.15, 2, "claim, so far: +10 points")
+    steps: list[tuple[float, Event]] = [(0.0, planned({"a": 10.0})), (0.0, Started(("a",), 100))]
+    for number in range(1, 62):
+        steps += [(1.0, EpochDone("a", number, {"val/accuracy": 0.5}, None, float(number))), (0.0, effect)]
+    lines = shown(Time(), *steps, (31.0, finished("a")), (31.0, effect))[1:]
+    assert [line for line in lines if "so far" in line] == ["claim, so far: +10 points"] * 2
+    assert [line.split(",")[0] for line in lines if ": epoch" in line] == ["condition a: epoch 31/100"]
+    assert lines[-1].startswith("[1/1]")
+
+
+def test_log_contains_lines_from_before_its_folder(tmp_path: Path):
+    log = tmp_path / "experiment" / "log.txt"
+    with progress_reporter("off", io.StringIO(), log) as emit:
+        emit(Note("first"))
+        emit(Warned("second"))
+        log.parent.mkdir()
+        emit(planned({}, cached=1))
+    texts = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+    assert texts == ["note: first", "warning: second", "1 trial: all cached"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "terminal", "expected"),
+    [
+        ({}, True, "rich"),
+        ({}, False, "plain"),
+        ({"FORCE_COLOR": "1"}, False, "plain"),
+        ({"NO_COLOR": "1"}, True, "rich"),
+        ({"TERM": "dumb"}, True, "plain"),
+        ({"CI": "true"}, True, "plain"),
+        ({"CI": "1"}, True, "plain"),
+        ({"CI": "false"}, True, "rich"),
+    ],
+)
+def test_auto_mode_depends_on_the_stream(
+    variables: dict[str, str], terminal: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in ({"TERM": "xterm", "CI": "", "NO_COLOR": "", "FORCE_COLOR": ""} | variables).items():
+        monkeypatch.setenv(name, value)
+    assert resolve_mode("auto", Terminal() if terminal else io.StringIO()) == expected
+    assert resolve_mode("auto", None) == "off"
 
 
 class Terminal(io.StringIO):
@@ -124,3 +166,23 @@ def test_progress_shows_hostile_text_as_text(mode: Mode, monkeypatch: pytest.Mon
             assert printed.count("\n") == {"plain": 2, "json": 4, "off": 0}[mode], ascii(text)
         if mode == "plain" and text.isprintable():
             assert text in printed
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_live_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch):
+    """A narrow one has no bars; the label, the epoch, and the accuracy are complete."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with progress_reporter("rich", out) as emit:
+        emit(Planned(2, 0, 1, 1, {"a": 1.0, "b": 1.0}, {"a": "hidden_layers_num=10 residual=true seed=43"}))
+        emit(Started(("a",), 10))
+        emit(EpochDone("a", 1, {"val/accuracy": 0.5}, None, 1.0))
+        emit(Effect("claim", 0.1, 0.05, 0.15, 2, "claim, so far: +10.00 points, 95% interval +5.00 to +15.00 points"))
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    assert (
+        max(len(line) for line in lines if not line.startswith("2 trials: ")) <= columns
+    )  # it is wrapped by the terminal
+    words = " ".join(lines).split()
+    assert {"hidden_layers_num=10", "residual=true", "seed=43", "1/10", "50.00%", "+15.00"} <= set(words)
+    assert ("▅" in words) == (columns == 120)

@@ -128,3 +128,23 @@ def test_check_environment_rejects_another_gpu(tmp_path: Path):
     with pytest.raises(UserError, match=r"A then, B now") as caught:
         check_environment(inventory, trials, environment("cuda", "B", "AVX2"))
     assert caught.value.code == "environment-changed"
+
+
+def test_expected_seconds_are_those_of_similar_trials(tmp_path: Path):
+    """The median of trials of the same cost; others as much slower than planned as they were."""
+    plan = fathomlab.load(MLP, ["seed=0..3", "model.params.hidden_layers_num=4,8"])
+    shallow, deep = (
+        [trial for trial in plan.trials if len(trial.recipe.architecture.weight_layers) == layers]
+        for layers in sorted({len(trial.recipe.architecture.weight_layers) for trial in plan.trials})
+    )
+    planned = cost.planned_seconds(shallow[0]), cost.planned_seconds(deep[0])
+    empty = Inventory(tmp_path, {}, {})
+    expected, measured = cost.expected_seconds(plan.trials, empty)
+    assert (expected[shallow[0].hash], expected[deep[0].hash], measured) == (*planned, False)
+    times = zip(shallow[:3], (1.0, 2.0, 9.0), strict=True)
+    entries = {trial.hash: TrialEntry(trial, "finished", seconds) for trial, seconds in times}
+    expected, measured = cost.expected_seconds(plan.trials, Inventory(tmp_path, entries, {}))
+    assert measured
+    assert expected.keys() == {trial.hash for trial in (shallow[3], *deep)}
+    assert expected[shallow[3].hash] == 2.0
+    assert expected[deep[0].hash] == pytest.approx(2.0 * planned[1] / planned[0])

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -59,7 +58,7 @@ def test_only_what_is_trained_is_stored(tmp_path: Path) -> None:
 def test_store_without_space_for_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     plan = planned(tmp_path)
     if code == "disk-full":
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=800))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: (1000, 200, 800))
     else:
         (tmp_path / "data").write_text("in the way")
     with pytest.raises(UserError) as caught:

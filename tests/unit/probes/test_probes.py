@@ -32,6 +32,25 @@ TRAININGS: list[tuple[MLP | CNN, dict[str, Any]]] = [
     (CONVOLUTIONS, {"distilled": True, "augment": ("flip", "crop"), "optimizer": SGD(momentum=0.9)}),
 ]
 EVERY = pytest.mark.parametrize("name", sorted(PROBES))
+OF_ANY_NETWORK = small_training.PROBES_OF_ANY_NETWORK
+EVERY_TRAINING = pytest.mark.parametrize(
+    ("name", "options", "changes"),
+    [
+        (name, *training)
+        for name in sorted(PROBES)
+        for training in TRAININGS
+        if name in OF_ANY_NETWORK or training[0] == CONVOLUTIONS
+    ],
+    ids=str,
+)
+EVERY_NETWORK = pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, NORMED) for name in OF_ANY_NETWORK),
+        *((name, CONVOLUTIONS) for name in sorted(PROBES)),
+    ],
+    ids=str,
+)
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -72,8 +91,7 @@ def assert_unchanged(before: dict[str, Any], after: dict[str, Any]) -> None:
             assert value == after[name], name
 
 
-@EVERY
-@pytest.mark.parametrize(("options", "changes"), TRAININGS, ids=str)
+@EVERY_TRAINING
 def test_measure_has_no_side_effects(name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any) -> None:
     """No bit of what a step reads changes, a second measurement is equal, and training is unchanged."""
     probe_class = PROBES[name]
@@ -100,8 +118,7 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(((a == b) | (a.isnan() & b.isnan())).all())
 
 
-@EVERY
-@pytest.mark.parametrize(("options", "changes"), TRAININGS, ids=str)
+@EVERY_TRAINING
 def test_measure_does_not_depend_on_the_pack(
     name: str, options: MLP | CNN, changes: dict[str, Any], packs: Any
 ) -> None:
@@ -122,7 +139,7 @@ def test_measure_does_not_depend_on_the_pack(
                 assert packed[column] == value
 
 
-@EVERY
+@pytest.mark.parametrize("name", OF_ANY_NETWORK)
 def test_measure_supports_varying_options(name: str) -> None:
     """Learning rate, weight decay, smoothing, alpha, and temperature vary within the pack."""
     probe, data = PROBES[name](**PROBES[name].test_options), small_training.make_dataset(small_training.FLAT)
@@ -145,8 +162,7 @@ def test_measure_supports_varying_options(name: str) -> None:
                 torch.testing.assert_close(packed[column][slot], value[0], rtol=1e-8, atol=0, equal_nan=True)
 
 
-@EVERY
-@pytest.mark.parametrize("options", [NORMED, CONVOLUTIONS], ids=str)
+@EVERY_NETWORK
 def test_nan_weights_do_not_affect_other_replicas(name: str, options: MLP | CNN, packs: Any) -> None:
     probe = PROBES[name](**PROBES[name].test_options)
     intact, corrupted = packs(options), packs(options)
@@ -173,13 +189,12 @@ def test_probes_use_few_images() -> None:
         return batch(index, epoch)
 
     pack.batch = record
-    for probe_class in PROBES.values():
-        probe_class().measure(Snapshot(pack))
+    for name in OF_ANY_NETWORK:
+        PROBES[name]().measure(Snapshot(pack))
     assert len(snapshot_steps(DEFAULT, 375, 3)) * sum(image_counts) < 0.03 * 3 * 48000
 
 
-@EVERY
-@pytest.mark.parametrize("options", [NORMED, CONVOLUTIONS], ids=str)
+@EVERY_NETWORK
 def test_measure_returns_declared_columns(name: str, options: MLP | CNN, packs: Any) -> None:
     probe_class = PROBES[name]
     columns = probe_class(**probe_class.test_options).measure(Snapshot(packs(options)))

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from fathomlab.analysis import wording
 from fathomlab.analysis.audit import Audit, Finding
 from fathomlab.analysis.contrasts import Arm, Contrast, ImageCounts, ImageTest, Pair
 from fathomlab.analysis.looks import LookHistory
@@ -63,7 +64,8 @@ def test_card_starts_with_the_finding():
     assert (shown.kind, shown.title, shown.confounded, shown.added) == ("supported", "Depth hurts", True, False)
     assert "5.00 points" in shown.text
     assert "epochs" in shown.audit
-    assert ["p = 4e-05" in text for text in shown.details] == [True, False, False, False]
+    assert shown.details[0] == " ".join(wording.reasons(VERDICT))
+    assert ["p = 4e-05" in text for text in shown.details[1:]] == [True, False, False, False]
     assert "7" in shown.details[-1]
     fair = card(VERDICT, Audit("Depth hurts", ("true", "false"), (replace(differing, expected=True),)))
     assert (fair.confounded, "epochs" in fair.audit) == (False, False)
@@ -132,22 +134,22 @@ def test_dot_plot_labels_each_seed():
     figure = claim_chart(1, VERDICT)
     assert figure is not None
     assert figure.table.rows[1] == ("5", "90.00", "85.00", "5.00", "no")
-    assert 'role="img"' in figure.svg
+    assert 'role="img"' in figure.svg()
     assert "residual \u2212 plain at depth 40 (points)" in figure.description
-    assert all(f"seed {seed}<" in figure.svg for seed in (4, 5, 6))
+    assert all(f"seed {seed}<" in figure.svg() for seed in (4, 5, 6))
     assert claim_chart(1, with_pairs()) is None
     crowded = claim_chart(1, with_pairs(*(Pair(seed, 1.0, 0.5, 0.5) for seed in range(40))))
     assert crowded is not None
-    assert "seed 17<" not in crowded.svg
-    assert ">all seeds<" in crowded.svg
+    assert "seed 17<" not in crowded.svg()
+    assert ">all seeds<" in crowded.svg()
 
 
 def test_dot_plot_of_many_seeds_draws_two_hundred():
     """From the smallest to the largest difference; the label says so, and the table has all."""
     figure = claim_chart(1, with_pairs(*(Pair(seed, 1.0, 0.5, seed / 1000) for seed in range(1000))))
     assert figure is not None
-    assert ">200 of 1,000 seeds<" in figure.svg
-    dots = figure.svg.split('<g fill="var(--s1)"')[1].split("</g>")[0]
+    assert ">200 of 1,000 seeds<" in figure.svg()
+    dots = figure.svg().split('<g fill="var(--s1)"')[1].split("</g>")[0]
     assert dots.count("<use ") == 200
     assert len(figure.table.rows) == 1000
 

@@ -8,9 +8,10 @@ import pytest
 
 from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
+from fathomlab.report.answers import answers
 from fathomlab.report.effects import accuracy, clipped, effect_panels
+from fathomlab.report.findings import panel_finding
 from fathomlab.report.page import write_index, write_report
-from fathomlab.report.sections.answer import answers
 from fathomlab.report.sections.cost import cost_table
 from fathomlab.report.sections.curves import curve_charts, curve_note
 from fathomlab.report.sections.distillation import distillation_sentence, distillation_table
@@ -137,7 +138,7 @@ def test_effects_report_excluded_pairs(results: Study):
     assert column(figure.table, "excluded pairs") == {"depth 5": SOME, "depth 10": ALL}
     (depth,) = [answer for answer in answers(results) if "depth" in answer.question]
     assert [ALL in card.certainty for card in depth.cards] == [False, True]
-    assert f"depth 10 ({ALL})" in next(answer.summary for answer in answers(results) if "of dropout" in answer.question)
+    assert panel_finding(panels["dropout"]).endswith(f"No value: depth 10 ({ALL}).")
     assert len(answers(results)) == 3  # levels, depth, dropout
 
 

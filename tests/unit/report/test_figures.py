@@ -13,6 +13,7 @@ from fathomlab.report.charts import columns, drawn_seeds
 from fathomlab.report.figures.rows import Row, row_figure
 from fathomlab.report.figures.scales import (
     Axis,
+    evenly_spaced_indices,
     power_ticks,
     round_ticks,
     shortened,
@@ -20,7 +21,6 @@ from fathomlab.report.figures.scales import (
     spread_apart,
     text_width,
 )
-from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
 from fathomlab.report.sections.curves import downsample
 from fathomlab.report.tables import table

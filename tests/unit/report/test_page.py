@@ -18,8 +18,8 @@ from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.errors import UserError
+from fathomlab.report.effects import effect_panels
 from fathomlab.report.page import question, report_html, write_index, write_report
-from fathomlab.report.sections.answer import answers
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 from tests.helpers import stores
@@ -32,7 +32,7 @@ EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")
 def test_page_is_small_and_loads_nothing(written: Store, name: str):
     """No script but data, no address outside the page, a policy that forbids it anyway."""
     text = page(written, name)
-    assert len(text.encode()) < 1_000_000
+    assert len(text.encode()) < 1_500_000
     parsed = elements(text)
     kinds = {tag for tag, _ in parsed.tags}
     assert [keys for tag, keys in parsed.tags if tag == "script"] == [{"type": "application/json", "id": "results"}]
@@ -114,23 +114,21 @@ def test_main_chart_is_next_to_the_verdicts(written: Store, name: str):
     text = page(written, name)
     first = text.split('<section id="answer"')[1].split("</section>")[0]
     assert re.findall(r'<figure id="([^"]+)">', first)[0] == "accuracy-1"
-    assert first.count('class="wide"') == first.count('class="narrow"') == 2
+    assert first.count('class="wide"') == first.count('class="narrow"') == 1
     assert text.count('id="accuracy-1"') == 1
 
 
 def test_verdicts_come_first(written: Store):
-    """Cards come before the computed answer, and show the verdicts that the page is given."""
+    """Cards come before the effects, and show the verdicts that the page is given."""
     experiment = study(written, written.experiment("2_2"))
-    answer = answers(experiment)[0]
+    panel = effect_panels(experiment)[0]
     for decision in get_args(Decision):
         verdicts = [replace(verdict, decision=decision) for verdict in judge(experiment)]
         text = report_html(experiment, verdicts, audit(experiment))
         assert [item["verdict"] for item in embedded(text)["verdicts"]] == [decision]
         shown = elements(text).text
         assert (
-            shown.index(decision.capitalize())
-            < shown.index("Distillation gains a point")
-            < shown.index(answer.question)
+            shown.index(decision.capitalize()) < shown.index("Distillation gains a point") < shown.index(panel.question)
         )
 
 
@@ -298,6 +296,7 @@ def test_unknown_experiment_raises_with_a_suggestion(written: Store):
         ("# What?\nseed: 1\n", "What?"),
         ("\n# Cost: little\n# Question: Why?\nseed: 1\n# Question: no\n", "Why?"),
         ("# Question: is it\n#           this?\n# Cost: much\n", "Is it this?"),
+        ("# yaml-language-server: $schema=experiment.schema.json\n# What?\nseed: 1\n", "What?"),
         ("seed: 1\n# late\n", ""),
         ("", ""),
     ],

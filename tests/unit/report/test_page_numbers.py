@@ -11,7 +11,7 @@ import pytest
 from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
-from fathomlab.report.sections.answer import answers
+from fathomlab.report.answers import answers
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 from tests.helpers.pages import elements, embedded, page, tables

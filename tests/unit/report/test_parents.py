@@ -59,10 +59,12 @@ def test_missing_parents_are_other_networks():
 def test_frozen_parameters_belong_to_their_conditions():
     frozen = {"training": {"frozen": ["conv", "norm"]}}
     conditions = [
-        SimpleNamespace(name=name, trials=[(0, SimpleNamespace(content=content))])
+        SimpleNamespace(
+            name=name, trials=[(0, SimpleNamespace(content=content))], parameters=1200, total_parameters=5000
+        )
         for name, content in (("first", {}), ("tuned", frozen))
     ]
     some, every = (cast("Study", SimpleNamespace(conditions=chosen)) for chosen in (conditions, conditions[1:]))
-    assert "conv and norm of tuned" in frozen_parameters(some)
+    assert "conv and norm of tuned (1,200 of 5,000 trained)" in frozen_parameters(some)
     assert "of tuned" not in frozen_parameters(every)
     assert frozen_parameters(study()) == ""

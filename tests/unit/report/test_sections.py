@@ -14,7 +14,8 @@ from fathomlab.report.sections import SECTIONS
 from fathomlab.store.reading import Store
 
 FOLDER = Path(package.__file__).parent
-SHARED = {"base.html", "macros.html", "index.html", "report.html", "plain.html", "style.css"}
+SHARED = {"base.html", "macros.html", "index.html", "report.html", "combined.html", "heading.html", "sections.html"}
+SHARED |= {"plain.html", "style.css"}
 
 
 def sections_of(store: Store, name: str) -> list[Section]:

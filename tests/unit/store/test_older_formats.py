@@ -17,7 +17,8 @@ from fathomlab.cli import main
 from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store.directory import TrialFolder, create_store
-from fathomlab.store.maintenance import check_store, prune_store, repair_store
+from fathomlab.store.maintenance import check_store, repair_store
+from fathomlab.store.pruning import Pruning, prune_store
 from fathomlab.store.reading import Store
 
 FORMAT_2 = Path(__file__).parents[2] / "golden" / "store-format-2"
@@ -89,10 +90,11 @@ def test_changed_format_is_corruption(tmp_path: Path, format_: object):
 
 
 def test_list_shows_older_trials(older: Path):
-    text = output("list", "--runs", str(older))
+    text = output("list", "--trials", "--runs", str(older))
     assert text.count("  outdated  ") == 3
     assert "None" not in text
     assert "3 trials of an older store format" in text
+    assert output("list", "--runs", str(older)).count("  outdated") == 3
     assert {row["status"] for row in json.loads(output("list", "--json", "--runs", str(older)))} == {"outdated"}
     assert "store format 1" in json.loads(output("show", FIRST, "--json", "--runs", str(older)))["cause"]
 
@@ -117,7 +119,7 @@ def test_maintenance_keeps_older_trials(older: Path):
     check = check_store(older)
     assert (check.trials, check.files, check.problems, check.outdated) == (0, 0, (), 3)
     assert repair_store(older) == []
-    assert prune_store(older, unfinished=True, orphans=True, damaged=True, dry_run=False) == []
+    assert prune_store(older, Pruning(unfinished=True, orphans=True, damaged=True)) == []
 
 
 def test_run_trains_next_to_older_trials(older: Path):

@@ -11,9 +11,10 @@ import pytest
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checksums import seal
 from fathomlab.store.directory import TrialFolder
-from fathomlab.store.maintenance import check_store, prune_store, repair_store
+from fathomlab.store.maintenance import check_store, repair_store
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
 from fathomlab.store.provenance import Provenance
+from fathomlab.store.pruning import Pruning, prune_store
 from fathomlab.store.reading import Store
 from fathomlab.store.records import Result
 
@@ -133,10 +134,10 @@ def test_prune_removes_labels_that_no_trial_needs(tmp_path: Path):
     folder = finish(tmp_path)
     unused = write_labels(tmp_path, "{}", LABELS).path(tmp_path)
     for dry_run in (True, False):
-        changes = prune_store(tmp_path, unfinished=False, orphans=False, damaged=False, dry_run=dry_run)
+        changes = prune_store(tmp_path, Pruning(dry_run=dry_run))
         assert [change.path for change in changes] == [unused]
         assert unused.exists() == dry_run
-    changes = prune_store(tmp_path, unfinished=False, orphans=True, damaged=False, dry_run=True)
+    changes = prune_store(tmp_path, Pruning(orphans=True, dry_run=True))
     assert [change.path for change in changes] == [folder.path, labels_file(tmp_path)]
 
 

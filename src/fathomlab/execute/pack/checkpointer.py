@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fathomlab.base.clock import RunningClock
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.engine.state import load_replica_state_dict, replica_state_dict
 from fathomlab.engine.training import PackTrainer
@@ -67,7 +68,7 @@ class Checkpointer:
             Replica(trial, TrialFolder(job.root, trial.hash), trial_status(job.root, trial.hash) in TERMINAL_STATUSES)
             for trial in job.trials
         ]
-        self.started = self.saved = time.monotonic()
+        self.clock, self.saved = RunningClock(), time.monotonic()
         self.cost = ASSUMED_COST * (1 + len(self.replicas) / 4)
         self.seconds_before_resume, self.write_failed = 0.0, False
         self.backend = job.backend
@@ -86,7 +87,7 @@ class Checkpointer:
     @property
     def seconds(self) -> float:
         """Time of the pack (s), including time before interruptions, divided by its trials."""
-        return self.seconds_before_resume + (time.monotonic() - self.started) / len(self.replicas)
+        return self.seconds_before_resume + self.clock.tick() / len(self.replicas)
 
     def map_active(self, write: Callable[[int, Replica], T]) -> list[T]:
         """Call `write` with slot and replica of each trial without a result, in parallel: syncing eight files takes hardly
@@ -112,6 +113,7 @@ class Checkpointer:
             backend: The backend that computes the steps from here on.
         """
         saved, self.backend = self._checkpoints, backend
+        self.clock.seconds()  # a compiler may have run in another process
         numeric = backend, training.shared_recipe.precision
         common = set.intersection(*(set(steps) for steps in saved.values())) if saved else set[int]()
         for step in sorted(common, reverse=True):
@@ -166,7 +168,8 @@ class Checkpointer:
         self.emit(Warned(text))
 
     def due(self, ends_epoch: bool) -> bool:
-        """Whether to save now: at the end of an epoch or after 30 s, if saving takes at most 1% of the time."""
+        """Whether to save now: at the end of an epoch or after 30 s, if saving takes at most 1% of the time. Call it per step."""
+        self.clock.tick()
         since = time.monotonic() - self.saved
         if self.job.checkpoint_seconds is not None:
             return since >= self.job.checkpoint_seconds

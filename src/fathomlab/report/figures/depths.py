@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.report.figures.hover import MAX_SEEDS, SEED, add_bar, add_points, describe
 from fathomlab.report.figures.names import CONNECTOR, End, name_ends
 from fathomlab.report.figures.scales import Axis, shortened_alike, text_width
 from fathomlab.report.figures.style import (
@@ -51,7 +52,7 @@ class Series:
 
 @styled
 def depth_figure(
-    series: Sequence[Series], depths: Sequence[int], y: Axis, width: int = MAIN, height: int = 300
+    series: Sequence[Series], depths: Sequence[int], y: Axis, width: int = MAIN, height: int = 320
 ) -> "Figure":
     """Draw the accuracy of each series over equally spaced depths.
 
@@ -85,6 +86,15 @@ def depth_figure(
         axes.plot(
             at, means, marker, color=color, markersize=8.5, markeredgecolor=PAPER, markeredgewidth=0.8, clip_on=False
         )
+        for position, cell in zip(at, item.cells, strict=True):
+            name = ", ".join(filter(None, (item.name, f"depth {depths[cell.depth]}")))
+            text = describe(name, cell.mean, y)
+            if cell.mean.low is not None and cell.mean.high is not None:
+                add_bar(axes, [position] * 2, [y.clamped(cell.mean.low), y.clamped(cell.mean.high)], text)
+            seeds = cell.seeds if len(cell.seeds) <= MAX_SEEDS else ()
+            one = [(position, y.clamped(seed), f"{name}: one seed, {y.amount(seed)}") for seed in seeds]
+            add_points(axes, one, SEED)
+            add_points(axes, [(position, y.clamped(cell.mean.mean), text)])
         ends += [(index, at[-1], means[-1])] if item.cells and len(series) > 1 else []
     x = Axis("depth (layers)", -0.45, len(depths) - 0.55, tuple(range(len(depths))), texts=tuple(map(str, depths)))
     set_axes(axes, x, y)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from fathomlab.report.figures.hover import add_cells
 from fathomlab.report.figures.scales import FONT_SIZE, shortened, text_width
 from fathomlab.report.figures.style import RULE, THIRD, Margins, figure_of, new_axes, styled, write
 
@@ -34,6 +35,7 @@ class Heatmap:
         high: Number of the last color.
         scale: Numbers with a label on the color scale, and their labels.
         diverging: Whether the colors diverge from the middle.
+        texts: What each number shows on hover; empty for a map whose cells are too many or too small to point at.
     """
 
     rows: tuple[tuple[float | None, ...], ...]
@@ -43,6 +45,7 @@ class Heatmap:
     high: float
     scale: tuple[tuple[float, str], ...]
     diverging: bool = False
+    texts: tuple[tuple[str, ...], ...] = ()
 
 
 @styled
@@ -58,6 +61,11 @@ def heatmap_figure(heatmap: Heatmap, width: int = THIRD) -> "Figure":
     axes = new_axes(width, inner + TOP + BOTTOM, Margins(left, bar + 8, TOP, BOTTOM))
     values = np.array([[np.nan if value is None else value for value in row] for row in heatmap.rows], float)
     _draw_image(axes, values, heatmap)
+    cells = [
+        (column, row, text) for row, texts in enumerate(heatmap.texts) for column, text in enumerate(texts) if text
+    ]
+    if cells:
+        add_cells(axes, cells, across / len(values[0]), inner / len(values))
     every = -(-len(labels) * (FONT_SIZE + 1) // inner)
     for index, label in enumerate(labels):
         if index % every == 0:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fathomlab.report.figures.hover import add_points
 from fathomlab.report.figures.names import CONNECTOR, INNER, End, name_ends
-from fathomlab.report.figures.scales import Axis, shortened_alike, text_width
+from fathomlab.report.figures.scales import Axis, evenly_spaced_indices, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
     DASHES,
@@ -29,6 +30,9 @@ MAX_BANDS = 3  # more bands in one figure cover each other
 MAX_NAMED = 5  # lines with their name at the end; the legend names all
 NAME_WIDTH = 100
 HEIGHT = 236
+LINE_WIDTH = 1.8
+MAX_TARGETS = 30  # points of a line with a text on hover
+TARGET = 9.0
 
 Points = tuple[tuple[float, float], ...]
 
@@ -43,6 +47,7 @@ class Line:
         intervals: x, low, and high of the interval of the mean.
         seeds: x and value of each seed.
         theory: x and predicted value.
+        texts: What each point shows on hover; empty for its name, x, and y.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Line:
     intervals: tuple[tuple[float, float, float], ...] = ()
     seeds: tuple[Points, ...] = ()
     theory: Points = ()
+    texts: tuple[str, ...] = ()
 
 
 @styled
@@ -90,7 +96,12 @@ def line_figure(
     for line in lines:
         axes.plot(*_columns(line.theory, y), color=RULE, linewidth=6, alpha=0.75)
     for index, line in enumerate(lines):
-        _draw(axes, line, index, y, band=len(lines) <= MAX_BANDS, marks=marks)
+        covers = sum(_coincide(line, other, y) for other in lines[index + 1 :])
+        _draw(axes, line, index, y, band=len(lines) <= MAX_BANDS, marks=marks, width=LINE_WIDTH * (1 + min(covers, 3)))
+    for line in lines:
+        texts = line.texts or [f"{line.name}, {x.label} {at:g}: {y.amount(value)}" for at, value in line.points]
+        targets = [(at, y.clamped(value), text) for (at, value), text in zip(line.points, texts, strict=True)]
+        add_points(axes, [targets[index] for index in evenly_spaced_indices(len(targets), MAX_TARGETS)], TARGET)
     set_axes(axes, x, y)
     name_ends(
         axes, ends, [[(x.position(at), y.position(y.clamped(value))) for at, value in line.points] for line in lines]
@@ -98,7 +109,7 @@ def line_figure(
     return figure_of(axes)
 
 
-def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool) -> None:
+def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool, width: float) -> None:
     color = COLORS[index]
     if line.intervals and band:
         columns = [list(column) for column in zip(*line.intervals, strict=True)]
@@ -113,7 +124,7 @@ def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool
     axes.plot(
         *_columns(line.points, y),
         color=color,
-        linewidth=1.8,
+        linewidth=width,
         linestyle="-" if dash == (1, 0) else (0, dash),
         dash_capstyle="butt",
         marker="o" if marks else "",
@@ -121,6 +132,15 @@ def _draw(axes: "Axes", line: Line, index: int, y: Axis, band: bool, marks: bool
         markeredgewidth=0,
         clip_on=False,
     )
+
+
+def _coincide(line: Line, other: Line, y: Axis) -> bool:
+    """Whether another line covers at least half of this one, which is then drawn broader so that both are visible."""
+    heights = {x: y.position(y.clamped(value)) for x, value in other.points}
+    near = [
+        abs(heights[x] - y.position(y.clamped(value))) * HEIGHT < LINE_WIDTH for x, value in line.points if x in heights
+    ]
+    return len(near) > 1 and 2 * sum(near) >= len(near)
 
 
 def _columns(points: Sequence[tuple[float, float]], y: Axis) -> tuple[list[float], list[float]]:

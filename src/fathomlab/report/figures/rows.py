@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.report.figures.hover import MAX_SEEDS, SEED, add_bar, add_points, describe
 from fathomlab.report.figures.scales import Axis, shortened, shortened_alike, text_width
 from fathomlab.report.figures.style import (
     COLORS,
@@ -101,6 +102,8 @@ def row_figure(
         axes.plot([value, value], [-0.6, count - 0.4], color=MUTED, linewidth=1.3, linestyle=(0, (4, 3)))
     for index, item in enumerate(rows):
         _draw(axes, item, index, x)
+    for index, item in enumerate(rows):
+        _add_texts(axes, item, index, x)
     set_axes(axes, x, Axis("", count - 0.4, -0.6, ()))
     axes.grid(visible=False)
     for index, lines in enumerate(labels):
@@ -109,6 +112,28 @@ def row_figure(
             at = (count - 0.4 - index - shift) / (count + 0.2)
             write(axes, -8 / (width - left - right), at, text, ha="right", va="center")
     return figure_of(axes)
+
+
+def _add_texts(axes: "Axes", item: Row, index: int, x: Axis) -> None:
+    """Values on hover: of the interval below, of each seed, and of the mean and the prediction on top."""
+    if item.mean is not None and item.mean.low is not None and item.mean.high is not None:
+        ends = [x.clamped(end) for end in (item.mean.low, item.mean.high)]
+        add_bar(axes, ends, [index, index], describe(item.label, item.mean, x))
+    seeds = [
+        (x.clamped(point.value), index + point.shift, _point_text(item, point, x))
+        for point in item.points
+        if len(item.points) <= MAX_SEEDS
+    ]
+    add_points(axes, seeds, SEED)
+    means = [] if item.mean is None else [(x.clamped(item.mean.mean), index, describe(item.label, item.mean, x))]
+    single = (("", item.bar), ("predicted ", item.predicted))
+    means += [(x.clamped(at), index, f"{item.label}: {what}{x.amount(at)}") for what, at in single if at is not None]
+    add_points(axes, means)
+
+
+def _point_text(item: Row, point: Point, x: Axis) -> str:
+    one = "one seed, " * (len(item.points) > 1)
+    return f"{item.label}: {one}{x.amount(point.value)}{', diverged' * point.diverged}"
 
 
 def _draw(axes: "Axes", item: Row, index: int, x: Axis) -> None:

@@ -49,6 +49,20 @@ class Axis:
             return list(self.texts)
         return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
 
+    @property
+    def unit(self) -> str:
+        """The unit in the label, with a space in front unless it is %."""
+        unit = self.label.rpartition("(")[2].removesuffix(")") if self.label.endswith(")") else ""
+        return unit if unit in ("", "%") else f" {unit}"
+
+    def amount(self, value: float) -> str:
+        """A value with its unit, in four digits: "58.64%", "−0.3125 nats"."""
+        return f"{_digits(value)}{self.unit}"
+
+    def span(self, low: float, high: float) -> str:
+        """The two ends of an interval with their unit."""
+        return f"{_digits(low)} to {self.amount(high)}"
+
     def fitted(self, pixels: float) -> "Axis":
         """The axis with fewer ticks if their texts would overlap on a width of `pixels`: own texts at the ends only."""
         pairs = pairwise(zip(self.ticks, self.tick_labels(), strict=True))
@@ -185,6 +199,14 @@ def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
     return [shortened(text, width) for text in texts]
 
 
+def evenly_spaced_indices(length: int, limit: int) -> list[int]:
+    """At most `limit` evenly spaced indices below `length`, including the first two and the last."""
+    if length <= limit:
+        return list(range(length))
+    rest = [2 + round(index * (length - 3) / (limit - 3)) for index in range(limit - 2)]
+    return sorted({0, 1, *rest})
+
+
 def spread_apart(targets: Sequence[float], gap: float) -> list[float]:
     """Positions at least `gap` apart, in the order of the targets and as close to them as possible.
 
@@ -204,6 +226,10 @@ def spread_apart(targets: Sequence[float], gap: float) -> list[float]:
     for rank, index in enumerate(order):
         positions[index] = levels[rank] + rank * gap
     return positions
+
+
+def _digits(value: float) -> str:
+    return f"{value:.4g}".replace("-", MINUS)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -31,7 +31,7 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "<", ">")
 SHAPES = ("circle", "triangle-up", "square", "diamond", "triangle-down", "cross", "triangle-left", "triangle-right")
 MAX_SERIES = len(COLORS)
 # Widths in pixels at which text has 12 pixels: three figures in a row, two in a row, and the main figure of a page.
-THIRD, HALF, MAIN = 270, 352, 480
+THIRD, HALF, MAIN = 270, 336, 544
 LINE_HEIGHT = 15
 STYLE: dict[str, object] = {
     "font.family": ["DejaVu Sans"],

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from fathomlab.report.figures.hover import move_texts
 from fathomlab.report.figures.scales import FONT_SIZE
 from fathomlab.report.figures.style import COLORS, GRID, INK, MUTED, PAPER, RULE, style, visible_text
 
@@ -52,6 +53,7 @@ def inline_svg(figure: "Figure", name: str, title: str, description: str, kind: 
     root = ElementTree.fromstring(target.getvalue())
     box = root.attrib["viewBox"]
     width = float(box.split()[2])
+    move_texts(root)
     _rename_ids(root, name)
     for element in root.iter():
         _simplify(element)
@@ -85,7 +87,7 @@ def _simplify(element: ElementTree.Element) -> None:
     """Names without namespaces, attributes in place of `style`, CSS variables for colors, and short numbers."""
     element.tag = element.tag.rpartition("}")[2]
     element.tail = None
-    if element.tag != "text":
+    if element.tag not in ("text", "title"):
         element.text = None
     attributes = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
     for item in attributes.pop("style", "").split(";"):

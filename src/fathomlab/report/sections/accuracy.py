@@ -1,16 +1,47 @@
-"""The charts of test accuracy that are not next to the answer."""
+"""What each factor changes in test accuracy, and the charts of accuracy that do not fit next to the answer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.report.accuracy_plots import further_charts
-from fathomlab.report.section import Plain, Section
+from fathomlab.report.accuracy_plots import REST, accuracy_charts, effect_charts
+from fathomlab.report.answers import compared
+from fathomlab.report.charts import Chart
+from fathomlab.report.effects import effect_panels
+from fathomlab.report.findings import panel_finding
+from fathomlab.report.section import Section
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one factor changes: in a sentence, in charts, and each comparison as a sentence."""
+
+    question: str
+    finding: str
+    charts: tuple[Chart, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The content of the section."""
+
+    changes: tuple[Change, ...]
+    charts: tuple[Chart, ...]
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
-    """Further charts of test accuracy, and the effects of the other factors."""
-    charts = further_charts(study)
-    note = f"The main chart is next to the {'verdicts' if verdicts else 'results'}. Effects compare equal seeds."
-    return Section("accuracy", "Test accuracy", Plain(note, charts=tuple(charts))) if charts else None
+    """The effects of the factors, and further charts of test accuracy."""
+    changes = tuple(
+        Change(
+            panel.question,
+            panel_finding(panel),
+            tuple(effect_charts(panel)),
+            tuple(card.sentence for card in compared(panel).cards),
+        )
+        for panel in effect_panels(study)
+    )
+    charts = tuple(accuracy_charts(study, REST))
+    return Section("accuracy", "Test accuracy", Accuracy(changes, charts)) if changes or charts else None

@@ -15,9 +15,8 @@ from fathomlab.base.labels import format_factor_level
 from fathomlab.config.claims import Claim
 from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, width_of
 from fathomlab.report.figures.rows import Point, Row, row_figure
-from fathomlab.report.figures.scales import linear_axis, range_of
+from fathomlab.report.figures.scales import evenly_spaced_indices, linear_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import MINUS, format_int, listed, percent, plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table

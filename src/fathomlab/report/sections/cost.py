@@ -27,8 +27,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 
 
 def cost_table(study: Study) -> Table:
-    """Wall time, outcomes, and operations of each condition."""
+    """Wall time, outcomes, and operations of each condition, and trained parameters if others are frozen."""
     rows: list[list[str]] = []
+    frozen = any(item.parameters != item.total_parameters for item in study.conditions)
     for condition in study.conditions:
         times = [trial.seconds for _, trial in condition.trials if trial.seconds is not None]
         epochs = max((len(trial.curves.get("epoch", [])) for _, trial in condition.trials), default=0)
@@ -36,7 +37,8 @@ def cost_table(study: Study) -> Table:
         cached = sum(reused(study, trial) for _, trial in condition.trials)
         row = [
             condition.name,
-            format_int(condition.parameters),
+            format_int(condition.total_parameters),
+            *([format_int(condition.parameters)] if frozen else []),
             str(len(condition.trials)),
             str(condition.count("finished")),
         ]
@@ -44,7 +46,18 @@ def cost_table(study: Study) -> Table:
         row += [str(condition.count(*group)) for group in statuses]
         row += [str(cached), str(epochs), plain(fmean(times) if times else None, 1)]
         rows.append([*row, plain(sum(times), 1), f"{fmean(work) / 1e12:.3g}" if work else ""])
-    columns = ["condition", "parameters", "trials", "finished", "diverged", "failed", "pending", "reused", "epochs"]
+    columns = [
+        "condition",
+        "parameters",
+        *(["trained parameters"] if frozen else []),
+        "trials",
+        "finished",
+        "diverged",
+        "failed",
+        "pending",
+        "reused",
+        "epochs",
+    ]
     return table("cost", [*columns, "time per trial (s)", "total time (s)", "TFLOP per trial"], rows)
 
 

@@ -11,11 +11,11 @@ from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.charts import MAX_DOTS, Chart, line_keys, line_name, panels, point_keys, width_of
 from fathomlab.report.effects import bounded
+from fathomlab.report.figures.hover import describe
 from fathomlab.report.figures.lines import MAX_BANDS, Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
-from fathomlab.report.figures.scales import Axis, linear_axis, log_axis, range_of
+from fathomlab.report.figures.scales import Axis, evenly_spaced_indices, linear_axis, log_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.grids import evenly_spaced_indices
 from fathomlab.report.numbers import plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
@@ -108,6 +108,9 @@ def learning_curves(curves: Sequence[Curve], y: Axis, width: int = HALF) -> "Fig
                 if mean.n >= MIN_SEEDS_FOR_INTERVAL and mean.low is not None and mean.high is not None
             ),
             seeds=tuple(tuple((float(epoch), value) for epoch, value in seed.items()) for seed in curve.seeds),
+            texts=tuple(
+                describe(f"{curve.name}, epoch {epoch}", _drawn(mean), y) for epoch, mean in curve.means.items()
+            ),
         )
         for curve in curves
     ]
@@ -219,9 +222,12 @@ def _last_epoch(curves: Sequence[Curve]) -> int:
 def _only_epoch(index: int, curve: Curve) -> Row:
     points = tuple(Point(value) for seed in curve.seeds for value in seed.values())
     mean = next((mean for mean in curve.means.values() if len(points) > 1), None)
-    if mean is not None and mean.n < MIN_SEEDS_FOR_INTERVAL:
-        mean = replace(mean, low=None, high=None)
-    return Row(curve.name, points, mean, series=index)
+    return Row(curve.name, points, mean and _drawn(mean), series=index)
+
+
+def _drawn(mean: Interval) -> Interval:
+    """A mean without an interval of fewer than three seeds, which is too wide to be useful."""
+    return mean if mean.n >= MIN_SEEDS_FOR_INTERVAL else replace(mean, low=None, high=None)
 
 
 def _chart(quantity: Quantity, number: int, panel: str, curves: list[Curve], y: Axis, width: int) -> Chart:
@@ -246,11 +252,8 @@ def _table(name: str, quantity: Quantity, curves: list[Curve]) -> Table:
         row = [str(epoch)]
         for curve in curves:
             mean = curve.means.get(epoch)
-            values = (mean.mean, mean.low, mean.high) if mean is not None else (None, None, None)
-            if (
-                mean is not None and mean.n < MIN_SEEDS_FOR_INTERVAL
-            ):  # an interval of two seeds is too wide to be useful
-                values = (mean.mean, None, None)
+            drawn = mean and _drawn(mean)
+            values = (None, None, None) if drawn is None else (drawn.mean, drawn.low, drawn.high)
             row += [*(quantity.text(value) for value in values), str(mean.n) if mean is not None else "0"]
         rows.append(row)
     return table(name, columns, rows)

@@ -45,8 +45,8 @@ def distillation_table(study: Study) -> Table | None:
     rows: list[list[str]] = []
     for condition in study.conditions:
         teacher = None if condition.record.role == "teacher" else study.partner(condition, "teacher")
-        full = teacher.parameters if teacher is not None else None
-        size, mean = condition.parameters, accuracy(study, condition)
+        full = teacher.total_parameters if teacher is not None else None
+        size, mean = condition.total_parameters, accuracy(study, condition)
         fewer = plain(100 * (1 - size / full), 1) if size is not None and full else ""
         effect = gains.get(condition.name)
         closed = gap_closed(study, condition) if effect is not None else None
@@ -75,7 +75,7 @@ def _students(study: Study) -> Section:
                 condition.name,
                 listed(teachers),
                 *_options(condition),
-                format_int(condition.parameters),
+                format_int(condition.total_parameters),
                 *_ends(mean),
             ]
             row += [str(mean.n if mean else 0), condition.excluded(study.metric)]

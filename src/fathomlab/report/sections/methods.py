@@ -75,7 +75,7 @@ def _design(study: Study) -> str:
 
 def _networks(study: Study, options: _OptionValues) -> str:
     kinds = [f"{name}s" for name in map(str, options.values("model.type"))]
-    parameters = sorted({size for condition in study.conditions if (size := condition.parameters) is not None})
+    parameters = sorted({size for condition in study.conditions if (size := condition.total_parameters) is not None})
     if not kinds:
         return ""
     size = ""

@@ -18,6 +18,7 @@ from fathomlab.report.figures.scales import Axis, integer_axis, linear_axis, log
 from fathomlab.report.figures.style import HALF
 from fathomlab.report.grids import Counts, Quantity, coverage, snapshot_label
 from fathomlab.report.heatmaps import Heatmaps, heatmaps, measured_grids
+from fathomlab.report.maps import MapTable, map_tables
 from fathomlab.report.numbers import significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import table
@@ -59,6 +60,7 @@ class ProbeFigures:
     note: str
     charts: tuple[Chart, ...]
     heatmaps: tuple[Heatmaps, ...]
+    maps: tuple[MapTable, ...] = ()
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
@@ -75,8 +77,9 @@ def probe_figures(study: Study) -> list[ProbeFigures]:
         columns = [Quantity(name, key, None if name in PROBES else item) for key, item in probe.columns.items()]
         maps = [_heatmaps(study, quantity) for quantity in columns if quantity.column.figure == "heatmap"]
         charts, shown = _line_charts(study, name, columns), tuple(item for item in maps if item is not None)
-        if charts or shown:
-            result.append(ProbeFigures(name, probe.title, probe.note, charts, shown))
+        tables = map_tables(study, name, probe)
+        if charts or shown or tables:
+            result.append(ProbeFigures(name, probe.title, probe.note, charts, shown, tables))
     return result
 
 

@@ -1,22 +1,42 @@
 """Every trial with its numbers."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 from fathomlab.analysis.audit import Audit
+from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.numbers import count, format_int, percent, plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
+from fathomlab.store.records import TERMINAL_STATUSES
+
+SHOWN_DIGITS = 10
+ACCURACIES = {"test acc., last epoch (%)": "test/accuracy", "test acc., best epoch (%)": "best/test/accuracy"}
 
 
 @dataclass(frozen=True)
 class Trials:
-    """The content of the section."""
+    """The content of the section.
+
+    Attributes:
+        ids: The id of each row: the beginning of the trial's hash; "" if another row of the page has it.
+        example: The id of the trial that trains fastest; "" if none can be repeated.
+        command: The command that runs the experiment; "" if it was not run from a file.
+    """
 
     title: str
     table: Table
+    ids: tuple[str, ...]
+    example: str
+    command: str
+
+    def without_ids(self, taken: Collection[str]) -> Self:
+        """The same content without these ids, which other rows of the page have."""
+        return replace(self, ids=tuple("" if name in taken else name for name in self.ids))
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
@@ -24,7 +44,12 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     if not study.trials:
         return None
     title = f"{count(len(study.trials), 'trial')}: all numbers"
-    return Section("trials", "All trials", Trials(title, trials_table(study)))
+    names = [trial.trial[:SHOWN_DIGITS] for _, _, trial in study.trials]
+    ids = tuple(name if name not in names[:row] else "" for row, name in enumerate(names))
+    repeatable = [trial for _, _, trial in study.trials if trial.status in TERMINAL_STATUSES]
+    fastest = min(repeatable, key=lambda trial: trial.seconds or 0.0, default=None)
+    example = fastest.trial[:SHOWN_DIGITS] if fastest else ""
+    return Section("trials", "All trials", Trials(title, trials_table(study), ids, example, _command(study)))
 
 
 def trials_table(study: Study) -> Table:
@@ -32,12 +57,19 @@ def trials_table(study: Study) -> Table:
     rows: list[list[str]] = []
     for condition, seed, trial in study.trials:
         numbers = trial.metrics
-        row = [condition.name, str(seed), trial.status, trial.trial[:10], format_int(trial.parameters)]
-        row += [percent(numbers.get(name)) for name in ("test/accuracy", "best/test/accuracy", "val/accuracy")]
+        row = [condition.name, str(seed), trial.status, trial.trial[:SHOWN_DIGITS], format_int(total_parameters(trial))]
+        row += [percent(numbers.get(name)) for name in (*ACCURACIES.values(), "val/accuracy")]
         row += [significant(numbers.get(name)) for name in ("test/loss", "val/loss", "train/loss")]
         row += [percent(numbers.get("train/accuracy")), format_int(numbers.get("best/epoch")), plain(trial.seconds, 1)]
         rows.append([*row, trial.cause or ""])
-    columns = ["condition", "seed", "status", "trial", "parameters", "test acc., last epoch (%)"]
-    columns += ["test acc., best epoch (%)", "val. acc. (%)", "test loss (nats)", "val. loss (nats)"]
+    columns = ["condition", "seed", "status", "trial", "parameters", *ACCURACIES]
+    columns += ["val. acc. (%)", "test loss (nats)", "val. loss (nats)"]
     columns += ["train loss (nats)", "train acc. (%)", "best epoch", "time (s)"]
     return table("trials", [*columns, "cause"], rows)
+
+
+def _command(study: Study) -> str:
+    record = study.experiment
+    if not record.yaml:
+        return ""
+    return shlex.join(["fathomlab", "run", record.source, *["--quick"] * record.quick, *record.overrides])

@@ -1,0 +1,107 @@
+"""report: writes pages from the results, combines several on one, or compares two."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
+from fathomlab.cli.browser import open_page
+from fathomlab.cli.complete import experiments as experiment_names
+from fathomlab.cli.links import file_link
+from fathomlab.cli.options import Json, RunsFolder, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]...",
+            help="Experiments: names or their beginnings, files, or bundled ones [default: all].",
+            autocompletion=experiment_names,
+        ),
+    ] = None,
+    runs: RunsFolder = None,
+    combine: Annotated[
+        Path | None,
+        typer.Option("--combine", metavar="FILE", help="Write one page with these experiments instead, to hand in."),
+    ] = None,
+    authors: Annotated[
+        list[str] | None, typer.Option("--author", help="Author on the page of --combine; may be repeated.")
+    ] = None,
+    course: Annotated[str, typer.Option("--course", help="Course on the page of --combine.")] = "",
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare two reports (PAGE.html, PAGE.html#EXPERIMENT, or experiments)."),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write each chart of EXPERIMENT as SVG, PNG, and PDF.")
+    ] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open the page, or the index, in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Regenerate reports and the index from the results, combine experiments on one page, or compare two reports."""
+    from fathomlab import api
+    from fathomlab.report.page import write_index
+    from fathomlab.store.reading import Store
+
+    root = runs or api.default_runs()
+    if diff is not None:
+        _print_differences(root, *diff, as_json)
+        return
+    if combine is None and (authors or course):
+        raise UserError("invalid-option", "--author and --course need --combine FILE.")
+    if figures is not None and len(experiments or ()) != 1:
+        raise UserError("missing-argument", "--figures: name one EXPERIMENT, as in: fathomlab report 1_2 --figures DIR")
+    store = Store(root)
+    names = [api.find_experiment(store, name) for name in experiments or ()] or store.experiment_names()
+    if not names:
+        raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
+    outdated = [] if experiments else [record for record in store.experiments() if record.outdated]
+    names = [name for name in names if name not in {record.name for record in outdated}]
+    combined = [api.write_combined_report(root, names, combine, authors or (), course)] if combine else []
+    written = [] if combine else [api.write_reports(root, name) for name in names]
+    for record in outdated:
+        print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
+    index = write_index(store)
+    drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
+    _print_pages(written, combined, index, drawn, figures, as_json)
+    if open_it:
+        link = file_link((combined or (written if experiments else []) or [index])[0])
+        if reason := open_page(link):
+            print(f"Not opened, because {reason}. Open this link: {link}", file=sys.stderr)
+
+
+def _print_pages(
+    written: Sequence[Path],
+    combined: Sequence[Path],
+    index: Path,
+    drawn: Sequence[Path],
+    figures: Path | None,
+    as_json: bool,
+) -> None:
+    if as_json:
+        document = {"reports": [str(path) for path in written], "index": str(index)}
+        document |= {"combined": str(combined[0])} if combined else {}
+        print_json({**document, **({"figures": [str(path) for path in drawn]} if figures else {})})
+        return
+    for path in combined:
+        print(f"combined: {file_link(path)} ({path.stat().st_size / 1e6:.1f} MB)")
+    print("\n".join([*(f"report: {file_link(path)}" for path in written), f"index: {file_link(index)}"]))
+    if figures:
+        print(f"figures: {count(len(drawn), 'file')} in {figures}")
+
+
+def _print_differences(root: Path, first: str, second: str, as_json: bool) -> None:
+    from fathomlab import api
+    from fathomlab.analysis.as_json import differences_json
+    from fathomlab.analysis.compare import format_diff
+
+    rows = api.compare(root, first, second)
+    print_json(differences_json(rows)) if as_json else print("\n".join(format_diff(rows)))

@@ -1,0 +1,112 @@
+"""What the events of a round of training add up to."""
+
+from dataclasses import dataclass, field
+
+from fathomlab.base.clock import RunningClock
+from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Planned, Started
+from fathomlab.execute.time_left import TimeLeft
+
+
+@dataclass
+class ProgressState:
+    """The state of a round.
+
+    Attributes:
+        labels: Trial hash to condition and seed in words.
+        total: Trials to train.
+        done: Trials with an outcome or an error.
+        running: Trial hash to the validation accuracies per epoch.
+        started: When the first pack started (s); None before.
+        effect: The effect so far in words; `""` without one.
+        clock: Time without suspensions; someone must call its `tick` about once per second.
+    """
+
+    labels: dict[str, str] = field(default_factory=dict)
+    total: int = 0
+    cached: int = 0
+    done: int = 0
+    failed: int = 0
+    diverged: int = 0
+    epochs: int = 0
+    packs: int = 0
+    workers: int = 1
+    started: float | None = None
+    running: dict[str, list[float]] = field(default_factory=dict)
+    effect: str = ""
+    clock: RunningClock = field(default_factory=RunningClock)
+    _time_left: TimeLeft | None = None
+
+    def update(self, event: Event) -> None:
+        """Add one event. A new plan starts a new round and a new clock."""
+        now = self.clock.tick()
+        if isinstance(event, Started | EpochDone | Finished | Failed) and self._time_left is not None:
+            self._time_left.update(event, now)
+        match event:
+            case Planned():
+                self.cached, self.packs, self.workers = event.cached, event.packs, max(1, event.workers)
+                self.total, self.done, self.started = event.trials - event.cached, 0, None
+                self.labels |= event.labels
+                self._time_left = TimeLeft(event.work, max(1, min(event.workers, event.packs)), event.measured)
+            case Started():
+                self.epochs = event.epochs
+                self.started = now if self.started is None else self.started
+                self.running |= {trial: [] for trial in event.trials}
+            case EpochDone():
+                self.running.setdefault(event.trial, []).append(event.metrics["val/accuracy"] or 0.0)
+            case Finished() | Failed():
+                self.running.pop(event.trial, None)
+                self.done += 1
+                self.failed += event.status == "failed"
+                self.diverged += event.status == "diverged"
+                if self.done >= self.total:  # verdicts follow
+                    self.effect = ""
+            case Effect():
+                self.effect = event.text
+            case _:
+                pass
+
+    def label(self, trial: str) -> str:
+        """Condition and seed of a trial in words, or the start of its hash."""
+        return self.labels.get(trial, trial[:12])
+
+    def seconds_left(self) -> float | None:
+        """Time left (s); None before anything is measured and when nothing is left."""
+        if self._time_left is None or self.done >= self.total:
+            return None
+        return self._time_left.seconds(self.clock.tick())
+
+    def remaining(self) -> str:
+        """The time left as text; `""` if it is not known."""
+        seconds = self.seconds_left()
+        return f"{duration(seconds)} left" if seconds is not None and seconds >= 0.5 else ""
+
+    def throughput(self) -> str:
+        """Trials per minute or hour since training started; `""` before the first outcome."""
+        seconds = self.clock.tick() - self.started if self.started is not None else 0.0
+        if not self.done or seconds <= 0:
+            return ""
+        rate = 60 * self.done / seconds
+        rate, unit = (rate, "min") if rate >= 1 else (60 * rate, "h")
+        return f"{rate:.{0 if rate >= 10 else 1}f} trials/{unit}"
+
+    def summary(self) -> str:
+        """Counts, throughput, and time left in one line."""
+        if not self.total:
+            return f"nothing to train, {self.cached} cached" if self.cached else "preparing"
+        counts = (
+            (self.cached, "cached"),
+            (len(self.running), "running"),
+            (self.diverged, "diverged"),
+            (self.failed, "failed"),
+        )
+        texts = [f"{self.done}/{self.total} trials trained", *(f"{number} {word}" for number, word in counts if number)]
+        unknown = self.done < self.total and self.seconds_left() is None
+        left = "estimating time" if unknown else self.remaining()
+        return ", ".join(filter(None, [*texts, self.throughput(), left]))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a readable unit: 8 s, 6 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

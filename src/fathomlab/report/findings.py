@@ -1,0 +1,118 @@
+"""What the seeds of an experiment show, in plain sentences: its effects on test accuracy, without statistical terms."""
+
+from collections.abc import Sequence
+
+from fathomlab.analysis.study import Study
+from fathomlab.report.effects import Effect, Panel, accuracy, effect_panels
+from fathomlab.report.numbers import MINUS, capital, listed
+
+MAX_LABELS = 6  # of one list in a sentence
+MAX_FACTORS = 2
+NO_SEED = "no common seed"
+TONES = {"up": "higher", "down": "lower"}
+
+
+def finding(study: Study) -> str:
+    """The main result of an experiment: the effects of its first factors, or the accuracies of its conditions."""
+    panels = main_panels(study)
+    if not panels:
+        return _accuracies(study)
+    text = " ".join(map(panel_finding, panels[:MAX_FACTORS]))
+    runs = "this quick run" if study.experiment.quick else "these runs"
+    return f"In {runs}, {text[:1].lower()}{text[1:]}" if panels[0].known else text
+
+
+def main_panels(study: Study) -> list[Panel]:
+    """The effects that the experiment asks for. Beside residual connections or distillation, depth is a condition only."""
+    panels = effect_panels(study)
+    main = [panel for panel in panels if panel.name in ("gain", "residual")]
+    return [*main, *(panel for panel in panels if panel not in main and not (main and panel.name == "depth"))]
+
+
+def panel_finding(panel: Panel) -> str:
+    """What one factor changes: where accuracy was higher, where it was lower, and where that is not clear.
+
+    A direction is clear if the 95% interval of the effect does not contain zero.
+    """
+    known = panel.known
+    if not known:
+        reasons = [f"{effect.label}: {effect.excluded}" for effect in panel.effects if effect.excluded]
+        return f"No pair of trials has finished{f' ({listed_labels(reasons)})' if reasons else ''}."
+    single = all(effect.interval is not None and effect.interval.low is None for effect in known)
+    groups = {tone: [item for item in known if _direction(item, single) == tone] for tone in ("up", "down", "open")}
+    parts = [
+        f"{_sizes(group)} {TONES[tone]}{panel.change}{_where(panel, group)}"
+        for tone, group in groups.items()
+        if group and tone in TONES
+    ]
+    sentences = [f"Test accuracy was {' and '.join(parts)}."] if parts else []
+    if groups["open"] and parts:
+        sentences.append(f"The difference was not clear{_where(panel, groups['open'])}.")
+    elif groups["open"]:
+        anywhere = panel.change or " in any comparison"
+        sentences.append(f"Test accuracy was not clearly higher or lower{anywhere}.")
+    if single:
+        sentences.append("One seed cannot show whether this is more than chance.")
+    empty = [f"{item.label} ({item.excluded or NO_SEED})" for item in panel.effects if item.interval is None]
+    return " ".join([*sentences, *([f"No value: {listed_labels(empty)}."] if empty else [])])
+
+
+def tone(effect: Effect) -> str:
+    """The direction of an effect: "up", "down", or "open" if its interval contains zero or there is none."""
+    interval = effect.interval
+    if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
+        return "open"
+    return "up" if interval.low > 0 else "down"
+
+
+def listed_labels(labels: Sequence[str]) -> str:
+    """Labels, or their number if there are many."""
+    return "; ".join(labels) if len(labels) <= MAX_LABELS else f"{len(labels)} comparisons"
+
+
+def _direction(effect: Effect, single: bool) -> str:
+    if not single or effect.interval is None:
+        return tone(effect)
+    return "up" if effect.interval.mean > 0 else "down" if effect.interval.mean < 0 else "open"
+
+
+def _sizes(effects: Sequence[Effect]) -> str:
+    """The sizes of effects: "5.44 points", "5.44 to 48.5 points"."""
+    values = [abs(effect.interval.mean) for effect in effects if effect.interval is not None]
+    low, high = (f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" for value in (min(values), max(values)))
+    return f"{low} points" if low == high else f"{low} to {high} points"
+
+
+def _where(panel: Panel, effects: Sequence[Effect]) -> str:
+    """For which of the comparisons: " at depth 5, 10, and 20"; "" for the only one."""
+    if len(panel.effects) == 1:
+        return "" if panel.change else f" for {_than(effects[0].label)}"
+    labels = [effect.label if panel.change else _than(effect.label) for effect in effects]
+    if len(effects) == len(panel.effects) > 1 and panel.change:
+        return " in all comparisons" if len(labels) > 2 else f" {_preposition(labels)} {listed(labels)}"
+    if len(labels) > MAX_LABELS:
+        return f" in {len(labels)} of {len(panel.effects)} comparisons"
+    words = [label.split() for label in labels]
+    if all(len(pair) == 2 and pair[0] == words[0][0] for pair in words):
+        return f" {_preposition(labels)} {words[0][0]} {listed([pair[1] for pair in words])}"
+    joined = "; ".join(labels) if any("," in label for label in labels) else listed(labels)
+    return f" {_preposition(labels)} {joined}"
+
+
+def _than(contrast: str) -> str:
+    return contrast.replace(f" {MINUS} ", " than for ")
+
+
+def _preposition(labels: Sequence[str]) -> str:
+    return "at" if all(label.startswith(("depth ", "width ")) for label in labels) else "for"
+
+
+def _accuracies(study: Study) -> str:
+    """The accuracy of the only condition, or the best and the worst."""
+    known = [(mean, item.name) for item in study.conditions if (mean := accuracy(study, item)) is not None]
+    if not known:
+        return "No trial has finished."
+    if len(known) == 1:
+        return f"{capital(known[0][1])}: {known[0][0].mean:.1f}% test accuracy."
+    (low, worst), (high, best) = (choose(known, key=lambda item: item[0].mean) for choose in (min, max))
+    return f"Test accuracy was highest for {best} ({high.mean:.1f}%) and lowest for {worst} ({low.mean:.1f}%)."

@@ -1,0 +1,108 @@
+"""Figures as files, and the values that marks show on hover."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.study import study
+from fathomlab.base.errors import UserError
+from fathomlab.cli.report import report
+from fathomlab.report.accuracy_plots import accuracy_charts
+from fathomlab.report.figure_files import figure_bytes, write_figures
+from fathomlab.report.figures.depths import Cell, Series, depth_figure
+from fathomlab.report.figures.lines import Line, line_figure
+from fathomlab.report.figures.rows import Point, Row, row_figure
+from fathomlab.report.figures.scales import linear_axis
+from fathomlab.report.figures.svg import inline_svg
+from fathomlab.report.heatmaps import Cells, log_heatmap
+from fathomlab.report.page import write_report
+from fathomlab.store.reading import Store
+from tests.helpers import stores
+from tests.helpers.pages import elements
+
+SVG = "{http://www.w3.org/2000/svg}"
+PERCENT = linear_axis("test accuracy (%)", 0, 100)
+
+
+def hovered(figure: object) -> list[str]:
+    """The values on hover, in the order of the marks; without the title of the figure."""
+    root = ElementTree.fromstring(inline_svg(figure, "x", "Title", "What it shows."))  # type: ignore[arg-type]
+    return [title.text or "" for title in root.iter("title")][1:]
+
+
+def test_figures_are_the_charts_of_the_page(tmp_path: Path) -> None:
+    """Each chart of the page in three formats; drawn again, the bytes are equal."""
+    stores.write_blocks(tmp_path, seeds=2, epochs=1)
+    store = Store(tmp_path)
+    text = write_report(store, "1_3").read_text()
+    names = [keys["id"] for tag, keys in elements(text).tags if tag == "figure"]
+    results = study(store, store.experiment("1_3"))
+    written = write_figures(results, tmp_path / "one")
+    assert [path.name for path in written] == [f"{name}.{end}" for name in names for end in ("svg", "png", "pdf")]
+    assert len(set(written)) == len(written) >= 18
+    assert sorted(tmp_path.joinpath("one").iterdir()) == sorted(written)
+    for suffix, data in figure_bytes(accuracy_charts(results)[0]).items():
+        assert data == (tmp_path / "one" / f"accuracy-1.{suffix}").read_bytes()
+    picture = Image.open(tmp_path / "one" / "accuracy-1.png").convert("RGB")
+    assert picture.getpixel((0, 0)) == picture.getpixel((picture.width // 2, picture.height // 2)) == (255, 255, 255)
+    root = ElementTree.parse(tmp_path / "one" / "accuracy-1.svg").getroot()
+    titles = [title.text or "" for title in root.iter(f"{SVG}title")]
+    assert "Test accuracy by depth (%)" in titles
+    assert any("95% interval" in title for title in titles)
+    assert not [*root.iter(f"{SVG}text")]  # letters are outlines
+    assert (tmp_path / "one" / "accuracy-1.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_figures_option_needs_an_experiment(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        report(runs=tmp_path, figures=tmp_path / "figures")
+    assert caught.value.code == "missing-argument"
+
+
+def test_marks_show_their_values_on_hover() -> None:
+    """Interval, seeds, and mean with condition, depth, interval, and number of seeds."""
+    mean = Interval(58.64, 43.7, 73.58, 2)
+    text = "residual, depth 20: mean 58.64% (95% interval 43.7 to 73.58%, 2 seeds)"
+    seeds = ["residual, depth 20: one seed, 57.28%", "residual, depth 20: one seed, 60%"]
+    figure = depth_figure([Series("residual", (Cell(0, (57.28, 60.0), mean),))], [20], PERCENT)
+    assert hovered(figure) == [text, *seeds, text]
+    rows = [Row("a", (Point(1.0, diverged=True),), predicted=-2.5)]
+    figure = row_figure(rows, linear_axis("slope (nats per layer)", -5, 5))
+    assert hovered(figure) == ["a: 1 nats per layer, diverged", "a: predicted \u22122.5 nats per layer"]
+
+
+def test_curves_and_cells_show_their_values_on_hover() -> None:
+    """A text per point and per cell that has a number; long lines and large maps have a limited number."""
+    x = linear_axis("epoch", 1, 100)
+    line = Line("depth 5", ((1.0, 0.25), (2.0, 0.5)))
+    assert hovered(line_figure([line], x, linear_axis("loss (nats)", 0, 1))) == [
+        "depth 5, epoch 1: 0.25 nats",
+        "depth 5, epoch 2: 0.5 nats",
+    ]
+    long = Line("a", tuple((float(epoch), 0.5) for epoch in range(1, 101)))
+    assert len(hovered(line_figure([long], x, linear_axis("loss (nats)", 0, 1)))) == 30
+    cells = Cells(((-1.0, None), (-17.5, 3.0)), ("input", "hidden.1"), ("init", "epoch 1"))
+    assert hovered(log_heatmap(cells, -18, 3)) == [
+        "input, init: 0.1",
+        "hidden.1, init: 3.2e-18",
+        "hidden.1, epoch 1: 1e+03",
+    ]
+    large = Cells(((0.0,) * 21,) * 20, tuple(map(str, range(20))), tuple(map(str, range(21))))
+    assert hovered(log_heatmap(large, -1, 1)) == []
+
+
+def test_depth_option_of_a_user_model_is_the_axis(tmp_path: Path) -> None:
+    """Three levels of `model.params.depth`, for which no depth is recorded."""
+    conditions = []
+    for depth in (2, 4, 8):
+        factors = {"model.params.depth": depth}
+        trials = [(seed, stores.write_trial(tmp_path, "x", factors, seed, 0.5)) for seed in range(2)]
+        conditions.append(stores.condition(f"depth={depth}", factors, None, trials))
+    stores.write_experiment(tmp_path, "x", "Own", conditions, seeds=[0, 1])
+    results = study(Store(tmp_path), Store(tmp_path).experiment("x"))
+    (chart,) = accuracy_charts(results)
+    assert chart.title == "Test accuracy by depth (%)"
+    assert [row[0] for row in chart.table.rows] == ["depth 2", "depth 4", "depth 8"]
