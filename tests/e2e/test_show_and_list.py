@@ -51,6 +51,14 @@ def test_list_counts_trials_by_status(command: Command, store: Path):
     assert "3 finished, 1 interrupted" in command("list").out
 
 
+def test_list_repeats_the_results_directory(command: Command, store: Path):
+    """The command that `list` suggests lists the same store."""
+    suggested = command("list", "--runs", "runs").out.splitlines()[-1].split(": fathomlab ")[1].split()
+    assert suggested[-2:] == ["--runs", "runs"]
+    assert command(*suggested).out.count("finished") == 4
+    assert "--runs" not in command("list").out
+
+
 def test_list_selects_by_tag(command: Command, three: Path):
     """Experiments, or their trials."""
     assert [line.split()[0] for line in command("list", "--tag", "lab").out.splitlines()[1:3]] == [OLD[0], NEW[0]]
