@@ -1,6 +1,7 @@
 """From a claim to an exit status: verify, run --max-seeds, plan --why, report --diff, on tiny trainings."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,17 @@ def test_verify_rejects_files_without_claims(command: Command, workspace: Path):
 
 def test_run_adds_seeds_until_claims_are_decided(command: Command, workspace: Path):
     """Finished trials are reused, each interim analysis spends error, and a later run uses the added seeds."""
-    status, out, _ = command("run", "exp.yaml", "--max-seeds", "12", "--workers", "1", "--progress", "off", "--json")
+    status, out, err = command(
+        "run", "exp.yaml", "--max-seeds", "12", "--workers", "1", "--progress", "plain", "--json"
+    )
     summary = json.loads(out)
     record = Store(workspace / "runs").experiment(summary["experiment"])
     sizes = [look["n"] for look in record.looks]
     assert status == 0
     assert sizes[0] == 3
     assert sizes == sorted(set(sizes))
+    steps = re.findall(r"^note: (\d+) seeds: .*?( Adding \d+ seeds?\.)?$", err, re.MULTILINE)
+    assert [(int(seeds), bool(adding)) for seeds, adding in steps] == [(n, n != sizes[-1]) for n in sizes]
     assert 3 < len(record.seeds) == sizes[-1] <= 12
     assert summary["trained"] == 2 * len(record.seeds)
     assert [look["spent"] for look in record.looks] == sorted(look["spent"] for look in record.looks)
