@@ -28,7 +28,7 @@ SHOTS: dict[str, tuple[str, int, int]] = {
     "report-curves": ("curves", 1080, 900),
     "report-gradients": ("gradients", 1080, 1400),
 }
-FIRST_SCREEN = "main > section:nth-of-type(n + 2) { display: none !important }"
+FIRST_SCREEN = "footer, main > section:nth-of-type(n + 2) { display: none !important }"
 ONE_SECTION = (
     "header.top, footer, .toc, main > :not(#NAME) { display: none !important } .columns { display: block !important } "
     "body { padding-top: 0 !important } section { border-top: 0 !important }"
