@@ -46,6 +46,15 @@ def test_verify_returns_0_if_all_claims_are_supported(command: Command, workspac
     assert (status, "not finished" in out) == (1, True)
 
 
+def test_verify_suggests_a_command_that_works(command: Command, workspace: Path):
+    """The bundled file, the quick form, and the results directory that were asked for."""
+    Path("other").mkdir()
+    status, _, err = command("verify", "1_2", "--quick", "--runs", "other")
+    suggested = err.strip().rpartition("Run: fathomlab run ")[2].split()
+    assert (status, suggested[1:]) == (2, ["--quick", "--runs", "other"])
+    assert command("plan", *suggested)[0] == 0
+
+
 def test_verify_rejects_files_without_claims(command: Command, workspace: Path):
     """With the name of the file."""
     (workspace / "none.yaml").write_text(EXPERIMENT.partition("claims")[0])

@@ -67,7 +67,8 @@ def find_file(name: str) -> Path:
         UserError: If there is none.
     """
     path = Path(name)
-    candidates = [folder / spelling for folder in _folders() for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
+    spellings = (f"config_exp{name}.yaml", f"{name}.yaml", name)
+    candidates = [folder / spelling for folder in _folders() for spelling in spellings]
     match = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
     if match is not None or path.parent != Path() or "\0" in name:
         return match or path
