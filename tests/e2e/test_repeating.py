@@ -13,6 +13,7 @@ import pytest
 
 import fathomlab
 from fathomlab.api import write_combined_report
+from fathomlab.api.pages import read_page
 from fathomlab.base.identity import content_hash
 from fathomlab.data.folder import Folder
 from tests.helpers.commands import Command
@@ -223,6 +224,22 @@ def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
     text = page.read_text()
     assert text.count(f'<tr id="{trial[:10]}">') == 1
     page.write_text(text.replace(f'<tr id="{trial[:10]}">', "<tr>"))
+    assert codes(verify(command, page, trial)) == (2, ["edited-page"])
+
+
+@pytest.mark.parametrize("column", ["test acc., last epoch (%)", "test loss (nats)", "best epoch", "seed"])
+def test_verify_rejects_edited_cells(command: Command, page: Path, column: str):
+    """Any number that a reader of the table of all trials sees."""
+    trial = trial_of(page, "teacher")
+    text = page.read_text()
+    shown = read_page(page).rows[trial[:10]]
+    row = re.search(f'<tr id="{trial[:10]}">.*', text)
+    assert row is not None
+    start, *cells = re.split("(?=<t[hd])", row[0])
+    index = list(shown).index(column)
+    cells[index] = cells[index].replace(">", ">9", 1)
+    page.write_text(text.replace(row[0], start + "".join(cells)))
+    assert read_page(page).rows[trial[:10]] == {**shown, column: "9" + shown[column]}
     assert codes(verify(command, page, trial)) == (2, ["edited-page"])
 
 

@@ -27,8 +27,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare.cost import planned_seconds
 from fathomlab.prepare.jobs import Job, provide_dataset
 from fathomlab.prepare.machine import describe_machine, hardware
-from fathomlab.report.numbers import percent
-from fathomlab.report.sections.trials import ACCURACIES, SHOWN_DIGITS
+from fathomlab.report.sections.trials import NUMBERS, SHOWN_DIGITS
 from fathomlab.store.directory import create_store
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import SHORTEST_PREFIX, Store
@@ -128,12 +127,11 @@ def _check_numbers(page: Page, document: JsonObject, item: RecordedTrial, trials
     row = page.rows.get(item.trial[:SHOWN_DIGITS])
     if row is None:
         raise edited(page.path, item.trial, "the table of all trials does not contain it")
-    for column, metric in ACCURACIES.items():
-        expected = percent(item.metrics.get(metric))
-        if column in row and row[column] != expected:
-            text = (
-                f"the table shows the {metric} {format_value(row[column])}, the embedded number is {expected or 'none'}"
-            )
+    expected = {column: (metric, text(item.metrics.get(metric))) for column, (metric, text) in NUMBERS.items()}
+    expected |= {"seed": ("seed", str(item.content.get("seed"))), "status": ("status", item.status or "")}
+    for column, (name, text) in expected.items():
+        if column in row and row[column] != text:
+            text = f"the table shows the {name} {format_value(row[column])}, the embedded value is {text or 'none'}"
             raise edited(page.path, item.trial, text)
     try:
         conditions = read_summary(document).conditions
