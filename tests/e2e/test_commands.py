@@ -113,6 +113,8 @@ def test_names_of_results_are_not_experiment_files(command: Command, store: Path
     output = command("plan", next(store.glob("experiments/*")).name, "--json")
     (problem,) = json.loads(output.out)["problems"]
     assert (problem["code"], "name of results" in problem["message"]) == ("no-such-file", True)
+    (problem,) = json.loads(command("plan", "tiny", "--json").out)["problems"]
+    assert (problem["code"], "Did you mean 'tiny.yaml'?" in problem["message"]) == ("no-such-file", True)
 
 
 def test_plan_estimates_disk_space(command: Command, workspace: Path):

@@ -73,7 +73,8 @@ def find_file(name: str) -> Path:
         return match or path
     known = bundled()
     hint = " It looks like a name of results: name the experiment file instead." if RESULTS.search(name) else ""
-    hint = hint or did_you_mean(name, known)
+    beside = next((file for file in (f"{name}.yaml", f"{name}.yml") if os.path.isfile(file)), None)
+    hint = hint or (f" Did you mean {beside!r}?" if beside else did_you_mean(name, known))
     message = f"{name}: no such file.{hint} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)
 
