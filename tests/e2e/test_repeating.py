@@ -289,6 +289,8 @@ def test_verify_runs_only_named_plugins(command: Command, handed_in: Path, works
     other = workspace / "own.py"
     other.write_text((handed_in / "own.py").read_text() + "open('ran', 'w')\n")
     assert codes(verify(command, combined, trial, "--plugin", "own.py")) == (2, ["plugin-changed"])
+    renamed = verify(command, combined, trial, "--plugin", str(other.rename(workspace / "own (1).py")))
+    assert (codes(renamed), "own (1).py" in renamed[1]["problems"][0]["message"]) == ((2, ["plugin-needed"]), True)
     assert not Path("ran").exists()
     status, document = verify(command, combined, trial, "--plugin", str(handed_in / "own.py"))
     assert (status, document["identical"], document["changes"]) == (0, True, [])

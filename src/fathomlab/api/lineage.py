@@ -137,7 +137,8 @@ class Lineage:
         for file, digest in cast(Mapping[str, Any], needed).items():
             plugin = given.get(file)
             if plugin is None:
-                text = f"trial {name[:12]} uses the plugin {file} (SHA-256 {digest})."
+                others = f" The given files have other names: {', '.join(given)}." if given else ""
+                text = f"trial {name[:12]} uses the plugin {file} (SHA-256 {digest}).{others}"
                 raise UserError("plugin-needed", f"{text} Read the file, which will run, then name it: --plugin {file}")
             if plugin.sha256 != digest:
                 text = f"{file}: its SHA-256 is {plugin.sha256}, but trial {name[:12]} was trained with {digest}."
