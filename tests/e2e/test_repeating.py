@@ -192,6 +192,13 @@ def _deep(document: dict[str, Any], row: int) -> None:
     _replace_content(document, row, probes=json.loads('{"a":' * 60 + "1" + "}" * 60))
 
 
+def _label(document: dict[str, Any], row: int) -> None:
+    """Another mean in the trials of a condition that no reader sees."""
+    facts = document["trials"]["facts"]["condition"]
+    facts["values"][facts["rows"][row]] = "invented"
+    _metric(document, row)
+
+
 def _replace_content(document: dict[str, Any], row: int, **sections: Any) -> None:
     """Other options of a trial, with their hash."""
     table = document["trials"]
@@ -207,14 +214,38 @@ def _replace_content(document: dict[str, Any], row: int, **sections: Any) -> Non
     table["trials"][row] = content_hash(content)
 
 
-@pytest.mark.parametrize("edit", [_learning_rate, _metric, _accuracy, _pack, _circle, _deep])
+@pytest.mark.parametrize("edit", [_learning_rate, _metric, _accuracy, _pack, _circle, _deep, _label])
 def test_verify_rejects_edited_pages(
     command: Command, page: Path, edit: Callable[[dict[str, Any], int], None], monkeypatch: pytest.MonkeyPatch
 ):
     """Parts that contradict each other, before anything is trained."""
-    change(page, lambda document: edit(document, document["trials"]["trials"].index(trial_of(page, "teacher"))))
-    status, problems = codes(verify(command, page, trial_of(page, "teacher")))
+    row = next(iter(embedded(page.read_text())))["trials"]["trials"].index(trial_of(page, "teacher"))
+    change(page, lambda document: edit(document, row))
+    edited = next(iter(embedded(page.read_text())))["trials"]["trials"][row]
+    status, problems = codes(verify(command, page, edited))
     assert (status, problems) == (2, ["edited-page"])
+
+
+@pytest.mark.parametrize(
+    ("seed", "reason"),
+    [
+        (10**400, "seed: must be below 2^53, got a number of more than 300 digits"),
+        (float("nan"), "its options contain a number that is not finite"),
+    ],
+)
+def test_verify_names_the_edited_option(command: Command, page: Path, seed: float, reason: str):
+    """On one line, with the page and the trial once."""
+    change(page, lambda document: _first_seed(document, seed))
+    trial = trial_of(page, "teacher")
+    output = command("verify", f"{page}#{trial}", "--progress", "off")
+    text = (
+        f"error: {page}: trial {trial[:12]}: {reason}. The page was edited or is corrupted. Ask for the original page."
+    )
+    assert (output.status, output.err.strip()) == (2, text)
+
+
+def _first_seed(document: dict[str, Any], seed: Any) -> None:
+    document["trials"]["content"]["seed"]["values"][0] = seed
 
 
 def test_verify_rejects_trials_without_a_row(command: Command, page: Path):

@@ -140,8 +140,11 @@ def _check_numbers(page: Page, document: JsonObject, item: RecordedTrial, trials
     except ValueError:
         raise not_a_report(page.path) from None
     members = [other for other in trials if other.condition == item.condition and other.status == "finished"]
-    for condition in conditions:
-        for metric, interval in condition.metrics.items() if condition.label == item.condition else ():
+    shown = [condition for condition in conditions if condition.label == item.condition]
+    if not shown:
+        raise edited(page.path, item.trial, f"the page has no condition {format_value(item.condition)}")
+    for condition in shown:
+        for metric, interval in condition.metrics.items():
             values = [value for other in members if (value := other.metrics.get(metric)) is not None]
             if not values or not math.isclose(fmean(values), interval.mean, rel_tol=1e-9, abs_tol=1e-12):
                 raise edited(page.path, item.trial, f"the mean {metric} of its condition is not that of its trials")

@@ -79,6 +79,24 @@ def test_read_trials_rejects_wrong_indices(change: dict[str, Any]):
         read_trials(table)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("packs", {"values": [5], "rows": [0]}),
+        ("packs", {"values": [{"0": 1}], "rows": [0]}),
+        ("metrics", {"a": [10**400]}),
+    ],
+)
+def test_read_trials_rejects_wrong_values(key: str, value: Any):
+    """A pack that is no list, and a number whose sums overflow."""
+    table = {"trials": ["f" * 64], "content": {}, "facts": {"status": {"values": ["finished"], "rows": [0]}}}
+    table |= {"metrics": {"a": [0.5]}, "packs": {"values": [[0]], "rows": [0]}}
+    (trial,) = read_trials(table)
+    assert (trial.metrics, trial.pack) == ({"a": 0.5}, ("f" * 64,))
+    with pytest.raises(ValueError, match=r"unknown member|too large"):
+        read_trials(table | {key: value})
+
+
 def test_equal_environments_require_equal_bits():
     """One unit in the last place is too much."""
     page = recorded(0.9)
