@@ -114,6 +114,19 @@ def test_combined_page_replaces_only_reports(store: Store, text: str, tmp_path: 
     assert (tmp_path / "other.html").read_text() == "my notes"
 
 
+def test_combined_page_stays_out_of_the_store(store: Store, tmp_path: Path):
+    """The next report would replace the index or the page of an experiment; a page beside them is fine."""
+    before = {path: path.read_bytes() for path in store.root.rglob("*.html")}
+    for name in ("index.html", "experiments/1_3/report.html", "trials/new.html"):
+        with pytest.raises(UserError) as caught:
+            write_combined(store, ["1_3"], store.root / name, BLOCK)
+        assert (name, caught.value.code) == (name, "target-exists")
+    assert {path: path.read_bytes() for path in store.root.rglob("*.html")} == before
+    page = write_combined(store, ["1_3"], store.root / "hand-in.html", BLOCK)
+    assert MARK in page.read_text()
+    page.unlink()
+
+
 def test_combined_page_rejects_duplicate_experiments(store: Store, tmp_path: Path):
     """And experiments that the store does not have."""
     for names, code in ((["1_3", "1_3"], "duplicate-experiment"), (["1_9"], "no-such-experiment")):
