@@ -316,6 +316,7 @@ def test_verify_runs_only_named_plugins(command: Command, handed_in: Path, works
         ("student.html#zzzz", (), "no-such-trial"),
         ("none.html#abcd", (), "no-such-file"),
         ("other.html#abcd", (), "not-a-report"),
+        ("declared.html#abcd", (), "not-a-report"),
         ("student.html#abcd", ("training.epochs=1",), "invalid-option"),
         ("student.html#abcd", ("--quick",), "invalid-option"),
         ("tiny.yaml", ("--plugin", "own.py"), "invalid-option"),
@@ -325,6 +326,7 @@ def test_verify_reports_wrong_addresses(
     command: Command, page: Path, address: str, options: tuple[str, ...], code: str
 ):
     """The name of the trial, the file, and options that only experiment files have."""
+    Path("declared.html").write_text(f"<![{page.read_text()}")
     Path("other.html").write_text("<html><script type='application/json'>[1]</script></html>")
     output = command("verify", address, *options, "--json")
     assert codes((output.status, json.loads(output.out))) == (2, [code])

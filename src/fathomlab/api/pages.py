@@ -73,7 +73,13 @@ def read_page(path: Path) -> Page:
         experiments = {str(document["name"]): cast(JsonObject, document) for document in documents}
     except OSError as error:
         raise UserError("unreadable-file", f"{path}: cannot be read: {error.strerror or error}.") from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        AssertionError,
+    ) as error:  # the last one from the HTML parser
         if isinstance(error, UserError):
             raise
         experiments, parser = {}, _Parser()
