@@ -116,4 +116,5 @@ def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]
     try:
         return figure_files.write_figures(study(store, store.experiment(experiment)), folder)
     except OSError as error:
-        raise UserError("unwritable", f"{folder}: cannot write figures: {error.strerror or error}.") from None
+        text = f"{folder}: cannot write figures: {error.strerror or error}. Name another directory with --figures."
+        raise UserError("unwritable", text) from None

@@ -14,6 +14,7 @@ import typer
 
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
+from fathomlab.cli import pytorch
 from fathomlab.execute.signals import RunInterrupted
 
 OUTPUT_FAILED = 3
@@ -177,7 +178,7 @@ def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -
 
 def _status(command: Callable[[], Any], as_json: bool) -> int:
     try:
-        status = command()
+        status = pytorch.call(command)
         if status == 128 + signal.SIGINT:  # typer turns Ctrl-C into 130 without a message
             raise RunInterrupted
         return status if isinstance(status, int) else 0
