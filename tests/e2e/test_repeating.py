@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import fathomlab
 from fathomlab.api import write_combined_report
 from fathomlab.base.identity import content_hash
 from fathomlab.data.folder import Folder
+from fathomlab.execute.signals import RunInterrupted
 from tests.helpers.commands import Command
 from tests.helpers.shared import build_once
 
@@ -338,6 +340,24 @@ def test_verify_trains_in_an_empty_directory_only(command: Command, page: Path):
     assert verify(command, page, trial, "--runs", "again")[0] == 0
     assert len(list(Path("again/trials").iterdir())) == 3
     assert codes(verify(command, page, trial, "--runs", "again")) == (2, ["store-not-empty"])
+
+
+@pytest.mark.parametrize("reason", [RunInterrupted(signal.SIGTERM), KeyboardInterrupt()])
+def test_interrupted_verify_promises_no_progress(
+    command: Command, monkeypatch: pytest.MonkeyPatch, reason: KeyboardInterrupt
+):
+    """Its temporary directory is gone, and the same command refuses a directory with trials."""
+
+    def stop(*_: object) -> None:
+        raise reason
+
+    monkeypatch.setattr(fathomlab.api, "repeat_trial", stop)
+    status = 128 + getattr(reason, "signum", signal.SIGINT)
+    output = command("verify", "page.html#abcd")
+    assert (output.status, output.err) == (status, "Interrupted. Nothing is kept.\n")
+    output = command("verify", "page.html#abcd", "--runs", "again")
+    assert output.status == status
+    assert "again keeps what was trained" in output.err
 
 
 def test_diff_reads_pages_of_several_experiments(command: Command, handed_in: Path, page: Path):

@@ -52,10 +52,10 @@ class OutputError(Exception):
 class Stopped(Exception):
     """A run was stopped. Typer turns every `KeyboardInterrupt` into status 130, whichever signal it was."""
 
-    def __init__(self, reason: RunInterrupted):
-        """Stopped by `reason`."""
+    def __init__(self, reason: RunInterrupted, kept: str = "Progress is saved; run the same command to resume."):
+        """Stopped by `reason`; `kept` says what is left of the run."""
         super().__init__(str(reason))
-        self.reason = reason
+        self.reason, self.kept = reason, kept
 
 
 class ReaderGone(Exception):
@@ -190,9 +190,9 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     except (KeyboardInterrupt, typer.Abort, Stopped) as stopped:
-        reason = stopped.reason if isinstance(stopped, Stopped) else RunInterrupted()
-        _complain(_stopped(reason))
-        return 128 + reason.signum
+        stop = stopped if isinstance(stopped, Stopped) else Stopped(RunInterrupted())
+        _complain(_stopped(stop))
+        return 128 + stop.reason.signum
     except (ReaderGone, OutputError):
         raise
     except Exception as error:
@@ -221,11 +221,11 @@ def _explain(error: Exception) -> None:
         _complain(f"Options of training are overrides: {OVERRIDES[match[1]]}")
 
 
-def _stopped(reason: RunInterrupted) -> str:
-    text = "Interrupted"
+def _stopped(stop: Stopped) -> str:
+    text, reason = "Interrupted", stop.reason
     if reason.minutes is not None:
         text = f"Stopped at the limit of {reason.minutes:g} minute{'s' * (reason.minutes != 1)}"
-    return f"{text}. Progress is saved; run the same command to resume."
+    return f"{text}. {stop.kept}"
 
 
 def _problems(error: UserError) -> list[dict[str, Any]]:
