@@ -151,3 +151,15 @@ def test_tables_fit_narrow_terminals(capsys: pytest.CaptureFixture[str], monkeyp
 def test_titles_are_suggested_for_names_of_experiments(command: Command, workspace: Path):
     (problem,) = json.loads(command("plan", "tiny.yaml", "experiment.name=x", "--json").out)["problems"]
     assert problem["message"] == "unknown key. Set experiment.title instead."
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [(".lock", ("store", "prune")), ("index.html", ("report", "tiny", "--combine", "hand-in.html"))],
+)
+def test_unwritable_store_is_a_message(command: Command, store: Path, name: str, args: tuple[str, ...]):
+    """A directory in place of the file fails as a read-only disk does."""
+    (store / name).unlink(missing_ok=True)
+    (store / name).mkdir()
+    output = command(*args, "--json")
+    assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "unwritable")
