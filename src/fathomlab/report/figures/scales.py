@@ -1,6 +1,7 @@
 """Axes with round ticks, and the width of labels."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -196,7 +197,8 @@ def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
             for row in rows:
                 row[position] = ELLIPSIS
             texts = [" ".join(word for word, _ in groupby(row)) for row in rows]
-    return [shortened(text, width) for text in texts]
+    short = [shortened(text, width) for text in texts]
+    return [re.sub(f"{ELLIPSIS}[ {ELLIPSIS}]*{ELLIPSIS}", ELLIPSIS, text) for text in short]
 
 
 def evenly_spaced_indices(length: int, limit: int) -> list[int]:
