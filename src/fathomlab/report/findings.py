@@ -23,10 +23,14 @@ def finding(study: Study) -> str:
 
 
 def main_panels(study: Study) -> list[Panel]:
-    """The effects that the experiment asks for. Beside residual connections or distillation, depth is a condition only."""
+    """The effects that the experiment asks for, those with a number first.
+
+    With residual connections or distillation, depth is a condition only.
+    """
     panels = effect_panels(study)
     main = [panel for panel in panels if panel.name in ("gain", "residual")]
-    return [*main, *(panel for panel in panels if panel not in main and not (main and panel.name == "depth"))]
+    others = [panel for panel in panels if panel not in main and not (main and panel.name == "depth")]
+    return sorted([*main, *others], key=lambda panel: not panel.known)
 
 
 def panel_finding(panel: Panel) -> str:
@@ -37,7 +41,8 @@ def panel_finding(panel: Panel) -> str:
     known = panel.known
     if not known:
         reasons = [f"{effect.label}: {effect.excluded}" for effect in panel.effects if effect.excluded]
-        return f"No pair of trials has finished{f' ({listed_labels(reasons)})' if reasons else ''}."
+        why = f" ({listed_labels(reasons)})" if reasons else ""
+        return f"The effect of {panel.subject} is unknown: no pair of trials has finished{why}."
     single = all(effect.interval is not None and effect.interval.low is None for effect in known)
     groups = {tone: [item for item in known if _direction(item, single) == tone] for tone in ("up", "down", "open")}
     parts = [

@@ -44,7 +44,11 @@ def panel(change: str, **effects: Interval | None) -> Panel:
             "Test accuracy was 12.3 points higher with residual connections at depth 5. "
             "No value: depth 10 (all 5 seeds diverged).",
         ),
-        ({"depth_5": None}, "No pair of trials has finished (depth 5: all 5 seeds diverged)."),
+        (
+            {"depth_5": None},
+            "The effect of residual connections is unknown: no pair of trials has finished "
+            "(depth 5: all 5 seeds diverged).",
+        ),
         (
             {"a": UP, "b": UP, "c": UP},
             "Test accuracy was 12.3 points higher with residual connections in all comparisons.",

@@ -239,7 +239,8 @@ def _mistakes(
 def _mistaken(item: Predictions, image: WrongImage, drawn: Picture | None) -> Mistaken:
     label = item.classes[image.true]
     shown = [f"{item.classes[class_]}{NBSP}{TIMES}{seeds}" for class_, seeds in image.predicted[:NAMED_PAIRS]]
-    shown += [f"{len(image.predicted) - NAMED_PAIRS} others"] if len(image.predicted) > NAMED_PAIRS else []
+    more = len(image.predicted) - NAMED_PAIRS
+    shown += [count(more, "other")] if more > 0 else []
     spoken = " and ".join(f"{item.classes[class_]} by {count(seeds, 'seed')}" for class_, seeds in image.predicted)
     return Mistaken(label, ", ".join(shown), f"Test image {image.index:,}, class {label}, predicted as {spoken}", drawn)
 
