@@ -27,6 +27,8 @@ SHOTS: dict[str, tuple[str, int, int]] = {
     "report-first-screen": ("", 1280, 1080),
     "report-curves": ("curves", 1080, 900),
     "report-gradients": ("gradients", 1080, 1400),
+    "report-published": ("published", 1080, 700),
+    "report-mistakes": ("mistakes", 1080, 900),
 }
 FIRST_SCREEN = "main > section:nth-of-type(n + 2) { display: none !important }"
 ONE_SECTION = (
