@@ -19,6 +19,7 @@ from fathomlab.report.figures.scales import linear_axis
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.heatmaps import Cells, log_heatmap
 from fathomlab.report.page import write_report
+from fathomlab.report.sections.predictions import Bin, reliability_diagram
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 from tests.helpers.pages import elements
@@ -72,6 +73,10 @@ def test_marks_show_their_values_on_hover() -> None:
     rows = [Row("a", (Point(1.0, diverged=True),), predicted=-2.5)]
     figure = row_figure(rows, linear_axis("slope (nats per layer)", -5, 5))
     assert hovered(figure) == ["a: 1 nats per layer, diverged", "a: predicted \u22122.5 nats per layer"]
+    both = row_figure([Row("a", mean=Interval(1.0, None, None, 1), predicted=1.0)], linear_axis("slope (nats)", -5, 5))
+    assert hovered(both) == ["a: 1 nats (1 seed); predicted 1 nats"] * 2  # one covers the other
+    points = [Bin(8, 56.7068, 82.456, 1200), Bin(9, 60.0, 90.0, 1)]
+    assert hovered(reliability_diagram(["b"], [points])) == ["b, mean confidence 56.7%: accuracy 82.5% (1,200 images)"]
 
 
 def test_curves_and_cells_show_their_values_on_hover() -> None:
