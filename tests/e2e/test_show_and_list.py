@@ -10,7 +10,8 @@ import pytest
 
 import fathomlab
 from fathomlab.api.commands import repetition
-from fathomlab.store.directory import write_experiment
+from fathomlab.base.identity import content_hash
+from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, SeedTrial
 from tests.helpers.commands import Command
@@ -86,6 +87,15 @@ def test_show_prints_result_plots_tables_and_command(command: Command, store: Pa
     assert "condition   residual=true, seed 4\n" in text
     assert max(map(len, text[: text.index("\nMetrics")].splitlines())) <= 80
     assert re.search(r"pack\.members +([0-9a-f]{12}, ){3}and 1 more\n", text)
+
+
+def test_show_prints_integers_in_full(command: Command, tmp_path: Path):
+    content = {"seed": 1}
+    folder = TrialFolder(tmp_path, content_hash(content))
+    folder.create(content)
+    folder.append("metrics.jsonl", {"epoch": 1, "step": 1_234_567, "lr": 2.0e6, "train/loss": 1.0e30})
+    text = command("show", folder.trial[:8], "--runs", str(tmp_path)).out
+    assert re.search(r"\n +1 +1234567 +2000000 +1e\+30\n", text[text.index("\nCurves") :])
 
 
 def test_show_json_has_gradients_once(command: Command, store: Path):

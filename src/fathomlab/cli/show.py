@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH, WIDEST_PLOT = 80, 100  # columns
 MEMBERS_SHOWN = 3
+LARGEST_WHOLE = 1e9  # a larger float is not shown in full
 
 app = typer.Typer()
 
@@ -165,4 +166,5 @@ def _number(value: Any) -> str:
     """A number for a table: integers in full, others with five significant digits."""
     if value is None:
         return "-"
-    return f"{value:.5g}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < LARGEST_WHOLE)
+    return str(int(value)) if whole else f"{value:.5g}"
