@@ -14,6 +14,7 @@ import typer
 
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
+from fathomlab.cli.event_lines import EventLines
 from fathomlab.execute.signals import RunInterrupted
 
 OUTPUT_FAILED = 3
@@ -104,36 +105,6 @@ class Output(io.TextIOBase):
         return (self.stream.encoding if self.stream is not None else None) or "utf-8"
 
 
-class EventLines(io.TextIOBase):
-    """Standard error of `--progress json`: lines that are no events become events, too."""
-
-    def __init__(self, stream: TextIO):
-        """Write to `stream`."""
-        self.stream = stream
-        self._line = ""
-
-    def write(self, text: str) -> int:
-        """Write the complete lines; the last part waits for its end."""
-        *lines, self._line = (self._line + text).split("\n")
-        for line in filter(None, lines):
-            event = line if line.startswith("{") else json.dumps({"event": "message", "text": line})
-            self.stream.write(event + "\n")
-        return len(text)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        self.stream.flush()
-
-    def fileno(self) -> int:
-        """The descriptor of the stream."""
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream."""
-        return self.stream.encoding
-
-
 def guarded(command: Callable[[], Any], as_json: bool, as_events: bool = False) -> int:
     """Call a command and return its exit status.
 
@@ -149,7 +120,10 @@ def guarded(command: Callable[[], Any], as_json: bool, as_events: bool = False) 
         contextlib.redirect_stderr(events) if events else contextlib.nullcontext(),  # type: ignore[type-var]
         _reserved(sys.stdout) if as_json else contextlib.nullcontext(sys.stdout) as stream,
     ):
-        return _guarded(command, as_json, stream)
+        status = _guarded(command, as_json, stream)
+        if events is not None:
+            events.end()
+        return status
 
 
 def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -> int:
