@@ -233,6 +233,7 @@ def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
         ({"data": {"name": "x", "params": {}, "sha256": "0" * 64}}, "data-needed"),
         ({"model": {"type": "MLP", "params": {"layers_dim": 60_000}}}, "outdated-record"),
         ({"training": {"epochs": 10**9}}, "outdated-record"),
+        ({"probes": [["noise"]]}, "outdated-record"),
         ({"parents": {"start": "f" * 64}}, "no-parent"),
         ({"plugins": {"own.py": "0" * 64}}, "plugin-needed"),
     ],
@@ -246,16 +247,19 @@ def test_verify_rejects_hostile_pages(
     assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, [code])
 
 
-def test_verify_rejects_networks_beyond_the_memory(command: Command, page: Path):
-    """9,000 layers of 60,000 units, with the right hash."""
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"layers_dim": 60_000, "hidden_layers_num": 9_000}, "too-large"), ({"input_size": 5}, "outdated-record")],
+)
+def test_verify_rejects_networks_that_cannot_train(command: Command, page: Path, options: dict[str, int], code: str):
+    """Beyond the memory, or for other images, with the right hash."""
 
-    def enlarge(document: dict[str, Any]) -> None:
+    def edit(document: dict[str, Any]) -> None:
         model = document["trials"]["content"]["model"]["values"][0]
-        params = {**model["params"], "layers_dim": 60_000, "hidden_layers_num": 9_000}
-        _replace_content(document, 0, model={**model, "params": params})
+        _replace_content(document, 0, model={**model, "params": {**model["params"], **options}})
 
-    change(page, enlarge)
-    assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, ["too-large"])
+    change(page, edit)
+    assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, [code])
 
 
 def _hostile(document: dict[str, Any], sections: dict[str, Any]) -> None:

@@ -169,9 +169,11 @@ def _column(values: Sequence[Any]) -> Column:
 
 def _row(table: RecordedTrials, row: int, name: str) -> RecordedTrial:
     facts = {key: value for key, column in table.facts.items() if (value := column.at(row)) is not None}
-    pack = cast(list[int], table.packs.at(row) or [])
+    pack: Any = table.packs.at(row) or []
     status, parameters = facts.get("status"), facts.get("parameters")
-    if not all(isinstance(member, int) and 0 <= member < len(table.trials) for member in pack):
+    if not isinstance(pack, list) or not all(
+        isinstance(member, int) and 0 <= member < len(table.trials) for member in pack
+    ):
         raise ValueError("a pack has an unknown member")
     if any(len(values) != len(table.trials) for values in table.metrics.values()):
         raise ValueError("a metric does not have one value per trial")
@@ -183,5 +185,5 @@ def _row(table: RecordedTrials, row: int, name: str) -> RecordedTrial:
         parameters=parameters if isinstance(parameters, int) else None,
         metrics={key: values[row] for key, values in table.metrics.items()} if status else {},
         provenance=from_plain(Provenance, {key: facts[key] for key in PROVENANCE if key in facts}),
-        pack=tuple(table.trials[member] for member in pack),
+        pack=tuple(table.trials[member] for member in cast(list[int], pack)),
     )

@@ -79,6 +79,13 @@ def test_read_trials_rejects_wrong_indices(change: dict[str, Any]):
         read_trials(table)
 
 
+@pytest.mark.parametrize("pack", [[1], [-1], ["x"], "x", 5, {"a": 0}])
+def test_read_trials_rejects_wrong_packs(pack: Any):
+    table = {"trials": ["f" * 64], "content": {}, "facts": {}, "metrics": {}, "packs": {"values": [pack], "rows": [0]}}
+    with pytest.raises(ValueError, match="unknown member"):
+        read_trials(table)
+
+
 def test_equal_environments_require_equal_bits():
     """One unit in the last place is too much."""
     page = recorded(0.9)
