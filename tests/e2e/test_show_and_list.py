@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fathomlab
-from fathomlab.api.commands import repetition
+from fathomlab.api.commands import run_command
 from fathomlab.base.identity import content_hash
 from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.reading import Store
@@ -138,7 +138,7 @@ def test_show_prints_the_command_of_one_trial(
     for condition in plan.conditions:
         for seed, trial in zip(plan.seeds, condition.trials, strict=True):
             member = ConditionRecord(factors=condition.factors, trials=(SeedTrial(seed, trial.hash),))
-            again = repetition(trial.hash, record, member)
+            again = run_command(trial.hash, record, member)
             assert (planned(again.command), again.note) == ([trial.hash], "")
 
 
@@ -148,13 +148,13 @@ def test_repetitions_do_not_run_plugins(workspace: Path):
     text = Path("tiny.yaml").read_text() + "plugins: [parts.py]\n"
     Path("tiny.yaml").write_text(text)
     record = ExperimentRecord("tiny", workspace, source="tiny.yaml", yaml=text, overrides=("seed=1",))
-    again = repetition("0" * 64, record, ConditionRecord(trials=(SeedTrial(5, "0" * 64),)))
+    again = run_command("0" * 64, record, ConditionRecord(trials=(SeedTrial(5, "0" * 64),)))
     assert again.command == "fathomlab run tiny.yaml seed=5 experiment.seeds=1 --runs repeat"
     assert again.note.startswith("Not checked")
 
 
 def test_repetitions_of_mappings_and_bundled_files(workspace: Path):
-    mapping = repetition("0" * 64, ExperimentRecord("x", workspace, overrides=("seed=1",)), ConditionRecord())
+    mapping = run_command("0" * 64, ExperimentRecord("x", workspace, overrides=("seed=1",)), ConditionRecord())
     assert (mapping.command, "fathomlab.run(MAPPING, 'seed=1')" in mapping.note) == ("", True)
     plan = fathomlab.load("2_2", ["experiment.seeds=2"], quick=True)
     condition = plan.conditions[-1]
@@ -167,7 +167,7 @@ def test_repetitions_of_mappings_and_bundled_files(workspace: Path):
     )
     trial = condition.trials[1].hash
     member = ConditionRecord(factors=condition.factors, trials=(SeedTrial(plan.seeds[1], trial),))
-    again = repetition(trial, record, member)
+    again = run_command(trial, record, member)
     assert again.command.startswith("fathomlab run 2_2 --quick ")
     assert trial in planned(again.command)
 

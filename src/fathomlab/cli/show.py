@@ -37,14 +37,14 @@ def show(
     """
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
-    from fathomlab.api.commands import repetition
+    from fathomlab.api.commands import run_command
     from fathomlab.store.reading import Store
     from fathomlab.store.records import ConditionRecord
 
     store = Store(runs or api.default_runs())
     record, members = store.trial(store.find(trial)), experiments_of(store)
     name, condition = next(iter(members.get(record.trial, ())), ("", ConditionRecord()))
-    again = repetition(record.trial, store.experiment(name) if name else None, condition)
+    again = run_command(record.trial, store.experiment(name) if name else None, condition)
     row = trial_row(record, members)
     if as_json:
         print_json({**row, **_details(record), "command": again.command or None})

@@ -79,10 +79,8 @@ def store_lock(
 
 
 def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None], check: Callable[[], None]) -> bool:
-    waiting, refuse_at = (
-        False,
-        time.monotonic() + GRACE_SECONDS,
-    )  # a reader that asks for the status holds the lock briefly
+    refuse_at = time.monotonic() + GRACE_SECONDS  # a reader that asks for the status holds the lock briefly
+    waiting = False
     while True:
         try:
             _lock(descriptor, shared=False)
