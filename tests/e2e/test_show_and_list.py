@@ -142,10 +142,14 @@ def test_show_prints_the_command_of_one_trial(
             assert (planned(again.command), again.note) == ([trial.hash], "")
 
 
-def test_repetitions_do_not_run_plugins(workspace: Path):
+@pytest.mark.parametrize(
+    "section",
+    ["plugins: [parts.py]", "roles: {a: {data: {name: folder, params: {path: x}}}}"],
+)
+def test_run_command_runs_no_plugins_and_reads_no_images(workspace: Path, section: str):
     """The command is printed without being checked."""
     Path("parts.py").write_text("raise SystemExit(9)")
-    text = Path("tiny.yaml").read_text() + "plugins: [parts.py]\n"
+    text = f"{Path('tiny.yaml').read_text()}{section}\n"
     Path("tiny.yaml").write_text(text)
     record = ExperimentRecord("tiny", workspace, source="tiny.yaml", yaml=text, overrides=("seed=1",))
     again = run_command("0" * 64, record, ConditionRecord(trials=(SeedTrial(5, "0" * 64),)))
@@ -153,7 +157,7 @@ def test_repetitions_do_not_run_plugins(workspace: Path):
     assert again.note.startswith("Not checked")
 
 
-def test_repetitions_of_mappings_and_bundled_files(workspace: Path):
+def test_run_command_of_mappings_and_bundled_files(workspace: Path):
     mapping = run_command("0" * 64, ExperimentRecord("x", workspace, overrides=("seed=1",)), ConditionRecord())
     assert (mapping.command, "fathomlab.run(MAPPING, 'seed=1')" in mapping.note) == ("", True)
     plan = fathomlab.load("2_2", ["experiment.seeds=2"], quick=True)

@@ -72,14 +72,15 @@ def _file(source: str) -> tuple[str, Path | None]:
 
 def _runs_code(path: Path, experiment: ExperimentRecord, overrides: Sequence[str]) -> bool:
     """Whether planning would run code of plugins or read folders of images."""
-    if any(text.startswith(("plugins", "data.name", "data.params")) for text in overrides):
+    if any(text.startswith("plugins") or "folder" in text for text in overrides):
         return True
     try:
         texts = (path.read_bytes(), experiment.yaml.encode(errors="replace"))
         documents = [read_yaml(text, path.name).data for text in texts]
     except (OSError, UserError):
         return True
-    return any(data.get("plugins") or "folder" in json.dumps(data.get("data"), default=str) for data in documents)
+    # A role, a factor, and `quick` may name the dataset, too.
+    return any(data.get("plugins") or '"folder"' in json.dumps(data, default=str) for data in documents)
 
 
 def _narrowed(overrides: Sequence[str], condition: ConditionRecord, seed: int | None) -> list[str]:
