@@ -69,7 +69,7 @@ def compare_repetition(
 
     The bits must be equal if the same pack was trained in the same environment. Otherwise the rounding differs, and the
     difference grows during training until two runs differ like two seeds. Accuracies then agree within four standard deviations
-    between the seeds of the condition; docs/reliability.md has measurements.
+    between the seeds of the condition; docs/explanation/reliability.md has measurements.
 
     Args:
         page: The trial on the page.

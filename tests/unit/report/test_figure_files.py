@@ -10,15 +10,18 @@ from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.study import study
 from fathomlab.base.errors import UserError
 from fathomlab.cli.report import report
+from fathomlab.probes.columns import Column
 from fathomlab.report.accuracy_plots import accuracy_charts
 from fathomlab.report.figure_files import figure_bytes, write_figures
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
-from fathomlab.report.figures.scales import linear_axis
+from fathomlab.report.figures.scales import linear_axis, log_axis
 from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.heatmaps import Cells, log_heatmap
 from fathomlab.report.page import write_report
+from fathomlab.report.sections.gradients import Profile, gradient_profile
+from fathomlab.report.sections.probes import ProbeLine, probe_lines
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 from tests.helpers.pages import elements
@@ -84,6 +87,10 @@ def test_curves_and_cells_show_their_values_on_hover() -> None:
     ]
     long = Line("a", tuple((float(epoch), 0.5) for epoch in range(1, 101)))
     assert len(hovered(line_figure([long], x, linear_axis("loss (nats)", 0, 1)))) == 30
+    confidence = linear_axis("confidence (%)", 0, 100)
+    assert hovered(line_figure([Line("a", ((84.0996, 82.759),))], confidence, PERCENT)) == [
+        "a, confidence 84.1%: 82.76%"
+    ]
     cells = Cells(((-1.0, None), (-17.5, 3.0)), ("input", "hidden.1"), ("init", "epoch 1"))
     assert hovered(log_heatmap(cells, -18, 3)) == [
         "input, init: 0.1",
@@ -92,6 +99,16 @@ def test_curves_and_cells_show_their_values_on_hover() -> None:
     ]
     large = Cells(((0.0,) * 21,) * 20, tuple(map(str, range(20))), tuple(map(str, range(21))))
     assert hovered(log_heatmap(large, -1, 1)) == []
+
+
+def test_lines_over_layers_name_the_layer_on_hover() -> None:
+    """As the table does. Layers without a number have no text."""
+    layers, values = ("input", "hidden.1", "output"), (-2.0, None, -1.0)
+    texts = ["plain, input: 0.01", "plain, output: 0.1"]
+    figure = gradient_profile([Profile("plain", "plain", layers, values, ())], log_axis("gradient norm", 1e-3, 1))
+    assert hovered(figure) == texts
+    line = ProbeLine("plain", "plain", layers, (0.01, None, 0.1))
+    assert hovered(probe_lines([line], Column("Share of dead units", axis="layer"), "layer, input to output")) == texts
 
 
 def test_depth_option_of_a_user_model_is_the_axis(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ class Axis:
         return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
 
     @property
+    def quantity(self) -> str:
+        """The label without its unit."""
+        return self.label.rpartition(" (")[0] if self.unit else self.label
+
+    @property
     def unit(self) -> str:
         """The unit in the label, with a space in front unless it is %."""
         unit = self.label.rpartition("(")[2].removesuffix(")") if self.label.endswith(")") else ""
