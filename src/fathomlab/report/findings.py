@@ -23,7 +23,7 @@ def finding(study: Study) -> str:
 
 
 def main_panels(study: Study) -> list[Panel]:
-    """The effects that the experiment asks for. Beside residual connections or distillation, depth is a condition only."""
+    """The effects that the experiment asks for. With residual connections or distillation, depth is only a condition."""
     panels = effect_panels(study)
     main = [panel for panel in panels if panel.name in ("gain", "residual")]
     return [*main, *(panel for panel in panels if panel not in main and not (main and panel.name == "depth"))]
@@ -41,13 +41,13 @@ def panel_finding(panel: Panel) -> str:
     single = all(effect.interval is not None and effect.interval.low is None for effect in known)
     groups = {tone: [item for item in known if _direction(item, single) == tone] for tone in ("up", "down", "open")}
     parts = [
-        f"{_sizes(group)} {TONES[tone]}{panel.change}{_where(panel, group)}"
+        f"{_sizes(group)} {TONES[tone]}{panel.change}{_where(panel, group, clear=True)}"
         for tone, group in groups.items()
         if group and tone in TONES
     ]
     sentences = [f"Test accuracy was {' and '.join(parts)}."] if parts else []
     if groups["open"] and parts:
-        sentences.append(f"The difference was not clear{_where(panel, groups['open'])}.")
+        sentences.append(f"The difference was not clear{_where(panel, groups['open'], clear=False)}.")
     elif groups["open"]:
         anywhere = panel.change or " in any comparison"
         sentences.append(f"Test accuracy was not clearly higher or lower{anywhere}.")
@@ -83,24 +83,34 @@ def _sizes(effects: Sequence[Effect]) -> str:
     return f"{low} points" if low == high else f"{low} to {high} points"
 
 
-def _where(panel: Panel, effects: Sequence[Effect]) -> str:
+def _where(panel: Panel, effects: Sequence[Effect], clear: bool) -> str:
     """For which of the comparisons: " at depth 5, 10, and 20"; "" for the only one."""
+    labels = [effect.label for effect in effects]
     if len(panel.effects) == 1:
-        return "" if panel.change else f" for {_than(effects[0].label)}"
-    labels = [effect.label if panel.change else _than(effect.label) for effect in effects]
-    if len(effects) == len(panel.effects) > 1 and panel.change:
+        return ""
+    if not panel.change:
+        return _contrasts(panel, effects, clear)
+    if len(effects) == len(panel.effects):
         return " in all comparisons" if len(labels) > 2 else f" {_preposition(labels)} {listed(labels)}"
     if len(labels) > MAX_LABELS:
         return f" in {len(labels)} of {len(panel.effects)} comparisons"
     words = [label.split() for label in labels]
     if all(len(pair) == 2 and pair[0] == words[0][0] for pair in words):
         return f" {_preposition(labels)} {words[0][0]} {listed([pair[1] for pair in words])}"
-    joined = "; ".join(labels) if any("," in label for label in labels) else listed(labels)
-    return f" {_preposition(labels)} {joined}"
+    return f" {_preposition(labels)} {_joined(labels)}"
 
 
-def _than(contrast: str) -> str:
-    return contrast.replace(f" {MINUS} ", " than for ")
+def _contrasts(panel: Panel, effects: Sequence[Effect], clear: bool) -> str:
+    """Comparisons of different levels: " for A than for B" if their direction is clear, otherwise " between A and B"."""
+    if len(effects) > MAX_LABELS:
+        return f" in {len(effects)} of {len(panel.effects)} comparisons"
+    before, between = ("for", "than for") if clear else ("between", "and")
+    labels = [item.label.replace(f" {MINUS} ", f" {between} ") for item in effects]
+    return f" {_joined([f'{before} {label}' for label in labels])}"
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return "; ".join(labels) if any("," in label for label in labels) else listed(labels)
 
 
 def _preposition(labels: Sequence[str]) -> str:

@@ -56,7 +56,8 @@ def test_finding_tells_clear_effects_from_unclear(effects: dict[str, Interval | 
 
 
 def test_finding_names_levels_of_different_contrasts() -> None:
-    effects = {"relu_\u2212_tanh": UP, "gelu_\u2212_tanh": OPEN}
+    effects = {"relu_\u2212_tanh": UP, "elu_\u2212_tanh": UP, "gelu_\u2212_tanh": OPEN}
     assert panel_finding(panel("", **effects)) == (
-        "Test accuracy was 12.3 points higher for relu than for tanh. The difference was not clear for gelu than for tanh."
+        "Test accuracy was 12.3 points higher for relu than for tanh and for elu than for tanh. "
+        "The difference was not clear between gelu and tanh."
     )

@@ -189,7 +189,7 @@ def _sentence(study: Study, shown: Sequence[Predictions]) -> str:
     best = max(shown, key=lambda item: _accuracy(study, item.condition))
     worst = best.confusions(1)
     if not worst:
-        return f"{best.condition.name} classifies every test image correctly."
+        return f"{capital(best.condition.name)} classifies every test image correctly."
     cell = worst[0]
     true, predicted = best.classes[cell.true], best.classes[cell.predicted]
     seeds = "" if best.seeds == 1 else f", mean over {count(best.seeds, 'seed')}"
