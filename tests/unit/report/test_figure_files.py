@@ -1,5 +1,6 @@
 """Figures as files, and the values that marks show on hover."""
 
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,8 +12,9 @@ from fathomlab.analysis.study import study
 from fathomlab.base.errors import UserError
 from fathomlab.cli.report import report
 from fathomlab.probes.columns import Column
+from fathomlab.report import figure_files
 from fathomlab.report.accuracy_plots import accuracy_charts
-from fathomlab.report.figure_files import figure_bytes, write_figures
+from fathomlab.report.figure_files import FORMATS, figure_bytes, write_figures
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.rows import Point, Row, row_figure
@@ -36,27 +38,36 @@ def hovered(figure: object) -> list[str]:
     return [title.text or "" for title in root.iter("title")][1:]
 
 
-def test_figures_are_the_charts_of_the_page(tmp_path: Path) -> None:
-    """Each chart of the page in three formats; drawn again, the bytes are equal."""
+def test_figures_are_the_charts_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file per chart of the page and format, with the bytes of the format."""
     stores.write_blocks(tmp_path, seeds=2, epochs=1)
     store = Store(tmp_path)
     text = write_report(store, "1_3").read_text()
     names = [keys["id"] for tag, keys in elements(text).tags if tag == "figure"]
-    results = study(store, store.experiment("1_3"))
-    written = write_figures(results, tmp_path / "one")
+    monkeypatch.setattr(
+        figure_files, "figure_bytes", lambda chart: {end: (chart.name + end).encode() for end in FORMATS}
+    )
+    written = write_figures(study(store, store.experiment("1_3")), tmp_path / "one")
     assert [path.name for path in written] == [f"{name}.{end}" for name in names for end in ("svg", "png", "pdf")]
     assert len(set(written)) == len(written) >= 18
     assert sorted(tmp_path.joinpath("one").iterdir()) == sorted(written)
-    for suffix, data in figure_bytes(accuracy_charts(results)[0]).items():
-        assert data == (tmp_path / "one" / f"accuracy-1.{suffix}").read_bytes()
-    picture = Image.open(tmp_path / "one" / "accuracy-1.png").convert("RGB")
+    assert all(path.read_text() == path.name.replace(".", "") for path in written)
+
+
+def test_figure_files_have_titles_on_white(tmp_path: Path) -> None:
+    """Drawn again, the bytes are equal."""
+    stores.write_blocks(tmp_path, seeds=2, epochs=1)
+    chart = accuracy_charts(study(Store(tmp_path), Store(tmp_path).experiment("1_3")))[0]
+    files = figure_bytes(chart)
+    assert figure_bytes(chart) == files
+    picture = Image.open(BytesIO(files["png"])).convert("RGB")
     assert picture.getpixel((0, 0)) == picture.getpixel((picture.width // 2, picture.height // 2)) == (255, 255, 255)
-    root = ElementTree.parse(tmp_path / "one" / "accuracy-1.svg").getroot()
+    root = ElementTree.fromstring(files["svg"])
     titles = [title.text or "" for title in root.iter(f"{SVG}title")]
     assert "Test accuracy by depth (%)" in titles
     assert any("95% interval" in title for title in titles)
     assert not [*root.iter(f"{SVG}text")]  # letters are outlines
-    assert (tmp_path / "one" / "accuracy-1.pdf").read_bytes().startswith(b"%PDF-")
+    assert files["pdf"].startswith(b"%PDF-")
 
 
 def test_figures_option_needs_an_experiment(tmp_path: Path) -> None:
