@@ -95,7 +95,7 @@ def page() -> str:
         lines += _section(f"`{name}`", section, EXAMPLES.get(name, ""))
     lines += _section("`run`", schema.RunOverrides, "")
     lines += [
-        "`run` is no section of a file. Its keys are overrides:",
+        "`run` is not a section of a file. Its keys are overrides:",
         "",
         "```bash",
         "fathomlab plan 1_2 --quick run.pack=4",
