@@ -113,6 +113,13 @@ def test_other_environments_have_a_tolerance(accuracies: tuple[float, ...], diff
     assert len(result.changes) == 1
 
 
+def test_tolerance_counts_seeds_with_an_accuracy():
+    """A diverged seed has none."""
+    seeds = [*(recorded(value) for value in (0.90, 0.91, 0.92)), recorded(0.5, status="diverged", metrics={})]
+    result = compare_repetition(seeds[0], recorded(0.93), seeds, ["the pack"])
+    assert (result.tolerance, result.basis) == (pytest.approx(0.04), "4 standard deviations of 3 seeds")
+
+
 @pytest.mark.parametrize("change", [{"status": "diverged"}, {"parameters": 11}])
 def test_other_outcomes_never_agree(change: dict[str, Any]):
     """Also in another environment."""
