@@ -1,7 +1,7 @@
 # make run    a fresh machine: creates .venv and runs the bundled experiments in quick form on bundled data
 # make test   the same setup with the test tools, then the default test suite
 #
-# TORCH=cpu   installs the CPU build of PyTorch if the configured package index has it (1.6 GB instead of 5.4 GB on Linux)
+# TORCH=cpu   installs the CPU build of PyTorch if the configured package index has it (1.3 GB instead of about 6 GB on Linux)
 
 PYTHON ?= python3
 TORCH ?= default

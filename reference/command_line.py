@@ -20,11 +20,15 @@ EXIT_STATUSES = (
     ("0", "Success. Diverged trials are outcomes, and `run` exits with 0 whatever the verdicts."),
     (
         "1",
-        "`run`: a trial failed. `verify`: a claim is not supported, or trials are missing. `store check`: a file is corrupted.",
+        "`run`: a trial failed. `verify FILE`: a claim is not supported, or trials are missing. `verify PAGE.html#TRIAL`: the "
+        "repeated trial does not agree with the page. `doctor`: there is a problem. `store check`: a file is corrupted.",
     ),
     ("2", "Usage or configuration error. With `--json`, standard output contains the [problems](json.md#errors)."),
     ("3", "Standard output cannot be written."),
-    ("130, 143, 129", "Interrupted by Ctrl-C, SIGTERM, or SIGHUP. Run the same command to resume."),
+    (
+        "130, 143, 129",
+        "Interrupted by Ctrl-C (or the limit of `--minutes`), SIGTERM, or SIGHUP. Run the same command to resume.",
+    ),
 )
 VARIABLES = (
     ("FATHOMLAB_RUNS", "The results directory, if `--runs` is not given. Default: `runs` in the working directory."),

@@ -10,6 +10,8 @@ from fathomlab.data.table import AUGMENTATIONS
 from fathomlab.losses import CRITERIA, LOSSES
 from fathomlab.models import MODELS
 from fathomlab.optim import OPTIMIZERS, SCHEDULES
+from fathomlab.probes import PROBES
+from fathomlab.probes.schedule import TRIGGERS
 from reference.examples import EXAMPLES
 from reference.markdown import JsonSchema, attributes, options_table, summary
 
@@ -71,6 +73,7 @@ def experiment_schema() -> JsonSchema:
     definitions["DataOptions"]["properties"]["validation_split"]["minimum"] = 1  # `validate` refuses fractions
     levels = {"anyOf": [{"type": "array", "minItems": 1}, {"$ref": "#/$defs/Factor"}]}
     definitions["ExperimentOptions"]["properties"]["factors"]["additionalProperties"] = levels
+    definitions["ExperimentOptions"]["properties"]["probes"] |= _probes()
     training = definitions["TrainingOptions"]
     _choose(training, "optimizer", "optimizer_params", OPTIMIZERS)
     _choose(training, "scheduler", "scheduler_params", SCHEDULES)
@@ -84,7 +87,9 @@ def experiment_schema() -> JsonSchema:
     sections = dict.fromkeys(("model", "teacher_model", "student_model"), built_in)
     sections |= dict.fromkeys(("training", "training_teacher", "training_student"), training_built_in)
     role = {"properties": {"model": built_in, "training": training_built_in, "data": data}}
-    result["then"] = {"properties": {**sections, "data": data, "roles": {"additionalProperties": role}}}
+    probes = {"properties": {"probes": {"propertyNames": {"enum": list(PROBES)}, "items": {"enum": list(PROBES)}}}}
+    sections |= {"data": data, "roles": {"additionalProperties": role}, "experiment": probes}
+    result["then"] = {"properties": sections}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **result, "title": "fathomlab experiment"}
 
 
@@ -95,7 +100,7 @@ def page() -> str:
         lines += _section(f"`{name}`", section, EXAMPLES.get(name, ""))
     lines += _section("`run`", schema.RunOverrides, "")
     lines += [
-        "`run` is no section of a file. Its keys are overrides:",
+        "`run` is not a section of a file. Its keys are overrides:",
         "",
         "```bash",
         "fathomlab plan 1_2 --quick run.pack=4",
@@ -128,6 +133,17 @@ def _choose(section: JsonSchema, selector: str, params: str, components: Compone
         }
         for name, component in components.items()
     )
+
+
+def _probes() -> JsonSchema:
+    """The probes by name with their options and schedule, or a list of names."""
+    entry = {"anyOf": [{"enum": list(TRIGGERS)}, {"type": "integer", "minimum": 0}]}
+    at = {"description": "When to measure.", "anyOf": [entry, {"type": "array", "items": entry, "minItems": 1}]}
+    named = {name: _described(component) for name, component in PROBES.items()}
+    for options in named.values():
+        options |= {"type": ["object", "null"], "properties": {"at": at, **options["properties"]}}
+    names = {"type": "array", "items": {"type": "string", "examples": list(PROBES)}}
+    return {"anyOf": [{"type": "object", "properties": named}, names]}
 
 
 def _described(component: type) -> JsonSchema:

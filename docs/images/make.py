@@ -27,8 +27,10 @@ SHOTS: dict[str, tuple[str, int, int]] = {
     "report-first-screen": ("", 1280, 1080),
     "report-curves": ("curves", 1080, 900),
     "report-gradients": ("gradients", 1080, 1400),
+    "report-published": ("published", 1080, 700),
+    "report-mistakes": ("mistakes", 1080, 900),
 }
-FIRST_SCREEN = "main > section:nth-of-type(n + 2) { display: none !important }"
+FIRST_SCREEN = "footer, main > section:nth-of-type(n + 2) { display: none !important }"
 ONE_SECTION = (
     "header.top, footer, .toc, main > :not(#NAME) { display: none !important } .columns { display: block !important } "
     "body { padding-top: 0 !important } section { border-top: 0 !important }"

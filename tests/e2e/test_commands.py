@@ -36,6 +36,7 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
     return made
 
 
+@pytest.mark.usefixtures("blank_pages")
 def test_report_opens_the_page(command: Command, store: Path, browser: Browser):
     """Or the index if no experiment is named; paths are printed as links."""
     page = file_link(next(store.glob("experiments/*/report.html")))
@@ -46,6 +47,7 @@ def test_report_opens_the_page(command: Command, store: Path, browser: Browser):
     assert browser.opened[1:] == [file_link(store / "index.html")]
 
 
+@pytest.mark.usefixtures("blank_pages")
 def test_report_prints_the_link_without_a_display(
     command: Command, store: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
@@ -98,6 +100,7 @@ def test_starter_command_names_commands_that_exist(workspace: Path, capsys: pyte
     assert "training.epochs=3" in err
 
 
+@pytest.mark.usefixtures("blank_pages")
 @pytest.mark.parametrize("name", ["tiny", "tiny.yaml", "./tiny.yaml", "TINY"])
 def test_experiments_have_the_same_names_everywhere(command: Command, store: Path, name: str):
     """The beginning of the folder's name, or the file."""
@@ -113,6 +116,8 @@ def test_names_of_results_are_not_experiment_files(command: Command, store: Path
     output = command("plan", next(store.glob("experiments/*")).name, "--json")
     (problem,) = json.loads(output.out)["problems"]
     assert (problem["code"], "name of results" in problem["message"]) == ("no-such-file", True)
+    (problem,) = json.loads(command("plan", "tiny", "--json").out)["problems"]
+    assert (problem["code"], "Did you mean 'tiny.yaml'?" in problem["message"]) == ("no-such-file", True)
 
 
 def test_plan_estimates_disk_space(command: Command, workspace: Path):
@@ -151,3 +156,15 @@ def test_tables_fit_narrow_terminals(capsys: pytest.CaptureFixture[str], monkeyp
 def test_titles_are_suggested_for_names_of_experiments(command: Command, workspace: Path):
     (problem,) = json.loads(command("plan", "tiny.yaml", "experiment.name=x", "--json").out)["problems"]
     assert problem["message"] == "unknown key. Set experiment.title instead."
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [(".lock", ("store", "prune")), ("index.html", ("report", "tiny", "--combine", "hand-in.html"))],
+)
+def test_unwritable_store_is_a_message(command: Command, store: Path, name: str, args: tuple[str, ...]):
+    """A directory in place of the file fails as a read-only disk does."""
+    (store / name).unlink(missing_ok=True)
+    (store / name).mkdir()
+    output = command(*args, "--json")
+    assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "unwritable")

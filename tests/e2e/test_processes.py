@@ -214,6 +214,40 @@ print(fathomlab.run(plan, runs={str(tmp_path / "runs")!r}, workers=2, progress="
     assert result.stdout.strip() == str(TRIALS), result.stderr
 
 
+def test_plan_works_in_a_deleted_working_directory(tmp_path: Path):
+    """The free space is that of the file system."""
+    code = """
+import os, shutil, sys
+from fathomlab.cli import main
+shutil.rmtree(os.getcwd())
+main(["plan", "1_2", "--quick"])
+"""
+    (tmp_path / "away").mkdir()
+    result = run_python("-c", code, cwd=tmp_path / "away")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert " free)" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "error", ["ModuleNotFoundError(\"No module named 'torch'\", name='torch')", "OSError('libc10.so')"]
+)
+def test_broken_pytorch_is_a_message(tmp_path: Path, error: str):
+    """Missing, or raising anything while it is imported; not an error in code that only uses it."""
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {error}\n")
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), SOURCE])}
+    code = "import sys; from fathomlab.cli.guard import guarded; sys.exit(guarded(lambda: __import__('torch'), True))"
+    result = run_python("-c", code, cwd=tmp_path, environment=paths)
+    assert (result.returncode, json.loads(result.stdout)["problems"][0]["code"]) == (2, "no-pytorch")
+    assert result.stderr.count("\n") == 1
+    (package / "__init__.py").write_text(f"def use():\n    raise {error.replace('torch', 'other')}\n")
+    result = run_python(
+        "-c", code.replace("__import__('torch')", "__import__('torch').use()"), cwd=tmp_path, environment=paths
+    )
+    assert "Traceback" in result.stderr
+
+
 def test_json_contains_no_output_of_plugins():
     """What child processes and libraries write to descriptor 1 goes to standard error, also before the next command."""
     command = "guarded(lambda: (os.system('echo noise'), print('{}')), True)"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 
 import fathomlab
 from fathomlab.api import write_combined_report
+from fathomlab.api.pages import read_page
 from fathomlab.base.identity import content_hash
 from fathomlab.data.folder import Folder
+from fathomlab.execute.signals import RunInterrupted
 from tests.helpers.commands import Command
 from tests.helpers.shared import build_once
 
@@ -148,15 +151,15 @@ def test_verify_returns_1_for_invented_numbers(command: Command, page: Path):
 
     def invent(document: dict[str, Any]) -> None:
         row = document["trials"]["trials"].index(trial)
-        document["trials"]["metrics"]["train/loss"][row] += 0.3
+        document["trials"]["metrics"]["best/test/loss"][row] += 0.3  # the table does not show it
         (condition,) = (item for item in document["conditions"] if item["label"] == "teacher")
-        condition["metrics"]["train/loss"]["mean"] += 0.1
+        condition["metrics"]["best/test/loss"]["mean"] += 0.1
 
     change(page, invent)
     status, document = verify(command, page, trial)
     assert (status, document["identical"], document["agrees"]) == (1, False, False)
     (row,) = (row for row in document["rows"] if row["difference"])
-    assert (row["metric"], row["difference"]) == ("train/loss", pytest.approx(-0.3))
+    assert (row["metric"], row["difference"]) == ("best/test/loss", pytest.approx(-0.3))
 
 
 def _learning_rate(document: dict[str, Any], row: int) -> None:
@@ -192,6 +195,13 @@ def _deep(document: dict[str, Any], row: int) -> None:
     _replace_content(document, row, probes=json.loads('{"a":' * 60 + "1" + "}" * 60))
 
 
+def _label(document: dict[str, Any], row: int) -> None:
+    """Another mean in the trials of a condition that no reader sees."""
+    facts = document["trials"]["facts"]["condition"]
+    facts["values"][facts["rows"][row]] = "invented"
+    _metric(document, row)
+
+
 def _replace_content(document: dict[str, Any], row: int, **sections: Any) -> None:
     """Other options of a trial, with their hash."""
     table = document["trials"]
@@ -207,14 +217,38 @@ def _replace_content(document: dict[str, Any], row: int, **sections: Any) -> Non
     table["trials"][row] = content_hash(content)
 
 
-@pytest.mark.parametrize("edit", [_learning_rate, _metric, _accuracy, _pack, _circle, _deep])
+@pytest.mark.parametrize("edit", [_learning_rate, _metric, _accuracy, _pack, _circle, _deep, _label])
 def test_verify_rejects_edited_pages(
     command: Command, page: Path, edit: Callable[[dict[str, Any], int], None], monkeypatch: pytest.MonkeyPatch
 ):
     """Parts that contradict each other, before anything is trained."""
-    change(page, lambda document: edit(document, document["trials"]["trials"].index(trial_of(page, "teacher"))))
-    status, problems = codes(verify(command, page, trial_of(page, "teacher")))
+    row = next(iter(embedded(page.read_text())))["trials"]["trials"].index(trial_of(page, "teacher"))
+    change(page, lambda document: edit(document, row))
+    edited = next(iter(embedded(page.read_text())))["trials"]["trials"][row]
+    status, problems = codes(verify(command, page, edited))
     assert (status, problems) == (2, ["edited-page"])
+
+
+@pytest.mark.parametrize(
+    ("seed", "reason"),
+    [
+        (10**400, "seed: must be below 2^53, got a number of more than 300 digits"),
+        (float("nan"), "its options contain a number that is not finite"),
+    ],
+)
+def test_verify_names_the_edited_option(command: Command, page: Path, seed: float, reason: str):
+    """On one line, with the page and the trial once."""
+    change(page, lambda document: _first_seed(document, seed))
+    trial = trial_of(page, "teacher")
+    output = command("verify", f"{page}#{trial}", "--progress", "off")
+    text = (
+        f"error: {page}: trial {trial[:12]}: {reason}. The page was edited or is corrupted. Ask for the original page."
+    )
+    assert (output.status, output.err.strip()) == (2, text)
+
+
+def _first_seed(document: dict[str, Any], seed: Any) -> None:
+    document["trials"]["content"]["seed"]["values"][0] = seed
 
 
 def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
@@ -226,6 +260,22 @@ def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
     assert codes(verify(command, page, trial)) == (2, ["edited-page"])
 
 
+@pytest.mark.parametrize("column", ["test acc., last epoch (%)", "test loss (nats)", "best epoch", "seed"])
+def test_verify_rejects_edited_cells(command: Command, page: Path, column: str):
+    """Any number that a reader of the table of all trials sees."""
+    trial = trial_of(page, "teacher")
+    text = page.read_text()
+    shown = read_page(page).rows[trial[:10]]
+    row = re.search(f'<tr id="{trial[:10]}">.*', text)
+    assert row is not None
+    start, *cells = re.split("(?=<t[hd])", row[0])
+    index = list(shown).index(column)
+    cells[index] = cells[index].replace(">", ">9", 1)
+    page.write_text(text.replace(row[0], start + "".join(cells)))
+    assert read_page(page).rows[trial[:10]] == {**shown, column: "9" + shown[column]}
+    assert codes(verify(command, page, trial)) == (2, ["edited-page"])
+
+
 @pytest.mark.parametrize(
     ("sections", "code"),
     [
@@ -233,6 +283,7 @@ def test_verify_rejects_trials_without_a_row(command: Command, page: Path):
         ({"data": {"name": "x", "params": {}, "sha256": "0" * 64}}, "data-needed"),
         ({"model": {"type": "MLP", "params": {"layers_dim": 60_000}}}, "outdated-record"),
         ({"training": {"epochs": 10**9}}, "outdated-record"),
+        ({"probes": [["noise"]]}, "outdated-record"),
         ({"parents": {"start": "f" * 64}}, "no-parent"),
         ({"plugins": {"own.py": "0" * 64}}, "plugin-needed"),
     ],
@@ -246,16 +297,19 @@ def test_verify_rejects_hostile_pages(
     assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, [code])
 
 
-def test_verify_rejects_networks_beyond_the_memory(command: Command, page: Path):
-    """9,000 layers of 60,000 units, with the right hash."""
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"layers_dim": 60_000, "hidden_layers_num": 9_000}, "too-large"), ({"input_size": 5}, "outdated-record")],
+)
+def test_verify_rejects_networks_that_cannot_train(command: Command, page: Path, options: dict[str, int], code: str):
+    """Beyond the memory, or for other images, with the right hash."""
 
-    def enlarge(document: dict[str, Any]) -> None:
+    def edit(document: dict[str, Any]) -> None:
         model = document["trials"]["content"]["model"]["values"][0]
-        params = {**model["params"], "layers_dim": 60_000, "hidden_layers_num": 9_000}
-        _replace_content(document, 0, model={**model, "params": params})
+        _replace_content(document, 0, model={**model, "params": {**model["params"], **options}})
 
-    change(page, enlarge)
-    assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, ["too-large"])
+    change(page, edit)
+    assert codes(verify(command, page, trial_of(page, "teacher"))) == (2, [code])
 
 
 def _hostile(document: dict[str, Any], sections: dict[str, Any]) -> None:
@@ -272,6 +326,8 @@ def test_verify_runs_only_named_plugins(command: Command, handed_in: Path, works
     other = workspace / "own.py"
     other.write_text((handed_in / "own.py").read_text() + "open('ran', 'w')\n")
     assert codes(verify(command, combined, trial, "--plugin", "own.py")) == (2, ["plugin-changed"])
+    renamed = verify(command, combined, trial, "--plugin", str(other.rename(workspace / "own (1).py")))
+    assert (codes(renamed), "own (1).py" in renamed[1]["problems"][0]["message"]) == ((2, ["plugin-needed"]), True)
     assert not Path("ran").exists()
     status, document = verify(command, combined, trial, "--plugin", str(handed_in / "own.py"))
     assert (status, document["identical"], document["changes"]) == (0, True, [])
@@ -285,6 +341,7 @@ def test_verify_runs_only_named_plugins(command: Command, handed_in: Path, works
         ("student.html#zzzz", (), "no-such-trial"),
         ("none.html#abcd", (), "no-such-file"),
         ("other.html#abcd", (), "not-a-report"),
+        ("declared.html#abcd", (), "not-a-report"),
         ("student.html#abcd", ("training.epochs=1",), "invalid-option"),
         ("student.html#abcd", ("--quick",), "invalid-option"),
         ("tiny.yaml", ("--plugin", "own.py"), "invalid-option"),
@@ -294,6 +351,7 @@ def test_verify_reports_wrong_addresses(
     command: Command, page: Path, address: str, options: tuple[str, ...], code: str
 ):
     """The name of the trial, the file, and options that only experiment files have."""
+    Path("declared.html").write_text(f"<![{page.read_text()}")
     Path("other.html").write_text("<html><script type='application/json'>[1]</script></html>")
     output = command("verify", address, *options, "--json")
     assert codes((output.status, json.loads(output.out))) == (2, [code])
@@ -305,6 +363,24 @@ def test_verify_trains_in_an_empty_directory_only(command: Command, page: Path):
     assert verify(command, page, trial, "--runs", "again")[0] == 0
     assert len(list(Path("again/trials").iterdir())) == 3
     assert codes(verify(command, page, trial, "--runs", "again")) == (2, ["store-not-empty"])
+
+
+@pytest.mark.parametrize("reason", [RunInterrupted(signal.SIGTERM), KeyboardInterrupt()])
+def test_interrupted_verify_promises_no_progress(
+    command: Command, monkeypatch: pytest.MonkeyPatch, reason: KeyboardInterrupt
+):
+    """Its temporary directory is gone, and the same command refuses a directory with trials."""
+
+    def stop(*_: object) -> None:
+        raise reason
+
+    monkeypatch.setattr(fathomlab.api, "repeat_trial", stop)
+    status = 128 + getattr(reason, "signum", signal.SIGINT)
+    output = command("verify", "page.html#abcd")
+    assert (output.status, output.err) == (status, "Interrupted. Nothing is kept.\n")
+    output = command("verify", "page.html#abcd", "--runs", "again")
+    assert output.status == status
+    assert "again keeps what was trained" in output.err
 
 
 def test_diff_reads_pages_of_several_experiments(command: Command, handed_in: Path, page: Path):

@@ -148,6 +148,8 @@ def test_verdicts_use_all_trials(depths: fathomlab.Experiment):
         assert verdict.claim.name[:20] in text
         assert "\n" not in text
         assert len(text) < 250
+        assert str(verdict).startswith(f"{verdict.decision}: {verdict.claim.name}: ")
+        assert str(verdict).endswith(".")
 
 
 def values(store: fathomlab.Runs, depths: fathomlab.Experiment) -> list[Any]:

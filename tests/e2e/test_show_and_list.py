@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import fathomlab
-from fathomlab.api.commands import repetition
-from fathomlab.store.directory import write_experiment
+from fathomlab.api.commands import run_command
+from fathomlab.base.identity import content_hash
+from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, SeedTrial
 from tests.helpers.commands import Command
@@ -51,6 +52,14 @@ def test_list_counts_trials_by_status(command: Command, store: Path):
     assert "3 finished, 1 interrupted" in command("list").out
 
 
+def test_list_repeats_the_results_directory(command: Command, store: Path):
+    """The command that `list` suggests lists the same store."""
+    suggested = command("list", "--runs", "runs").out.splitlines()[-1].split(": fathomlab ")[1].split()
+    assert suggested[-2:] == ["--runs", "runs"]
+    assert command(*suggested).out.count("finished") == 4
+    assert "--runs" not in command("list").out
+
+
 def test_list_selects_by_tag(command: Command, three: Path):
     """Experiments, or their trials."""
     assert [line.split()[0] for line in command("list", "--tag", "lab").out.splitlines()[1:3]] == [OLD[0], NEW[0]]
@@ -86,6 +95,15 @@ def test_show_prints_result_plots_tables_and_command(command: Command, store: Pa
     assert "condition   residual=true, seed 4\n" in text
     assert max(map(len, text[: text.index("\nMetrics")].splitlines())) <= 80
     assert re.search(r"pack\.members +([0-9a-f]{12}, ){3}and 1 more\n", text)
+
+
+def test_show_prints_integers_in_full(command: Command, tmp_path: Path):
+    content = {"seed": 1}
+    folder = TrialFolder(tmp_path, content_hash(content))
+    folder.create(content)
+    folder.append("metrics.jsonl", {"epoch": 1, "step": 1_234_567, "lr": 2.0e6, "train/loss": 1.0e30})
+    text = command("show", folder.trial[:8], "--runs", str(tmp_path)).out
+    assert re.search(r"\n +1 +1234567 +2000000 +1e\+30\n", text[text.index("\nCurves") :])
 
 
 def test_show_json_has_gradients_once(command: Command, store: Path):
@@ -128,23 +146,27 @@ def test_show_prints_the_command_of_one_trial(
     for condition in plan.conditions:
         for seed, trial in zip(plan.seeds, condition.trials, strict=True):
             member = ConditionRecord(factors=condition.factors, trials=(SeedTrial(seed, trial.hash),))
-            again = repetition(trial.hash, record, member)
+            again = run_command(trial.hash, record, member)
             assert (planned(again.command), again.note) == ([trial.hash], "")
 
 
-def test_repetitions_do_not_run_plugins(workspace: Path):
+@pytest.mark.parametrize(
+    "section",
+    ["plugins: [parts.py]", "roles: {a: {data: {name: folder, params: {path: x}}}}"],
+)
+def test_run_command_runs_no_plugins_and_reads_no_images(workspace: Path, section: str):
     """The command is printed without being checked."""
     Path("parts.py").write_text("raise SystemExit(9)")
-    text = Path("tiny.yaml").read_text() + "plugins: [parts.py]\n"
+    text = f"{Path('tiny.yaml').read_text()}{section}\n"
     Path("tiny.yaml").write_text(text)
     record = ExperimentRecord("tiny", workspace, source="tiny.yaml", yaml=text, overrides=("seed=1",))
-    again = repetition("0" * 64, record, ConditionRecord(trials=(SeedTrial(5, "0" * 64),)))
+    again = run_command("0" * 64, record, ConditionRecord(trials=(SeedTrial(5, "0" * 64),)))
     assert again.command == "fathomlab run tiny.yaml seed=5 experiment.seeds=1 --runs repeat"
     assert again.note.startswith("Not checked")
 
 
-def test_repetitions_of_mappings_and_bundled_files(workspace: Path):
-    mapping = repetition("0" * 64, ExperimentRecord("x", workspace, overrides=("seed=1",)), ConditionRecord())
+def test_run_command_of_mappings_and_bundled_files(workspace: Path):
+    mapping = run_command("0" * 64, ExperimentRecord("x", workspace, overrides=("seed=1",)), ConditionRecord())
     assert (mapping.command, "fathomlab.run(MAPPING, 'seed=1')" in mapping.note) == ("", True)
     plan = fathomlab.load("2_2", ["experiment.seeds=2"], quick=True)
     condition = plan.conditions[-1]
@@ -157,7 +179,7 @@ def test_repetitions_of_mappings_and_bundled_files(workspace: Path):
     )
     trial = condition.trials[1].hash
     member = ConditionRecord(factors=condition.factors, trials=(SeedTrial(plan.seeds[1], trial),))
-    again = repetition(trial, record, member)
+    again = run_command(trial, record, member)
     assert again.command.startswith("fathomlab run 2_2 --quick ")
     assert trial in planned(again.command)
 

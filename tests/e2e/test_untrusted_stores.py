@@ -116,6 +116,8 @@ def test_files_of_any_name_are_read(workspace: Path):
     """If the file system accepts the name; messages contain it, with control characters escaped."""
     read = 0
     for name in (*NAMES, *INVALID):
+        if Path(name).is_absolute() or ".." in Path(name).parts:  # outside of the workspace: nothing is written there
+            continue
         try:
             Path(name).write_text(EXPERIMENT)
         except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """From a claim to an exit status: verify, run --max-seeds, plan --why, report --diff, on tiny trainings."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def _experiment(workspace: Path) -> None:
     Path("exp.yaml").write_text(EXPERIMENT)
 
 
+@pytest.mark.usefixtures("blank_pages")
 def test_verify_returns_0_if_all_claims_are_supported(command: Command, workspace: Path):
     """Before the run it returns 2, with too few seeds or unfinished trials 1."""
     assert command("verify", "exp.yaml")[0] == 2
@@ -45,6 +47,15 @@ def test_verify_returns_0_if_all_claims_are_supported(command: Command, workspac
     assert (status, "not finished" in out) == (1, True)
 
 
+def test_verify_suggests_a_command_that_works(command: Command, workspace: Path):
+    """The bundled file, the quick form, and the results directory that were asked for."""
+    Path("other").mkdir()
+    status, _, err = command("verify", "1_2", "--quick", "--runs", "other")
+    suggested = err.strip().rpartition("Run: fathomlab run ")[2].split()
+    assert (status, suggested[1:]) == (2, ["--quick", "--runs", "other"])
+    assert command("plan", *suggested)[0] == 0
+
+
 def test_verify_rejects_files_without_claims(command: Command, workspace: Path):
     """With the name of the file."""
     (workspace / "none.yaml").write_text(EXPERIMENT.partition("claims")[0])
@@ -54,15 +65,20 @@ def test_verify_rejects_files_without_claims(command: Command, workspace: Path):
     assert (status, "--max-seeds" in err, "claim" in err) == (2, True, True)
 
 
+@pytest.mark.usefixtures("blank_pages")
 def test_run_adds_seeds_until_claims_are_decided(command: Command, workspace: Path):
     """Finished trials are reused, each interim analysis spends error, and a later run uses the added seeds."""
-    status, out, _ = command("run", "exp.yaml", "--max-seeds", "12", "--workers", "1", "--progress", "off", "--json")
+    status, out, err = command(
+        "run", "exp.yaml", "--max-seeds", "12", "--workers", "1", "--progress", "plain", "--json"
+    )
     summary = json.loads(out)
     record = Store(workspace / "runs").experiment(summary["experiment"])
     sizes = [look["n"] for look in record.looks]
     assert status == 0
     assert sizes[0] == 3
     assert sizes == sorted(set(sizes))
+    steps = re.findall(r"^note: (\d+) seeds: .*?( Adding \d+ seeds?\.)?$", err, re.MULTILINE)
+    assert [(int(seeds), bool(adding)) for seeds, adding in steps] == [(n, n != sizes[-1]) for n in sizes]
     assert 3 < len(record.seeds) == sizes[-1] <= 12
     assert summary["trained"] == 2 * len(record.seeds)
     assert [look["spent"] for look in record.looks] == sorted(look["spent"] for look in record.looks)
@@ -79,6 +95,7 @@ def test_run_rejects_max_seeds_below_the_file(command: Command, workspace: Path)
     assert not (workspace / "runs" / "trials").exists()
 
 
+@pytest.mark.usefixtures("blank_pages")
 def test_plan_explains_why_a_trial_is_new(command: Command):
     """With an empty store, another learning rate, and the trial itself."""
     listed = json.loads(command("plan", "exp.yaml", "experiment.seeds=1", "--json")[1])["trial_list"]

@@ -61,6 +61,7 @@ def test_run_on_a_mounted_drive_warns_once(
     monkeypatch.chdir(tmp_path)
     mount(monkeypatch, code)
     monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda root: "fuse.drivefs")
+    monkeypatch.setattr("fathomlab.report.page.report_html", lambda *_: "")  # takes longer than training
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
     command = command_in_process(capsys)
     first = command(*RUN, "--progress", "plain")

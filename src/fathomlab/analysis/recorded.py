@@ -14,6 +14,7 @@ from fathomlab.store.records import TERMINAL_STATUSES, Number, TrialRecord
 
 # What decides the bits of a trial, and what a reader wants to know about the machine.
 PROVENANCE = ("versions", "hardware", "environment", "device", "precision", "backend", "data", "resumed", "plugins")
+MAX_METRIC = 1e300  # far above any metric; sums and squares of larger numbers overflow
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,17 @@ def _column(values: Sequence[Any]) -> Column:
 
 def _row(table: RecordedTrials, row: int, name: str) -> RecordedTrial:
     facts = {key: value for key, column in table.facts.items() if (value := column.at(row)) is not None}
-    pack = cast(list[int], table.packs.at(row) or [])
+    pack = table.packs.at(row) or []
     status, parameters = facts.get("status"), facts.get("parameters")
-    if not all(isinstance(member, int) and 0 <= member < len(table.trials) for member in pack):
+    if not isinstance(pack, list) or not all(
+        isinstance(member, int) and 0 <= member < len(table.trials) for member in pack
+    ):
         raise ValueError("a pack has an unknown member")
+    pack = cast(list[int], pack)
     if any(len(values) != len(table.trials) for values in table.metrics.values()):
         raise ValueError("a metric does not have one value per trial")
+    if any(abs(values[row] or 0) > MAX_METRIC for values in table.metrics.values()):
+        raise ValueError("a metric is too large")
     return RecordedTrial(
         trial=name,
         content={key: value for key, column in table.content.items() if (value := column.at(row)) is not None},
@@ -183,5 +189,5 @@ def _row(table: RecordedTrials, row: int, name: str) -> RecordedTrial:
         parameters=parameters if isinstance(parameters, int) else None,
         metrics={key: values[row] for key, values in table.metrics.items()} if status else {},
         provenance=from_plain(Provenance, {key: facts[key] for key in PROVENANCE if key in facts}),
-        pack=tuple(table.trials[member] for member in pack),
+        pack=tuple(table.trials[member] for member in cast(list[int], pack)),
     )

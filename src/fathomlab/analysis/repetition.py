@@ -69,7 +69,7 @@ def compare_repetition(
 
     The bits must be equal if the same pack was trained in the same environment. Otherwise the rounding differs, and the
     difference grows during training until two runs differ like two seeds. Accuracies then agree within four standard deviations
-    between the seeds of the condition; docs/reliability.md has measurements.
+    between the seeds of the condition; docs/explanation/reliability.md has measurements.
 
     Args:
         page: The trial on the page.
@@ -121,10 +121,11 @@ def provenance_changes(before: Provenance, now: Provenance) -> tuple[str, ...]:
 
 def _tolerance(seeds: Sequence[RecordedTrial]) -> tuple[float, str]:
     """The largest difference of an accuracy, and where it comes from."""
-    spreads: list[float] = []
+    spreads: list[tuple[float, int]] = []
     for name in ACCURACIES:
         values = [value for item in seeds if (value := item.metrics.get(name)) is not None]
-        spreads += [stdev(values)] if len(values) >= MIN_SEEDS else []
+        spreads += [(stdev(values), len(values))] if len(values) >= MIN_SEEDS else []
     if not spreads:
         return FEW_SEEDS_TOLERANCE, f"fewer than {MIN_SEEDS} seeds"
-    return max(MIN_TOLERANCE, SPREADS * max(spreads)), f"{SPREADS:g} standard deviations of {count(len(seeds), 'seed')}"
+    spread, number = max(spreads)
+    return max(MIN_TOLERANCE, SPREADS * spread), f"{SPREADS:g} standard deviations of {count(number, 'seed')}"

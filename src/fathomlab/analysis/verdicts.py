@@ -104,12 +104,16 @@ class Verdict:
         """Number of seeds behind the effect."""
         return self.effect.n if self.effect else 0
 
-    def __repr__(self) -> str:
-        """Decision, claim, and finding in one line."""
+    def __str__(self) -> str:
+        """Decision, claim, and finding, as `fathomlab run` prints them."""
         from fathomlab.analysis.wording import sentence  # it imports this module
 
-        text = sentence(self)
-        return f"<{self.decision}: {text if len(text) <= 200 else text[:197] + '...'}>"
+        return f"{self.decision}: {sentence(self)}"
+
+    def __repr__(self) -> str:
+        """Decision, claim, and finding in one short line."""
+        text = str(self)
+        return f"<{text if len(text) <= 200 else text[:197] + '...'}>"
 
 
 def judge(study: Study) -> tuple[Verdict, ...]:

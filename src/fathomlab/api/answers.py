@@ -9,6 +9,7 @@ from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.pages import not_a_report, read_page, split_address
 from fathomlab.api.planning import find_experiment
+from fathomlab.api.stores import default_runs
 from fathomlab.base.errors import UserError
 from fathomlab.execute.experiment import experiment_name, recorded_seed_count
 from fathomlab.plan import Plan, with_seeds
@@ -29,7 +30,8 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     name = experiment_name(plan, names)
     if name not in names:
         words = ["fathomlab", "run", plan.loaded.document.source, *(["--quick"] if plan.loaded.quick else [])]
-        command = shlex.join([*words, *plan.loaded.overrides])
+        runs = [] if root == default_runs() else ["--runs", str(root)]
+        command = shlex.join([*words, *plan.loaded.overrides, *runs])
         raise UserError("no-such-experiment", f"{root}: no results of this experiment ({name}). Run: {command}")
     trials = with_seeds(plan, recorded_seed_count(root, name)).trials
     missing = take_inventory(root, trials).pending(trials)

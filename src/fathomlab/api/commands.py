@@ -18,14 +18,14 @@ SEEDS = ("seed", "experiment.seeds")
 
 
 @dataclass(frozen=True)
-class Repetition:
+class RunCommand:
     """The command that trains a trial again, and what to know about it; each may be `""`."""
 
     command: str = ""
     note: str = ""
 
 
-def repetition(trial: str, experiment: ExperimentRecord | None, condition: ConditionRecord) -> Repetition:
+def run_command(trial: str, experiment: ExperimentRecord | None, condition: ConditionRecord) -> RunCommand:
     """The shortest command whose plan contains the trial.
 
     Code of plugins does not run here, so the commands of experiments with plugins are not checked.
@@ -36,29 +36,29 @@ def repetition(trial: str, experiment: ExperimentRecord | None, condition: Condi
         condition: Its condition in that experiment.
     """
     if experiment is None or experiment.cause is not None:
-        return Repetition(note="No readable experiment contains this trial, so no command is known.")
+        return RunCommand(note="No readable experiment contains this trial, so no command is known.")
     overrides = [text for text in experiment.overrides if not text.startswith("-")]
     if not experiment.yaml:
         call = f"fathomlab.run(MAPPING{''.join(f', {text!r}' for text in overrides)})"
-        return Repetition(note=f"The experiment was a mapping in Python. Pass it again: {call}")
+        return RunCommand(note=f"The experiment was a mapping in Python. Pass it again: {call}")
     file, path = _file(experiment.source)
     seed = next((pair.seed for pair in condition.trials if pair.trial == trial), None)
     candidates = [_narrowed(overrides, condition, seed), _with_seeds(overrides, experiment), overrides]
     quick = experiment.quick
     if path is None:
         note = f"{file} is not here. Its text is the key `yaml` of {experiment.folder / 'experiment.json'}."
-        return Repetition(_command(file, candidates[0], quick), note)
+        return RunCommand(_command(file, candidates[0], quick), note)
     if _runs_code(path, experiment, overrides):
-        return Repetition(_command(file, candidates[0], quick), "Not checked: the experiment has plugins or images.")
+        return RunCommand(_command(file, candidates[0], quick), "Not checked: the experiment has plugins or images.")
     for candidate in candidates:
         try:
             plan = load(path, candidate, quick)
         except UserError:
             continue
         if any(planned.hash == trial for planned in plan.trials):
-            return Repetition(_command(file, candidate, quick))
+            return RunCommand(_command(file, candidate, quick))
     note = f"{file} has changed: it no longer plans this trial. The text that did is the key `yaml` of "
-    return Repetition(note=f"{note}{experiment.folder / 'experiment.json'}.")
+    return RunCommand(note=f"{note}{experiment.folder / 'experiment.json'}.")
 
 
 def _file(source: str) -> tuple[str, Path | None]:
@@ -72,14 +72,15 @@ def _file(source: str) -> tuple[str, Path | None]:
 
 def _runs_code(path: Path, experiment: ExperimentRecord, overrides: Sequence[str]) -> bool:
     """Whether planning would run code of plugins or read folders of images."""
-    if any(text.startswith(("plugins", "data.name", "data.params")) for text in overrides):
+    if any(text.startswith("plugins") or "folder" in text for text in overrides):
         return True
     try:
         texts = (path.read_bytes(), experiment.yaml.encode(errors="replace"))
         documents = [read_yaml(text, path.name).data for text in texts]
     except (OSError, UserError):
         return True
-    return any(data.get("plugins") or "folder" in json.dumps(data.get("data"), default=str) for data in documents)
+    # A role, a factor, and `quick` may name the dataset, too.
+    return any(data.get("plugins") or '"folder"' in json.dumps(data, default=str) for data in documents)
 
 
 def _narrowed(overrides: Sequence[str], condition: ConditionRecord, seed: int | None) -> list[str]:

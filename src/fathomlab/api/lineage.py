@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from fathomlab.analysis.recorded import RecordedTrial
-from fathomlab.base.errors import UserError
+from fathomlab.base.codec import JsonObject
+from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.base.packing import signature
 from fathomlab.base.table import Table
@@ -96,13 +97,7 @@ class Lineage:
                 "no-parent", f"{self.page}: trial {name[:12]} builds on a trial that the page does not contain."
             )
         content = self.recorded[name].content
-        try:
-            copy_mapping(content, f"{self.page}: trial {name[:12]}")
-            intact = content_hash(content) == name
-        except (ValueError, RecursionError) as error:
-            raise edited(self.page, name, str(error) or "nested too deeply") from None
-        if not intact:
-            raise edited(self.page, name, "its options do not have this hash")
+        self._check_options(name, content)
         data = content.get("data")
         if isinstance(data, Mapping) and "sha256" in data:
             text = f"trial {name[:12]} was trained on a user's dataset, which a page does not contain."
@@ -123,6 +118,25 @@ class Lineage:
             raise UserError("too-large", text)
         return trial
 
+    def _check_options(self, name: str, content: JsonObject) -> None:
+        """Check that a file may hold the options of a trial, and that they have its hash.
+
+        Raises:
+            UserError: If they do not.
+        """
+        try:
+            copy_mapping(content, "content")
+            intact = content_hash(content) == name
+        except ConfigError as error:
+            issue = error.problems[0]
+            raise edited(self.page, name, f"{issue.path}: {issue.message}" if issue.path else issue.message) from None
+        except ValueError:  # the only values that a mapping of the bounds above may hold and JSON may not
+            raise edited(self.page, name, "its options contain a number that is not finite") from None
+        except RecursionError:
+            raise edited(self.page, name, "nested too deeply") from None
+        if not intact:
+            raise edited(self.page, name, "its options do not have this hash")
+
     def _needed_plugins(self, name: str) -> tuple[Plugin, ...]:
         """The plugins of a trial, from the files that the user names.
 
@@ -137,7 +151,8 @@ class Lineage:
         for file, digest in cast(Mapping[str, Any], needed).items():
             plugin = given.get(file)
             if plugin is None:
-                text = f"trial {name[:12]} uses the plugin {file} (SHA-256 {digest})."
+                others = f" The given files have other names: {', '.join(given)}." if given else ""
+                text = f"trial {name[:12]} uses the plugin {file} (SHA-256 {digest}).{others}"
                 raise UserError("plugin-needed", f"{text} Read the file, which will run, then name it: --plugin {file}")
             if plugin.sha256 != digest:
                 text = f"{file}: its SHA-256 is {plugin.sha256}, but trial {name[:12]} was trained with {digest}."

@@ -73,7 +73,13 @@ def read_page(path: Path) -> Page:
         experiments = {str(document["name"]): cast(JsonObject, document) for document in documents}
     except OSError as error:
         raise UserError("unreadable-file", f"{path}: cannot be read: {error.strerror or error}.") from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        AssertionError,
+    ) as error:  # the last one from the HTML parser
         if isinstance(error, UserError):
             raise
         experiments, parser = {}, _Parser()
@@ -100,7 +106,8 @@ class _Parser(HTMLParser):
         super().__init__()
         self.documents: list[str] = []
         self.rows: dict[str, dict[str, str]] = {}
-        self._target: list[str] | None = None  # the texts that character data is added to
+        self._target: list[str] | None = None  # the texts to which that of the open element is added
+        self._pieces: list[str] = []
         self._columns: list[str] = []
         self._cells: list[str] = []
         self._row = ""
@@ -108,28 +115,37 @@ class _Parser(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         if tag == "script" and attributes.get("type") == "application/json":
-            self.documents.append("")
-            self._target = self.documents
+            self._open(self.documents)
         elif tag in ("table", "tr", "tbody"):
             self._end_row()
             self._columns = [] if tag == "table" else self._columns
             self._row = attributes.get("id") or "" if tag == "tr" else ""
         elif tag in ("td", "th"):
-            self._target = self._columns if attributes.get("scope") == "col" else self._cells
-            self._target.append("")
+            self._open(self._columns if attributes.get("scope") == "col" else self._cells)
 
     def handle_data(self, data: str) -> None:
-        if self._target:
-            self._target[-1] += data
+        if self._target is not None:
+            self._pieces.append(data)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "table":
             self._end_row()
-        if tag in ("table", "script"):
-            self._target = None
+        elif tag == "script":
+            self._open(None)
+
+    def close(self) -> None:
+        super().close()
+        self._open(None)
+
+    def _open(self, target: list[str] | None) -> None:
+        """Add the text of the open element to its target, and begin another one."""
+        if self._target is not None:
+            self._target.append("".join(self._pieces))
+        self._target, self._pieces = target, []
 
     def _end_row(self) -> None:
+        self._open(None)
         if self._row and len(self._cells) == len(self._columns):
             texts = (text.strip() for text in self._cells)
             self.rows[self._row] = dict(zip(self._columns, texts, strict=True))
-        self._cells, self._target = [], None
+        self._cells = []

@@ -67,13 +67,15 @@ def find_file(name: str) -> Path:
         UserError: If there is none.
     """
     path = Path(name)
-    candidates = [folder / spelling for folder in _folders() for spelling in (f"config_exp{name}.yaml", f"{name}.yaml")]
+    spellings = (f"config_exp{name}.yaml", f"{name}.yaml", name)
+    candidates = [folder / spelling for folder in _folders() for spelling in spellings]
     match = next((candidate for candidate in (path, *candidates) if os.path.isfile(candidate)), None)
     if match is not None or path.parent != Path() or "\0" in name:
         return match or path
     known = bundled()
     hint = " It looks like a name of results: name the experiment file instead." if RESULTS.search(name) else ""
-    hint = hint or did_you_mean(name, known)
+    beside = next((file for file in (f"{name}.yaml", f"{name}.yml") if os.path.isfile(file)), None)
+    hint = hint or (f" Did you mean {beside!r}?" if beside else did_you_mean(name, known))
     message = f"{name}: no such file.{hint} Bundled experiments: {', '.join(known) or 'none'}."
     raise UserError("no-such-file", message)
 

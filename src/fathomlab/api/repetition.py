@@ -27,8 +27,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare.cost import planned_seconds
 from fathomlab.prepare.jobs import Job, provide_dataset
 from fathomlab.prepare.machine import describe_machine, hardware
-from fathomlab.report.numbers import percent
-from fathomlab.report.sections.trials import ACCURACIES, SHOWN_DIGITS
+from fathomlab.report.sections.trials import NUMBERS, SHOWN_DIGITS
 from fathomlab.store.directory import create_store
 from fathomlab.store.lock import store_lock
 from fathomlab.store.reading import SHORTEST_PREFIX, Store
@@ -58,9 +57,9 @@ def repeat_trial(
     """
     report = read_page(page)
     document, item, trials = _find(report, trial)
-    _check_numbers(report, document, item, trials)
     lineage = Lineage({other.trial: other for other in trials}, plugins, page)
     wanted = lineage.trial(item.trial)
+    _check_numbers(report, document, item, trials)
     device = _device(item)
     together = not _changes_here(item, device)
     packs = lineage.packs(item.trial, together)
@@ -128,20 +127,22 @@ def _check_numbers(page: Page, document: JsonObject, item: RecordedTrial, trials
     row = page.rows.get(item.trial[:SHOWN_DIGITS])
     if row is None:
         raise edited(page.path, item.trial, "the table of all trials does not contain it")
-    for column, metric in ACCURACIES.items():
-        expected = percent(item.metrics.get(metric))
-        if column in row and row[column] != expected:
-            text = (
-                f"the table shows the {metric} {format_value(row[column])}, the embedded number is {expected or 'none'}"
-            )
+    expected = {column: (metric, text(item.metrics.get(metric))) for column, (metric, text) in NUMBERS.items()}
+    expected |= {"seed": ("seed", str(item.content.get("seed"))), "status": ("status", item.status or "")}
+    for column, (name, text) in expected.items():
+        if column in row and row[column] != text:
+            text = f"the table shows the {name} {format_value(row[column])}, the embedded value is {text or 'none'}"
             raise edited(page.path, item.trial, text)
     try:
         conditions = read_summary(document).conditions
     except ValueError:
         raise not_a_report(page.path) from None
     members = [other for other in trials if other.condition == item.condition and other.status == "finished"]
-    for condition in conditions:
-        for metric, interval in condition.metrics.items() if condition.label == item.condition else ():
+    shown = [condition for condition in conditions if condition.label == item.condition]
+    if not shown:
+        raise edited(page.path, item.trial, f"the page has no condition {format_value(item.condition)}")
+    for condition in shown:
+        for metric, interval in condition.metrics.items():
             values = [value for other in members if (value := other.metrics.get(metric)) is not None]
             if not values or not math.isclose(fmean(values), interval.mean, rel_tol=1e-9, abs_tol=1e-12):
                 raise edited(page.path, item.trial, f"the mean {metric} of its condition is not that of its trials")

@@ -138,8 +138,8 @@ def _run_in_stages(
         write_experiment(root, replace(record, looks=tuple(looks_json(looks))))
         verdicts = judge(study(store, store.experiment(summary.experiment)))
         step = plan_extension(verdicts, n, looks, budget)
-        action = f"Adding {count(step.seeds, 'seed')}."
-        live.emit(Note(f"{count(n, 'seed')}: {step.reason}. {action}"))
+        action = f" Adding {count(step.seeds, 'seed')}." if step.seeds else ""
+        live.emit(Note(f"{count(n, 'seed')}: {step.reason}.{action}"))
         if not step.seeds:
             return plan, summary
         plan = with_seeds(plan, n + step.seeds)

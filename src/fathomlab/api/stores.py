@@ -32,20 +32,34 @@ def upkeep(root: Path) -> Iterator[None]:
     """Lock a store for maintenance.
 
     Raises:
-        UserError: If another process uses it.
+        UserError: If another process uses it, or it cannot be written.
     """
     from fathomlab.store.lock import store_lock
 
-    with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
-        yield
+    try:
+        with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
+            yield
+    except OSError as error:
+        raise _unwritable(error.filename or root, "be changed", error) from None
 
 
 def rewrite_index(root: Path) -> str:
-    """Write the index over all experiments; returns its path."""
+    """Write the index over all experiments; returns its path.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
     from fathomlab.report.page import write_index
     from fathomlab.store.reading import Store
 
-    return str(write_index(Store(root)))
+    try:
+        return str(write_index(Store(root)))
+    except OSError as error:
+        raise _unwritable(root, "write the index", error) from None
+
+
+def _unwritable(path: str | Path, what: str, error: OSError) -> UserError:
+    return UserError("unwritable", f"{path}: cannot {what}: {error.strerror or error}. Make it writable.")
 
 
 def rewrite_reports(root: Path) -> list[str]:
@@ -116,4 +130,5 @@ def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]
     try:
         return figure_files.write_figures(study(store, store.experiment(experiment)), folder)
     except OSError as error:
-        raise UserError("unwritable", f"{folder}: cannot write figures: {error.strerror or error}.") from None
+        text = f"{folder}: cannot write figures: {error.strerror or error}. Name another directory with --figures."
+        raise UserError("unwritable", text) from None

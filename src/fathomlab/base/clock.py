@@ -1,5 +1,6 @@
 """A clock that stands still while the process or the machine is suspended."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ class RunningClock:
 
     `time.monotonic` excludes the sleep of a machine on Linux and macOS, not on Windows, and nowhere the time that a process is
     stopped (Ctrl-Z). A gap of more than 5 s between two ticks, in which the process used the processor for less than 10% of
-    the time, is therefore a suspension. It counts as the processor time used in it.
+    the time, is therefore a suspension. It counts as the processor time used in it. Several threads may call all methods.
     """
 
     def __init__(self, wall: Callable[[], float] = time.monotonic, processor: Callable[[], float] = time.process_time):
@@ -25,21 +26,21 @@ class RunningClock:
         self._wall, self._processor = wall, processor
         self._last = wall(), processor()
         self._seconds = 0.0
+        self._lock = threading.Lock()
 
     def tick(self) -> float:
         """The time (s). Call it about once per second; a gap is read as a suspension."""
-        elapsed, used = self._advance()
-        suspended = elapsed > GAP_SECONDS and used < MAX_IDLE_SHARE * elapsed
-        self._seconds += used if suspended else elapsed
-        return self._seconds
+        return self._advance(waits=False)
 
     def seconds(self) -> float:
         """The time (s) after work that may wait for long without a tick, such as a download. All of it counts."""
-        self._seconds += self._advance()[0]
-        return self._seconds
+        return self._advance(waits=True)
 
-    def _advance(self) -> tuple[float, float]:
-        now = self._wall(), self._processor()
-        elapsed, used = now[0] - self._last[0], now[1] - self._last[1]
-        self._last = now
-        return elapsed, used
+    def _advance(self, waits: bool) -> float:
+        with self._lock:
+            now = self._wall(), self._processor()
+            elapsed, used = now[0] - self._last[0], now[1] - self._last[1]
+            self._last = now
+            suspended = not waits and elapsed > GAP_SECONDS and used < MAX_IDLE_SHARE * elapsed
+            self._seconds += used if suspended else elapsed
+            return self._seconds

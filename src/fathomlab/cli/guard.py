@@ -14,6 +14,8 @@ import typer
 
 from fathomlab.base.errors import ConfigError, UserError
 from fathomlab.base.output import encodable, escape_control_chars
+from fathomlab.cli import pytorch
+from fathomlab.cli.event_lines import EventLines
 from fathomlab.execute.signals import RunInterrupted
 
 OUTPUT_FAILED = 3
@@ -51,10 +53,10 @@ class OutputError(Exception):
 class Stopped(Exception):
     """A run was stopped. Typer turns every `KeyboardInterrupt` into status 130, whichever signal it was."""
 
-    def __init__(self, reason: RunInterrupted):
-        """Stopped by `reason`."""
+    def __init__(self, reason: RunInterrupted, kept: str = "Progress is saved; run the same command to resume."):
+        """Stopped by `reason`; `kept` says what is left of the run."""
         super().__init__(str(reason))
-        self.reason = reason
+        self.reason, self.kept = reason, kept
 
 
 class ReaderGone(Exception):
@@ -104,36 +106,6 @@ class Output(io.TextIOBase):
         return (self.stream.encoding if self.stream is not None else None) or "utf-8"
 
 
-class EventLines(io.TextIOBase):
-    """Standard error of `--progress json`: lines that are no events become events, too."""
-
-    def __init__(self, stream: TextIO):
-        """Write to `stream`."""
-        self.stream = stream
-        self._line = ""
-
-    def write(self, text: str) -> int:
-        """Write the complete lines; the last part waits for its end."""
-        *lines, self._line = (self._line + text).split("\n")
-        for line in filter(None, lines):
-            event = line if line.startswith("{") else json.dumps({"event": "message", "text": line})
-            self.stream.write(event + "\n")
-        return len(text)
-
-    def flush(self) -> None:
-        """Write what is buffered."""
-        self.stream.flush()
-
-    def fileno(self) -> int:
-        """The descriptor of the stream."""
-        return self.stream.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream."""
-        return self.stream.encoding
-
-
 def guarded(command: Callable[[], Any], as_json: bool, as_events: bool = False) -> int:
     """Call a command and return its exit status.
 
@@ -149,7 +121,10 @@ def guarded(command: Callable[[], Any], as_json: bool, as_events: bool = False) 
         contextlib.redirect_stderr(events) if events else contextlib.nullcontext(),  # type: ignore[type-var]
         _reserved(sys.stdout) if as_json else contextlib.nullcontext(sys.stdout) as stream,
     ):
-        return _guarded(command, as_json, stream)
+        status = _guarded(command, as_json, stream)
+        if events is not None:
+            events.end()
+        return status
 
 
 def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -> int:
@@ -177,7 +152,7 @@ def _guarded(command: Callable[[], Any], as_json: bool, stream: TextIO | None) -
 
 def _status(command: Callable[[], Any], as_json: bool) -> int:
     try:
-        status = command()
+        status = pytorch.call(command)
         if status == 128 + signal.SIGINT:  # typer turns Ctrl-C into 130 without a message
             raise RunInterrupted
         return status if isinstance(status, int) else 0
@@ -189,9 +164,9 @@ def _status(command: Callable[[], Any], as_json: bool) -> int:
     except typer.Exit as leaving:
         return leaving.exit_code
     except (KeyboardInterrupt, typer.Abort, Stopped) as stopped:
-        reason = stopped.reason if isinstance(stopped, Stopped) else RunInterrupted()
-        _complain(_stopped(reason))
-        return 128 + reason.signum
+        stop = stopped if isinstance(stopped, Stopped) else Stopped(RunInterrupted())
+        _complain(_stopped(stop))
+        return 128 + stop.reason.signum
     except (ReaderGone, OutputError):
         raise
     except Exception as error:
@@ -220,11 +195,11 @@ def _explain(error: Exception) -> None:
         _complain(f"Options of training are overrides: {OVERRIDES[match[1]]}")
 
 
-def _stopped(reason: RunInterrupted) -> str:
-    text = "Interrupted"
+def _stopped(stop: Stopped) -> str:
+    text, reason = "Interrupted", stop.reason
     if reason.minutes is not None:
         text = f"Stopped at the limit of {reason.minutes:g} minute{'s' * (reason.minutes != 1)}"
-    return f"{text}. Progress is saved; run the same command to resume."
+    return f"{text}. {stop.kept}"
 
 
 def _problems(error: UserError) -> list[dict[str, Any]]:

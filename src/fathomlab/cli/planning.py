@@ -123,7 +123,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
 
 def _free_bytes(root: Path) -> int:
     """Free space where the results are written."""
-    path = root.absolute()
+    path = Path(os.path.normpath(root))  # not absolute: the working directory may be deleted
     return shutil.disk_usage(next(folder for folder in (path, *path.parents) if os.path.exists(folder))).free
 
 

@@ -26,8 +26,12 @@ def verify_page(
     mode = check_progress(progress)
     try:
         result = api.repeat_trial(page, trial, plugins, runs, mode)
-    except RunInterrupted as reason:
-        raise Stopped(reason) from None
+    except KeyboardInterrupt as error:
+        reason = error if isinstance(error, RunInterrupted) else RunInterrupted()
+        kept = (
+            "Nothing is kept." if runs is None else f"{runs} keeps what was trained; name another directory next time."
+        )
+        raise Stopped(reason, kept) from None
     if as_json:
         rows = [{**asdict(row), "difference": row.difference} for row in result.rows]
         print_json({"page": str(page), **asdict(result), "rows": rows})

@@ -48,7 +48,6 @@ def report(
 ) -> None:
     """Regenerate reports and the index from the results, combine experiments on one page, or compare two reports."""
     from fathomlab import api
-    from fathomlab.report.page import write_index
     from fathomlab.store.reading import Store
 
     root = runs or api.default_runs()
@@ -69,7 +68,7 @@ def report(
     written = [] if combine else [api.write_reports(root, name) for name in names]
     for record in outdated:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
-    index = write_index(store)
+    index = Path(api.rewrite_index(root))
     drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
     _print_pages(written, combined, index, drawn, figures, as_json)
     if open_it:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,7 @@ def list_results(
         raise UserError("invalid-option", f"--status: {problem}")
     store = Store(runs or api.default_runs())
     if experiment is None and not (trials or statuses or as_json):
-        _print_experiments(store, tag)
+        _print_experiments(store, tag, "" if runs is None else f" --runs {shlex.quote(str(runs))}")
         return
     from fathomlab.analysis.tables import trial_rows
 
@@ -62,7 +63,8 @@ def list_results(
     print_json(rows) if as_json else _print_trials(rows, named=name is not None)
 
 
-def _print_experiments(store: "Store", tag: str | None) -> None:
+def _print_experiments(store: "Store", tag: str | None, runs: str) -> None:
+    """Print a table of the experiments, and commands for their trials with the option `runs`."""
     from fathomlab.analysis.tables import experiment_rows
 
     rows = [
@@ -82,10 +84,10 @@ def _print_experiments(store: "Store", tag: str | None) -> None:
         print("No experiments with this tag." if tag else start)
     print_table("", [headings[column] for column in columns], [[row[column] for column in columns] for row in rows])
     if rows:
-        print(f"\nList trials with: fathomlab list {rows[-1][0]}")
+        print(f"\nList trials with: fathomlab list {rows[-1][0]}{runs}")
     known = {pair.trial for record in store.experiments() for item in record.conditions for pair in item.trials}
     if tag is None and (others := sum(trial not in known for trial in store.trials())):
-        print(f"{count(others, 'trial')} of no readable experiment. List them with: fathomlab list --trials")
+        print(f"{count(others, 'trial')} of no readable experiment. List them with: fathomlab list --trials{runs}")
 
 
 def _date(created: str) -> str:

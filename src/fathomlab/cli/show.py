@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH, WIDEST_PLOT = 80, 100  # columns
 MEMBERS_SHOWN = 3
+LARGEST_WHOLE = 1e9  # a larger float is not shown in full
 
 app = typer.Typer()
 
@@ -36,14 +37,14 @@ def show(
     """
     from fathomlab import api
     from fathomlab.analysis.tables import experiments_of, trial_row
-    from fathomlab.api.commands import repetition
+    from fathomlab.api.commands import run_command
     from fathomlab.store.reading import Store
     from fathomlab.store.records import ConditionRecord
 
     store = Store(runs or api.default_runs())
     record, members = store.trial(store.find(trial)), experiments_of(store)
     name, condition = next(iter(members.get(record.trial, ())), ("", ConditionRecord()))
-    again = repetition(record.trial, store.experiment(name) if name else None, condition)
+    again = run_command(record.trial, store.experiment(name) if name else None, condition)
     row = trial_row(record, members)
     if as_json:
         print_json({**row, **_details(record), "command": again.command or None})
@@ -165,4 +166,5 @@ def _number(value: Any) -> str:
     """A number for a table: integers in full, others with five significant digits."""
     if value is None:
         return "-"
-    return f"{value:.5g}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < LARGEST_WHOLE)
+    return str(int(value)) if whole else f"{value:.5g}"

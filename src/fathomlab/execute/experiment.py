@@ -115,7 +115,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
     worker_count(options.workers, 1)
     create_store(runs)
-    with store_lock(runs, options.wait, lambda text: emit(Warned(text))) as lock:
+    with store_lock(runs, options.wait, lambda text: emit(Warned(text)), stop.check) as lock:
         inventory = take_inventory(runs, plan.trials, plan.loaded.components)
         pending = inventory.pending(plan.trials)
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])

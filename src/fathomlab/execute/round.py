@@ -1,5 +1,6 @@
 """What the events of a round of training add up to."""
 
+import threading
 from dataclasses import dataclass, field
 
 from fathomlab.base.clock import RunningClock
@@ -9,7 +10,7 @@ from fathomlab.execute.time_left import TimeLeft
 
 @dataclass
 class ProgressState:
-    """The state of a round.
+    """The state of a round. A live table reads it in another thread.
 
     Attributes:
         labels: Trial hash to condition and seed in words.
@@ -35,12 +36,14 @@ class ProgressState:
     effect: str = ""
     clock: RunningClock = field(default_factory=RunningClock)
     _time_left: TimeLeft | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of the estimate, which reads the state in loops
 
     def update(self, event: Event) -> None:
         """Add one event. A new plan starts a new round and a new clock."""
         now = self.clock.tick()
         if isinstance(event, Started | EpochDone | Finished | Failed) and self._time_left is not None:
-            self._time_left.update(event, now)
+            with self._lock:
+                self._time_left.update(event, now)
         match event:
             case Planned():
                 self.cached, self.packs, self.workers = event.cached, event.packs, max(1, event.workers)
@@ -73,7 +76,8 @@ class ProgressState:
         """Time left (s); None before anything is measured and when nothing is left."""
         if self._time_left is None or self.done >= self.total:
             return None
-        return self._time_left.seconds(self.clock.tick())
+        with self._lock:
+            return self._time_left.seconds(self.clock.tick())
 
     def remaining(self) -> str:
         """The time left as text; `""` if it is not known."""

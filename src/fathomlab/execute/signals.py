@@ -70,6 +70,11 @@ class StopRequest:
             self.signum, self.minutes = signal.SIGINT, self._limit
         return self.signum
 
+    def check(self) -> None:
+        """Raise RunInterrupted if a stop is requested, after a look at the time."""
+        if self.poll() is not None:
+            raise RunInterrupted(self.signum or signal.SIGINT, self.minutes)
+
     def handle(self, signum: int, _: FrameType | None = None) -> None:
         """Handle a signal."""
         if self.signum is not None:

@@ -203,15 +203,17 @@ def read_trial(
         ValueError: If it is not the content of a trial that this version can train, or if a parent is missing.
     """
     problems: list[Issue] = []
-    seed = content.get("seed")
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    seed, requested = content.get("seed"), content.get("probes", {})
+    if isinstance(seed, bool) or not isinstance(seed, int) or not isinstance(requested, Mapping):
         raise ValueError("not the content of a trial")
     data = read_data(content.get("data"), "data", "mnist", problems, {}, components, dataset)
-    probes = sections.measurements(content.get("probes"), problems, components)
+    probes = sections.measurements(requested, problems, components)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
     loss = content.get("distillation")
     distillation = None if loss is None else distillation_loss(loss, "distillation", problems, components)
+    if data is not None and network is not None and plugin_of(network.component) is None:  # others take time to trace
+        problems += sections.mismatches(network, data.info, "model")
     if data is None or network is None or training is None or problems:
         raise ValueError("; ".join(map(str, problems)))
     blueprint = Blueprint(data, network, training, probes, distillation)

@@ -16,7 +16,7 @@ class Answer:
     """One card: a label, a number, its uncertainty, and the same as a sentence.
 
     Attributes:
-        tone: "up", "down" or "open" (the interval contains zero, or there is none); "level" for a mean.
+        tone: "up", "down", or "open" (not clear, or no number); "level" for a mean.
     """
 
     label: str

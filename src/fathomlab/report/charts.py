@@ -105,10 +105,15 @@ def width_of(number: int) -> int:
 
 
 def panels(study: Study) -> list[tuple[str, list[Condition]]]:
-    """Name and conditions of each panel: one per series, or slices of all conditions if there are many series."""
+    """Name and conditions of each panel: one per series or, with many series, one per depth, or slices of all conditions."""
     groups = study.by_series()
     if len(groups) <= MAX_PANELS and all(len(group) <= MAX_SERIES for group in groups.values()):
         return [(name, sorted(group, key=lambda item: item.depth or 0)) for name, group in groups.items()]
+    depths: dict[int | None, list[Condition]] = {}
+    for item in study.conditions:
+        depths.setdefault(item.depth, []).append(replace(item, level=item.series))
+    if 1 < len(depths) <= MAX_PANELS and None not in depths and max(map(len, depths.values())) <= MAX_SERIES:
+        return [(f"depth {depth}", items) for depth, items in depths.items()]
     every = [replace(item, level=item.name) for item in study.conditions[: MAX_PANELS * MAX_SERIES]]
     starts = range(0, len(every), MAX_SERIES)
     slices = [(start, every[start : start + MAX_SERIES]) for start in starts]

@@ -73,7 +73,7 @@ def write_combined(store: Store, names: Sequence[str], target: Path, block: Titl
         UserError: If the target exists and is not a report, or cannot be written; if an experiment is named twice, does not
             exist, or has an older format.
     """
-    check_target(target)
+    check_target(target, store.root)
     if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
         raise UserError("duplicate-experiment", f"{repeated[0]}: named twice. Name each experiment once.")
     records = [store.experiment(name) for name in names]
@@ -106,16 +106,21 @@ def combined_html(studies: Sequence[Study], block: TitleBlock, file: str) -> str
     return render("combined.html", block=block, parts=parts)
 
 
-def check_target(target: Path) -> None:
-    """Check that a page can be written without replacing anything but a page.
+def check_target(target: Path, root: Path) -> None:
+    """Check that a page can be written without replacing anything but a page that is handed in.
 
     Raises:
-        UserError: If the name does not end in `.html`, the directory is missing, or the file is not a report.
+        UserError: If the name does not end in `.html`, the directory is missing, the file is not a report, or it is one of the
+            results directory `root`, which the next report would replace.
     """
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError("invalid-option", f"--combine must name an .html file, got {format_value(str(target))}.")
     if not target.parent.is_dir():
         raise UserError("no-such-directory", f"{target.parent}: no such directory. Create it first.")
+    page, store = target.resolve(), root.resolve()
+    if page == store / "index.html" or any(store / name in page.parents for name in ("experiments", "trials")):
+        text = f"{target}: belongs to the results directory. Name a file elsewhere with --combine."
+        raise UserError("target-exists", text)
     if not (target.exists() or target.is_symlink()):
         return
     head = b""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fathomlab.analysis.significance import ONE_SIDED, holm_adjusted, t_test_greater
 from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval
 from fathomlab.analysis.study import DEPTH_KEYS, Condition, Study, exclusions
 from fathomlab.base.labels import factor_name, format_factor_level
@@ -23,6 +24,7 @@ class Effect:
         pairs: Number of planned pairs.
         excluded: Which pairs have no difference: "2 of 5 diverged"; "" if all have one.
         clipped: Whether the interval was clipped to a difference of 100 points, the largest that is possible.
+        clear: Whether its direction is clear; see `mark_clear`.
     """
 
     label: str
@@ -33,6 +35,7 @@ class Effect:
     pairs: int
     excluded: str
     clipped: bool = False
+    clear: bool = False
 
     @property
     def lost(self) -> int:
@@ -99,7 +102,21 @@ def effect_panels(study: Study) -> list[Panel]:
     for place, key in enumerate(keys, start=1):
         if not (residual and _tail(key) == "residual"):
             result.append(_factor_panel(study, key, place))
-    return [panel for panel in result if panel.effects]
+    return mark_clear([panel for panel in result if panel.effects])
+
+
+def mark_clear(panels: Sequence[Panel]) -> list[Panel]:
+    """Mark the effects whose direction is clear: by t tests at 2.5% per direction, Holm-adjusted over all effects.
+
+    Of many comparisons without an effect, some have a 95% interval without zero. Verdicts are adjusted over claims, too.
+    """
+    values = [list(effect.differences.values()) for panel in panels for effect in panel.effects]
+    p_values = [min(t_test_greater(side, 0.0) for side in (item, [-value for value in item])) for item in values]
+    clear = iter([p <= ONE_SIDED for p in holm_adjusted(p_values)])
+    return [
+        replace(panel, effects=tuple(replace(effect, clear=next(clear)) for effect in panel.effects))
+        for panel in panels
+    ]
 
 
 def residual_effects(study: Study) -> list[Effect]:

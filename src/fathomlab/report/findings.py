@@ -23,31 +23,34 @@ def finding(study: Study) -> str:
 
 
 def main_panels(study: Study) -> list[Panel]:
-    """The effects that the experiment asks for. Beside residual connections or distillation, depth is a condition only."""
+    """The effects that the experiment asks for, those with a number first.
+
+    With residual connections or distillation, depth is a condition only.
+    """
     panels = effect_panels(study)
     main = [panel for panel in panels if panel.name in ("gain", "residual")]
-    return [*main, *(panel for panel in panels if panel not in main and not (main and panel.name == "depth"))]
+    others = [panel for panel in panels if panel not in main and not (main and panel.name == "depth")]
+    return sorted([*main, *others], key=lambda panel: not panel.known)
 
 
 def panel_finding(panel: Panel) -> str:
-    """What one factor changes: where accuracy was higher, where it was lower, and where that is not clear.
-
-    A direction is clear if the 95% interval of the effect does not contain zero.
-    """
+    """What one factor changes: where accuracy was higher, where it was lower, and where that is not clear."""
     known = panel.known
     if not known:
         reasons = [f"{effect.label}: {effect.excluded}" for effect in panel.effects if effect.excluded]
-        return f"No pair of trials has finished{f' ({listed_labels(reasons)})' if reasons else ''}."
+        why = f" ({listed_labels(reasons)})" if reasons else ""
+        return f"The effect of {panel.subject} is unknown: no pair of trials has finished{why}."
     single = all(effect.interval is not None and effect.interval.low is None for effect in known)
-    groups = {tone: [item for item in known if _direction(item, single) == tone] for tone in ("up", "down", "open")}
+    directions = [(item, _sign(item) if single else tone(item)) for item in known]
+    groups = {word: [item for item, direction in directions if direction == word] for word in ("up", "down", "open")}
     parts = [
-        f"{_sizes(group)} {TONES[tone]}{panel.change}{_where(panel, group)}"
-        for tone, group in groups.items()
-        if group and tone in TONES
+        f"{_sizes(group)} {TONES[word]}{panel.change}{_where(panel, group, clear=True)}"
+        for word, group in groups.items()
+        if group and word in TONES
     ]
     sentences = [f"Test accuracy was {' and '.join(parts)}."] if parts else []
     if groups["open"] and parts:
-        sentences.append(f"The difference was not clear{_where(panel, groups['open'])}.")
+        sentences.append(f"The difference was not clear{_where(panel, groups['open'], clear=False)}.")
     elif groups["open"]:
         anywhere = panel.change or " in any comparison"
         sentences.append(f"Test accuracy was not clearly higher or lower{anywhere}.")
@@ -58,11 +61,8 @@ def panel_finding(panel: Panel) -> str:
 
 
 def tone(effect: Effect) -> str:
-    """The direction of an effect: "up", "down", or "open" if its interval contains zero or there is none."""
-    interval = effect.interval
-    if interval is None or interval.low is None or interval.high is None or interval.low <= 0 <= interval.high:
-        return "open"
-    return "up" if interval.low > 0 else "down"
+    """The direction of an effect: "up", "down", or "open" if it is not clear."""
+    return _sign(effect) if effect.clear else "open"
 
 
 def listed_labels(labels: Sequence[str]) -> str:
@@ -70,10 +70,10 @@ def listed_labels(labels: Sequence[str]) -> str:
     return "; ".join(labels) if len(labels) <= MAX_LABELS else f"{len(labels)} comparisons"
 
 
-def _direction(effect: Effect, single: bool) -> str:
-    if not single or effect.interval is None:
-        return tone(effect)
-    return "up" if effect.interval.mean > 0 else "down" if effect.interval.mean < 0 else "open"
+def _sign(effect: Effect) -> str:
+    """The direction of the mean."""
+    mean = effect.interval.mean if effect.interval is not None else 0.0
+    return "up" if mean > 0 else "down" if mean < 0 else "open"
 
 
 def _sizes(effects: Sequence[Effect]) -> str:
@@ -83,24 +83,34 @@ def _sizes(effects: Sequence[Effect]) -> str:
     return f"{low} points" if low == high else f"{low} to {high} points"
 
 
-def _where(panel: Panel, effects: Sequence[Effect]) -> str:
+def _where(panel: Panel, effects: Sequence[Effect], clear: bool) -> str:
     """For which of the comparisons: " at depth 5, 10, and 20"; "" for the only one."""
+    labels = [effect.label for effect in effects]
     if len(panel.effects) == 1:
-        return "" if panel.change else f" for {_than(effects[0].label)}"
-    labels = [effect.label if panel.change else _than(effect.label) for effect in effects]
-    if len(effects) == len(panel.effects) > 1 and panel.change:
+        return "" if panel.change else _contrasts(panel, effects, clear)
+    if not panel.change:
+        return _contrasts(panel, effects, clear)
+    if len(effects) == len(panel.effects):
         return " in all comparisons" if len(labels) > 2 else f" {_preposition(labels)} {listed(labels)}"
     if len(labels) > MAX_LABELS:
         return f" in {len(labels)} of {len(panel.effects)} comparisons"
     words = [label.split() for label in labels]
     if all(len(pair) == 2 and pair[0] == words[0][0] for pair in words):
         return f" {_preposition(labels)} {words[0][0]} {listed([pair[1] for pair in words])}"
-    joined = "; ".join(labels) if any("," in label for label in labels) else listed(labels)
-    return f" {_preposition(labels)} {joined}"
+    return f" {_preposition(labels)} {_joined(labels)}"
 
 
-def _than(contrast: str) -> str:
-    return contrast.replace(f" {MINUS} ", " than for ")
+def _contrasts(panel: Panel, effects: Sequence[Effect], clear: bool) -> str:
+    """Comparisons of different levels: " for A than for B" if their direction is clear, otherwise " between A and B"."""
+    if len(effects) > MAX_LABELS:
+        return f" in {len(effects)} of {len(panel.effects)} comparisons"
+    before, between = ("for", "than for") if clear else ("between", "and")
+    labels = [item.label.replace(f" {MINUS} ", f" {between} ") for item in effects]
+    return f" {_joined([f'{before} {label}' for label in labels])}"
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return "; ".join(labels) if any("," in label for label in labels) else listed(labels)
 
 
 def _preposition(labels: Sequence[str]) -> str:

@@ -44,7 +44,9 @@ LOCKED_BYTE = 2**20  # on Windows
 
 
 @contextlib.contextmanager
-def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[int | None]:
+def store_lock(
+    root: Path, wait: bool, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> Generator[int | None]:
     """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
     Workers inherit the descriptor, so that the store is free only when all of them have ended.
@@ -53,13 +55,14 @@ def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[
         root: The store.
         wait: Wait for another holder instead of refusing.
         say: Takes one line for the user.
+        check: Called while waiting; what it raises ends the wait.
 
     Raises:
         UserError: If another process trains into this store and `wait` is off.
     """
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _acquire(root, descriptor, wait, say):
+        if not _acquire(root, descriptor, wait, say, check):
             yield None
             return
         if fs_type := network_fs_type(root):
@@ -75,16 +78,15 @@ def store_lock(root: Path, wait: bool, say: Callable[[str], None]) -> Generator[
         os.close(descriptor)
 
 
-def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]) -> bool:
-    waiting, refuse_at = (
-        False,
-        time.monotonic() + GRACE_SECONDS,
-    )  # a reader that asks for the status holds the lock briefly
+def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None], check: Callable[[], None]) -> bool:
+    refuse_at = time.monotonic() + GRACE_SECONDS  # a reader that asks for the status holds the lock briefly
+    waiting = False
     while True:
         try:
             _lock(descriptor, shared=False)
             return True
         except (BlockingIOError, PermissionError):
+            check()
             holder = _holder(descriptor)
             if not wait and time.monotonic() > refuse_at:
                 raise UserError(

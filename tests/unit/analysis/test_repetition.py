@@ -79,6 +79,22 @@ def test_read_trials_rejects_wrong_indices(change: dict[str, Any]):
         read_trials(table)
 
 
+def test_read_trials_rejects_numbers_whose_sums_overflow():
+    table = {"trials": ["f" * 64], "content": {}, "facts": {"status": {"values": ["finished"], "rows": [0]}}}
+    table |= {"metrics": {"a": [0.5]}, "packs": {"values": [[0]], "rows": [0]}}
+    (trial,) = read_trials(table)
+    assert (trial.metrics, trial.pack) == ({"a": 0.5}, ("f" * 64,))
+    with pytest.raises(ValueError, match="too large"):
+        read_trials(table | {"metrics": {"a": [10**400]}})
+
+
+@pytest.mark.parametrize("pack", [[1], [-1], ["x"], "x", 5, {"a": 0}])
+def test_read_trials_rejects_wrong_packs(pack: Any):
+    table = {"trials": ["f" * 64], "content": {}, "facts": {}, "metrics": {}, "packs": {"values": [pack], "rows": [0]}}
+    with pytest.raises(ValueError, match="unknown member"):
+        read_trials(table)
+
+
 def test_equal_environments_require_equal_bits():
     """One unit in the last place is too much."""
     page = recorded(0.9)
@@ -111,6 +127,13 @@ def test_other_environments_have_a_tolerance(accuracies: tuple[float, ...], diff
         result = compare_repetition(seeds[0], repeated, seeds)
         assert (result.agrees, result.identical) == (agrees, False)
     assert len(result.changes) == 1
+
+
+def test_tolerance_counts_seeds_with_an_accuracy():
+    """A diverged seed has none."""
+    seeds = [*(recorded(value) for value in (0.90, 0.91, 0.92)), recorded(0.5, status="diverged", metrics={})]
+    result = compare_repetition(seeds[0], recorded(0.93), seeds, ["the pack"])
+    assert (result.tolerance, result.basis) == (pytest.approx(0.04), "4 standard deviations of 3 seeds")
 
 
 @pytest.mark.parametrize("change", [{"status": "diverged"}, {"parameters": 11}])

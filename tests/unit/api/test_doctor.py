@@ -194,6 +194,15 @@ def test_missing_datasets_name_the_command(offline: str, tmp_path: Path, monkeyp
     assert ("FATHOMLAB_OFFLINE" in checks["mnist"].value) == bool(offline)
 
 
+def test_data_folder_that_is_a_file_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder that does not exist yet is none."""
+    (tmp_path / "file").touch()
+    for name, status in (("file", "problem"), ("new", "ok")):
+        monkeypatch.setenv("FATHOMLAB_DATA", str(tmp_path / name))
+        check = next(check for check in storage.datasets() if check.name == "data folder")
+        assert (name, check.status) == (name, status)
+
+
 def test_errors_in_a_check_become_notes():
     def broken():
         yield Check("t", "first", "fine")

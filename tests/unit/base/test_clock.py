@@ -1,5 +1,7 @@
 """The clock without suspensions, with times that the tests set."""
 
+import threading
+
 import pytest
 
 from fathomlab.base.clock import RunningClock
@@ -50,3 +52,23 @@ def test_seconds_counts_waits_without_ticks():
     assert clock.seconds() == 60.0
     machine.pass_time(60.0)
     assert clock.tick() == 60.0
+
+
+def test_seconds_and_tick_lose_nothing_in_two_threads():
+    """A thread calls `tick` while another one reads the time in `seconds`."""
+    machine = Machine()
+    threads: list[threading.Thread] = []
+
+    def wall() -> float:
+        now = machine.now
+        if machine.now == 1003.0 and not threads:
+            threads.append(threading.Thread(target=clock.tick))
+            threads[0].start()
+            threads[0].join(0.1)
+        return now
+
+    clock = RunningClock(wall, lambda: machine.used)
+    machine.pass_time(3.0)
+    clock.seconds()
+    threads[0].join()
+    assert clock.tick() == 3.0

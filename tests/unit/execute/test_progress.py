@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +187,29 @@ def test_live_table_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPa
     words = " ".join(lines).split()
     assert {"hidden_layers_num=10", "residual=true", "seed=43", "1/10", "50.00%", "+15.00"} <= set(words)
     assert ("▅" in words) == (columns == 120)
+
+
+def test_summary_waits_for_an_update_in_another_thread():
+    """A live table reads the estimate while events arrive; it would end with an error."""
+
+    class Work(dict[str, float]):
+        """Planned times, whose reader is overtaken by an event."""
+
+        overtaking: threading.Thread | None = None
+
+        def __contains__(self, trial: object) -> bool:
+            if self.overtaking is None:
+                self.overtaking = threading.Thread(target=state.update, args=(finished("a"),))
+                self.overtaking.start()
+                self.overtaking.join(0.1)
+            return super().__contains__(trial)
+
+    state, work = ProgressState(), Work(a=1.0, b=1.0)
+    state.update(planned(work))
+    state.update(Started(("a", "b"), 2))
+    for trial in work:
+        state.update(EpochDone(trial, 1, {"val/accuracy": 0.5}, None, 1.0))
+    assert state.summary().startswith("0/2 trials trained, 2 running")
+    assert work.overtaking is not None
+    work.overtaking.join()
+    assert state.summary().startswith("1/2 trials trained, 1 running")

@@ -3,18 +3,24 @@
 import signal
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import fathomlab
+from fathomlab.base.clock import RunningClock
 from fathomlab.execute.coordinator import run_jobs
+from fathomlab.execute.events import Event, Warned
 from fathomlab.execute.executors.inline import Inline
+from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.pack import pack
-from fathomlab.execute.signals import StopRequest
+from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.prepare.jobs import Job
+from fathomlab.store.directory import create_store
+from fathomlab.store.lock import store_lock
+from fathomlab.store.reading import Store
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="the platform cannot signal a thread")
@@ -41,3 +47,29 @@ def test_signals_to_the_training_thread_are_handled(
         signal.signal(signal.SIGUSR1, before)
     assert handled == [signal.SIGUSR1]
     assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("minutes", [None, 1.0])
+def test_waiting_for_the_store_can_be_stopped(small: dict[str, Any], tmp_path: Path, minutes: float | None):
+    """By a signal, or at the time limit."""
+    now = [0.0]
+    stop = StopRequest(minutes, RunningClock(lambda: now[0], lambda: now[0]))
+
+    def emit(event: Event) -> None:
+        assert isinstance(event, Warned)
+        if minutes is None:
+            stop.handle(signal.SIGTERM)
+        else:
+            now[0] = 61.0
+
+    root = create_store(tmp_path / "runs")
+    with ExitStack() as holder:
+        holder.enter_context(store_lock(root, False, lambda text: None))
+        timer = threading.Timer(5.0, holder.close)  # the run would train
+        timer.start()
+        with pytest.raises(RunInterrupted) as stopped:
+            run_experiment(fathomlab.load(small), root, RunOptions("cpu", 1, wait=True), emit, stop)
+        timer.cancel()
+    expected = (signal.SIGTERM, None) if minutes is None else (signal.SIGINT, minutes)
+    assert (stopped.value.signum, stopped.value.minutes) == expected
+    assert Store(root).trials() == []

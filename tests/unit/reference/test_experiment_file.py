@@ -107,6 +107,23 @@ def test_schema_accepts_names_of_plugins():
     assert errors({"plugins": ["parts.py"], "model": {"type": "MLP", "params": {"widht": 1}}}) == ["$.model"]
 
 
+@pytest.mark.parametrize(
+    ("probes", "refused"),
+    [
+        ({"cam": {"at": ["end", 3], "examples": 4}, "noise": {"at": "log"}, "updates": None}, False),
+        (["gradients", "cam"], False),
+        ({"cma": {}}, True),
+        (["cma"], True),
+        ({"cam": {"example": 4}}, True),
+        ({"cam": {"at": ["ends"]}}, True),
+    ],
+)
+def test_schema_checks_probes(probes: Any, refused: bool):
+    assert bool(errors({"experiment": {"probes": probes}})) == refused
+    names = list(probes)
+    assert errors({"plugins": ["a.py"], "experiment": {"probes": names}}) == []
+
+
 def test_every_option_is_documented():
     """In the reference, each option of a section has a description."""
     schema = experiment_schema()

@@ -168,6 +168,16 @@ def test_dot_plot_marks_diverged_seeds():
     assert [key.shape for key in figure.keys].count("cross") == 1
 
 
+def test_dot_plot_clips_impossible_differences():
+    """As the sentence does: accuracies differ by at most 100 points, and losses by any amount."""
+    wide = replace(VERDICT, effect=Interval(0.05, -3.5, 3.6, 2))
+    for metric, largest in (("test/accuracy", 100), ("test/loss", 3.6)):
+        claim = replace(wide.contrast.claim, metric=metric)
+        figure = claim_chart(1, replace(wide, contrast=replace(wide.contrast, claim=claim)))
+        assert figure is not None
+        assert largest <= figure.draw().axes[0].get_xlim()[1] < 1.2 * largest
+
+
 def test_one_seed_mentions_no_interval():
     """Neither the legend, the description, nor the note names an interval that is not drawn."""
     alone = replace(with_pairs(PAIRS[0]), effect=Interval(0.04, None, None, 1))

@@ -22,7 +22,7 @@ BLOCK = title_block(["Ada Student", "  Bob \n Student "], "Deep Learning", DAY)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Two experiments that share a trial; the second is a quick run."""
     root = tmp_path_factory.mktemp("combined")
-    stores.write_depths(root, depths=(5, 10), epochs=2, seeds=3)
+    stores.write_depths(root, depths=(5,), epochs=2, seeds=3)
     stores.write_blocks(root, seeds=2, epochs=2)
     shared = json.loads((root / "experiments" / "1_2" / "experiment.json").read_text())["conditions"][0]
     file = root / "experiments" / "1_3" / "experiment.json"
@@ -53,7 +53,7 @@ def test_combined_page_has_unique_ids_and_valid_references(text: str):
         names += [address[1:]] if address.startswith("#") else []
         assert set(names) <= set(ids), (tag, names)
     rows = re.findall(r'<tr id="([0-9a-f]{10})">', text)
-    assert len(rows) == 16 + 12
+    assert len(rows) == 16 + 6
 
 
 def test_combined_page_embeds_each_experiment(text: str):
@@ -62,7 +62,7 @@ def test_combined_page_embeds_each_experiment(text: str):
         json.loads(found) for found in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text)
     ]
     assert [document["name"] for document in documents] == ["1_3", "1_2"]
-    assert [len(document["trials"]["trials"]) for document in documents] == [16 + 3, 12]
+    assert [len(document["trials"]["trials"]) for document in documents] == [16 + 3, 6]
 
 
 def test_combined_page_begins_with_names_and_a_summary(text: str, store: Store):
@@ -97,11 +97,12 @@ def test_title_block_rejects_unusable_names(name: str):
     assert title_block(["x" * 200], "", DAY).authors == ("x" * 200,)
 
 
-def test_combined_page_replaces_only_reports(store: Store, text: str, tmp_path: Path):
+def test_combined_page_replaces_only_reports(store: Store, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Not another file, a link, a directory, or a name without .html; nothing is changed then."""
     assert MARK in text
+    monkeypatch.setattr("fathomlab.report.combined.combined_html", lambda *_: "new page")
     (tmp_path / "old.html").write_text(text)
-    assert write_combined(store, ["1_3"], tmp_path / "old.html", BLOCK).read_text() != text
+    assert write_combined(store, ["1_3"], tmp_path / "old.html", BLOCK).read_text() == "new page"
     (tmp_path / "other.html").write_text("my notes")
     (tmp_path / "link.html").symlink_to(tmp_path / "old.html")
     (tmp_path / "folder.html").mkdir()
@@ -112,6 +113,19 @@ def test_combined_page_replaces_only_reports(store: Store, text: str, tmp_path: 
             write_combined(store, ["1_3"], tmp_path / name, BLOCK)
         assert (name, caught.value.code) == (name, code)
     assert (tmp_path / "other.html").read_text() == "my notes"
+
+
+def test_combined_page_stays_out_of_the_store(store: Store, tmp_path: Path):
+    """The next report would replace the index or the page of an experiment; a page beside them is fine."""
+    before = {path: path.read_bytes() for path in store.root.rglob("*.html")}
+    for name in ("index.html", "experiments/1_3/report.html", "trials/new.html"):
+        with pytest.raises(UserError) as caught:
+            write_combined(store, ["1_3"], store.root / name, BLOCK)
+        assert (name, caught.value.code) == (name, "target-exists")
+    assert {path: path.read_bytes() for path in store.root.rglob("*.html")} == before
+    page = write_combined(store, ["1_3"], store.root / "hand-in.html", BLOCK)
+    assert MARK in page.read_text()
+    page.unlink()
 
 
 def test_combined_page_rejects_duplicate_experiments(store: Store, tmp_path: Path):

@@ -1,6 +1,7 @@
 """Divergence is an outcome: every mean says which seeds it excludes, and nothing is computed silently on survivors."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from fathomlab.analysis.study import Study, exclusions, study
 from fathomlab.report.accuracy_plots import accuracy_charts, accuracy_note, accuracy_table, effect_charts
 from fathomlab.report.answers import answers
+from fathomlab.report.charts import panels
 from fathomlab.report.effects import accuracy, clipped, effect_panels
-from fathomlab.report.findings import panel_finding
+from fathomlab.report.findings import main_panels, panel_finding
 from fathomlab.report.page import write_index, write_report
+from fathomlab.report.sections.accuracy import changes_note
 from fathomlab.report.sections.cost import cost_table
 from fathomlab.report.sections.curves import curve_charts, curve_note
 from fathomlab.report.sections.distillation import distillation_sentence, distillation_table
@@ -180,7 +183,12 @@ def test_one_seed_mentions_neither_band_nor_interval(tmp_path: Path):
     results = study(Store(tmp_path), Store(tmp_path).experiment("1_3"))
     figures = [figure for _, group in curve_charts(results) for figure in group] + accuracy_charts(results)
     figures += [figure for panel in effect_panels(results) for figure in effect_charts(panel)]
-    for text in (curve_note(results), accuracy_note(results), *(figure.description for figure in figures)):
+    for text in (
+        curve_note(results),
+        accuracy_note(results),
+        changes_note(results),
+        *(figure.description for figure in figures),
+    ):
         assert not any(word in text.lower() for word in ("interval", "band", "mean"))
 
 
@@ -249,3 +257,37 @@ def test_students_are_compared_with_their_baseline(tmp_path: Path):
     panels = effect_panels(study(Store(tmp_path), Store(tmp_path).experiment("w")))
     gains = [effect.interval.mean for effect in panels[0].effects if effect.interval]
     assert gains == pytest.approx([10.0, 10.0])
+
+
+def test_panel_without_any_epoch_is_left_out(tmp_path: Path):
+    """Trials that diverge in the first epoch have no curve."""
+    conditions: list[Any] = []
+    for residual, depth in ((False, 5), (False, 10), (True, 5), (True, 10)):
+        factors = {"model.params.hidden_layers_num": depth, "model.params.residual": residual}
+        options: dict[str, Any] = {"epochs": 0, "status": "diverged"} if residual else {"epochs": 3}
+        trial = stores.write_trial(tmp_path, "x", factors, 0, 0.5, **options)
+        conditions.append(stores.condition(f"{residual} {depth}", factors, depth, [(0, trial)]))
+    stores.write_experiment(tmp_path, "x", "Curves", conditions, seeds=[0])
+    results = study(Store(tmp_path), Store(tmp_path).experiment("x"))
+    assert {tuple(chart.title for chart in charts) for _, charts in curve_charts(results)} == {("plain",)}
+
+
+def test_many_series_have_a_panel_per_depth(tmp_path: Path):
+    """More series than panels: the lines of a panel are the series, without the depth that they share."""
+    conditions: list[Any] = []
+    for depth in (5, 10):
+        for width in range(1, 8):
+            factors = {"model.params.layers_dim": width, "model.params.hidden_layers_num": depth}
+            trial = stores.write_trial(tmp_path, "x", factors, 0, 0.5, epochs=1)
+            conditions.append(stores.condition(f"{width} {depth}", factors, depth, [(0, trial)]))
+    stores.write_experiment(tmp_path, "x", "Widths", conditions, seeds=[0])
+    groups = panels(study(Store(tmp_path), Store(tmp_path).experiment("x")))
+    assert [name for name, _ in groups] == ["depth 5", "depth 10"]
+    assert [item.level for item in groups[1][1]] == [f"width {width}" for width in range(1, 8)]
+
+
+def test_effects_with_a_number_come_first(results: Study):
+    """A factor whose every pair diverged is named after one with a result."""
+    trials = {condition.name: condition for condition in results.conditions}
+    kept = [item for name, item in trials.items() if "dropout 0.5" not in name or item.depth == 10]
+    assert [bool(panel.known) for panel in main_panels(replace(results, conditions=tuple(kept)))] == [True, False]

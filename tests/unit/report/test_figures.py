@@ -10,10 +10,12 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
+from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.rows import Row, row_figure
 from fathomlab.report.figures.scales import (
     Axis,
     evenly_spaced_indices,
+    linear_axis,
     power_ticks,
     round_ticks,
     shortened,
@@ -143,6 +145,26 @@ def test_names_are_spread_without_overlap():
     assert [places[0], places[1], places[3]] == pytest.approx([36.0, 51.0, 66.0])
 
 
+def test_names_of_deepest_networks_are_right_of_all_marks():
+    """Also with two depths, where the last marks are far from the edge."""
+    mean = Interval(50.0, None, None, 1)
+    series = [Series(name, tuple(Cell(depth, (50.0,), mean) for depth in (0, 1))) for name in ("plain", "residual")]
+    axes = depth_figure(series, (2, 20), linear_axis("test accuracy (%)", 0, 100)).axes[0]
+    (left,) = {text.get_position()[0] for text in axes.texts if text.get_text() in ("plain", "residual")}
+    marks = max(float(max(line.get_xdata())) for line in axes.lines if line.get_transform() == axes.transData)
+    low, high = axes.get_xlim()
+    assert left > (marks - low) / (high - low)
+
+
+def test_names_of_lines_differ_where_there_is_room():
+    """Names that would be equal after shortening get more of a wide figure."""
+    cells = (Cell(0, (50.0,), Interval(50.0, None, None, 1)),)
+    names = [f"{kind}, activation {name}, optimizer Adam" for kind in ("residual", "none") for name in ("ReLU", "Tanh")]
+    names += [name.replace("Adam", "SGD") for name in names]
+    axes = depth_figure([Series(name, cells) for name in names], (2, 20), linear_axis("accuracy (%)", 0, 100)).axes[0]
+    assert len({text.get_text() for text in axes.texts if "," in text.get_text()}) == len(names)
+
+
 def test_long_labels_keep_both_ends():
     """The middle is replaced; a short label is not changed."""
     text = "stage1.1." + "x" * 80 + ".conv1"
@@ -159,6 +181,10 @@ def test_long_labels_that_differ_in_a_word_stay_different():
     assert max(map(text_width, short)) <= 170
     assert short[0] == "width 8, \u2026 0.001, depth 1"
     assert len(set(short)) == 4
+    words = itertools.product(("residual", "plain"), ("ReLU", "Tanh"), ("Adam", "SGD"))
+    texts = [f"{kind}, activation {name}, optimizer {other}" for kind, name, other in words]
+    narrow = [text for width in range(50, 200) for text in shortened_alike(texts, width)]
+    assert not [text for text in narrow if "\u2026\u2026" in text or "\u2026 \u2026" in text]
     assert shortened_alike(["the same", "the same"], 500) == ["the same", "the same"]
 
 

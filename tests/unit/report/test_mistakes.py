@@ -23,11 +23,11 @@ LABELS = load("mnist-sample").test_labels.tolist()
 WRONG = (3, 17, 250)  # test images that every seed gets wrong
 
 
-def write(root: Path, labels: list[int] = LABELS, **options: Any) -> Store:
+def write(
+    root: Path, labels: list[int] = LABELS, wrong: tuple[tuple[int, ...], ...] = (WRONG, (*WRONG, 5)), **options: Any
+) -> Store:
     """A store with one condition of two seeds; the second one also gets image 5 wrong."""
-    rows = [
-        [(label + 1) % 10 if i in wrong else label for i, label in enumerate(labels)] for wrong in (WRONG, (*WRONG, 5))
-    ]
+    rows = [[(label + 1) % 10 if i in images else label for i, label in enumerate(labels)] for images in wrong]
     trials = [
         (seed, stores.write_trial(root, "a", {}, seed, 0.9, labels=labels, predicted=row, **options))
         for seed, row in enumerate(rows)
@@ -94,6 +94,12 @@ def test_many_classes_list_the_most_frequent_confusions(tmp_path: Path) -> None:
     assert item.matrix is None
     assert item.table.columns == ("class", "predicted class", "share of the class (%)", "images")
     assert item.table.rows[0] == ("0", "1", "5.00", "2")
+
+
+def test_perfect_networks_have_no_confusions(tmp_path: Path) -> None:
+    result = content(write(tmp_path, wrong=((), ())))
+    assert result.sentence == "A classifies every test image correctly."
+    assert (result.shown[0].table.rows[0][1], result.shown[0].images, result.missing) == ("100.00", (), "")
 
 
 def test_best_and_worst_condition_of_each_series_are_shown(written: Store) -> None:

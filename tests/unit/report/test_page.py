@@ -82,19 +82,22 @@ def test_equal_records_give_equal_bytes(written: Store, name: str):
     assert page(written, name) == before
 
 
-def test_page_is_equal_in_another_process_without_torch(written: Store):
-    """With another hash seed."""
+def test_page_is_equal_in_another_process_without_torch(written: Store, tmp_path: Path):
+    """With another hash seed, no place for matplotlib's cache or configuration, and a configuration file that is not one."""
     code = (
         "import sys, pathlib\nfrom fathomlab.report.page import write_report\n"
         "from fathomlab.store.reading import Store\n"
-        "write_report(Store(pathlib.Path(sys.argv[1])), '1_2')\nassert 'torch' not in sys.modules"
+        "write_report(Store(pathlib.Path(sys.argv[1])), '1_2')\nassert not {'torch', 'matplotlib.pyplot'} & sys.modules.keys()"
     )
     before = page(written, "1_2")
-    variables = os.environ | {"PYTHONHASHSEED": "1"}
+    bad = tmp_path / "matplotlibrc"
+    bad.write_text("font.size: 40\nno such key: 1\n")
+    nowhere = dict.fromkeys(("HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"), "/proc/none")
+    variables = os.environ | nowhere | {"PYTHONHASHSEED": "1", "MATPLOTLIBRC": str(bad)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(written.root)], check=False, capture_output=True, text=True, env=variables
     )
-    assert done.returncode == 0, f"status {done.returncode}: {done.stderr}"
+    assert (done.returncode, done.stderr) == (0, "")
     assert page(written, "1_2") == before
 
 

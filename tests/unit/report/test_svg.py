@@ -23,7 +23,6 @@ from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, log_axis, range_of
 from fathomlab.report.figures.svg import VARIABLES, inline_svg
 from fathomlab.report.page import write_report
-from fathomlab.store.reading import Store
 from tests.helpers import stores
 
 STYLE_SHEET = Path(write_report.__code__.co_filename).parent / "templates" / "style.css"
@@ -302,24 +301,6 @@ WRITE = (
     "path = write_report(Store(pathlib.Path(sys.argv[1])), sys.argv[2])\n"
     "assert 'matplotlib.pyplot' not in sys.modules\n"
 )
-
-
-def test_reports_need_no_home_and_print_no_warning(tmp_path: Path):
-    """No place for matplotlib's cache or configuration, and a configuration file that is not one."""
-    stores.write_blocks(tmp_path, seeds=1, epochs=2)
-    bad = tmp_path / "matplotlibrc"
-    bad.write_text("font.size: 40\nno such key: 1\n")
-    nowhere = {
-        "HOME": "/proc/none",
-        "MPLCONFIGDIR": "/proc/none",
-        "XDG_CACHE_HOME": "/proc/none",
-        "XDG_CONFIG_HOME": "/proc/none",
-    }
-    path = write_report(Store(tmp_path), "1_3")
-    before = path.read_bytes()
-    done = run(WRITE, str(tmp_path), "1_3", **nowhere, MATPLOTLIBRC=str(bad))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["plan", "1_1"], ["data", "list"]])

@@ -27,7 +27,6 @@ def examine(root: Path, encoding: str | None, is_terminal: bool) -> Iterator[Che
         *contained(storage.RESULTS, "directory", lambda: storage.results_directory(root)),
         *contained(storage.EXTRAS, "packages", lambda: storage.extras(storage.requirements())),
     ]
-    report = compute.TorchReport(failure="its report cannot be read")
     try:
         report = wait()
     except Exception as error:  # output that is not a report

@@ -25,7 +25,10 @@ def datasets() -> Iterator[Check]:
     from fathomlab.data.download import is_offline
 
     folder = data_dir()
-    yield Check(DATA, "data folder", f"{folder}{'' if folder.is_dir() else ' (does not exist yet)'}")
+    if os.path.lexists(folder) and not folder.is_dir():
+        yield Check(DATA, "data folder", f"{folder} is not a folder", "problem", "Set FATHOMLAB_DATA to a folder.")
+    else:
+        yield Check(DATA, "data folder", f"{folder}{'' if folder.is_dir() else ' (does not exist yet)'}")
     for row in data.status():
         if row.present:
             value = f"{row.state}, {row.folder} ({row.bytes / 1e6:.0f} MB)" if row.folder else row.state

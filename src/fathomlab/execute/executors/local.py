@@ -171,7 +171,8 @@ class Local:
         if self._failed_starts >= MAX_ATTEMPTS_TO_START:
             raise UserError(
                 "worker-start-failed",
-                f"worker processes cannot start: {_cause(code)}. No trial was recorded as failed. Last lines:{output}",
+                f"worker processes cannot start: {_cause(code)}. No trial was recorded as failed. "
+                f"Check this computer with: fathomlab doctor. Last lines:{output}",
             )
         if worker.number is not None and worker.job is not None:
             self._assign(self._start(), worker.number, worker.job)

@@ -86,8 +86,11 @@ class Checkpointer:
 
     @property
     def seconds(self) -> float:
-        """Time of the pack (s), including time before interruptions, divided by its trials."""
-        return self.seconds_before_resume + self.clock.tick() / len(self.replicas)
+        """Time of the pack (s), including time before interruptions, divided by its trials.
+
+        What waits for the disk since the last step counts, however long it takes.
+        """
+        return self.seconds_before_resume + self.clock.seconds() / len(self.replicas)
 
     def map_active(self, write: Callable[[int, Replica], T]) -> list[T]:
         """Call `write` with slot and replica of each trial without a result, in parallel: syncing eight files takes hardly
@@ -186,6 +189,7 @@ class Checkpointer:
         finally:
             self.saved = time.monotonic()
             self.cost = self.saved - started
+            self.clock.seconds()  # a slow disk is no suspension
         self.write_failed = False
         for _, replica in self.active:
             delete_checkpoints(replica.folder.path, checkpoint_steps(replica.folder.path)[:MAX_TO_KEEP])

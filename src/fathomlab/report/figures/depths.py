@@ -64,6 +64,8 @@ def depth_figure(
         height: Height in pixels.
     """
     names = shortened_alike([item.name for item in series], min(NAME_WIDTH, 0.3 * width))
+    if len(set(names)) < len(names):
+        names = shortened_alike([item.name for item in series], 0.3 * width)
     right = max(map(text_width, names)) + CONNECTOR if len(series) > 1 else 12
     left = max(map(text_width, y.tick_labels()), default=0) + 8
     axes = new_axes(width, height, Margins(left, right, 28, 40))
@@ -98,5 +100,6 @@ def depth_figure(
         ends += [(index, at[-1], means[-1])] if item.cells and len(series) > 1 else []
     x = Axis("depth (layers)", -0.45, len(depths) - 0.55, tuple(range(len(depths))), texts=tuple(map(str, depths)))
     set_axes(axes, x, y)
-    name_ends(axes, [End(names[index], index, x.position(at), y.position(value)) for index, at, value in ends])
+    marks = [End(names[index], index, x.position(at), y.position(value)) for index, at, value in ends]
+    name_ends(axes, marks, inner=x.position(len(depths) - 1.5))
     return figure_of(axes)

@@ -99,7 +99,9 @@ def line_figure(
         covers = sum(_coincide(line, other, y) for other in lines[index + 1 :])
         _draw(axes, line, index, y, band=len(lines) <= MAX_BANDS, marks=marks, width=LINE_WIDTH * (1 + min(covers, 3)))
     for line in lines:
-        texts = line.texts or [f"{line.name}, {x.label} {at:g}: {y.amount(value)}" for at, value in line.points]
+        texts = line.texts or [
+            f"{line.name}, {x.quantity} {x.amount(at)}: {y.amount(value)}" for at, value in line.points
+        ]
         targets = [(at, y.clamped(value), text) for (at, value), text in zip(line.points, texts, strict=True)]
         add_points(axes, [targets[index] for index in evenly_spaced_indices(len(targets), MAX_TARGETS)], TARGET)
     set_axes(axes, x, y)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CONNECTOR = 11  # pixels from the end of a line to its name
-INNER = 0.8  # names of lines that end before this share of the axes are inside
+INNER = 0.8
 SHIFTS = [0.0, *(sign * 13.0 * step for step in range(1, 9) for sign in (1, -1))]  # pixels, nearest first
 
 
@@ -34,18 +34,21 @@ class End:
     y: float
 
 
-def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[float, float]]] = ()) -> None:
+def name_ends(
+    axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[float, float]]] = (), inner: float = INNER
+) -> None:
     """Write a name to the right of each end, with a connector in the color of its line.
 
     Args:
         axes: The axes.
         ends: The ends. Those on the right are named outside of the axes, the others where there is the most room.
         lines: Points of all lines in shares of the axes, which names of inner ends avoid.
+        inner: Names of lines that end before this share of the axes are inside.
     """
     box = axes.get_position()
     across, down = size_of(axes)
     width, height = across * box.width, down * box.height
-    outer = [end for end in ends if end.x > INNER]
+    outer = [end for end in ends if end.x > inner]
     right = width * max((end.x for end in outer), default=0.0) + CONNECTOR
     heights = spread_apart([height * end.y for end in outer], LINE_HEIGHT)
     excess = max(0.0, max(heights, default=0) - height - 4) + min(0.0, min(heights, default=4) - 4)
@@ -53,7 +56,7 @@ def name_ends(axes: "Axes", ends: Sequence[End], lines: Sequence[Sequence[tuple[
     label = (-across * box.x0, height + LINE_HEIGHT, text_width(axes.get_ylabel()))
     taken = [(label[0], label[1], sum(label[::2])), *((x, y, x + text_width(end.name)) for end, x, y in names)]
     marks = [mark for line in lines for mark in _samples([(width * x, height * y) for x, y in line])]
-    for at, group in groupby(sorted((end for end in ends if end.x <= INNER), key=lambda end: end.x), lambda end: end.x):
+    for at, group in groupby(sorted((end for end in ends if end.x <= inner), key=lambda end: end.x), lambda end: end.x):
         members, x = list(group), width * at + CONNECTOR
         heights = spread_apart([height * end.y for end in members], LINE_HEIGHT)
         boxes = [(x, y, x + text_width(end.name)) for end, y in zip(members, heights, strict=True)]

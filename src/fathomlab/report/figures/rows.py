@@ -125,10 +125,13 @@ def _add_texts(axes: "Axes", item: Row, index: int, x: Axis) -> None:
         if len(item.points) <= MAX_SEEDS
     ]
     add_points(axes, seeds, SEED)
-    means = [] if item.mean is None else [(x.clamped(item.mean.mean), index, describe(item.label, item.mean, x))]
     single = (("", item.bar), ("predicted ", item.predicted))
-    means += [(x.clamped(at), index, f"{item.label}: {what}{x.amount(at)}") for what, at in single if at is not None]
-    add_points(axes, means)
+    parts = "; ".join(f"{what}{x.amount(value)}" for what, value in single if value is not None)
+    text = f"{item.label}: {parts}"
+    if item.mean is not None:
+        text = describe(item.label, item.mean, x) + f"; {parts}" * bool(parts)
+    ends = [item.mean and item.mean.mean, item.bar, item.predicted]  # often equal, so that each shows all
+    add_points(axes, [(x.clamped(end), index, text) for end in ends if end is not None])
 
 
 def _point_text(item: Row, point: Point, x: Axis) -> str:

@@ -1,6 +1,7 @@
 """Axes with round ticks, and the width of labels."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -48,6 +49,11 @@ class Axis:
         if self.texts:
             return list(self.texts)
         return [power_text(tick) for tick in self.ticks] if self.log else tick_texts(self.ticks)
+
+    @property
+    def quantity(self) -> str:
+        """The label without its unit."""
+        return self.label.rpartition(" (")[0] if self.unit else self.label
 
     @property
     def unit(self) -> str:
@@ -196,7 +202,8 @@ def shortened_alike(texts: Sequence[str], width: float) -> list[str]:
             for row in rows:
                 row[position] = ELLIPSIS
             texts = [" ".join(word for word, _ in groupby(row)) for row in rows]
-    return [shortened(text, width) for text in texts]
+    short = [shortened(text, width) for text in texts]
+    return [re.sub(f"{ELLIPSIS}[ {ELLIPSIS}]*{ELLIPSIS}", ELLIPSIS, text) for text in short]
 
 
 def evenly_spaced_indices(length: int, limit: int) -> list[int]:

@@ -30,6 +30,7 @@ class Accuracy:
 
     changes: tuple[Change, ...]
     charts: tuple[Chart, ...]
+    note: str
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
@@ -44,4 +45,19 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         for panel in effect_panels(study)
     )
     charts = tuple(accuracy_charts(study, REST))
-    return Section("accuracy", "Test accuracy", Accuracy(changes, charts)) if changes or charts else None
+    return (
+        Section("accuracy", "Test accuracy", Accuracy(changes, charts, changes_note(study)))
+        if changes or charts
+        else None
+    )
+
+
+def changes_note(study: Study) -> str:
+    """What the marks of the effects are; mentions only what there is."""
+    if study.most_seeds < 2:
+        return "Differences of equal seeds, in points of test accuracy: each dot is one seed."
+    return (
+        "Differences of equal seeds, in points of test accuracy: small dots are seeds, large dots are means with their 95% "
+        "interval. The intervals are not adjusted for multiple comparisons. The sentences name a direction only if it "
+        "remains clear after adjustment for all of them."
+    )

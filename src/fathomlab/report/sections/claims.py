@@ -14,6 +14,7 @@ from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import format_factor_level
 from fathomlab.config.claims import Claim
 from fathomlab.report.charts import MAX_DOTS, Chart, LegendEntry, width_of
+from fathomlab.report.effects import bounded
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import evenly_spaced_indices, linear_axis, range_of
 from fathomlab.report.figures.style import HALF
@@ -251,6 +252,7 @@ def claim_chart(index: int, verdict: Verdict, count: int = 1) -> Chart | None:
         mean = effect and Interval(
             factor * effect.mean, _times(effect.low, factor), _times(effect.high, factor), effect.n
         )
+        mean = bounded(mean, -100.0) if mean and claim.in_points and claim.kind != "trend" else mean
         draw = partial(
             claim_differences, scaled, mean, wording.unit(claim), _thresholds(claim, factor), width_of(count)
         )

@@ -131,7 +131,11 @@ def curve_charts(study: Study) -> list[tuple[Quantity, list[Chart]]]:
         if not values:
             continue
         y, width = _axis(values, quantity), width_of(len(curves) if len(curves) > 1 else len(QUANTITIES))
-        charts = [_chart(quantity, index, name, group, y, width) for index, (name, group) in enumerate(curves, start=1)]
+        charts = [
+            _chart(quantity, index, name, group, y, width)
+            for index, (name, group) in enumerate(curves, start=1)
+            if any(map(any, (curve.seeds for curve in group)))
+        ]
         result.append((quantity, charts))
     return result
 

@@ -128,6 +128,11 @@ def gradient_profile(profiles: Sequence[Profile], y: Axis, width: int = HALF) ->
             profile.name,
             tuple((float(i), _norm(value)) for i, value in enumerate(profile.values) if value is not None),
             theory=tuple((float(i), _norm(value)) for i, value in enumerate(profile.theory)),
+            texts=tuple(
+                f"{profile.name}, {layer}: {y.amount(_norm(value))}"
+                for layer, value in zip(profile.layers, profile.values, strict=True)
+                if value is not None
+            ),
         )
         for profile in profiles
     ]

@@ -189,7 +189,7 @@ def _sentence(study: Study, shown: Sequence[Predictions]) -> str:
     best = max(shown, key=lambda item: _accuracy(study, item.condition))
     worst = best.confusions(1)
     if not worst:
-        return f"{best.condition.name} classifies every test image correctly."
+        return f"{capital(best.condition.name)} classifies every test image correctly."
     cell = worst[0]
     true, predicted = best.classes[cell.true], best.classes[cell.predicted]
     seeds = "" if best.seeds == 1 else f", mean over {count(best.seeds, 'seed')}"
@@ -239,7 +239,8 @@ def _mistakes(
 def _mistaken(item: Predictions, image: WrongImage, drawn: Picture | None) -> Mistaken:
     label = item.classes[image.true]
     shown = [f"{item.classes[class_]}{NBSP}{TIMES}{seeds}" for class_, seeds in image.predicted[:NAMED_PAIRS]]
-    shown += [f"{len(image.predicted) - NAMED_PAIRS} others"] if len(image.predicted) > NAMED_PAIRS else []
+    more = len(image.predicted) - NAMED_PAIRS
+    shown += [count(more, "other")] if more > 0 else []
     spoken = " and ".join(f"{item.classes[class_]} by {count(seeds, 'seed')}" for class_, seeds in image.predicted)
     return Mistaken(label, ", ".join(shown), f"Test image {image.index:,}, class {label}, predicted as {spoken}", drawn)
 

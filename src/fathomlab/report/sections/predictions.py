@@ -187,9 +187,17 @@ class Bin:
 
 def reliability_diagram(names: Sequence[str], pools: Sequence[Sequence[Bin]], width: int = HALF) -> "Figure":
     """Draw accuracy against confidence, a line per condition, with the diagonal of perfect calibration."""
+    drawn = [[item for item in pool if item.images >= MIN_IMAGES] for pool in pools]
     lines = [
-        Line(line_name(name), tuple((item.confidence, item.accuracy) for item in pool if item.images >= MIN_IMAGES))
-        for name, pool in zip(names, pools, strict=True)
+        Line(
+            line_name(name),
+            tuple((item.confidence, item.accuracy) for item in pool),
+            texts=tuple(
+                f"{name}, mean confidence {item.confidence:.1f}%: accuracy {item.accuracy:.1f}% ({item.images:,.0f} images)"
+                for item in pool
+            ),
+        )
+        for name, pool in zip(names, drawn, strict=True)
     ]
     x, y = linear_axis("confidence (%)", 0, 100), linear_axis("accuracy (%)", 0, 100)
     return line_figure(lines, x, y, width, diagonal=True, marks=True)

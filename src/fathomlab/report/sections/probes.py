@@ -123,7 +123,14 @@ def probe_lines(lines: Sequence[ProbeLine], column: Column, along: str, width: i
         y = log_axis(title, low / 1.2, high * 1.2) if high / low > 1.5 else log_axis(title, low / 3, high * 3)
     else:
         y = linear_axis(title, *range_of(values))
-    drawn = [Line(line.name, known) for line, known in zip(lines, points, strict=True)]
+    drawn = [
+        Line(
+            line.name,
+            known,
+            texts=tuple(f"{line.name}, {line.positions[int(i)]}: {y.amount(value)}" for i, value in known),
+        )
+        for line, known in zip(lines, points, strict=True)
+    ]
     return line_figure(drawn, x, y, width, marks=len(values) <= MAX_MARKS)
 
 

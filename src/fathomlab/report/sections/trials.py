@@ -1,7 +1,7 @@
 """Every trial with its numbers."""
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,10 +12,19 @@ from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.numbers import count, format_int, percent, plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
-from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.records import TERMINAL_STATUSES, Number
 
 SHOWN_DIGITS = 10
-ACCURACIES = {"test acc., last epoch (%)": "test/accuracy", "test acc., best epoch (%)": "best/test/accuracy"}
+NUMBERS: dict[str, tuple[str, Callable[[Number | None], str]]] = {  # column: metric, format
+    "test acc., last epoch (%)": ("test/accuracy", percent),
+    "test acc., best epoch (%)": ("best/test/accuracy", percent),
+    "val. acc. (%)": ("val/accuracy", percent),
+    "test loss (nats)": ("test/loss", significant),
+    "val. loss (nats)": ("val/loss", significant),
+    "train loss (nats)": ("train/loss", significant),
+    "train acc. (%)": ("train/accuracy", percent),
+    "best epoch": ("best/epoch", format_int),
+}
 
 
 @dataclass(frozen=True)
@@ -58,13 +67,9 @@ def trials_table(study: Study) -> Table:
     for condition, seed, trial in study.trials:
         numbers = trial.metrics
         row = [condition.name, str(seed), trial.status, trial.trial[:SHOWN_DIGITS], format_int(total_parameters(trial))]
-        row += [percent(numbers.get(name)) for name in (*ACCURACIES.values(), "val/accuracy")]
-        row += [significant(numbers.get(name)) for name in ("test/loss", "val/loss", "train/loss")]
-        row += [percent(numbers.get("train/accuracy")), format_int(numbers.get("best/epoch")), plain(trial.seconds, 1)]
-        rows.append([*row, trial.cause or ""])
-    columns = ["condition", "seed", "status", "trial", "parameters", *ACCURACIES]
-    columns += ["val. acc. (%)", "test loss (nats)", "val. loss (nats)"]
-    columns += ["train loss (nats)", "train acc. (%)", "best epoch", "time (s)"]
+        row += [text(numbers.get(metric)) for metric, text in NUMBERS.values()]
+        rows.append([*row, plain(trial.seconds, 1), trial.cause or ""])
+    columns = ["condition", "seed", "status", "trial", "parameters", *NUMBERS, "time (s)"]
     return table("trials", [*columns, "cause"], rows)
 
 
