@@ -103,7 +103,8 @@ def _find(page: Page, prefix: str) -> tuple[JsonObject, RecordedTrial, tuple[Rec
         code, problem = "invalid-trial-prefix", f"{format_value(prefix)} must have {SHORTEST_PREFIX} or more digits"
     else:
         code = "ambiguous-trial" if matches else "no-such-trial"
-        problem = f"{count(len(matches), 'trial')} with a result begin with {format_value(prefix)}"
+        number = f"{len(matches)} trials with a result match" if matches else "no trial with a result matches"
+        problem = f"{number} {format_value(prefix)}"
     raise UserError(
         code, "\n".join([f"{page.path}: {problem}. One trial per condition:", *_addresses(page, list(first.values()))])
     )

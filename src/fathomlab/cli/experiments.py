@@ -120,7 +120,6 @@ def verify(
     file: Annotated[
         str,
         typer.Argument(
-            metavar="FILE",
             help="Experiment file or bundled name (claims), or REPORT.html#TRIAL (repeats a trial).",
             autocompletion=experiment_files,
         ),

@@ -22,7 +22,6 @@ def report(
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[EXPERIMENT]...",
             help="Experiments: names or their beginnings, files, or bundled ones [default: all].",
             autocompletion=experiment_names,
         ),

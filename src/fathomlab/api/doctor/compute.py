@@ -151,11 +151,10 @@ def backends(device: str) -> Iterator[Check]:
     chosen = {name: choose_backend(pack, nothing, "auto", machine) for name, pack in packs.items()}
     for key, backend in BACKENDS.items():
         refusals = {name: backend.refuses([item.recipe for item in pack], machine) for name, pack in packs.items()}
-        texts = [f"{name}: {refusal or 'available'}" for name, refusal in refusals.items()]
-        same = len(set(refusals.values())) == 1
-        yield Check(
-            COMPUTE, f"backend {key}", next(iter(refusals.values())) or "available" if same else "; ".join(texts)
-        )
+        states = {name: f"not available: {refusal}" if refusal else "available" for name, refusal in refusals.items()}
+        texts = [f"{name}: {state}" for name, state in states.items()]
+        same = len(set(states.values())) == 1
+        yield Check(COMPUTE, f"backend {key}", next(iter(states.values())) if same else "; ".join(texts))
     yield Check(
         COMPUTE, "backend auto", ", ".join(f"{name} (such as {SAMPLES[name]}): {key}" for name, key in chosen.items())
     )
