@@ -36,8 +36,8 @@ def doctor(runs: RunsFolder = None, as_json: Json = False) -> None:
             _print(f"  {check.status:<7}  {check.name:<20} ", check.value)
             if check.remedy:
                 _print(" " * INDENT, check.remedy)
-        found = f"{count(len(problems), 'problem')} found." if problems else "No problems found."
-        print(f"\n{found}")
+        summary = f"{count(len(problems), 'problem')} found." if problems else "No problems found."
+        print(f"\n{summary}")
     if problems:
         raise typer.Exit(1)
 

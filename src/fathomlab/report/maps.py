@@ -86,11 +86,11 @@ def map_tables(study: Study, probe: str, description: ProbeDescription) -> tuple
     groups: dict[object, list[_Measured]] = {}
     seeds: dict[object, int] = {}
     for condition in study.conditions:
-        found = next(((seed, trial) for seed, trial in condition.trials if trial.probes.get(probe)), None)
-        if found is not None and found[1].status == "finished":
-            measured = _Measured(condition, found[1], found[1].probes[probe][-1])
-            groups.setdefault((measured.images, found[1].labels), []).append(measured)
-            seeds[measured.images, found[1].labels] = found[0]
+        member = next(((seed, trial) for seed, trial in condition.trials if trial.probes.get(probe)), None)
+        if member is not None and member[1].status == "finished":
+            measured = _Measured(condition, member[1], member[1].probes[probe][-1])
+            groups.setdefault((measured.images, member[1].labels), []).append(measured)
+            seeds[measured.images, member[1].labels] = member[0]
     return tuple(_table(group, columns, seeds[key]) for key, group in groups.items() if group[0].images)
 
 
@@ -139,9 +139,9 @@ def _maps(item: _Measured, columns: Sequence[str], entry: int, names: Sequence[s
             continue
         class_ = label if column.startswith("label") else predicted
         text = _name(names, class_) + ("" if column.startswith("label") else share)
-        row, place = np.unravel_index(int(values.argmax()), values.shape)
+        y, x = np.unravel_index(int(values.argmax()), values.shape)
         height, width = values.shape
-        where = f"most evidence in row {row + 1} of {height}, column {place + 1} of {width}"
+        where = f"most evidence in row {y + 1} of {height}, column {x + 1} of {width}"
         kind = "true class" if column.startswith("label") else "predicted"
         yield Map(map_png(values), width, height, text, f"{item.condition.name}: {kind} {text}, {where}")
 
@@ -152,15 +152,11 @@ def _grid(snapshot: ProbeSnapshot, column: str, entry: int) -> "npt.NDArray[np.f
     cells: Mapping[str, float | None] = dict(zip(snapshot.names["cell"], snapshot.columns[column], strict=True))
     grid: dict[tuple[int, int], float | None] = {}
     for name, value in cells.items():
-        row, _, place = name.removeprefix(prefix).partition("/")
-        if name.startswith(prefix) and row.isdecimal() and place.isdecimal():
-            grid[int(row), int(place)] = value
+        y, _, x = name.removeprefix(prefix).partition("/")
+        if name.startswith(prefix) and y.isdecimal() and x.isdecimal():
+            grid[int(y), int(x)] = value
     height, width = (1 + max((key[axis] for key in grid), default=-1) for axis in (0, 1))
-    values = (
-        [grid.get((row, place)) for row in range(height) for place in range(width)]
-        if height * width == len(grid)
-        else []
-    )
+    values = [grid.get((y, x)) for y in range(height) for x in range(width)] if height * width == len(grid) else []
     known = [value for value in values if value is not None]
     return np.array(known).reshape(height, width) if known and len(known) == len(values) else None
 

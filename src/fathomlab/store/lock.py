@@ -169,7 +169,7 @@ def lock_failure(directory: Path) -> str:
 
 def fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
     """The type of the file system that a directory is or would be on, such as ext4; "" if it is unknown."""
-    path, longest, found = os.path.realpath(root), -1, ""
+    path, longest, fs_name = os.path.realpath(root), -1, ""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -182,8 +182,8 @@ def fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
         mount_point = fields[4].replace("\\040", " ")
         inside = path == mount_point or path.startswith(mount_point.rstrip("/") + "/")
         if inside and len(mount_point) >= longest:
-            longest, found = len(mount_point), types[0]
-    return found
+            longest, fs_name = len(mount_point), types[0]
+    return fs_name
 
 
 def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
@@ -191,8 +191,8 @@ def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
 
     "" if it is on none or the type is unknown.
     """
-    found = fs_type(root, mounts)
-    if found in ("fuse.drive", "fuse.drivefs", "fuse.google-drive-ocamlfuse"):
-        return f"{found}, a mounted Google Drive"
-    remote = found.startswith(NETWORK_FS_TYPES) or found.split(".")[0] == "fuse"
-    return found if remote and not found.startswith(LOCAL_FUSE_TYPES) else ""
+    fs_name = fs_type(root, mounts)
+    if fs_name in ("fuse.drive", "fuse.drivefs", "fuse.google-drive-ocamlfuse"):
+        return f"{fs_name}, a mounted Google Drive"
+    remote = fs_name.startswith(NETWORK_FS_TYPES) or fs_name.split(".")[0] == "fuse"
+    return fs_name if remote and not fs_name.startswith(LOCAL_FUSE_TYPES) else ""

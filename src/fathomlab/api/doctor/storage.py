@@ -92,10 +92,10 @@ def _is_older(version: str | None, least: str | None) -> bool:
     """Whether a version is older than the least one; False if one of them is not known. Only numbers are compared."""
     if version is None or least is None:
         return False
-    found, needed = (
+    installed, needed = (
         [int(number) for number in re.findall(r"\d+", re.split(r"[+a-z]", text)[0])] for text in (version, least)
     )
-    return found < needed
+    return installed < needed
 
 
 def extras(requirements: Sequence[str]) -> Iterator[Check]:
@@ -104,9 +104,9 @@ def extras(requirements: Sequence[str]) -> Iterator[Check]:
         match = REQUIREMENT.match(text)
         if match is None or match["extra"] is None:
             continue
-        name, extra, found = match["name"], match["extra"], _version(match["name"])
-        remedy = "" if found else f'Optional: pip install "fathomlab[{extra}]"'
-        yield Check(EXTRAS, name, found or "not installed", "ok" if found else "note", remedy)
+        name, extra, version = match["name"], match["extra"], _version(match["name"])
+        remedy = "" if version else f'Optional: pip install "fathomlab[{extra}]"'
+        yield Check(EXTRAS, name, version or "not installed", "ok" if version else "note", remedy)
 
 
 def requirements() -> list[str]:

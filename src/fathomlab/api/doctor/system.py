@@ -23,8 +23,8 @@ def software() -> Iterator[Check]:
     from fathomlab import __version__
     from fathomlab.prepare.machine import commit
 
-    found = commit()
-    suffix = f", commit {found.commit[:12]}{' (modified)' if found.dirty else ''}" if found.commit else ""
+    source = commit()
+    suffix = f", commit {source.commit[:12]}{' (modified)' if source.dirty else ''}" if source.commit else ""
     yield Check(SYSTEM, "fathomlab", f"{__version__}{suffix}, in {Path(__file__).parents[2]}")
     yield Check(SYSTEM, "Python", f"{platform.python_version()}, {sys.executable}")
     yield Check(SYSTEM, "platform", platform.platform())

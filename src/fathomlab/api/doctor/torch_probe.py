@@ -45,7 +45,7 @@ def self_test(device: str) -> str:
 
     try:
         pairs = zip(gradients(torch.float32, device), gradients(torch.float64, "cpu"), strict=True)
-        errors = [float((found - expected).norm() / expected.norm()) for found, expected in pairs]
+        errors = [float((result - expected).norm() / expected.norm()) for result, expected in pairs]
     except Exception as problem:  # an error of the driver, of a kernel, or of a library
         return f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else 'no message'}"
     wrong = [error for error in errors if not error <= MAX_ERROR]  # also NaN

@@ -114,13 +114,13 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     numbers = {condition.name: number for number, condition in enumerate(study.conditions, start=1)}
     images = [_most_wrong(item, shown) for item in shown]
     drawn = _pictures(shown, images)
-    missing = [item for item, wrong, found in zip(shown, images, drawn, strict=True) if wrong and not found]
+    missing = [item for item, wrong, pictures in zip(shown, images, drawn, strict=True) if wrong and not pictures]
     info = missing[0].trial.dataset if missing else None
     content = Mistakes(
         sentence=_sentence(study, shown),
         shown=tuple(
-            _mistakes(study, item, numbers[item.condition.name], wrong, found)
-            for item, wrong, found in zip(shown, images, drawn, strict=True)
+            _mistakes(study, item, numbers[item.condition.name], wrong, pictures)
+            for item, wrong, pictures in zip(shown, images, drawn, strict=True)
         ),
         folded=tuple(_mistakes(study, item, numbers[item.condition.name], (), {}) for item in folded),
         left_out=max(0, len(others) - MAX_FOLDED),
