@@ -51,13 +51,13 @@ def wheel_files(wheel: Path) -> dict[str, str]:
 
 
 def check_contents(wheel: Path) -> None:
-    """Check that a wheel contains every tracked file of the package and the bundled experiments, and nothing else.
+    """Check that a wheel contains every tracked file of the package and of `configs`, and nothing else.
 
     Raises:
         AssertionError: Otherwise, with the names.
     """
     expected = {name.removeprefix("src/") for name in tracked("src")}
-    expected |= {f"fathomlab/{name}" for name in tracked("configs/*.yaml")}
+    expected |= {f"fathomlab/{name}" for name in tracked("configs")}
     metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
     expected |= {f"{metadata}{name}" for name in ("licenses/LICENSE", "METADATA", "entry_points.txt")}
     found = wheel_files(wheel).keys()
