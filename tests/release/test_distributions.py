@@ -16,7 +16,7 @@ def wheel(folder: Path, description: str = "", without: str = "", extra: str = "
     """A wheel with the files of the package, one file less, or one file more."""
     path = folder / "fathomlab-1.0-py3-none-any.whl"
     names = {name.removeprefix("src/") for name in tracked("src")}
-    names |= {f"fathomlab/{name}" for name in tracked("configs/*.yaml")} | {extra} - {""}
+    names |= {f"fathomlab/{name}" for name in tracked("configs")} | {extra} - {""}
     with zipfile.ZipFile(path, "w") as archive:
         for name in names - {without}:
             archive.writestr(name, "")
