@@ -30,10 +30,10 @@ class Browser:
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
     """A browser on a display."""
-    made = Browser()
+    browser = Browser()
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(webbrowser, "get", lambda: made)
-    return made
+    monkeypatch.setattr(webbrowser, "get", lambda: browser)
+    return browser
 
 
 @pytest.mark.usefixtures("blank_pages")
@@ -104,10 +104,10 @@ def test_starter_command_names_commands_that_exist(workspace: Path, capsys: pyte
 @pytest.mark.parametrize("name", ["tiny", "tiny.yaml", "./tiny.yaml", "TINY"])
 def test_experiments_have_the_same_names_everywhere(command: Command, store: Path, name: str):
     """The beginning of the folder's name, or the file."""
-    found = next(store.glob("experiments/*")).name
+    experiment = next(store.glob("experiments/*")).name
     assert command("report", name, "--json").status == 0
-    assert {row["experiment"] for row in json.loads(command("list", name, "--json").out)} == {found}
-    assert command("report", "--diff", name, found).status == 0
+    assert {row["experiment"] for row in json.loads(command("list", name, "--json").out)} == {experiment}
+    assert command("report", "--diff", name, experiment).status == 0
     assert command("export", "csv", name, "--to", "tables").status == 0
 
 

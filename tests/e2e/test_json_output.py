@@ -77,10 +77,10 @@ def differences(value: dict[str, Any], keys: Keys) -> set[str]:
 
 def items(document: Any, place: str) -> list[dict[str, Any]]:
     """The objects at a place such as `verdicts[].values[]`."""
-    found = [document]
+    values = [document]
     for name in filter(None, place.replace("[]", ".[]").split(".")):
-        found = [item for value in found for item in (value if name == "[]" else [value[name]]) if item is not None]
-    return found
+        values = [item for value in values for item in (value if name == "[]" else [value[name]]) if item is not None]
+    return values
 
 
 def wrong_keys(document: Any, tables: "dict[str, Keys]") -> dict[str, set[str]]:

@@ -28,7 +28,7 @@ STUDENT = """
       student: {model: {type: MLP, params: {layers_dim: 4}}, training: {epochs: 2}, parents: {teacher: teacher}}
     experiment: {title: Student, seeds: 3}
 """
-OWN = """
+WITH_PLUGIN = """
     plugins: [own.py]
     data: {name: blobs, batch_size: 20}
     model: {type: MLP, params: {input_size: 4, layers_dim: 4, class_num: 2}}
@@ -54,7 +54,7 @@ def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `hand-in.html`, `student.html`, and `own.py`; the results directory is gone."""
 
     def train(folder: Path) -> None:
-        files = {"student.yaml": STUDENT, "own.yaml": OWN, "own.py": PLUGIN}
+        files = {"student.yaml": STUDENT, "own.yaml": WITH_PLUGIN, "own.py": PLUGIN}
         for name, text in files.items():
             (folder / name).write_text(dedent(text))
         names = [

@@ -60,9 +60,9 @@ def check_contents(wheel: Path) -> None:
     expected |= {f"fathomlab/{name}" for name in tracked("configs")}
     metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
     expected |= {f"{metadata}{name}" for name in ("licenses/LICENSE", "METADATA", "entry_points.txt")}
-    found = wheel_files(wheel).keys()
-    assert not expected - found, f"{wheel.name} lacks {sorted(expected - found)}"
-    others = {name for name in found - expected if not name.startswith(metadata)}
+    packed = wheel_files(wheel).keys()
+    assert not expected - packed, f"{wheel.name} lacks {sorted(expected - packed)}"
+    others = {name for name in packed - expected if not name.startswith(metadata)}
     assert not others, f"{wheel.name} must not contain {sorted(others)}"
 
 

@@ -27,10 +27,10 @@ def interpreters(given: Sequence[str]) -> list[str]:
         SystemExit: If there is none.
     """
     names = given or [f"python{version}" for version in supported_versions()]
-    found = {name: _version(name) for name in names}
-    for name, version in found.items():
+    versions = {name: _version(name) for name in names}
+    for name, version in versions.items():
         print(f"{name}: {version or 'not installed, skipped'}")
-    working = [name for name, version in found.items() if version]
+    working = [name for name, version in versions.items() if version]
     if not working or (given and len(working) < len(given)):
         raise SystemExit("error: an interpreter is missing.")
     return working

@@ -51,8 +51,8 @@ def test_cells_equal_a_loop(small: Predictions) -> None:
 
 def test_confusions_are_sorted_by_share_of_the_class(small: Predictions) -> None:
     """0 as 1: 3 of 6; 1 as 2: 3 of 9; 2 as 0: 3 of 15, which occurs as often; then 0 as 2: 1 of 6."""
-    found = [(cell.true, cell.predicted, cell.count) for cell in small.confusions(4)]
-    assert found == [(0, 1, 3), (1, 2, 3), (2, 0, 3), (0, 2, 1)]
+    confusions = [(cell.true, cell.predicted, cell.count) for cell in small.confusions(4)]
+    assert confusions == [(0, 1, 3), (1, 2, 3), (2, 0, 3), (0, 2, 1)]
 
 
 def test_most_wrong_images_equal_a_loop(small: Predictions) -> None:
