@@ -12,7 +12,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Interval
 
 from fathomlab.config.claims import Claim
-from fathomlab.config.schema import DataOptions, ExperimentFile, ModelChoice, TrainingOptions
+from fathomlab.config.schema import DataOptions, ExperimentFile, ModelChoice
+from fathomlab.config.training import TrainingOptions
 from fathomlab.data import DATASETS
 from fathomlab.losses import CRITERIA
 from fathomlab.models import MODELS

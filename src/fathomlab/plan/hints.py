@@ -7,7 +7,8 @@ from typing import Any
 from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.config.components import Components
 from fathomlab.config.paths import get_path
-from fathomlab.config.schema import DataOptions, DistillationOptions, ExperimentOptions, LoggingOptions, TrainingOptions
+from fathomlab.config.schema import DataOptions, ExperimentOptions, LoggingOptions
+from fathomlab.config.training import DistillationOptions, TrainingOptions
 from fathomlab.losses import CRITERIA
 from fathomlab.optim import UNSUPPORTED_OPTIMIZERS, UNSUPPORTED_SCHEDULES
 

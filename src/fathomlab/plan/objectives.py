@@ -5,7 +5,7 @@ from typing import Any
 from fathomlab.base.errors import Issue
 from fathomlab.base.options import parse, to_dict
 from fathomlab.config.components import Components
-from fathomlab.config.schema import DistillationOptions, LossChoice
+from fathomlab.config.training import DistillationOptions, LossChoice
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 

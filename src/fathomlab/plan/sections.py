@@ -12,7 +12,8 @@ from typing import Any
 from fathomlab.base.errors import Issue, format_value
 from fathomlab.base.options import parse, to_dict
 from fathomlab.config.components import Components
-from fathomlab.config.schema import ModelChoice, TrainingOptions
+from fathomlab.config.schema import ModelChoice
+from fathomlab.config.training import TrainingOptions
 from fathomlab.data.table import DatasetInfo
 from fathomlab.losses import CRITERIA, Loss
 from fathomlab.losses.cross_entropy import CrossEntropy

@@ -115,6 +115,8 @@ class Store:
             labels=result.labels if result else None,
             descriptions=described,
             dataset=self._dataset(files.content),
+            speed=result.speed if result else None,
+            table_seconds=result.table_seconds if result else None,
         )
 
     def _dataset(self, content: JsonObject) -> DatasetInfo | None:

@@ -42,6 +42,13 @@ class Outcome:
         bins: Confidence, accuracy, and number of images of each bin; None if the bin is empty.
         agreement: Fraction of images for which the teacher predicts the same class; None without teacher.
         examples: Number of test images.
+        brier: Brier score: mean of the squared distance of the probabilities from the label (0 to 2).
+        temperature: T of temperature scaling, which minimizes the loss of the softmax of logits / T on the validation images.
+        scaled_loss: Cross-entropy with this temperature (nats).
+        scaled_calibration_error: Expected calibration error with this temperature (fraction).
+        scaled_brier: Brier score with this temperature.
+        teacher_kl: Mean KL(teacher || student) (nats); None without teacher.
+        softened_kl: Mean KL(teacher || student) of the outputs at the temperature of the loss (nats); None without one.
     """
 
     predicted: tuple[int, ...] | None = None
@@ -49,6 +56,30 @@ class Outcome:
     bins: tuple[tuple[Number | None, ...], ...] | None = None
     agreement: Number | None = None
     examples: int | None = None
+    brier: Number | None = None
+    temperature: Number | None = None
+    scaled_loss: Number | None = None
+    scaled_calibration_error: Number | None = None
+    scaled_brier: Number | None = None
+    teacher_kl: Number | None = None
+    softened_kl: Number | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a trained network answers, measured in the worker after training: evaluation in fp32, with one thread.
+
+    Attributes:
+        p50_seconds: Median time of one image (s).
+        p95_seconds: 95th percentile of the time of one image (s).
+        images_per_second: Throughput in batches of `batch` images.
+        batch: Images per batch.
+    """
+
+    p50_seconds: Number
+    p95_seconds: Number
+    images_per_second: Number
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +96,8 @@ class Result:
         metrics: Accuracies (fractions), losses (nats), the best epoch.
         outcome: Further results on the test set.
         labels: The labels of the test set; None without predictions.
+        speed: Latency and throughput; None if they were not measured.
+        table_seconds: Time to compute the teacher's outputs that this trial stored (s); None if it computed none.
         fence: Number of the lease under which it was written. 0 until several hosts can share a store.
         files: Name of every other file to its hash.
     """
@@ -78,6 +111,8 @@ class Result:
     metrics: Mapping[str, Number | None] = field(default_factory=dict[str, Number | None])
     outcome: Outcome = field(default_factory=Outcome)
     labels: StoredLabels | None = None
+    speed: Speed | None = None
+    table_seconds: Number | None = None
     fence: int = 0
     files: Mapping[str, FileDigest] = field(default_factory=dict[str, FileDigest])
 
@@ -127,6 +162,8 @@ class TrialRecord:
         labels: The labels of the test set; None without predictions.
         provenance: Versions, hardware, commit, data; empty if not recorded yet.
         dataset: Facts about the dataset; None if they are unknown.
+        speed: Latency and throughput; None if they were not measured.
+        table_seconds: Time to compute the teacher's outputs that this trial stored (s); None if it computed none.
     """
 
     trial: str
@@ -145,6 +182,8 @@ class TrialRecord:
     labels: StoredLabels | None = None
     descriptions: Mapping[str, ProbeDescription] = field(default_factory=dict[str, ProbeDescription])
     dataset: DatasetInfo | None = None
+    speed: Speed | None = None
+    table_seconds: Number | None = None
 
     def __repr__(self) -> str:
         """Start of the hash, and status."""

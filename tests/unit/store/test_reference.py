@@ -21,6 +21,7 @@ DOCUMENTS: list[tuple[str, type[Any]]] = [
     ("probes.json", Column),
     ("result.json", records.Result),
     ("result.json", records.Outcome),
+    ("result.json", records.Speed),
     ("result.json", records.FileDigest),
     ("result.json", predictions.StoredLabels),
     ("provenance.json", provenance.Provenance),
