@@ -1,13 +1,15 @@
 """The sections of an experiment file that say how a network is trained."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Interval
 
 from fathomlab.base.options import Fraction, Later, PositiveFloat
 
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
+Targets: TypeAlias = Literal["on_the_fly", "consistent", "clean", "cached"]
+Placebo: TypeAlias = Literal["label_smoothing", "class_mean", "within_class", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,16 @@ class DistillationOptions:
         temperature: T, softens the outputs of both networks.
         alpha: Weight of the teacher.
         loss: A loss by name, with its options, instead of `temperature` and `alpha`.
+        targets: With augmentation, the view of an image whose teacher outputs the student learns from. on_the_fly computes
+            them for the student's view. consistent reads the same outputs from a table of all views. clean uses the image
+            without augmentation, and cached one random view per image; with both, student and teacher see different views.
+        placebo: Replaces the teacher's outputs by outputs with less information, as a control. shuffled uses another image,
+            within_class another image of the class, class_mean the mean of the class, and label_smoothing a smoothed label
+            with the mean entropy of the teacher.
     """
 
     temperature: Annotated[float, Interval(gt=0, le=1e6)] = 3.0
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.7
     loss: LossChoice | None = None
+    targets: Annotated[Targets, Later()] = "on_the_fly"
+    placebo: Annotated[Placebo | None, Later()] = None

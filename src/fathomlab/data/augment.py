@@ -11,6 +11,7 @@ from fathomlab.data.table import AUGMENTATIONS
 FLIP = int.from_bytes(b"flip", "big")
 CROP = int.from_bytes(b"crop", "big")
 PADDING = 4
+OFFSETS = 2 * PADDING + 1
 
 Pack = Shaped[Tensor, "k n c h w"]
 Epoch = int | Int64[Tensor, ""]
@@ -50,26 +51,50 @@ def augment(
         if name not in AUGMENTATIONS:
             hint = did_you_mean(name, AUGMENTATIONS)
             raise ValueError(f"unknown augmentation {name!r}.{hint} Supported: {', '.join(AUGMENTATIONS)}.")
-    if not names:
-        return images
-    height, width = images.shape[-2:]
-    rows = torch.arange(height, device=images.device).expand(*index.shape, height)
-    columns = torch.arange(width, device=images.device).expand(*index.shape, width)
+    return apply_views(images, view_index(seeds, epoch, index, names), names) if names else images
+
+
+def view_index(
+    seeds: Int64[Tensor, " k"], epoch: Epoch, index: Int64[Tensor, "k n"], names: tuple[str, ...]
+) -> Int64[Tensor, "k n"]:
+    """Return the number of the view of each image in an epoch, from 0 to `num_views(names)` - 1. All are equally likely.
+
+    It is (flipped * 9 + down) * 9 + right, with the offsets of the crop in the padded image; without the part of an
+    augmentation that is not named.
+    """
+    views = torch.zeros_like(index)
     if "flip" in names:
-        flipped = draw(seeds, epoch, index, FLIP) < 0
-        columns = torch.where(flipped[..., None], width - 1 - columns, columns)
+        views = (draw(seeds, epoch, index, FLIP) < 0).long()
     if "crop" in names:
         down, right = _offsets(draw(seeds, epoch, index, CROP))
-        rows = rows + down[..., None]
-        columns = columns + right[..., None]
+        views = (views * OFFSETS + down) * OFFSETS + right
+    return views
+
+
+def unchanged_view(names: tuple[str, ...]) -> int:
+    """Return the number of the view that is the image itself: not flipped, and cropped without an offset."""
+    return PADDING * (OFFSETS + 1) if "crop" in names else 0
+
+
+def apply_views(images: Pack, views: Int64[Tensor, "k n"], names: tuple[str, ...]) -> Pack:
+    """Return the view of each image that has this number in `view_index`. A crop is cut out first, then mirrored."""
+    height, width = images.shape[-2:]
+    rows = torch.arange(height, device=images.device).expand(*views.shape, height)
+    columns = torch.arange(width, device=images.device).expand(*views.shape, width)
+    if "flip" in names:
+        flipped = views >= (OFFSETS**2 if "crop" in names else 1)
+        columns = torch.where(flipped[..., None], width - 1 - columns, columns)
+    if "crop" in names:
+        rows = rows + (views // OFFSETS % OFFSETS)[..., None]
+        columns = columns + (views % OFFSETS)[..., None]
         images = torch.nn.functional.pad(images, (PADDING,) * 4)
     return _select(images, rows, columns)
 
 
 def _offsets(bits: Int64[Tensor, "k n"]) -> tuple[Int64[Tensor, "k n"], Int64[Tensor, "k n"]]:
     """Two integers from 0 to 2 * PADDING, from the upper and the lower half of the bits."""
-    choices, half = 2 * PADDING + 1, 0xFFFFFFFF
-    return ((bits >> 32) & half) * choices >> 32, (bits & half) * choices >> 32
+    half = 0xFFFFFFFF
+    return ((bits >> 32) & half) * OFFSETS >> 32, (bits & half) * OFFSETS >> 32
 
 
 def _select(

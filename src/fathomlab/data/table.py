@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -9,6 +10,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 AUGMENTATIONS = ("flip", "crop")
+# Views of an image that an augmentation can produce, if they can be counted: mirrored or not, and 9 x 9 offsets.
+VIEWS: Mapping[str, int] = {"flip": 2, "crop": 81}
+
+
+def num_views(names: tuple[str, ...]) -> int:
+    """Number of views of an image under augmentations that are all in `VIEWS`; 1 without augmentation."""
+    return prod(VIEWS[name] for name in names)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from fathomlab.config.load import Loaded, load, parse_factors, raise_config_erro
 from fathomlab.config.paths import apply_levels, get_path
 from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
-from fathomlab.losses import Loss
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
@@ -26,7 +25,7 @@ from fathomlab.plan.feasibility import (
     part_problems,
 )
 from fathomlab.plan.hints import explained
-from fathomlab.plan.objectives import distillation_loss
+from fathomlab.plan.objectives import Teaching, teaching_of, view_problems
 from fathomlab.plan.plan import Condition, Plan
 from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
 from fathomlab.plan.trial import Blueprint
@@ -127,26 +126,26 @@ class _Builder:
             parent = self.blueprint(self.roles[name], levels)
             if parent is not None:
                 parents.append((kind, parent))
-        distillation = None
+        teaching = None
         if any(kind == "teacher" for kind, _ in role.parents_at(levels)):
-            path = role.distillation
-            distillation = self._section(
-                path, levels, lambda raw: distillation_loss(raw, path, self.problems, self.components)
-            )
+            teaching = self._teaching(role, levels, data)
         if data is not None and network is not None:
             key, read = ("fits", role.data, role.model), _only(levels, role.data, role.model)
             self._once(key, read, lambda _: self._check_fit(data, network, role))
         if data is not None and training is not None:
-            self._check_parts(role, levels, data, training, distillation)
+            self._check_parts(role, levels, data, training, teaching)
         if self.problems or data is None or network is None or training is None:
             return None
-        blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
+        blueprint = Blueprint(data, network, training, probes, teaching, tuple(parents), role.seed_offset)
         self.problems += network_problems(blueprint, role.model, role.training)
         self.problems += parent_problems(blueprint, role.parents_key)
         return blueprint
 
     def checked_level(self, role: Role, key: str, levels: Levels, blueprint: Blueprint) -> Any:
         """The level of a factor as the options of a condition, or of the conditions that it builds on, contain it."""
+        content = blueprint.content
+        if blueprint.teaching is not None:  # with the options that are not part of the identity at their default
+            content = content | {"distillation": blueprint.teaching.complete}
         in_content = (
             (role.data, "data"),
             (role.model, "model"),
@@ -155,7 +154,7 @@ class _Builder:
         )
         for section, name in in_content:
             if is_below(key, section):
-                return get_path(blueprint.content, f"{name}{key.removeprefix(section)}", levels[key])
+                return get_path(content, f"{name}{key.removeprefix(section)}", levels[key])
         for (_, name), (_, parent) in zip(role.parents_at(levels), blueprint.parents, strict=True):
             if reads(self.roles, self.roles[name], key, levels):
                 return self.checked_level(self.roles[name], key, levels, parent)
@@ -180,6 +179,22 @@ class _Builder:
             path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices, self.components)
         )
 
+    def _teaching(self, role: Role, levels: Levels, data: Data | None) -> Teaching | None:
+        """What a student learns from its teachers; `targets` without effect have their default."""
+        path = role.distillation
+        teaching: Teaching | None = self._section(
+            path, levels, lambda raw: teaching_of(raw, path, self.problems, self.components)
+        )
+        if teaching is None or data is None:
+            return teaching
+        key, read = ("views", role.data, path), _only(levels, role.data, path)
+        self._once(key, read, lambda _: self.problems.extend(view_problems(teaching, data.augment, path)))
+        canonical = teaching.canonical(data.augment)
+        if canonical != teaching:
+            why = f"with placebo {teaching.placebo}" if data.augment else "without augmentation"
+            self.notices.setdefault(f"{path}.targets: no effect {why}.")
+        return canonical
+
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
         options = self.loaded.file.experiment
         probes = dict(options.probes) if isinstance(options.probes, Mapping) else {name: {} for name in options.probes}
@@ -187,7 +202,7 @@ class _Builder:
         return sections.measurements(probes, self.problems, self.components)
 
     def _check_parts(
-        self, role: Role, levels: Levels, data: Data, training: sections.Training, distillation: Loss | None
+        self, role: Role, levels: Levels, data: Data, training: sections.Training, teaching: Teaching | None
     ) -> None:
         """What is wrong with the code of plugins that a condition trains with."""
 
@@ -196,8 +211,8 @@ class _Builder:
             self._once(key, read, lambda _: self.problems.extend(check()))
 
         once(role.training, lambda: part_problems(training, data, role.training))
-        if distillation is not None:  # other roles may have the same section, without a teacher
-            once(role.distillation, lambda: loss_problems(distillation, data, role.distillation))
+        if teaching is not None:  # other roles may have the same section, without a teacher
+            once(role.distillation, lambda: loss_problems(teaching.loss, data, role.distillation))
 
     def _check_fit(self, data: Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""

@@ -5,9 +5,13 @@ from typing import Annotated, Any
 
 from fathomlab.base.packing import Varies
 from fathomlab.config.plugins import plugin_of
+from fathomlab.config.training import Placebo, Targets
+from fathomlab.data.table import num_views
 from fathomlab.losses import Loss
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
+
+BY_CLASS = ("class_mean", "label_smoothing")  # placebos that depend on the label of an image only
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Recipe:
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
         frozen: Beginnings of the names of the parameters that are not trained.
+        targets: The views whose teacher outputs the student learns from; see `DistillationOptions`.
+        placebo: What replaces the teacher's outputs, or None.
     """
 
     seed: Annotated[int, Varies()]
@@ -51,6 +57,17 @@ class Recipe:
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
     frozen: tuple[str, ...] = ()
+    targets: Targets = "on_the_fly"
+    placebo: Placebo | None = None
+
+    @property
+    def table_views(self) -> int:
+        """Views of each image whose teacher outputs are stored, in addition to the image without augmentation."""
+        if not self.augment or not self.teachers:
+            return 0
+        if self.placebo in BY_CLASS:  # statistics of the outputs for one random view per image
+            return int(self.targets != "clean")
+        return {"consistent": num_views(self.augment), "cached": 1}.get(self.targets, 0)
 
     @property
     def num_trained(self) -> int:

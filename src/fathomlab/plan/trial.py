@@ -18,7 +18,7 @@ from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
-from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
+from fathomlab.plan.objectives import BUILT_IN, Teaching, teaching_of
 from fathomlab.plan.recipe import Recipe
 
 FORMAT = 3
@@ -88,7 +88,7 @@ class Blueprint:
         network: The model.
         training: How it is trained.
         probes: What is measured.
-        distillation: The loss if there are teachers, or None.
+        teaching: The loss and the targets if there are teachers, or None.
         parents: The conditions that it builds on.
         seed_offset: Added to each seed.
     """
@@ -97,7 +97,7 @@ class Blueprint:
     network: sections.Network
     training: sections.Training
     probes: tuple[sections.Measurement, ...]
-    distillation: Loss | None = None
+    teaching: Teaching | None = None
     parents: "tuple[tuple[Parent, Blueprint], ...]" = ()
     seed_offset: int = 0
 
@@ -111,8 +111,8 @@ class Blueprint:
             "training": self.training.plain,
             "probes": {probe.name: probe.plain for probe in self.probes},
         }
-        if self.distillation is not None:
-            content["distillation"] = plain_distillation(self.distillation)
+        if self.teaching is not None:
+            content["distillation"] = self.teaching.plain
         if self.plugins:
             content["plugins"] = {plugin.name: plugin.sha256 for plugin in self.plugins}
         return content
@@ -120,9 +120,9 @@ class Blueprint:
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
         """The plugins that define its components, sorted by name; without those of its parents, which it names by hash."""
-        training = self.training
+        training, distillation = self.training, self.teaching and self.teaching.loss
         parts = (
-            *(self.network.component, training.chosen_loss, self.distillation, training.optimizer, training.schedule),
+            *(self.network.component, training.chosen_loss, distillation, training.optimizer, training.schedule),
             *(probe.component for probe in self.probes),
         )
         used = {plugin for plugin in (*map(plugin_of, parts), self.data.plugin) if plugin}
@@ -138,7 +138,8 @@ class Blueprint:
     def recipe(self) -> Recipe:
         """The recipe of a trial with seed 0 and without parents."""
         training, data = self.training, self.data
-        loss: Loss = self.distillation or training.loss
+        teaching = self.teaching or Teaching(training.loss)
+        loss: Loss = teaching.loss
         if isinstance(loss, Distillation):
             loss = replace(loss, hard=training.loss)
         return Recipe(
@@ -158,6 +159,8 @@ class Blueprint:
             drop_last=data.drop_last,
             frozen=training.frozen,
             data=canonical_json(data.identity),
+            targets=teaching.targets,
+            placebo=teaching.placebo,
         )
 
     @cached_property
@@ -210,20 +213,20 @@ def read_trial(
     probes = sections.measurements(requested, problems, components)
     network = sections.network(content.get("model"), "model", problems, {}, components)
     training = sections.training(content.get("training"), "training", problems, {}, components)
-    loss = content.get("distillation")
-    distillation = None if loss is None else distillation_loss(loss, "distillation", problems, components)
+    section = content.get("distillation")
+    teaching = None if section is None else teaching_of(section, "distillation", problems, components)
     if data is not None and network is not None and plugin_of(network.component) is None:  # others take time to trace
         problems += sections.mismatches(network, data.info, "model")
     if data is None or network is None or training is None or problems:
         raise ValueError("; ".join(map(str, problems)))
-    blueprint = Blueprint(data, network, training, probes, distillation)
+    blueprint = Blueprint(data, network, training, probes, teaching and teaching.canonical(data.augment))
     by_hash = {trial.hash: trial for trial in parents}
     named: list[tuple[Parent, Trial]] = []
     for kind, name in parent_hashes(content):
         if name in by_hash:
             named.append((kind, by_hash[name]))
     trial = blueprint.build(seed, tuple(named))
-    if trial.canonical_json != canonical_json(content) or bool(trial.teachers) != (distillation is not None):
+    if trial.canonical_json != canonical_json(content) or bool(trial.teachers) != (teaching is not None):
         raise ValueError("not the content of a trial of this version")
     return trial
 
