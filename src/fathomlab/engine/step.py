@@ -68,7 +68,7 @@ def train_step_on_device(
         return
     state, recipe = trainer.state, trainer.shared_recipe
     images, labels = trainer.batch(inputs.index, inputs.epoch), trainer.data.labels[inputs.index]
-    teacher_logits = trainer.teacher_logits(inputs.index, images)
+    teacher_logits = trainer.teacher_logits(inputs.index, images, inputs.epoch)
     logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys)
     loss = losses.mean(1)
     grads = list(torch.autograd.grad(loss.sum(), list(state.params.values())))

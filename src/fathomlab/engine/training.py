@@ -21,6 +21,7 @@ from fathomlab.engine.network import Mode, PackedNetwork
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
+from fathomlab.engine.targets import Targets, placebo_targets
 from fathomlab.engine.teachers import TeacherPack
 from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
@@ -116,6 +117,7 @@ class PackTrainer:
         self.shared_recipe = recipes[0]
         self.weight_decay = scalar_or_tensor([recipe.optimizer.weight_decay for recipe in recipes], device)
         self._augment_keys = self.keys("augment")
+        self._placebo = placebo_targets(recipes, teachers, data, train_index)
         optimizer = stack_components(
             [recipe.optimizer for recipe in recipes], lambda values: scalar_or_tensor(values, device)
         )
@@ -161,21 +163,18 @@ class PackTrainer:
         """
         return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits)).values())
 
-    @torch.no_grad()
-    def teacher_logits(self, index: Indices, views: Tensor | None) -> Logits | None:
-        """Return the teachers' outputs for the images at `index`, (k, n, classes); None without teachers.
+    def teacher_logits(self, index: Indices, views: Tensor | None, epoch: int | Tensor | None = None) -> Logits | None:
+        """Return the teachers' outputs that the students learn from, (k, n, classes); None without teachers.
 
-        Without augmentation they are stored. With augmentation the teachers see the same augmented images as the students.
+        Args:
+            index: Indices into the training set, (k, n).
+            views: The images as the students see them; required with augmentation.
+            epoch: The epoch of their augmentation; None without.
         """
-        teachers = self.teachers
-        if teachers is None:
+        if self.teachers is None:
             return None
-        if views is None or not self.shared_recipe.augment:
-            rows = torch.arange(len(index), device=self.device).unsqueeze(1)
-            return teachers.logits[rows, index].to(param_dtype(self.shared_recipe.precision))
-        with autocast_for(self.shared_recipe.precision, self.device):
-            logits = teachers(views)
-        return logits.to(param_dtype(self.shared_recipe.precision))
+        targets = Targets(self.teachers, self.data, self.shared_recipe, self._augment_keys, self._placebo)
+        return targets(index, views, epoch)
 
     def rates(self, epoch: int, batch_index: int) -> tuple[list[float], float | None]:
         """Return the learning rate of each replica at a step, and the momentum if the schedule changes it."""
@@ -243,7 +242,7 @@ class PackTrainer:
 
         trainer.recipes, trainer.shared_recipe = (self.recipes[slot],), self.recipes[slot]
         trainer.train_index, trainer.validation_index = self.train_index[rows], self.validation_index[rows]
-        trainer.teachers = self.teachers and self.teachers.replica(slot)
+        trainer.teachers, trainer._placebo = self.teachers and self.teachers.replica(slot), self._placebo.replica(slot)
         trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
         trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
         trainer.optimizer, trainer._loss = row(self.optimizer), row(self._loss)
