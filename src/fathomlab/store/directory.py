@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fathomlab.base.codec import JsonObject, to_plain
@@ -18,8 +19,9 @@ from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, rea
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import TrialFiles, trial_status
 from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, Result
+from fathomlab.store.tables import PATTERN
 
-NOT_IN_RESULT = ("result.json", "logits.sealed")
+NOT_IN_RESULT = ("result.json",)
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
 
 
@@ -183,7 +185,8 @@ class TrialFolder:
 
 def _is_transient(name: str) -> bool:
     """Whether a file is temporary, so not part of the result."""
-    return name in NOT_IN_RESULT or NAME.fullmatch(name) is not None or name.endswith(".corrupt")
+    patterns = (*NOT_IN_RESULT, PATTERN, "*.corrupt")
+    return NAME.fullmatch(name) is not None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _move(folder: Path, target: Path) -> None:

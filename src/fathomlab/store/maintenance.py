@@ -16,6 +16,7 @@ from fathomlab.store.directory import quarantine
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
+from fathomlab.store.tables import PATTERN
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
 MAX_WRITE_SECONDS = 3600
@@ -78,7 +79,7 @@ def check_store(root: Path) -> Check:
         left_out.update(path for path in (*large, *needed) if store.is_left_out(path))
         problems += _mismatches({path: sha256 for path, sha256 in large.items() if path not in left_out})
         sealed = [checkpoint_path(record.folder, step) for step in checkpoint_steps(record.folder)]
-        sealed += record.folder.glob("logits.sealed")
+        sealed += record.folder.glob(PATTERN)
         problems += _unreadable(sealed)
         files += len(record.files) + len(sealed)
     for reference in sorted(labels, key=lambda item: (item.data, item.sha256)):
@@ -109,7 +110,7 @@ def repair_store(root: Path) -> list[Change]:
             changes += [Change(path, "incomplete last line removed") for path in _truncate_logs(record.folder)]
         _, corrupt = valid_checkpoints(record.folder)
         changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
-        caches = [problem.path for problem in _unreadable(record.folder.glob("logits.sealed"))]
+        caches = [problem.path for problem in _unreadable(record.folder.glob(PATTERN))]
         changes += [_rename_corrupted(path) for path in caches]
         record = store.trial(trial)
         if record.labels:

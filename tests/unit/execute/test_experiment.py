@@ -181,9 +181,10 @@ def test_distillation_uses_the_teacher_of_its_seed(laboratory: Any, distillation
     for condition in laboratory.plan.conditions[:1]:
         assert [trial.hash for trial in condition.trials] == [trial.hash for trial in teachers]
         for trial in condition.trials:
-            stored, metadata = load_checked(laboratory.root / "trials" / trial.hash / "logits.sealed")
-            assert stored["logits"].shape[1] == 10
-            assert metadata["trial"] == trial.hash
+            (path,) = (laboratory.root / "trials" / trial.hash).glob("logits-*.sealed")
+            stored, metadata = load_checked(path)
+            assert stored["logits"].shape[2] == 10
+            assert metadata["origin"]["trial"] == trial.hash
     losses = {result["test/loss"] for result in laboratory.results().values()}
     assert len(losses) == 8
 

@@ -42,6 +42,7 @@ from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classe
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
+from fathomlab.store.tables import table_seconds
 from fathomlab.store.weights import save_tensors
 
 Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
@@ -106,7 +107,7 @@ class _PackRun:
         dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
         self.arrays, images = load_dataset(dataset, job.root, device.type, dtype)
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
-        teachers = load_teachers(job.trials, self.recipes, images, job.root, device) if common.teachers else None
+        teachers = load_teachers(job.trials, self.recipes, images, job.root, device, stop)
         separate = should_separate_replicas(common.architecture)
         self.training = PackTrainer(self.recipes, images, train_index, validation_index, device, teachers, separate)
         self.training.between_batches = self._poll
@@ -222,6 +223,7 @@ class _PackRun:
                 metrics=metrics,
                 outcome=outcome,
                 labels=None if replica.diverged else labels,
+                table_seconds=table_seconds(self.checkpointer.job.root, replica.trial),
             )
         )
         return Finished(replica.trial.hash, status, cause, seconds, result.metrics, result.parameters)
