@@ -70,6 +70,11 @@ class Recipe:
         return {"consistent": num_views(self.augment), "cached": 1}.get(self.targets, 0)
 
     @property
+    def runs_teachers(self) -> bool:
+        """Whether the teachers run in each step, because their outputs are not stored."""
+        return bool(self.augment and self.teachers) and self.targets == "on_the_fly" and self.placebo not in BY_CLASS
+
+    @property
     def num_trained(self) -> int:
         """Number of trained parameters."""
         return sum(each.numel for each in self.architecture.parameters() if not each.name.startswith(self.frozen))

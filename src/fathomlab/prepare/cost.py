@@ -1,9 +1,10 @@
 """Estimates the cost of trials: operations, memory, disk space, and time. Does not import torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from fathomlab.base.errors import UserError
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
@@ -19,6 +20,8 @@ WIDEST_CONVOLUTION = 32
 NETS_AT_ONCE = 8
 MEMORY_SHARE = 0.5
 CUDA_BYTES = 2**34
+TABLE_NUMBER_BYTES = 2  # half precision
+TABLE_COPIES = 4  # of a table in memory while it is written
 MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
 
 
@@ -29,12 +32,57 @@ def training_images(trial: Trial) -> int:
 
 
 def flops(trial: Trial) -> float:
-    """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation."""
+    """Floating-point operations of the products: 6 per multiply-accumulate and image in training, 2 in evaluation.
+
+    The table of all views is not included, because students share it; see `tables`.
+    """
     recipe, (images, held_out) = trial.recipe, trial.data.split_sizes
     training = 6.0 * recipe.architecture.macs * training_images(trial) * recipe.epochs
     evaluation = 2.0 * recipe.architecture.macs * (held_out * recipe.epochs + 2 * trial.data.info.test_examples)
-    teacher_logits = 2.0 * sum(teacher.macs for teacher in recipe.teachers) * (images + held_out)
-    return training + evaluation + teacher_logits
+    stored = (images + held_out) * (1 + (recipe.table_views == 1))
+    computed = training_images(trial) * recipe.epochs * recipe.runs_teachers
+    return training + evaluation + 2.0 * sum(teacher.macs for teacher in recipe.teachers) * (stored + computed)
+
+
+@dataclass(frozen=True)
+class ViewTables:
+    """The tables of teachers' outputs for all views of the images that trials share.
+
+    Attributes:
+        flops: Operations to compute them.
+        bytes: Their size on disk and in memory.
+    """
+
+    flops: float
+    bytes: int
+
+
+def tables(trials: Iterable[Trial]) -> ViewTables:
+    """The cost of the tables of all views that trials need, each table once."""
+    needed: dict[Hashable, tuple[float, int]] = {}
+    for trial in trials:
+        recipe, views = trial.recipe, trial.recipe.table_views
+        if views < 2:
+            continue
+        outputs = views * sum(trial.data.split_sizes)
+        for teacher in trial.teachers:
+            macs, classes = teacher.recipe.architecture.macs, teacher.recipe.architecture.classes
+            key = teacher.hash, recipe.data, recipe.limit, recipe.augment, recipe.precision == "fp64"
+            needed[key] = 2.0 * macs * outputs, TABLE_NUMBER_BYTES * classes * outputs
+    return ViewTables(sum(work for work, _ in needed.values()), sum(size for _, size in needed.values()))
+
+
+def check_memory(trials: Iterable[Trial]) -> None:
+    """Check that the tables of all views of each trial fit into the memory while they are written.
+
+    Raises:
+        UserError: If those of a trial do not.
+    """
+    for trial in trials:
+        needed, available = TABLE_COPIES * tables([trial]).bytes, machine.memory()
+        if needed > available:
+            text = f"the table of all views needs about {needed / 1e9:.1f} GB of memory; {available / 1e9:.1f} GB are available"
+            raise UserError("too-large", f"distillation.targets: {text}. Use on_the_fly, or decrease data.limit.")
 
 
 def planned_seconds(trial: Trial) -> float:
@@ -107,7 +155,7 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if device == "cuda" else 1
     available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
-    return max(1, min(limit, available // training_bytes(recipe)))
+    return max(1, min(limit, available // (training_bytes(recipe) + tables([trial]).bytes)))
 
 
 def training_bytes(recipe: Recipe) -> int:
@@ -125,10 +173,12 @@ def disk_bytes(packs: Sequence[Sequence[Trial]], workers: int) -> int:
     """Estimate the disk space that the packs need (bytes).
 
     Each trial stores its last and its best weights and its logs. Trials in training also have two checkpoints with six copies.
+    Students of one teacher share a table of its outputs for all views.
     """
     weights = [[4 * trial.recipe.architecture.num_params for trial in pack] for pack in packs]
     stored = sum(2 * size + 2**16 for pack in weights for size in pack)
-    return stored + workers * max((12 * sum(pack) for pack in weights), default=0)
+    shared = tables(trial for pack in packs for trial in pack).bytes
+    return stored + shared + workers * max((12 * sum(pack) for pack in weights), default=0)
 
 
 def measured_rate(finished: Iterable[tuple[float, float | None]]) -> float | None:
@@ -157,8 +207,11 @@ class Estimate:
 def estimate(trials: Sequence[Trial], rate: float | None, workers: int) -> Estimate:
     """Estimate the cost of training `trials` at the measured rate (operations per second), or at the assumed one if None."""
     operations = [flops(trial) for trial in trials]
-    total = sum(operations)
-    assumed = sum(work / _assumed_rate(trial) for work, trial in zip(operations, trials, strict=True))
+    shared = tables(trials).flops
+    total = sum(operations) + shared
+    assumed = shared / EAGER_RATE + sum(
+        work / _assumed_rate(trial) for work, trial in zip(operations, trials, strict=True)
+    )
     seconds = (total / rate if rate else assumed) / max(1, min(workers, len(trials) or 1))
     basis = "based on similar trials" if rate else "based on default throughput"
     return Estimate(total, round(seconds, 1), workers, basis)

@@ -79,10 +79,12 @@ def prepare_jobs(
         workers: Number of workers that share the memory.
 
     Raises:
-        UserError: If the disk has too little free space, or if `run.backend` cannot train one of the packs.
+        UserError: If the disk has too little free space, if a table of teachers' outputs does not fit into the memory, or if
+            `run.backend` cannot train one of the packs.
     """
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
     packs = form_packs(plan, pending, inventory, machine.device, workers)
+    cost.check_memory(pending)
     check_disk_space(inventory.root, cost.disk_bytes(packs, workers))
     logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
     backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
