@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fathomlab.data.augment import apply_views
+from fathomlab.data.table import num_views
 from fathomlab.engine.device_data import DeviceDataset, split_indices
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.network import PackedNetwork
-from fathomlab.engine.teachers import Teacher, TeacherPack
+from fathomlab.engine.targets import random_views
+from fathomlab.engine.teachers import Teacher, TeacherPack, ViewTable
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
@@ -114,6 +117,22 @@ def make_teachers(recipes: Sequence[Recipe], data: DeviceDataset, scale: float =
     with torch.no_grad():
         logits = teacher(images)
     return TeacherPack(logits, (teacher,))
+
+
+@torch.no_grad()
+def with_views(
+    teachers: TeacherPack, recipes: Sequence[Recipe], data: DeviceDataset, dtype: torch.dtype
+) -> TeacherPack:
+    """Add the table that the targets of the recipes need: all views, or one random view per image."""
+    images, names = data.images.expand(len(recipes), *data.images.shape), recipes[0].augment
+    rows = torch.arange(len(data.images))
+    if recipes[0].targets == "consistent":
+        numbers = [torch.full((len(recipes), len(rows)), view) for view in range(num_views(names))]
+    else:
+        numbers = [torch.stack([random_views(recipe, rows) for recipe in recipes])]
+    outputs = [teachers(data.normalize(apply_views(images, views, names))) for views in numbers]
+    table = torch.stack(outputs, 1).to(dtype)
+    return replace(teachers, views=ViewTable(table, torch.arange(len(recipes)), rows))
 
 
 def replica_results(trainer: PackTrainer, snapshots: Sequence[Progress], slot: int) -> dict[str, Tensor]:
