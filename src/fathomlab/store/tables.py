@@ -5,11 +5,11 @@ other options have other tables. Its metadata contains its origin, which also ha
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 
@@ -69,18 +69,18 @@ class TableOrigin:
     version: int = VERSION
 
     @property
-    def plain(self) -> dict[str, object]:
+    def plain(self) -> JsonObject:
         """As in the metadata of the table."""
         return json.loads(json.dumps(asdict(self)))
 
-    def check(self, path: Path, metadata: Mapping[str, object]) -> None:
+    def check(self, path: Path, metadata: JsonObject) -> None:
         """Compare with the metadata of a table.
 
         Raises:
             UserError: If the table has another origin.
         """
         expected, found = self.plain, metadata.get("origin")
-        found = found if isinstance(found, dict) else {}
+        found = cast(JsonObject, found) if isinstance(found, dict) else {}
         if different := sorted(key for key in {*expected, *found} if expected.get(key) != found.get(key)):
             text = f"{path}: the teacher's outputs were computed with other {', '.join(different)}"
             raise UserError("stale-table", f"{text}. Remove {path}, then run again.")
@@ -100,6 +100,7 @@ def table_seconds(root: Path, trial: "Trial") -> float | None:
                     metadata = json.loads(file.readline())
             except (OSError, ValueError):  # a cache may be removed or corrupted at any time
                 continue
-            if isinstance(metadata, dict) and metadata.get("computed_for") == trial.hash:
-                seconds += float(metadata.get("seconds", 0))
+            known = cast(JsonObject, metadata) if isinstance(metadata, dict) else {}
+            if known.get("computed_for") == trial.hash:
+                seconds += float(known.get("seconds", 0))
     return seconds or None

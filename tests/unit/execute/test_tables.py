@@ -201,7 +201,7 @@ def changed_origin(lab: Lab, path: Path, key: str) -> None:
         origin[section] = origin[section] | {name: "other"}
     else:
         origin[key] = 99
-    save_checked(path, stored, metadata | {"origin": origin})
+    save_checked(path, stored, {**metadata, "origin": origin})
 
 
 @pytest.mark.parametrize(
