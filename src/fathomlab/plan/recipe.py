@@ -32,6 +32,8 @@ class Recipe:
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
         frozen: Beginnings of the names of the parameters that are not trained.
+        emulate: Mistakes of published distillation code that act on this trial, sorted. Those of the loss and of the schedule
+            are already part of these components.
     """
 
     seed: Annotated[int, Varies()]
@@ -51,6 +53,7 @@ class Recipe:
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
     frozen: tuple[str, ...] = ()
+    emulate: tuple[str, ...] = ()
 
     @property
     def num_trained(self) -> int:
