@@ -111,7 +111,9 @@ class Claim:
         if _level(factors, fixed, self.factor) != _comparable(level, self.factor):
             return False
         absent = ((),) if self.factor == "role" else ()
-        return all(_level(factors, fixed, key) in (_comparable(wanted, key), *absent) for key, wanted in self.at.items())
+        return all(
+            _level(factors, fixed, key) in (_comparable(wanted, key), *absent) for key, wanted in self.at.items()
+        )
 
     def _levels_complaint(self) -> str:
         count = len(self.levels)

@@ -159,7 +159,9 @@ class _Builder:
         )
         for section, name in in_content:
             if is_below(key, section):
-                default = [] if key == f"{role.training}.emulate" else levels[key]  # mistakes without effect are left out
+                default = (
+                    [] if key == f"{role.training}.emulate" else levels[key]
+                )  # mistakes without effect are left out
                 return get_path(blueprint.content, f"{name}{key.removeprefix(section)}", default)
         for (_, name), (_, parent) in zip(role.parents_at(levels), blueprint.parents, strict=True):
             if reads(self.roles, self.roles[name], key, levels):

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import fathomlab
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.contrasts import contrast
@@ -55,11 +57,9 @@ def test_contrasts_pair_each_level_with_one_baseline(tmp_path: Path):
         assert differences == (["training.emulate"] if level else [])
     assert [finding.property for finding in audit(read)[-2].unexpected] == []
 
-    curves = {tuple(item.record.factors.get(KEY, "-")): item.trials[0][1].curves for item in read.conditions}
-    assert curves[("unmatched_schedule",)]["lr"] == [0.01] * 3
-    falling = curves[()]["lr"]
-    assert falling == curves[("-",)]["lr"]
-    assert falling[2] is not None
-    assert falling[2] < 0.001
-    assert curves[("student_eval",)]["train/loss"][0] == curves[()]["train/loss"][0]
-    assert curves[("student_eval",)]["train/loss"][1] != curves[()]["train/loss"][1]
+    curves = {item.record.label: item.trials[0][1].curves for item in read.conditions}
+    right, evaluating = curves["distilled emulate=none"], curves["distilled emulate=student_eval"]
+    assert curves["distilled emulate=unmatched_schedule"]["lr"] == [0.01] * 3
+    assert right["lr"] == curves["baseline"]["lr"] == pytest.approx([0.01, 0.001, 0.0001])
+    assert evaluating["train/loss"][0] == right["train/loss"][0]
+    assert evaluating["train/loss"][1] != right["train/loss"][1]
