@@ -10,6 +10,7 @@ from fathomlab.base.labels import Levels
 from fathomlab.base.options import to_dict
 
 AMBIGUOUS = ("ambiguous",)  # equals no level
+UNORDERED = ("emulate", "frozen")  # options that are sets of names
 Metric = Literal[
     "test/accuracy",
     "test/loss",
@@ -107,14 +108,16 @@ class Claim:
             level: Level of the claim's factor.
             fixed: Options that all conditions share, by dotted key; a factor that an override has fixed is among them.
         """
-        if _level(factors, fixed, self.factor) != _comparable(level):
+        if _level(factors, fixed, self.factor) != _comparable(level, self.factor):
             return False
         absent = ((),) if self.factor == "role" else ()
-        return all(_level(factors, fixed, key) in (_comparable(wanted), *absent) for key, wanted in self.at.items())
+        return all(
+            _level(factors, fixed, key) in (_comparable(wanted, key), *absent) for key, wanted in self.at.items()
+        )
 
     def _levels_complaint(self) -> str:
         count = len(self.levels)
-        if len({repr(_comparable(level)) for level in self.levels}) < count:
+        if len({repr(_comparable(level, self.factor)) for level in self.levels}) < count:
             return "duplicate level"
         if self.kind == "trend":
             numbers = all(type(level) in (int, float) and level > 0 for level in self.levels)
@@ -134,11 +137,13 @@ def _level(factors: Levels, fixed: Levels, key: str) -> Any:
     for options in (factors, fixed):
         matches = [level for name, level in options.items() if name == key or name.endswith(f".{key}")]
         if matches:
-            return _comparable(matches[0]) if len(matches) == 1 else AMBIGUOUS
+            return _comparable(matches[0], key) if len(matches) == 1 else AMBIGUOUS
     return ()
 
 
-def _comparable(level: object) -> Any:
-    """A level for comparison: lists equal tuples, and true does not equal 1."""
+def _comparable(level: object, key: str) -> Any:
+    """A level of `key` for comparison: lists equal tuples, true does not equal 1, and sets have no order."""
     value = to_dict(level)
+    if key.rpartition(".")[2] in UNORDERED and isinstance(value, list):
+        return sorted(set(map(str, value)))
     return ("truth", value) if isinstance(value, bool) else value

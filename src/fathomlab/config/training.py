@@ -10,6 +10,7 @@ from fathomlab.base.options import Fraction, Later, PositiveFloat
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 Targets: TypeAlias = Literal["on_the_fly", "consistent", "clean", "cached"]
 Placebo: TypeAlias = Literal["label_smoothing", "class_mean", "within_class", "shuffled"]
+Mistake: TypeAlias = Literal["no_t2", "mean_reduction", "shuffled_cache", "student_eval", "unmatched_schedule"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class TrainingOptions:
         loss: A loss by name, with its options, instead of `criterion` and `label_smoothing`.
         frozen: Beginnings of parameter names, such as `[stem, stage1.]`. These parameters keep their start values. Running
             statistics of batch normalization are still updated.
+        emulate: Mistakes of published distillation code, to show what they do to the numbers: `no_t2` (divergence without the
+            factor T^2), `mean_reduction` (divergence divided by the number of classes), `shuffled_cache` (stored outputs of the
+            teacher that belong to other images from epoch 2 on), `student_eval` (the student is in evaluation mode from epoch 2
+            on), `unmatched_schedule` (the student keeps its initial learning rate). They act only on networks with a teacher.
     """
 
     epochs: Epochs
@@ -58,6 +63,7 @@ class TrainingOptions:
     gradient_clip: PositiveFloat | None = None
     loss: LossChoice | None = None
     frozen: Annotated[tuple[str, ...], Later()] = ()
+    emulate: Annotated[tuple[Mistake, ...], Later()] = ()
 
 
 @dataclass(frozen=True)

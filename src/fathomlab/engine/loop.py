@@ -59,13 +59,16 @@ def train(
     state, recipe = trainer.state, trainer.shared_recipe
     if state.step == 0 and 0 in snapshots:
         yield Progress(0, 0, None, None, _lr(trainer, 0))
+    by_position = "shuffled_cache" in recipe.emulate  # teachers' outputs are looked up by position in the first epoch
+    first_order = _image_order(trainer, 0) if by_position else None
     for epoch in range(state.epoch, recipe.epochs):
         order = _image_order(trainer, epoch)
         dropout_keys = trainer.keys("dropout", epoch)
         first_batch = state.step - epoch * trainer.steps_per_epoch
         for batch_index in range(first_batch, trainer.steps_per_epoch):
-            index = order[:, batch_index * recipe.batch_size : (batch_index + 1) * recipe.batch_size]
-            train_step(trainer, index, epoch, batch_index, dropout_keys, full_batch_step)
+            positions = slice(batch_index * recipe.batch_size, (batch_index + 1) * recipe.batch_size)
+            taught = None if first_order is None else first_order[:, positions]
+            train_step(trainer, order[:, positions], epoch, batch_index, dropout_keys, full_batch_step, taught)
             if state.step in snapshots and batch_index + 1 < trainer.steps_per_epoch:
                 yield Progress(epoch, state.step, None, None, _lr(trainer, batch_index))
             trainer.between_batches()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
+from fathomlab.engine.network import Mode
 from fathomlab.engine.state import scalar_or_tensor
 from fathomlab.engine.training import PackTrainer, StepFunction, StepInputs
 from fathomlab.losses.cross_entropy import cross_entropy
@@ -20,6 +21,7 @@ def train_step(
     batch_index: int,
     dropout_keys: Tensor,
     full_batch_step: StepFunction | None = None,
+    teacher_index: Indices | None = None,
 ) -> None:
     """Train on the images at `index`, (k, n), and update the state and the sums of the pack.
 
@@ -30,10 +32,12 @@ def train_step(
         batch_index: Completed batches of the current epoch.
         dropout_keys: Random keys of this epoch, (k,).
         full_batch_step: Computes steps with full batches, as a backend prepared it; None uses the reference.
+        teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
     """
     lr, momentum = trainer.rates(epoch, batch_index)
     rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
-    inputs = StepInputs(index, epoch, splitmix64(dropout_keys, batch_index), rates, trainer.state.step + 1)
+    keys = splitmix64(dropout_keys, batch_index)
+    inputs = StepInputs(index, epoch, keys, rates, trainer.state.step + 1, teacher_index)
     if full_batch_step is not None and index.shape[1] == trainer.shared_recipe.batch_size:
         full_batch_step(inputs)
     else:
@@ -42,10 +46,15 @@ def train_step(
 
 
 def forward_and_loss(
-    trainer: PackTrainer, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, keys: Tensor
+    trainer: PackTrainer,
+    images: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    keys: Tensor,
+    mode: Mode = "train",
 ) -> tuple[Tensor, Tensor]:
     """Return logits (k, n, classes) and the training loss of each example, (k, n)."""
-    logits = trainer.forward(images, "train", keys)
+    logits = trainer.forward(images, mode, keys)
     return logits, trainer.loss(logits, labels, teacher_logits)
 
 
@@ -68,8 +77,10 @@ def train_step_on_device(
         return
     state, recipe = trainer.state, trainer.shared_recipe
     images, labels = trainer.batch(inputs.index, inputs.epoch), trainer.data.labels[inputs.index]
-    teacher_logits = trainer.teacher_logits(inputs.index, images, inputs.epoch)
-    logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys)
+    taught = (inputs.index, images, inputs.epoch) if inputs.teacher_index is None else (inputs.teacher_index, None)
+    teacher_logits = trainer.teacher_logits(*taught)
+    mode: Mode = "eval" if "student_eval" in recipe.emulate and inputs.epoch > 0 else "train"
+    logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys, mode)
     loss = losses.mean(1)
     grads = list(torch.autograd.grad(loss.sum(), list(state.params.values())))
     with torch.no_grad():

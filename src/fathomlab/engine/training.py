@@ -54,6 +54,7 @@ class StepInputs:
         dropout_keys: Random keys of this step, (k,).
         rates: Learning rate, weight decay, and momentum of the optimizer.
         count: Number of this step, from 1.
+        teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
     """
 
     index: Indices
@@ -61,6 +62,7 @@ class StepInputs:
     dropout_keys: Tensor
     rates: Rates
     count: int | Tensor
+    teacher_index: Indices | None = None
 
     def replica(self, slot: int) -> "StepInputs":
         """Return the inputs of one replica."""
@@ -70,7 +72,8 @@ class StepInputs:
             for value in (self.rates.lr, self.rates.weight_decay)
         )
         rates = Rates(lr, decay, self.rates.momentum)
-        return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count)
+        taught = None if self.teacher_index is None else self.teacher_index[rows]
+        return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count, taught)
 
 
 StepFunction: TypeAlias = Callable[[StepInputs], None]

@@ -15,6 +15,7 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
+from fathomlab.plan.emulation import acting, loss_complaint
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import (
     batch_norm_problems,
@@ -27,7 +28,7 @@ from fathomlab.plan.feasibility import (
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import Teaching, teaching_of, view_problems
 from fathomlab.plan.plan import Condition, Plan
-from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
+from fathomlab.plan.roles import Role, Roles, emulation_notices, is_below, may_distill, reads, roles_of
 from fathomlab.plan.trial import Blueprint
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
     notices = builder.notices | duplicate_level_notices(factors)
     if loaded.file.distillation is not None and not any(may_distill(role, declared) for role in roles.values()):
         notices.setdefault("distillation: no effect, because no role has a teacher.")
+    notices |= emulation_notices(loaded, declared, roles)
     if not problems:
         conditions = [({"role": role, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
         keys = {key for _, options in conditions for key in (*options, "role")}
@@ -136,6 +138,8 @@ class _Builder:
             self._check_parts(role, levels, data, training, teaching)
         if self.problems or data is None or network is None or training is None:
             return None
+        if training.emulate:
+            training = self._emulating(role, levels, data, network, training, teaching)
         blueprint = Blueprint(data, network, training, probes, teaching, tuple(parents), role.seed_offset)
         self.problems += network_problems(blueprint, role.model, role.training)
         self.problems += parent_problems(blueprint, role.parents_key)
@@ -154,11 +158,32 @@ class _Builder:
         )
         for section, name in in_content:
             if is_below(key, section):
-                return get_path(content, f"{name}{key.removeprefix(section)}", levels[key])
+                # mistakes without effect are left out
+                default = [] if key == f"{role.training}.emulate" else levels[key]
+                return get_path(content, f"{name}{key.removeprefix(section)}", default)
         for (_, name), (_, parent) in zip(role.parents_at(levels), blueprint.parents, strict=True):
             if reads(self.roles, self.roles[name], key, levels):
                 return self.checked_level(self.roles[name], key, levels, parent)
         return levels[key]
+
+    def _emulating(
+        self,
+        role: Role,
+        levels: Levels,
+        data: Data,
+        network: sections.Network,
+        training: sections.Training,
+        teaching: Teaching | None,
+    ) -> sections.Training:
+        """The training with the mistakes that act on the role. A factor of a role without a teacher does not split it."""
+        path = f"{role.training}.emulate"
+        if teaching is not None and (text := loss_complaint(training, teaching.loss)):
+            self.problems.append(_at_factor(Issue("conflict", path, text), levels, self.loaded))
+            return training
+        training, unused = acting(training, teaching and teaching.loss, network.architecture(data.info), data)
+        for mistake, where in unused.items():
+            self.notices.setdefault(f"{path}: {mistake} has no effect {where}.")
+        return training
 
     def _data(self, role: Role, levels: Levels) -> Data | None:
         model = get_path(apply_levels(self.loaded.document.data, _only(levels, role.model)), role.model)

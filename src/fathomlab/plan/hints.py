@@ -152,6 +152,8 @@ def _in_section(place: str, section: str, data: Mapping[str, Any]) -> str:
     if section.startswith("roles.") and top in ("model", "training"):
         return f"{'.'.join(section.split('.')[:2])}.{place}"
     names = {"model": MODEL_SECTIONS, "training": TRAINING_SECTIONS}.get(top, (top,))
+    if rest == "emulate":  # it acts on students
+        names = names[::-1]
     current = section.partition(".")[0]
     if current in names:
         return f"{current}.{rest}"

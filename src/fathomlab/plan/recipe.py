@@ -38,6 +38,8 @@ class Recipe:
         frozen: Beginnings of the names of the parameters that are not trained.
         targets: The views whose teacher outputs the student learns from; see `DistillationOptions`.
         placebo: What replaces the teacher's outputs, or None.
+        emulate: Mistakes of published distillation code that act on this trial, sorted. Those of the loss and of the schedule
+            are already part of these components.
     """
 
     seed: Annotated[int, Varies()]
@@ -57,6 +59,7 @@ class Recipe:
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
     frozen: tuple[str, ...] = ()
+    emulate: tuple[str, ...] = ()
     targets: Targets = "on_the_fly"
     placebo: Placebo | None = None
 

@@ -9,6 +9,7 @@ from fathomlab.base.errors import Issue, did_you_mean, format_value
 from fathomlab.base.labels import Levels
 from fathomlab.base.options import INVALID, parse
 from fathomlab.config.load import Loaded
+from fathomlab.config.paths import get_path
 from fathomlab.config.schema import Factor, Parent, ParentOptions, RoleOptions
 
 Roles: TypeAlias = Mapping[str, "Role"]
@@ -46,6 +47,12 @@ class Role:
         keys = (self.data, self.model, self.training, self.distillation * distilled)
         parents = (f"{self.parents_key}.{name}" for name in PARENTS) if self.parents_key else ()
         return (*(key for key in keys if key), *parents)
+
+    def reads(self, key: str, distilled: bool) -> bool:
+        """Whether its numbers depend on a dotted key, other than through its parents."""
+        if key == f"{self.training}.emulate" and not distilled:  # mistakes of distillation
+            return False
+        return any(is_below(key, section) for section in self.sections(distilled))
 
     def parents_at(self, levels: Levels) -> tuple[tuple[Parent, str], ...]:
         """The roles that it builds on at these levels of the factors: teachers, then the one whose weights it starts from."""
@@ -90,13 +97,21 @@ def reads(roles: Roles, role: Role, key: str, levels: Levels) -> bool:
     """Whether the trials of a role depend on a dotted key, directly or through the roles that they build on."""
     parents = role.parents_at(levels)
     distilled = any(kind == "teacher" for kind, _ in parents)
-    direct = any(is_below(key, section) for section in role.sections(distilled))
-    return direct or any(reads(roles, roles[name], key, levels) for _, name in parents)
+    return role.reads(key, distilled) or any(reads(roles, roles[name], key, levels) for _, name in parents)
 
 
 def may_distill(role: Role, factors: Mapping[str, Factor]) -> bool:
     """Whether a role has a teacher at some level of the factors."""
     return role.parents.teacher is not None or f"{role.parents_key}.teacher" in factors
+
+
+def emulation_notices(loaded: Loaded, factors: Mapping[str, Factor], roles: Roles) -> dict[str, None]:
+    """A notice for each section with mistakes of distillation that is not the training of a student."""
+    students = {role.training for role in roles.values() if may_distill(role, factors)}
+    others = dict.fromkeys(role.training for role in roles.values() if role.training not in students)
+    keys = [f"{section}.emulate" for section in others]
+    used = [key for key in keys if key in factors or get_path(loaded.document.data, key)]
+    return dict.fromkeys(f"{key}: no effect, because no role with this training has a teacher." for key in used)
 
 
 def is_below(key: str, section: str) -> bool:

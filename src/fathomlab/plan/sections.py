@@ -58,6 +58,7 @@ class Training:
     gradient_clip: float | None
     chosen_loss: Loss | None
     frozen: tuple[str, ...] = ()
+    emulate: tuple[str, ...] = ()
 
     @cached_property
     def loss(self) -> Loss:
@@ -68,11 +69,11 @@ class Training:
     def plain(self) -> dict[str, Any]:
         """The section as plain data. A loss by name replaces the criterion."""
         names = ("epochs", "lr", "precision", "gradient_clip")
-        later = {"frozen": list(self.frozen)} if self.frozen else {}  # its default is not part of the identity
+        later = {name: list(getattr(self, name)) for name in ("emulate", "frozen") if getattr(self, name)}
         criterion = {"criterion": self.criterion, "label_smoothing": self.label_smoothing}
         return {
             **{name: getattr(self, name) for name in names},
-            **later,
+            **later,  # their defaults are not part of the identity
             **({"loss": plain_loss(self.chosen_loss)} if self.chosen_loss else criterion),
             "optimizer": type(self.optimizer).__name__,
             "optimizer_params": to_dict(self.optimizer),
@@ -168,6 +169,7 @@ def training(
         options.gradient_clip,
         None if isinstance(loss, CrossEntropy) else loss,  # a trial spells it as a criterion
         tuple(sorted(set(options.frozen))),
+        tuple(sorted(set(options.emulate))),
     )
 
 

@@ -16,8 +16,11 @@ from fathomlab.config.schema import Parent
 from fathomlab.data.users import UserDataset
 from fathomlab.losses import Loss
 from fathomlab.losses.distillation import Distillation
+from fathomlab.losses.emulated import with_mistakes
+from fathomlab.optim.schedules import Constant
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
+from fathomlab.plan.emulation import acting
 from fathomlab.plan.objectives import BUILT_IN, Teaching, teaching_of
 from fathomlab.plan.recipe import Recipe
 
@@ -142,12 +145,13 @@ class Blueprint:
         loss: Loss = teaching.loss
         if isinstance(loss, Distillation):
             loss = replace(loss, hard=training.loss)
+        mistakes = training.emulate
         return Recipe(
             seed=0,
             architecture=self.network.architecture(data.info),
-            loss=loss,
+            loss=with_mistakes(loss, mistakes),
             optimizer=training.optimizer,
-            schedule=training.schedule,
+            schedule=Constant() if "unmatched_schedule" in mistakes else training.schedule,
             epochs=training.epochs,
             batch_size=data.batch_size,
             lr=training.lr,
@@ -158,6 +162,7 @@ class Blueprint:
             limit=data.limit,
             drop_last=data.drop_last,
             frozen=training.frozen,
+            emulate=mistakes,
             data=canonical_json(data.identity),
             targets=teaching.targets,
             placebo=teaching.placebo,
@@ -219,7 +224,10 @@ def read_trial(
         problems += sections.mismatches(network, data.info, "model")
     if data is None or network is None or training is None or problems:
         raise ValueError("; ".join(map(str, problems)))
-    blueprint = Blueprint(data, network, training, probes, teaching and teaching.canonical(data.augment))
+    teaching = teaching and teaching.canonical(data.augment)
+    if training.emulate:
+        training, _ = acting(training, teaching and teaching.loss, network.architecture(data.info), data)
+    blueprint = Blueprint(data, network, training, probes, teaching)
     by_hash = {trial.hash: trial for trial in parents}
     named: list[tuple[Parent, Trial]] = []
     for kind, name in parent_hashes(content):

@@ -20,7 +20,7 @@ class Compiled:
     """Compiles forward pass and loss with `torch.compile`. The optimizer's step is that of the reference."""
 
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
-        """Other devices than a CPU, machines without a C++ compiler, code of plugins, convolutions, and dropout."""
+        """Other devices than a CPU, no C++ compiler, code of plugins, convolutions, dropout, and steps in evaluation mode."""
         architecture = recipes[0].architecture
         if machine.device != "cpu":
             return "it needs a CPU"
@@ -28,6 +28,8 @@ class Compiled:
             return "no C++ compiler is installed"
         if recipes[0].frozen:
             return "it does not support frozen parameters"
+        if "student_eval" in recipes[0].emulate:
+            return "it compiles steps in training mode only"
         if recipes[0].runs_plugins:
             return "it does not compile the code of plugins"
         if architecture.convolutional:

@@ -28,11 +28,13 @@ class Graph:
     """Captures a step as a CUDA graph after a few steps, and replays it."""
 
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
-        """Other devices than CUDA devices, and the code of plugins, which may wait for the device."""
+        """Other devices than CUDA devices, steps in evaluation mode, and the code of plugins, which may wait for the device."""
         if machine.device != "cuda":
             return "it needs a CUDA device"
         if recipes[0].frozen:
             return "it does not support frozen parameters"
+        if "student_eval" in recipes[0].emulate:
+            return "it captures steps in training mode only"
         return "it cannot capture the code of a plugin" if recipes[0].runs_plugins else ""
 
     def build(self) -> str:
@@ -104,8 +106,9 @@ def _fixed_inputs(trainer: "PackTrainer") -> "StepInputs":
     device, replicas = trainer.device, len(trainer.recipes)
     _, momentum = trainer.rates(0, 0)
     lr_shape = () if all(recipe.lr == trainer.shared_recipe.lr for recipe in trainer.recipes) else (replicas,)
+    index = torch.zeros(replicas, trainer.shared_recipe.batch_size, dtype=torch.int64, device=device)
     return StepInputs(
-        torch.zeros(replicas, trainer.shared_recipe.batch_size, dtype=torch.int64, device=device),
+        index,
         torch.zeros((), dtype=torch.int64, device=device),
         torch.zeros(replicas, dtype=torch.int64, device=device),
         Rates(
@@ -114,6 +117,7 @@ def _fixed_inputs(trainer: "PackTrainer") -> "StepInputs":
             None if momentum is None else torch.tensor(momentum, dtype=torch.float64, device=device),
         ),
         torch.zeros((), dtype=torch.int64, device=device),
+        index.clone() if "shuffled_cache" in trainer.shared_recipe.emulate else None,
     )
 
 
@@ -123,6 +127,7 @@ def _fill(fixed: "StepInputs", inputs: "StepInputs") -> None:
 
     pairs = [
         (fixed.index, inputs.index),
+        (fixed.teacher_index, inputs.teacher_index),
         (fixed.epoch, inputs.epoch),
         (fixed.dropout_keys, inputs.dropout_keys),
         (fixed.count, inputs.count),
