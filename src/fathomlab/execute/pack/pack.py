@@ -4,19 +4,17 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
-from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
+from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import saved_tensors, structure
 from fathomlab.engine.precision import choose_precision, param_dtype
@@ -28,13 +26,13 @@ from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
+from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
 from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
-from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
@@ -44,7 +42,6 @@ from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
 from fathomlab.store.weights import save_tensors
 
-Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 
 
@@ -168,7 +165,7 @@ class _PackRun:
         assert snapshot.train is not None
         assert snapshot.validation is not None
         bad_steps = self.training.state.diverged_at_step.tolist()
-        columns = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
+        columns = {**metric_columns("train", snapshot.train), **metric_columns("val", snapshot.validation)}
         for slot, replica in self.checkpointer.active:
             if replica.diverged:
                 continue
@@ -184,14 +181,17 @@ class _PackRun:
 
     def _finish(self) -> None:
         state = self.training.state
-        test, outcomes = self._test()
+        test, outcomes, predictions = evaluate_test(self.training)
+        for slot, replica in self.checkpointer.active:
+            if not replica.diverged:
+                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions[slot].cpu().numpy()))
         test_labels = self.training.data.test_labels.cpu().numpy()
         labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
         self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
-        metrics = {**_metrics("best/test", best), **test}
+        metrics = {**metric_columns("best/test", best), **test}
         for result in self.checkpointer.map_active(
             lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
         ):
@@ -225,30 +225,6 @@ class _PackRun:
             )
         )
         return Finished(replica.trial.hash, status, cause, seconds, result.metrics, result.parameters)
-
-    def _test(self) -> tuple[Columns, list[Outcome]]:
-        """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""
-        training, state = self.training, self.training.state
-        batches: list[Tensor] = []
-        last = evaluate(training, state.params, state.buffers, validation=False, keep=batches)
-        teacher = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
-        columns = outcome_metrics(torch.cat(batches, 1), training.data.test_labels, teacher)
-        for slot, replica in self.checkpointer.active:
-            if not replica.diverged:
-                predictions = columns["predictions"][slot].cpu().numpy()
-                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions))
-        agreement = columns.get("agreement")
-        outcomes = [
-            Outcome(
-                predicted=tuple(columns["predicted"][slot].tolist()),
-                calibration_error=columns["calibration_error"][slot].item(),
-                bins=tuple(map(tuple, nan_to_none(columns["bins"][slot].tolist()))),
-                agreement=None if agreement is None else agreement[slot].item(),
-                examples=len(training.data.test_labels),
-            )
-            for slot in range(len(self.recipes))
-        ]
-        return _metrics("test", last), outcomes
 
     def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
         """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
@@ -292,7 +268,3 @@ class _PackRun:
             plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
             pack = PackSlot(len(members), slot, members)
             replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
-
-
-def _metrics(name: str, result: EvalResult) -> dict[str, list[float]]:
-    return {f"{name}/loss": result.loss.tolist(), f"{name}/accuracy": result.accuracy.tolist()}
