@@ -253,5 +253,7 @@ train/accuracy | number or null | Accuracy on the training images.
 val/loss | number or null | Cross-entropy on the validation images (nats).
 val/accuracy | number or null | Accuracy on the validation images.
 train/objective? | number or null | The training loss if it is not the cross-entropy.
+distillation/soft_share? | number or null | Norm of the gradient of the soft terms divided by the sum of both norms.
+distillation/cosine? | number or null | Cosine of the soft gradient and that of the term with the labels.
 """,
 }

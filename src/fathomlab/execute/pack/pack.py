@@ -13,6 +13,7 @@ import torch
 from fathomlab.base.errors import UserError
 from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
+from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
@@ -109,6 +110,7 @@ class _PackRun:
         self.training.between_batches = self._poll
         self.probes = job.trials[0].probes
         load_starts(job.trials, self.training, job.root)
+        self.balance = GradientBalance(self.training)
         self.backend, self.step = prepare_backend(
             job, saved.backend if saved else None, self.training, self.checkpointer.warn
         )
@@ -166,6 +168,7 @@ class _PackRun:
         assert snapshot.validation is not None
         bad_steps = self.training.state.diverged_at_step.tolist()
         columns = {**metric_columns("train", snapshot.train), **metric_columns("val", snapshot.validation)}
+        columns |= self.balance.measure()
         for slot, replica in self.checkpointer.active:
             if replica.diverged:
                 continue
