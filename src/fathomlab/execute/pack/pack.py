@@ -29,6 +29,7 @@ from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teache
 from fathomlab.execute.pack.measuring import measure_replicas
 from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
+from fathomlab.execute.pack.speed import pack_speeds
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
@@ -37,10 +38,10 @@ from fathomlab.probes import Probe
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
-from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
+from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
+from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.weights import save_tensors
 
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
@@ -194,40 +195,33 @@ class _PackRun:
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
         self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
-        metrics = {**metric_columns("best/test", best), **test}
+        metrics, seconds = {**metric_columns("best/test", best), **test}, self.checkpointer.seconds
+        healthy = [slot for slot, replica in self.checkpointer.active if not replica.diverged]
+        speeds = pack_speeds(self.training, healthy, self.checkpointer.warn)
+        finished = [
+            Result("finished", seconds=seconds, outcome=outcome, labels=labels, speed=speeds.get(slot))
+            for slot, outcome in enumerate(outcomes)
+        ]
         for result in self.checkpointer.map_active(
-            lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
+            lambda slot, replica: self._write_result(slot, replica, metrics, finished[slot])
         ):
             self.emit(result)
         self.checkpointer.clear()
 
-    def _write_result(
-        self, slot: int, replica: Replica, columns: Columns, outcome: Outcome, labels: StoredLabels
-    ) -> Finished:
+    def _write_result(self, slot: int, replica: Replica, columns: Columns, result: Result) -> Finished:
         """Write the result of one trial, which finishes it."""
-        state, seconds = self.training.state, self.checkpointer.seconds
+        state = self.training.state
         metrics = replica.metrics | {name: column[slot] for name, column in columns.items()}
         metrics["best/epoch"] = int(state.best.epoch[slot])
         metrics["best/val/accuracy"] = float(state.best_accuracy[slot])
-        status, cause = "finished", None
         if replica.diverged:
-            status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
+            cause = f"the loss was not finite at step {replica.diverged}"
+            result = Result("diverged", cause, seconds=result.seconds)
             metrics |= {name: None for name in metrics if name.startswith(("test/", "best/"))}
-            outcome = Outcome()
-        result = replica.folder.finish(
-            Result(
-                status=status,
-                cause=cause,
-                parameters=self.recipes[slot].num_trained,
-                epochs=state.epoch,
-                steps=state.step,
-                seconds=seconds,
-                metrics=metrics,
-                outcome=outcome,
-                labels=None if replica.diverged else labels,
-            )
-        )
-        return Finished(replica.trial.hash, status, cause, seconds, result.metrics, result.parameters)
+        parameters, seconds = self.recipes[slot].num_trained, float(result.seconds or 0)
+        result = replace(result, parameters=parameters, epochs=state.epoch, steps=state.step, metrics=metrics)
+        stored, status = replica.folder.finish(result), "diverged" if replica.diverged else "finished"
+        return Finished(replica.trial.hash, status, result.cause, seconds, stored.metrics, parameters)
 
     def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
         """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
