@@ -185,6 +185,9 @@ metrics | object | Name to value of each metric.
     "show": """
 cause | string or null | Why the trial did not finish.
 seconds | number or null | Training time.
+table_seconds | number or null | Time to compute the teacher's outputs that this trial stored (s).
+outcome | object | Further results on the test set; see [Store](store.md#resultjson).
+speed | object or null | Latency and throughput of the trained network; see [Store](store.md#resultjson).
 curves | object | Name of a metric to its values, one per epoch.
 gradients | list of objects | One object per snapshot of the probe `gradients`.
 probes | object | Name of each probe to its `title` and its `snapshots`, which have the keys of its log.
