@@ -185,6 +185,9 @@ metrics | object | Name to value of each metric.
     "show": """
 cause | string or null | Why the trial did not finish.
 seconds | number or null | Training time.
+table_seconds | number or null | Time to compute the teacher's outputs that this trial stored (s).
+outcome | object | Further results on the test set; see [Store](store.md#resultjson).
+speed | object or null | Latency and throughput of the trained network; see [Store](store.md#resultjson).
 curves | object | Name of a metric to its values, one per epoch.
 gradients | list of objects | One object per snapshot of the probe `gradients`.
 probes | object | Name of each probe to its `title` and its `snapshots`, which have the keys of its log.
@@ -253,5 +256,7 @@ train/accuracy | number or null | Accuracy on the training images.
 val/loss | number or null | Cross-entropy on the validation images (nats).
 val/accuracy | number or null | Accuracy on the validation images.
 train/objective? | number or null | The training loss if it is not the cross-entropy.
+distillation/soft_share? | number or null | Norm of the gradient of the soft terms divided by the sum of both norms.
+distillation/cosine? | number or null | Cosine of the soft gradient and that of the term with the labels.
 """,
 }

@@ -32,7 +32,7 @@ def command(folder: Path, runs: Path, *more: str) -> list[str]:
 
 
 def digest(runs: Path) -> dict[str, Any]:
-    """Return all results of a run except times: weights, predictions, logs, and results, by trial and file."""
+    """Return all results of a run except times and speeds: weights, predictions, logs, and results, by trial and file."""
     records: dict[str, Any] = {}
     for path in sorted((runs / "trials").glob("*/*")):
         key = f"{path.parent.name[:8]}/{path.name}"
@@ -44,7 +44,7 @@ def digest(runs: Path) -> dict[str, Any]:
         elif path.name == "result.json":
             result = json.loads(path.read_text())
             records[key] = {
-                name: value for name, value in result.items() if name not in ("seconds", "files", "seal")
+                name: value for name, value in result.items() if name not in ("seconds", "speed", "files", "seal")
             } | {"files": sorted(result.get("files", ()))}
         else:
             records[key] = True

@@ -10,7 +10,20 @@ from fathomlab.base.labels import flatten_keys
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.reading import Store, trial_status
-from fathomlab.store.records import ConditionRecord, ExperimentRecord, ProbeSnapshot, TrialRecord
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, Number, ProbeSnapshot, TrialRecord
+
+OUTCOME = (
+    "calibration_error",
+    "brier",
+    "temperature",
+    "scaled_loss",
+    "scaled_calibration_error",
+    "scaled_brier",
+    "agreement",
+    "teacher_kl",
+    "softened_kl",
+)
+SPEED = ("p50_seconds", "p95_seconds", "images_per_second", "batch")
 
 Memberships = Mapping[str, Sequence[tuple[str, ConditionRecord]]]  # by trial hash
 
@@ -97,6 +110,16 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
         "config": flatten_keys(record.content),
         "parameters": record.parameters,
         "metrics": dict(record.metrics),
+    }
+
+
+def measured_numbers(record: TrialRecord) -> dict[str, Number | None]:
+    """Every single number of `outcome` and `speed`, and the time of the teacher's outputs, by name; None if not measured."""
+    speed = record.speed
+    return {
+        **{name: getattr(record.outcome, name) for name in OUTCOME},
+        **{name: speed and getattr(speed, name) for name in SPEED},
+        "table_seconds": record.table_seconds,
     }
 
 

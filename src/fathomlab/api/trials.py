@@ -9,7 +9,7 @@ from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
 from fathomlab.base.labels import Levels
 from fathomlab.probes import PROBES
-from fathomlab.store.records import ConditionRecord, Number, ProbeSnapshot, TrialRecord
+from fathomlab.store.records import ConditionRecord, Number, Outcome, ProbeSnapshot, Speed, TrialRecord
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -97,6 +97,16 @@ class StoredTrial:
     def metrics(self) -> Mapping[str, Number | None]:
         """Numbers of the result by name: accuracies are fractions, losses nats; None if not finite. Empty without a result."""
         return Named("metric", self.record.metrics)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Results on the test set in addition to loss and accuracy: calibration, and likeness to the teacher."""
+        return self.record.outcome
+
+    @property
+    def speed(self) -> Speed | None:
+        """Latency and throughput of the trained network on the processor; None if they were not measured."""
+        return self.record.speed
 
     @property
     def curves(self) -> Mapping[str, list[Number | None]]:

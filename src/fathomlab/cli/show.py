@@ -36,7 +36,7 @@ def show(
     Prints its result, curves, gradients, options, and provenance.
     """
     from fathomlab import api
-    from fathomlab.analysis.tables import experiments_of, trial_row
+    from fathomlab.analysis.tables import experiments_of, measured_numbers, trial_row
     from fathomlab.api.commands import run_command
     from fathomlab.store.reading import Store
     from fathomlab.store.records import ConditionRecord
@@ -52,6 +52,8 @@ def show(
     _print_result(record, row)
     _print_plots(record)
     print_table("Metrics", ("metric", "value"), [(key, _number(value)) for key, value in row["metrics"].items()])
+    numbers = [pair for pair in measured_numbers(record).items() if pair[1] is not None]
+    print_table("Test set and speed", ("quantity", "value"), [(key, _number(value)) for key, value in numbers])
     _print_measurements(record)
     print_table("Options", ("key", "value"), [(key, _text(value)) for key, value in row["config"].items()])
     print_table("Provenance", ("key", "value"), _provenance(record))
@@ -64,8 +66,10 @@ def show(
 def _details(record: "TrialRecord") -> dict[str, Any]:
     """What `--json` prints in addition to the row of `list`. The gradients have a key of their own."""
     from fathomlab.analysis.tables import snapshot_row
+    from fathomlab.base.codec import to_plain
 
-    fields = {name: getattr(record, name) for name in ("cause", "seconds", "curves")}
+    fields = {name: getattr(record, name) for name in ("cause", "seconds", "table_seconds", "curves")}
+    fields |= {"outcome": to_plain(record.outcome), "speed": to_plain(record.speed)}
     snapshots = [snapshot_row("gradients", snapshot) for snapshot in record.probes.get("gradients", ())]
     probes = {
         name: {"title": probe.title, "snapshots": [snapshot_row(name, item, probe) for item in record.probes[name]]}

@@ -11,6 +11,7 @@ from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.models.architecture import Architecture, walk
+from fathomlab.models.functional import to_format
 from fathomlab.models.layers import Dropout
 
 
@@ -101,7 +102,8 @@ def plain_module(architecture: Architecture, tensors: Mapping[str, Tensor], prec
         module: torch.nn.Module = TorchModel(architecture, precision=precision, values=tensors)
     else:
         module = structure(architecture.opaque)
-    module = module.to(like.device, like.dtype)
+    # `to` with a format would make complex buffers real
+    module = module.to(like.device)._apply(lambda tensor: to_format(tensor, like.dtype))
     with torch.no_grad():
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             if architecture.opaque is None or name in tensors:  # `saved_tensors` leaves out constants

@@ -1,7 +1,7 @@
 """Training of a pack: its recipes, data, state, and teachers, and the computations with them."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -157,14 +157,18 @@ class PackTrainer:
         return self.loss(logits, self.data.labels[index], self.teacher_logits(index, views))
 
     def loss(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> PerExample:
-        """Compute the training loss of each example, (k, n).
+        """Compute the training loss of each example, (k, n): the sum of `terms`."""
+        return reduce(add, self.terms(logits, labels, teacher_logits).values())
+
+    def terms(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> Mapping[str, PerExample]:
+        """Compute the weighted terms of the training loss, (k, n) each.
 
         Args:
             logits: Outputs, (k, n, classes).
             labels: Classes, (k, n).
             teacher_logits: Outputs of the teachers for the same images, as returned by `teacher_logits`.
         """
-        return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits)).values())
+        return self._loss.terms(LossInputs(logits, labels, teacher_logits))
 
     def teacher_logits(self, index: Indices, views: Tensor | None, epoch: int | Tensor | None = None) -> Logits | None:
         """Return the teachers' outputs that the students learn from, (k, n, classes); None without teachers.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fathomlab.analysis.tables import OUTCOME, SPEED, measured_numbers
 from fathomlab.base.labels import format_level
 from fathomlab.base.output import encodable
 
@@ -58,7 +59,7 @@ METRICS = (
     "best/test/accuracy",
 )
 CURVES = ("epoch", "step", "lr", "train/loss", "train/accuracy", "val/loss", "val/accuracy", "seconds")
-INTEGERS = ("epoch", "step", "best/epoch")
+INTEGERS = ("epoch", "step", "best/epoch", "batch")
 GRADIENTS = (
     TableColumn("step", "int64"),
     TableColumn("epoch", "int64"),
@@ -98,6 +99,7 @@ def tidy_tables(study: "Study") -> tuple[TidyTable, ...]:
     factors = _factor_columns(study)
     identity = (*BEFORE_FACTORS, *factors, *AFTER_FACTORS)
     metrics = _measured(METRICS, (record.metrics for _, _, record in study.trials))
+    further = tuple(TableColumn(name, _kind_of(name)) for name in (*OUTCOME, *SPEED, "table_seconds"))
     curves = _measured(CURVES, (record.curves for _, _, record in study.trials))
 
     def keys(condition: "Condition", seed: int, record: "TrialRecord") -> tuple[Cell, ...]:
@@ -108,8 +110,10 @@ def tidy_tables(study: "Study") -> tuple[TidyTable, ...]:
     def trial_rows() -> Iterator[tuple[Cell, ...]]:
         for condition, seed, record in study.trials:
             fixed = (record.status, _cell(record.cause, "string"), record.parameters, _cell(record.seconds, "float64"))
+            numbers = measured_numbers(record)
+            more = (_cell(numbers[column.name], column.kind) for column in further)
             values = (_cell(record.metrics.get(column.name), column.kind) for column in metrics)
-            yield (*keys(condition, seed, record), *fixed, *values)
+            yield (*keys(condition, seed, record), *fixed, *more, *values)
 
     def curve_rows() -> Iterator[tuple[Cell, ...]]:
         for condition, seed, record in study.trials:
@@ -119,7 +123,7 @@ def tidy_tables(study: "Study") -> tuple[TidyTable, ...]:
                 yield (*start, *cells)
 
     return (
-        TidyTable("trials", (*identity, *TRIAL, *metrics), trial_rows),
+        TidyTable("trials", (*identity, *TRIAL, *further, *metrics), trial_rows),
         TidyTable("curves", (*identity, *curves), curve_rows),
         TidyTable("gradients", (*identity, *GRADIENTS), lambda: _gradient_rows(study.trials, keys)),
         TidyTable("verdicts", VERDICTS, lambda: _verdict_rows(study)),
@@ -159,7 +163,11 @@ def _verdict_rows(study: "Study") -> Iterator[tuple[Cell, ...]]:
 def _measured(names: Iterable[str], found: "Iterable[Iterable[str]]") -> tuple[TableColumn, ...]:
     """The columns that every table has, and after them whatever else was measured, in order of appearance."""
     every = dict.fromkeys([*names, *(name for record in found for name in record)])
-    return tuple(TableColumn(name, "int64" if name in INTEGERS else "float64") for name in every)
+    return tuple(TableColumn(name, _kind_of(name)) for name in every)
+
+
+def _kind_of(number: str) -> Kind:
+    return "int64" if number in INTEGERS else "float64"
 
 
 def _factor_columns(study: "Study") -> tuple[TableColumn, ...]:

@@ -69,7 +69,7 @@ class _Run:
         """Write an event of the trial."""
         match event:
             case EpochDone():
-                values = {name: event.metrics.get(name) for name in CURVES} | {"lr": event.lr} | self.gradients
+                values = {**dict.fromkeys(CURVES), **event.metrics, "lr": event.lr, **self.gradients}
                 self.epoch, self.gradients = event.epoch, {}
                 self.append(*_scalars(event.epoch, self.started + event.seconds, values))
             case Measured(epoch=0):

@@ -17,6 +17,7 @@ from fathomlab.export import tables
 from fathomlab.export.csv import Csv
 from fathomlab.export.parquet import Parquet
 from fathomlab.store.reading import Store
+from fathomlab.store.records import Outcome, Speed
 from tests.helpers import stores
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "tables.md").read_text(encoding="utf-8")
@@ -111,12 +112,31 @@ def test_trials_equal_the_store(depths: Study, exported: Path, reader: str):
             "cause": record.cause,
             "parameters": record.parameters,
             "seconds": record.seconds,
+            "calibration_error": 0.01 if record.status == "finished" else None,
+            **dict.fromkeys(("brier", "temperature", "scaled_loss", "scaled_calibration_error", "scaled_brier")),
+            **dict.fromkeys(("agreement", "teacher_kl", "softened_kl")),
+            **dict.fromkeys(("p50_seconds", "p95_seconds", "images_per_second", "batch", "table_seconds")),
             **{name: record.metrics.get(name) for name in tables.METRICS},
         }
         for condition, seed, record in depths.trials
     ]
     assert {row["status"] for row in expected} == {"finished", "diverged", "failed"}
     assert_equal(read(reader, exported, "trials"), expected)
+
+
+def test_numbers_of_outcome_and_speed_have_their_columns(depths: Study):
+    """Each has the name of its field, and integers are integers."""
+    outcome = Outcome(calibration_error=0.1, brier=0.2, temperature=1.5, scaled_loss=0.3, scaled_calibration_error=0.4)
+    outcome = replace(outcome, scaled_brier=0.5, agreement=0.6, teacher_kl=0.7, softened_kl=0.8, examples=10)
+    condition = depths.conditions[0]
+    (seed, record), *_ = condition.trials
+    record = replace(record, outcome=outcome, speed=Speed(0.001, 0.002, 3000.0, 64), table_seconds=9)
+    study = replace(depths, conditions=(replace(condition, trials=((seed, record),)),))
+    (table,) = (table for table in tables.tidy_tables(study) if table.name == "trials")
+    row = dict(zip((column.name for column in table.columns), next(table.rows()), strict=True))
+    names = list(row)[list(row).index("seconds") + 1 : list(row).index("train/loss")]
+    assert [row[name] for name in names] == [0.1, 0.2, 1.5, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.001, 0.002, 3000.0, 64, 9.0]
+    assert [type(row[name]) for name in ("batch", "table_seconds")] == [int, float]
 
 
 @pytest.mark.parametrize("reader", READERS)

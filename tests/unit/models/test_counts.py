@@ -45,6 +45,16 @@ def test_mlp_has_known_parameter_count(width: int, batch_norm: bool, depth: int,
     assert MLP(hidden_layers_num=depth).depth == depth
 
 
+def test_networks_of_experiment_2_2_have_known_operations() -> None:
+    """Each stage has the same products per kernel of 3 x 3; its first kernel after stage 1 has half of them."""
+    stem, full, output = 3 * 64 * 9 * 32**2, 64 * 64 * 9 * 16**2, 512 * 10
+    first, shortcut = full // 2, 64 * 128 * 8**2
+    teacher = stem + 6 * full + 3 * (first + shortcut) + (7 + 11 + 5) * full + output
+    student = stem + 2 * full + 3 * (first + full) + output
+    assert (CNN(layers=(3, 4, 6, 3)).build(CIFAR).macs, CNN(residual=False).build(CIFAR).macs) == (teacher, student)
+    assert (teacher, student) == (291_181_568, 63_116_288)
+
+
 @pytest.mark.parametrize(
     ("layers", "depth", "residual", "plain"),
     [

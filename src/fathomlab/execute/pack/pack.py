@@ -4,19 +4,18 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
+from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
-from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
+from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import saved_tensors, structure
 from fathomlab.engine.precision import choose_precision, param_dtype
@@ -28,24 +27,24 @@ from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
+from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
+from fathomlab.execute.pack.speed import pack_speeds
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
 from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
-from fathomlab.probes.outcome import outcome_metrics
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
-from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classes, write_labels
+from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
+from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.tables import table_seconds
 from fathomlab.store.weights import save_tensors
 
-Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 
 
@@ -113,6 +112,7 @@ class _PackRun:
         self.training.between_batches = self._poll
         self.probes = job.trials[0].probes
         load_starts(job.trials, self.training, job.root)
+        self.balance = GradientBalance(self.training)
         self.backend, self.step = prepare_backend(
             job, saved.backend if saved else None, self.training, self.checkpointer.warn
         )
@@ -169,7 +169,8 @@ class _PackRun:
         assert snapshot.train is not None
         assert snapshot.validation is not None
         bad_steps = self.training.state.diverged_at_step.tolist()
-        columns = {**_metrics("train", snapshot.train), **_metrics("val", snapshot.validation)}
+        columns = {**metric_columns("train", snapshot.train), **metric_columns("val", snapshot.validation)}
+        columns |= self.balance.measure()
         for slot, replica in self.checkpointer.active:
             if replica.diverged:
                 continue
@@ -185,72 +186,50 @@ class _PackRun:
 
     def _finish(self) -> None:
         state = self.training.state
-        test, outcomes = self._test()
+        test, outcomes, predictions = evaluate_test(self.training)
+        for slot, replica in self.checkpointer.active:
+            if not replica.diverged:
+                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions[slot].cpu().numpy()))
         test_labels = self.training.data.test_labels.cpu().numpy()
         labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
         self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
-        metrics = {**_metrics("best/test", best), **test}
+        metrics, seconds = {**metric_columns("best/test", best), **test}, self.checkpointer.seconds
+        healthy = [slot for slot, replica in self.checkpointer.active if not replica.diverged]
+        speeds = pack_speeds(self.training, healthy, self.checkpointer.warn)
+        finished = [
+            Result("finished", seconds=seconds, outcome=outcome, labels=labels, speed=speeds.get(slot))
+            for slot, outcome in enumerate(outcomes)
+        ]
         for result in self.checkpointer.map_active(
-            lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
+            lambda slot, replica: self._write_result(slot, replica, metrics, finished[slot])
         ):
             self.emit(result)
         self.checkpointer.clear()
 
-    def _write_result(
-        self, slot: int, replica: Replica, columns: Columns, outcome: Outcome, labels: StoredLabels
-    ) -> Finished:
+    def _write_result(self, slot: int, replica: Replica, columns: Columns, result: Result) -> Finished:
         """Write the result of one trial, which finishes it."""
-        state, seconds = self.training.state, self.checkpointer.seconds
+        state = self.training.state
         metrics = replica.metrics | {name: column[slot] for name, column in columns.items()}
         metrics["best/epoch"] = int(state.best.epoch[slot])
         metrics["best/val/accuracy"] = float(state.best_accuracy[slot])
-        status, cause = "finished", None
         if replica.diverged:
-            status, cause = "diverged", f"the loss was not finite at step {replica.diverged}"
+            cause = f"the loss was not finite at step {replica.diverged}"
+            result = Result("diverged", cause, seconds=result.seconds)
             metrics |= {name: None for name in metrics if name.startswith(("test/", "best/"))}
-            outcome = Outcome()
-        result = replica.folder.finish(
-            Result(
-                status=status,
-                cause=cause,
-                parameters=self.recipes[slot].num_trained,
-                epochs=state.epoch,
-                steps=state.step,
-                seconds=seconds,
-                metrics=metrics,
-                outcome=outcome,
-                labels=None if replica.diverged else labels,
-                table_seconds=table_seconds(self.checkpointer.job.root, replica.trial),
-            )
+        parameters, seconds = self.recipes[slot].num_trained, float(result.seconds or 0)
+        result = replace(
+            result,
+            parameters=parameters,
+            epochs=state.epoch,
+            steps=state.step,
+            metrics=metrics,
+            table_seconds=table_seconds(self.checkpointer.job.root, replica.trial),
         )
-        return Finished(replica.trial.hash, status, cause, seconds, result.metrics, result.parameters)
-
-    def _test(self) -> tuple[Columns, list[Outcome]]:
-        """Metrics on the test set of the weights after the last epoch, and the other results of `probes.outcome`."""
-        training, state = self.training, self.training.state
-        batches: list[Tensor] = []
-        last = evaluate(training, state.params, state.buffers, validation=False, keep=batches)
-        teacher = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
-        columns = outcome_metrics(torch.cat(batches, 1), training.data.test_labels, teacher)
-        for slot, replica in self.checkpointer.active:
-            if not replica.diverged:
-                predictions = columns["predictions"][slot].cpu().numpy()
-                replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions))
-        agreement = columns.get("agreement")
-        outcomes = [
-            Outcome(
-                predicted=tuple(columns["predicted"][slot].tolist()),
-                calibration_error=columns["calibration_error"][slot].item(),
-                bins=tuple(map(tuple, nan_to_none(columns["bins"][slot].tolist()))),
-                agreement=None if agreement is None else agreement[slot].item(),
-                examples=len(training.data.test_labels),
-            )
-            for slot in range(len(self.recipes))
-        ]
-        return _metrics("test", last), outcomes
+        stored, status = replica.folder.finish(result), "diverged" if replica.diverged else "finished"
+        return Finished(replica.trial.hash, status, result.cause, seconds, stored.metrics, parameters)
 
     def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
         """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
@@ -294,7 +273,3 @@ class _PackRun:
             plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
             pack = PackSlot(len(members), slot, members)
             replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
-
-
-def _metrics(name: str, result: EvalResult) -> dict[str, list[float]]:
-    return {f"{name}/loss": result.loss.tolist(), f"{name}/accuracy": result.accuracy.tolist()}
