@@ -101,7 +101,12 @@ def study_of(root: Path | None, nets: Sequence[Net], claims: Sequence[Any] = (),
             trials.append(SeedTrial(seed, name))
         conditions.append(ConditionRecord(net.name, net.role, net.factors, None, tuple(trials)))
     seeds = tuple(range(max(len(net.accuracies) for net in nets)))
-    fields = {"title": "Distillation", "seeds": seeds, "conditions": tuple(conditions), "claims": tuple(claims)} | changes
+    fields = {
+        "title": "Distillation",
+        "seeds": seeds,
+        "conditions": tuple(conditions),
+        "claims": tuple(claims),
+    } | changes
     experiment = ExperimentRecord("distill", root or Path("nowhere"), **cast(Any, fields))
     return study(cast(Store, _Shelf(records, experiment)), experiment)
 

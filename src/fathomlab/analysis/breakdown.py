@@ -181,12 +181,12 @@ def _breakdown(
 ) -> Breakdown:
     gain = difference(study, student.condition, baseline)
     steps = [_step(kind, item, difference(study, item, baseline), gain) for kind, item in controls.items()]
+    steps.append(Step("student", student.condition, gain, None))
     steps += [
         _step("teacher", lead.teachers[0], lead.difference, gain)
         for lead in leads(study, [student])
         if len(lead.teachers) == 1
     ]
-    steps.append(Step("student", student.condition, gain, None))
     conditions: dict[Kind | None, Condition] = {step.kind: step.condition for step in steps}
     conditions[None] = baseline
     named = [part for part in PARTS if part[1] in conditions and part[2] in conditions]

@@ -7,7 +7,7 @@ from fathomlab.analysis.distillation import Lead, leads
 from fathomlab.analysis.pairing import Paired, Student, emulated_mistakes, students, teacher_count
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
-from fathomlab.report.numbers import MINUS, count, listed, plain, signed, span
+from fathomlab.report.numbers import MINUS, capital, count, listed, plain, signed, span
 
 MAX_LEADS = 3  # named in one sentence
 UNBOUNDED = "unbounded"
@@ -40,7 +40,7 @@ def mistake_warnings(study: Study) -> list[str]:
         return []
     what = "repeats a classic mistake" if len(names) == 1 else "repeat classic mistakes"
     return [
-        f"{listed(names)} {what} on purpose. Do not read {'its' if len(names) == 1 else 'their'} numbers as results."
+        f"{capital(listed(names))} {what} on purpose. Do not read {'its' if len(names) == 1 else 'their'} numbers as results."
     ]
 
 

@@ -17,7 +17,7 @@ from fathomlab.report.figures.rows import Point, Row
 from fathomlab.report.numbers import MINUS, capital, signed, span
 from fathomlab.report.section import Section
 from fathomlab.report.students import cells, difference_text, named, share_text
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 NAMES: dict[Kind | None, str] = {
     None: "baseline",
@@ -154,7 +154,7 @@ def _made(item: Breakdown, index: int, several: bool) -> Made:
         warnings=(warning,) if warning else (),
         sentence=verdict_sentence(item),
         parts=tuple(map(_card, item.parts)),
-        table=steps_table(item, name),
+        table=compact(steps_table(item, name)),
         chart=_chart(item, name),
     )
 

@@ -14,7 +14,7 @@ from fathomlab.report.accuracy_plots import effects
 from fathomlab.report.charts import Chart, drawn_seeds
 from fathomlab.report.effects import accuracy, bounded, percentage
 from fathomlab.report.figures.rows import Point, Row
-from fathomlab.report.numbers import MINUS, count, format_int, plain, significant
+from fathomlab.report.numbers import MINUS, capital, count, format_int, plain, significant
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.students import (
     cells,
@@ -29,7 +29,7 @@ from fathomlab.report.students import (
     teacher_names,
     teachers_sentence,
 )
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 MAX_ROWS = 10  # of the chart
 ENDS = ("95% low", "95% high")
@@ -43,6 +43,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     known = Predictions()
     panel = {item.condition.name: fidelity(item, known) for item in members}
     every = gains(study, members)
+    data = distillation_table(study, every, panel)
     content = Plain(
         note="Gain: accuracy over the baseline, the network with equal options and without a teacher (points, same seed). "
         "Share: gain / (teacher \u2212 baseline), with Fieller's interval, which is unbounded if the teacher's lead may be "
@@ -51,12 +52,11 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         result=distillation_sentence(study),
         warnings=tuple(lead_warnings(study, members)),
         charts=tuple(_chart(every, panel)),
-        table=distillation_table(study, every, panel),
+        table=compact(data) if data is not None else None,
         label="Teachers, baselines, and students",
         starts=(
             "test accuracy (%)",
             "gain over baseline (points)",
-            "share of teacher's lead (%)",
             "agreement with teacher (%)",
             "gain on teacher's errors (points)",
         ),
@@ -98,9 +98,6 @@ def distillation_table(
     columns += [
         "share of teacher's lead (%)",
         *_ends("share"),
-        "only student correct",
-        "only baseline correct",
-        "McNemar p",
     ]
     columns += ["agreement with teacher (%)", *_ends("agreement"), "on teacher's errors (%)"]
     columns += ["baseline's agreement (%)", "baseline's on teacher's errors (%)", "KL at 1 (nats)", "KL at T (nats)"]
@@ -110,7 +107,8 @@ def distillation_table(
         "gain elsewhere (points)",
         *_ends("elsewhere"),
     ]
-    return table("distillation", [*columns, "teacher's errors (%)"], rows, texts=3)
+    columns += ["teacher's errors (%)", "only student correct", "only baseline correct", "McNemar p"]
+    return table("distillation", columns, rows, texts=3)
 
 
 def _involved(members: Sequence[Student]) -> set[str]:
@@ -136,8 +134,8 @@ def _row(study: Study, condition: Condition, found: Gain | None, like: Fidelity 
     row += [*cells(gain.interval if gain else None, 100), gain.excluded if gain else ""]
     row += cells(found.share if found is not None else None, 100, 1)
     images = found.images if found is not None else None
-    row += [str(images.b), str(images.c), f"{images.p:.2g}"] if images is not None else ["", "", ""]
-    return [*row, *_likeness(like)]
+    row += _likeness(like)
+    return [*row, *([str(images.b), str(images.c), f"{images.p:.2g}"] if images is not None else ["", "", ""])]
 
 
 def _likeness(like: Fidelity | None) -> list[str]:
@@ -160,7 +158,7 @@ def _gains(known: Sequence[Gain]) -> list[str]:
     if len(values) == 1:
         share = share_text(known[0].share)
         kept = f", which is {share} of the teacher's lead" if share else ""
-        return [f"{named(known[0].student.condition)} {MINUS} baseline: {difference_text(values[0])}{kept}."]
+        return [f"{capital(named(known[0].student.condition))} {MINUS} baseline: {difference_text(values[0])}{kept}."]
     means = [item.mean or 0.0 for item in values]
     clear = [item for item in values if item.is_clear and item.is_positive]
     ends = f"{points(min(means))} to {points(max(means))} points"

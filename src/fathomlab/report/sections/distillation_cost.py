@@ -10,7 +10,7 @@ from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.numbers import duration, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.students import named
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 GIGA = 1e9
 
@@ -25,7 +25,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         "GMAC: billions of multiply-accumulates, 3 forward passes per training step; evaluation is excluded. Seconds of "
         "a student include the teacher's forward passes during training; trials of one pack share their time.",
         result=cost_sentence(study, every),
-        table=distillation_cost_table(every),
+        table=compact(distillation_cost_table(every)),
         label="Cost of teachers, baselines, and students",
         starts=("training (GMAC)",),
     )

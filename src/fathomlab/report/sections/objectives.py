@@ -10,7 +10,7 @@ from fathomlab.base.labels import format_level
 from fathomlab.report.numbers import MINUS, count, percent, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.students import cells, difference_text, mean_cells, named, teacher_names
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 SHOWN = ("alpha", "temperature")
 
@@ -25,9 +25,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         note="Gain: accuracy over the baseline (points, same seed). A student is marked as the best only among students with the "
         "same baseline, teacher, and seeds. The intervals are not adjusted for the number of students.",
         result=choice_sentence(found),
-        table=objectives_table(study, every, found),
+        table=compact(objectives_table(study, every, found)),
         label="Students by loss, weight of the teacher, and temperature",
-        starts=("test accuracy (%)",),
+        starts=("gain over baseline (points)", "test accuracy (%)"),
     )
     return Section("objectives", "Losses, weights, and temperatures", content, link="Losses")
 

@@ -14,10 +14,10 @@ from fathomlab.report.charts import Chart, drawn_seeds
 from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import linear_axis, range_of
 from fathomlab.report.figures.style import HALF
-from fathomlab.report.numbers import MINUS, plain
+from fathomlab.report.numbers import MINUS, capital, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.students import cells, difference_text, mean_cells, named
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 MAX_ROWS = 12  # of the chart
 DIGITS = {"ECE (%)": 2, "NLL (nats)": 4, "Brier score": 4}
@@ -28,7 +28,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     members = students(study)
     if not members or not is_scaled(study):
         return None
-    data = scaling_table(study, members)
+    data = compact(scaling_table(study, members))
     content = Plain(
         note="ECE: expected calibration error over 15 bins. NLL: cross-entropy. Brier: mean squared distance of the "
         "probabilities from the label. Scaled: the logits are divided by the T that minimizes the NLL on the validation images. "
@@ -37,7 +37,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         charts=tuple(_charts(members)),
         table=data,
         label="Calibration as trained and after temperature scaling",
-        starts=tuple(name for name in ("NLL (nats)", "Brier score") if name in data.columns),
+        starts=("NLL (nats)", "Brier score"),
     )
     return Section("scaling", "Calibration and temperature scaling", content, link="Temperature scaling")
 
@@ -80,7 +80,7 @@ def scaling_sentence(members: Sequence[Student]) -> str:
                 text = difference_text(value)
                 return (
                     f"Temperature scaling alone changes the baseline's ECE from {plain(100 * raw)}% to {plain(100 * scaled)}%. "
-                    f"{named(item.condition)} without it {MINUS} baseline with it: {text}."
+                    f"{capital(named(item.condition))} without it {MINUS} baseline with it: {text}."
                 )
     return ""
 

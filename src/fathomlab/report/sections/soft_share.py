@@ -11,7 +11,7 @@ from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.charts import Chart
 from fathomlab.report.figures.style import MAX_SERIES
-from fathomlab.report.numbers import percent, plain
+from fathomlab.report.numbers import capital, percent, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.sections.curves import Quantity, condition_charts
 from fathomlab.report.students import mean_cells, named
@@ -61,8 +61,8 @@ def share_warnings(members: Sequence[Student]) -> list[str]:
         share = mean_share(item)
         if share is not None and share < MIN_SHARE and item.options.get("alpha") != 0:
             texts.append(
-                f"{named(item.condition)}: distillation is nearly off; the soft gradient is {plain(100 * share, 1)}% of both on "
-                "average. Check alpha, the factor T\u00b2, and how the loss is averaged."
+                f"{capital(named(item.condition))}: distillation is nearly off; the mean share of its gradient is "
+                f"{plain(100 * share, 1)}%. Check alpha, the factor T\u00b2, and how the loss is averaged."
             )
     return texts
 

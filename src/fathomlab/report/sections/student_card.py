@@ -17,7 +17,7 @@ from fathomlab.report.figures.style import HALF, MAIN
 from fathomlab.report.numbers import format_int, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.students import cells, named
-from fathomlab.report.tables import Table, table
+from fathomlab.report.tables import Table, compact, table
 
 MAX_MARKS = 12
 ROLE_COLORS = {"teacher": 2, "baseline": 0, "student": 1}
@@ -40,9 +40,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     content = Plain(
         note=note,
         charts=tuple(_charts(study, every)),
-        table=card_table(study, every),
+        table=compact(card_table(study, every)),
         label="Size, speed, and accuracy of each network",
-        starts=("latency p50 (ms)",) if measured else (),
+        starts=("latency p50 (ms)",),
     )
     return Section("student_card", "Size and speed", content)
 
