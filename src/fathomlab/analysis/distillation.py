@@ -69,10 +69,14 @@ class Choice:
 
 
 def leads(study: Study, members: Sequence[Student] | None = None) -> tuple[Lead, ...]:
-    """Teacher minus baseline, for each pair that students compare; without teachers that are like their students."""
+    """Teacher minus baseline, for each pair that students compare.
+
+    Self-distillation is left out if other students have a larger teacher, for which it is a control.
+    """
     pairs: dict[tuple[str, ...], tuple[tuple[Condition, ...], Condition]] = {}
-    for item in students(study) if members is None else members:
-        if item.teachers and item.baseline is not None and not item.is_self:
+    every = students(study) if members is None else members
+    for item in every:
+        if item.teachers and item.baseline is not None and _has_lead(item, every):
             names = (*(teacher.name for teacher in item.teachers), item.baseline.name)
             pairs[names] = (item.teachers, item.baseline)
     return tuple(Lead(teachers, baseline, _lead(study, teachers, baseline)) for teachers, baseline in pairs.values())
@@ -80,7 +84,8 @@ def leads(study: Study, members: Sequence[Student] | None = None) -> tuple[Lead,
 
 def gains(study: Study, members: Sequence[Student] | None = None) -> tuple[Gain, ...]:
     """Each student minus its baseline."""
-    return tuple(_gain(study, item) for item in (students(study) if members is None else members))
+    every = students(study) if members is None else members
+    return tuple(_gain(study, item, _has_lead(item, every)) for item in every)
 
 
 def share_of(part: Paired, total: Paired) -> Interval | None:
@@ -121,6 +126,11 @@ def expected_maximum(k: int) -> float:
     return sum(x * k * normal.pdf(x) * normal.cdf(x) ** (k - 1) for x in points) * width
 
 
+def _has_lead(student: Student, members: Sequence[Student]) -> bool:
+    """Whether its teacher is compared with its baseline."""
+    return student.baseline not in student.teachers and (not student.is_self or all(item.is_self for item in members))
+
+
 def _lead(study: Study, teachers: Sequence[Condition], baseline: Condition) -> Paired:
     if len(teachers) == 1:
         return difference(study, teachers[0], baseline)
@@ -131,11 +141,11 @@ def _lead(study: Study, teachers: Sequence[Condition], baseline: Condition) -> P
     return paired(baseline.outcomes(study.metric), shared)
 
 
-def _gain(study: Study, student: Student) -> Gain:
+def _gain(study: Study, student: Student, has_lead: bool) -> Gain:
     if student.baseline is None:
         return Gain(student, None, None, None)
     gain = difference(study, student.condition, student.baseline)
-    lead = _lead(study, student.teachers, student.baseline) if student.teachers and not student.is_self else None
+    lead = _lead(study, student.teachers, student.baseline) if student.teachers and has_lead else None
     before = dict(student.baseline.trials)
     images = compare_images(
         (seed, trial.correct(), before[seed].correct())

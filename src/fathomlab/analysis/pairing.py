@@ -168,14 +168,15 @@ class _Index:
         content = _content(condition)
         section = content.get("distillation")
         teachers = self._teachers(condition)
-        models = [_content(teacher).get("model") for teacher in teachers]
+        models = [(_content(teacher).get("model"), teacher.total_parameters) for teacher in teachers]
+        own = (content.get("model"), condition.total_parameters)
         return Student(
             condition=condition,
             baseline=self._baseline(condition, teachers),
             teachers=teachers,
             longer=self._longer(condition, teachers),
             section=cast("JsonObject", dict(section)) if isinstance(section, Mapping) else {},
-            is_self=bool(models) and all(model is not None and model == content.get("model") for model in models),
+            is_self=bool(models) and own[0] is not None and all(model == own for model in models),
             emulated=emulated_mistakes(condition),
         )
 

@@ -71,7 +71,8 @@ def test_best_is_chosen_among_equals_only():
         student("placebo", better, section={**KD, "placebo": "shuffled"}),
         student("fewer", better[:2], section={**KD, "alpha": 0.9}),
     ]
-    assert choices(study := study_of(None, [TEACHER, BASELINE, *nets]), gains(study)) == ()
+    study = study_of(None, [TEACHER, BASELINE, *nets])
+    assert choices(study, gains(study)) == ()
     study = study_of(None, [TEACHER, BASELINE, *nets, student("b", (0.85, 0.86, 0.88), section={**KD, "alpha": 0.5})])
     (choice,) = choices(study, gains(study))
     assert {item.student.condition.record.label for item in choice.members} == {"a", "b"}
