@@ -3,12 +3,18 @@
 Everything that leaves the analysis as JSON is created here. The keys are a public interface and do not change.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from fathomlab.analysis.breakdown import Breakdown, breakdowns
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
+from fathomlab.analysis.distillation import Gain, gains, leads
+from fathomlab.analysis.fidelity import fidelity
+from fathomlab.analysis.pairing import students, teacher_count
 from fathomlab.analysis.recorded import record_trials
 from fathomlab.analysis.sequential import Look
+from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.analysis.wording import details, finding, notes
@@ -60,7 +66,7 @@ def verdict_json(verdict: Verdict) -> JsonObject:
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
     """The numbers of an experiment, as its report embeds them."""
-    experiment = study.experiment
+    experiment, distillation = study.experiment, distillation_json(study)
     return {
         "format": FORMAT,
         "name": experiment.name,
@@ -70,7 +76,31 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "claims_hash": experiment.claims_hash,
         "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
+        **({"distillation": distillation} if distillation else {}),
         "trials": to_plain(record_trials(study)),
+    }
+
+
+def distillation_json(study: Study) -> JsonObject:
+    """What students gain and what the gain is made of, in fractions of images; empty without students.
+
+    `teachers` counts different teachers. An interval of several seeds without ends is unbounded.
+    """
+    members = students(study)
+    if not members:
+        return {}
+    return {
+        "teachers": teacher_count(members),
+        "leads": [
+            {
+                "teachers": [teacher.record.label for teacher in lead.teachers],
+                "baseline": lead.baseline.record.label,
+                "difference": _interval(lead.difference.interval),
+            }
+            for lead in leads(study, members)
+        ],
+        "students": [_student(item) for item in gains(study, members)],
+        "breakdowns": [_breakdown(item) for item in breakdowns(study)],
     }
 
 
@@ -91,3 +121,46 @@ def looks_json(looks: Sequence[Look]) -> list[JsonObject]:
 def differences_json(rows: Sequence[Difference]) -> list[JsonObject]:
     """The rows of a comparison."""
     return [to_plain(row) for row in rows]
+
+
+def _student(item: Gain) -> JsonObject:
+    student, like = item.student, fidelity(item.student)
+    means = {"agreement": like.agreement, "teacher_kl": like.teacher_kl, "softened_kl": like.softened_kl}
+    means |= {"gain_on_errors": like.gain_on_errors, "gain_elsewhere": like.gain_elsewhere}
+    return {
+        "condition": student.condition.record.label,
+        "baseline": student.baseline.record.label if student.baseline is not None else None,
+        "teachers": [teacher.record.label for teacher in student.teachers],
+        "placebo": student.placebo or None,
+        "emulated": list(student.emulated),
+        "gain": _interval(item.gain.interval if item.gain is not None else None),
+        "share_of_lead": _interval(item.share),
+        **{name: _interval(mean_interval(list(values.values())) if values else None) for name, values in means.items()},
+    }
+
+
+def _breakdown(item: Breakdown) -> JsonObject:
+    return {
+        "student": item.student.condition.record.label,
+        "steps": [
+            {
+                "kind": step.kind,
+                "condition": step.condition.record.label,
+                "gain": _interval(step.gain.interval),
+                "share": _interval(step.share),
+            }
+            for step in item.steps
+        ],
+        "parts": [
+            {"name": part.name, "verdict": part.decision, "difference": _interval(part.difference.interval)}
+            for part in item.parts
+        ],
+        "suspicious": item.is_suspicious,
+    }
+
+
+def _interval(interval: Interval | None) -> JsonObject | None:
+    """An interval; numbers that are not finite become None."""
+    if interval is None:
+        return None
+    return {key: value if value is None or math.isfinite(value) else None for key, value in to_plain(interval).items()}

@@ -5,12 +5,13 @@ as chance accuracy in differences of accuracies. Losses and slopes have no such 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fathomlab.analysis.significance import mcnemar_clustered, mcnemar_exact
 from fathomlab.analysis.study import Condition, Study
@@ -19,6 +20,7 @@ from fathomlab.base.options import to_dict
 from fathomlab.config.claims import Claim
 from fathomlab.store.records import TrialRecord
 
+Answers: TypeAlias = NDArray[np.bool_] | None
 MISSING = {"failed": "failed", "damaged": "cannot be read"}
 
 
@@ -148,14 +150,27 @@ def per_image_test(contrast: Contrast) -> ImageTest | None:
     if claim.kind != "difference" or claim.metric != "test/accuracy" or not single or contrast.missing_level:
         return None
     trials = [dict(arm.conditions[0].trials) for arm in arms]
+    return compare_images(
+        (pair.seed, trials[0][pair.seed].correct(), trials[1][pair.seed].correct()) for pair in contrast.pairs
+    )
+
+
+def compare_images(seeds: Iterable[tuple[int, Answers, Answers]]) -> ImageTest | None:
+    """McNemar's test over seeds on which test images two networks classify correctly.
+
+    Args:
+        seeds: Seed, and whether the first and the second network classify each image correctly, (n,); None if unknown.
+
+    Returns:
+        None if no seed has both, or if seeds have different numbers of images.
+    """
     each, excluded, balance = list[ImageCounts](), list[int](), np.zeros(0, dtype=np.int64)
-    for pair in contrast.pairs:
-        first, second = (records[pair.seed].correct() for records in trials)
+    for seed, first, second in seeds:
         if first is None or second is None or len(first) != len(second):
-            excluded.append(pair.seed)
+            excluded.append(seed)
             continue
         b, c = int((first & ~second).sum()), int((second & ~first).sum())
-        each.append(ImageCounts(pair.seed, b, c, mcnemar_exact(b, c)))
+        each.append(ImageCounts(seed, b, c, mcnemar_exact(b, c)))
         change = first.astype(np.int64) - second.astype(np.int64)
         if len(balance) not in (0, len(change)):
             return None

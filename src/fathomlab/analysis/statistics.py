@@ -64,6 +64,49 @@ def paired_interval(differences: Sequence[float], level: float = 0.95) -> Interv
     return mean_interval(differences, level)
 
 
+def ratio_interval(numerators: Sequence[float], denominators: Sequence[float], level: float = 0.95) -> Interval:
+    """Fieller's interval of the ratio of two paired means (Fieller, 1954, J. Royal Statistical Society B 16, section 2).
+
+    It contains each R for which the t interval of the mean of `numerators - R * denominators` contains zero.
+
+    Args:
+        numerators: One per seed.
+        denominators: One per seed, in the same order.
+        level: Coverage, between 0 and 1.
+
+    Returns:
+        The ratio of the means. It has no ends for one seed, and the ends are infinite if the interval of the mean denominator
+        contains zero. The ratio is NaN if that mean is zero.
+
+    Raises:
+        ValueError: If there is no value, the numbers of values differ, or the level is outside (0, 1).
+
+    Example:
+        >>> interval = ratio_interval([1.0, 2.0, 3.0], [4.0, 4.0, 4.0])
+        >>> interval.mean, round(interval.low, 3), round(interval.high, 3)
+        (0.5, -0.121, 1.121)
+    """
+    n = len(numerators)
+    if n == 0 or n != len(denominators):
+        raise ValueError(f"a ratio needs equally many values of both, got {n} and {len(denominators)}")
+    _check_level(level)
+    top, bottom = fmean(numerators), fmean(denominators)
+    ratio = top / bottom if bottom else math.nan
+    if n < 2:
+        return Interval(ratio, None, None, n)
+    t = t_quantile((1 + level) / 2, n - 1)
+    scale = t * t / (n * (n - 1))
+    deviations = [(a - top, b - bottom) for a, b in zip(numerators, denominators, strict=True)]
+    # The ends are the roots of a R^2 - 2 b R + c = 0.
+    a = bottom * bottom - scale * math.fsum(y * y for _, y in deviations)
+    b = top * bottom - scale * math.fsum(x * y for x, y in deviations)
+    c = top * top - scale * math.fsum(x * x for x, _ in deviations)
+    if a <= 0:
+        return Interval(ratio, -math.inf, math.inf, n)
+    half = math.sqrt(max(0.0, b * b - a * c))
+    return Interval(ratio, (b - half) / a, (b + half) / a, n)
+
+
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     """Wilson's score interval of a fraction of seeds.
 

@@ -13,6 +13,7 @@ from fathomlab.report.figures.rows import Point, Row, row_figure
 from fathomlab.report.figures.scales import Axis, linear_axis
 from fathomlab.report.figures.style import HALF, MAIN, MAX_SERIES
 from fathomlab.report.numbers import percent, plain
+from fathomlab.report.students import named
 from fathomlab.report.tables import Table, table
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def accuracy_table(study: Study, name: str, conditions: Sequence[Condition]) -> 
         ends = ("", "", "") if mean is None else (plain(mean.mean), plain(mean.low), plain(mean.high))
         lost = condition.missing(study.metric)
         cells = [percent(values.get(seed)) or lost.get(seed, "") for seed in seeds]
-        rows.append([condition.name, *ends, str(len(values)), condition.excluded(study.metric), *cells])
+        rows.append([named(condition), *ends, str(len(values)), condition.excluded(study.metric), *cells])
     columns = ["condition", "mean (%)", "95% low", "95% high", "seeds", "excluded", *(f"seed {seed}" for seed in seeds)]
     return table(name, columns, rows)
 
@@ -121,7 +122,7 @@ def _condition_chart(study: Study, name: str, conditions: Sequence[Condition]) -
     means = [accuracy(study, item) for item in conditions]
     rows = [
         Row(
-            item.name,
+            named(item),
             tuple(map(Point, drawn_seeds(100 * value for value in item.outcomes(study.metric).values()))),
             mean,
             note=item.excluded(study.metric),

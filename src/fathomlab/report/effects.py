@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fathomlab.analysis.pairing import students
 from fathomlab.analysis.significance import ONE_SIDED, holm_adjusted, t_test_greater
 from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval
 from fathomlab.analysis.study import DEPTH_KEYS, Condition, Study, exclusions
@@ -92,9 +93,9 @@ def effect_panels(study: Study) -> list[Panel]:
     residual = residual_effects(study)
     result: list[Panel] = []
     if gains:
-        result.append(
-            Panel("gain", "distillation", f"distilled {MINUS} baseline student", " with distillation", tuple(gains))
-        )
+        lab = all(gain.second.record.role == "distilled" for gain in gains)
+        contrast = f"distilled {MINUS} baseline student" if lab else f"student {MINUS} baseline"
+        result.append(Panel("gain", "distillation", contrast, " with distillation", tuple(gains)))
     if residual:
         change = " with residual connections"
         result.append(Panel("residual", "residual connections", f"residual {MINUS} plain", change, tuple(residual)))
@@ -127,12 +128,11 @@ def residual_effects(study: Study) -> list[Effect]:
 
 
 def distillation_gains(study: Study) -> list[Effect]:
-    """Each distilled student minus the baseline student with the same options."""
-    pairs = [(study.partner(student, "baseline"), student) for student in study.with_role("distilled")]
+    """Each student minus its baseline, without placebos and emulated mistakes."""
     return [
-        effect(study, student.name.removeprefix("distilled, "), baseline, student)
-        for baseline, student in pairs
-        if baseline is not None
+        effect(study, student.condition.name.removeprefix("distilled, "), student.baseline, student.condition)
+        for student in students(study)
+        if student.baseline is not None and student.is_genuine
     ]
 
 

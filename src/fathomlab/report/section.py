@@ -17,6 +17,7 @@ class Plain:
         table: A table.
         label: Name of the table for screen readers.
         starts: Columns at which the table is divided, so that it fits on a page without scrolling.
+        warnings: What must be read before the result.
     """
 
     note: str
@@ -25,6 +26,7 @@ class Plain:
     table: Table | None = None
     label: str = ""
     starts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

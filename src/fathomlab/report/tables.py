@@ -17,21 +17,25 @@ class Table:
         columns: Headings, with units in parentheses.
         rows: One text per column.
         texts: Number of columns on the left that contain text.
+        sparse: Whether parts leave out the rows in which they have no text.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
+    sparse: bool = False
 
     def parts(self, starts: Sequence[str]) -> list["Table"]:
         """The table in parts that fit on a page without scrolling: each has the first column, and new ones begin at `starts`."""
-        cuts = [1, *(self.columns.index(start) for start in starts), len(self.columns)]
+        cuts = [1, *(self.columns.index(start) for start in starts if start in self.columns), len(self.columns)]
         return [self._part([0, *range(first, last)]) for first, last in pairwise(cuts)]
 
     def _part(self, indices: Sequence[int]) -> "Table":
         columns = tuple(self.columns[index] for index in indices)
         rows = tuple(tuple(row[index] for index in indices) for row in self.rows)
+        if self.sparse:
+            rows = tuple(row for row in rows if any(row[1:])) or rows
         return Table(self.name, columns, rows, sum(index < self.texts for index in indices))
 
     @property
@@ -45,6 +49,19 @@ class Table:
     def data_uri(self) -> str:
         """The CSV as a data URI."""
         return "data:text/csv;charset=utf-8," + quote(self.csv, ",;:/-_.~()*!+=@", errors="replace")
+
+
+def compact(table: Table) -> Table:
+    """The table without columns that are empty in all rows, whose parts leave out rows without a text.
+
+    Example:
+        >>> compact(Table("t", ("network", "placebo", "gain"), (("a", "", ""), ("b", "", "1")))).columns
+        ('network', 'gain')
+    """
+    kept = [index for index in range(len(table.columns)) if index == 0 or any(row[index] for row in table.rows)]
+    rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
+    columns = tuple(table.columns[index] for index in kept)
+    return Table(table.name, columns, rows, sum(index < table.texts for index in kept), sparse=True)
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> Table:

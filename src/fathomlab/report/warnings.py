@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
+from fathomlab.analysis.distillation import leads
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.numbers import count, listed
 from fathomlab.store.provenance import DataSource
@@ -47,17 +48,23 @@ def data_notes(study: Study) -> list[str]:
 
 def teacher_warnings(study: Study) -> list[str]:
     """A sentence per teacher and baseline student for which the teacher is not better, on average or in some seeds."""
-    pairs = [
-        (teacher, baseline)
+    pairs = {
+        (teacher.name, baseline.name): (teacher, baseline)
         for teacher in study.with_role("teacher")
         for baseline in study.with_role("baseline")
         if all(teacher.record.factors.get(key, level) == level for key, level in baseline.record.factors.items())
+    }
+    for lead in leads(study):
+        for teacher in lead.teachers:
+            pairs.setdefault((teacher.name, lead.baseline.name), (teacher, lead.baseline))
+    return [
+        text for teacher, baseline in pairs.values() for text in _teacher_warning(teacher, baseline, len(pairs) > 1)
     ]
-    return [text for teacher, baseline in pairs for text in _teacher_warning(teacher, baseline, len(pairs) > 1)]
 
 
 def _teacher_warning(teacher: Condition, baseline: Condition, several: bool) -> list[str]:
-    names = (teacher.name, baseline.name) if several else ("teacher", "baseline student")
+    lab = (teacher.record.role, baseline.record.role) == ("teacher", "baseline")
+    names = ("teacher", "baseline student") if lab and not several else (teacher.name, baseline.name)
     worse: list[tuple[str, str]] = []
     partly: list[str] = []
     for metric, when in METRICS.items():

@@ -16,6 +16,7 @@ from fathomlab.analysis.statistics import (
     mean_interval,
     newcombe_interval,
     paired_interval,
+    ratio_interval,
     t_quantile,
     wilson_interval,
 )
@@ -163,3 +164,30 @@ def test_bootstrap_rejects_fewer_than_twenty():
         bootstrap_interval([0.1] * 19)
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval([0.1] * 20, level=95)
+
+
+def test_ratio_interval_inverts_the_t_interval():
+    """The interval contains R exactly if the t interval of the mean of numerators - R denominators contains zero."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        x, y = rng.normal(1, 0.5, 6).tolist(), rng.normal(2, 0.4, 6).tolist()
+        interval = ratio_interval(x, y)
+        low, high = interval.low, interval.high
+        assert low is not None
+        assert high is not None
+        assert interval.mean == pytest.approx(sum(x) / sum(y))
+        for end, inside in ((low, 1e-6), (high, -1e-6)):
+            for step, contains in ((inside, True), (-inside, False)):
+                mean = mean_interval([a - (end + step) * b for a, b in zip(x, y, strict=True)])
+                assert mean.low is not None
+                assert mean.high is not None
+                assert (mean.low <= 0 <= mean.high) is contains
+
+
+def test_ratio_interval_is_unbounded_if_the_denominator_may_be_zero():
+    interval = ratio_interval([1.0, 1.1, 0.9], [1.0, -1.0, 0.5])
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert math.isnan(ratio_interval([1.0, 2.0], [1.0, -1.0]).mean)
+    assert ratio_interval([1.0], [4.0]) == Interval(0.25, None, None, 1)
+    with pytest.raises(ValueError, match="equally many"):
+        ratio_interval([1.0], [])

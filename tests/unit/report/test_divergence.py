@@ -240,6 +240,7 @@ def test_distillation_table_names_excluded_pairs(tmp_path: Path):
     assert table is not None
     assert list(column(table, "excluded").values()) == ["", "1 of 3 failed", "1 of 3 diverged"]
     assert list(column(table, "excluded pairs").values()) == ["", "", "1 of 3 diverged"]
+    assert column(table, "gain over baseline (points)")["teacher"] == ""
     assert "1 of 3 diverged" in distillation_sentence(results)
 
 

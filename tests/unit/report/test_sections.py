@@ -15,7 +15,7 @@ from fathomlab.store.reading import Store
 
 FOLDER = Path(package.__file__).parent
 SHARED = {"base.html", "macros.html", "index.html", "report.html", "combined.html", "heading.html", "sections.html"}
-SHARED |= {"plain.html", "style.css"}
+SHARED |= {"plain.html", "style.css", "breakdown.html"}  # the last one needs placebos
 
 
 def sections_of(store: Store, name: str) -> list[Section]:

@@ -12,6 +12,7 @@ from fathomlab.report.answers import Answers, answers
 from fathomlab.report.charts import Chart
 from fathomlab.report.findings import finding
 from fathomlab.report.section import Section
+from fathomlab.report.students import lead_sentence, mistake_warnings
 from fathomlab.report.warnings import DataFile, data_files, data_notes, teacher_warnings
 
 MEANINGS = {
@@ -53,6 +54,7 @@ class Lead:
     Attributes:
         warnings: What must be read before anything else.
         problem: Why the claims cannot be evaluated; "" if they can.
+        lead: Teacher minus baseline, in a sentence; "" for other experiments.
         finding: What was found, in a sentence.
         cards: Claims that were declared before results existed.
         exploratory: The other claims.
@@ -64,6 +66,7 @@ class Lead:
     quick: bool
     warnings: tuple[str, ...]
     problem: str
+    lead: str
     finding: str
     cards: tuple[VerdictCard, ...]
     exploratory: tuple[VerdictCard, ...]
@@ -80,8 +83,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     declared = tuple(card for card in cards if not card.exploratory)
     content = Lead(
         quick=study.experiment.quick,
-        warnings=tuple(teacher_warnings(study)),
+        warnings=(*mistake_warnings(study), *teacher_warnings(study)),
         problem="; ".join(map(str, study.problems)),
+        lead=lead_sentence(study),
         finding=finding(study) if study.conditions else "This experiment has no conditions yet.",
         cards=declared,
         exploratory=tuple(card for card in cards if card.exploratory),

@@ -40,7 +40,7 @@ class Quantity:
     @property
     def heading(self) -> str:
         """Title and unit."""
-        return f"{self.title} ({self.unit})"
+        return f"{self.title} ({self.unit})" if self.unit else self.title
 
     def text(self, value: float | None) -> str:
         """A value as text for a table."""
@@ -140,6 +140,16 @@ def curve_charts(study: Study) -> list[tuple[Quantity, list[Chart]]]:
     return result
 
 
+def condition_charts(study: Study, quantity: Quantity, groups: Sequence[Sequence[Condition]]) -> list[Chart]:
+    """A chart per group of conditions for a quantity that only some trials record; empty without any value."""
+    curves = [[_curve(item, quantity, MAX_POINTS // 4, study.metric) for item in group] for group in groups]
+    values = [value for group in curves for curve in group for seed in curve.seeds for value in seed.values()]
+    if not values:
+        return []
+    y = _axis(values, quantity)
+    return [_chart(quantity, index, "", group, y, HALF) for index, group in enumerate(curves, start=1)]
+
+
 def downsample(points: Sequence[tuple[int, float]], limit: int) -> list[tuple[int, float]]:
     """At most about `limit` points: the minimum and maximum of each stretch, so that no spike is lost."""
     if len(points) <= limit:
@@ -210,7 +220,7 @@ def _mean(values: list[float], quantity: Quantity) -> Interval:
 
 def _axis(values: list[float], quantity: Quantity) -> Axis:
     """One scale for all panels: logarithmic for losses that span decades."""
-    label = f"{quantity.title.lower()} ({quantity.unit})"
+    label = quantity.heading[:1].lower() + quantity.heading[1:]
     low, high = min(values), max(values)
     if quantity.unit == "nats" and low > 0 and high / low > 30:
         return log_axis(label, low * 0.9, high * 1.1)
@@ -239,7 +249,8 @@ def _chart(quantity: Quantity, number: int, panel: str, curves: list[Curve], y: 
     title = f"{quantity.title}, {panel}" if panel else quantity.title
     last = _last_epoch(curves)
     what = "value after the only epoch" if last == 1 else f"curve over {last} epochs"
-    description = f"{title} ({quantity.unit}): {what} for {'; '.join(curve.label for curve in curves)}."
+    unit = f" ({quantity.unit})" if quantity.unit else ""
+    description = f"{title}{unit}: {what} for {'; '.join(curve.label for curve in curves)}."
     labels = [curve.label for curve in curves]
     excluded = any(curve.label != curve.name for curve in curves)
     keys = line_keys(labels) if last > 1 else point_keys(labels) if excluded else ()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.options import number
+from fathomlab.analysis.pairing import students
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.probes import PROBES
-from fathomlab.report.charts import Chart, LegendEntry, line_keys, width_of
+from fathomlab.report.charts import Chart, LegendEntry, columns, line_keys, width_of
 from fathomlab.report.figures.lines import Line, line_figure
 from fathomlab.report.figures.scales import Axis, integer_axis, log_axis
 from fathomlab.report.figures.style import HALF, MAX_SERIES
@@ -31,7 +32,7 @@ MAX_DECADES = 100.0  # norms are floats: their powers of ten stay finite
 
 @dataclass(frozen=True)
 class Profile:
-    """The norms of one condition at initialization, in decades.
+    """The norms of one condition at one snapshot, in decades.
 
     Attributes:
         name: Its series.
@@ -50,10 +51,11 @@ class Profile:
 
 @dataclass(frozen=True)
 class Norms:
-    """The figures of one kind of gradients: those of activations also have profiles at initialization."""
+    """The figures of one kind of gradients: those of activations also have profiles, `columns` in a row of the page."""
 
     profiles: tuple[Chart, ...]
     heatmaps: Heatmaps
+    columns: int
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ def gradient_charts(study: Study) -> list[Norms]:
         grids = measured_grids(study, quantity)
         maps = heatmaps(study, quantity, grids, f"{kind}-gradients", f"{kind} gradient norm")
         if maps is not None:
-            result.append(Norms(_profile_charts(study, kind, grids) if kind == "activation" else (), maps))
+            pairs = _student_charts(study, kind, grids) if kind == "activation" else ()
+            profiles = pairs or (_profile_charts(study, kind, grids) if kind == "activation" else ())
+            result.append(Norms(profiles, maps, 2 if pairs else columns(len(profiles))))
     return result
 
 
@@ -146,7 +150,35 @@ def _profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Cha
     for grid in grids:
         groups.setdefault(grid.condition.level if study.has_depths else "", []).append(grid)
     chosen = [(level, group) for level, group in groups.items() if len(group) <= MAX_SERIES][:MAX_PROFILES]
-    profiles = [(level, [_profile(kind, grid) for grid in group]) for level, group in chosen]
+    titles = [f"At initialization, {level}" if level else "At initialization" for level, _ in chosen]
+    return _charts(
+        kind,
+        [(title, [_profile(kind, grid) for grid in group]) for title, (_, group) in zip(titles, chosen, strict=True)],
+    )
+
+
+def _student_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Chart, ...]:
+    """For each baseline and its students the norms at initialization, and next to it those at the last snapshot."""
+    by_name = {grid.condition.name: grid for grid in grids}
+    groups: dict[str, list[Grid]] = {}
+    for student in students(study):
+        baseline, grid = student.baseline, by_name.get(student.condition.name)
+        if baseline is not None and baseline.name in by_name and grid is not None:
+            groups.setdefault(baseline.name, [by_name[baseline.name]]).append(grid)
+    depths = [group[0].condition.depth for group in groups.values()]
+    distinct = None not in depths and len(set(depths)) == len(depths) > 1
+    pairs: list[tuple[str, list[Profile]]] = []
+    for group in list(groups.values())[:MAX_PROFILES]:
+        first = group[0].condition
+        where = f", depth {first.depth}" if distinct else f", {first.name}" if len(groups) > 1 else ""
+        members = group[:MAX_SERIES]
+        pairs.append((f"At initialization{where}", [_profile(kind, grid) for grid in members]))
+        pairs.append((f"At the last snapshot{where}", [_profile(kind, grid, -1) for grid in members]))
+    return _charts(kind, pairs, 2)
+
+
+def _charts(kind: str, profiles: Sequence[tuple[str, Sequence[Profile]]], across: int = 0) -> tuple[Chart, ...]:
+    """A chart per group of profiles, with equal scales, `across` in a row of the page (0: by their number)."""
     values = [
         value
         for _, group in profiles
@@ -158,9 +190,9 @@ def _profile_charts(study: Study, kind: str, grids: Sequence[Grid]) -> tuple[Cha
         return ()
     low, high = decades(values)
     y = log_axis("gradient norm", _norm(low), _norm(high))
-    width = width_of(len(profiles))
+    width = width_of(across or len(profiles))
     return tuple(
-        _chart(kind, number, level, group, y, width) for number, (level, group) in enumerate(profiles, start=1)
+        _chart(kind, number, title, group, y, width) for number, (title, group) in enumerate(profiles, start=1)
     )
 
 
@@ -168,13 +200,12 @@ def _norm(logarithm: float) -> float:
     return 10.0 ** min(MAX_DECADES, max(-MAX_DECADES, logarithm))
 
 
-def _chart(kind: str, number: int, level: str, profiles: Sequence[Profile], y: Axis, width: int) -> Chart:
+def _chart(kind: str, number: int, title: str, profiles: Sequence[Profile], y: Axis, width: int) -> Chart:
     name = f"{kind}-profile-{number}"
-    title = f"At initialization, {level}" if level else "At initialization"
     texts = [profile.label for profile in profiles]
     predicted = any(profile.theory for profile in profiles)
     description = (
-        f"{kind.capitalize()} gradient norm over the layers at initialization, input to output: {', '.join(texts)}"
+        f"{kind.capitalize()} gradient norm over the layers, input to output. {title}: {', '.join(texts)}"
         f"{'; thick gray line: theory, shifted to the mean of the measured line' if predicted else ''}."
     )
     draw = partial(gradient_profile, profiles, y, width)
@@ -182,13 +213,13 @@ def _chart(kind: str, number: int, level: str, profiles: Sequence[Profile], y: A
     return Chart(name, title, description, draw, profile_table(name, profiles), (*line_keys(texts), *theory))
 
 
-def _profile(kind: str, grid: Grid) -> Profile:
-    values = tuple(row[0] for row in grid.rows)
+def _profile(kind: str, grid: Grid, at: int = 0) -> Profile:
+    values = tuple(row[at] for row in grid.rows)
     theory: list[float] = []
-    if kind == "activation":
+    if kind == "activation" and at == 0:
         trial = next((trial for _, trial in grid.condition.trials if trial.content), None)
         theory = predicted_logs(trial, values) if trial is not None else []
-    name, counts = grid.condition.series or grid.condition.name, tuple(row[:1] for row in grid.counts)
+    name, counts = grid.condition.series or grid.condition.name, tuple(row[at:][:1] for row in grid.counts)
     full = all(number == grid.planned for row in counts for number in row)
     label = name if full else f"{name} ({coverage(counts, grid.planned, '')})"
     return Profile(name, label, grid.layers, values, tuple(theory))
