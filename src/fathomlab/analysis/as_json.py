@@ -10,6 +10,7 @@ from fathomlab.analysis.compare import Difference, Summary, summarize_study
 from fathomlab.analysis.recorded import record_trials
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.study import Study
+from fathomlab.analysis.tuning import choice_json
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.analysis.wording import details, finding, notes
 from fathomlab.base.codec import JsonObject, from_plain, to_plain
@@ -55,7 +56,23 @@ def verdict_json(verdict: Verdict) -> JsonObject:
         "mcnemar": to_plain(verdict.images) if verdict.images else None,
         "exploratory": verdict.exploratory,
         "seeds_added_after_results": verdict.looks.changed,
+        **({"tuned": tuned} if (tuned := _tuned(verdict)) else {}),
     }
+
+
+def _tuned(verdict: Verdict) -> list[JsonObject]:
+    """The tuned levels of the conditions that a claim compares."""
+    return [
+        {
+            "level": arm.level,
+            "condition": condition.record.label,
+            "picked": to_plain(dict(condition.choice.picked.levels)),
+            "tries": len(condition.choice.tries),
+        }
+        for arm in verdict.contrast.arms
+        for condition in arm.conditions
+        if condition.choice is not None
+    ]
 
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
@@ -71,6 +88,7 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
         "trials": to_plain(record_trials(study)),
+        **({"tuned": [choice_json(*pair) for pair in study.choices]} if study.choices else {}),
     }
 
 

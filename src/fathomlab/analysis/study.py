@@ -9,10 +9,12 @@ from typing import Any
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
 from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.sequential import Look
+from fathomlab.analysis.tuning import Choice, choose, groups
 from fathomlab.base.errors import Issue
-from fathomlab.base.labels import Levels, format_factor_level, last_part
+from fathomlab.base.labels import Levels, condition_label, format_factor_level, last_part, shortest_unique_suffixes
 from fathomlab.base.options import parse
 from fathomlab.config.claims import Claim
+from fathomlab.config.schema import TuneOptions
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
@@ -42,6 +44,7 @@ class Condition:
         level: Name of its line in a figure: "depth 40", or the full name if the experiment has no depth.
         key: The factors except `residual`. Pairs conditions that differ only in it.
         trials: Seed and record of each trial.
+        choice: How its tuned factors were chosen, which are then not among its factors; None if it has none.
     """
 
     record: ConditionRecord
@@ -50,6 +53,7 @@ class Condition:
     level: str
     key: tuple[tuple[str, str], ...]
     trials: tuple[tuple[int, TrialRecord], ...]
+    choice: Choice | None = None
 
     @property
     def depth(self) -> int | None:
@@ -99,10 +103,11 @@ class Study:
     """An experiment with the records of its trials, each read once.
 
     Attributes:
-        conditions: In the order of the plan.
+        conditions: Those that are compared, in the order of the plan: all, or the tuned ones.
         claims: In the order of the file; empty if they cannot be evaluated.
         problems: Why its claims cannot be evaluated; empty if they can.
         looks: Analyses of the same question with other numbers of seeds.
+        tried: All conditions if factors are tuned, else empty.
     """
 
     experiment: ExperimentRecord
@@ -110,6 +115,7 @@ class Study:
     claims: tuple[Claim, ...] = ()
     problems: tuple[Issue, ...] = ()
     looks: LookHistory = field(default_factory=LookHistory)
+    tried: tuple[Condition, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -118,8 +124,18 @@ class Study:
 
     @property
     def trials(self) -> list[tuple[Condition, int, TrialRecord]]:
-        """Each condition with each of its trials."""
-        return [(condition, seed, trial) for condition in self.conditions for seed, trial in condition.trials]
+        """Each condition of the plan with each of its trials, those of tuned factors that were not picked included."""
+        return [(condition, seed, trial) for condition in self.every for seed, trial in condition.trials]
+
+    @property
+    def every(self) -> tuple[Condition, ...]:
+        """All conditions of the plan."""
+        return self.tried or self.conditions
+
+    @property
+    def choices(self) -> list[tuple[Condition, Choice]]:
+        """Each tuned condition with its choice."""
+        return [(condition, condition.choice) for condition in self.conditions if condition.choice is not None]
 
     @property
     def tally(self) -> Counter[str]:
@@ -205,16 +221,36 @@ def _study(
 ) -> Study:
     problems: list[Issue] = []
     claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
-    conditions = _named([_condition(read, record) for record in experiment.conditions])
+    tried = _named([_condition(read, record) for record in experiment.conditions]) if experiment.tune else ()
+    conditions = _named(
+        _tuned(experiment, tried) if tried else [_condition(read, item) for item in experiment.conditions]
+    )
     planned: tuple[Look, ...] = ()
     try:
         planned = planned_looks(experiment.looks)
     except ValueError:
         problems.append(Issue("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
     if problems:
-        return Study(experiment, conditions, problems=tuple(problems))
+        return Study(experiment, conditions, problems=tuple(problems), tried=tried)
     looks = look_history(experiment, experiments() if claims else [], planned)
-    return Study(experiment, conditions, claims, looks=looks)
+    return Study(experiment, conditions, claims, looks=looks, tried=tried)
+
+
+def _tuned(experiment: ExperimentRecord, tried: Sequence[Condition]) -> list[Condition]:
+    """The conditions that are compared: the picked one of each group, without the tuned factors."""
+    tune, names = experiment.tune or TuneOptions(()), shortest_unique_suffixes(experiment.factors)
+    compared: list[Condition] = []
+    for group in groups(tried, tune):
+        choice = choose(group, tune)
+        picked = choice.picked.condition if choice else group[0]
+        record = picked.record
+        factors = {key: level for key, level in record.factors.items() if key not in tune.over}
+        label = condition_label(record.role, factors, {key: names.get(key, key) for key in factors})
+        read = dict(zip((pair.trial for pair in record.trials), (trial for _, trial in picked.trials), strict=True))
+        compared.append(
+            replace(_condition(read.__getitem__, replace(record, label=label, factors=factors)), choice=choice)
+        )
+    return compared
 
 
 def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:

@@ -1,6 +1,5 @@
 """From an experiment to its trials: factors x seeds -> conditions -> trials. No torch."""
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.config.schema import Parent
 from fathomlab.losses import Loss
 from fathomlab.plan import sections
+from fathomlab.plan.compute import distinct_conditions, equal_compute_epochs
 from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import (
@@ -28,8 +28,9 @@ from fathomlab.plan.feasibility import (
 from fathomlab.plan.hints import explained
 from fathomlab.plan.objectives import distillation_loss
 from fathomlab.plan.plan import Condition, Plan
-from fathomlab.plan.roles import Role, Roles, is_below, may_distill, reads, roles_of
+from fathomlab.plan.roles import Role, Roles, decides_compute, is_below, may_distill, reads, roles_of
 from fathomlab.plan.trial import Blueprint
+from fathomlab.plan.tuning import tuned_factors, tuning_problems
 
 T = TypeVar("T")
 
@@ -78,35 +79,34 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
     seeds = seeds or seeds_of(loaded.file, problems)
     factors = all_factors(loaded, declared, roles, problems)
     builder = _Builder(loaded, roles, problems)
-    planned: dict[tuple[str, str], tuple[str, Levels, Blueprint]] = {}
-    for role, levels in itertools.product(roles.values(), combinations(factors, loaded, len(seeds), problems)):
-        relevant = {key: level for key, level in levels.items() if reads(roles, role, key, levels)}
-        blueprint = builder.blueprint(role, relevant)
-        if blueprint is not None:
-            checked = {key: builder.checked_level(role, key, relevant, blueprint) for key in relevant}
-            planned.setdefault((role.name, blueprint.key), (role.name, checked, blueprint))
+    planned: list[tuple[Role, Levels, Blueprint]] = []
+    combined = combinations(factors, loaded, len(seeds), problems)
+    for role in roles.values():
+        planned += [(role, *condition) for condition in builder.conditions(role, combined)]
     notices = builder.notices | duplicate_level_notices(factors)
+    tune = tuned_factors(loaded, factors, problems, notices)
     if loaded.file.distillation is not None and not any(may_distill(role, declared) for role in roles.values()):
         notices.setdefault("distillation: no effect, because no role has a teacher.")
     if not problems:
-        conditions = [({"role": role, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned.values()]
+        conditions = [({"role": role.name, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
+        problems += tuning_problems(loaded, tune, conditions, notices)
     raise_config_error(document, [explained(problem, document.data, loaded.components) for problem in problems])
     names = shortest_unique_suffixes(list(factors))
     results = [
         Condition(
-            condition_label(role, levels, names),
-            role,
+            condition_label(role.name, levels, names),
+            role.name,
             levels,
             blueprint.network.component.depth,
             tuple(blueprint.trial(seed) for seed in seeds),
         )
-        for role, levels, blueprint in planned.values()
+        for role, levels, blueprint in planned
     ]
-    results.sort(key=lambda condition: list(roles).index(condition.role))
     varying = {key: factor.levels for key, factor in factors.items()}
-    return Plan(loaded, tuple(results), seeds, varying, tuple(notices))
+    compute = {role.name: role.equal_compute for role in roles.values() if role.equal_compute}
+    return Plan(loaded, tuple(results), seeds, varying, tuple(notices), tune, compute)
 
 
 class _Builder:
@@ -118,10 +118,23 @@ class _Builder:
         self.notices: dict[str, None] = {}
         self._built: dict[tuple[object, ...], Any] = {}
 
+    def conditions(self, role: Role, combined: Sequence[Levels]) -> list[tuple[Levels, Blueprint]]:
+        """The conditions of a role at these combinations of levels, each once."""
+        planned: list[tuple[Levels, Blueprint]] = []
+        for levels in combined:
+            relevant = {key: level for key, level in levels.items() if reads(self.roles, role, key, levels)}
+            if (blueprint := self.blueprint(role, relevant)) is not None:
+                checked = {key: self.checked_level(role, key, relevant, blueprint) for key in relevant}
+                planned.append((checked, blueprint))
+        return distinct_conditions(self.roles, role, planned)
+
     def blueprint(self, role: Role, levels: Levels) -> Blueprint | None:
         """A condition without its seeds; None if there are problems."""
         data, network = self._data(role, levels), self._network(role.model, levels)
-        training, probes = self._training(role.training, levels), self._once(("probes",), {}, self._measurements)
+        probes = self._once(("probes",), {}, self._measurements)
+        training = self._training(role.training, levels, quiet=bool(role.equal_compute))
+        if role.equal_compute and data is not None and network is not None and training is not None:
+            training = self._longer(role, levels, data, network, training)
         parents: list[tuple[Parent, Blueprint]] = []
         for kind, name in role.parents_at(levels):
             parent = self.blueprint(self.roles[name], levels)
@@ -159,6 +172,10 @@ class _Builder:
         for (_, name), (_, parent) in zip(role.parents_at(levels), blueprint.parents, strict=True):
             if reads(self.roles, self.roles[name], key, levels):
                 return self.checked_level(self.roles[name], key, levels, parent)
+        if decides_compute(self.roles, role, key):
+            named = self.roles[role.equal_compute]
+            if (other := self.blueprint(named, levels)) is not None:
+                return self.checked_level(named, key, levels, other)
         return levels[key]
 
     def _data(self, role: Role, levels: Levels) -> Data | None:
@@ -175,10 +192,30 @@ class _Builder:
             path, levels, lambda raw: sections.network(raw, path, self.problems, self.notices, self.components)
         )
 
-    def _training(self, path: str, levels: Levels) -> sections.Training | None:
-        return self._section(
-            path, levels, lambda raw: sections.training(raw, path, self.problems, self.notices, self.components)
-        )
+    def _training(
+        self, path: str, levels: Levels, epochs: int | None = None, quiet: bool = False
+    ) -> sections.Training | None:
+        """The section of a role, with other epochs if they are given; `quiet` if its notices are about epochs that change."""
+        notices = {} if quiet else self.notices
+
+        def read(raw: Any) -> sections.Training | None:
+            raw = raw if epochs is None else {**raw, "epochs": epochs}
+            return sections.training(raw, path, self.problems, notices, self.components)
+
+        return self._section(path, levels, read, epochs)
+
+    def _longer(
+        self, role: Role, levels: Levels, data: Data, network: sections.Network, training: sections.Training
+    ) -> sections.Training | None:
+        """The training of a role that also spends the training MACs of another one."""
+        named = self.blueprint(self.roles[role.equal_compute], levels)
+        if named is None:
+            return None
+        path = f"roles.{role.name}.equal_compute"
+        epochs = equal_compute_epochs(data, network, training.epochs, named, path, self.problems)
+        if epochs == training.epochs and not self.problems:
+            self.notices.setdefault(f"{path}: no effect; {role.equal_compute} costs less than half an epoch.")
+        return self._training(role.training, levels, epochs)
 
     def _measurements(self, _: Any) -> tuple[sections.Measurement, ...]:
         options = self.loaded.file.experiment

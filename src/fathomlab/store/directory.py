@@ -21,6 +21,7 @@ from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, R
 
 NOT_IN_RESULT = ("result.json", "logits.sealed")
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
+ADDED = ("tune", "equal_compute")  # to the format later: left out if empty
 
 
 def create_store(root: Path) -> Path:
@@ -237,4 +238,5 @@ def write_experiment(root: Path, record: ExperimentRecord) -> Path:
 
 
 def _document(record: ExperimentRecord) -> JsonObject:
-    return seal({key: value for key, value in asdict(record).items() if key not in NOT_IN_EXPERIMENT})
+    content = {key: value for key, value in asdict(record).items() if key not in NOT_IN_EXPERIMENT}
+    return seal({key: value for key, value in content.items() if value or key not in ADDED})
