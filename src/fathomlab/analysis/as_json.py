@@ -9,11 +9,12 @@ from typing import Any
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
 from fathomlab.analysis.recorded import record_trials
 from fathomlab.analysis.sequential import Look
-from fathomlab.analysis.study import Study
+from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.tuning import choice_json
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.analysis.wording import details, finding, notes
 from fathomlab.base.codec import JsonObject, from_plain, to_plain
+from fathomlab.store.reading import Store
 
 FORMAT = 1
 
@@ -90,6 +91,14 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "trials": to_plain(record_trials(study)),
         **({"tuned": [choice_json(*pair) for pair in study.choices]} if study.choices else {}),
     }
+
+
+def tuned_json(store: Store, experiments: Sequence[str]) -> list[JsonObject]:
+    """How each tuned condition of these experiments was chosen."""
+    tuned = [record for name in experiments if (record := store.experiment(name)).tune is not None]
+    return [
+        {"experiment": record.name, **choice_json(*pair)} for record in tuned for pair in study(store, record).choices
+    ]
 
 
 def read_summary(value: Any) -> Summary:

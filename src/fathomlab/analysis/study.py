@@ -9,12 +9,11 @@ from typing import Any
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
 from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.sequential import Look
-from fathomlab.analysis.tuning import Choice, choose, groups
+from fathomlab.analysis.tuning import Choice, compared_records
 from fathomlab.base.errors import Issue
-from fathomlab.base.labels import Levels, condition_label, format_factor_level, last_part, shortest_unique_suffixes
+from fathomlab.base.labels import Levels, format_factor_level, last_part
 from fathomlab.base.options import parse
 from fathomlab.config.claims import Claim
-from fathomlab.config.schema import TuneOptions
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, TrialRecord
 
@@ -107,7 +106,7 @@ class Study:
         claims: In the order of the file; empty if they cannot be evaluated.
         problems: Why its claims cannot be evaluated; empty if they can.
         looks: Analyses of the same question with other numbers of seeds.
-        tried: All conditions if factors are tuned, else empty.
+        tried: All conditions of the plan, if some are not compared.
     """
 
     experiment: ExperimentRecord
@@ -221,36 +220,19 @@ def _study(
 ) -> Study:
     problems: list[Issue] = []
     claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
-    tried = _named([_condition(read, record) for record in experiment.conditions]) if experiment.tune else ()
-    conditions = _named(
-        _tuned(experiment, tried) if tried else [_condition(read, item) for item in experiment.conditions]
-    )
+    conditions = tried = _named([_condition(read, record) for record in experiment.conditions])
+    if experiment.tune is not None:
+        compared = compared_records(tried, experiment.tune)
+        conditions = _named([replace(_condition(read, record), choice=choice) for record, choice in compared])
     planned: tuple[Look, ...] = ()
     try:
         planned = planned_looks(experiment.looks)
     except ValueError:
         problems.append(Issue("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
     if problems:
-        return Study(experiment, conditions, problems=tuple(problems), tried=tried)
+        return Study(experiment, conditions, problems=tuple(problems), tried=tried if experiment.tune else ())
     looks = look_history(experiment, experiments() if claims else [], planned)
-    return Study(experiment, conditions, claims, looks=looks, tried=tried)
-
-
-def _tuned(experiment: ExperimentRecord, tried: Sequence[Condition]) -> list[Condition]:
-    """The conditions that are compared: the picked one of each group, without the tuned factors."""
-    tune, names = experiment.tune or TuneOptions(()), shortest_unique_suffixes(experiment.factors)
-    compared: list[Condition] = []
-    for group in groups(tried, tune):
-        choice = choose(group, tune)
-        picked = choice.picked.condition if choice else group[0]
-        record = picked.record
-        factors = {key: level for key, level in record.factors.items() if key not in tune.over}
-        label = condition_label(record.role, factors, {key: names.get(key, key) for key in factors})
-        read = dict(zip((pair.trial for pair in record.trials), (trial for _, trial in picked.trials), strict=True))
-        compared.append(
-            replace(_condition(read.__getitem__, replace(record, label=label, factors=factors)), choice=choice)
-        )
-    return compared
+    return Study(experiment, conditions, claims, looks=looks, tried=tried if experiment.tune else ())
 
 
 def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:

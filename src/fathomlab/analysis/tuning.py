@@ -5,16 +5,17 @@ The test set has no part in the choice. It is made on the same seeds as the comp
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.labels import Levels, format_factor_level
+from fathomlab.base.labels import Levels, condition_label, format_factor_level, shortest_unique_suffixes
 from fathomlab.base.options import to_dict
 from fathomlab.config.schema import TuneOptions
-from fathomlab.store.records import TrialRecord
+from fathomlab.plan.tuning import untuned
+from fathomlab.store.records import ConditionRecord, TrialRecord
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Condition
@@ -105,13 +106,28 @@ def choose(conditions: Sequence["Condition"], tune: TuneOptions) -> Choice | Non
     return Choice(tune.by, tuple(marked))
 
 
-def groups(conditions: Sequence["Condition"], tune: TuneOptions) -> list[list["Condition"]]:
-    """The conditions, those that differ in tuned factors only together, in order of appearance."""
-    found: dict[str, list[Condition]] = {}
+def compared_records(
+    conditions: Sequence["Condition"], tune: TuneOptions
+) -> list[tuple[ConditionRecord, Choice | None]]:
+    """The record of each condition that is compared, without the tuned factors, and how it was chosen.
+
+    Args:
+        conditions: All, in the order of the plan.
+        tune: The tuned factors, by their full keys, and the metric.
+    """
+    groups: dict[str, list[Condition]] = {}
     for condition in conditions:
-        others = {key: level for key, level in condition.record.factors.items() if key not in tune.over}
-        found.setdefault(canonical_json([condition.record.role, to_dict(others)]), []).append(condition)
-    return list(found.values())
+        key = canonical_json([condition.record.role, to_dict(untuned(condition.record.factors, tune))])
+        groups.setdefault(key, []).append(condition)
+    names = shortest_unique_suffixes(list(dict.fromkeys(key for each in conditions for key in each.record.factors)))
+    compared: list[tuple[ConditionRecord, Choice | None]] = []
+    for group in groups.values():
+        choice = choose(group, tune)
+        record = choice.picked.condition.record if choice else group[0].record
+        factors = untuned(record.factors, tune)
+        label = condition_label(record.role, factors, names) if choice else record.label
+        compared.append((replace(record, label=label, factors=factors), choice))
+    return compared
 
 
 def describe(levels: Levels) -> str:

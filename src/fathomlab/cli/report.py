@@ -69,7 +69,15 @@ def report(
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
     index = Path(api.rewrite_index(root))
     drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
-    _print_pages(written, combined, index, drawn, figures, as_json)
+    if as_json:
+        from fathomlab.analysis.as_json import tuned_json
+
+        document = {"reports": [str(path) for path in written], "index": str(index)}
+        document |= {"combined": str(combined[0])} if combined else {}
+        document |= {"figures": [str(path) for path in drawn]} if figures else {}
+        print_json({**document, **({"tuned": tuned} if (tuned := tuned_json(store, names)) else {})})
+    else:
+        _print_pages(written, combined, index, drawn, figures)
     if open_it:
         link = file_link((combined or (written if experiments else []) or [index])[0])
         if reason := open_page(link):
@@ -82,13 +90,7 @@ def _print_pages(
     index: Path,
     drawn: Sequence[Path],
     figures: Path | None,
-    as_json: bool,
 ) -> None:
-    if as_json:
-        document = {"reports": [str(path) for path in written], "index": str(index)}
-        document |= {"combined": str(combined[0])} if combined else {}
-        print_json({**document, **({"figures": [str(path) for path in drawn]} if figures else {})})
-        return
     for path in combined:
         print(f"combined: {file_link(path)} ({path.stat().st_size / 1e6:.1f} MB)")
     print("\n".join([*(f"report: {file_link(path)}" for path in written), f"index: {file_link(index)}"]))

@@ -101,8 +101,8 @@ class RoleOptions:
         data: Which images; the file's `data` by default.
         distillation: The loss if the role has a teacher; the file's `distillation` by default.
         parents: The roles that must be trained first.
-        equal_compute: Role, such as a teacher, whose training compute this one spends on longer training: as many more whole epochs
-            as its multiply-accumulates pay for. Not for a role that has a teacher.
+        equal_compute: Role, such as a teacher, whose training MACs (multiply-accumulates) this one spends on longer training: as
+            many more whole epochs as they pay for. Not for a role that has a teacher.
         seed_offset: Added to each seed, so that roles of equal options are different trials, such as members of an ensemble.
     """
 

@@ -23,6 +23,7 @@ from fathomlab.report.findings import finding
 from fathomlab.report.numbers import capital, count, grouped
 from fathomlab.report.section import Section
 from fathomlab.report.sections import SECTIONS, failures
+from fathomlab.report.tuning import tuning_warnings
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
@@ -203,7 +204,7 @@ def _entry(study: Study) -> Entry:
         overrides=record.overrides,
         question=record.question or question(record.yaml),
         summary=" ".join([*claims, finding(study)]),
-        warnings=tuple(teacher_warnings(study)),
+        warnings=(*teacher_warnings(study), *tuning_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],
         failed=sum(tally[status] for status in FAILED_STATUSES),

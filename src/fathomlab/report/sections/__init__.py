@@ -23,6 +23,7 @@ from fathomlab.report.sections import (
     provenance,
     published,
     trials,
+    tuning,
 )
 
 SectionBuilder = Callable[[Study, Sequence[Verdict], Sequence[Audit]], Section | None]
@@ -32,6 +33,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     answer.section,
     failures.section,
     claims.section,
+    tuning.section,
     published.section,
     accuracy.section,
     curves.section,

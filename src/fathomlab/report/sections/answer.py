@@ -12,6 +12,7 @@ from fathomlab.report.answers import Answers, answers
 from fathomlab.report.charts import Chart
 from fathomlab.report.findings import finding
 from fathomlab.report.section import Section
+from fathomlab.report.tuning import tuning_warnings
 from fathomlab.report.warnings import DataFile, data_files, data_notes, teacher_warnings
 
 MEANINGS = {
@@ -80,7 +81,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     declared = tuple(card for card in cards if not card.exploratory)
     content = Lead(
         quick=study.experiment.quick,
-        warnings=tuple(teacher_warnings(study)),
+        warnings=(*teacher_warnings(study), *tuning_warnings(study)),
         problem="; ".join(map(str, study.problems)),
         finding=finding(study) if study.conditions else "This experiment has no conditions yet.",
         cards=declared,
