@@ -53,8 +53,8 @@ def distinct_conditions(
 ) -> list[tuple[Levels, Blueprint]]:
     """The conditions of a role that differ, in order.
 
-    A role with equal compute reads levels of the role that it names. Those that do not change its epochs are left out, such as
-    the initialization of a teacher. Levels that change its compute, but not the rounded epochs, remain conditions.
+    A role with equal compute reads factors of the role that it names. Those that never change its epochs are left out, such as
+    the initialization of a teacher. Levels of the others remain conditions, even if two of them round to the same epochs.
     """
     keys = dict.fromkeys(key for levels, _ in planned for key in levels if decides_compute(roles, role, key))
     alone = replace(role, equal_compute="")
