@@ -79,8 +79,8 @@ compiled_packs | integer | Packs that use the backend `compiled`.
 conditions | integer | Conditions.
 seeds | integer | Seeds.
 factors | object | Dotted key of each factor to the list of its levels.
-tune | object or null | Tuned factors (`over`, full dotted keys) and the metric of the choice (`by`); `null` if there are none.
-equal_compute | list of objects | One object per condition that spends the training compute of another role.
+tune? | object | Tuned factors (`over`, full dotted keys) and the metric of the choice (`by`).
+equal_compute? | list of objects | One object per condition that spends the training compute of another role.
 labels | list of strings | Label of each condition.
 seed_list | list of integers | The seeds.
 claims | list of strings | Name of each claim.

@@ -101,16 +101,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
         "factors": {key: list(levels) for key, levels in planned.factors.items()},
-        "tune": None if planned.tune is None else asdict(planned.tune),
-        "equal_compute": [
-            {
-                "condition": condition.label,
-                "role": planned.equal_compute[condition.role],
-                "epochs": condition.trials[0].recipe.epochs,
-            }
-            for condition in planned.conditions
-            if condition.role in planned.equal_compute
-        ],
+        **_fairness(planned),
         "labels": [condition.label for condition in planned.conditions],
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
@@ -133,6 +124,21 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
             for seed, trial in zip(planned.seeds, condition.trials, strict=True)
         ],
     }
+
+
+def _fairness(planned: "Plan") -> dict[str, Any]:
+    """What is tuned, and the epochs of roles with equal compute."""
+    longer = [condition for condition in planned.conditions if condition.role in planned.equal_compute]
+    epochs = [
+        {
+            "condition": condition.label,
+            "role": planned.equal_compute[condition.role],
+            "epochs": condition.trials[0].recipe.epochs,
+        }
+        for condition in longer
+    ]
+    tune = {} if planned.tune is None else {"tune": asdict(planned.tune)}
+    return {**tune, **({"equal_compute": epochs} if epochs else {})}
 
 
 def _longer(planned: "Plan", condition: "Condition") -> str:
