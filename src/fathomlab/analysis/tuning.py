@@ -135,6 +135,16 @@ def describe(levels: Levels) -> str:
     return ", ".join(format_factor_level(key, level) for key, level in levels.items())
 
 
+def tuned_note(conditions: Sequence["Condition"]) -> str:
+    """The picked level of each condition and its number of tries, in a sentence; "" if none is tuned."""
+    texts = [
+        f"{condition.name} {describe(choice.picked.levels)} (best of {len(choice.tries)})"
+        for condition in conditions
+        if (choice := condition.choice) is not None
+    ]
+    return f"Tuned on validation: {'; '.join(texts)}." if texts else ""
+
+
 def choice_json(condition: "Condition", choice: Choice) -> JsonObject:
     """A choice for JSON; accuracies are fractions."""
     return {

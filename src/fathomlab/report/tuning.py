@@ -17,7 +17,7 @@ def tuning_sentences(study: Study) -> str:
     names = listed(list(dict.fromkeys(factor_name(key) for key in tune.over)))
     metric = METRIC_NAMES[tune.by].lower()
     return (
-        f"For each condition, {names} was tuned on the validation images: the level with the highest mean {metric} over the "
+        f"Tuned on the validation images: {names}. For each tuned condition, the level with the highest mean {metric} over the "
         f"seeds is compared. {_tries(study)} Test accuracy had no part in the choice. The choice and the comparison use the "
         "same seeds. In the choice, a diverged trial counts as chance accuracy."
     )
@@ -65,5 +65,5 @@ def _tries(study: Study) -> str:
     tries = sorted({len(choice.tries) for _, choice in study.choices})
     each = count(tries[0], "try").replace("trys", "tries")
     if len(tries) == 1:
-        return f"Each condition had {each}."
-    return f"Conditions had {tries[0]} to {tries[-1]} tries."
+        return f"Each of them had {each}."
+    return f"They had {tries[0]} to {tries[-1]} tries."

@@ -10,6 +10,7 @@ from fathomlab.analysis.as_json import summary_json, verdict_json
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
+from fathomlab.analysis.wording import notes
 from fathomlab.config.schema import TuneOptions
 from fathomlab.report.sections.tuning import chosen_table, section, tried_table
 from fathomlab.report.tuning import tuning_warnings
@@ -198,3 +199,11 @@ def test_json_has_the_tuned_levels(build: SimpleNamespace):
     plain = read(build, RESULTS, None)
     assert "tuned" not in summary_json(plain, ())
     assert all("tuned" not in verdict_json(item) for item in judge(plain))
+
+
+def test_notes_of_a_verdict_name_the_picked_levels(build: SimpleNamespace):
+    (verdict,) = judge(read(build, RESULTS))
+    assert notes(verdict)[0] == (
+        "Tuned on validation: distilled learning rate 0.001 (best of 3); baseline student learning rate 0.01 (best of 3)."
+    )
+    assert not any(notes(item) for item in judge(read(build, RESULTS, None)))

@@ -166,7 +166,8 @@ def _training(study: Study, options: _OptionValues) -> str:
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
     teacher = "other networks with the same seed" if has_own_roles(study) else "the teacher with the same seed"
     if options.values("distillation.alpha"):
-        baseline = "; the baseline differs only in the loss" if study.with_role("baseline") else ""
+        only = "except for tuned options, only" if study.choices else "only"
+        baseline = f"; the baseline differs {only} in the loss" if study.with_role("baseline") else ""
         sentences.append(
             f"Students were distilled from {teacher} (alpha {options.text('distillation.alpha')}, "
             f"temperature {options.text('distillation.temperature')}){baseline}."
