@@ -27,6 +27,7 @@ SECTIONS: dict[str, type] = {
     "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,
     "experiment.factors.KEY": schema.Factor,
+    "experiment.tune": schema.TuneOptions,
     "experiment.published": published.Published,
     "claims": claims.Claim,
     "logging": schema.LoggingOptions,

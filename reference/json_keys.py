@@ -79,6 +79,8 @@ compiled_packs | integer | Packs that use the backend `compiled`.
 conditions | integer | Conditions.
 seeds | integer | Seeds.
 factors | object | Dotted key of each factor to the list of its levels.
+tune? | object | Tuned factors (`over`, full dotted keys) and the metric of the choice (`by`).
+equal_compute? | list of objects | One object per condition that spends the training compute of another role.
 labels | list of strings | Label of each condition.
 seed_list | list of integers | The seeds.
 claims | list of strings | Name of each claim.
@@ -86,6 +88,11 @@ notices | list of strings | What you should know before the run.
 estimate | object | Cost of the trials to train.
 disk | object | Disk space of the trials to train.
 trial_list | list of objects | One object per trial.
+""",
+    "equal compute": """
+condition | string | Label of the condition.
+role | string | The role whose training MACs it spends.
+epochs | integer | Its epochs.
 """,
     "disk": """
 stored_bytes | integer | What the trials keep (bytes).
@@ -148,6 +155,13 @@ details | list of strings | The statistics behind the verdict in sentences.
 mcnemar | object or null | Image-by-image comparison; `null` if there is none.
 exploratory | boolean | Whether the claim was added after results existed.
 seeds_added_after_results | boolean | Whether seeds were added after a look at the results.
+tuned? | list of objects | One object per condition that the claim compares and that has tuned factors.
+""",
+    "tuned": """
+level | string | Factor and level of the claim.
+condition | string | Label of the condition, without the tuned factors.
+picked | object | Dotted key of each tuned factor to its picked level.
+tries | integer | Number of conditions among which it was picked.
 """,
     "repetition": """
 page | string | Path of the report.
@@ -169,6 +183,27 @@ reports | list of strings | Path of each report that was written.
 index | string | Path of the index page.
 combined? | string | Path of the page of `--combine`.
 figures? | list of strings | Path of each file of `--figures`.
+tuned? | list of objects | One object per condition with tuned factors.
+""",
+    "choice": """
+experiment | string | Name of the experiment.
+condition | string | Label of the condition, without the tuned factors.
+role | string | Its role.
+factors | object | Dotted key of each other factor to its level.
+by | string | Metric of the choice.
+picked | object | Dotted key of each tuned factor to its picked level.
+score | number or null | Mean of the metric at the picked levels.
+lead | number or null | Its distance from the second best; `null` for a single try.
+edges | list of strings | The tuned factors whose picked level is the smallest or the largest that was tried.
+complete | boolean | Whether every try has the metric for all seeds.
+tried | list of objects | One object per try, in the order of the plan.
+""",
+    "try": """
+levels | object | Dotted key of each tuned factor to its level.
+score | number or null | Mean of the metric over the seeds; a diverged trial counts as chance accuracy.
+seeds | integer | Number of seeds behind it.
+diverged | integer | Number of trials that diverged.
+picked | boolean | Whether these levels are compared.
 """,
     "trial": """
 trial | string | Hash of the trial.

@@ -51,6 +51,7 @@ VERDICT = {
     "verdicts[].values[]": PAIR,
     "verdicts[].diverged[]": written("diverged"),
     "verdicts[].success[]": SUCCESS,
+    "verdicts[].tuned[]": written("tuned"),
     "verdicts[].mcnemar": keys_of(ImageTest, {}),
     "verdicts[].mcnemar.each[]": keys_of(ImageCounts, {"seed": "The seed."}),
 }
@@ -65,6 +66,7 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
         "": written("plan"),
         "estimate": keys_of(Estimate, {}),
         "disk": written("disk"),
+        "equal_compute[]": written("equal compute"),
         "trial_list[]": written("planned trial"),
     },
     "plan --why TRIAL": {"": written("why"), "fields[]": written("why field")},
@@ -74,7 +76,7 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
         "": (*written("repetition"), *keys_of(Repetition, {})),
         "rows[]": written("repeated metric"),
     },
-    "report": {"": written("report")},
+    "report": {"": written("report"), "tuned[]": written("choice"), "tuned[].tried[]": written("try")},
     "report --diff A B": {
         "[]": keys_of(Difference, {"state": "`both`, `only first`, or `only second`."}),
     },

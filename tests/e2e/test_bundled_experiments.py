@@ -22,6 +22,15 @@ MORE = {
     ],
     "depth_init": ["training.epochs=1", "model.params.layers_dim=8"],
     "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
+    "distill_tune": [
+        "roles.teacher.training.epochs=1",
+        "roles.teacher.model.params.width=2",
+        *(
+            f"roles.{name}.{key}=1"
+            for name in ("baseline", "distilled", "longer")
+            for key in ("training.epochs", "model.params.width")
+        ),
+    ],
 }
 TRIALS = {
     "config_exp1_1": 4,
@@ -30,6 +39,7 @@ TRIALS = {
     "config_exp2_2": 5,
     "depth_init": 24,
     "batchnorm_depth": 12,
+    "distill_tune": 13,
 }
 
 
@@ -59,5 +69,6 @@ def test_bundled_experiment_runs(tmp_path: Path, name: str):
         assert claim["name"] in page
     gradients = [record.probes.get("gradients", ()) for record in results]
     assert all(gradients) == (name in {"config_exp1_2", "depth_init", "batchnorm_depth"})
+    assert (results.study.experiment.tune is not None) == (name == "distill_tune")
     if name == "config_exp2_2":
         assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]

@@ -47,7 +47,7 @@ def test_plan_lists_bundled_files(command: Command, workspace: Path, name: str, 
     """With a suggestion if a name is similar."""
     output = command("plan", name)
     assert (output.status, output.out) == (2, "")
-    assert "1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init" in output.err
+    assert "1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init, distill_tune" in output.err
     assert ("Did you mean '" in output.err) == suggestion
 
 

@@ -5,7 +5,6 @@ import re
 import shutil
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer.main
@@ -13,11 +12,10 @@ import typer.main
 from fathomlab.cli import app
 from fathomlab.report import figure_files
 from reference.command_line import commands
-from reference.json_keys import Keys
 from reference.json_output import DOCUMENTS, ERRORS, EVENTS
 from tests.helpers.commands import EXPERIMENT, RUN, Command
+from tests.helpers.json_keys import differences, wrong_keys
 
-TYPES = {"string": str, "boolean": bool, "integer": int, "number": (int, float), "object": dict, "null": type(None)}
 SUCCESS = """\
   - {name: They learn, kind: success, factor: residual, levels: [true, false], threshold: 0, expect: equal, matters: 1}
 """
@@ -47,49 +45,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "store prune": ("store", "prune", "--damaged"),
 }
 WITHOUT = {"data download", "data import"}  # need files of the publishers; their keys are those of dataclasses
-
-
-def is_a(value: Any, kind: str) -> bool:
-    """Whether a value has a documented type."""
-    if kind == "any":
-        return True
-    if " or " in kind:
-        return any(is_a(value, part) for part in kind.split(" or "))
-    if kind.startswith("list of "):
-        return isinstance(value, list) and all(is_a(item, kind.removeprefix("list of ")[:-1]) for item in value)
-    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-
-
-def differences(value: dict[str, Any], keys: Keys) -> set[str]:
-    """Keys that are missing, not documented, or of another type."""
-    missing = {f"missing: {key.name}" for key in keys if key.name not in value and not key.optional}
-    new = {f"not documented: {name}" for name in value.keys() - {key.name for key in keys}}
-    return (
-        missing
-        | new
-        | {
-            f"no {key.kind}: {key.name}"
-            for key in keys
-            if not is_a(value.get(key.name), key.kind) and key.name in value
-        }
-    )
-
-
-def items(document: Any, place: str) -> list[dict[str, Any]]:
-    """The objects at a place such as `verdicts[].values[]`."""
-    values = [document]
-    for name in filter(None, place.replace("[]", ".[]").split(".")):
-        values = [item for value in values for item in (value if name == "[]" else [value[name]]) if item is not None]
-    return values
-
-
-def wrong_keys(document: Any, tables: "dict[str, Keys]") -> dict[str, set[str]]:
-    """Differences by place; places without an object are differences, too."""
-    wrong = {}
-    for place, keys in tables.items():
-        objects = items(document, place)
-        wrong[place] = set().union(*(differences(item, keys) for item in objects)) if objects else {"no object"}
-    return {place: texts for place, texts in wrong.items() if texts}
 
 
 def test_documents_have_the_documented_keys(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,10 +15,12 @@ from fathomlab.analysis.pairing import students, teacher_count
 from fathomlab.analysis.recorded import record_trials
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.statistics import Interval, mean_interval
-from fathomlab.analysis.study import Study
+from fathomlab.analysis.study import Study, study
+from fathomlab.analysis.tuning import choice_json
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.analysis.wording import details, finding, notes
 from fathomlab.base.codec import JsonObject, from_plain, to_plain
+from fathomlab.store.reading import Store
 
 FORMAT = 1
 
@@ -61,7 +63,23 @@ def verdict_json(verdict: Verdict) -> JsonObject:
         "mcnemar": to_plain(verdict.images) if verdict.images else None,
         "exploratory": verdict.exploratory,
         "seeds_added_after_results": verdict.looks.changed,
+        **({"tuned": tuned} if (tuned := _tuned(verdict)) else {}),
     }
+
+
+def _tuned(verdict: Verdict) -> list[JsonObject]:
+    """The tuned levels of the conditions that a claim compares."""
+    return [
+        {
+            "level": arm.level,
+            "condition": condition.record.label,
+            "picked": to_plain(dict(condition.choice.picked.levels)),
+            "tries": len(condition.choice.tries),
+        }
+        for arm in verdict.contrast.arms
+        for condition in arm.conditions
+        if condition.choice is not None
+    ]
 
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
@@ -78,6 +96,7 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
         **({"distillation": distillation} if distillation else {}),
         "trials": to_plain(record_trials(study)),
+        **({"tuned": [choice_json(*pair) for pair in study.choices]} if study.choices else {}),
     }
 
 
@@ -102,6 +121,14 @@ def distillation_json(study: Study) -> JsonObject:
         "students": [_student(item) for item in gains(study, members)],
         "breakdowns": [_breakdown(item) for item in breakdowns(study)],
     }
+
+
+def tuned_json(store: Store, experiments: Sequence[str]) -> list[JsonObject]:
+    """How each tuned condition of these experiments was chosen."""
+    tuned = [record for name in experiments if (record := store.experiment(name)).tune is not None]
+    return [
+        {"experiment": record.name, **choice_json(*pair)} for record in tuned for pair in study(store, record).choices
+    ]
 
 
 def read_summary(value: Any) -> Summary:

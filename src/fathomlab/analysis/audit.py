@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from fathomlab.analysis.expected import follows, is_unused, options_with_parents, touches
+from fathomlab.analysis.expected import follows, is_unused, options_with_parents, touches, was_tuned
 from fathomlab.analysis.study import Study
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import ConfigError
@@ -68,11 +68,21 @@ class Audit:
 
 @dataclass(frozen=True)
 class _Group:
-    """The trials of one level, its seeds, and the options of each trial by dotted key, those of its parents included."""
+    """The trials of one level.
+
+    Attributes:
+        options: Those of each trial by dotted key, those of its parents included.
+        roles: Of its conditions.
+        tuned: The factors that were tuned for its conditions.
+        longer: Whether the epochs of a role spend the compute of another one.
+    """
 
     trials: tuple[TrialRecord, ...]
     seeds: tuple[int, ...]
     options: tuple[JsonObject, ...]
+    roles: tuple[str, ...]
+    tuned: tuple[str, ...]
+    longer: bool
 
 
 def audit(study: Study) -> tuple[Audit, ...]:
@@ -114,31 +124,40 @@ def _audit(study: Study, claim: Claim) -> Audit:
 
 
 def _group(study: Study, claim: Claim, level: Any) -> _Group:
-    pairs = [pair for condition in study.selected(claim, level) for pair in condition.trials]
+    conditions = study.selected(claim, level)
+    pairs = [pair for condition in conditions for pair in condition.trials]
     contents = {trial.trial: trial.content for _, _, trial in study.trials}
     options = tuple(options_with_parents(trial.content, contents) for _, trial in pairs)
-    return _Group(tuple(trial for _, trial in pairs), tuple(seed for seed, _ in pairs), options)
+    roles = tuple(dict.fromkeys(condition.record.role for condition in conditions))
+    tuned = [key for condition in conditions if condition.choice for key in condition.choice.picked.levels]
+    longer = claim.factor == "role" and any(role in study.experiment.equal_compute for role in roles)
+    trials, seeds = tuple(trial for _, trial in pairs), tuple(seed for seed, _ in pairs)
+    return _Group(trials, seeds, options, roles, tuple(dict.fromkeys(tuned)), longer)
 
 
 def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
     """All findings of one comparison; options that agree share one."""
     options, same = _options(factor, first, second)
+
+    def touched(*names: str) -> bool:
+        """Whether the factor or a tuned one is, or belongs to, one of these."""
+        return any(touches(key, *names) for key in (factor, *first.tuned, *second.tuned))
+
+    longer = first.longer or second.longer
     data_differ = any(finding.property.startswith("data.") for finding in options)
     findings = [
         *options,
         Finding("all other options", f"{same} identical", f"{same} identical", differs=False, expected=True),
         _finding("seeds", _listed(sorted(set(first.seeds))), _listed(sorted(set(second.seeds)))),
-        _order(factor, first, second, data_differ),
-        _compared(
-            "parameters", first, second, lambda trial: trial.parameters, touches(factor, "model", "role", "frozen")
-        ),
-        _compared("epochs", first, second, _epochs, touches(factor, "epochs")),
-        _compared("updates", first, second, _updates, touches(factor, "epochs", "data")),
-        _compared("data files", first, second, _files, touches(factor, "data")),
+        _order(first, second, data_differ, touched("data")),
+        _compared("parameters", first, second, lambda trial: trial.parameters, touched("model", "role", "frozen")),
+        _compared("epochs", first, second, _epochs, longer or touched("epochs")),
+        _compared("updates", first, second, _updates, longer or touched("epochs", "data")),
+        _compared("data files", first, second, _files, touched("data")),
     ]
-    program = touches(factor, "model", "training", "role", "data")
+    program = touched("model", "training", "role", "data")
     for name, key in PROVENANCE:
-        expected = (name == "pack size" and program) or (key == "precision" and touches(factor, "precision"))
+        expected = (name == "pack size" and program) or (key == "precision" and touched("precision"))
         findings.append(_compared(name, first, second, lambda trial, key=key: _at(trial.provenance, key), expected))
     findings.append(_compared("test-set evaluations", first, second, _evaluations, False))
     return [*findings, *_outcomes(first, second), _times(first, second)]
@@ -155,6 +174,8 @@ def _options(factor: str, first: _Group, second: _Group) -> tuple[list[Finding],
             continue
         ends = first.options, second.options
         expected = follows(factor, key) or is_unused(key, *ends) or is_unused(key, *reversed(ends))
+        expected = expected or was_tuned(key, first.tuned, first.roles) or was_tuned(key, second.tuned, second.roles)
+        expected = expected or (key == "training.epochs" and (first.longer or second.longer))
         findings.append(_finding(key, _listed(a.values()), _listed(b.values()), expected))
     return findings, same
 
@@ -174,11 +195,11 @@ def _full_key(study: Study, factor: str) -> str:
     return next((key for key in keys if key == factor or key.endswith(f".{factor}")), factor)
 
 
-def _order(factor: str, first: _Group, second: _Group, data_differ: bool) -> Finding:
+def _order(first: _Group, second: _Group, data_differ: bool, expected: bool) -> Finding:
     """Images, split, order, and augmentation depend on the seed only, if the data section and the seeds agree."""
     same = not data_differ and set(first.seeds) == set(second.seeds)
     text = "identical for both levels (one random stream per seed)" if same else "different"
-    return Finding("image order", text, text, not same, touches(factor, "data"))
+    return Finding("image order", text, text, not same, expected)
 
 
 def _compared(name: str, first: _Group, second: _Group, value: Callable[[TrialRecord], Any], expected: bool) -> Finding:

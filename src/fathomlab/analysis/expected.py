@@ -87,6 +87,24 @@ def _ignores(options: Options, params: str, name: str, value: Any) -> bool:
     return isinstance(model, component) and name in dict(model.unused_options())
 
 
+def was_tuned(key: str, tuned: Sequence[str], roles: Sequence[str]) -> bool:
+    """Whether an option is a tuned factor, or belongs to the component that one names, so that levels may differ in it.
+
+    Args:
+        key: Dotted key of the option.
+        tuned: Full keys of the factors that were tuned for the conditions of a level.
+        roles: The roles of these conditions.
+    """
+    own_sections = tuple(f"roles.{role}." for role in roles)
+    inherited = PARENT.match(key)
+    option = key.removeprefix(inherited[0]) if inherited else key
+    for factor in tuned:
+        own = factor.startswith(own_sections) or not factor.startswith(("roles.", "teacher_", "training_teacher"))
+        if own != bool(inherited) and follows(_sectioned(factor), option):
+            return True
+    return False
+
+
 def touches(factor: str, *names: str) -> bool:
     """Whether a factor is, or belongs to, one of these."""
     return bool(set(_sectioned(factor).split(".")) & set(names))

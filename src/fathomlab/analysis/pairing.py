@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+from fathomlab.analysis.expected import was_tuned
 from fathomlab.analysis.statistics import Interval, paired_interval
 from fathomlab.analysis.study import Condition, Study, exclusions
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.identity import canonical_json
+from fathomlab.base.labels import flatten_keys
 from fathomlab.plan.trial import parent_hashes
 
 # What a student's baseline may differ in. Probes and the format of a record change no number.
@@ -151,7 +153,7 @@ class _Index:
     def __init__(self, study: Study):
         self.study = study
         self.conditions = {item.name: item for item in study.conditions}
-        self.owner = {trial.trial: condition.name for condition, _, trial in study.trials}
+        self.owner = {trial.trial: item.name for item in study.conditions for _, trial in item.trials}
         self.keys = {item.name: self._key(item) for item in study.conditions}
         self.alone: dict[str, list[Condition]] = {}
         self.by_epochs: dict[str, list[Condition]] = {}
@@ -207,7 +209,7 @@ class _Index:
         return item in teachers, item.record.role != "baseline", differ
 
     def _key(self, condition: Condition, *ignored: str) -> str:
-        """The options of a condition as text; equal for conditions that differ in their teachers only."""
+        """The options of a condition as text; equal for conditions that differ in their teachers and tuned options only."""
         content = _content(condition)
         rest: JsonObject = {key: value for key, value in content.items() if key not in IGNORED}
         training = content.get("training")
@@ -217,7 +219,10 @@ class _Index:
         root = content.get("seed", seed)
         offset = root - seed if isinstance(root, int) else 0
         start = [self.owner.get(name, name) for kind, name in parent_hashes(content) if kind == "start"]
-        return canonical_json([rest, offset, start])
+        tuned = () if condition.choice is None else tuple(condition.choice.picked.levels)
+        roles = (condition.record.role,)
+        options = {key: value for key, value in flatten_keys(rest).items() if not was_tuned(key, tuned, roles)}
+        return canonical_json([options, offset, start])
 
 
 def _content(condition: Condition) -> JsonObject:

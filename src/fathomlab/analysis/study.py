@@ -9,6 +9,7 @@ from typing import Any
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
 from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.sequential import Look
+from fathomlab.analysis.tuning import Choice, compared_records
 from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels, format_factor_level, last_part
 from fathomlab.base.options import parse
@@ -42,6 +43,7 @@ class Condition:
         level: Name of its line in a figure: "depth 40", or the full name if the experiment has no depth.
         key: The factors except `residual`. Pairs conditions that differ only in it.
         trials: Seed and record of each trial.
+        choice: How its tuned factors were chosen, which are then not among its factors; None if it has none.
     """
 
     record: ConditionRecord
@@ -50,6 +52,7 @@ class Condition:
     level: str
     key: tuple[tuple[str, str], ...]
     trials: tuple[tuple[int, TrialRecord], ...]
+    choice: Choice | None = None
 
     @property
     def depth(self) -> int | None:
@@ -99,10 +102,11 @@ class Study:
     """An experiment with the records of its trials, each read once.
 
     Attributes:
-        conditions: In the order of the plan.
+        conditions: Those that are compared, in the order of the plan: all, or the tuned ones.
         claims: In the order of the file; empty if they cannot be evaluated.
         problems: Why its claims cannot be evaluated; empty if they can.
         looks: Analyses of the same question with other numbers of seeds.
+        tried: All conditions of the plan, if some are not compared.
     """
 
     experiment: ExperimentRecord
@@ -110,6 +114,7 @@ class Study:
     claims: tuple[Claim, ...] = ()
     problems: tuple[Issue, ...] = ()
     looks: LookHistory = field(default_factory=LookHistory)
+    tried: tuple[Condition, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -118,8 +123,18 @@ class Study:
 
     @property
     def trials(self) -> list[tuple[Condition, int, TrialRecord]]:
-        """Each condition with each of its trials."""
-        return [(condition, seed, trial) for condition in self.conditions for seed, trial in condition.trials]
+        """Each condition of the plan with each of its trials, those of tuned factors that were not picked included."""
+        return [(condition, seed, trial) for condition in self.every for seed, trial in condition.trials]
+
+    @property
+    def every(self) -> tuple[Condition, ...]:
+        """All conditions of the plan."""
+        return self.tried or self.conditions
+
+    @property
+    def choices(self) -> list[tuple[Condition, Choice]]:
+        """Each tuned condition with its choice."""
+        return [(condition, condition.choice) for condition in self.conditions if condition.choice is not None]
 
     @property
     def tally(self) -> Counter[str]:
@@ -205,16 +220,19 @@ def _study(
 ) -> Study:
     problems: list[Issue] = []
     claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
-    conditions = _named([_condition(read, record) for record in experiment.conditions])
+    conditions = tried = _named([_condition(read, record) for record in experiment.conditions])
+    if experiment.tune is not None:
+        compared = compared_records(tried, experiment.tune)
+        conditions = _named([replace(_condition(read, record), choice=choice) for record, choice in compared])
     planned: tuple[Look, ...] = ()
     try:
         planned = planned_looks(experiment.looks)
     except ValueError:
         problems.append(Issue("invalid-looks", "looks", "must be a list of interim analyses, each with n and of"))
     if problems:
-        return Study(experiment, conditions, problems=tuple(problems))
+        return Study(experiment, conditions, problems=tuple(problems), tried=tried if experiment.tune else ())
     looks = look_history(experiment, experiments() if claims else [], planned)
-    return Study(experiment, conditions, claims, looks=looks)
+    return Study(experiment, conditions, claims, looks=looks, tried=tried if experiment.tune else ())
 
 
 def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:

@@ -6,6 +6,7 @@ from fathomlab.analysis.contrasts import MISSING, Contrast
 from fathomlab.analysis.evidence import seeds_for_check
 from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
+from fathomlab.analysis.tuning import tuned_note
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import count, describe_level, last_part
 from fathomlab.config.claims import METRIC_NAMES, Claim
@@ -55,7 +56,8 @@ def so_far(claim: Claim, effect: Interval) -> str:
 
 def notes(verdict: Verdict) -> list[str]:
     """What else readers should know: excluded seeds, and whether seeds were added after results."""
-    texts = _exclusion_notes(verdict.contrast)
+    tuned = tuned_note([condition for arm in verdict.contrast.arms for condition in arm.conditions])
+    texts = [*filter(None, [tuned]), *_exclusion_notes(verdict.contrast)]
     if verdict.images is not None and verdict.images.excluded:
         seeds = ", ".join(map(str, verdict.images.excluded))
         texts.append(f"The image-by-image comparison excludes seeds without stored predictions ({seeds}).")

@@ -79,7 +79,7 @@ class Experiment(Trials):
             return plot(self.study, kind)
         if not self.chosen:
             raise UserError("no-trials", f"{self.name}: no trials to plot; the filter leaves none.")
-        kept = {(item.condition, item.seed) for item in self.chosen}
+        kept = {(item.record.trial, item.seed) for item in self.chosen}
         conditions = (_restricted(condition, kept) for condition in self.study.conditions)
         return plot(replace(self.study, conditions=tuple(item for item in conditions if item.trials)), kind)
 
@@ -203,5 +203,5 @@ def _members(read: Study) -> tuple[StoredTrial, ...]:
 
 
 def _restricted(condition: Condition, kept: set[tuple[str, int | None]]) -> Condition:
-    trials = tuple(pair for pair in condition.trials if (condition.record.label, pair[0]) in kept)
+    trials = tuple((seed, record) for seed, record in condition.trials if (record.trial, seed) in kept)
     return replace(condition, trials=trials)

@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ from fathomlab.base.labels import count, format_bytes
 from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, print_json
 
 if TYPE_CHECKING:
-    from fathomlab.plan import Plan, Trial
+    from fathomlab.plan import Condition, Plan, Trial
     from fathomlab.store.inventory import Inventory
     from fathomlab.store.reading import Store
 
@@ -62,9 +63,12 @@ def plan(
     )
     for condition in planned.conditions:
         cached = sum(trial.hash not in todo for trial in condition.trials)
-        print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train")
+        longer = f" ({_longer(planned, condition)})" if condition.role in planned.equal_compute else ""
+        print(f"  {condition.label}: {cached} cached, {len(condition.trials) - cached} to train{longer}")
         for seed, trial in zip(planned.seeds, condition.trials, strict=True) if trials else ():
             print(f"    {trial.hash[:12]}  seed {seed}  {'to train' if trial.hash in todo else 'cached'}")
+    if planned.tune is not None:
+        print(f"tuned by {planned.tune.by}: {_tuned(planned.tune.over, planned)}")
     _print_disk_space(document["disk"], len(todo))
     for notice in document["notices"]:
         print(f"note: {notice}")
@@ -97,6 +101,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
         "factors": {key: list(levels) for key, levels in planned.factors.items()},
+        **_fairness(planned),
         "labels": [condition.label for condition in planned.conditions],
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
@@ -119,6 +124,32 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
             for seed, trial in zip(planned.seeds, condition.trials, strict=True)
         ],
     }
+
+
+def _fairness(planned: "Plan") -> dict[str, Any]:
+    """What is tuned, and the epochs of roles with equal compute."""
+    longer = [condition for condition in planned.conditions if condition.role in planned.equal_compute]
+    epochs = [
+        {
+            "condition": condition.label,
+            "role": planned.equal_compute[condition.role],
+            "epochs": condition.trials[0].recipe.epochs,
+        }
+        for condition in longer
+    ]
+    tune = {} if planned.tune is None else {"tune": asdict(planned.tune)}
+    return {**tune, **({"equal_compute": epochs} if epochs else {})}
+
+
+def _longer(planned: "Plan", condition: "Condition") -> str:
+    """The epochs of a condition that also spends the training compute of another role."""
+    epochs = count(condition.trials[0].recipe.epochs, "epoch")
+    return f"{epochs}, with the training compute of {planned.equal_compute[condition.role]}"
+
+
+def _tuned(keys: Sequence[str], planned: "Plan") -> str:
+    """The tuned factors with the number of their levels."""
+    return ", ".join(f"{key} ({count(len(planned.factors[key]), 'level')})" for key in keys)
 
 
 def _free_bytes(root: Path) -> int:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,10 @@ from fathomlab.cli.browser import open_page
 from fathomlab.cli.complete import experiments as experiment_names
 from fathomlab.cli.links import file_link
 from fathomlab.cli.options import Json, RunsFolder, print_json
+
+if TYPE_CHECKING:
+    from fathomlab.base.codec import JsonObject
+    from fathomlab.store.reading import Store
 
 app = typer.Typer()
 
@@ -69,7 +73,7 @@ def report(
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
     index = Path(api.rewrite_index(root))
     drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
-    _print_pages(written, combined, index, drawn, figures, as_json)
+    _print_pages(written, combined, index, drawn, figures, _tuned(store, names) if as_json else None)
     if open_it:
         link = file_link((combined or (written if experiments else []) or [index])[0])
         if reason := open_page(link):
@@ -82,18 +86,26 @@ def _print_pages(
     index: Path,
     drawn: Sequence[Path],
     figures: Path | None,
-    as_json: bool,
+    tuned: "Sequence[JsonObject] | None",
 ) -> None:
-    if as_json:
+    """Print where the pages are, or all as JSON if the tuned conditions are given."""
+    if tuned is not None:
         document = {"reports": [str(path) for path in written], "index": str(index)}
         document |= {"combined": str(combined[0])} if combined else {}
-        print_json({**document, **({"figures": [str(path) for path in drawn]} if figures else {})})
+        document |= {"figures": [str(path) for path in drawn]} if figures else {}
+        print_json({**document, **({"tuned": tuned} if tuned else {})})
         return
     for path in combined:
         print(f"combined: {file_link(path)} ({path.stat().st_size / 1e6:.1f} MB)")
     print("\n".join([*(f"report: {file_link(path)}" for path in written), f"index: {file_link(index)}"]))
     if figures:
         print(f"figures: {count(len(drawn), 'file')} in {figures}")
+
+
+def _tuned(store: "Store", names: Sequence[str]) -> "list[JsonObject]":
+    from fathomlab.analysis.as_json import tuned_json
+
+    return tuned_json(store, names)
 
 
 def _print_differences(root: Path, first: str, second: str, as_json: bool) -> None:

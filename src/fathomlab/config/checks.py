@@ -31,7 +31,7 @@ def claim_problems(
     """
     endings = {".".join(parts[start:]) for key in keys for parts in [key.split(".")] for start in range(len(parts))}
     problems: list[Issue] = []
-    for location, claim in _contrasts(loaded):
+    for location, claim in contrasts(loaded):
         for path, key in [("factor", claim.factor), *((f"at.{key}", key) for key in claim.at)]:
             if key not in endings:
                 text = f"not an option of any trial: {format_value(key)}.{did_you_mean(key, sorted(endings))}"
@@ -51,7 +51,7 @@ def claim_problems(
     return [*problems, *_unknown_claims(loaded)]
 
 
-def _contrasts(loaded: Loaded) -> list[tuple[str, Claim]]:
+def contrasts(loaded: Loaded) -> list[tuple[str, Claim]]:
     """The claims, and the comparisons behind published numbers, with their dotted keys."""
     contrasts = [(f"claims[{index}]", claim) for index, claim in enumerate(loaded.file.claims)]
     for index, published in enumerate(loaded.file.experiment.published):

@@ -101,6 +101,8 @@ class RoleOptions:
         data: Which images; the file's `data` by default.
         distillation: The loss if the role has a teacher; the file's `distillation` by default.
         parents: The roles that must be trained first.
+        equal_compute: Role, such as a teacher, whose training MACs (multiply-accumulates) this one spends on longer training: as
+            many more whole epochs as they pay for. Not for a role that has a teacher.
         seed_offset: Added to each seed, so that roles of equal options are different trials, such as members of an ensemble.
     """
 
@@ -109,6 +111,7 @@ class RoleOptions:
     data: DataOptions | None = None
     distillation: DistillationOptions | None = None
     parents: ParentOptions = field(default_factory=ParentOptions)
+    equal_compute: str | None = None
     seed_offset: Annotated[int, Interval(ge=0)] = 0
 
 
@@ -126,6 +129,19 @@ class Factor:
 
 
 @dataclass(frozen=True)
+class TuneOptions:
+    """`experiment.tune`: factors that are tuned on the validation images for each condition, and not compared.
+
+    Attributes:
+        over: Dotted keys of factors, or their endings. An ending stands for all factors that have it.
+        by: Metric of the choice: the level with the largest mean over the seeds is compared.
+    """
+
+    over: tuple[str, ...]
+    by: Literal["val/accuracy", "best/val/accuracy"] = "val/accuracy"
+
+
+@dataclass(frozen=True)
 class ExperimentOptions:
     """`experiment`: what varies, the number of replicates, and what is measured.
 
@@ -135,6 +151,7 @@ class ExperimentOptions:
         depths: Levels of the model's depth; without `factors`, crossed with residual false and true.
         widths: Levels of the model's width.
         factors: Dotted key -> list of levels, or `{levels, when}`.
+        tune: Factors that are tuned instead of compared: `{over: [KEY, ...], by: METRIC}`.
         seeds: Number of replicates (seed, seed + 1, ...), or their list.
         analyze_gradients: Measure gradient norms per layer at initialization, after step 1, and after each epoch.
         probes: Other measurements: names of probes, or name -> {at: [init, epochs, end, log, step numbers], options}.
@@ -149,6 +166,7 @@ class ExperimentOptions:
     depths: tuple[int | tuple[int, ...], ...] | None = None
     widths: tuple[PositiveInt, ...] | None = None
     factors: dict[str, Any] = field(default_factory=dict)
+    tune: TuneOptions | None = None
     seeds: Annotated[int, Interval(ge=1, le=100_000)] | tuple[Annotated[int, Interval(ge=0)], ...] = 1
     analyze_gradients: bool = False
     probes: dict[str, Any] | tuple[str, ...] = ()

@@ -241,7 +241,9 @@ def _record(plan: Plan, folder: Path) -> ExperimentRecord:
         published=options.published,
         conditions=conditions,
         claims=tuple(plan.claims),
-        claims_hash=content_hash(plan.claims),
+        claims_hash=content_hash(plan.questions),
+        tune=plan.tune,
+        equal_compute=plan.equal_compute,
     )
 
 

@@ -173,7 +173,7 @@ def _kind_of(number: str) -> Kind:
 def _factor_columns(study: "Study") -> tuple[TableColumn, ...]:
     """A column per factor. Its type is that of all its levels; lists, components, and mixed levels are text."""
     levels: dict[str, list[Any]] = {}
-    for condition in study.conditions:
+    for condition in study.every:
         for key, level in condition.record.factors.items():
             levels.setdefault(key, []).append(level)
     return tuple(TableColumn(key, _kind(values)) for key, values in levels.items())

@@ -51,6 +51,12 @@ class Data:
         held_out = round(images * self.validation_split / 100)
         return images - held_out, held_out
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Number of training images that an epoch uses."""
+        images, _ = self.split_sizes
+        return images - images % self.batch_size if self.drop_last else images
+
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         """What identifies the dataset: name and options; of a user's dataset, also its content or its code."""

@@ -1,13 +1,15 @@
 """A plan: the conditions of an experiment with their trials."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from fathomlab.base.codec import to_plain
 from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import Levels
 from fathomlab.config.load import Loaded
+from fathomlab.config.schema import TuneOptions
 from fathomlab.plan.trial import Trial
 
 
@@ -32,6 +34,8 @@ class Plan:
         seeds: Replicates.
         factors: Dotted keys that vary, in order, with their levels.
         notices: Messages for the user, such as an option that has no effect.
+        tune: The factors that are tuned, by their full keys, and the metric of the choice; None if there are none.
+        equal_compute: Role to the role whose training MACs it spends on longer training.
     """
 
     loaded: Loaded
@@ -39,6 +43,8 @@ class Plan:
     seeds: tuple[int, ...]
     factors: Mapping[str, tuple[Any, ...]]
     notices: tuple[str, ...]
+    tune: TuneOptions | None = None
+    equal_compute: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def trials(self) -> tuple[Trial, ...]:
@@ -67,13 +73,18 @@ class Plan:
 
     @cached_property
     def hash(self) -> str:
-        """Identity of the plan: its trials and claims."""
-        return content_hash([[trial.hash for trial in self.trials], self.claims])
+        """Identity of the plan: its trials and questions."""
+        return content_hash([[trial.hash for trial in self.trials], self.questions])
 
     @property
     def claims(self) -> list[Any]:
         """The claims as plain data."""
         return self.loaded.document.data.get("claims") or []
+
+    @property
+    def questions(self) -> list[Any]:
+        """The claims as plain data, and how the conditions that they compare are chosen."""
+        return self.claims if self.tune is None else [self.claims, to_plain(self.tune)]
 
     def __repr__(self) -> str:
         """Source and numbers in one line."""

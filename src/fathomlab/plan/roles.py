@@ -30,6 +30,7 @@ class Role:
         distillation: Dotted key of the section with its loss if it has a teacher.
         parents: The roles that it builds on.
         parents_key: Dotted key of the section with its parents; empty if the file cannot change them.
+        equal_compute: The role whose training MACs it spends on longer training; empty if there is none.
         seed_offset: Added to each seed.
     """
 
@@ -40,6 +41,7 @@ class Role:
     distillation: str = "distillation"
     parents: ParentOptions = field(default_factory=ParentOptions)
     parents_key: str = ""
+    equal_compute: str = ""
     seed_offset: int = 0
 
     def sections(self, distilled: bool) -> tuple[str, ...]:
@@ -97,7 +99,19 @@ def reads(roles: Roles, role: Role, key: str, levels: Levels) -> bool:
     """Whether the trials of a role depend on a dotted key, directly or through the roles that they build on."""
     parents = role.parents_at(levels)
     distilled = any(kind == "teacher" for kind, _ in parents)
-    return role.reads(key, distilled) or any(reads(roles, roles[name], key, levels) for _, name in parents)
+    direct = role.reads(key, distilled) or decides_compute(roles, role, key)
+    return direct or any(reads(roles, roles[name], key, levels) for _, name in parents)
+
+
+def decides_compute(roles: Roles, role: Role, key: str) -> bool:
+    """Whether the training MACs of the role that `equal_compute` names may depend on a dotted key."""
+    if not role.equal_compute:
+        return False
+    named = roles[role.equal_compute]
+    sections = (named.data, named.model, f"{named.training}.epochs")
+    return any(is_below(key, section) or is_below(section, key) for section in sections) or decides_compute(
+        roles, named, key
+    )
 
 
 def may_distill(role: Role, factors: Mapping[str, Factor]) -> bool:
@@ -141,6 +155,9 @@ def _roles_of_file(
         for key, parents in declared:
             problems += _parent_problems(key, parents, roles)
         builds_on[name] = {parent: key for key, parents in declared for _, parent in parents.named}
+        if role.equal_compute:
+            problems += _compute_problems(role, distilled, factors, roles)
+            builds_on[name][role.equal_compute] = f"{path}.equal_compute"
     if len(problems) == before and (cycle := _cycle(builds_on)):
         text = f"builds on itself: {' -> '.join(cycle)}"
         problems.append(Issue("cycle", builds_on[cycle[0]][cycle[1]], text))
@@ -157,6 +174,7 @@ def _role(name: str, options: RoleOptions) -> Role:
         distillation="distillation" if options.distillation is None else f"{path}.distillation",
         parents=options.parents,
         parents_key=f"{path}.parents",
+        equal_compute=options.equal_compute or "",
         seed_offset=options.seed_offset,
     )
 
@@ -189,6 +207,23 @@ def _parent_problems(key: str, parents: ParentOptions, roles: Roles) -> list[Iss
         problems.append(Issue("missing-key", teacher, "must have at least one role, got []; use null for no teacher"))
     if len(set(parents.teachers)) < len(parents.teachers):
         problems.append(Issue("conflict", teacher, "duplicate teacher; members of an ensemble are different roles"))
+    return problems
+
+
+def _compute_problems(role: Role, distilled: bool, factors: Mapping[str, Factor], roles: Roles) -> list[Issue]:
+    """An `equal_compute` that names no role, of a role with a teacher, or together with a factor over the epochs that it sets."""
+    path, name, epochs = f"roles.{role.name}.equal_compute", role.equal_compute, f"{role.training}.epochs"
+    problems = []
+    if name not in roles:
+        hint = did_you_mean(name, tuple(roles)) or f" Roles: {', '.join(roles)}."
+        problems.append(Issue("unknown-name", path, f"unknown role {format_value(name)}.{hint}"))
+    if distilled:
+        text = f"not allowed for a role with a teacher, got {format_value(name)}; remove it, or parents.teacher"
+        problems.append(Issue("conflict", path, text))
+    for key in factors:
+        if is_below(epochs, key):
+            text = f"cannot vary what roles.{role.name}.equal_compute sets; remove one or the other"
+            problems.append(Issue("conflict", f"experiment.factors.{key}", text))
     return problems
 
 

@@ -27,8 +27,7 @@ MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
 
 def training_images(trial: Trial) -> int:
     """Images per epoch, without those held out for validation."""
-    images, _ = trial.data.split_sizes
-    return images - images % trial.data.batch_size if trial.data.drop_last else images
+    return trial.data.images_per_epoch
 
 
 def flops(trial: Trial) -> float:

@@ -24,6 +24,7 @@ from fathomlab.report.numbers import capital, count, grouped
 from fathomlab.report.section import Section
 from fathomlab.report.sections import SECTIONS, failures
 from fathomlab.report.students import mistake_warnings
+from fathomlab.report.tuning import tuning_warnings
 from fathomlab.report.warnings import teacher_warnings
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord
@@ -204,7 +205,7 @@ def _entry(study: Study) -> Entry:
         overrides=record.overrides,
         question=record.question or question(record.yaml),
         summary=" ".join([*claims, finding(study)]),
-        warnings=(*mistake_warnings(study), *teacher_warnings(study)),
+        warnings=(*mistake_warnings(study), *teacher_warnings(study), *tuning_warnings(study)),
         finished=tally["finished"],
         diverged=tally["diverged"],
         failed=sum(tally[status] for status in FAILED_STATUSES),

@@ -23,6 +23,7 @@ from fathomlab.store.tables import PATTERN
 
 NOT_IN_RESULT = ("result.json",)
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
+ADDED = ("tune", "equal_compute")  # to the format later: left out if empty
 
 
 def create_store(root: Path) -> Path:
@@ -240,4 +241,5 @@ def write_experiment(root: Path, record: ExperimentRecord) -> Path:
 
 
 def _document(record: ExperimentRecord) -> JsonObject:
-    return seal({key: value for key, value in asdict(record).items() if key not in NOT_IN_EXPERIMENT})
+    content = {key: value for key, value in asdict(record).items() if key not in NOT_IN_EXPERIMENT}
+    return seal({key: value for key, value in content.items() if value or key not in ADDED})

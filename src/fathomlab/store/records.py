@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.published import Published
+from fathomlab.config.schema import TuneOptions
 from fathomlab.data.table import DatasetInfo
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
@@ -238,6 +239,8 @@ class ExperimentRecord:
         name: Name of its directory; with `folder`, `cause`, and `outdated` not read from the document.
         cause: Which file is corrupted or outdated; None if there is none.
         outdated: Whether the record has an older format. It is not read then, so all other fields have their defaults.
+        tune: The factors that are tuned, by their full keys, and the metric of the choice; None if there are none.
+        equal_compute: Role to the role whose training MACs it spends on longer training.
         seal: The document's checksum.
     """
 
@@ -265,6 +268,8 @@ class ExperimentRecord:
     created: str = ""
     seconds: Number | None = None
     looks: tuple[Mapping[str, Number], ...] = ()
+    tune: TuneOptions | None = None
+    equal_compute: Mapping[str, str] = field(default_factory=dict[str, str])
     seal: str = ""
 
     def __repr__(self) -> str:

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 CASES = {
     "fathomlab r": ["run", "report"],
     "fathomlab store p": ["prune"],
-    "fathomlab run d": ["deep.yaml", "depth_init"],
+    "fathomlab run d": ["deep.yaml", "depth_init", "distill_tune"],
     "fathomlab plan configs/": ["configs/inner.yaml"],
     "fathomlab verify 1_": ["1_1", "1_2", "1_3"],
     "fathomlab report m": ["mine-0a1b2c3d"],

@@ -31,7 +31,7 @@ def labels(source: Any, *overrides: str) -> list[str]:
     return [condition.label for condition in fathomlab.load(source, overrides).conditions]
 
 
-@pytest.mark.parametrize("name", ["config_exp1_1", "config_exp1_2", "depth_init", "batchnorm_depth"])
+@pytest.mark.parametrize("name", ["config_exp1_1", "config_exp1_2", "depth_init", "batchnorm_depth", "distill_tune"])
 def test_bundled_seeds_can_decide_every_claim(name: str):
     """The sign-flip test over n seeds has p >= 2 / 2^n, which must be at most 5% divided by the number of claims."""
     plan = fathomlab.load(ROOT / "configs" / f"{name}.yaml")

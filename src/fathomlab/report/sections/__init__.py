@@ -29,6 +29,7 @@ from fathomlab.report.sections import (
     soft_share,
     student_card,
     trials,
+    tuning,
 )
 
 SectionBuilder = Callable[[Study, Sequence[Verdict], Sequence[Audit]], Section | None]
@@ -38,6 +39,7 @@ SECTIONS: tuple[SectionBuilder, ...] = (
     answer.section,
     failures.section,
     claims.section,
+    tuning.section,
     published.section,
     accuracy.section,
     curves.section,

@@ -13,6 +13,7 @@ from fathomlab.report.charts import Chart
 from fathomlab.report.findings import finding
 from fathomlab.report.section import Section
 from fathomlab.report.students import lead_sentence, mistake_warnings
+from fathomlab.report.tuning import tuning_warnings
 from fathomlab.report.warnings import DataFile, data_files, data_notes, teacher_warnings
 
 MEANINGS = {
@@ -83,7 +84,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     declared = tuple(card for card in cards if not card.exploratory)
     content = Lead(
         quick=study.experiment.quick,
-        warnings=(*mistake_warnings(study), *teacher_warnings(study)),
+        warnings=(*mistake_warnings(study), *teacher_warnings(study), *tuning_warnings(study)),
         problem="; ".join(map(str, study.problems)),
         lead=lead_sentence(study),
         finding=finding(study) if study.conditions else "This experiment has no conditions yet.",

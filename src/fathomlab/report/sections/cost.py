@@ -29,8 +29,8 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 def cost_table(study: Study) -> Table:
     """Wall time, outcomes, and operations of each condition, and trained parameters if others are frozen."""
     rows: list[list[str]] = []
-    frozen = any(item.parameters != item.total_parameters for item in study.conditions)
-    for condition in study.conditions:
+    frozen = any(item.parameters != item.total_parameters for item in study.every)
+    for condition in study.every:
         times = [trial.seconds for _, trial in condition.trials if trial.seconds is not None]
         epochs = max((len(trial.curves.get("epoch", [])) for _, trial in condition.trials), default=0)
         work = [done for _, trial in condition.trials if (done := operations(trial)) is not None]

@@ -12,6 +12,7 @@ from fathomlab.models import MODELS
 from fathomlab.report.numbers import NBSP, capital, count, listed
 from fathomlab.report.parents import frozen_parameters, has_own_roles, learned_from, seed_offsets, started_from
 from fathomlab.report.section import Section
+from fathomlab.report.tuning import equal_compute_sentences, tuning_sentences
 
 PARAMS = "model.params."
 SMALL = 6  # longer lists of seeds are shortened
@@ -31,7 +32,7 @@ def methods(study: Study, verdicts: Sequence[Verdict]) -> list[str]:
     options = _OptionValues(contents)
     paragraphs = (
         f"{_design(study)} {_networks(study, options)} {_data(study, options)}",
-        _training(study, options),
+        f"{_training(study, options)} {equal_compute_sentences(study)} {tuning_sentences(study)}",
         f"{_seeds(study)} {_numerics(study, options)}",
         f"{_measure(study)} {_statistics(study, verdicts)} {_missing(study)}",
     )
@@ -165,7 +166,8 @@ def _training(study: Study, options: _OptionValues) -> str:
         sentences.append("The schedule steps once per epoch, so it has no effect in a one-epoch run.")
     teacher = "other networks with the same seed" if has_own_roles(study) else "the teacher with the same seed"
     if options.values("distillation.alpha"):
-        baseline = "; the baseline differs only in the loss" if study.with_role("baseline") else ""
+        only = "except for tuned options, only" if study.choices else "only"
+        baseline = f"; the baseline differs {only} in the loss" if study.with_role("baseline") else ""
         sentences.append(
             f"Students were distilled from {teacher} (alpha {options.text('distillation.alpha')}, "
             f"temperature {options.text('distillation.temperature')}){baseline}."

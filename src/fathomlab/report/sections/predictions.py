@@ -108,7 +108,7 @@ def collapses(study: Study) -> list[Collapse]:
 def collapse_sentence(study: Study, collapsed: Sequence[Collapse]) -> str:
     """How many trials collapsed, and how many of them predict one class for all images."""
     constant = sum(item.share == 1.0 for item in collapsed)
-    finished = sum(condition.count("finished") for condition in study.conditions)
+    finished = sum(condition.count("finished") for condition in study.every)
     predict = "predicts" if len(collapsed) == 1 else "predict"
     text = f"{len(collapsed):,} of {count(finished, 'finished trial')} {predict} one class for more than half of the test images"
     return f"{text}, {constant} of them for all." if constant else f"{text}."
