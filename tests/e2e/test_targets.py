@@ -40,12 +40,10 @@ def test_placebos_are_reported_and_audited(command: Command) -> None:
     status, out, _ = command(*RUN)
     result = json.loads(out)
     assert (status, result["failed"], result["trained"]) == (0, 0, 10)
-    (verdict,) = result["verdicts"]
-    assert verdict["name"] == "Images matter"
     (page,) = Path("runs/experiments").glob("*/report.html")
     text = page.read_text()
     assert "placebos for the teacher" in text
-    assert "shuffled" in text
+    assert "Images matter" in text
     assert "unexpected" not in text
     status, out, _ = command("plan", "exp.yaml", "--json")
     planned = json.loads(out)
