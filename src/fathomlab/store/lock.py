@@ -78,6 +78,30 @@ def store_lock(
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def file_lock(path: Path, check: Callable[[], None]) -> Generator[None]:
+    """Hold a lock file, after waiting for another holder. Without locks of the file system, it does not wait.
+
+    `check` is called while waiting; what it raises ends the wait.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while True:
+            try:
+                _lock(descriptor, shared=False)
+                break
+            except (BlockingIOError, PermissionError):
+                check()
+                time.sleep(POLL_SECONDS)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # another process may hold it
+            path.unlink()
+
+
 def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None], check: Callable[[], None]) -> bool:
     refuse_at = time.monotonic() + GRACE_SECONDS  # a reader that asks for the status holds the lock briefly
     waiting = False

@@ -79,8 +79,8 @@ class TableOrigin:
         Raises:
             UserError: If the table has another origin.
         """
-        expected, found = self.plain, metadata.get("origin")
-        found = cast(JsonObject, found) if isinstance(found, dict) else {}
+        expected, recorded = self.plain, metadata.get("origin")
+        found: JsonObject = cast(JsonObject, recorded) if isinstance(recorded, dict) else {}
         if different := sorted(key for key in {*expected, *found} if expected.get(key) != found.get(key)):
             text = f"{path}: the teacher's outputs were computed with other {', '.join(different)}"
             raise UserError("stale-table", f"{text}. Remove {path}, then run again.")
@@ -100,7 +100,7 @@ def table_seconds(root: Path, trial: "Trial") -> float | None:
                     metadata = json.loads(file.readline())
             except (OSError, ValueError):  # a cache may be removed or corrupted at any time
                 continue
-            known = cast(JsonObject, metadata) if isinstance(metadata, dict) else {}
+            known: JsonObject = cast(JsonObject, metadata) if isinstance(metadata, dict) else {}
             if known.get("computed_for") == trial.hash:
                 seconds += float(known.get("seconds", 0))
     return seconds or None

@@ -23,6 +23,7 @@ from fathomlab.execute.pack.inputs import load_dataset, load_teachers
 from fathomlab.execute.pack.tables import LoadedTeacher, TeacherTables
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan import Trial
+from fathomlab.store.lock import file_lock
 from fathomlab.store.tables import PATTERN, table_seconds
 from fathomlab.store.weights import load_checked, save_checked
 from tests.helpers import small_training
@@ -302,6 +303,40 @@ def test_stop_interrupts_and_the_table_resumes(lab: Lab, monkeypatch: pytest.Mon
     assert len(computed) == 157 + 2  # the views, and two verifications
     assert torch.equal(load_checked(path)[0]["logits"], whole)
     assert load_checked(path)[1]["seconds"] > metadata["seconds"] > 0
+
+
+def test_workers_wait_for_a_table_that_another_one_computes(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process holds its lock, a stop still ends the wait; after that, nothing is computed twice."""
+    students = lab.students(targets="consistent")
+    lab.load(*students)
+    path, content = lab.table(), lab.table().read_bytes()
+    path.unlink()
+    waits: list[int] = []
+
+    def stop() -> int | None:
+        waits.append(1)
+        return signal.SIGTERM if len(waits) == 3 else None
+
+    computed: list[int] = []
+    original = LoadedTeacher.__call__
+    monkeypatch.setattr(LoadedTeacher, "__call__", lambda self, images: (computed.append(1), original(self, images))[1])
+    lock = path.with_name(f".{path.name}.lock")
+    with file_lock(lock, lambda: None):
+        with pytest.raises(RunInterrupted):
+            lab.load(*students, stop=stop)
+        assert len(computed) == 1  # the verification of the table without augmentation
+
+        def finish() -> None:
+            path.write_bytes(content)
+            lock.unlink()  # as if the other worker ended: a new lock file is free
+            raise RunInterrupted
+
+        with pytest.raises(RunInterrupted):
+            lab.load(*students, stop=finish)
+    computed.clear()
+    lab.load(*students)
+    assert len(computed) == 2
+    assert not lock.exists()
 
 
 def test_too_large_outputs_are_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

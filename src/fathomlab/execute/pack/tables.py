@@ -22,6 +22,7 @@ from fathomlab.engine.targets import random_views
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import CorruptFileError
+from fathomlab.store.lock import file_lock
 from fathomlab.store.tables import TableOptions, TableOrigin
 from fathomlab.store.weights import load_checked, save_checked
 
@@ -121,14 +122,11 @@ class TeacherTables:
         count = 1 if views.numbers is None else len(views.numbers)
         shape = (count, len(self.rows), teacher.network.architecture.classes)
         table = torch.empty(shape, device=self.rows.device, dtype=views.dtype)
-        done, seconds = 0, 0.0
-        with contextlib.suppress(CorruptFileError):
-            stored, metadata = load_checked(path)
-            origin.check(path, metadata)
-            done, seconds = len(stored["logits"]), float(metadata["seconds"])
-            table[:done] = stored["logits"].to(table.device)
-        if done < count:
-            self._fill(_Task(path, origin, teacher, views, computed_for, seconds), table, done)
+        if _read(path, origin, table)[0] < count:
+            with file_lock(path.with_name(f".{path.name}.lock"), self._check_stop):
+                done, seconds = _read(path, origin, table)  # another worker may have computed it
+                if done < count:
+                    self._fill(_Task(path, origin, teacher, views, computed_for, seconds), table, done)
         self._verify(path, teacher, views, table)
         return table
 
@@ -138,8 +136,7 @@ class TeacherTables:
         try:
             for view in range(done, len(table)):
                 for start in range(0, len(self.rows), TEACHER_BATCH):
-                    if (signum := self.stop()) is not None:
-                        raise RunInterrupted(signum)
+                    self._check_stop()
                     some = torch.arange(start, min(start + TEACHER_BATCH, len(self.rows)), device=self.rows.device)
                     table[view, some] = task.teacher(self._batch(task.views, some, view)).to(table.dtype)
                 if table.dtype == TABLE_FORMAT and not bool(table[view].isfinite().all()):
@@ -152,6 +149,10 @@ class TeacherTables:
             raise
         stored = table.cpu()  # waits for the device
         task.save(stored, time.monotonic() - started)
+
+    def _check_stop(self) -> None:
+        if (signum := self.stop()) is not None:
+            raise RunInterrupted(signum)
 
     def _verify(self, path: Path, teacher: LoadedTeacher, views: StoredViews, table: Tensor) -> None:
         """Compute the outputs for random pairs of image and view, and compare them with the table."""
@@ -205,6 +206,18 @@ class _Task:
         """Write the table, or its first views."""
         metadata = {"computed_for": self.computed_for, "seconds": self.seconds + seconds}
         save_checked(self.path, {"logits": table}, {"origin": self.origin.plain, **metadata})
+
+
+def _read(path: Path, origin: TableOrigin, table: Tensor) -> tuple[int, float]:
+    """Read the stored views into `table`: their number, and the seconds spent on them; 0 if there are none or if corrupted."""
+    try:
+        stored, metadata = load_checked(path)
+    except CorruptFileError:
+        return 0, 0.0
+    origin.check(path, metadata)
+    done = len(stored["logits"])
+    table[:done] = stored["logits"].to(table.device)
+    return done, float(metadata["seconds"])
 
 
 def _sha256(tensor: Tensor) -> str:

@@ -174,6 +174,11 @@ def _training(study: Study, options: _OptionValues) -> str:
         )
     if options.values("distillation.loss.type"):
         sentences.append(f"Students learned from {teacher}, with {_named(options, 'distillation')}.")
+    if options.is_set("distillation.targets"):
+        sentences.append(f"With augmentation, targets of some students were {options.text('distillation.targets')}.")
+    if options.is_set("distillation.placebo"):
+        placebos = options.text("distillation.placebo")
+        sentences.append(f"As controls, some students learned from placebos for the teacher's outputs: {placebos}.")
     sentences += [learned_from(study), started_from(study), frozen_parameters(study)]
     return " ".join(sentences)
 
