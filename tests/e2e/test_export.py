@@ -165,7 +165,7 @@ def stored_points(store: Path, experiment: str, gradients: bool) -> dict[str, di
     scalars = {}
     for trial in {pair.trial for item in Store(store).experiment(experiment).conditions for pair in item.trials}:
         record = Store(store).trial(trial)
-        names = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "lr")
+        names = ["lr", *(name for name in record.curves if "/" in name)]
         points = {name: list(zip(record.curves["epoch"], record.curves[name], strict=True)) for name in names}
         for name, value in record.metrics.items():
             points |= {name: [(2, value)]} if "test/" in name else {}

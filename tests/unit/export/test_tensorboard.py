@@ -35,7 +35,11 @@ def events(trial: str, epochs: int = 3, start: float = START) -> list[Any]:
     for epoch in range(1, epochs + 1):
         metrics = {name: epoch / 7 for name in ("train/loss", "train/accuracy", "val/accuracy")}
         sent += [Measured(trial, epoch, {"input": 1 / epoch, "output": 2.0})]
-        sent += [EpochDone(trial, epoch, {**metrics, "val/loss": None, "other": 1.0}, 0.1 / epoch, 1.5 * epoch)]
+        sent += [
+            EpochDone(
+                trial, epoch, {**metrics, "val/loss": None, "distillation/soft_share": 1.0}, 0.1 / epoch, 1.5 * epoch
+            )
+        ]
     tests = {"test/accuracy": 0.9, "best/test/accuracy": 0.95, "best/epoch": 2, "test/loss": None}
     return sent + [Finished(trial, "finished", None, 5.0, tests)] * (epochs == 3)
 
@@ -67,6 +71,7 @@ def expected(epochs: int = 3, start: float = START) -> dict[str, list[tuple[int,
         name: [(epoch, times[epoch], f32(epoch / 7)) for epoch in steps]
         for name in ("train/loss", "train/accuracy", "val/accuracy")
     }
+    values["distillation/soft_share"] = [(epoch, times[epoch], 1.0) for epoch in steps]
     values["lr"] = [(epoch, times[epoch], f32(0.1 / epoch)) for epoch in steps]
     values["gradients/input"] = [(0, start, 1.0), *((epoch, times[epoch], f32(1 / epoch)) for epoch in steps)]
     values["gradients/output"] = [(epoch, times[epoch], 2.0) for epoch in steps]
