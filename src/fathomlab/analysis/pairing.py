@@ -70,7 +70,8 @@ class Student:
     @property
     def objective(self) -> str:
         """Everything in its section except for placebo and targets; equal for a student and its placebos."""
-        return canonical_json({key: value for key, value in self.section.items() if key not in ("placebo", "targets")})
+        rest = {key: value for key, value in self.section.items() if key not in ("placebo", "targets")}
+        return _text(rest, self.condition)
 
     @property
     def teacher_trials(self) -> frozenset[str]:
@@ -170,15 +171,14 @@ class _Index:
         content = _content(condition)
         section = content.get("distillation")
         teachers = self._teachers(condition)
-        models = [(_content(teacher).get("model"), teacher.total_parameters) for teacher in teachers]
-        own = (content.get("model"), condition.total_parameters)
+        models = {_model(teacher) for teacher in teachers}
         return Student(
             condition=condition,
             baseline=self._baseline(condition, teachers),
             teachers=teachers,
             longer=self._longer(condition, teachers),
             section=cast("JsonObject", dict(section)) if isinstance(section, Mapping) else {},
-            is_self=bool(models) and own[0] is not None and all(model == own for model in models),
+            is_self="model" in content and models == {_model(condition)},
             emulated=emulated_mistakes(condition),
         )
 
@@ -222,12 +222,25 @@ class _Index:
         tuned = () if condition.choice is None else tuple(condition.choice.picked.levels)
         roles = (condition.record.role,)
         options = {key: value for key, value in flatten_keys(rest).items() if not was_tuned(key, tuned, roles)}
-        return canonical_json([options, offset, start])
+        return _text([options, offset, start], condition)
 
 
 def _content(condition: Condition) -> JsonObject:
     """The options of its first trial that is readable."""
     return next((trial.content for _, trial in condition.trials if trial.content), {})
+
+
+def _model(condition: Condition) -> tuple[str, int | None]:
+    """Model and number of parameters; equal for conditions with the same model."""
+    return _text(_content(condition).get("model"), condition), condition.total_parameters
+
+
+def _text(value: object, condition: Condition) -> str:
+    """Canonical JSON; the name of the condition for what is never written: 1e999, endless nesting."""
+    try:
+        return canonical_json(value)
+    except (ValueError, RecursionError):
+        return condition.name
 
 
 def _teachers(content: JsonObject) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from fathomlab.analysis.statistics import Interval
 from fathomlab.base.labels import format_factor_level
 from fathomlab.report.charts import columns, drawn_seeds
+from fathomlab.report.curve_figures import downsample
 from fathomlab.report.figures.depths import Cell, Series, depth_figure
 from fathomlab.report.figures.rows import Row, row_figure
 from fathomlab.report.figures.scales import (
@@ -24,7 +25,6 @@ from fathomlab.report.figures.scales import (
     text_width,
 )
 from fathomlab.report.numbers import count, duration, grouped, percent, plain, signed, span
-from fathomlab.report.sections.curves import downsample
 from fathomlab.report.tables import table
 
 

@@ -10,10 +10,10 @@ from fathomlab.analysis.pairing import Student, students
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.charts import Chart
+from fathomlab.report.curve_figures import Quantity, condition_charts
 from fathomlab.report.figures.style import MAX_SERIES
 from fathomlab.report.numbers import capital, percent, plain
 from fathomlab.report.section import Plain, Section
-from fathomlab.report.sections.curves import Quantity, condition_charts
 from fathomlab.report.students import mean_cells, named
 from fathomlab.report.tables import Table, table
 
