@@ -8,6 +8,7 @@ import pytest
 
 from fathomlab.analysis.as_json import summary_json, verdict_json
 from fathomlab.analysis.audit import audit
+from fathomlab.analysis.expected import was_tuned
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
 from fathomlab.analysis.wording import notes
@@ -207,3 +208,26 @@ def test_notes_of_a_verdict_name_the_picked_levels(build: SimpleNamespace):
         "Tuned on validation: distilled learning rate 0.001 (best of 3); baseline student learning rate 0.01 (best of 3)."
     )
     assert not any(notes(item) for item in judge(read(build, RESULTS, None)))
+
+
+@pytest.mark.parametrize(
+    ("key", "tuned", "expected"),
+    [
+        ("training.lr", "training_student.lr", True),
+        ("training.lr", "training.lr", True),
+        ("training.lr", BASELINE, True),
+        ("training.lr", DISTILLED, False),
+        ("training.lr", "training_teacher.lr", False),
+        ("training.lr", "training_student.epochs", False),
+        ("teacher.training.lr", "training_teacher.lr", True),
+        ("teacher.training.lr", "roles.teacher.training.lr", True),
+        ("teacher.training.lr", "training_student.lr", False),
+        ("teacher.training.lr", BASELINE, False),
+        ("model.params.width", "student_model.params.width", True),
+        ("training.optimizer_params.betas", "training_student.optimizer", True),
+        ("distillation.alpha", "distillation.alpha", True),
+    ],
+)
+def test_which_options_a_tuned_factor_is(key: str, tuned: str, expected: bool):
+    """For conditions of the role baseline."""
+    assert was_tuned(key, [tuned], ["baseline"]) == expected

@@ -90,3 +90,21 @@ def test_a_factor_that_an_override_fixes_is_a_notice():
     plan = fathomlab.load(conf(), ["roles.baseline.training.lr=0.01", "roles.distilled.training.lr=0.01"])
     assert plan.tune is None
     assert [notice for notice in plan.notices if notice.startswith("experiment.tune.over")]
+
+
+def test_a_factor_of_both_students_of_the_lab():
+    """One factor, tuned for each role that reads it; the teacher does not."""
+    lab = {
+        "data": {"name": "mnist-sample", "limit": 200},
+        "teacher_model": MLP,
+        "student_model": MLP,
+        "training_teacher": {"epochs": 1},
+        "training_student": {"epochs": 1},
+        "experiment": {"factors": {"training_student.lr": RATES}, "tune": {"over": ["training_student.lr"]}},
+        "claims": [CLAIM],
+    }
+    plan = fathomlab.load(lab)
+    assert [condition.role for condition in plan.conditions] == ["teacher", *["baseline"] * 2, *["distilled"] * 2]
+    assert plan.tune is not None
+    assert plan.tune.over == ("training_student.lr",)
+    assert not [notice for notice in plan.notices if "tries" in notice]
