@@ -63,9 +63,9 @@ def export_trial(
         options: Those of the exporter, such as `preprocess=True`.
 
     Raises:
-        UserError: If there is no such exporter, option, or trial; if the trial is not finished or its weights or dataset are missing;
-            if the libraries of the exporter are not installed; if the target exists; if the network cannot be exported, or computes
-            something else (nothing is written then); or if it cannot be written.
+        UserError: If there is no such exporter, option, or trial; if the trial is not finished, or its weights or dataset are
+            missing; if the libraries of the exporter are not installed; if the target exists; if the network cannot be exported,
+            or computes something else (nothing is written then); or if it cannot be written.
     """
     exporter = _exporter(name, "trial", options)
     store = Store(Path(runs) if runs is not None else default_runs())
@@ -103,7 +103,9 @@ def _export_loaded(
 def _accuracies(store: Store, condition: ConditionRecord) -> dict[int, Number]:
     """Test accuracy of each finished trial of a condition, by seed."""
     records = {pair.seed: store.trial(pair.trial) for pair in condition.trials}
-    values = {seed: record.metrics.get("test/accuracy") for seed, record in records.items() if record.status == "finished"}
+    values = {
+        seed: record.metrics.get("test/accuracy") for seed, record in records.items() if record.status == "finished"
+    }
     return {seed: value for seed, value in values.items() if value is not None}
 
 

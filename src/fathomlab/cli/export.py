@@ -16,14 +16,13 @@ app = typer.Typer()
 def export(
     exporter: Annotated[
         str,
-        typer.Argument(
-            help="csv, parquet, bundle, tensorboard, wandb, or for one trial onnx, or hub.", autocompletion=exporters
-        ),
+        typer.Argument(help="csv, parquet, bundle, tensorboard, wandb, onnx, or hub.", autocompletion=exporters),
     ],
     subject: Annotated[
         str,
         typer.Argument(
-            help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2). Trial: the beginning of its hash.",
+            help="Experiment: a name or its beginning, a file, or a bundled one (e.g. 1_2). "
+            "For onnx and hub a trial: the beginning of its hash.",
             metavar="EXPERIMENT|TRIAL",
             autocompletion=subjects,
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from fathomlab.base.table import Table
 from fathomlab.export.bundle import Bundle
 from fathomlab.export.csv import Csv
+from fathomlab.export.hub import Hub
 from fathomlab.export.onnx import Onnx
 from fathomlab.export.parquet import Parquet
 from fathomlab.export.tensorboard import TensorBoard
@@ -82,5 +83,6 @@ EXPORTERS: Table[Any] = Table(
         "tensorboard": TensorBoard,
         "wandb": WandbExporter,
         "onnx": Onnx,
+        "hub": Hub,
     },
 )

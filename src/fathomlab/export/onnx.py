@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 from annotated_types import Interval
 
+from fathomlab import __version__
 from fathomlab.base.errors import UserError
 from fathomlab.base.libraries import library
 from fathomlab.export.files import check_targets, open_target
@@ -31,9 +32,9 @@ MAX_BYTES = 2_000_000_000  # of an ONNX file without external data
 class Onnx:
     """The network of one trial as an ONNX file in float32, by default TRIAL.onnx.
 
-    The input `images` has the shape (batch, channels, height, width), with any number of images, and the output `logits` the shape
-    (batch, classes). The file is written only if onnxruntime returns the same as the trial's module: logits in batches of 1, 7, and
-    256 images, and the predicted class of every test image.
+    The input `images` has the shape (batch, channels, height, width), with any number of images, and the output `logits` the
+    shape (batch, classes). The file is written only if onnxruntime returns the same as the trial's module: logits in batches of 1,
+    7, and 256 images, and the predicted class of every test image.
 
     Attributes:
         overwrite: Whether an existing file may be replaced.
@@ -149,7 +150,7 @@ def _add_metadata(model: Any, trial: LoadedTrial, options: Onnx) -> None:
     """Add what a user of the file must know; every value is text."""
     info, record = trial.record.dataset, trial.record
     assert info is not None
-    model.producer_name, model.domain = "fathomlab", ""
+    model.producer_name, model.producer_version = "fathomlab", __version__
     accuracy = record.metrics.get("test/accuracy" if options.which == "last" else "best/test/accuracy")
     values = {
         "trial": record.trial,

@@ -1,7 +1,7 @@
 """The source code of a network in plain torch, generated from its architecture. Runs of equal layers become loops.
 
-Modules have the names of the layers, so that the generated class loads the tensors of a checkpoint. A point `a.1` whose layers are
-all named `a.1.NAME` becomes an instance of a block class. Other points with a number, such as `hidden.1`, become a loop.
+Modules have the names of the layers, so that the generated class loads the tensors of a checkpoint. A point `a.1` whose layers
+are all named `a.1.NAME` becomes an instance of a block class. Other points with a number, such as `hidden.1`, become a loop.
 """
 
 import re
