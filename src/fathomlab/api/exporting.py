@@ -71,7 +71,9 @@ def export_trial(
     store = Store(Path(runs) if runs is not None else default_runs())
     record = store.trial(store.find(trial))
     return _explained(
-        name, exporter.extra, lambda: _export_loaded(exporter, store, record, _path(to), list(map(os.fspath, plugins)))
+        name,
+        exporter.extra,
+        lambda: _export_loaded(exporter, store, record, _path(to), [os.fspath(file) for file in plugins]),
     )
 
 

@@ -160,8 +160,8 @@ class StoredTrial:
             The paths of the files, their size, and the measured differences.
 
         Raises:
-            UserError: If there is no such exporter or option, its libraries are not installed, the trial is not finished, the target
-                exists, or the network cannot be exported or computes something else. Nothing is written then.
+            UserError: If there is no such exporter or option, its libraries are not installed, the trial is not finished, the
+                target exists, or the network cannot be exported or computes something else. Nothing is written then.
         """
         from fathomlab.api.exporting import export_trial
 

@@ -93,21 +93,24 @@ def _header(trial: LoadedTrial, which: str, title: str) -> str:
 
 
 def _origin(trial: LoadedTrial) -> str:
-    experiment = f"the experiment "{escaped(trial.experiment)}"" if trial.experiment else "an experiment"
-    return f"{experiment} with fathomlab"
+    title = escaped(trial.experiment)
+    return f'the experiment "{title}" with fathomlab' if title else "an experiment with fathomlab"
 
 
 def _training(trial: LoadedTrial, which: str) -> Iterator[tuple[str, str]]:
     """What the network was trained on, and how."""
     content, info = trial.record.content, trial.record.dataset
     assert info is not None
-    training = content.get("training") if isinstance(content.get("training"), Mapping) else {}
-    data = content.get("data") if isinstance(content.get("data"), Mapping) else {}
+    training, data = content["training"], content["data"]
+    assert isinstance(training, Mapping) and isinstance(data, Mapping)
     yield "dataset", info.title
     yield "source", info.source or "not known"
     yield "license of the images", info.license or "not known"
     images, held_out = data.get("limit") or info.train_examples, data.get("validation_split")
-    yield "training images", f"{images:,}" + (f", of which {held_out:g}% are held out for validation" if held_out else "")
+    yield (
+        "training images",
+        f"{images:,}" + (f", of which {held_out:g}% are held out for validation" if held_out else ""),
+    )
     yield "augmentation", ", ".join(map(str, data.get("augment") or ())) or "none"
     yield "epochs", str(training.get("epochs", "not known"))
     yield "weights", "after the last epoch" if which == "last" else "of the epoch with the best validation accuracy"

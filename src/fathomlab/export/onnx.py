@@ -33,8 +33,8 @@ class Onnx:
     """The network of one trial as an ONNX file in float32, by default TRIAL.onnx.
 
     The input `images` has the shape (batch, channels, height, width), with any number of images, and the output `logits` the
-    shape (batch, classes). The file is written only if onnxruntime returns the same as the trial's module: logits in batches of 1,
-    7, and 256 images, and the predicted class of every test image.
+    shape (batch, classes). The file is written only if onnxruntime returns the same as the trial's module: logits in batches of
+    1, 7, and 256 images, and the predicted class of every test image.
 
     Attributes:
         overwrite: Whether an existing file may be replaced.
