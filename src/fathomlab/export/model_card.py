@@ -102,7 +102,8 @@ def _training(trial: LoadedTrial, which: str) -> Iterator[tuple[str, str]]:
     content, info = trial.record.content, trial.record.dataset
     assert info is not None
     training, data = content["training"], content["data"]
-    assert isinstance(training, Mapping) and isinstance(data, Mapping)
+    assert isinstance(training, Mapping)
+    assert isinstance(data, Mapping)
     yield "dataset", info.title
     yield "source", info.source or "not known"
     yield "license of the images", info.license or "not known"

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 from annotated_types import Interval
 
@@ -18,10 +18,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.base.libraries import library
 from fathomlab.export.files import check_targets, open_target
 from fathomlab.export.parity import Parity, compare
-from fathomlab.export.trial import Exported, LoadedTrial, TestSet, plain_network
-
-if TYPE_CHECKING:
-    from torch import nn
+from fathomlab.export.trial import Exported, LoadedTrial, Module, TestSet, plain_network
 
 INPUT, OUTPUT = "images", "logits"
 MAX_BYTES = 2_000_000_000  # of an ONNX file without external data
@@ -76,7 +73,7 @@ class Onnx:
         return Exported((path,), _notes(data, model, parity, trial), len(data), parity.differences)
 
 
-def _converted(network: "nn.Module", test: TestSet, options: Onnx, trial: LoadedTrial) -> Any:
+def _converted(network: Module, test: TestSet, options: Onnx, trial: LoadedTrial) -> Any:
     """The network as an ONNX model, without where its code was."""
     torch = library("torch")
     example = (test.pixels if options.preprocess else test.images.float())[:2]
@@ -107,7 +104,7 @@ def _converted(network: "nn.Module", test: TestSet, options: Onnx, trial: Loaded
     return model
 
 
-def _preprocessed(network: "nn.Module", test: TestSet) -> "nn.Module":
+def _preprocessed(network: Module, test: TestSet) -> Module:
     """The network in float32 behind the normalization of images as they are stored."""
     torch = library("torch")
 

@@ -4,15 +4,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fathomlab.base.libraries import library
+from fathomlab.export.trial import Module, Tensor, TestSet
 from fathomlab.prepare.machine import cores
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from fathomlab.export.trial import TestSet
 
 BATCHES = (1, 7, 256)
 BATCHES_OF_SMALL_SIZES = 10  # the largest size reads the complete test set
@@ -60,7 +57,7 @@ class Parity:
         )
 
 
-def compare(data: bytes, module: "nn.Module", test: "TestSet", pixels: bool) -> Parity:
+def compare(data: bytes, module: Module, test: TestSet, pixels: bool) -> Parity:
     """Compare an ONNX model with a module.
 
     The largest batch size reads the complete test set, the others its beginning. A test set that is smaller than a batch is
@@ -99,7 +96,7 @@ def _session(data: bytes) -> Any:
     return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, inputs: "Tensor") -> "Tensor":
+def _run(session: Any, inputs: Tensor) -> Tensor:
     (name,) = (item.name for item in session.get_inputs())
     (logits,) = session.run(None, {name: inputs.numpy()})
     return library("torch").from_numpy(logits)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.libraries import library
@@ -13,12 +13,11 @@ from fathomlab.store.records import Number
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor, nn
-
     from fathomlab.models.architecture import Architecture
     from fathomlab.store.records import TrialRecord
 
-Which = Literal["last", "best"]
+Tensor: TypeAlias = Any  # of torch, which this package does not import
+Module: TypeAlias = Any
 TOLERANCE = 1e-6  # of the generated code, in float64, relative to the largest logit
 CHECKED_INPUTS = 16
 
@@ -37,11 +36,11 @@ class TestSet:
 
     __test__ = False  # no test case of pytest
 
-    pixels: "Tensor"
-    images: "Tensor"
-    labels: "Tensor"
-    mean: "Tensor"
-    scale: "Tensor"
+    pixels: Tensor
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class LoadedTrial:
 
     record: "TrialRecord"
     architecture: "Architecture"
-    module: Callable[[str], "nn.Module"]
+    module: Callable[[str], Module]
     test_set: Callable[[], TestSet]
     experiment: str = ""
     condition: str = ""
@@ -93,13 +92,13 @@ class Exported:
     differences: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
-def tensors_of(module: "nn.Module") -> "dict[str, Tensor]":
+def tensors_of(module: Module) -> dict[str, Tensor]:
     """Return learned tensors and running statistics by the names of the store."""
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return {name: tensor.detach().clone().contiguous() for name, tensor in named.items()}
 
 
-def plain_network(trial: LoadedTrial, module: "nn.Module") -> "nn.Module":
+def plain_network(trial: LoadedTrial, module: Module) -> Module:
     """Return the network in plain torch, in eval mode: an instance of the generated class with the tensors of `module`.
 
     Raises:
@@ -122,7 +121,7 @@ def generated_class(architecture: "Architecture") -> Any:
     return names["Network"]
 
 
-def relative_difference(network: "nn.Module", module: "nn.Module", architecture: "Architecture") -> float:
+def relative_difference(network: Module, module: Module, architecture: "Architecture") -> float:
     """Largest difference of logits for random images, relative to the largest logit, computed in float64."""
     torch, copied = library("torch"), copy.deepcopy
     generator = torch.Generator().manual_seed(0)
