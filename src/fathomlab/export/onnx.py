@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from annotated_types import Interval
 
-from fathomlab import __version__
 from fathomlab.base.errors import UserError
 from fathomlab.base.libraries import library
 from fathomlab.export.files import check_targets, open_target
@@ -147,7 +146,7 @@ def _add_metadata(model: Any, trial: LoadedTrial, options: Onnx) -> None:
     """Add what a user of the file must know; every value is text."""
     info, record = trial.record.dataset, trial.record
     assert info is not None
-    model.producer_name, model.producer_version = "fathomlab", __version__
+    model.producer_name, model.producer_version = "fathomlab", ""
     accuracy = record.metrics.get("test/accuracy" if options.which == "last" else "best/test/accuracy")
     values = {
         "trial": record.trial,

@@ -10,7 +10,6 @@ from fathomlab.base.libraries import library
 from fathomlab.export.trial import Module, Tensor, TestSet
 from fathomlab.prepare.machine import cores
 
-
 BATCHES = (1, 7, 256)
 BATCHES_OF_SMALL_SIZES = 10  # the largest size reads the complete test set
 QUIET = 4  # onnxruntime reports only fatal errors
