@@ -70,14 +70,11 @@ LOAD_HUB = BLOCKED + (
     "from safetensors.torch import load_file, save_file; data = load_file(sys.argv[2]); torch.set_grad_enabled(False); "
     "save_file({'logits': load_model()(normalize(data['pixels']))}, sys.argv[3])"
 )
-LOAD_ONNX = (
-    BLOCKED
-    + (
-        "import numpy as np, onnxruntime; from safetensors.numpy import load_file, save_file; data = load_file(sys.argv[2]); "
-        "session = onnxruntime.InferenceSession(sys.argv[1]); parts = np.split(data['pixels'], [1, 4]); "  # other sizes than the check's
-        "logits = [session.run(['logits'], {'images': part})[0] for part in parts]; "
-        "save_file({'logits': np.concatenate(logits)}, sys.argv[3])"
-    )
+LOAD_ONNX = BLOCKED + (
+    "import numpy as np, onnxruntime; from safetensors.numpy import load_file, save_file; data = load_file(sys.argv[2]); "
+    "session = onnxruntime.InferenceSession(sys.argv[1]); parts = np.split(data['pixels'], [1, 4]); "
+    "logits = [session.run(['logits'], {'images': part})[0] for part in parts]; "
+    "save_file({'logits': np.concatenate(logits)}, sys.argv[3])"
 )
 
 
@@ -311,7 +308,7 @@ def test_missing_extra_names_the_command(
     [
         ("csv", {}, "wrong-subject"),
         ("onx", {}, "unknown-exporter"),
-        ("hub", {"which": "first"}, "unsupported-value"),
+        ("hub", {"which": "first"}, "unknown-name"),
         ("onnx", {"opset": 3}, "out-of-range"),
         ("hub", {"preprocess": True}, "unknown-key"),
     ],
