@@ -60,7 +60,12 @@ def page() -> str:
             lines += [f"### `{name}`", "", summary(component), "", *options_table(component)]
     lines += ["## Augmentations", "", "`data.augment` is a list of augmentations of training images.", ""]
     lines += table(("name", "what it does"), [(f"`{name}`", AUGMENTED[name]) for name in AUGMENTATIONS])
-    lines += ["## Exporters", "", "`fathomlab export NAME EXPERIMENT [OPTION=VALUE]` calls an exporter.", ""]
+    lines += [
+        "## Exporters",
+        "",
+        "`fathomlab export NAME EXPERIMENT [OPTION=VALUE]` calls an exporter. `onnx` and `hub` export one trial.",
+        "",
+    ]
     for name, component in EXPORTERS.items():
         lines += [f"### `export {name}`", "", summary(component), "", _extra(component.extra)]
         lines += options_table(component) if dataclasses.fields(component) else []

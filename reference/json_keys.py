@@ -241,6 +241,8 @@ activation | list of numbers | Norm of dLoss/dh at each point.
     "export": """
 exporter | string | Name of the exporter.
 paths | list of strings | What was written.
+bytes? | integer | Size of all files; only of a trial.
+differences? | object | Largest difference of logits by kind of input (absolute by batch size, or `relative`); only of a trial.
 """,
     "new": """
 kind | string | Kind of the template.

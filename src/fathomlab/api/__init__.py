@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fathomlab.api.answers import verify as verify
     from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
+    from fathomlab.api.exporting import export_trial as export_trial
     from fathomlab.api.models import build_model as build_model
     from fathomlab.api.pages import split_address as split_address
     from fathomlab.api.planning import bundled as bundled
@@ -45,6 +46,7 @@ _MODULES = {
     "default_runs": "stores",
     "existing_runs": "stores",
     "export_experiment": "exporting",
+    "export_trial": "exporting",
     "find_experiment": "planning",
     "find_file": "planning",
     "load": "planning",

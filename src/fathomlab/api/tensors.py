@@ -16,6 +16,8 @@ from fathomlab.engine.precision import param_dtype
 from fathomlab.engine.torch_model import plain_module
 from fathomlab.execute.pack.inputs import load_dataset_of
 from fathomlab.execute.pack.settings import deterministic_mode
+from fathomlab.export.trial import TestSet
+from fathomlab.models.architecture import Architecture
 from fathomlab.plan import sections
 from fathomlab.store.checksums import file_sha256
 from fathomlab.store.reading import Store
@@ -25,14 +27,18 @@ from fathomlab.store.weights import load_tensors
 WEIGHTS = {"last": "checkpoint.safetensors", "best": "best.safetensors"}
 
 
-def load_model(record: TrialRecord, which: str, plugins: Sequence[str]) -> nn.Module:
-    """The network of a finished trial with its weights, in eval mode; see `StoredTrial.load_model`."""
+def load_model(record: TrialRecord, which: str, plugins: Sequence[str], precision: str | None = None) -> nn.Module:
+    """The network of a finished trial with its weights, in eval mode; see `StoredTrial.load_model`.
+
+    Args:
+        record: The trial.
+        which: `last` or `best`.
+        plugins: Files of plugins.
+        precision: Of products, instead of that of the training.
+    """
     if problem := unknown_name("weights", which, tuple(WEIGHTS)):
         raise UserError("invalid-option", f"which: {problem}")
-    if record.status != "finished":
-        cause = f" ({record.cause})" if record.cause else ""
-        text = f"trial {record.trial[:12]}: status {record.status}{cause}. Only finished trials have a trained network."
-        raise UserError("not-finished", text)
+    check_finished(record)
     path = record.folder / WEIGHTS[which]
     digest = record.files.get(path.name)
     if Store(record.folder.parents[1]).is_left_out(path):
@@ -46,14 +52,44 @@ def load_model(record: TrialRecord, which: str, plugins: Sequence[str]) -> nn.Mo
     if file_sha256(path) != digest.sha256:
         text = f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again."
         raise UserError("corrupt-file", text)
+    network = architecture(record, plugins)
+    with deterministic_mode():
+        return plain_module(network, load_tensors(path)[0], precision or record.provenance.precision or "fp32")
+
+
+def check_finished(record: TrialRecord) -> None:
+    """Check that a trial has a trained network.
+
+    Raises:
+        UserError: If it is not finished.
+    """
+    if record.status != "finished":
+        cause = f" ({record.cause})" if record.cause else ""
+        text = f"trial {record.trial[:12]}: status {record.status}{cause}. Only finished trials have a trained network."
+        raise UserError("not-finished", text)
+
+
+def architecture(record: TrialRecord, plugins: Sequence[str]) -> Architecture:
+    """The network of a trial as a value.
+
+    Raises:
+        UserError: If the trial cannot be read, or needs a plugin that is missing or has another digest.
+    """
     components, problems = with_plugins(_plugins(record, plugins)), list[Issue]()
     network = sections.network(record.content.get("model"), "model", problems, {}, components)
     if network is None or record.dataset is None:
         reason = "; ".join(map(str, problems)) or "its dataset is not in the store"
         raise UserError("unreadable-trial", f"trial {record.trial[:12]} cannot be read: {reason}.")
     with deterministic_mode():
-        weights = load_tensors(path)[0]
-        return plain_module(network.architecture(record.dataset), weights, record.provenance.precision or "fp32")
+        return network.architecture(record.dataset)
+
+
+def test_set(record: TrialRecord) -> TestSet:
+    """The test set with its pixels and its normalization; raises as `examples` does."""
+    with deterministic_mode():
+        dataset = _dataset(record)
+        images = dataset.normalize(dataset.test_images)
+        return TestSet(dataset.test_images.clone(), images, dataset.test_labels.clone(), dataset.mean, dataset.scale)
 
 
 def examples(record: TrialRecord, part: str) -> tuple[Tensor, Tensor]:
@@ -100,7 +136,7 @@ def _plugins(record: TrialRecord, files: Sequence[str]) -> list[Plugin]:
             text = f"trial {record.trial[:12]} uses the plugin {name} (SHA-256 {digest})."
             stored = record.folder.parents[1] / "plugins" / digest / name
             file = str(stored) if stored.is_file() else name
-            raise UserError("plugin-needed", f"{text} Pass the file: plugins=[{file!r}].")
+            raise UserError("plugin-needed", f"{text} Pass the file: plugins=[{file!r}], or --plugin {file}.")
         if plugin.sha256 != digest:
             text = f"{name}: its SHA-256 is {plugin.sha256}, but trial {record.trial[:12]} was trained with {digest}."
             raise UserError("plugin-changed", f"{text} Use the file of that time.")

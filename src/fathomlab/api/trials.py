@@ -14,6 +14,8 @@ from fathomlab.store.records import ConditionRecord, Number, Outcome, ProbeSnaps
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from fathomlab.export.trial import Exported
+
 T = TypeVar("T")
 
 
@@ -152,6 +154,29 @@ class StoredTrial:
         from fathomlab.api import tensors  # imports torch
 
         return tensors.load_model(self.record, which, _files(plugins))
+
+    def export(
+        self, exporter: str, to: str | os.PathLike[str] | None = None, plugins: Files = (), **options: Any
+    ) -> "Exported":
+        """Export the trained network, as the command `fathomlab export` does.
+
+        Args:
+            exporter: onnx or hub.
+            to: The file or directory to write; the exporter's default if it is None.
+            plugins: The plugin files of the experiment. They are not needed in the process that ran it.
+            options: Those of the exporter, such as `preprocess=True`.
+
+        Returns:
+            The paths of the files, their size, and the measured differences.
+
+        Raises:
+            UserError: If there is no such exporter or option, its libraries are not installed, the trial is not finished, the
+                target exists, or the network cannot be exported or computes something else. Nothing is written then.
+        """
+        from fathomlab.api.exporting import export_trial
+
+        root = self.record.folder.parents[1]
+        return export_trial(exporter, self.hash, to, root, _files(plugins), **options)
 
     def test_data(self) -> "tuple[Tensor, Tensor]":
         """The test set: images (n, c, h, w), normalized as in training, and labels (n,), int64, in the order of the files.

@@ -15,7 +15,8 @@ PREFIX = "config_exp"
 HASH_SHOWN = 12
 KINDS = ("model", "dataset", "loss", "probe", "optimizer", "experiment")
 # The tables with these names take time to import; a test compares them.
-EXPORTERS = ("csv", "parquet", "bundle", "tensorboard", "wandb")
+TRIAL_EXPORTERS = ("onnx", "hub")
+EXPORTERS = ("csv", "parquet", "bundle", "tensorboard", "wandb", *TRIAL_EXPORTERS)
 STATUSES = ("finished", "diverged", "failed", "running", "interrupted", "waiting", "damaged", "outdated")
 COMPLETED_TRIALS = 200  # more than a shell can show
 
@@ -36,6 +37,13 @@ def trial_hashes(context: typer.Context, incomplete: str) -> list[str]:
     """Beginnings of the hashes of the trials in the results directory."""
     matches = [name for name in _directories(_runs(context) / "trials") if name.startswith(incomplete)]
     return [name[: max(HASH_SHOWN, len(incomplete))] for name in sorted(matches)[:COMPLETED_TRIALS]]
+
+
+def subjects(context: typer.Context, incomplete: str) -> list[str]:
+    """What the exporter that was typed exports: experiments, or trials."""
+    if context.params.get("exporter") in TRIAL_EXPORTERS:
+        return trial_hashes(context, incomplete)
+    return experiments(context)
 
 
 def kinds() -> tuple[str, ...]:

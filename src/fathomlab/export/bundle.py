@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from fathomlab.export.files import check_targets, open_target
 from fathomlab.plan import parent_hashes
@@ -54,6 +54,7 @@ class Bundle:
     overwrite: bool = False
 
     extra: ClassVar[str] = ""
+    subject: ClassVar[Literal["experiment"]] = "experiment"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
         """Write the file; raises as `Exporter.export` does."""

@@ -5,7 +5,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from fathomlab.export.files import check_targets, open_target
 from fathomlab.export.tables import Cell, tidy_tables
@@ -28,6 +28,7 @@ class Csv:
     overwrite: bool = False
 
     extra: ClassVar[str] = ""
+    subject: ClassVar[Literal["experiment"]] = "experiment"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
         """Write the four files; raises as `Exporter.export` does."""

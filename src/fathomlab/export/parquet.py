@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, final
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Literal, final
 
 from fathomlab.base.libraries import library
 from fathomlab.export.files import check_targets, open_target
@@ -27,6 +27,7 @@ class Parquet:
     overwrite: bool = False
 
     extra: ClassVar[str] = "frames"
+    subject: ClassVar[Literal["experiment"]] = "experiment"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
         """Write the four files; raises as `Exporter.export` does."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from fathomlab.base.labels import flatten_keys, format_level
 from fathomlab.base.libraries import library
@@ -166,6 +166,7 @@ class TensorBoard:
     gradients: bool | None = None
 
     extra: ClassVar[str] = "tensorboard"
+    subject: ClassVar[Literal["experiment"]] = "experiment"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
         """Write a file per trial and return the directory of the experiment; raises as `Exporter.export` does."""

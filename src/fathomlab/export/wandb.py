@@ -10,7 +10,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
@@ -167,6 +167,7 @@ class WandbExporter:
     project: str = ""
 
     extra: ClassVar[str] = "wandb"
+    subject: ClassVar[Literal["experiment"]] = "experiment"
 
     def export(self, study: "Study", target: Path | None) -> tuple[Path, ...]:
         """Log the trials and return the directory of wandb's files; raises as `Exporter.export` does."""

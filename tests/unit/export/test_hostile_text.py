@@ -34,7 +34,9 @@ def hostile_store(root: Path) -> list[str]:
     return [text.encode(errors="replace").decode() for text in ALL]
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTERS if name != "wandb"])
+@pytest.mark.parametrize(
+    "name", [name for name, item in EXPORTERS.items() if item.subject == "experiment" and name != "wandb"]
+)
 def test_texts_stay_texts(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     """Reports have their own test."""
     monkeypatch.setattr("fathomlab.report.page.report_html", lambda *_: "")
