@@ -219,10 +219,10 @@ class _Index:
         root = content.get("seed", seed)
         offset = root - seed if isinstance(root, int) else 0
         start = [self.owner.get(name, name) for kind, name in parent_hashes(content) if kind == "start"]
-        tuned = () if condition.choice is None else tuple(condition.choice.picked.levels)
-        roles = (condition.record.role,)
-        options = {key: value for key, value in flatten_keys(rest).items() if not was_tuned(key, tuned, roles)}
-        return _text([options, offset, start], condition)
+        if condition.choice is not None:
+            tuned, roles = tuple(condition.choice.picked.levels), (condition.record.role,)
+            rest = {key: value for key, value in flatten_keys(rest).items() if not was_tuned(key, tuned, roles)}
+        return _text([rest, offset, start], condition)
 
 
 def _content(condition: Condition) -> JsonObject:
