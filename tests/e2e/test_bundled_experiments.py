@@ -9,7 +9,17 @@ import yaml
 from fathomlab.api import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-CHAIN = ("teacher", "second", "baseline", "distilled", "assistant", "assisted", "born_again", "born_twice", "two_teachers")
+CHAIN = (
+    "teacher",
+    "second",
+    "baseline",
+    "distilled",
+    "assistant",
+    "assisted",
+    "born_again",
+    "born_twice",
+    "two_teachers",
+)
 TRANSFER = ("pretrained", "scratch", "finetuned", "linear", "random")
 
 
