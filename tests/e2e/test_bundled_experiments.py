@@ -45,6 +45,7 @@ MORE = {
     "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
     "distill_chain": smaller(CHAIN, 2),
     "distill_depth": ["training_teacher.epochs=1", "training_student.epochs=1", "student_model.params.layers_dim=8"],
+    "distill_losses": smaller(("teacher", "baseline", "distilled"), 2),
     "distill_placebo": smaller(("teacher", "baseline", "distilled", "self", "longer"), 2),
     "transfer": [*smaller(TRANSFER, 2), "roles.pretrained.data.limit=200"],
 }
@@ -57,6 +58,7 @@ TRIALS = {
     "batchnorm_depth": 12,
     "distill_chain": 9,
     "distill_depth": 13,
+    "distill_losses": 10,
     "distill_placebo": 9,
     "transfer": 5,
 }
