@@ -1,5 +1,6 @@
 """Each bundled experiment runs from its file to its report, in quick form and even smaller."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,26 @@ import yaml
 from fathomlab.api import run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+CHAIN = (
+    "teacher",
+    "second",
+    "baseline",
+    "distilled",
+    "assistant",
+    "assisted",
+    "born_again",
+    "born_twice",
+    "two_teachers",
+)
+TRANSFER = ("pretrained", "scratch", "finetuned", "linear", "random")
+
+
+def smaller(roles: Sequence[str], width: int) -> list[str]:
+    """Overrides that train each of these roles for one epoch, with narrow networks."""
+    sizes = {"training.epochs": 1, "model.params.width": width, "model.params.layers": "[1,1,1,1]"}
+    return [f"roles.{role}.{key}={value}" for role in roles for key, value in sizes.items()]
+
+
 SMALLER = ["experiment.seeds=1", "data.limit=200"]
 MORE = {
     "config_exp1_1": ["training.epochs=1", "model.params.layers_dim=4,8", "model.params.hidden_layers_num=1,2"],
@@ -22,15 +43,12 @@ MORE = {
     ],
     "depth_init": ["training.epochs=1", "model.params.layers_dim=8"],
     "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
-    "distill_tune": [
-        "roles.teacher.training.epochs=1",
-        "roles.teacher.model.params.width=2",
-        *(
-            f"roles.{name}.{key}=1"
-            for name in ("baseline", "distilled", "longer")
-            for key in ("training.epochs", "model.params.width")
-        ),
-    ],
+    "distill_chain": smaller(CHAIN, 2),
+    "distill_depth": ["training_teacher.epochs=1", "training_student.epochs=1", "student_model.params.layers_dim=8"],
+    "distill_losses": smaller(("teacher", "baseline", "distilled"), 2),
+    "distill_placebo": smaller(("teacher", "baseline", "distilled", "self", "longer"), 2),
+    "distill_tune": smaller(("teacher", "baseline", "distilled", "longer"), 1),
+    "transfer": [*smaller(TRANSFER, 2), "roles.pretrained.data.limit=200"],
 }
 TRIALS = {
     "config_exp1_1": 4,
@@ -40,6 +58,11 @@ TRIALS = {
     "depth_init": 24,
     "batchnorm_depth": 12,
     "distill_tune": 13,
+    "distill_chain": 9,
+    "distill_depth": 13,
+    "distill_losses": 10,
+    "distill_placebo": 9,
+    "transfer": 5,
 }
 
 
@@ -68,7 +91,8 @@ def test_bundled_experiment_runs(tmp_path: Path, name: str):
     for claim in file["claims"]:
         assert claim["name"] in page
     gradients = [record.probes.get("gradients", ()) for record in results]
-    assert all(gradients) == (name in {"config_exp1_2", "depth_init", "batchnorm_depth"})
+    gradient_files = {"config_exp1_2", "depth_init", "batchnorm_depth", "distill_depth"}
+    assert all(gradients) == (name in gradient_files)
     assert (results.study.experiment.tune is not None) == (name == "distill_tune")
     if name == "config_exp2_2":
         assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]

@@ -11,6 +11,7 @@ import fathomlab
 from fathomlab.cli import laboratory
 from tests.helpers.commands import RUN, TRIALS, Command
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 MORE = "experiment.seeds=3"
 ONE = ("experiment.seeds=1", "model.params.residual=true")
 
@@ -47,7 +48,9 @@ def test_plan_lists_bundled_files(command: Command, workspace: Path, name: str, 
     """With a suggestion if a name is similar."""
     output = command("plan", name)
     assert (output.status, output.out) == (2, "")
-    assert "1_1, 1_2, 1_3, 2_2, batchnorm_depth, depth_init, distill_tune" in output.err
+    names = sorted(path.stem.removeprefix("config_exp") for path in CONFIGS.glob("*.yaml"))
+    assert len(names) >= 6
+    assert f"Bundled experiments: {', '.join(names)}." in output.err
     assert ("Did you mean '" in output.err) == suggestion
 
 

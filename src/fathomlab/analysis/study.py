@@ -41,7 +41,7 @@ class Condition:
         name: Readable name, unique in the experiment: "residual, depth 40".
         series: The name without the depth: "residual"; "" if only the depth varies.
         level: Name of its line in a figure: "depth 40", or the full name if the experiment has no depth.
-        key: The factors except `residual`. Pairs conditions that differ only in it.
+        key: The role, and the factors except `residual`. Pairs conditions that differ only in it.
         trials: Seed and record of each trial.
         choice: How its tuned factors were chosen, which are then not among its factors; None if it has none.
     """
@@ -264,7 +264,10 @@ def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> C
         name=", ".join(role + others + depth) or record.label or "single condition",
         series=", ".join(role + others),
         level=", ".join(depth),
-        key=tuple((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
+        key=(
+            ("role", record.role),
+            *((key, repr(level)) for key, level in factors.items() if last_part(key) != "residual"),
+        ),
         trials=tuple((pair.seed, read(pair.trial)) for pair in record.trials),
     )
 

@@ -36,7 +36,8 @@ def folder(tmp_path: Path) -> Path:
 CASES = {
     "fathomlab r": ["run", "report"],
     "fathomlab store p": ["prune"],
-    "fathomlab run d": ["deep.yaml", "depth_init", "distill_tune"],
+    "fathomlab run dep": ["depth_init"],
+    "fathomlab run dee": ["deep.yaml"],
     "fathomlab plan configs/": ["configs/inner.yaml"],
     "fathomlab verify 1_": ["1_1", "1_2", "1_3"],
     "fathomlab report m": ["mine-0a1b2c3d"],
@@ -50,7 +51,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("line", ["fathomlab r", "fathomlab show ab", "fathomlab run d"])
+@pytest.mark.parametrize("line", ["fathomlab r", "fathomlab show ab", "fathomlab run dep"])
 def test_shells_complete_commands_and_values(folder: Path, line: str):
     """By the protocol of bash, without torch or the experiment files' reader."""
     words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_FATHOMLAB_COMPLETE": "complete_bash"}
