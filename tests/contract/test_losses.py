@@ -10,9 +10,10 @@ from torch import Tensor
 from fathomlab.base.errors import Issue
 from fathomlab.base.options import parse
 from fathomlab.base.packing import signature, varying
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
-from fathomlab.engine.training import LossInputs
 from fathomlab.losses import LOSSES
+from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.plan.recipe import Recipe
 from tests.helpers import small_training
 
@@ -34,7 +35,10 @@ def signals(loss: Any, scale: float = 3.0) -> LossInputs:
     generator = torch.Generator().manual_seed(1)
     logits, teacher = scale * torch.randn(2, REPLICAS, EXAMPLES, CLASSES, generator=generator, dtype=torch.float64)
     labels = torch.arange(REPLICAS * EXAMPLES).view(REPLICAS, EXAMPLES) * 3 % CLASSES
-    return LossInputs(logits.requires_grad_(), labels, teacher if "teacher.logits" in loss.needs else None)
+    needs_teacher = "teacher.logits" in loss.needs
+    return LossInputs(
+        logits.requires_grad_(), labels, teacher if needs_teacher else None, CrossEntropy() if needs_teacher else None
+    )
 
 
 def total(loss: Any, inputs: LossInputs) -> Tensor:
@@ -81,7 +85,7 @@ def test_packed_loss_equals_single_losses(losses: tuple[Any, Any]):
     for slot, loss in enumerate(losses):
         rows = slice(slot, slot + 1)
         teacher = None if inputs.teacher_logits is None else inputs.teacher_logits[rows]
-        alone = total(loss, LossInputs(inputs.logits[rows], inputs.labels[rows], teacher))
+        alone = total(loss, LossInputs(inputs.logits[rows], inputs.labels[rows], teacher, inputs.label_loss))
         torch.testing.assert_close(together[rows], alone, rtol=1e-13, atol=0)
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 import fathomlab
 from fathomlab.analysis.study import study
 from fathomlab.cli.new import KINDS
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import LossInputs
 from fathomlab.export import Exporter
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.store.reading import Store

@@ -205,7 +205,8 @@ def _function_loss(function: types.FunctionType) -> type:
     parameters = parameters_of(function)
     inputs = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
     if "logits" not in inputs or set(inputs) - set(SIGNALS):
-        rule = "a loss function must have the parameter logits, may have labels and teacher_logits, and its options follow *"
+        inputs_rule = "must have the parameter logits, may have labels, teacher_logits, and label_losses"
+        rule = f"a loss function {inputs_rule}, and its options follow *"
         dataset = "" if set(inputs) & set(SIGNALS) else "a dataset needs the annotation -> fathomlab.Arrays; "
         raise UnusableError(f"{function.__name__}: {dataset}{rule}, got ({', '.join(inputs)})")
     keywords = [each for each in parameters if each.name not in inputs]

@@ -19,6 +19,7 @@ from fathomlab.data.augment import augment
 from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.network import Mode, PackedNetwork
 from fathomlab.engine.precision import autocast_for, param_dtype
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
 from fathomlab.engine.teachers import TeacherPack
@@ -26,21 +27,6 @@ from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
 from fathomlab.optim.user import CheckedOptimizer, checked_momentum, checked_rate
 from fathomlab.plan.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """What a loss reads of one batch; see `losses.Signals`.
-
-    Attributes:
-        logits: Outputs, (k, n, classes).
-        labels: Classes, (k, n).
-        teacher_logits: Outputs of the teachers for the same images, (k, n, classes); None without teachers.
-    """
-
-    logits: Logits
-    labels: Tensor
-    teacher_logits: Any = None
 
 
 @dataclass
@@ -121,6 +107,7 @@ class PackTrainer:
         )
         self.optimizer: Any = CheckedOptimizer(optimizer) if plugin_of(optimizer) is not None else optimizer
         self._loss = stack_components([recipe.loss for recipe in recipes], self._stack_options)
+        self._label_loss = stack_components([recipe.label_loss for recipe in recipes], self._stack_options)
         separate = separate_replicas and len(recipes) > 1
         self.replica_trainers = tuple(self.replica(slot) for slot in range(len(recipes))) if separate else ()
         self.streams = [torch.cuda.Stream(device) for _ in self.replica_trainers] if device.type == "cuda" else []
@@ -159,7 +146,8 @@ class PackTrainer:
             labels: Classes, (k, n).
             teacher_logits: Outputs of the teachers for the same images, as returned by `teacher_logits`.
         """
-        return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits)).values())
+        label_loss = self._label_loss if self.teachers is not None else None
+        return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits, label_loss)).values())
 
     @torch.no_grad()
     def teacher_logits(self, index: Indices, views: Tensor | None) -> Logits | None:
@@ -246,7 +234,7 @@ class PackTrainer:
         trainer.teachers = self.teachers and self.teachers.replica(slot)
         trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
         trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
-        trainer.optimizer, trainer._loss = row(self.optimizer), row(self._loss)
+        trainer.optimizer, trainer._loss, trainer._label_loss = map(row, (self.optimizer, self._loss, self._label_loss))
         trainer.state = replace(
             state,
             network=PackedNetwork([self.recipes[slot].architecture], self.device),

@@ -36,6 +36,11 @@ class Signals(Protocol):
         """Outputs of the teachers for the same images, (k, n, classes), if the loss needs them."""
         ...
 
+    @property
+    def label_losses(self) -> "PerExample":
+        """The loss on the labels of the student's training (nats), (k, n). Only networks with a teacher have it."""
+        ...
+
 
 @runtime_checkable
 class Loss(Protocol):

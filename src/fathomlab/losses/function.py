@@ -11,11 +11,12 @@ from fathomlab.base.generators import DRAWS, generator_states, seeded
 from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.user_code import user_code
+from fathomlab.losses.cross_entropy import cross_entropy
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
 
-SIGNALS = ("logits", "labels", "teacher_logits")
+SIGNALS = ("logits", "labels", "teacher_logits", "label_losses")
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,29 @@ class _Signals:
     logits: Any
     labels: Any
     teacher_logits: Any
+    distilled: bool
+
+    @property
+    def label_losses(self) -> Any:
+        if not self.distilled:
+            raise ValueError("label_losses exists only for networks with a teacher; set distillation.loss instead")
+        return cross_entropy(self.logits, self.labels)
 
 
-def loss_issues(loss: Any, classes: int) -> list[Issue]:
-    """Compute a user's loss once, for random logits of four images, and return what is wrong with it."""
+def loss_issues(loss: Any, classes: int, distilled: bool = False) -> list[Issue]:
+    """Compute a user's loss once, for random logits of four images, and return what is wrong with it.
+
+    Args:
+        loss: The component.
+        classes: Number of classes of the data.
+        distilled: Whether it is the loss of students, which can read their loss on the labels.
+    """
     import torch
 
     generator, name = torch.Generator().manual_seed(0), type(loss).__name__
     logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
     labels = torch.arange(4).remainder(classes).unsqueeze(0)
-    signals = _Signals(logits.requires_grad_(), labels.clone(), teacher_logits)
+    signals = _Signals(logits.requires_grad_(), labels.clone(), teacher_logits, distilled)
     try:
         with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
             before = generator_states()
@@ -57,7 +71,7 @@ class FunctionLoss:
 
     Attributes:
         function: Takes `inputs` in their order, and the options. Returns the loss of each example, (n,).
-        inputs: What it reads: `logits` (n, classes), `labels` (n,), or `teacher_logits` (n, classes).
+        inputs: What it reads: `logits` (n, classes), `labels` (n,), `teacher_logits` (n, classes), or `label_losses` (n,).
         needs: `teacher.logits` if it reads them.
     """
 

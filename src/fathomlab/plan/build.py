@@ -197,7 +197,7 @@ class _Builder:
 
         once(role.training, lambda: part_problems(training, data, role.training))
         if distillation is not None:  # other roles may have the same section, without a teacher
-            once(role.distillation, lambda: loss_problems(distillation, data, role.distillation))
+            once(role.distillation, lambda: loss_problems(distillation, data, role.distillation, True))
 
     def _check_fit(self, data: Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""

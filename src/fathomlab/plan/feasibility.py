@@ -32,11 +32,11 @@ def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
     return problems
 
 
-def loss_problems(loss: Loss | None, data: Data, path: str) -> list[Issue]:
+def loss_problems(loss: Loss | None, data: Data, path: str, distilled: bool = False) -> list[Issue]:
     """What is wrong with the loss of the section `path`, if a plugin defines it, for the classes of the data."""
     if loss is None or plugin_of(loss) is None:
         return []
-    return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes)]
+    return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes, distilled)]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

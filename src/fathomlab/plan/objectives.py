@@ -24,7 +24,7 @@ def distillation_loss(raw: Any, path: str, problems: list[Issue], components: Co
 
 def plain_distillation(loss: Loss) -> dict[str, Any]:
     """The section as plain data."""
-    if isinstance(loss, Distillation):  # its loss on the labels is that of the training
+    if isinstance(loss, Distillation):
         return {"temperature": loss.temperature, "alpha": loss.alpha}
     return {"loss": plain_loss(loss)}
 
@@ -52,7 +52,4 @@ def chosen_loss(
     if text := components.unsupported(components.losses, choice.type):
         problems.append(Issue("unknown-name", f"{path}.loss.type", text))
         return None
-    if choice.type == "Distillation" and "hard" in choice.params:
-        text = "cannot be set; it is the loss of the student's training"
-        problems.append(Issue("unknown-key", f"{path}.loss.params.hard", text))
     return components.losses.make(choice.type, choice.params, f"{path}.loss.params", problems)

@@ -1,6 +1,6 @@
 """How one trial is trained, as a value: components instead of names. `base.packing.signature` says what can be packed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fathomlab.base.packing import Varies
@@ -32,6 +32,7 @@ class Recipe:
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
         frozen: Beginnings of the names of the parameters that are not trained.
+        label_loss: The loss on the labels, which `loss` can read if there are teachers.
     """
 
     seed: Annotated[int, Varies()]
@@ -51,6 +52,7 @@ class Recipe:
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
     frozen: tuple[str, ...] = ()
+    label_loss: Loss = field(default_factory=CrossEntropy)
 
     @property
     def num_trained(self) -> int:
@@ -69,7 +71,7 @@ class Recipe:
         A schedule is not part of it, because the host computes the learning rate, unless it also sets the momentum.
         """
         networks = (self.architecture, *self.teachers)
-        parts = (self.loss, getattr(self.loss, "hard", None), self.optimizer)
+        parts = (self.loss, self.label_loss, self.optimizer)
         parts = (*parts, self.schedule) if self.schedule.per_step else parts
         return any(network.opaque is not None for network in networks) or any(
             plugin_of(part) is not None for part in parts

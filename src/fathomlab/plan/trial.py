@@ -15,7 +15,7 @@ from fathomlab.config.plugins import Plugin, plugin_of
 from fathomlab.config.schema import Parent
 from fathomlab.data.users import UserDataset
 from fathomlab.losses import Loss
-from fathomlab.losses.distillation import Distillation
+from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
 from fathomlab.plan.objectives import BUILT_IN, distillation_loss, plain_distillation
@@ -138,13 +138,10 @@ class Blueprint:
     def recipe(self) -> Recipe:
         """The recipe of a trial with seed 0 and without parents."""
         training, data = self.training, self.data
-        loss: Loss = self.distillation or training.loss
-        if isinstance(loss, Distillation):
-            loss = replace(loss, hard=training.loss)
         return Recipe(
             seed=0,
             architecture=self.network.architecture(data.info),
-            loss=loss,
+            loss=self.distillation or training.loss,
             optimizer=training.optimizer,
             schedule=training.schedule,
             epochs=training.epochs,
@@ -157,6 +154,7 @@ class Blueprint:
             limit=data.limit,
             drop_last=data.drop_last,
             frozen=training.frozen,
+            label_loss=CrossEntropy() if self.distillation is None else training.loss,
             data=canonical_json(data.identity),
         )
 

@@ -90,6 +90,9 @@ PLUGIN = """
 
     def matching(logits, labels, teacher_logits, *, weight: float = 1.0):
         return weight * (logits - teacher_logits).square().mean(1)
+
+    def doubled(logits, label_losses):
+        return 2 * label_losses
 """
 MLP = {"type": "MLP", "params": {"layers_dim": 4}}
 SAMPLE = {"name": "mnist-sample", "limit": 200}
@@ -194,16 +197,22 @@ def test_built_in_losses_by_name_are_the_same_trials():
 
 def test_loss_of_the_student_is_inside_its_distillation():
     *_, student = plan(DISTILLED, "training_student.loss.type=focal").trials
-    assert isinstance(student.recipe.loss, Distillation)
-    assert type(student.recipe.loss.hard).__name__ == "focal"
+    assert student.recipe.loss == Distillation()
+    assert type(student.recipe.label_loss).__name__ == "focal"
     *_, student = plan(DISTILLED).trials
-    assert student.recipe.loss == Distillation(hard=CrossEntropy())
+    assert (student.recipe.loss, student.recipe.label_loss) == (Distillation(), CrossEntropy())
 
 
 def test_distillation_loss_of_a_plugin_reads_the_teacher():
     *_, student = plan(DISTILLED, "distillation.loss.type=matching").trials
     assert student.content["distillation"] == {"loss": {"type": "matching", "params": {"weight": 1.0}}}
     assert student.recipe.loss.needs == frozenset({"teacher.logits"})
+
+
+def test_only_losses_of_students_read_the_loss_on_the_labels():
+    *_, student = plan(DISTILLED, "distillation.loss.type=doubled").trials
+    assert type(student.recipe.loss).__name__ == "doubled"
+    assert problems(OWN, "training.loss.type=doubled") == [("plugin-error", "training.loss")]
 
 
 @pytest.mark.parametrize(
