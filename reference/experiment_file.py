@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from fathomlab.base.options import json_schema
-from fathomlab.config import claims, published, schema
+from fathomlab.config import claims, published, schema, training
 from fathomlab.data import NAMED_DATASETS
 from fathomlab.data.table import AUGMENTATIONS
 from fathomlab.losses import CRITERIA, LOSSES
@@ -20,9 +20,9 @@ NO_SCHEDULE = ("none", "None")
 SECTIONS: dict[str, type] = {
     "data": schema.DataOptions,
     "model, teacher_model, student_model": schema.ModelChoice,
-    "training, training_teacher, training_student": schema.TrainingOptions,
-    "distillation": schema.DistillationOptions,
-    "training.loss, distillation.loss": schema.LossChoice,
+    "training, training_teacher, training_student": training.TrainingOptions,
+    "distillation": training.DistillationOptions,
+    "training.loss, distillation.loss": training.LossChoice,
     "roles.NAME": schema.RoleOptions,
     "roles.NAME.parents": schema.ParentOptions,
     "experiment": schema.ExperimentOptions,

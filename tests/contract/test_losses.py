@@ -30,10 +30,11 @@ def losses(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return losses[0], losses[1]
 
 
-def signals(loss: Any, scale: float = 3.0) -> LossInputs:
+def signals(loss: Any, scale: float = 3.0, dtype: torch.dtype = torch.float64) -> LossInputs:
     """Logits and labels of two replicas, and what the loss needs; anything else is None."""
     generator = torch.Generator().manual_seed(1)
-    logits, teacher = scale * torch.randn(2, REPLICAS, EXAMPLES, CLASSES, generator=generator, dtype=torch.float64)
+    draws = torch.randn(2, REPLICAS, EXAMPLES, CLASSES, generator=generator, dtype=torch.float64)
+    logits, teacher = (scale * draws).to(dtype)
     labels = torch.arange(REPLICAS * EXAMPLES).view(REPLICAS, EXAMPLES) * 3 % CLASSES
     needs_teacher = "teacher.logits" in loss.needs
     return LossInputs(
@@ -54,13 +55,20 @@ def test_terms_have_a_number_per_example(losses: tuple[Any, Any]):
             assert term.dtype == torch.float64
 
 
-def test_loss_of_an_example_depends_on_its_logits_only(losses: tuple[Any, Any]):
+def test_losses_of_a_teacher_have_a_term_of_the_labels(losses: tuple[Any, Any]):
+    for loss in losses:
+        assert ("labels" in loss.terms(signals(loss))) == ("teacher.logits" in loss.needs)
+
+
+def test_loss_of_an_example_depends_on_its_logits_only_unless_declared(losses: tuple[Any, Any]):
+    """Losses that compare examples compare those of one replica."""
     for loss in losses:
         inputs = signals(loss)
         (gradient,) = torch.autograd.grad(total(loss, inputs)[1, 2], inputs.logits)
         assert bool((gradient[1, 2] != 0).any())
         gradient[1, 2] = 0
-        assert not bool(gradient.any())
+        assert bool(gradient[1].any()) == loss.compares_examples
+        assert not bool(gradient[0].any())
 
 
 def test_loss_is_finite_for_large_logits(losses: tuple[Any, Any]):
@@ -69,6 +77,26 @@ def test_loss_is_finite_for_large_logits(losses: tuple[Any, Any]):
         values = total(loss, inputs)
         (gradient,) = torch.autograd.grad(values.sum(), inputs.logits)
         assert bool(values.isfinite().all() and gradient.isfinite().all())
+
+
+def test_half_precision_is_computed_in_float32(losses: tuple[Any, Any]):
+    for loss in losses:
+        half = signals(loss, 200, torch.bfloat16)
+        teacher = None if half.teacher_logits is None else half.teacher_logits.float()
+        single = replace(half, logits=half.logits.detach().float(), teacher_logits=teacher)
+        values = total(loss, half)
+        (gradient,) = torch.autograd.grad(values.sum(), half.logits)
+        assert bool(values.isfinite().all() and gradient.isfinite().all())
+        assert torch.equal(values, total(loss, single))
+
+
+def test_teacher_gets_no_gradient(losses: tuple[Any, Any]):
+    for loss in losses:
+        inputs = signals(loss)
+        if inputs.teacher_logits is not None:
+            inputs.teacher_logits.requires_grad_()
+            total(loss, inputs).sum().backward()
+            assert inputs.teacher_logits.grad is None
 
 
 def test_options_that_vary_have_test_options(losses: tuple[Any, Any]):

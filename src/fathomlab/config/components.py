@@ -20,6 +20,7 @@ from fathomlab.data import NAMED_DATASETS
 from fathomlab.data.arrays import Arrays
 from fathomlab.data.users import FunctionDataset
 from fathomlab.losses import LOSSES, Need
+from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
 from fathomlab.models.opaque import UserModel
@@ -221,9 +222,10 @@ def _function_loss(function: types.FunctionType) -> type:
 def _loss_class(component: type) -> type:
     """A dataclass with `terms`."""
     check_dataclass(component)
-    if not hasattr(component, "needs"):
-        component.needs = frozenset()  # type: ignore[attr-defined]
-    if unknown := set(component.needs) - set(get_args(Need)):
+    for name, value in vars(LossDefaults).items():
+        if not name.startswith("_") and not hasattr(component, name):
+            setattr(component, name, value)
+    if unknown := set(component.needs) - set(get_args(Need)):  # type: ignore[attr-defined]
         raise UnusableError(f"{component.__name__} has unsupported needs: {', '.join(map(str, unknown))}")
     return component
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 
 from fathomlab.base.table import Table
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.dist import DIST
 from fathomlab.losses.distillation import Distillation
+from fathomlab.losses.dkd import DKD
+from fathomlab.losses.logit_mse import LogitMSE
+from fathomlab.losses.logit_standardization import LogitStandardization
+from fathomlab.losses.nkd import NKD
+from fathomlab.losses.ttm import TTM, WTTM
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import Labels, Logits, PerExample
@@ -48,17 +54,34 @@ class Loss(Protocol):
 
     Attributes:
         needs: What the engine must provide in addition to logits and labels.
+        min_classes: Smallest number of classes for which it is defined.
+        compares_examples: Whether the loss of an example depends on the other examples of its batch, of the same replica.
         test_options: Options for the tests. Those that may vary in a pack differ from their defaults.
     """
 
     needs: ClassVar[frozenset[Need]]
+    min_classes: ClassVar[int]
+    compares_examples: ClassVar[bool]
     test_options: ClassVar[Mapping[str, object]]
 
     def terms(self, signals: Signals) -> "Mapping[str, PerExample]":
-        """Compute the weighted terms (nats per example), each of shape (k, n)."""
+        """Compute the weighted terms (nats per example), each of shape (k, n). That of the labels is `labels`."""
         ...
 
 
-LOSSES: Table[Any] = Table("loss", {"CrossEntropy": CrossEntropy, "Distillation": Distillation})
+LOSSES: Table[Any] = Table(
+    "loss",
+    {
+        "CrossEntropy": CrossEntropy,
+        "Distillation": Distillation,
+        "LogitMSE": LogitMSE,
+        "DKD": DKD,
+        "DIST": DIST,
+        "NKD": NKD,
+        "LogitStandardization": LogitStandardization,
+        "TTM": TTM,
+        "WTTM": WTTM,
+    },
+)
 # Losses on the labels, by their torch names. Each is created with `training.label_smoothing`.
 CRITERIA: dict[str, Callable[[float], Loss]] = {"CrossEntropyLoss": CrossEntropy}

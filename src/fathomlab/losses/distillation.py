@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 from annotated_types import Interval
 
 from fathomlab.base.packing import Varies
+from fathomlab.losses.defaults import LossDefaults
+from fathomlab.losses.logits import upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Distillation:
+class Distillation(LossDefaults):
     """(1 - alpha) L + alpha T^2 KL(teacher || student), where L is the student's loss on the labels (`label_losses`).
 
     Attributes:
@@ -63,6 +65,6 @@ def distillation_loss(student: "Logits", teacher: "Logits", temperature: "float 
     if student.shape != teacher.shape:
         raise ValueError(f"student has logits {tuple(student.shape)}, teacher {tuple(teacher.shape)}; they must agree")
     scale = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
-    log_teacher = F.log_softmax(teacher.detach() / scale, dim=-1)
-    log_student = F.log_softmax(student / scale, dim=-1)
+    log_teacher = F.log_softmax(upcast(teacher).detach() / scale, dim=-1)
+    log_student = F.log_softmax(upcast(student) / scale, dim=-1)
     return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)

@@ -12,6 +12,7 @@ from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.user_code import user_code
 from fathomlab.losses.cross_entropy import cross_entropy
+from fathomlab.losses.defaults import LossDefaults
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
@@ -64,7 +65,7 @@ def loss_issues(loss: Any, classes: int, distilled: bool = False) -> list[Issue]
     return [Issue("plugin-error", "", f"{where}{name} {text}")] if text else []
 
 
-class FunctionLoss:
+class FunctionLoss(LossDefaults):
     """Base of the components of users' functions: frozen dataclasses whose fields are the keyword parameters.
 
     The options are equal for all replicas of a pack, so the function is called once, with the examples of all replicas.
@@ -72,12 +73,10 @@ class FunctionLoss:
     Attributes:
         function: Takes `inputs` in their order, and the options. Returns the loss of each example, (n,).
         inputs: What it reads: `logits` (n, classes), `labels` (n,), `teacher_logits` (n, classes), or `label_losses` (n,).
-        needs: `teacher.logits` if it reads them.
     """
 
     function: ClassVar[Callable[..., Any]]
     inputs: ClassVar[tuple[str, ...]]
-    needs: ClassVar[frozenset[Any]]
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the loss (nats), shape (k, n).

@@ -33,7 +33,10 @@ def part_problems(training: Training, data: Data, path: str) -> list[Issue]:
 
 
 def loss_problems(loss: Loss | None, data: Data, path: str, distilled: bool = False) -> list[Issue]:
-    """What is wrong with the loss of the section `path`, if a plugin defines it, for the classes of the data."""
+    """What is wrong with the loss of the section `path` for the classes of the data. Those of plugins are run once."""
+    if loss is not None and data.info.classes < loss.min_classes:
+        text = f"{type(loss).__name__} needs at least {loss.min_classes} classes; the data has {data.info.classes}"
+        return [Issue("data-mismatch", f"{path}.loss.type", text)]
     if loss is None or plugin_of(loss) is None:
         return []
     return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes, distilled)]
