@@ -77,6 +77,8 @@ def check_python(session: Session) -> None:
     names = vars(session.module)
     assert names["accuracy"] == names["trial"].metrics["test/accuracy"]
     assert len(names["first"]) == 6
+    assert names["losses"].shape == (64,)
+    assert bool(names["student"].grad.any(1).all())
     assert (session.folder / "curves.pdf").exists()
     assert len(names["finished"]) == len(names["results"]) == 6
     assert list(names["earlier"]) == list(names["results"])

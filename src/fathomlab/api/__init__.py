@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fathomlab.api.answers import verify as verify
     from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
+    from fathomlab.api.losses import build_loss as build_loss
     from fathomlab.api.models import build_model as build_model
     from fathomlab.api.pages import split_address as split_address
     from fathomlab.api.planning import bundled as bundled
@@ -39,6 +40,7 @@ _MODULES = {
     "Runs": "results",
     "StoredTrial": "trials",
     "Trials": "collection",
+    "build_loss": "losses",
     "build_model": "models",
     "bundled": "planning",
     "compare": "answers",
