@@ -161,13 +161,17 @@ def test_training_minimizes_the_loss_alone_and_packed(losses: tuple[Any, Any]):
     network = small_training.cnn() if reads_maps else small_training.mlp(layers_dim=16, hidden_layers_num=1)
     parents = (small_training.cnn(width=3) if reads_maps else network,) if losses[0].needs else ()
     recipes = [
-        replace(small_training.recipe(network, seed=seed, lr=0.1, epochs=8), loss=loss, teachers=parents)
+        replace(
+            small_training.recipe(network, seed=seed, lr=0.0005 if reads_maps else 0.1, epochs=8),
+            loss=loss,
+            teachers=parents,
+        )
         for seed, loss in enumerate(losses)
     ]
 
     def results(trained: list[Recipe]) -> list[dict[str, Tensor]]:
         data = small_training.make_dataset(network.shape)
-        teachers = small_training.make_teachers(trained, data) if parents else None
+        teachers = small_training.make_teachers(trained, data, 0.5 if reads_maps else 1.5) if parents else None
         pack, epochs = small_training.run_training(trained, teachers, data)
         return [small_training.replica_results(pack, epochs, slot) for slot in range(len(trained))]
 
