@@ -26,12 +26,12 @@ class FitNet(LossDefaults):
 
     Attributes:
         layer: Point of the student: the name of a layer or block as in the probe `gradients`. The teacher's point is its last one
-            of the same height and width. `""` is the middle one of the last points of each height and width of both networks.
+            of the same height and width. null is the middle one of the last points of each height and width of both networks.
         weight: Weight of the squared difference.
         hard: Weight of the loss on the labels.
     """
 
-    layer: str = ""
+    layer: str | None = None
     weight: Weight = 100.0
     hard: Weight = 1.0
 
