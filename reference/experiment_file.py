@@ -20,8 +20,8 @@ NO_SCHEDULE = ("none", "None")
 SECTIONS: dict[str, type] = {
     "data": schema.DataOptions,
     "model, teacher_model, student_model": schema.ModelChoice,
-    "training, training_teacher, training_student": schema.TrainingOptions,
-    "distillation": schema.DistillationOptions,
+    "training, training_teacher, training_student": training.TrainingOptions,
+    "distillation": training.DistillationOptions,
     "training.loss, distillation.loss": training.LossChoice,
     "roles.NAME": schema.RoleOptions,
     "roles.NAME.parents": schema.ParentOptions,

@@ -12,7 +12,7 @@ EXCEPTIONS = tuple(
     for name in dir(fathomlab)
     if isinstance(value := getattr(fathomlab, name), type) and issubclass(value, BaseException)
 )
-FUNCTIONS = ("run", "load", "open_store", "build_model")
+FUNCTIONS = ("run", "load", "open_store", "build_model", "build_loss")
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Functions": ("Run, plan, open, and build.", FUNCTIONS),
     "Results": (
@@ -38,6 +38,7 @@ RELATED: dict[str, tuple[str, tuple[str, ...]]] = {
         "[Your own networks, data, and losses](../tutorials/your-own-parts.md).",
         (
             "fathomlab.losses.Signals",
+            "fathomlab.models.parameters.Parameter",
             "fathomlab.probes.Snapshot",
             "fathomlab.optim.rates.Rates",
             "fathomlab.optim.rates.per_replica",

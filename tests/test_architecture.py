@@ -95,6 +95,7 @@ def test_public_names_are_listed():
         "Trials",
         "UserError",
         "__version__",
+        "build_loss",
         "build_model",
         "load",
         "open_store",
@@ -111,6 +112,7 @@ def test_public_names_are_loaded_lazily():
     api = importlib.import_module("fathomlab.api")
     assert fathomlab.load is api.load
     assert fathomlab.open_store is api.open_store
+    assert fathomlab.build_loss is api.build_loss
     assert fathomlab.build_model is api.build_model
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fathomlab.api import Runs as Runs
     from fathomlab.api import StoredTrial as StoredTrial
     from fathomlab.api import Trials as Trials
+    from fathomlab.api import build_loss as build_loss
     from fathomlab.api import build_model as build_model
     from fathomlab.api import load as load
     from fathomlab.api import open_store as open_store
@@ -29,6 +30,7 @@ _LAZY_EXPORTS = {
     "load": ("fathomlab.api", "load"),
     "run": ("fathomlab.api", "run"),
     "open_store": ("fathomlab.api", "open_store"),
+    "build_loss": ("fathomlab.api", "build_loss"),
     "build_model": ("fathomlab.api", "build_model"),
     "Results": ("fathomlab.api", "Results"),
     "Experiment": ("fathomlab.api", "Experiment"),

@@ -300,7 +300,7 @@ def test_wrong_number_of_logits_is_rejected(components: Components):
 
 
 @pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"reference"}))
-@pytest.mark.parametrize("part", ["module", "teacher", "loss", "hard"])
+@pytest.mark.parametrize("part", ["module", "teacher", "loss", "labels"])
 def test_only_the_reference_runs_the_code_of_plugins(
     name: str, part: str, make: Callable[..., Any], components: Components
 ):
@@ -310,7 +310,7 @@ def test_only_the_reference_runs_the_code_of_plugins(
         "module": {"architecture": make()},
         "teacher": {"teachers": (make(),)},
         "loss": {"loss": loss},
-        "hard": {"loss": Distillation(hard=loss)},
+        "labels": {"loss": Distillation(), "label_loss": loss},
     }
     machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([plain], machine) == ""

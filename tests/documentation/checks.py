@@ -13,8 +13,8 @@ from PIL import Image
 import fathomlab
 from fathomlab.analysis.study import study
 from fathomlab.cli.new import KINDS
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.snapshot import Snapshot
-from fathomlab.engine.training import LossInputs
 from fathomlab.export import Exporter
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.store.reading import Store
@@ -77,6 +77,8 @@ def check_python(session: Session) -> None:
     names = vars(session.module)
     assert names["accuracy"] == names["trial"].metrics["test/accuracy"]
     assert len(names["first"]) == 6
+    assert names["losses"].shape == (64,)
+    assert bool(names["student"].grad.any(1).all())
     assert (session.folder / "curves.pdf").exists()
     assert len(names["finished"]) == len(names["results"]) == 6
     assert list(names["earlier"]) == list(names["results"])

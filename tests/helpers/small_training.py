@@ -99,7 +99,12 @@ def run_training(
 def distilled(recipes: Sequence[Recipe], alpha: Sequence[float], temperature: Sequence[float]) -> list[Recipe]:
     """Return the recipes as distilled students of teachers with the same architecture."""
     return [
-        replace(plain, loss=Distillation(t, a, getattr(plain.loss, "hard", plain.loss)), teachers=(plain.architecture,))
+        replace(
+            plain,
+            loss=Distillation(t, a),
+            label_loss=plain.label_loss if plain.teachers else plain.loss,
+            teachers=(plain.architecture,),
+        )
         for plain, a, t in zip(recipes, alpha, temperature, strict=True)
     ]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fathomlab.api.collection import Trials as Trials
     from fathomlab.api.exporting import export_experiment as export_experiment
     from fathomlab.api.exporting import export_trial as export_trial
+    from fathomlab.api.losses import build_loss as build_loss
     from fathomlab.api.models import build_model as build_model
     from fathomlab.api.pages import split_address as split_address
     from fathomlab.api.planning import bundled as bundled
@@ -40,6 +41,7 @@ _MODULES = {
     "Runs": "results",
     "StoredTrial": "trials",
     "Trials": "collection",
+    "build_loss": "losses",
     "build_model": "models",
     "bundled": "planning",
     "compare": "answers",

@@ -20,6 +20,7 @@ from fathomlab.data import NAMED_DATASETS
 from fathomlab.data.arrays import Arrays
 from fathomlab.data.users import FunctionDataset
 from fathomlab.losses import LOSSES, Need
+from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.function import SIGNALS, FunctionLoss
 from fathomlab.models import MODELS
 from fathomlab.models.opaque import UserModel
@@ -205,7 +206,8 @@ def _function_loss(function: types.FunctionType) -> type:
     parameters = parameters_of(function)
     inputs = tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
     if "logits" not in inputs or set(inputs) - set(SIGNALS):
-        rule = "a loss function must have the parameter logits, may have labels and teacher_logits, and its options follow *"
+        inputs_rule = "must have the parameter logits, may have labels, teacher_logits, and label_losses"
+        rule = f"a loss function {inputs_rule}, and its options follow *"
         dataset = "" if set(inputs) & set(SIGNALS) else "a dataset needs the annotation -> fathomlab.Arrays; "
         raise UnusableError(f"{function.__name__}: {dataset}{rule}, got ({', '.join(inputs)})")
     keywords = [each for each in parameters if each.name not in inputs]
@@ -220,9 +222,10 @@ def _function_loss(function: types.FunctionType) -> type:
 def _loss_class(component: type) -> type:
     """A dataclass with `terms`."""
     check_dataclass(component)
-    if not hasattr(component, "needs"):
-        component.needs = frozenset()  # type: ignore[attr-defined]
-    if unknown := set(component.needs) - set(get_args(Need)):
+    for name, value in vars(LossDefaults).items():
+        if not name.startswith("_") and not hasattr(component, name):
+            setattr(component, name, value)
+    if unknown := set(component.needs) - set(get_args(Need)):  # type: ignore[attr-defined]
         raise UnusableError(f"{component.__name__} has unsupported needs: {', '.join(map(str, unknown))}")
     return component
 

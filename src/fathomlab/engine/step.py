@@ -54,8 +54,9 @@ def forward_and_loss(
     mode: Mode = "train",
 ) -> tuple[Tensor, Tensor]:
     """Return logits (k, n, classes) and the training loss of each example, (k, n)."""
-    logits = trainer.forward(images, mode, keys)
-    return logits, trainer.loss(logits, labels, teacher_logits)
+    taps: list[Tensor] | None = [] if trainer.shared_recipe.needs_features else None
+    logits = trainer.forward(images, mode, keys, taps)
+    return logits, trainer.loss(logits, labels, teacher_logits, images, taps)
 
 
 def train_step_on_device(

@@ -17,8 +17,10 @@ from fathomlab.base.packing import signature
 from fathomlab.config.plugins import plugin_of
 from fathomlab.data.augment import augment
 from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.features import with_features
 from fathomlab.engine.network import Mode, PackedNetwork
 from fathomlab.engine.precision import autocast_for, param_dtype
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
 from fathomlab.engine.targets import Targets, placebo_targets
@@ -27,21 +29,6 @@ from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
 from fathomlab.optim.user import CheckedOptimizer, checked_momentum, checked_rate
 from fathomlab.plan.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class LossInputs:
-    """What a loss reads of one batch; see `losses.Signals`.
-
-    Attributes:
-        logits: Outputs, (k, n, classes).
-        labels: Classes, (k, n).
-        teacher_logits: Outputs of the teachers for the same images, (k, n, classes); None without teachers.
-    """
-
-    logits: Logits
-    labels: Tensor
-    teacher_logits: Any = None
 
 
 @dataclass
@@ -126,6 +113,7 @@ class PackTrainer:
         )
         self.optimizer: Any = CheckedOptimizer(optimizer) if plugin_of(optimizer) is not None else optimizer
         self._loss = stack_components([recipe.loss for recipe in recipes], self._stack_options)
+        self._label_loss = stack_components([recipe.label_loss for recipe in recipes], self._stack_options)
         separate = separate_replicas and len(recipes) > 1
         self.replica_trainers = tuple(self.replica(slot) for slot in range(len(recipes))) if separate else ()
         self.streams = [torch.cuda.Stream(device) for _ in self.replica_trainers] if device.type == "cuda" else []
@@ -146,29 +134,55 @@ class PackTrainer:
         """Whether the training loss of every trial is cross-entropy with the labels, without label smoothing."""
         return all(recipe.plain for recipe in self.recipes)
 
-    def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
+    def objective(
+        self, logits: Logits, index: Indices, images: Tensor | None = None, taps: list[Tensor] | None = None
+    ) -> PerExample:
         """Compute the training loss of each example, (k, n).
 
         Args:
             logits: Outputs for the images at `index`, (k, n, classes).
             index: Indices into the training set, (k, n).
-            views: The images as the network saw them; required with augmentation.
+            images: The images as the network saw them, (k, n, c, h, w); required with augmentation or features.
+            taps: Outputs at the points, as `forward` appended them; required if the recipe `needs_features`.
         """
-        return self.loss(logits, self.data.labels[index], self.teacher_logits(index, views))
+        return self.loss(logits, self.data.labels[index], self.teacher_logits(index, images), images, taps)
 
-    def loss(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> PerExample:
+    def loss(
+        self,
+        logits: Logits,
+        labels: Tensor,
+        teacher_logits: Logits | None,
+        images: Tensor | None = None,
+        taps: list[Tensor] | None = None,
+    ) -> PerExample:
         """Compute the training loss of each example, (k, n): the sum of `terms`."""
-        return reduce(add, self.terms(logits, labels, teacher_logits).values())
+        return reduce(add, self.terms(logits, labels, teacher_logits, images, taps).values())
 
-    def terms(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> Mapping[str, PerExample]:
+    def terms(
+        self,
+        logits: Logits,
+        labels: Tensor,
+        teacher_logits: Logits | None,
+        images: Tensor | None = None,
+        taps: list[Tensor] | None = None,
+    ) -> Mapping[str, PerExample]:
         """Compute the weighted terms of the training loss, (k, n) each.
 
         Args:
             logits: Outputs, (k, n, classes).
             labels: Classes, (k, n).
             teacher_logits: Outputs of the teachers for the same images, as returned by `teacher_logits`.
+            images: The images as the network saw them, (k, n, c, h, w); required with features.
+            taps: Outputs at the points, as `forward` appended them; required if the recipe `needs_features`.
         """
-        return self._loss.terms(LossInputs(logits, labels, teacher_logits))
+        label_loss = self._label_loss if self.teachers is not None else None
+        inputs = LossInputs(logits, labels, teacher_logits, label_loss)
+        if self.shared_recipe.needs_features:
+            assert taps is not None, "the loss reads features"
+            assert images is not None, "the loss reads features"
+            teachers = self.teachers if "teacher.features" in self._loss.needs else None
+            inputs = with_features(inputs, self.state, taps, images, teachers, self.shared_recipe.precision)
+        return self._loss.terms(inputs)
 
     def teacher_logits(self, index: Indices, views: Tensor | None, epoch: int | Tensor | None = None) -> Logits | None:
         """Return the teachers' outputs that the students learn from, (k, n, classes); None without teachers.
@@ -252,7 +266,7 @@ class PackTrainer:
         trainer.teachers, trainer._placebo = self.teachers and self.teachers.replica(slot), self._placebo.replica(slot)
         trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
         trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
-        trainer.optimizer, trainer._loss = row(self.optimizer), row(self._loss)
+        trainer.optimizer, trainer._loss, trainer._label_loss = map(row, (self.optimizer, self._loss, self._label_loss))
         trainer.state = replace(
             state,
             network=PackedNetwork([self.recipes[slot].architecture], self.device),

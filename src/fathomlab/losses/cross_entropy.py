@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 from annotated_types import Interval
 
 from fathomlab.base.packing import Varies
+from fathomlab.losses.defaults import LossDefaults
+from fathomlab.losses.logits import upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(LossDefaults):
     """Cross-entropy with label smoothing (Szegedy et al., 2016), equal to torch's CrossEntropyLoss.
 
     Attributes:
@@ -25,7 +27,6 @@ class CrossEntropy:
 
     label_smoothing: Annotated[float, Interval(ge=0, lt=1), Varies()] = 0.0
 
-    needs: ClassVar[frozenset[Any]] = frozenset()
     test_options: ClassVar[Mapping[str, object]] = {"label_smoothing": 0.1}
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
@@ -46,7 +47,7 @@ def cross_entropy(logits: "Logits", labels: "Labels", smoothing: "float | Tensor
     """
     import torch.nn.functional as F
 
-    log_p = F.log_softmax(logits, dim=-1)
+    log_p = F.log_softmax(upcast(logits), dim=-1)
     hard = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     if isinstance(smoothing, float) and smoothing == 0:
         return hard

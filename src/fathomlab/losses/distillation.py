@@ -1,15 +1,14 @@
 """Distillation from a teacher's logits (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import add
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, final
 
 from annotated_types import Interval
 
 from fathomlab.base.packing import Varies
-from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.defaults import LossDefaults
+from fathomlab.losses.logits import upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,27 +18,24 @@ if TYPE_CHECKING:
 
 @final
 @dataclass(frozen=True)
-class Distillation:
-    """(1 - alpha) cross-entropy + alpha T^2 KL(teacher || student).
+class Distillation(LossDefaults):
+    """(1 - alpha) L + alpha T^2 KL(teacher || student), where L is the student's loss on the labels (`label_losses`).
 
     Attributes:
         temperature: T > 0, which softens the outputs of both networks.
         alpha: Weight of the divergence from the teacher, 0 to 1.
-        hard: Loss with the labels, weighted by 1 - alpha: that of the student's training, which is not set here.
     """
 
     temperature: Annotated[float, Interval(gt=0, le=1e6), Varies()] = 3.0
     alpha: Annotated[float, Interval(ge=0, le=1), Varies()] = 0.7
-    hard: Any = field(default_factory=CrossEntropy)
 
     needs: ClassVar[frozenset[Any]] = frozenset({"teacher.logits"})
     test_options: ClassVar[Mapping[str, object]] = {"temperature": 5.0, "alpha": 0.4}
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the weighted loss with the labels and the weighted divergence (nats), each of shape (k, n)."""
-        hard = reduce(add, self.hard.terms(signals).values())
         soft = distillation_loss(signals.logits, signals.teacher_logits, self.temperature)
-        return {"labels": (1 - self.alpha) * hard, "distillation": self.alpha * soft}
+        return {"labels": (1 - self.alpha) * signals.label_losses, "distillation": self.alpha * soft}
 
 
 def distillation_loss(student: "Logits", teacher: "Logits", temperature: "float | Tensor") -> "PerExample":
@@ -69,6 +65,6 @@ def distillation_loss(student: "Logits", teacher: "Logits", temperature: "float 
     if student.shape != teacher.shape:
         raise ValueError(f"student has logits {tuple(student.shape)}, teacher {tuple(teacher.shape)}; they must agree")
     scale = temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature
-    log_teacher = F.log_softmax(teacher.detach() / scale, dim=-1)
-    log_student = F.log_softmax(student / scale, dim=-1)
+    log_teacher = F.log_softmax(upcast(teacher).detach() / scale, dim=-1)
+    log_student = F.log_softmax(upcast(student) / scale, dim=-1)
     return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(-1)

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
+from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.distillation import Distillation
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ LOSS_MISTAKES = ("mean_reduction", "no_t2")
 
 @final
 @dataclass(frozen=True)
-class EmulatedDistillation:
+class EmulatedDistillation(LossDefaults):
     """`Distillation` with a divergence of another size. It is set with `training.emulate`, never by name.
 
     Attributes:
@@ -32,9 +33,9 @@ class EmulatedDistillation:
     test_options: ClassVar[Mapping[str, object]] = {}
 
     @property
-    def hard(self) -> Any:
-        """Loss with the labels, as in `Distillation`."""
-        return self.loss.hard
+    def temperature(self) -> float:
+        """T of the correct loss."""
+        return self.loss.temperature
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the terms of the correct loss, with a smaller divergence, each of shape (k, n)."""

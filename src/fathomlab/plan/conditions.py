@@ -17,6 +17,7 @@ from fathomlab.plan.emulation import acting, loss_complaint
 from fathomlab.plan.feasibility import (
     batch_norm_problems,
     data_problems,
+    feature_problems,
     loss_problems,
     network_problems,
     parent_problems,
@@ -79,7 +80,7 @@ class ConditionBuilder:
             training = self._emulating(role, levels, data, network, training, teaching)
         blueprint = Blueprint(data, network, training, probes, teaching, tuple(parents), role.seed_offset)
         self.problems += network_problems(blueprint, role.model, role.training)
-        self.problems += parent_problems(blueprint, role.parents_key)
+        self.problems += parent_problems(blueprint, role.parents_key) or feature_problems(blueprint, role)
         return blueprint
 
     def checked_level(self, role: Role, key: str, levels: Levels, blueprint: Blueprint) -> Any:
@@ -198,7 +199,7 @@ class ConditionBuilder:
 
         once(role.training, lambda: part_problems(training, data, role.training))
         if teaching is not None:  # other roles may have the same section, without a teacher
-            once(role.distillation, lambda: loss_problems(teaching.loss, data, role.distillation))
+            once(role.distillation, lambda: loss_problems(teaching.loss, data, role.distillation, True))
 
     def _check_fit(self, data: Data, network: sections.Network, role: Role) -> None:
         """What a dataset, a network, and a batch size cannot do together."""

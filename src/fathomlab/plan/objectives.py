@@ -104,7 +104,4 @@ def chosen_loss(
     if text := components.unsupported(components.losses, choice.type):
         problems.append(Issue("unknown-name", f"{path}.loss.type", text))
         return None
-    if choice.type == "Distillation" and "hard" in choice.params:
-        text = "cannot be set; it is the loss of the student's training"
-        problems.append(Issue("unknown-key", f"{path}.loss.params.hard", text))
     return components.losses.make(choice.type, choice.params, f"{path}.loss.params", problems)

@@ -1,6 +1,6 @@
 """How one trial is trained, as a value: components instead of names. `base.packing.signature` says what can be packed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fathomlab.base.packing import Varies
@@ -40,6 +40,7 @@ class Recipe:
         placebo: What replaces the teacher's outputs, or None.
         emulate: Mistakes of published distillation code that act on this trial, sorted. Those of the loss and of the schedule
             are already part of these components.
+        label_loss: The loss on the labels, which `loss` can read if there are teachers.
     """
 
     seed: Annotated[int, Varies()]
@@ -77,10 +78,17 @@ class Recipe:
         """Whether the teachers run in each step, because their outputs are not stored."""
         return bool(self.augment and self.teachers) and self.targets == "on_the_fly" and self.placebo not in BY_CLASS
 
+    label_loss: Loss = field(default_factory=CrossEntropy)
+
     @property
     def num_trained(self) -> int:
         """Number of trained parameters."""
         return sum(each.numel for each in self.architecture.parameters() if not each.name.startswith(self.frozen))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the loss reads the outputs of layers or blocks, so that a step must keep them."""
+        return bool(self.loss.needs & {"features", "teacher.features"})
 
     @property
     def plain(self) -> bool:
@@ -94,7 +102,7 @@ class Recipe:
         A schedule is not part of it, because the host computes the learning rate, unless it also sets the momentum.
         """
         networks = (self.architecture, *self.teachers)
-        parts = (self.loss, getattr(self.loss, "hard", None), self.optimizer)
+        parts = (self.loss, self.label_loss, self.optimizer)
         parts = (*parts, self.schedule) if self.schedule.per_step else parts
         return any(network.opaque is not None for network in networks) or any(
             plugin_of(part) is not None for part in parts

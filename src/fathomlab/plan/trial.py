@@ -14,8 +14,7 @@ from fathomlab.config.components import Components, with_plugins
 from fathomlab.config.plugins import Plugin, plugin_of
 from fathomlab.config.schema import Parent
 from fathomlab.data.users import UserDataset
-from fathomlab.losses import Loss
-from fathomlab.losses.distillation import Distillation
+from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.emulated import with_mistakes
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan import sections
@@ -141,15 +140,11 @@ class Blueprint:
     def recipe(self) -> Recipe:
         """The recipe of a trial with seed 0 and without parents."""
         training, data = self.training, self.data
-        teaching = self.teaching or Teaching(training.loss)
-        loss: Loss = teaching.loss
-        if isinstance(loss, Distillation):
-            loss = replace(loss, hard=training.loss)
-        mistakes = training.emulate
+        teaching, mistakes = self.teaching or Teaching(training.loss), training.emulate
         return Recipe(
             seed=0,
             architecture=self.network.architecture(data.info),
-            loss=with_mistakes(loss, mistakes),
+            loss=with_mistakes(teaching.loss, mistakes),
             optimizer=training.optimizer,
             schedule=Constant() if "unmatched_schedule" in mistakes else training.schedule,
             epochs=training.epochs,
@@ -163,6 +158,7 @@ class Blueprint:
             drop_last=data.drop_last,
             frozen=training.frozen,
             emulate=mistakes,
+            label_loss=CrossEntropy() if self.teaching is None else training.loss,
             data=canonical_json(data.identity),
             targets=teaching.targets,
             placebo=teaching.placebo,

@@ -39,7 +39,8 @@ def flops(trial: Trial) -> float:
     training = 6.0 * recipe.architecture.macs * training_images(trial) * recipe.epochs
     evaluation = 2.0 * recipe.architecture.macs * (held_out * recipe.epochs + 2 * trial.data.info.test_examples)
     stored = (images + held_out) * (1 + (recipe.table_views == 1))
-    computed = training_images(trial) * recipe.epochs * recipe.runs_teachers
+    in_every_step = recipe.runs_teachers or "teacher.features" in recipe.loss.needs
+    computed = training_images(trial) * recipe.epochs * in_every_step
     return training + evaluation + 2.0 * sum(teacher.macs for teacher in recipe.teachers) * (stored + computed)
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
-from fathomlab.engine.training import LossInputs
 from fathomlab.losses.cross_entropy import CrossEntropy, cross_entropy
 from fathomlab.losses.distillation import Distillation, distillation_loss
 
@@ -150,8 +150,8 @@ def test_cross_entropy_of_uniform_logits_is_log_classes() -> None:
 
 
 def test_distillation_terms_sum_to_formula() -> None:
-    batch = LossInputs(logits(1), labels(), logits(2))
-    terms = Distillation(3.0, 0.7, CrossEntropy(0.1)).terms(batch)
+    batch = LossInputs(logits(1), labels(), logits(2), CrossEntropy(0.1))
+    terms = Distillation(3.0, 0.7).terms(batch)
     hard = cross_entropy(logits(1), labels(), 0.1)
     expected = 0.3 * hard + 0.7 * distillation_loss(logits(1), logits(2), 3.0)
     torch.testing.assert_close(sum(terms.values()), expected, rtol=1e-12, atol=0)
@@ -159,10 +159,13 @@ def test_distillation_terms_sum_to_formula() -> None:
 
 
 def test_packed_loss_equals_single_losses_bit_for_bit() -> None:
-    options = [Distillation(3.0, 0.7), Distillation(4.0, 0.8, CrossEntropy(0.1))]
-    packed = stack_components(options, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
-    packed_loss = sum(packed.terms(LossInputs(logits(1), labels(), logits(2))).values())
-    for index, option in enumerate(options):
+    options = [(Distillation(3.0, 0.7), CrossEntropy()), (Distillation(4.0, 0.8), CrossEntropy(0.1))]
+    packed, packed_label_loss = (
+        stack_components(column, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
+        for column in zip(*options, strict=True)
+    )
+    packed_loss = sum(packed.terms(LossInputs(logits(1), labels(), logits(2), packed_label_loss)).values())
+    for index, (option, label_loss) in enumerate(options):
         rows = slice(index, index + 1)
-        alone = option.terms(LossInputs(logits(1)[rows], labels()[rows], logits(2)[rows]))
+        alone = option.terms(LossInputs(logits(1)[rows], labels()[rows], logits(2)[rows], label_loss))
         assert torch.equal(sum(alone.values())[0], packed_loss[index])

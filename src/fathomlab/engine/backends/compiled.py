@@ -30,6 +30,8 @@ class Compiled:
             return "it does not support frozen parameters"
         if "student_eval" in recipes[0].emulate:
             return "it compiles steps in training mode only"
+        if recipes[0].needs_features:
+            return "it does not support losses of features"
         if recipes[0].runs_plugins:
             return "it does not compile the code of plugins"
         if architecture.convolutional:

@@ -35,6 +35,8 @@ class Graph:
             return "it does not support frozen parameters"
         if "student_eval" in recipes[0].emulate:
             return "it captures steps in training mode only"
+        if recipes[0].needs_features:
+            return "it does not support losses of features"
         return "it cannot capture the code of a plugin" if recipes[0].runs_plugins else ""
 
     def build(self) -> str:

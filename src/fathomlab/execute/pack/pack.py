@@ -17,7 +17,7 @@ from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.opaque import saved_tensors, structure
+from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
@@ -30,6 +30,7 @@ from fathomlab.execute.pack.measuring import measure_replicas
 from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
 from fathomlab.execute.pack.speed import pack_speeds
+from fathomlab.execute.pack.weights import save_weights
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
@@ -43,7 +44,6 @@ from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, Plugi
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.tables import table_seconds
-from fathomlab.store.weights import save_tensors
 
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 
@@ -195,7 +195,7 @@ class _PackRun:
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
-        self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
+        self.checkpointer.map_active(lambda slot, replica: save_weights(self.training, slot, replica, module))
         metrics, seconds = {**metric_columns("best/test", best), **test}, self.checkpointer.seconds
         healthy = [slot for slot, replica in self.checkpointer.active if not replica.diverged]
         speeds = pack_speeds(self.training, healthy, self.checkpointer.warn)
@@ -230,21 +230,6 @@ class _PackRun:
         )
         stored, status = replica.folder.finish(result), "diverged" if replica.diverged else "finished"
         return Finished(replica.trial.hash, status, result.cause, seconds, stored.metrics, parameters)
-
-    def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
-        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
-
-        Several threads call it. `module` is a user's module, with the names of its tensors.
-        """
-        state = self.training.state
-        last = (state.last_finite if replica.diverged else None) or state
-        epochs = int(state.last_finite.epoch[slot]) if replica.diverged else state.epoch
-        best = ("best", state.best, int(state.best.epoch[slot]))
-        for name, weights, epoch in (("checkpoint", last, epochs), best):
-            tensors = {key: tensor[slot] for key, tensor in {**weights.params, **weights.buffers}.items()}
-            tensors = tensors if module is None else saved_tensors(module, tensors)
-            metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
-            save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
 
     def _write_provenance(self) -> None:
         arrays, process = self.arrays, machine.collect_provenance()
