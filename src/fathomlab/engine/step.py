@@ -78,8 +78,10 @@ def train_step_on_device(
         return
     state, recipe = trainer.state, trainer.shared_recipe
     images, labels = trainer.batch(inputs.index, inputs.epoch), trainer.data.labels[inputs.index]
-    taught = (inputs.index, images, inputs.epoch) if inputs.teacher_index is None else (inputs.teacher_index, None)
-    teacher_logits = trainer.teacher_logits(*taught)
+    if inputs.teacher_index is None:
+        teacher_logits = trainer.teacher_logits(inputs.index, images, inputs.epoch)
+    else:
+        teacher_logits = trainer.teacher_logits(inputs.teacher_index, None)
     mode: Mode = "eval" if "student_eval" in recipe.emulate and inputs.epoch > 0 else "train"
     logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys, mode)
     loss = losses.mean(1)
