@@ -81,7 +81,7 @@ def _run_once(pack: "PackTrainer", forward: Callable[..., Any]) -> None:
     try:
         images = pack.batch(index, 0)
         labels, teacher_logits = pack.data.labels[index], pack.teacher_logits(index, images, 0)
-        _, losses = forward(pack, images, labels, teacher_logits, pack.keys("dropout", 0))
+        _, losses = forward(pack, images, labels, teacher_logits, pack.keys("dropout", 0), "train")
         torch.autograd.grad(losses.mean(1).sum(), list(pack.state.params.values()))
     finally:
         for name, tensor in before.items():
