@@ -49,7 +49,7 @@ def test_shares_and_parts_are_paired():
 
 
 def test_targets_of_another_objective_are_no_control():
-    """A placebo with another temperature, or of another teacher."""
+    """A placebo with another temperature, of another teacher, or with an emulated mistake."""
     flat = (0.8, 0.81)
     placebo = {"placebo": "shuffled"}
     nets = [
@@ -59,6 +59,7 @@ def test_targets_of_another_objective_are_no_control():
         Net("student", "distilled", (0.85, 0.86), teacher="teacher"),
         Net("hot", "distilled", flat, teacher="teacher", section={**KD, **placebo, "temperature": 9.0}),
         Net("elsewhere", "distilled", flat, teacher="other", section={**KD, **placebo}),
+        Net("wrong", "distilled", flat, teacher="teacher", section={**KD, **placebo}, emulate=["no_t2"]),
     ]
     assert breakdowns(study_of(None, nets)) == ()
     found = breakdowns(

@@ -59,6 +59,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
             "gain over baseline (points)",
             "agreement with teacher (%)",
             "gain on teacher's errors (points)",
+            "teacher's errors (%)",
         ),
     )
     return Section("distillation", "Distillation", content)
