@@ -38,7 +38,10 @@ def built(written: Store) -> dict[str, list[Section]]:
 
 
 def test_page_shows_sections_in_order(written: Store, built: dict[str, list[Section]]) -> None:
-    """Each has its anchor, its heading, and its entry in the list of contents; every template is used."""
+    """Each has its anchor, its heading, and its entry in the list of contents; every template is used.
+
+    `tuning.html` is in tests/e2e/test_tuning.py, because none of these experiments is tuned.
+    """
     templates: set[str] = set()
     for name, expected in built.items():
         page = (written.root / "experiments" / name / "report.html").read_text()
@@ -46,7 +49,7 @@ def test_page_shows_sections_in_order(written: Store, built: dict[str, list[Sect
         assert re.findall(r'<li><a href="#(\w+)">', page) == [section.anchor for section in expected]
         assert re.findall(r'<h2 id="h-\w+">([^<]+)</h2>', page) == [section.heading for section in expected]
         templates |= {section.template for section in expected}
-    assert {file.name for file in FOLDER.with_name("templates").iterdir()} == templates | SHARED
+    assert {file.name for file in FOLDER.with_name("templates").iterdir()} == templates | SHARED | {"tuning.html"}
 
 
 def test_page_omits_sections_without_content(built: dict[str, list[Section]]) -> None:
