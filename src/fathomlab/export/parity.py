@@ -79,7 +79,7 @@ def compare(data: bytes, module: Module, test: TestSet, pixels: bool) -> Parity:
         total = max(size, count if size == max(BATCHES) else min(count, size * BATCHES_OF_SMALL_SIZES))
         rows = torch.arange(total) % count
         bounds = pairwise([*range(0, total, size), total])
-        parts = [_run(session, inputs[rows[start:stop]]) for start, stop in bounds]
+        parts = [logits_of(session, inputs[rows[start:stop]]) for start, stop in bounds]
         actual = torch.cat(parts)
         largest[size] = float((actual - expected[rows]).abs().max())
     predicted = actual[:count].argmax(1)
@@ -95,7 +95,8 @@ def _session(data: bytes) -> Any:
     return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def _run(session: Any, inputs: Tensor) -> Tensor:
+def logits_of(session: Any, inputs: Tensor) -> Tensor:
+    """Run a file with one input and one output."""
     (name,) = (item.name for item in session.get_inputs())
     (logits,) = session.run(None, {name: inputs.numpy()})
     return library("torch").from_numpy(logits)
