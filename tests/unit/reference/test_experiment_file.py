@@ -28,6 +28,7 @@ BEYOND_SCHEMA = [  # levels of factors, integers that JSON cannot hold, and 12.0
     "depths-of-another-model",
     "factor-that-the-model-lacks",
     "seed-of-2-to-the-53",
+    "unknown-targets-of-a-level",
     "whole-float-for-a-whole-number",
     "wrong-level",
 ]
