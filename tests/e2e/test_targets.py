@@ -44,7 +44,7 @@ def test_placebos_are_reported_and_audited(command: Command) -> None:
     text = page.read_text()
     assert "placebos for the teacher" in text
     assert "Images matter" in text
-    assert "unexpected" not in text
+    assert ' s-unexpected"' not in text
     status, out, _ = command("plan", "exp.yaml", "--json")
     planned = json.loads(out)
     assert planned["cached"] == 10

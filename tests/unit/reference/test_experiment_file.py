@@ -29,6 +29,7 @@ BEYOND_SCHEMA = [  # levels and names of factors, integers that JSON cannot hold
     "factor-that-the-model-lacks",
     "seed-of-2-to-the-53",
     "tune-of-no-factor",
+    "unknown-targets-of-a-level",
     "whole-float-for-a-whole-number",
     "wrong-level",
 ]
