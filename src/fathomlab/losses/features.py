@@ -40,7 +40,7 @@ def unit(values: "Tensor") -> "Tensor":
     import torch
 
     largest = values.detach().abs().amax(-1, keepdim=True)
-    nonzero = largest > 0
+    nonzero = largest != 0
     scaled = values / torch.where(nonzero, largest, 1)  # so that squares of small numbers do not underflow
     squares = scaled.square().sum(-1, keepdim=True)
     return scaled * torch.where(nonzero, squares, 1).rsqrt()
