@@ -33,7 +33,7 @@ def draw(replicas: int = 1, batch: int = BATCH) -> tuple[Tensor, Tensor, Tensor]
 def gradients(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The norms of the gradients of the hard and of the soft term with respect to the logits, one per replica."""
     student = student.clone().requires_grad_()
-    terms = loss.terms(LossInputs(student, labels, teacher))
+    terms = loss.terms(LossInputs(student, labels, teacher, CrossEntropy()))
     norms = []
     for name in ("labels", "distillation"):
         (gradient,) = torch.autograd.grad(terms[name].mean(1).sum(), student, retain_graph=True)
@@ -61,7 +61,7 @@ def test_size_of_the_soft_gradient_at_other_temperatures(mistakes: tuple[str, ..
 def test_terms_equal_torch(case: tuple[str, ...]):
     """`F.kl_div` with the reductions and factors of published code."""
     student, teacher, labels = draw()
-    terms = with_mistakes(Distillation(4.0, 0.7, CrossEntropy(0.1)), case).terms(LossInputs(student, labels, teacher))
+    terms = with_mistakes(Distillation(4.0, 0.7), case).terms(LossInputs(student, labels, teacher, CrossEntropy(0.1)))
     cells = F.kl_div(F.log_softmax(student[0] / 4, -1), F.softmax(teacher[0] / 4, -1), reduction="none")
     soft = cells.mean() if "mean_reduction" in case else cells.sum() / BATCH  # reduction="mean" warns of its meaning
     factor = 1 if "no_t2" in case else 16
