@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
-from fathomlab.engine.training import LossInputs
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
 from fathomlab.losses.emulated import EmulatedDistillation, with_mistakes
@@ -75,10 +75,10 @@ def test_options_vary_in_a_pack():
     student, teacher, labels = draw(2)
     losses = [EmulatedDistillation(Distillation(t, a), no_t2=True) for t, a in ((2.0, 0.5), (5.0, 0.9))]
     packed = stack_components(losses, lambda values: torch.tensor(values, dtype=torch.float64).unsqueeze(1))
-    together = packed.terms(LossInputs(student, labels, teacher))["distillation"]
+    together = packed.terms(LossInputs(student, labels, teacher, CrossEntropy()))["distillation"]
     for slot, loss in enumerate(losses):
         rows = slice(slot, slot + 1)
-        alone = loss.terms(LossInputs(student[rows], labels[rows], teacher[rows]))["distillation"]
+        alone = loss.terms(LossInputs(student[rows], labels[rows], teacher[rows], CrossEntropy()))["distillation"]
         assert torch.equal(together[rows], alone)
 
 
