@@ -56,7 +56,7 @@ def soft(loss: Any, student: Tensor, teacher: Tensor, labels: Tensor = LABELS) -
     return torch.stack(list(terms.values())).sum(0)
 
 
-@pytest.mark.parametrize(("loss", "twin"), TWINS, ids=str)
+@pytest.mark.parametrize(("loss", "twin"), TWINS, ids=[str(loss) for loss, _ in TWINS])
 def test_loss_equals_its_twin(loss: Any, twin: Callable[..., Any]) -> None:
     student, teacher = logits(1), logits(2)
     values = soft(loss, student, teacher)
