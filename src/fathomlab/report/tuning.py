@@ -6,7 +6,7 @@ from fathomlab.analysis.options import number
 from fathomlab.analysis.study import Study
 from fathomlab.base.labels import factor_name, format_level
 from fathomlab.config.claims import METRIC_NAMES
-from fathomlab.report.numbers import count, format_int, listed
+from fathomlab.report.numbers import format_int, listed
 
 
 def tuning_sentences(study: Study) -> str:
@@ -63,7 +63,6 @@ def mean_percent(values: list[float]) -> float | None:
 
 def _tries(study: Study) -> str:
     tries = sorted({len(choice.tries) for _, choice in study.choices})
-    each = count(tries[0], "try").replace("trys", "tries")
     if len(tries) == 1:
-        return f"Each of them had {each}."
+        return f"Each of them had {tries[0]} {'try' if tries[0] == 1 else 'tries'}."
     return f"They had {tries[0]} to {tries[-1]} tries."
