@@ -137,6 +137,7 @@ def test_hub_directory_loads_without_fathomlab(trained: Path, name: str, tmp_pat
     with torch.no_grad():
         expected = trial.load_model()(images)
     assert actual.dtype == expected.dtype
+    assert expected.std(0).max() > 0.01  # a dead network would only compare the last bias
     assert (actual - expected[:100]).abs().max() < 1e-6
     config = json.loads(Path("out/config.json").read_text())
     assert (config["trial"], config["metrics"]) == (trial.hash, dict(trial.metrics))
@@ -183,6 +184,7 @@ def test_onnx_computes_the_trial_without_fathomlab(trained: Path, name: str, pre
     images, _ = trial.test_data()
     with torch.no_grad():
         expected = trial.load_model()(images)
+    assert expected.std(0).max() > 0.01
     inputs = pixels_of(trial) if preprocess else images.float()
     assert inputs.dtype == (torch.uint8 if preprocess else torch.float32)
     actual = without_fathomlab(LOAD_ONNX, tmp_path / "x.onnx", inputs[:504], tmp_path)

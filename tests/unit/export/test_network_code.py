@@ -17,7 +17,7 @@ CNN = {"width": 4, "num_classes": 3}
 NETWORKS = {
     "no hidden layer": ("MLP", {"hidden_layers_num": 0}),
     "one hidden layer": ("MLP", {"hidden_layers_num": 1, "batch_norm": True}),
-    "plain": ("MLP", {"hidden_layers_num": 20}),
+    "plain": ("MLP", {"hidden_layers_num": 20, "activation": "LeakyReLU"}),
     "norm": ("MLP", {"hidden_layers_num": 3, "batch_norm": True, "batch_norm_eps": 1e-3, "dropout": 0.2}),
     "residual": ("MLP", {"hidden_layers_num": 4, "residual": True, "batch_norm": True}),
     "rezero": ("MLP", {"hidden_layers_num": 4, "residual": True, "skip_init": "rezero", "block": "pre_activation"}),
@@ -74,6 +74,8 @@ def test_generated_network_computes_the_same(name: str):
         5, *expected.architecture.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
     expected.eval(), network.eval()
+    logits = expected(images)
+    assert logits.std(0).max() > 1e-6 * logits.abs().max()  # a dead network would only compare the last bias
     assert (network(images) - expected(images)).abs().max() < 1e-12 * expected(images).abs().max()
     if options.get("dropout"):
         return
