@@ -38,6 +38,7 @@ RELATED: dict[str, tuple[str, tuple[str, ...]]] = {
         "[Your own networks, data, and losses](../tutorials/your-own-parts.md).",
         (
             "fathomlab.losses.Signals",
+            "fathomlab.models.parameters.Parameter",
             "fathomlab.probes.Snapshot",
             "fathomlab.optim.rates.Rates",
             "fathomlab.optim.rates.per_replica",

@@ -73,3 +73,39 @@ def wttm(student: Array, teacher: Array, labels: Array, gamma: float) -> Array:
     """Zheng and Yang, 2024: the same, weighted by the sum of the powers."""
     sums = np.array([(softmax(t) ** gamma).sum() for t in teacher])
     return sums * ttm(student, teacher, labels, gamma)
+
+
+def huber(difference: float) -> float:
+    """Park et al., 2019, equation 5."""
+    return difference**2 / 2 if abs(difference) <= 1 else abs(difference) - 0.5
+
+
+def rkd(student: Array, teacher: Array) -> tuple[float, float]:
+    """Park et al., 2019, equations 6 and 8, for features (n, d): means over all pairs and all triples."""
+    examples = range(len(student))
+    distances = [np.array([[np.linalg.norm(a - b) for a in rows] for b in rows]) for rows in (student, teacher)]
+    scaled = [matrix / matrix[matrix > 0].mean() for matrix in distances]
+
+    def cosine(rows: Array, i: int, j: int, k: int) -> float:
+        first, second = rows[i] - rows[j], rows[k] - rows[j]
+        product = np.linalg.norm(first) * np.linalg.norm(second)
+        return float(first @ second / product) if product > 0 else 0.0
+
+    pairs = [huber(scaled[0][i, j] - scaled[1][i, j]) for i in examples for j in examples]
+    triples = [(i, j, k) for i in examples for j in examples for k in examples]
+    angles = [huber(cosine(student, *each) - cosine(teacher, *each)) for each in triples]
+    return float(np.mean(pairs)), float(np.mean(angles))
+
+
+def fitnet(student: Array, teacher: Array, weight: Array, bias: Array) -> float:
+    """Romero et al., 2015, equation 3, for maps (c, h, w): the mean squared difference after a 1x1 convolution."""
+    mapped = np.array(
+        [[weight @ student[:, i, j] + bias for j in range(student.shape[2])] for i in range(student.shape[1])]
+    )
+    return float(((np.moveaxis(mapped, -1, 0) - teacher) ** 2).mean())
+
+
+def attention(student: Array, teacher: Array) -> float:
+    """Zagoruyko and Komodakis, 2017, for maps (c, h, w): the mean squared difference of normalized sums of squares."""
+    first, second = (values / np.linalg.norm(values) for values in ((maps**2).sum(0) for maps in (student, teacher)))
+    return float(((first - second) ** 2).mean())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices
 from fathomlab.base.identity import make_rng
+from fathomlab.engine.adapters import without_adapters
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.state import Tensors, scalar_or_tensor
 from fathomlab.engine.step import clip_gradients
@@ -63,7 +64,8 @@ class Snapshot:
     def module(self, replica: int = 0) -> torch.nn.Module:
         """Return a replica as a torch module in eval mode. Its weights and running statistics are copies."""
         state = self._trainer.state
-        tensors = {name: tensor.detach()[replica] for name, tensor in {**state.params, **state.buffers}.items()}
+        parts = {**without_adapters(state.params), **state.buffers}
+        tensors = {name: tensor.detach()[replica] for name, tensor in parts.items()}
         recipe = self._trainer.recipes[replica]
         return plain_module(recipe.architecture, tensors, recipe.precision)
 
@@ -76,8 +78,9 @@ class Snapshot:
         images = trainer.batch(index, None)
         if trainer.shared_recipe.frozen and taps is not None:
             images.requires_grad_()  # so that the outputs of frozen layers have gradients
-        logits = trainer.forward(images, "probe", None, taps)
-        return trainer.objective(logits, index, images).mean(1).sum()
+        points = [] if taps is None and trainer.shared_recipe.needs_features else taps
+        logits = trainer.forward(images, "probe", None, points)
+        return trainer.objective(logits, index, images, points).mean(1).sum()
 
     def features(self, index: Indices) -> list[Tensor]:
         """Compute the output at every point for the images at `index`."""

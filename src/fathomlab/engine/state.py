@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fathomlab.engine.adapters import initial_adapters
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.precision import param_dtype
@@ -46,7 +47,7 @@ class PackState:
 
     Attributes:
         network: The tensor program.
-        params: Learned tensors by name, each (k, *shape).
+        params: Learned tensors by name, each (k, *shape), also those of the loss (`engine.adapters`).
         buffers: Running statistics by name, each (k, features), and the frozen parameters.
         optimizer_state: For each name of the optimizer, one tensor per learned tensor in the order of `params`.
         memories: State of the schedule, one per replica.
@@ -78,11 +79,9 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
     dtype = param_dtype(recipes[0].precision)
     network = PackedNetwork([recipe.architecture for recipe in recipes], device)
     replicas = [init_params(recipe.architecture, recipe.seed) for recipe in recipes]
-    params = {
-        name: _channels_last(torch.stack([replica[name] for replica in replicas]).to(device, dtype))
-        for name in replicas[0]
-    }
+    params = {name: _channels_last(param) for name, param in _stacked(replicas, device, dtype).items()}
     frozen = {name: params.pop(name) for name in list(params) if name.startswith(recipes[0].frozen)}
+    params |= _stacked([initial_adapters(recipe) for recipe in recipes], device, dtype)
     for param in params.values():
         param.requires_grad_(True)
     buffers = {**network.buffers(dtype, device, [recipe.seed for recipe in recipes]), **frozen}
@@ -99,6 +98,10 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
         best_accuracy=torch.full((len(recipes),), -1.0, device=device, dtype=torch.float64),
         last_finite=_copy_weights(zeros, params, buffers),
     )
+
+
+def _stacked(replicas: Sequence[Tensors], device: torch.device, dtype: torch.dtype) -> Tensors:
+    return {name: torch.stack([replica[name] for replica in replicas]).to(device, dtype) for name in replicas[0]}
 
 
 @torch.no_grad()

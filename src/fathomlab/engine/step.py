@@ -45,8 +45,9 @@ def forward_and_loss(
     trainer: PackTrainer, images: Tensor, labels: Tensor, teacher_logits: Tensor | None, keys: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return logits (k, n, classes) and the training loss of each example, (k, n)."""
-    logits = trainer.forward(images, "train", keys)
-    return logits, trainer.loss(logits, labels, teacher_logits)
+    taps: list[Tensor] | None = [] if trainer.shared_recipe.needs_features else None
+    logits = trainer.forward(images, "train", keys, taps)
+    return logits, trainer.loss(logits, labels, teacher_logits, images, taps)
 
 
 def train_step_on_device(

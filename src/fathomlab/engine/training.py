@@ -17,6 +17,7 @@ from fathomlab.base.packing import signature
 from fathomlab.config.plugins import plugin_of
 from fathomlab.data.augment import augment
 from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.features import with_features
 from fathomlab.engine.network import Mode, PackedNetwork
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.signals import LossInputs
@@ -128,26 +129,44 @@ class PackTrainer:
         """Whether the training loss of every trial is cross-entropy with the labels, without label smoothing."""
         return all(recipe.plain for recipe in self.recipes)
 
-    def objective(self, logits: Logits, index: Indices, views: Tensor | None = None) -> PerExample:
+    def objective(
+        self, logits: Logits, index: Indices, images: Tensor | None = None, taps: list[Tensor] | None = None
+    ) -> PerExample:
         """Compute the training loss of each example, (k, n).
 
         Args:
             logits: Outputs for the images at `index`, (k, n, classes).
             index: Indices into the training set, (k, n).
-            views: The images as the network saw them; required with augmentation.
+            images: The images as the network saw them, (k, n, c, h, w); required with augmentation or features.
+            taps: Outputs at the points, as `forward` appended them; required if the recipe `needs_features`.
         """
-        return self.loss(logits, self.data.labels[index], self.teacher_logits(index, views))
+        return self.loss(logits, self.data.labels[index], self.teacher_logits(index, images), images, taps)
 
-    def loss(self, logits: Logits, labels: Tensor, teacher_logits: Logits | None) -> PerExample:
+    def loss(
+        self,
+        logits: Logits,
+        labels: Tensor,
+        teacher_logits: Logits | None,
+        images: Tensor | None = None,
+        taps: list[Tensor] | None = None,
+    ) -> PerExample:
         """Compute the training loss of each example, (k, n).
 
         Args:
             logits: Outputs, (k, n, classes).
             labels: Classes, (k, n).
             teacher_logits: Outputs of the teachers for the same images, as returned by `teacher_logits`.
+            images: The images as the network saw them, (k, n, c, h, w); required with features.
+            taps: Outputs at the points, as `forward` appended them; required if the recipe `needs_features`.
         """
         label_loss = self._label_loss if self.teachers is not None else None
-        return reduce(add, self._loss.terms(LossInputs(logits, labels, teacher_logits, label_loss)).values())
+        inputs = LossInputs(logits, labels, teacher_logits, label_loss)
+        if self.shared_recipe.needs_features:
+            assert taps is not None, "the loss reads features"
+            assert images is not None, "the loss reads features"
+            teachers = self.teachers if "teacher.features" in self._loss.needs else None
+            inputs = with_features(inputs, self.state, taps, images, teachers, self.shared_recipe.precision)
+        return reduce(add, self._loss.terms(inputs).values())
 
     @torch.no_grad()
     def teacher_logits(self, index: Indices, views: Tensor | None) -> Logits | None:

@@ -7,20 +7,28 @@ may differ between the trials of a pack. In the engine they are then tensors of 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from fathomlab.base.errors import Issue
 from fathomlab.base.table import Table
+from fathomlab.losses.attention_transfer import AttentionTransfer
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.defaults import Points
 from fathomlab.losses.dist import DIST
 from fathomlab.losses.distillation import Distillation
 from fathomlab.losses.dkd import DKD
+from fathomlab.losses.fitnet import FitNet
 from fathomlab.losses.logit_mse import LogitMSE
 from fathomlab.losses.logit_standardization import LogitStandardization
 from fathomlab.losses.nkd import NKD
+from fathomlab.losses.rkd import RKD
 from fathomlab.losses.ttm import TTM, WTTM
+from fathomlab.models.parameters import Parameter
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fathomlab.base.axes import Labels, Logits, PerExample
 
-Need = Literal["teacher.logits"]
+Need = Literal["teacher.logits", "features", "teacher.features"]
 
 
 @runtime_checkable
@@ -47,6 +55,21 @@ class Signals(Protocol):
         """The loss on the labels of the student's training (nats), (k, n). Only networks with a teacher have it."""
         ...
 
+    @property
+    def features(self) -> "Mapping[str, Tensor]":
+        """Outputs of the networks in training at each point, (k, n, d) or (k, n, c, h, w), if the loss needs them."""
+        ...
+
+    @property
+    def teacher_features(self) -> "Mapping[str, Tensor]":
+        """Outputs of the teachers at each point for the same images, if the loss needs them."""
+        ...
+
+    @property
+    def parameters(self) -> "Mapping[str, Tensor]":
+        """What the loss learns, by the names of `Loss.parameters`, each (k, *shape)."""
+        ...
+
 
 @runtime_checkable
 class Loss(Protocol):
@@ -64,8 +87,16 @@ class Loss(Protocol):
     compares_examples: ClassVar[bool]
     test_options: ClassVar[Mapping[str, object]]
 
+    def mismatches(self, student: Points, teacher: Points) -> list[Issue]:
+        """Return what its options and the features of two networks cannot do together; called if it needs features."""
+        ...
+
+    def parameters(self, student: Points, teacher: Points) -> tuple[Parameter, ...]:
+        """Return the tensors that it learns together with the student; called if it needs features."""
+        ...
+
     def terms(self, signals: Signals) -> "Mapping[str, PerExample]":
-        """Compute the weighted terms (nats per example), each of shape (k, n). That of the labels is `labels`."""
+        """Compute the weighted terms (per example), each of shape (k, n). That of the labels is `labels`."""
         ...
 
 
@@ -81,6 +112,9 @@ LOSSES: Table[Any] = Table(
         "LogitStandardization": LogitStandardization,
         "TTM": TTM,
         "WTTM": WTTM,
+        "RKD": RKD,
+        "FitNet": FitNet,
+        "AttentionTransfer": AttentionTransfer,
     },
 )
 # Losses on the labels, by their torch names. Each is created with `training.label_smoothing`.

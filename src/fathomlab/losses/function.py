@@ -1,7 +1,7 @@
 """Users' losses: a function as a loss, and a check that computes a loss once before any training."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -12,7 +12,7 @@ from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.user_code import user_code
 from fathomlab.losses.cross_entropy import cross_entropy
-from fathomlab.losses.defaults import LossDefaults
+from fathomlab.losses.defaults import LossDefaults, Points
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
@@ -26,6 +26,9 @@ class _Signals:
     labels: Any
     teacher_logits: Any
     distilled: bool
+    features: Mapping[str, Any] = field(default_factory=dict)
+    teacher_features: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label_losses(self) -> Any:
@@ -34,13 +37,16 @@ class _Signals:
         return cross_entropy(self.logits, self.labels)
 
 
-def loss_issues(loss: Any, classes: int, distilled: bool = False) -> list[Issue]:
-    """Compute a user's loss once, for random logits of four images, and return what is wrong with it.
+def loss_issues(
+    loss: Any, classes: int, distilled: bool = False, points: tuple[Points, Points] = ({}, {})
+) -> list[Issue]:
+    """Compute a user's loss once, for random logits and features of four images, and return what is wrong with it.
 
     Args:
         loss: The component.
         classes: Number of classes of the data.
         distilled: Whether it is the loss of students, which can read their loss on the labels.
+        points: Shapes of the features of the network and of its teacher, if the loss needs them.
     """
     import torch
 
@@ -48,9 +54,19 @@ def loss_issues(loss: Any, classes: int, distilled: bool = False) -> list[Issue]
     logits, teacher_logits = torch.randn(2, 1, 4, classes, generator=generator, device="cpu")
     labels = torch.arange(4).remainder(classes).unsqueeze(0)
     signals = _Signals(logits.requires_grad_(), labels.clone(), teacher_logits, distilled)
+    features, others = (
+        {name: torch.randn(1, 4, *shape, generator=generator, device="cpu") for name, shape in each.items()}
+        for each in points
+    )
+    for values in features.values():  # a loss may depend on nothing else
+        values.requires_grad_()
+    signals = replace(signals, features=features, teacher_features=others)
     try:
         with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
             before = generator_states()
+            if points[0]:
+                learned = {each.name: torch.zeros(1, *each.shape, device="cpu") for each in loss.parameters(*points)}
+                signals = replace(signals, parameters=learned)
             losses = reduce(add, loss.terms(signals).values())
             if losses.shape != labels.shape:
                 expected = f"one number per example, shape {tuple(labels.shape)}"
@@ -58,7 +74,8 @@ def loss_issues(loss: Any, classes: int, distilled: bool = False) -> list[Issue]
             drawn = generator_states() != before
     except UserError as error:
         return [Issue(error.code, "", escape_control_chars(str(error)))]
-    text = DRAWS if drawn else "" if losses.requires_grad else "must return a loss that depends on the logits"
+    depends = "must return a loss that depends on the logits" + " or features" * bool(features)
+    text = DRAWS if drawn else "" if losses.requires_grad else depends
     if not torch.equal(signals.labels, labels):
         text = "must not change the labels"
     where = definition_location(getattr(type(loss), "function", type(loss).terms))

@@ -46,7 +46,7 @@ def unit_deviations(values: "Tensor", dim: int) -> "Tensor":
     deviations = values - values.mean(dim, keepdim=True)
     largest = deviations.detach().abs().amax(dim, keepdim=True)
     noise = CONSTANT_EPS * limits.eps * values.detach().abs().amax(dim, keepdim=True)
-    varies = largest > noise.clamp(min=limits.tiny / limits.eps)
+    varies = ~(largest <= noise.clamp(min=limits.tiny / limits.eps))  # NaN stays NaN, so that a divergence is seen
     # Scaling by the largest deviation first keeps squares of small numbers from underflow, and does not change the result.
     scaled = torch.where(varies, deviations, 0) / torch.where(varies, largest, 1)
     squares = scaled.square().sum(dim, keepdim=True)

@@ -71,6 +71,11 @@ class Architecture:
             names += (layer.name,) if isinstance(layer, Tap) else ()
         return tuple(names)
 
+    @cached_property
+    def points(self) -> dict[str, Shape]:
+        """Output of each point for one image, (d,) or (c, h, w), in the order of the forward pass; none in a user's module."""
+        return dict(_points(self.layers, self.shape))
+
     @property
     def weight_layers(self) -> tuple[str, ...]:
         """Names of the layers with a weight matrix or kernel, including shortcuts, in the order of the forward pass."""
@@ -111,6 +116,16 @@ def walk(layers: Layers) -> Iterator[Layer]:
             yield from walk((*layer.branch, *inside_shortcut(layer)))
         else:
             yield layer
+
+
+def _points(layers: Layers, shape: Shape) -> Iterator[tuple[str, Shape]]:
+    for layer in layers:
+        if isinstance(layer, Residual | Shortcut):
+            yield from _points(layer.branch, shape)
+            yield from _points(inside_shortcut(layer), shape)
+        elif isinstance(layer, Tap):
+            yield layer.name, shape
+        shape = layer.shape(shape)
 
 
 def _activations(layers: Layers, shape: Shape) -> int:

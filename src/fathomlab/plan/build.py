@@ -20,6 +20,7 @@ from fathomlab.plan.factors import all_factors, combinations, seeds_of
 from fathomlab.plan.feasibility import (
     batch_norm_problems,
     data_problems,
+    feature_problems,
     loss_problems,
     network_problems,
     parent_problems,
@@ -142,7 +143,7 @@ class _Builder:
             return None
         blueprint = Blueprint(data, network, training, probes, distillation, tuple(parents), role.seed_offset)
         self.problems += network_problems(blueprint, role.model, role.training)
-        self.problems += parent_problems(blueprint, role.parents_key)
+        self.problems += parent_problems(blueprint, role.parents_key) or feature_problems(blueprint, role)
         return blueprint
 
     def checked_level(self, role: Role, key: str, levels: Levels, blueprint: Blueprint) -> Any:

@@ -11,6 +11,7 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shape, Shortcut, inside_shortcut
 from fathomlab.optim.user import optimizer_issues, schedule_issues
 from fathomlab.plan.data import Data
+from fathomlab.plan.roles import Role
 from fathomlab.plan.sections import Training
 from fathomlab.plan.trial import Blueprint
 
@@ -37,9 +38,32 @@ def loss_problems(loss: Loss | None, data: Data, path: str, distilled: bool = Fa
     if loss is not None and data.info.classes < loss.min_classes:
         text = f"{type(loss).__name__} needs at least {loss.min_classes} classes; the data has {data.info.classes}"
         return [Issue("data-mismatch", f"{path}.loss.type", text)]
-    if loss is None or plugin_of(loss) is None:
-        return []
+    if loss is None or plugin_of(loss) is None or set(loss.needs) & {"features", "teacher.features"}:
+        return []  # `feature_problems` checks losses of features
     return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes, distilled)]
+
+
+def feature_problems(condition: Blueprint, role: Role) -> list[Issue]:
+    """Losses of features that the networks of a condition do not have. Those of plugins are run once."""
+    loss, network = condition.recipe.loss, condition.recipe.architecture
+    teachers = [parent.recipe.architecture for kind, parent in condition.parents if kind == "teacher"]
+    if teachers and condition.recipe.label_loss.needs:
+        text = f"{type(condition.recipe.label_loss).__name__} reads features, which the loss on the labels of a student cannot"
+        return [Issue("conflict", f"{role.training}.loss.type", text)]
+    if not condition.recipe.needs_features:
+        return []
+    path, name = f"{role.distillation if teachers else role.training}.loss", type(loss).__name__
+    if len(teachers) > 1:
+        text = f"{name} compares features with those of one teacher, got an ensemble of {len(teachers)}"
+        return [Issue("conflict", f"{role.parents_key}.teacher", text)]
+    if any(each.opaque is not None for each in (network, *teachers)):
+        text = f"{name} reads features, which are not available for the module of a plugin; use a loss of logits"
+        return [Issue("data-mismatch", f"{path}.type", text)]
+    points = network.points, teachers[0].points if teachers else {}
+    if plugin_of(loss) is None:
+        return [replace(issue, path=f"{path}.params.{issue.path}") for issue in loss.mismatches(*points)]
+    issues = loss_issues(loss, network.classes, bool(teachers), points)
+    return [replace(issue, path=path) for issue in issues]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

@@ -60,6 +60,11 @@ class Recipe:
         return sum(each.numel for each in self.architecture.parameters() if not each.name.startswith(self.frozen))
 
     @property
+    def needs_features(self) -> bool:
+        """Whether the loss reads the outputs of layers or blocks, so that a step must keep them."""
+        return bool(self.loss.needs & {"features", "teacher.features"})
+
+    @property
     def plain(self) -> bool:
         """Whether the training loss is cross-entropy on the labels, so that no other loss is recorded next to it."""
         return self.loss == CrossEntropy()

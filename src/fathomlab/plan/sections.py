@@ -151,7 +151,7 @@ def training(
     optimizer = components.optimizers.make(options.optimizer, options.optimizer_params, params, problems)
     schedule = _schedule(options, path, problems, notices, components)
     loss = chosen_loss(options.loss, raw, ("criterion", "label_smoothing"), path, problems, components)
-    if loss is not None and "teacher.logits" in loss.needs:
+    if loss is not None and any(need.startswith("teacher.") for need in loss.needs):
         text = f"{type(loss).__name__} needs a teacher; set distillation.loss instead"
         problems.append(Issue("conflict", f"{path}.loss.type", text))
     if len(problems) > before:

@@ -34,6 +34,10 @@ def flops(trial: Trial) -> float:
     training = 6.0 * recipe.architecture.macs * training_images(trial) * recipe.epochs
     evaluation = 2.0 * recipe.architecture.macs * (held_out * recipe.epochs + 2 * trial.data.info.test_examples)
     teacher_logits = 2.0 * sum(teacher.macs for teacher in recipe.teachers) * (images + held_out)
+    if "teacher.features" in recipe.loss.needs:  # in every step
+        teacher_logits += (
+            2.0 * sum(teacher.macs for teacher in recipe.teachers) * training_images(trial) * recipe.epochs
+        )
     return training + evaluation + teacher_logits
 
 

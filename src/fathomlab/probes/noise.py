@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, final
 from annotated_types import Interval
 
 from fathomlab.base.options import PositiveInt
+from fathomlab.losses.defaults import ADAPTER
 from fathomlab.probes.columns import Column, Measured
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Noise:
     no noise scale. Average both over snapshots or seeds before you divide.
 
     The training images are fixed per seed, without dropout and augmentation. Batch normalization uses the statistics of each
-    small batch, so g is the gradient of training at that batch size.
+    small batch, so g is the gradient of training at that batch size. What a loss learns in addition to the network is left out.
 
     Attributes:
         batches: Number of small batches.
@@ -65,7 +66,7 @@ class Noise:
         count = min(self.batches, images)
         small = min(self.examples, snapshot.batch_size, images // count)
         big = count * small
-        params = list(snapshot.params.values())
+        params = [param for name, param in snapshot.params.items() if not name.startswith(ADAPTER)]
         means = [torch.zeros_like(param) for param in params]
         squares = torch.zeros(snapshot.replicas, dtype=torch.float64, device=params[0].device)
         for batch in snapshot.probe_images(big).split(small, 1):

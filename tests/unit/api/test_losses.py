@@ -55,6 +55,10 @@ def test_all_problems_of_the_options_are_reported():
         with pytest.raises(fathomlab.ConfigError) as caught:
             fathomlab.build_loss(options)
         assert sorted((problem.code, problem.path) for problem in caught.value.problems) == sorted(expected)
+    for name in ("RKD", "FitNet", "AttentionTransfer"):
+        with pytest.raises(fathomlab.ConfigError) as caught:
+            fathomlab.build_loss({"type": name})
+        assert [(problem.code, problem.path) for problem in caught.value.problems] == [("conflict", "type")]
     with pytest.raises(fathomlab.ConfigError, match="Did you mean 'DKD'"):
         fathomlab.build_loss({"type": "dkdd"})
 

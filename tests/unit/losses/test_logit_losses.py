@@ -110,6 +110,14 @@ def test_loss_is_finite_for_large_and_for_equal_logits(loss: Any, dtype: torch.d
             assert values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
 
+@pytest.mark.parametrize("loss", [loss for loss, _ in TWINS], ids=str)
+def test_nan_is_not_hidden(loss: Any) -> None:
+    """A trial that diverges is recognized by its loss."""
+    student = logits(1)
+    student[1, 3, 2] = torch.nan
+    assert bool(soft(loss, student, logits(2))[1, 3].isnan())
+
+
 def test_decoupled_parts_sum_to_the_divergence() -> None:
     """Zhao et al., 2022, equation 6: KL = TCKD + (1 - p_y) NCKD, with gradients."""
     student, temperature = logits(1).requires_grad_(), 3.0

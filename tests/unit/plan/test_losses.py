@@ -21,6 +21,8 @@ STUDENTS: dict[str, Any] = {
     "training_teacher": {"epochs": 1},
     "training_student": {"epochs": 1, "label_smoothing": 0.1},
 }
+CNN = {"type": "CNN", "params": {"layers": [1, 1, 1, 1], "width": 2}}
+MAPS = {**STUDENTS, "teacher_model": CNN, "student_model": CNN}
 OF_TEACHERS = sorted(name for name, loss in LOSSES.items() if loss.needs)
 
 
@@ -33,7 +35,8 @@ def problems(config: dict[str, Any], *overrides: str, **arguments: Any) -> list[
 
 @pytest.mark.parametrize("name", OF_TEACHERS)
 def test_loss_by_name_is_read_back(name: str):
-    *_, student = fathomlab.load(STUDENTS, f"distillation.loss.type={name}").trials
+    config = MAPS if name == "AttentionTransfer" else STUDENTS
+    *_, student = fathomlab.load(config, f"distillation.loss.type={name}").trials
     assert (type(student.recipe.loss), student.recipe.label_loss) == (LOSSES[name], CrossEntropy(0.1))
     again = read_trial(json.loads(student.canonical_json), student.teachers)
     assert (again, again.recipe) == (student, student.recipe)
@@ -69,7 +72,40 @@ def test_wrong_options_are_refused(options: dict[str, Any], expected: tuple[str,
     assert problems({**STUDENTS, "distillation": {"loss": options}}) == [expected]
 
 
-@pytest.mark.parametrize("name", OF_TEACHERS)
+@pytest.mark.parametrize(
+    ("config", "override", "expected"),
+    [
+        (STUDENTS, "type=AttentionTransfer", ("data-mismatch", "distillation.loss.params.layers")),
+        ({**STUDENTS, "teacher_model": CNN}, "type=FitNet", ("data-mismatch", "distillation.loss.params.layer")),
+        (STUDENTS, "{type: FitNet, params: {layer: hidden.2}}", ("unknown-name", "distillation.loss.params.layer")),
+        (
+            MAPS,
+            "{type: AttentionTransfer, params: {layers: [stem, x]}}",
+            ("unknown-name", "distillation.loss.params.layers"),
+        ),
+    ],
+    ids=str,
+)
+def test_features_that_networks_do_not_have_are_refused(config: Any, override: str, expected: tuple[str, str]):
+    separator = "." if override.startswith("type") else "="
+    assert problems(config, f"distillation.loss{separator}{override}") == [expected]
+
+
+def test_features_of_an_ensemble_are_refused():
+    """Losses of logits accept it."""
+    teacher = {"model": MLP, "training": {"epochs": 1}}
+    roles = {
+        "first": teacher,
+        "second": {**teacher, "seed_offset": 10},
+        "student": {**teacher, "parents": {"teacher": ["first", "second"]}},
+    }
+    config = {"data": STUDENTS["data"], "roles": roles}
+    for name in ("FitNet", "RKD"):
+        assert problems(config, f"distillation.loss.type={name}") == [("conflict", "roles.student.parents.teacher")]
+    assert len(fathomlab.load(config, "distillation.loss.type=DIST").trials) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in OF_TEACHERS if name != "AttentionTransfer"])
 def test_two_classes_are_enough_unless_a_loss_needs_more(name: str):
     """Without a third class, the distribution over the classes other than the label has one entry."""
     labels = np.arange(40) % 2

@@ -11,6 +11,7 @@ import yaml
 import fathomlab
 from fathomlab.base.codec import from_plain, to_plain
 from fathomlab.base.errors import ConfigError, UserError
+from fathomlab.engine.adapters import initial_adapters
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.distillation import Distillation
 from fathomlab.plan import Plan, decode_trial, encode_trial, read_trial
@@ -23,6 +24,7 @@ PLUGIN = """
     import torch
     import torch.nn.functional as F
     from torch import nn
+    from fathomlab.models.parameters import Parameter
 
     class Net(nn.Module):
         def __init__(self, depth: int = 1, classes: int = 10):
@@ -93,6 +95,26 @@ PLUGIN = """
 
     def doubled(logits, label_losses):
         return 2 * label_losses
+
+    @dataclass(frozen=True)
+    class Hint:
+        layer: str = "hidden.1"
+        needs = frozenset({"features", "teacher.features"})
+
+        def parameters(self, student, teacher):
+            return (Parameter("matrix", (teacher[self.layer][0], student[self.layer][0]), "weight", "weight"),)
+
+        def terms(self, signals):
+            mapped = signals.features[self.layer] @ signals.parameters["matrix"].transpose(1, 2)
+            hint = (mapped - signals.teacher_features[self.layer]).square().mean(-1)
+            return {"labels": signals.label_losses, "hint": hint}
+
+    @dataclass(frozen=True)
+    class Sparse:
+        needs = frozenset({"features"})
+
+        def terms(self, signals):
+            return {"sparse": sum(values.abs().mean(-1) for values in signals.features.values())}
 """
 MLP = {"type": "MLP", "params": {"layers_dim": 4}}
 SAMPLE = {"name": "mnist-sample", "limit": 200}
@@ -213,6 +235,21 @@ def test_only_losses_of_students_read_the_loss_on_the_labels():
     *_, student = plan(DISTILLED, "distillation.loss.type=doubled").trials
     assert type(student.recipe.loss).__name__ == "doubled"
     assert problems(OWN, "training.loss.type=doubled") == [("plugin-error", "training.loss")]
+
+
+def test_losses_of_plugins_read_features():
+    """Those of networks that fathomlab builds; each is run once with features of their shapes."""
+    students = {**DISTILLED, "teacher_model": {"type": "MLP", "params": {"layers_dim": 9}}}
+    *_, student = plan(students, "distillation.loss.type=Hint").trials
+    assert list(initial_adapters(student.recipe)) == ["adapter:matrix"]
+    assert problems(DISTILLED, "distillation.loss.type=Hint") == [("data-mismatch", "distillation.loss.type")]
+    assert problems(students, "distillation.loss={type: Hint, params: {layer: x}}") == [
+        ("plugin-error", "distillation.loss")
+    ]
+    assert plan({**PLAIN, "plugins": ["parts.py"]}, "training.loss.type=Sparse").trials[0].recipe.needs_features
+    assert problems(OWN, "training.loss.type=Sparse") == [("data-mismatch", "training.loss.type")]
+    assert ("conflict", "training_student.loss.type") in problems(students, "training_student.loss.type=Sparse")
+    assert problems(OWN, "training.loss.type=Hint") == [("conflict", "training.loss.type")]
 
 
 @pytest.mark.parametrize(

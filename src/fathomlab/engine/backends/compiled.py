@@ -28,6 +28,8 @@ class Compiled:
             return "no C++ compiler is installed"
         if recipes[0].frozen:
             return "it does not support frozen parameters"
+        if recipes[0].needs_features:
+            return "it does not support losses of features"
         if recipes[0].runs_plugins:
             return "it does not compile the code of plugins"
         if architecture.convolutional:

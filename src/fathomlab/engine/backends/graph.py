@@ -33,6 +33,8 @@ class Graph:
             return "it needs a CUDA device"
         if recipes[0].frozen:
             return "it does not support frozen parameters"
+        if recipes[0].needs_features:
+            return "it does not support losses of features"
         return "it cannot capture the code of a plugin" if recipes[0].runs_plugins else ""
 
     def build(self) -> str:

@@ -18,7 +18,7 @@ from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import EvalResult, evaluate, teacher_logits
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.opaque import saved_tensors, structure
+from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
@@ -29,6 +29,7 @@ from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
+from fathomlab.execute.pack.weights import save_weights
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
@@ -42,7 +43,6 @@ from fathomlab.store.predictions import PREDICTIONS, StoredLabels, encode_classe
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Outcome, Result
-from fathomlab.store.weights import save_tensors
 
 Columns = Mapping[str, Sequence[Any]]  # name to one value per replica
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
@@ -190,7 +190,7 @@ class _PackRun:
         best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
-        self.checkpointer.map_active(lambda slot, replica: self._save(slot, replica, module))
+        self.checkpointer.map_active(lambda slot, replica: save_weights(self.training, slot, replica, module))
         metrics = {**_metrics("best/test", best), **test}
         for result in self.checkpointer.map_active(
             lambda slot, replica: self._write_result(slot, replica, metrics, outcomes[slot], labels)
@@ -249,21 +249,6 @@ class _PackRun:
             for slot in range(len(self.recipes))
         ]
         return _metrics("test", last), outcomes
-
-    def _save(self, slot: int, replica: Replica, module: torch.nn.Module | None) -> None:
-        """Write the weights after the last epoch (the last finite ones if the replica diverged) and the best weights.
-
-        Several threads call it. `module` is a user's module, with the names of its tensors.
-        """
-        state = self.training.state
-        last = (state.last_finite if replica.diverged else None) or state
-        epochs = int(state.last_finite.epoch[slot]) if replica.diverged else state.epoch
-        best = ("best", state.best, int(state.best.epoch[slot]))
-        for name, weights, epoch in (("checkpoint", last, epochs), best):
-            tensors = {key: tensor[slot] for key, tensor in {**weights.params, **weights.buffers}.items()}
-            tensors = tensors if module is None else saved_tensors(module, tensors)
-            metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * self.training.steps_per_epoch}
-            save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
 
     def _write_provenance(self) -> None:
         arrays, process = self.arrays, machine.collect_provenance()
