@@ -40,9 +40,10 @@ class AttentionTransfer(LossDefaults):
     def mismatches(self, student: Points, teacher: Points) -> list[Issue]:
         """Return points that the student does not have, without positions, or whose size the teacher does not have."""
         issues = [issue for name in self.layers for issue in point_issues("layers", name, student, teacher)]
-        if issues or self._pairs(student, teacher):
+        if issues or len(self._pairs(student, teacher)) >= max(1, len(self.layers)):
             return issues
-        text = "student and teacher have no maps of the same height and width, larger than 1 x 1"
+        where = " at each of these points" if self.layers else ""
+        text = f"student and teacher must have maps of the same height and width, larger than 1 x 1{where}"
         return [Issue("data-mismatch", "layers", text)]
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":

@@ -132,5 +132,9 @@ def test_points_that_do_not_belong_together_are_reported(loss: Any, expected: tu
     assert [(issue.code, issue.path) for issue in loss.mismatches(student, teacher)] == [expected]
     mlp = MLP(layers_dim=4).build((1, 28, 28)).points
     assert [issue.code for issue in AttentionTransfer().mismatches(mlp, mlp)] == ["data-mismatch"]
+    maps = {**student, "pooled": (5, 1, 1)}
+    assert [issue.code for issue in AttentionTransfer(("stage1.1", "pooled")).mismatches(maps, maps)] == [
+        "data-mismatch"
+    ]
     assert FitNet().mismatches(mlp, mlp) == RKD().mismatches(mlp, student) == []
     assert [issue.code for issue in FitNet().mismatches(mlp, student)] == ["data-mismatch"]
