@@ -11,8 +11,10 @@ import torch.nn.functional as F
 
 from fathomlab.engine.balance import COSINE, SHARE, GradientBalance
 from fathomlab.engine.loop import train
+from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.state import replica_state_dict
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.distillation import Distillation
 from tests.helpers import small_training
 
@@ -80,9 +82,7 @@ def test_shares_equal_the_computed_table() -> None:
             batch=lambda index, epoch: index,
             predict=lambda params, buffers, index: logits[0, index[0]][None],
             teacher_logits=lambda index, views: teacher[0, index[0]][None],
-            terms=lambda *inputs, loss=loss: loss.terms(
-                SimpleNamespace(logits=inputs[0], labels=inputs[1], teacher_logits=inputs[2])
-            ),
+            terms=lambda *inputs, loss=loss: loss.terms(LossInputs(*inputs, CrossEntropy())),
         )
         assert GradientBalance(trainer).measure()[SHARE][0] == pytest.approx(share, abs=0.01)
 
@@ -147,11 +147,11 @@ def test_images_are_fixed_and_of_all_classes() -> None:
 
 
 @dataclass(frozen=True)
-class Terms:
+class Terms(LossDefaults):
     """A loss with chosen terms."""
 
     names: tuple[str, ...] = ()
-    needs: frozenset[str] = field(default_factory=lambda: frozenset({"teacher.logits"}))
+    needs: frozenset[str] = field(default_factory=lambda: frozenset({"teacher.logits"}))  # pyright: ignore
 
     def terms(self, signals: Any) -> dict[str, Any]:
         """Terms that do not depend on the logits, but for `labels` and `soft`."""

@@ -59,9 +59,9 @@ def used_logits(recipes: Sequence[Recipe], monkeypatch: pytest.MonkeyPatch) -> t
     logits: list[Tensor] = []
     real = PackTrainer.loss
 
-    def loss(self: PackTrainer, outputs: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
+    def loss(self: PackTrainer, outputs: Tensor, labels: Tensor, teacher_logits: Tensor, *features: Any) -> Tensor:
         logits.append(teacher_logits)
-        return real(self, outputs, labels, teacher_logits)
+        return real(self, outputs, labels, teacher_logits, *features)
 
     monkeypatch.setattr(PackTrainer, "loss", loss)
     trainer = small_training.make_trainer(recipes, *data_for(recipes))
