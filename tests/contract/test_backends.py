@@ -10,7 +10,8 @@ import torch
 
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.training import PackTrainer, StepInputs
+from fathomlab.engine.step_inputs import StepInputs
+from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.adam import Adam
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.machine import describe_machine, has_compiler

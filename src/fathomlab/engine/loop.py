@@ -16,7 +16,8 @@ from fathomlab.base.counter_rng import splitmix64
 from fathomlab.config.plugins import plugin_of
 from fathomlab.engine.evaluation import EvalResult, evaluate
 from fathomlab.engine.step import train_step
-from fathomlab.engine.training import PackTrainer, StepFunction
+from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.user import checked_memory
 
 

@@ -9,7 +9,8 @@ from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.engine.network import Mode
 from fathomlab.engine.state import scalar_or_tensor
-from fathomlab.engine.training import PackTrainer, StepFunction, StepInputs
+from fathomlab.engine.step_inputs import StepFunction, StepInputs
+from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.optim.rates import Rates
 

@@ -2,10 +2,10 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import add
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -25,45 +25,9 @@ from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
 from fathomlab.engine.targets import Targets, placebo_targets
 from fathomlab.engine.teachers import TeacherPack
-from fathomlab.optim.rates import Rates
 from fathomlab.optim.schedules import Position
 from fathomlab.optim.user import CheckedOptimizer, checked_momentum, checked_rate
 from fathomlab.plan.recipe import Recipe
-
-
-@dataclass
-class StepInputs:
-    """The inputs of a step: numbers, or tensors on the device if a CUDA graph replays the step.
-
-    Attributes:
-        index: Indices into the training set, (k, n).
-        epoch: Completed epochs.
-        dropout_keys: Random keys of this step, (k,).
-        rates: Learning rate, weight decay, and momentum of the optimizer.
-        count: Number of this step, from 1.
-        teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
-    """
-
-    index: Indices
-    epoch: int | Tensor
-    dropout_keys: Tensor
-    rates: Rates
-    count: int | Tensor
-    teacher_index: Indices | None = None
-
-    def replica(self, slot: int) -> "StepInputs":
-        """Return the inputs of one replica."""
-        rows = slice(slot, slot + 1)
-        lr, decay = (
-            value[rows] if isinstance(value, Tensor) and value.dim() else value
-            for value in (self.rates.lr, self.rates.weight_decay)
-        )
-        rates = Rates(lr, decay, self.rates.momentum)
-        taught = None if self.teacher_index is None else self.teacher_index[rows]
-        return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count, taught)
-
-
-StepFunction: TypeAlias = Callable[[StepInputs], None]
 
 
 class PackTrainer:

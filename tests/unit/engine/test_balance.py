@@ -151,7 +151,7 @@ class Terms(LossDefaults):
     """A loss with chosen terms."""
 
     names: tuple[str, ...] = ()
-    needs: frozenset[str] = field(default_factory=lambda: frozenset({"teacher.logits"}))  # pyright: ignore
+    needs: frozenset[str] = field(default_factory=lambda: frozenset({"teacher.logits"}))
 
     def terms(self, signals: Any) -> dict[str, Any]:
         """Terms that do not depend on the logits, but for `labels` and `soft`."""

@@ -9,7 +9,8 @@ import torch
 
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.training import PackTrainer, StepFunction
+from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau

@@ -10,7 +10,8 @@ from fathomlab.engine.backends.reference import Reference
 from fathomlab.plan.recipe import Recipe
 
 if TYPE_CHECKING:
-    from fathomlab.engine.training import PackTrainer, StepFunction
+    from fathomlab.engine.step_inputs import StepFunction
+    from fathomlab.engine.training import PackTrainer
 
 
 @dataclass(frozen=True)

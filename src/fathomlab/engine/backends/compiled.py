@@ -10,7 +10,8 @@ from fathomlab.models.layers import Dropout
 
 if TYPE_CHECKING:
     from fathomlab.engine.backends import Machine
-    from fathomlab.engine.training import PackTrainer, StepFunction
+    from fathomlab.engine.step_inputs import StepFunction
+    from fathomlab.engine.training import PackTrainer
     from fathomlab.plan.recipe import Recipe
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from fathomlab.engine.backends import Machine
-    from fathomlab.engine.training import PackTrainer, StepFunction, StepInputs
+    from fathomlab.engine.step_inputs import StepFunction, StepInputs
+    from fathomlab.engine.training import PackTrainer
     from fathomlab.plan.recipe import Recipe
 
 WARMUP_STEPS = 3
@@ -103,7 +104,7 @@ def _fixed_inputs(trainer: "PackTrainer") -> "StepInputs":
     """Allocate the tensors that the host fills before each step."""
     import torch
 
-    from fathomlab.engine.training import StepInputs
+    from fathomlab.engine.step_inputs import StepInputs
 
     device, replicas = trainer.device, len(trainer.recipes)
     _, momentum = trainer.rates(0, 0)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from fathomlab.engine.backends import Machine
-    from fathomlab.engine.training import PackTrainer, StepFunction
+    from fathomlab.engine.step_inputs import StepFunction
+    from fathomlab.engine.training import PackTrainer
     from fathomlab.plan.recipe import Recipe
 
 

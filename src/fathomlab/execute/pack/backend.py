@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends import BACKENDS
-from fathomlab.engine.training import PackTrainer, StepFunction
+from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.training import PackTrainer
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.machine import describe_machine
 

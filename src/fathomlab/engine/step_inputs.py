@@ -1,0 +1,45 @@
+"""What a training step takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import Tensor
+
+from fathomlab.base.axes import Indices
+from fathomlab.optim.rates import Rates
+
+
+@dataclass
+class StepInputs:
+    """The inputs of a step: numbers, or tensors on the device if a CUDA graph replays the step.
+
+    Attributes:
+        index: Indices into the training set, (k, n).
+        epoch: Completed epochs.
+        dropout_keys: Random keys of this step, (k,).
+        rates: Learning rate, weight decay, and momentum of the optimizer.
+        count: Number of this step, from 1.
+        teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
+    """
+
+    index: Indices
+    epoch: int | Tensor
+    dropout_keys: Tensor
+    rates: Rates
+    count: int | Tensor
+    teacher_index: Indices | None = None
+
+    def replica(self, slot: int) -> "StepInputs":
+        """Return the inputs of one replica."""
+        rows = slice(slot, slot + 1)
+        lr, decay = (
+            value[rows] if isinstance(value, Tensor) and value.dim() else value
+            for value in (self.rates.lr, self.rates.weight_decay)
+        )
+        rates = Rates(lr, decay, self.rates.momentum)
+        taught = None if self.teacher_index is None else self.teacher_index[rows]
+        return StepInputs(self.index[rows], self.epoch, self.dropout_keys[rows], rates, self.count, taught)
+
+
+StepFunction: TypeAlias = Callable[[StepInputs], None]
