@@ -8,12 +8,12 @@ import pytest
 
 import fathomlab
 from fathomlab.base.clock import RunningClock
-from fathomlab.execute.pack import checkpointer, pack
+from fathomlab.execute.pack import checkpointer, pack, weights
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.reading import Store
 
 
-@pytest.mark.parametrize(("module", "write"), [(checkpointer, "save_checked"), (pack, "save_tensors")])
+@pytest.mark.parametrize(("module", "write"), [(checkpointer, "save_checked"), (weights, "save_tensors")])
 def test_seconds_count_waits_for_a_slow_disk(
     module: Any, write: str, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
