@@ -27,7 +27,7 @@ def worker_count(requested: str | int, packs_to_run: int, device: str = "cpu") -
 def form_packs(
     plan: Plan, trials: Sequence[Trial], inventory: Inventory, device: str, workers: int
 ) -> list[list[Trial]]:
-    """Group trials of one signature, as many as memory and the kind of network allow, or as `run.pack` says.
+    """Group trials of one signature and generation, as many as memory and the kind of network allow, or as `run.pack` says.
 
     Interrupted trials resume in their original pack, so that their results stay bit-identical.
     """
@@ -36,7 +36,8 @@ def form_packs(
 
     def key(trial: Trial) -> object:
         checkpoint = inventory.checkpoint(trial)
-        return signature(trial.recipe), trial.probes, forced and (checkpoint.step if checkpoint else 0)
+        step = forced and (checkpoint.step if checkpoint else 0)
+        return signature(trial.recipe), trial.probes, generation(trial), step
 
     def max_size(trial: Trial) -> int:
         return forced if forced and trial.recipe.architecture.packable else cost.max_pack_size(trial, device, workers)
@@ -45,6 +46,15 @@ def form_packs(
     packs = packs if forced else _balance_packs(packs, workers - len(resumable))
     order = {trial.hash: index for index, trial in enumerate(trials)}
     return sorted(resumable + packs, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
+
+
+def generation(trial: Trial) -> int:
+    """Length of the longest chain of parents; 0 without parents.
+
+    A pack starts when all parents of its trials are trained. With one generation per pack, no pack waits for itself, or for a
+    pack that waits for it.
+    """
+    return max((1 + generation(parent) for _, parent in trial.parents), default=0)
 
 
 def resumable_packs(inventory: Inventory, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:

@@ -148,3 +148,17 @@ def test_expected_seconds_are_those_of_similar_trials(tmp_path: Path):
     assert expected.keys() == {trial.hash for trial in (shallow[3], *deep)}
     assert expected[shallow[3].hash] == 2.0
     assert expected[deep[0].hash] == pytest.approx(2.0 * planned[1] / planned[0])
+
+
+def test_form_packs_separates_generations(tmp_path: Path):
+    """Students of students have equal options, but a pack with a trial and its parent would wait for itself."""
+    student = {"model": {"type": "MLP", "params": {"layers_dim": 4}}, "training": {"epochs": 1}}
+    chain = {"first": "baseline", "second": "first", "third": "second"}
+    roles = {"baseline": student} | {name: student | {"parents": {"teacher": of}} for name, of in chain.items()}
+    source = {"data": {"name": "mnist-sample", "limit": 200}, "roles": roles, "experiment": {"seeds": 3}}
+    plan = fathomlab.load(source)
+    packs = form_packs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1)
+    assert [len(pack) for pack in packs] == [3, 3, 3, 3]
+    for pack in packs:
+        parents = {parent.hash for trial in pack for _, parent in trial.parents}
+        assert not parents & {trial.hash for trial in pack}
