@@ -22,6 +22,7 @@ experiment: {factors: {model.params.residual: [false, true]}, seeds: 4, probes: 
 """
 IGNORED = ("seconds", "crc")
 MAX_SECONDS = 60.0
+MEASURED_TIMES = {"seconds", "speed", "table_seconds"}
 
 
 def command(folder: Path, runs: Path, *more: str) -> list[str]:
@@ -44,7 +45,7 @@ def digest(runs: Path) -> dict[str, Any]:
         elif path.name == "result.json":
             result = json.loads(path.read_text())
             records[key] = {
-                name: value for name, value in result.items() if name not in ("seconds", "speed", "files", "seal")
+                name: value for name, value in result.items() if name not in MEASURED_TIMES | {"files", "seal"}
             } | {"files": sorted(result.get("files", ()))}
         else:
             records[key] = True
