@@ -20,7 +20,7 @@ from fathomlab.base.files import atomic_write
 from fathomlab.store.reading import Store
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "distillation.md"
-NAMES = ("gain", "placebo", "losses", "tuned", "mistakes", "compute")
+NAMES = ("gain", "placebo", "losses", "mistakes")
 KINDS = {
     "label_smoothing": "label smoothing of the teacher's entropy",
     "shuffled": "outputs for another image",
