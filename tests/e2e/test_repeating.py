@@ -122,7 +122,7 @@ def test_verify_repeats_a_student_bit_for_bit(command: Command, handed_in: Path,
     output = command("verify", f"{combined}#{trial[:10]}", "--progress", "json", "--json")
     document = json.loads(output.out)
     assert (output.status, document["trial"], document["identical"], document["agrees"]) == (0, trial, True, True)
-    assert (document["changes"], document["tolerance"], len(document["rows"])) == ([], 0, 11)
+    assert (document["changes"], document["tolerance"], len(document["rows"])) == ([], 0, 13)
     assert all(row["page"] == row["repeated"] and row["difference"] == 0 for row in document["rows"])
     events = [json.loads(line) for line in output.err.splitlines()]
     (planned,) = (event for event in events if event["event"] == "planned")
