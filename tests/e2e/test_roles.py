@@ -82,12 +82,12 @@ def test_plan_explains_a_trial_by_the_options_of_its_parents(command: Command):
 
 
 def test_report_describes_roles_and_their_teachers(command: Command):
-    """The table of students, and the methods; no sentence of the lab's teacher, baseline, and student."""
+    """The section of students, whose gains are unknown without a network of equal options, and the methods."""
     page = Path(json.loads(command(*RUN)[1])["report"]).read_text(encoding="utf-8")
-    assert "Networks that learn from others" in page
+    assert 'id="distillation"' in page
+    assert "so its gain is unknown" in page
     assert "middle learned from teacher." in page
     assert "last from those of middle." in page
-    assert "baseline" not in page
 
 
 @pytest.mark.usefixtures("blank_pages")
