@@ -158,3 +158,15 @@ def test_separate_replicas_equal_the_pack():
     list(train(apart, frozenset()))
     params = {name: tensor.detach() for name, tensor in apart.state.params.items()}
     small_training.assert_close(params, together)
+
+
+@pytest.mark.parametrize("augment", [(), ("crop",)])
+def test_outputs_of_teachers_are_left_out_if_the_loss_reads_features_only(augment: tuple[str, ...]):
+    """With augmentation, they would be a second forward pass of the teachers in each step."""
+    plain = [small_training.recipe(small_training.cnn(), augment=augment)]
+    recipes = [replace(recipe, loss=RKD()) for recipe in small_training.distilled(plain, (0.7,), (3.0,))]
+    data = small_training.make_dataset(recipes[0].architecture.shape)
+    trainer = small_training.make_trainer(recipes, small_training.make_teachers(recipes, data), data)
+    images = trainer.batch(trainer.train_index, 0)
+    assert trainer.teacher_logits(trainer.train_index, images, 0) is None
+    assert recipes[0].runs_teachers is False
