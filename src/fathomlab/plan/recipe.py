@@ -66,6 +66,12 @@ class Recipe:
     label_loss: Loss = field(default_factory=CrossEntropy)
 
     @property
+    def temperature(self) -> float | None:
+        """The option `temperature` of the loss; None if it has no such number."""
+        value: object = getattr(self.loss, "temperature", None)
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    @property
     def table_views(self) -> int:
         """Views of each image whose teacher outputs are stored, in addition to the image without augmentation."""
         if not self.augment or not self.teachers:
