@@ -7,7 +7,7 @@ from torch import Tensor
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.base.errors import UserError
 from fathomlab.base.generators import seeded
-from fathomlab.engine.loop import _image_order
+from fathomlab.engine.loop import image_order
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.training import PackTrainer
@@ -43,7 +43,7 @@ def trained_by_torch(trainer: PackTrainer) -> dict[str, Tensor]:
     optimizer = torch.optim.SGD([each for each in module.parameters() if each.requires_grad], lr=0.02)
     for epoch in range(2):
         keys = trainer.keys("dropout", epoch)
-        for number, index in enumerate(_image_order(trainer, epoch)[0].split(10)):
+        for number, index in enumerate(image_order(trainer, epoch)[0].split(10)):
             with seeded(int(splitmix64(keys, number)[0])):
                 logits = module.train()(data.normalize(data.images[index]))
             optimizer.zero_grad()

@@ -158,10 +158,10 @@ def _twin(architecture: Any) -> Any:
 
 def _orders(architecture: Any) -> list[Tensor]:
     """The indices of every batch of two epochs."""
-    from fathomlab.engine.loop import _image_order
+    from fathomlab.engine.loop import image_order
 
     trainer = small_training.make_trainer([small_training.recipe(architecture)])
-    return [batch for epoch in range(2) for batch in _image_order(trainer, epoch)[0].split(10)]
+    return [batch for epoch in range(2) for batch in image_order(trainer, epoch)[0].split(10)]
 
 
 def test_training_resumes_with_the_same_bits(make: Callable[..., Any]):

@@ -6,8 +6,9 @@ from operator import add
 import torch
 from torch import Tensor
 
-from fathomlab.base.axes import PerExample
+from fathomlab.base.axes import Indices, PerExample
 from fathomlab.base.counter_rng import splitmix64
+from fathomlab.engine.loop import image_order
 from fathomlab.engine.training import PackTrainer
 
 IMAGES = 256
@@ -24,7 +25,8 @@ class GradientBalance:
     The batch has up to 256 training images of the replica, without augmentation. A hash of their index chooses them, so that
     every class is in the batch even if the images are sorted by class. The student has its current weights and running
     statistics, in evaluation mode, so that neither dropout nor batch statistics change. Targets are those of training for images
-    without augmentation. Training does not change, and no random number is drawn.
+    without augmentation; with a shuffled cache, those of the images at the same positions of the first epoch. Training does not
+    change, and no random number is drawn.
 
     Attributes:
         index: Indices of the images in the training set, (k, n).
@@ -48,7 +50,7 @@ class GradientBalance:
             return {}
         state = trainer.state
         logits = trainer.predict(state.params, state.buffers, trainer.batch(index, None)).detach()
-        targets = trainer.teacher_logits(index, None)
+        targets = trainer.teacher_logits(self._taught_index(), None)
         with torch.enable_grad():
             logits.requires_grad_()
             terms = dict(trainer.terms(logits, trainer.data.labels[index], targets))
@@ -62,6 +64,15 @@ class GradientBalance:
             SHARE: (soft_norm / (soft_norm + hard_norm)).tolist(),
             COSINE: (product / (soft_norm * hard_norm)).tolist(),
         }
+
+    def _taught_index(self) -> Indices:
+        """The images whose outputs the images of the batch got in the last epoch, (k, n)."""
+        trainer = self.trainer
+        if "shuffled_cache" not in trainer.shared_recipe.emulate:
+            return self.index
+        first, last = (image_order(trainer, epoch) for epoch in (0, max(0, trainer.state.epoch - 1)))
+        taught = torch.zeros(len(last), len(trainer.data.labels), dtype=torch.int64, device=trainer.device)
+        return taught.scatter_(1, last, first).gather(1, self.index)
 
 
 def _gradient(term: PerExample, logits: Tensor) -> Tensor:

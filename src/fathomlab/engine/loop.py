@@ -61,9 +61,9 @@ def train(
     if state.step == 0 and 0 in snapshots:
         yield Progress(0, 0, None, None, _lr(trainer, 0))
     by_position = "shuffled_cache" in recipe.emulate  # teachers' outputs are looked up by position in the first epoch
-    first_order = _image_order(trainer, 0) if by_position else None
+    first_order = image_order(trainer, 0) if by_position else None
     for epoch in range(state.epoch, recipe.epochs):
-        order = _image_order(trainer, epoch)
+        order = image_order(trainer, epoch)
         dropout_keys = trainer.keys("dropout", epoch)
         first_batch = state.step - epoch * trainer.steps_per_epoch
         for batch_index in range(first_batch, trainer.steps_per_epoch):
@@ -95,7 +95,7 @@ def _end_epoch(trainer: PackTrainer, images: int) -> Progress:
     return Progress(state.epoch, state.step, EvalResult(loss, correct), validation, lr, objective)
 
 
-def _image_order(trainer: PackTrainer, epoch: int) -> Indices:
+def image_order(trainer: PackTrainer, epoch: int) -> Indices:
     """Return the order of the images in an epoch, (k, n): sorted by random bits of (seed, epoch, image)."""
     keys = trainer.keys("order", epoch)
     bits = splitmix64(keys.unsqueeze(1), trainer.train_index)

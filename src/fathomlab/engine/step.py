@@ -86,7 +86,8 @@ def train_step_on_device(
     mode: Mode = "eval" if "student_eval" in recipe.emulate and inputs.epoch > 0 else "train"
     logits, losses = forward(trainer, images, labels, teacher_logits, inputs.dropout_keys, mode)
     loss = losses.mean(1)
-    grads = list(torch.autograd.grad(loss.sum(), list(state.params.values())))
+    # A loss of features may read no output, so that the last layers have no gradient.
+    grads = list(torch.autograd.grad(loss.sum(), list(state.params.values()), materialize_grads=True))
     with torch.no_grad():
         if recipe.gradient_clip is not None:
             clip_gradients(grads, recipe.gradient_clip)

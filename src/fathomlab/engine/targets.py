@@ -134,7 +134,7 @@ def placebo_targets(
         return PlaceboTargets(source=_sources(train_index.gather(1, order), groups.sort(1).values, len(data.labels)))
     views = teachers.views
     logits = teachers.stored(train_index) if views is None else views(train_index, torch.zeros_like(train_index))
-    temperatures = [float(getattr(recipe.loss, "temperature", 1.0)) for recipe in recipes]
+    temperatures = [recipe.temperature or 1.0 for recipe in recipes]
     outputs = [
         BY_CLASS[name](each.double(), classes, temperature)
         for each, classes, temperature in zip(logits, labels, temperatures, strict=True)

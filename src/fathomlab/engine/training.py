@@ -149,14 +149,14 @@ class PackTrainer:
         return self._loss.terms(inputs)
 
     def teacher_logits(self, index: Indices, views: Tensor | None, epoch: int | Tensor | None = None) -> Logits | None:
-        """Return the teachers' outputs that the students learn from, (k, n, classes); None without teachers.
+        """Return the teachers' outputs that the students learn from, (k, n, classes); None if the loss does not need any.
 
         Args:
             index: Indices into the training set, (k, n).
             views: The images as the students see them; required with augmentation.
             epoch: The epoch of their augmentation; None without.
         """
-        if self.teachers is None:
+        if self.teachers is None or "teacher.logits" not in self.shared_recipe.loss.needs:
             return None
         targets = Targets(self.teachers, self.data, self.shared_recipe, self._augment_keys, self._placebo)
         return targets(index, views, epoch)

@@ -91,6 +91,10 @@ class Loss(Protocol):
         """Return what its options and the features of two networks cannot do together; called if it needs features."""
         ...
 
+    def batch_numbers(self, batch_size: int) -> int:
+        """Return how many numbers it stores for the gradient of a batch, if they grow faster than with its size; an estimate."""
+        ...
+
     def parameters(self, student: Points, teacher: Points) -> tuple[Parameter, ...]:
         """Return the tensors that it learns together with the student; called if it needs features."""
         ...

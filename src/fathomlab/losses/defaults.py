@@ -34,6 +34,10 @@ class LossDefaults:
         """Return what the options and the features of two networks cannot do together; paths are names of options."""
         return []
 
+    def batch_numbers(self, batch_size: int) -> int:
+        """Return how many numbers it stores for the gradient of a batch, if they grow faster than with its size; an estimate."""
+        return 0
+
     def parameters(self, student: Points, teacher: Points) -> tuple[Parameter, ...]:
         """Return the tensors that the loss learns together with the student."""
         return ()

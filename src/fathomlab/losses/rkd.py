@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from fathomlab.base.axes import PerExample
 
+TRIPLES = 8  # numbers per three examples of a batch: four for the gradient, and temporary ones
+
 
 @final
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class RKD(LossDefaults):
     needs: ClassVar[frozenset[Any]] = frozenset({"features", "teacher.features"})
     compares_examples: ClassVar[bool] = True
     test_options: ClassVar[Mapping[str, object]] = {"distance": 2.0, "angle": 3.0, "hard": 0.7}
+
+    def batch_numbers(self, batch_size: int) -> int:
+        """The angles of all triples, and what their gradient needs."""
+        return TRIPLES * batch_size**3
 
     def terms(self, signals: Any) -> "Mapping[str, PerExample]":
         """Compute the weighted loss on the labels (nats) and both weighted relations (dimensionless), each of shape (k, n)."""

@@ -13,7 +13,7 @@ from fathomlab.config.schema import Parent
 from fathomlab.plan import sections
 from fathomlab.plan.compute import distinct_conditions, equal_compute_epochs
 from fathomlab.plan.data import Data, read_data
-from fathomlab.plan.emulation import acting, loss_complaint
+from fathomlab.plan.emulation import acting, effective_targets, loss_complaint
 from fathomlab.plan.feasibility import (
     batch_norm_problems,
     data_problems,
@@ -78,6 +78,9 @@ class ConditionBuilder:
             return None
         if training.emulate:
             training = self._emulating(role, levels, data, network, training, teaching)
+            if teaching is not None and (effective := effective_targets(training, teaching)) != teaching:
+                self.notices.setdefault(f"{role.distillation}.targets: no effect with shuffled_cache.")
+                teaching = effective
         blueprint = Blueprint(data, network, training, probes, teaching, tuple(parents), role.seed_offset)
         self.problems += network_problems(blueprint, role.model, role.training)
         self.problems += parent_problems(blueprint, role.parents_key) or feature_problems(blueprint, role)
@@ -122,7 +125,7 @@ class ConditionBuilder:
         if teaching is not None and (text := loss_complaint(training, teaching.loss)):
             self.problems.append(_at_factor(Issue("conflict", path, text), levels, self.loaded))
             return training
-        training, unused = acting(training, teaching and teaching.loss, network.architecture(data.info), data)
+        training, unused = acting(training, teaching, network.architecture(data.info), data)
         for mistake, where in unused.items():
             self.notices.setdefault(f"{path}: {mistake} has no effect {where}.")
         return training

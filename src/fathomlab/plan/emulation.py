@@ -11,6 +11,8 @@ from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import BatchNorm, Dropout
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan.data import Data
+from fathomlab.plan.objectives import Teaching
+from fathomlab.plan.recipe import BY_CLASS
 from fathomlab.plan.sections import Training
 
 
@@ -26,38 +28,54 @@ def loss_complaint(training: Training, loss: Loss) -> str:
 
 
 def acting(
-    training: Training, loss: Loss | None, architecture: Architecture, data: Data
+    training: Training, teaching: Teaching | None, architecture: Architecture, data: Data
 ) -> tuple[Training, Mapping[str, str]]:
     """The training with the mistakes that act on a trial.
 
     Args:
         training: With the mistakes that the file names.
-        loss: The loss of a student; None without a teacher.
+        teaching: What a student learns from its teachers; None without a teacher.
         architecture: The network.
         data: The dataset and how it is augmented.
 
     Returns:
         The training, and the mistakes of a student that change none of its numbers, each with where that is so.
     """
-    if loss is None or not training.emulate:
+    if teaching is None or not training.emulate:
         return (replace(training, emulate=()) if training.emulate else training), {}
-    unused = _without_effect(training, loss, architecture, data)
+    unused = _without_effect(training, teaching, architecture, data)
     return replace(training, emulate=tuple(name for name in training.emulate if name not in unused)), unused
 
 
-def _without_effect(training: Training, loss: Loss, architecture: Architecture, data: Data) -> Mapping[str, str]:
+def effective_targets(training: Training, teaching: Teaching) -> Teaching:
+    """The same with `targets` that act on a trial, whose `training` has the mistakes that act.
+
+    A shuffled cache has the outputs for images without augmentation, so all targets are the same.
+    """
+    acts = "shuffled_cache" not in training.emulate or teaching.placebo in BY_CLASS
+    return teaching if acts else replace(teaching, targets="on_the_fly")
+
+
+def _without_effect(
+    training: Training, teaching: Teaching, architecture: Architecture, data: Data
+) -> Mapping[str, str]:
     reasons: dict[str, str] = {}
+    loss = teaching.loss
     one_epoch = training.epochs == 1
     if not _depends_on_mode(architecture):
         reasons["student_eval"] = "on a network without batch normalization and dropout"
     if one_epoch:
         reasons["student_eval"] = "in a training of one epoch"
-    if one_epoch and not data.augment:
-        reasons["shuffled_cache"] = "in a training of one epoch without augmentation"
+    if one_epoch and (not data.augment or teaching.targets == "clean"):
+        reasons["shuffled_cache"] = (
+            f"in a training of one epoch {'with clean targets' if data.augment else 'without augmentation'}"
+        )
     if one_epoch and not training.schedule.per_step and plugin_of(training.schedule) is None:
         reasons["unmatched_schedule"] = "in a training of one epoch"
     if isinstance(training.schedule, Constant):
         reasons["unmatched_schedule"] = "without a schedule"
+    if "teacher.logits" not in loss.needs:
+        reasons["shuffled_cache"] = f"on {type(loss).__name__}, which does not read the teacher's outputs"
     if isinstance(loss, Distillation):
         if loss.temperature == 1:
             reasons["no_t2"] = "at temperature 1"

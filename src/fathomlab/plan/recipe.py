@@ -63,6 +63,13 @@ class Recipe:
     emulate: tuple[str, ...] = ()
     targets: Targets = "on_the_fly"
     placebo: Placebo | None = None
+    label_loss: Loss = field(default_factory=CrossEntropy)
+
+    @property
+    def temperature(self) -> float | None:
+        """The option `temperature` of the loss; None if it has no such number."""
+        value: object = getattr(self.loss, "temperature", None)
+        return float(value) if isinstance(value, int | float) and value > 0 else None
 
     @property
     def table_views(self) -> int:
@@ -76,9 +83,8 @@ class Recipe:
     @property
     def runs_teachers(self) -> bool:
         """Whether the teachers run in each step, because their outputs are not stored."""
-        return bool(self.augment and self.teachers) and self.targets == "on_the_fly" and self.placebo not in BY_CLASS
-
-    label_loss: Loss = field(default_factory=CrossEntropy)
+        stored = self.targets != "on_the_fly" or self.placebo in BY_CLASS or "shuffled_cache" in self.emulate
+        return bool(self.augment and self.teachers) and "teacher.logits" in self.loss.needs and not stored
 
     @property
     def num_trained(self) -> int:

@@ -19,7 +19,7 @@ from fathomlab.losses.emulated import with_mistakes
 from fathomlab.optim.schedules import Constant
 from fathomlab.plan import sections
 from fathomlab.plan.data import Data, read_data
-from fathomlab.plan.emulation import acting
+from fathomlab.plan.emulation import acting, effective_targets
 from fathomlab.plan.objectives import BUILT_IN, Teaching, teaching_of
 from fathomlab.plan.recipe import Recipe
 
@@ -222,7 +222,8 @@ def read_trial(
         raise ValueError("; ".join(map(str, problems)))
     teaching = teaching and teaching.canonical(data.augment)
     if training.emulate:
-        training, _ = acting(training, teaching and teaching.loss, network.architecture(data.info), data)
+        training, _ = acting(training, teaching, network.architecture(data.info), data)
+        teaching = teaching and effective_targets(training, teaching)
     blueprint = Blueprint(data, network, training, probes, teaching)
     by_hash = {trial.hash: trial for trial in parents}
     named: list[tuple[Parent, Trial]] = []

@@ -160,7 +160,9 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
 
 def training_bytes(recipe: Recipe) -> int:
     """Estimate the memory that training one replica needs (bytes)."""
-    return 4 * (7 * recipe.architecture.num_params + 3 * recipe.architecture.activations * recipe.batch_size)
+    architecture, batch_size = recipe.architecture, recipe.batch_size
+    of_loss = recipe.loss.batch_numbers(batch_size)
+    return 4 * (7 * architecture.num_params + 3 * architecture.activations * batch_size + of_loss)
 
 
 def _packs_pay(recipe: Recipe) -> bool:

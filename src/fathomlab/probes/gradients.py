@@ -53,7 +53,7 @@ class Gradients:
         taps: list[torch.Tensor] = []
         with torch.enable_grad():
             loss = snapshot.loss(snapshot.probe_batch(self.examples), taps)
-            gradients = torch.autograd.grad(loss, [*weights, *taps])
+            gradients = torch.autograd.grad(loss, [*weights, *taps], materialize_grads=True)
         return {
             "dtype": snapshot.dtype,
             "layers": list(snapshot.layers),

@@ -71,7 +71,7 @@ class Noise:
         squares = torch.zeros(snapshot.replicas, dtype=torch.float64, device=params[0].device)
         for batch in snapshot.probe_images(big).split(small, 1):
             with torch.enable_grad():
-                gradients = torch.autograd.grad(snapshot.loss(batch), params)
+                gradients = torch.autograd.grad(snapshot.loss(batch), params, materialize_grads=True)
             squares += norms(gradients).square().sum(1) / count
             for mean, gradient in zip(means, gradients, strict=True):
                 mean.add_(gradient, alpha=1 / count)

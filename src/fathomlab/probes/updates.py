@@ -52,7 +52,7 @@ class Updates:
         weights = snapshot.weights()
         with torch.enable_grad():
             loss = snapshot.loss(snapshot.probe_batch(self.examples))
-            gradients = torch.autograd.grad(loss, list(snapshot.params.values()))
+            gradients = torch.autograd.grad(loss, list(snapshot.params.values()), materialize_grads=True)
         updated = snapshot.next_weights(gradients)
         weight = norms(weights)
         update = norms([after.double() - before.double() for after, before in zip(updated, weights, strict=True)])

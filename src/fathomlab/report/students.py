@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from fathomlab.analysis.distillation import Lead, leads
-from fathomlab.analysis.pairing import Paired, Student, emulated_mistakes, students, teacher_count
+from fathomlab.analysis.pairing import Paired, Student, emulated_mistakes, teacher_count
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.numbers import MINUS, capital, count, listed, plain, signed, span
@@ -143,11 +143,6 @@ def placebo_text(student: Student) -> str:
 def teacher_names(student: Student) -> str:
     """What a student learns from."""
     return listed([teacher.name for teacher in student.teachers]) or "another network"
-
-
-def genuine(study: Study) -> list[Student]:
-    """The students without placebos and emulated mistakes."""
-    return [item for item in students(study) if item.is_genuine]
 
 
 def _pair(lead: Lead) -> str:

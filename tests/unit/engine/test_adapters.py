@@ -1,7 +1,7 @@
 """What a loss learns is trained, clipped, and resumed with the network, and changes nothing else."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from fathomlab.engine.state import load_replica_state_dict, replica_state_dict
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses import RKD, AttentionTransfer, FitNet
 from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.fitnet import hint_loss
 from fathomlab.optim.adam import Adam
 from fathomlab.plan.recipe import Recipe
@@ -158,3 +159,42 @@ def test_separate_replicas_equal_the_pack():
     list(train(apart, frozenset()))
     params = {name: tensor.detach() for name, tensor in apart.state.params.items()}
     small_training.assert_close(params, together)
+
+
+@pytest.mark.parametrize("augment", [(), ("crop",)])
+def test_outputs_of_teachers_are_left_out_if_the_loss_reads_features_only(augment: tuple[str, ...]):
+    """With augmentation, they would be a second forward pass of the teachers in each step."""
+    plain = [small_training.recipe(small_training.cnn(), augment=augment)]
+    recipes = [replace(recipe, loss=RKD()) for recipe in small_training.distilled(plain, (0.7,), (3.0,))]
+    data = small_training.make_dataset(recipes[0].architecture.shape)
+    trainer = small_training.make_trainer(recipes, small_training.make_teachers(recipes, data), data)
+    images = trainer.batch(trainer.train_index, 0)
+    assert trainer.teacher_logits(trainer.train_index, images, 0) is None
+    assert recipes[0].runs_teachers is False
+
+
+@dataclass(frozen=True)
+class Hints(LossDefaults):
+    """A loss that reads neither labels nor outputs."""
+
+    needs: ClassVar[frozenset[Any]] = frozenset({"features", "teacher.features"})
+
+    def terms(self, signals: Any) -> dict[str, Tensor]:
+        """The squared difference of mean features."""
+        first, second = (next(iter(each.values())).mean(-1) for each in (signals.features, signals.teacher_features))
+        return {"hint": (first - second).square()}
+
+
+def test_layers_that_the_loss_does_not_read_stay():
+    """Their gradient is zero; probes measure them, too."""
+    plain = [small_training.recipe(NETWORK)]
+    recipes = [replace(recipe, loss=Hints()) for recipe in small_training.distilled(plain, (0.7,), (3.0,))]
+    data = small_training.make_dataset(recipes[0].architecture.shape)
+    trainer = small_training.make_trainer(recipes, small_training.make_teachers(recipes, data), data)
+    before = {name: param.detach().clone() for name, param in trainer.state.params.items()}
+    next(train(trainer, frozenset({2})))
+    after = trainer.state.params
+    assert torch.equal(after["output.weight"], before["output.weight"])
+    assert not torch.equal(after["input.weight"], before["input.weight"])
+    for name in ("gradients", "updates", "noise"):
+        assert PROBES[name]().measure(Snapshot(trainer))

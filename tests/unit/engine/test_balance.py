@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from fathomlab.engine.balance import COSINE, SHARE, GradientBalance
-from fathomlab.engine.loop import train
+from fathomlab.engine.loop import image_order, train
 from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.state import replica_state_dict
 from fathomlab.losses.cross_entropy import CrossEntropy
@@ -76,7 +76,7 @@ def test_shares_equal_the_computed_table() -> None:
             device=torch.device("cpu"),
             train_index=torch.arange(images)[None],
             teachers=teacher,
-            shared_recipe=SimpleNamespace(loss=loss),
+            shared_recipe=SimpleNamespace(loss=loss, emulate=()),
             state=SimpleNamespace(params={}, buffers={}),
             data=SimpleNamespace(labels=labels[0]),
             batch=lambda index, epoch: index,
@@ -179,3 +179,21 @@ def test_losses_without_two_gradients_have_no_balance() -> None:
 @pytest.mark.parametrize("other", ["weights", "constant"])
 def test_terms_that_do_not_depend_on_the_logits_have_no_share(other: str) -> None:
     assert with_loss(pack_of(), Terms(("labels", other)))[SHARE] == [0.0, 0.0]
+
+
+def test_shuffled_cache_is_measured_with_its_outputs() -> None:
+    """In later epochs, those of the image at the same position of the first epoch; in the first epoch, the right ones."""
+    pack = pack_of(emulate=("shuffled_cache",))
+    right = pack_of()
+    for epochs in (1, 2, 3):
+        pack.state = right.state = replace(pack.state, epoch=epochs)
+        table, teachers = pack.teachers.logits.clone(), right.teachers
+        for slot in range(2):
+            first, last = (image_order(pack, epoch)[slot] for epoch in (0, epochs - 1))
+            for position, image in enumerate(last):
+                table[slot, image] = pack.teachers.logits[slot, first[position]]
+        measured, unchanged = GradientBalance(pack).measure(), GradientBalance(right).measure()
+        right.teachers = replace(teachers, logits=table)
+        assert measured == GradientBalance(right).measure()
+        right.teachers = teachers
+        assert (measured == unchanged) == (epochs == 1)

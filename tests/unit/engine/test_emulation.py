@@ -12,7 +12,7 @@ from torch import Tensor
 from fathomlab.engine import step as step_module
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.device_data import DeviceDataset
-from fathomlab.engine.loop import Progress, _image_order, train
+from fathomlab.engine.loop import Progress, image_order, train
 from fathomlab.engine.state import load_replica_state_dict, replica_state_dict
 from fathomlab.engine.teachers import TeacherPack
 from fathomlab.engine.training import PackTrainer
@@ -82,10 +82,10 @@ def test_shuffled_cache_gives_outputs_by_position(
     epochs = torch.cat(logits, 1).split(count, 1)
     assert len(epochs) == 3
     for slot in range(2):
-        stored = [table[slot, image] for image in _image_order(trainer, 0)[slot, :count]]  # the cache: a list
+        stored = [table[slot, image] for image in image_order(trainer, 0)[slot, :count]]  # the cache: a list
         for epoch, used in enumerate(epochs):
             assert torch.equal(used[slot], torch.stack(stored))
-            right = table[slot, _image_order(trainer, epoch)[slot, :count]]
+            right = table[slot, image_order(trainer, epoch)[slot, :count]]
             same = (used[slot] == right).all(1).double().mean()
             assert float(same) == 1 if epoch == 0 else float(same) < 0.2
 
@@ -132,7 +132,7 @@ def test_training_equals_torch_with_the_mistake(kind: str, mistake: str):
     optimizer = torch.optim.SGD(student.parameters(), lr=recipe.lr)
     cache: list[Tensor] = []
     for epoch in range(recipe.epochs):
-        for number, index in enumerate(_image_order(trainer, epoch)[0].split(recipe.batch_size)):
+        for number, index in enumerate(image_order(trainer, epoch)[0].split(recipe.batch_size)):
             if mistake == "shuffled_cache" and epoch == 0:
                 cache.append(teachers.logits[0, index])
             target = cache[number] if cache else teachers.logits[0, index]

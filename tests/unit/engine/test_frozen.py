@@ -12,7 +12,7 @@ import fathomlab
 from fathomlab.base.errors import ConfigError
 from fathomlab.base.packing import signature
 from fathomlab.engine.backends import BACKENDS, Machine
-from fathomlab.engine.loop import _image_order, train
+from fathomlab.engine.loop import image_order, train
 from fathomlab.engine.snapshot import Snapshot
 from fathomlab.engine.state import load_replica_state_dict, load_start_weights, replica_state_dict
 from fathomlab.engine.torch_model import TorchModel
@@ -57,7 +57,7 @@ def test_training_equals_torch_without_gradients(kind: str):
     trained = [each for each in module.parameters() if each.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05, weight_decay=0.1)
     for epoch in range(2):
-        for index in _image_order(trainer, epoch)[0].split(10):
+        for index in image_order(trainer, epoch)[0].split(10):
             logits = module(trainer.data.normalize(trainer.data.images[index]))
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(logits, trainer.data.labels[index]).backward()

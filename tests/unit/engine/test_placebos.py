@@ -1,6 +1,7 @@
 """Placebos against closed forms and naive twins, and what they leave of a teacher in a trained student."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -178,3 +179,11 @@ def test_shuffled_teacher_gives_no_agreement_above_the_baseline() -> None:
     teacher, shuffled, baseline = agreement(None, 0.9), agreement("shuffled", 0.9), agreement(None, 0.0)
     assert teacher > max(0.85, baseline + 0.3)
     assert shuffled < baseline + 0.1
+
+
+@pytest.mark.parametrize(("value", "expected"), [(2, 2.0), (0.5, 0.5), (None, None), ("cold", None), (0.0, None)])
+def test_option_that_is_no_temperature_is_left_out(value: Any, expected: float | None) -> None:
+    """A plugin's loss may call anything a temperature."""
+    recipe = small_training.recipe(small_training.mlp(), loss=SimpleNamespace(temperature=value))
+    assert recipe.temperature == expected
+    assert small_training.recipe(small_training.mlp()).temperature is None

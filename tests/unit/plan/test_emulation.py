@@ -140,6 +140,10 @@ WITHOUT_EFFECT = [
     ("student_eval", {"training_student": {"epochs": 1}}),
     ("shuffled_cache", {"training_student": {"epochs": 1}}),
     ("shuffled_cache", {"distillation": {"alpha": 0.0}}),
+    (
+        "shuffled_cache",
+        {"data": {"augment": ["flip"]}, "training_student": {"epochs": 1}, "distillation": {"targets": "clean"}},
+    ),
     ("mean_reduction", {"distillation": {"alpha": 0.0}}),
     ("no_t2", {"distillation": {"alpha": 0.0}}),
     ("no_t2", {"distillation": {"temperature": 1.0}}),
@@ -160,6 +164,32 @@ def test_mistakes_without_effect_are_left_out(mistake: str, changes: dict[str, A
     assert condition.factors == {KEY: []}
     assert condition.trials == (right,)
     assert about_mistakes(both) == [notice]
+
+
+@pytest.mark.parametrize("loss", ["RKD", "FitNet"])
+def test_shuffled_cache_needs_a_loss_of_outputs(loss: str):
+    """A loss of features reads nothing from the cache."""
+    section = {"loss": {"type": loss}}
+    file = {name: each for name, each in CONFIG.items() if name != "distillation"} | {"distillation": section}
+    wrong = {**file, "training_student": {**file["training_student"], "emulate": ["shuffled_cache"]}}
+    (right,), (same,) = (of_role(fathomlab.load(each), "distilled") for each in (file, wrong))
+    assert same.trials == right.trials
+
+
+def test_shuffled_cache_has_one_kind_of_targets():
+    """Its outputs are those for images without augmentation, whatever the targets are."""
+    file = config(["shuffled_cache"], data={"augment": ["flip"]})
+    file |= {"experiment": {"factors": {"distillation.targets": ["on_the_fly", "consistent", "clean", "cached"]}}}
+    plan = fathomlab.load(file)
+    (condition,) = of_role(plan, "distilled")
+    (trial,) = condition.trials
+    assert (trial.recipe.targets, trial.recipe.table_views, trial.recipe.runs_teachers) == ("on_the_fly", 0, False)
+    assert [notice for notice in plan.notices if notice.startswith("distillation.targets:")]
+    by_class = file | {"distillation": {"placebo": "class_mean"}}
+    assert [each.trials[0].recipe.targets for each in of_role(fathomlab.load(by_class), "distilled")] == [
+        "on_the_fly",
+        "clean",
+    ]
 
 
 WITH_EFFECT = [
@@ -263,7 +293,7 @@ def test_invalid_mistakes_are_reported(changes: dict[str, Any], expected: tuple[
 def test_mistakes_of_another_loss_are_reported(mistakes: list[str], as_factor: bool):
     """`no_t2` and `mean_reduction` are mistakes of `Distillation`; the other ones act with any loss."""
     other = {name: section for name, section in config().items() if name != "distillation"}
-    other["distillation"] = {"loss": {"type": "CrossEntropy"}}
+    other["distillation"] = {"loss": {"type": "LogitMSE"}}
     training = other["training_student"]
     changes: dict[str, Any] = {"training_student": {**training, "emulate": mistakes}}
     if as_factor:
@@ -273,7 +303,7 @@ def test_mistakes_of_another_loss_are_reported(mistakes: list[str], as_factor: b
     (problem,) = raised.value.problems
     assert (problem.code, problem.path) == ("conflict", KEY)
     assert mistakes[0] in problem.message
-    assert "CrossEntropy" in problem.message
+    assert "LogitMSE" in problem.message
     allowed = ["shuffled_cache", "student_eval", "unmatched_schedule"]
     plan = fathomlab.load(other | {"training_student": {**training, "emulate": allowed}})
     assert of_role(plan, "distilled")[0].trials[0].recipe.emulate == tuple(allowed)

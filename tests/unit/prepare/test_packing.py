@@ -162,3 +162,21 @@ def test_form_packs_separates_generations(tmp_path: Path):
     for pack in packs:
         parents = {parent.hash for trial in pack for _, parent in trial.parents}
         assert not parents & {trial.hash for trial in pack}
+
+
+def test_memory_of_relations_grows_with_the_cube_of_the_batch():
+    """A batch of 512 images has 512^3 angles, so fewer replicas fit into one pack."""
+    network = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 2}}
+    file = {"teacher_model": network, "student_model": network, "data": {"batch_size": 512}}
+    file |= {"training_teacher": {"epochs": 1}, "training_student": {"epochs": 1}}
+    relations, hints = (
+        next(
+            trial
+            for trial in fathomlab.load({**file, "distillation": {"loss": {"type": loss}}}).trials
+            if trial.teachers
+        )
+        for loss in ("RKD", "FitNet")
+    )
+    difference = cost.training_bytes(relations.recipe) - cost.training_bytes(hints.recipe)
+    assert difference == pytest.approx(4 * 8 * 512**3)
+    assert cost.max_pack_size(relations, "cuda") < 5 < cost.max_pack_size(hints, "cuda")

@@ -59,9 +59,8 @@ def _validation(training: PackTrainer) -> tuple[Tensor, Tensor]:
 
 def _temperatures(training: PackTrainer) -> Tensor | None:
     """The option `temperature` of the loss of each replica, (k,); None if the loss has no such number."""
-    values = [getattr(recipe.loss, "temperature", None) for recipe in training.recipes]
-    numbers = [float(value) for value in values if isinstance(value, int | float) and value > 0]
-    return torch.tensor(numbers, dtype=torch.float64, device=training.device) if len(numbers) == len(values) else None
+    values = [recipe.temperature for recipe in training.recipes]
+    return None if None in values else torch.tensor(values, dtype=torch.float64, device=training.device)
 
 
 def _outcome(columns: Mapping[str, Tensor], slot: int, examples: int) -> Outcome:
