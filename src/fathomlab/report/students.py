@@ -38,10 +38,10 @@ def mistake_warnings(study: Study) -> list[str]:
     names = [named(condition) for condition in study.conditions if emulated_mistakes(condition)]
     if not names:
         return []
-    what = "repeats a classic mistake" if len(names) == 1 else "repeat classic mistakes"
-    return [
-        f"{capital(listed(names))} {what} on purpose. Do not read {'its' if len(names) == 1 else 'their'} numbers as results."
-    ]
+    if len(names) == 1:
+        return [f"{capital(names[0])} repeats a classic mistake on purpose. Do not read its numbers as results."]
+    which = f"{len(names)} conditions repeat classic mistakes on purpose: {'; '.join(names)}."
+    return [f"{which} Do not read their numbers as results."]
 
 
 def lead_sentence(study: Study, members: Sequence[Student] | None = None) -> str:
@@ -83,7 +83,7 @@ def teachers_sentence(members: Sequence[Student]) -> str:
         return ""
     if number == 1:
         return f"All {count(trials, 'trial')} learned from one teacher, so the results hold for this teacher."
-    return f"Their {count(trials, 'trial')} learned from {count(number, 'different teacher')}."
+    return f"The {count(trials, 'trial')} of students learned from {count(number, 'different teacher')}."
 
 
 def difference_text(value: Paired, unit: str = "points", scale: float = 100.0) -> str:

@@ -7,9 +7,10 @@ from fathomlab.analysis.distillation import Choice, Gain, choices, gains
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import format_level
+from fathomlab.report.effects import accuracy
 from fathomlab.report.numbers import MINUS, count, percent, plain
 from fathomlab.report.section import Plain, Section
-from fathomlab.report.students import cells, difference_text, mean_cells, named, teacher_names
+from fathomlab.report.students import cells, difference_text, named, teacher_names
 from fathomlab.report.tables import Table, compact, table
 
 SHOWN = ("alpha", "temperature")
@@ -48,8 +49,7 @@ def objectives_table(study: Study, every: Sequence[Gain], found: Sequence[Choice
         gain = item.gain
         row += [*cells(gain.interval if gain else None, 100), str(len(gain.differences) if gain else 0)]
         row.append(gain.excluded if gain else "no baseline")
-        values = list(student.condition.outcomes(study.metric).values())
-        row += mean_cells(values, 100)
+        row += cells(accuracy(study, student.condition))
         selection = student.condition.outcomes("val/accuracy")
         rows.append([*row, percent(sum(selection.values()) / len(selection)) if selection else ""])
     columns = ["network", "loss", "options", "learns from", "choice", *SHOWN, "gain over baseline (points)"]
