@@ -82,7 +82,8 @@ def teachers_sentence(members: Sequence[Student]) -> str:
     if not number:
         return ""
     if number == 1:
-        return f"All {count(trials, 'trial')} learned from one teacher, so the results hold for this teacher."
+        what = f"All {trials} trials of students" if trials > 1 else "The only trial of a student"
+        return f"{what} learned from one teacher, so the results hold for this teacher only."
     return f"The {count(trials, 'trial')} of students learned from {count(number, 'different teacher')}."
 
 

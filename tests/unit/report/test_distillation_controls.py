@@ -4,6 +4,8 @@ from typing import cast
 
 import pytest
 
+from fathomlab.analysis.breakdown import breakdowns
+from fathomlab.analysis.distillation import gains
 from fathomlab.analysis.pairing import students
 from fathomlab.analysis.verdicts import judge
 from fathomlab.analysis.wording import observations
@@ -12,7 +14,7 @@ from fathomlab.report.findings import finding
 from fathomlab.report.numbers import NBSP
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.sections import distillation, objectives, soft_share
-from fathomlab.report.students import mistake_warnings
+from fathomlab.report.students import mistake_warnings, teachers_sentence
 from fathomlab.report.tables import Table
 from tests.helpers.distillation import KD, Net, study_of, suite
 
@@ -95,3 +97,28 @@ def test_warning_lists_conditions_with_mistakes():
     (text,) = mistake_warnings(study_of(None, nets))
     assert text.startswith("2 conditions")
     assert text.count("; ") == 1
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "known"), [(0.9, 0.85, 4), (0.7, 0.85, 2), (0.9, 0.75, 2), (0.7, 0.75, 0)]
+)
+def test_shares_of_a_loss_are_not_shown(teacher: float, student: float, known: int):
+    """A teacher or a student that is worse than the baseline has nothing to share."""
+    section = {**KD, "placebo": "class_mean"}
+    nets = [
+        Net("teacher", "teacher", (teacher, teacher + 0.01, teacher), width=64),
+        Net("baseline", "baseline", (0.8, 0.8, 0.8)),
+        Net("student", "distilled", (student, student + 0.01, student), teacher="teacher"),
+        Net("placebo", "distilled", (0.82, 0.82, 0.83), teacher="teacher", section=section),
+    ]
+    study = study_of(None, nets)
+    shares = [gain.share for gain in gains(study)] + [step.share for item in breakdowns(study) for step in item.steps]
+    assert sum(share is not None for share in shares) == known
+    assert ("of the teacher's lead" in distillation.distillation_sentence(study)) == (teacher > 0.8)
+
+
+@pytest.mark.parametrize(("seeds", "start"), [(1, "The only trial"), (2, "All 2 trials")])
+def test_one_teacher_is_named_once(seeds: int, start: str):
+    assert teachers_sentence(students(study_of(None, [Net("s", "distilled", (0.8,) * seeds, teacher="t")]))).startswith(
+        start
+    )
