@@ -37,7 +37,7 @@ def test_numbers_in_tables_are_possible():
     ]
     made = study_of(None, nets)
     trials = [trial for _, trial in made.conditions[2].trials]
-    trials[0].curves.update({key: list(values) for key, values in low.items()})
+    cast("dict[str, list[float]]", trials[0].curves).update({key: list(values) for key, values in low.items()})
     accuracies = rows(objectives.section(made, (), ()))["s"]
     assert (accuracies["95% low"], accuracies["95% high"]) == ("0.00", "100.00")
     shares = rows(soft_share.section(made, (), ()))["s"]
