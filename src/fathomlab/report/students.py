@@ -45,8 +45,13 @@ def mistake_warnings(study: Study) -> list[str]:
 
 
 def lead_sentence(study: Study, members: Sequence[Student] | None = None) -> str:
-    """Teacher minus baseline for each pair that students compare; "" without a pair that finished."""
-    known = [lead for lead in leads(study, members) if lead.difference.interval is not None]
+    """Teacher minus baseline for each pair that students compare, or why no pair has it; "" without results."""
+    every = leads(study, members)
+    known = [lead for lead in every if lead.difference.interval is not None]
+    lost = [lead for lead in every if lead.difference.excluded]
+    if not known and len(lost) > MAX_LEADS:
+        return f"Teacher {MINUS} baseline: no value for {len(lost)} pairs."
+    known = known or lost
     if not known:
         return ""
     if len(known) == 1:

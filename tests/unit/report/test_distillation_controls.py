@@ -13,8 +13,8 @@ from fathomlab.report.answers import answers
 from fathomlab.report.findings import finding
 from fathomlab.report.numbers import NBSP
 from fathomlab.report.section import Plain, Section
-from fathomlab.report.sections import distillation, objectives, soft_share
-from fathomlab.report.students import mistake_warnings, teachers_sentence
+from fathomlab.report.sections import distillation, objectives, scaling, soft_share
+from fathomlab.report.students import lead_sentence, mistake_warnings, teachers_sentence
 from fathomlab.report.tables import Table
 from tests.helpers.distillation import KD, Net, study_of, suite
 
@@ -122,3 +122,25 @@ def test_one_teacher_is_named_once(seeds: int, start: str):
     assert teachers_sentence(students(study_of(None, [Net("s", "distilled", (0.8,) * seeds, teacher="t")]))).startswith(
         start
     )
+
+
+def test_page_of_diverged_networks_says_why_there_is_no_lead():
+    """The teacher's own calibration is no comparison of students and baselines."""
+    scaled = {"scaled_loss": 0.3, "scaled_calibration_error": 0.02}
+    nets = [
+        Net("teacher", "teacher", (0.9, 0.9), width=64, outcome=scaled),
+        Net("baseline", "baseline", (None, None)),
+        Net("student", "distilled", (None, None), teacher="teacher"),
+    ]
+    study = study_of(None, nets)
+    assert "no value (all 2" in lead_sentence(study).replace(NBSP, " ")
+    assert scaling.section(study, (), ()) is None
+    many = [
+        Net(f"{net.name} {width}", net.role, net.accuracies, width=width + net.width)
+        for width in range(4)
+        for net in nets[1:2]
+    ]
+    pairs = [Net(f"s{width}", "distilled", (None, None), width=16 + width, teacher="teacher") for width in range(4)]
+    assert "no value for 4 pairs" in lead_sentence(study_of(None, [nets[0], *many, *pairs]))
+    finished = study_of(None, [*nets[:2], Net("student", "distilled", (0.8, 0.8), teacher="teacher", outcome=scaled)])
+    assert scaling.section(finished, (), ()) is not None
