@@ -58,6 +58,7 @@ class Net:
     curves: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     offset: int = 0
+    augment: Sequence[str] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,12 +68,13 @@ def content_of(net: Net, seed: int, teacher: str) -> dict[str, Any]:
     training: dict[str, Any] = {"epochs": net.epochs, "optimizer": "Adam", "lr": 0.001}
     content: dict[str, Any] = {
         "format": 3,
-        "data": {"name": "mnist-sample", "batch_size": 32, "validation_split": 20.0, "limit": None, "augment": []},
+        "data": {"name": "mnist-sample", "batch_size": 32, "validation_split": 20.0, "limit": None},
         "model": {"type": "MLP", "params": params},
         "training": training,
         "probes": {},
         "seed": seed + net.offset,
     }
+    content["data"]["augment"] = list(net.augment)
     if net.teacher:
         content["distillation"] = dict(net.section)
         content["parents"] = {"teacher": [teacher]}

@@ -8,6 +8,8 @@ from statistics import fmean
 from fathomlab.analysis.options import network, number, option
 from fathomlab.analysis.pairing import Student, students
 from fathomlab.analysis.study import Condition, Study
+from fathomlab.losses import LOSSES
+from fathomlab.plan.recipe import BY_CLASS
 from fathomlab.plan.trial import parent_hashes
 from fathomlab.store.records import Speed, TrialRecord
 
@@ -139,7 +141,7 @@ def _cost(
     return Cost(
         condition,
         seconds,
-        _mean([trial.table_seconds for trial in trials]),
+        _stored([trial.table_seconds for trial in trials]),
         _mean([share[0] for share in shares]),
         training,
         _mean([_target_macs(trial, student) for trial in trials]),
@@ -171,15 +173,25 @@ def _teacher_shares(
 
 
 def _target_macs(trial: TrialRecord, student: Student) -> float | None:
-    """Forward passes of the teachers: every view during training, or each stored view once."""
+    """Forward passes of the teachers: every view during training, or each stored view once.
+
+    Without augmentation, outputs are stored, except for losses that read features of the teacher.
+    """
     images, epochs = training_images(trial), number(trial, "training.epochs")
     forward = _sum([_first_macs(teacher) for teacher in student.teachers])
     if images is None or epochs is None or forward is None:
         return None
     targets = option(trial, "distillation.targets") or "on_the_fly"
+    augment = option(trial, "data.augment")
+    names = [str(name) for name in augment] if isinstance(augment, list | tuple) else []
+    needs = _needs(student)
+    if needs is None:
+        return None
+    if "teacher.features" in needs:
+        return float(forward * images * epochs)
+    if not names or student.placebo in BY_CLASS:
+        return float(forward * images)
     if targets == "consistent":
-        augment = option(trial, "data.augment")
-        names = [str(name) for name in augment] if isinstance(augment, list | tuple) else []
         if any(name not in VIEWS for name in names):
             return None
         views = 1
@@ -187,6 +199,14 @@ def _target_macs(trial: TrialRecord, student: Student) -> float | None:
             views *= VIEWS[name]
         return float(forward * images * views)
     return float(forward * images * (epochs if targets == "on_the_fly" else 1))
+
+
+def _needs(student: Student) -> frozenset[str] | None:
+    """What its loss reads; None for losses of plugins."""
+    if student.loss not in LOSSES:
+        return None
+    needs: frozenset[str] = LOSSES[student.loss].needs
+    return needs
 
 
 def _first_macs(condition: Condition) -> float | None:
@@ -202,6 +222,11 @@ def _card(condition: Condition) -> Card:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [float(value) for value in values if value is not None]
     return fmean(known) if known else None
+
+
+def _stored(seconds: Sequence[float | None]) -> float | None:
+    """The mean time to store outputs, 0 for a trial that loaded them; None if no trial stored any."""
+    return fmean(value or 0.0 for value in seconds) if any(seconds) else None
 
 
 def _sum(values: Sequence[float | None]) -> float | None:

@@ -89,9 +89,12 @@ def gains(study: Study, members: Sequence[Student] | None = None) -> tuple[Gain,
 
 
 def share_of(part: Paired, total: Paired) -> Interval | None:
-    """One paired difference divided by another over the seeds that both have; None if there are none."""
+    """One paired difference divided by another over the seeds that both have.
+
+    None if there are none, or if the mean of the second is not above zero, because a share of a loss has no meaning.
+    """
     seeds = [seed for seed in part.differences if seed in total.differences]
-    if not seeds:
+    if not seeds or fmean(total.differences[seed] for seed in seeds) <= 0:
         return None
     return ratio_interval([part.differences[seed] for seed in seeds], [total.differences[seed] for seed in seeds])
 

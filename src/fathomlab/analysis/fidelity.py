@@ -1,13 +1,13 @@
 """How like its teacher a student is: agreement, divergence, and where its gain lies; and the calibration of both networks."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fathomlab.analysis.distillation import outcomes
 from fathomlab.analysis.pairing import Paired, Student, paired
-from fathomlab.analysis.study import Condition, Study
-from fathomlab.store.records import Outcome, TrialRecord
+from fathomlab.analysis.study import Condition
+from fathomlab.store.records import TrialRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,12 +114,6 @@ def measured(condition: Condition, value: Callable[[TrialRecord], float | None])
     """Seed to a number, for each trial that finished with it."""
     values = {seed: value(trial) for seed, trial in condition.trials if trial.status == "finished"}
     return {seed: float(number) for seed, number in values.items() if number is not None}
-
-
-def is_scaled(study: Study) -> bool:
-    """Whether any trial has numbers after temperature scaling."""
-    scaled: Sequence[Outcome] = [trial.outcome for _, _, trial in study.trials]
-    return any(outcome.scaled_loss is not None or outcome.scaled_calibration_error is not None for outcome in scaled)
 
 
 _IMAGES = (

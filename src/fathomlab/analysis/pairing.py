@@ -136,6 +136,12 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Paired:
     return Paired({seed: second[seed] - first[seed] for seed in first if seed in second})
 
 
+def placebo_of(condition: Condition) -> str:
+    """The placebo that replaces the outputs of its teacher; "" for none."""
+    section = _content(condition).get("distillation")
+    return str(section.get("placebo") or "") if isinstance(section, Mapping) else ""
+
+
 def emulated_mistakes(condition: Condition) -> tuple[str, ...]:
     """The classic mistakes of distillation that a condition emulates on purpose, by name."""
     training = _content(condition).get("training")

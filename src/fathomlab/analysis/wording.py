@@ -4,6 +4,7 @@ import math
 
 from fathomlab.analysis.contrasts import MISSING, Contrast
 from fathomlab.analysis.evidence import seeds_for_check
+from fathomlab.analysis.mixtures import mixture_notes
 from fathomlab.analysis.significance import is_constant
 from fathomlab.analysis.statistics import Interval
 from fathomlab.analysis.tuning import tuned_note
@@ -36,7 +37,7 @@ def observations(verdict: Verdict) -> list[str]:
     if effect.low is None:
         single = f"Only one seed so far ({format_effect(contrast.claim, effect.mean)}); at least 2 are needed."
         return [single, *diverged]
-    return [_effect_sentence(contrast, effect), *diverged]
+    return [_effect_sentence(contrast, effect), *mixture_notes(contrast.arms), *diverged]
 
 
 def reasons(verdict: Verdict) -> list[str]:

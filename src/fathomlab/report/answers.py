@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fathomlab.analysis.pairing import emulated_mistakes
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.report.effects import Effect, Panel, accuracy, bounded
@@ -54,7 +55,8 @@ def compared(panel: Panel) -> Answers:
 def _levels(study: Study) -> Answers:
     """The test accuracy of each condition, or of the best and the worst if there are many."""
     question = "Mean test accuracy of each condition"
-    ranked = [(mean.mean, place) for place, item in enumerate(study.conditions) if (mean := accuracy(study, item))]
+    correct = [(place, item) for place, item in enumerate(study.conditions) if not emulated_mistakes(item)]
+    ranked = [(mean.mean, place) for place, item in correct if (mean := accuracy(study, item))]
     if len(study.conditions) <= MOST_CARDS // 2 or not ranked:
         cards = tuple(_level(study, condition) for condition in study.conditions)
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fathomlab.analysis.pairing import emulated_mistakes
 from fathomlab.analysis.study import Study
 from fathomlab.report.effects import Effect, Panel, accuracy, effect_panels
 from fathomlab.report.numbers import MINUS, capital, listed
@@ -52,7 +53,7 @@ def panel_finding(panel: Panel) -> str:
     if groups["open"] and parts:
         sentences.append(f"The difference was not clear{_where(panel, groups['open'], clear=False)}.")
     elif groups["open"]:
-        anywhere = panel.change or " in any comparison"
+        anywhere = panel.change or f" in any comparison of levels of {panel.subject}"
         sentences.append(f"Test accuracy was not clearly higher or lower{anywhere}.")
     if single:
         sentences.append("One seed cannot show whether this is more than chance.")
@@ -119,7 +120,8 @@ def _preposition(labels: Sequence[str]) -> str:
 
 def _accuracies(study: Study) -> str:
     """The accuracy of the only condition, or the best and the worst."""
-    known = [(mean, item.name) for item in study.conditions if (mean := accuracy(study, item)) is not None]
+    correct = [item for item in study.conditions if not emulated_mistakes(item)] or study.conditions
+    known = [(mean, item.name) for item in correct if (mean := accuracy(study, item)) is not None]
     if not known:
         return "No trial has finished."
     if len(known) == 1:

@@ -38,15 +38,20 @@ def mistake_warnings(study: Study) -> list[str]:
     names = [named(condition) for condition in study.conditions if emulated_mistakes(condition)]
     if not names:
         return []
-    what = "repeats a classic mistake" if len(names) == 1 else "repeat classic mistakes"
-    return [
-        f"{capital(listed(names))} {what} on purpose. Do not read {'its' if len(names) == 1 else 'their'} numbers as results."
-    ]
+    if len(names) == 1:
+        return [f"{capital(names[0])} repeats a classic mistake on purpose. Do not read its numbers as results."]
+    which = f"{len(names)} conditions repeat classic mistakes on purpose: {'; '.join(names)}."
+    return [f"{which} Do not read their numbers as results."]
 
 
 def lead_sentence(study: Study, members: Sequence[Student] | None = None) -> str:
-    """Teacher minus baseline for each pair that students compare; "" without a pair that finished."""
-    known = [lead for lead in leads(study, members) if lead.difference.interval is not None]
+    """Teacher minus baseline for each pair that students compare, or why no pair has it; "" without results."""
+    every = leads(study, members)
+    known = [lead for lead in every if lead.difference.interval is not None]
+    lost = [lead for lead in every if lead.difference.excluded]
+    if not known and len(lost) > MAX_LEADS:
+        return f"Teacher {MINUS} baseline: no value for {len(lost)} pairs."
+    known = known or lost
     if not known:
         return ""
     if len(known) == 1:
@@ -82,8 +87,9 @@ def teachers_sentence(members: Sequence[Student]) -> str:
     if not number:
         return ""
     if number == 1:
-        return f"All {count(trials, 'trial')} learned from one teacher, so the results hold for this teacher."
-    return f"Their {count(trials, 'trial')} learned from {count(number, 'different teacher')}."
+        what = f"All {trials} trials of students" if trials > 1 else "The only trial of a student"
+        return f"{what} learned from one teacher, so the results hold for this teacher only."
+    return f"The {count(trials, 'trial')} of students learned from {count(number, 'different teacher')}."
 
 
 def difference_text(value: Paired, unit: str = "points", scale: float = 100.0) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,11 +161,42 @@ def test_cost_of_the_teacher_is_shared_by_its_students():
     teacher, baseline, first, clean = costs(study)
     assert teacher.training == pytest.approx(3 * big * images * 6)
     assert baseline.training == pytest.approx(3 * small * images * 4)
-    assert (first.targets, clean.targets) == pytest.approx((big * images * 4, big * images))
+    assert (first.targets, clean.targets) == pytest.approx((big * images, big * images))
     assert first.teacher == pytest.approx(3 * big * images * 6 / 2)
     assert (first.teacher_seconds, clean.table_seconds) == pytest.approx((6.0, 1.5))
     assert clean.total_seconds == pytest.approx(8.0 + 1.5 + 6.0)
     assert training_operations(study.conditions[0].trials[0][1]) == pytest.approx(2 * 3 * big * images * 6)
+
+
+@pytest.mark.parametrize(
+    ("section", "augment", "passes"),
+    [
+        (KD, (), 1),
+        (KD, ("flip",), 4),
+        ({**KD, "targets": "consistent"}, ("flip", "crop"), 162),
+        ({**KD, "targets": "cached"}, ("flip",), 1),
+        ({**KD, "placebo": "shuffled"}, ("flip",), 4),
+        ({**KD, "placebo": "class_mean"}, ("flip",), 1),
+        ({"loss": {"type": "FitNet"}}, (), 4),
+        ({"loss": {"type": "DKD"}}, (), 1),
+        ({"loss": {"type": "plugin.py:Mine"}}, (), None),
+    ],
+)
+def test_stored_outputs_cost_one_pass_of_the_teacher(section: dict[str, Any], augment: Any, passes: int | None):
+    """Without augmentation, outputs are stored once, except for losses on features of the teacher."""
+    learner = Net("s", "distilled", (0.8,), teacher="t", section=section, augment=augment)
+    teacher, cost = costs(study_of(None, [Net("t", "teacher", (0.9,), width=64, augment=augment), learner]))
+    assert teacher.training is not None
+    one = teacher.training / (3 * 4)
+    assert cost.targets == (None if passes is None else pytest.approx(passes * one))
+
+
+def test_loading_stored_outputs_takes_no_time():
+    """One of two trials stored them in 3 s; the other loaded them."""
+    made = study_of(None, [TEACHER, BASELINE, student()])
+    trials = [trial for _, trial in made.conditions[-1].trials]
+    object.__setattr__(trials[0], "table_seconds", 3.0)
+    assert costs(made)[-1].table_seconds == pytest.approx(3.0 / len(trials))
 
 
 def test_card_computes_bytes_and_operations():

@@ -193,9 +193,16 @@ def test_student_card_has_bytes_latency_and_pareto(study: Study):
     content = plain(student_card.section(study, (), ()))
     row = rows(content.table)["teacher"]
     assert (row["fp32 (MB)"], row["fp16 (MB)"], row["int8 (MB)"]) == ("0.256", "0.128", "0.064")
-    assert (row["latency p50 (ms)"], row["latency p95 (ms)"], row["throughput (images/s)"]) == ("0.5", "0.9", "4e+04")
+    assert (row["latency p50 (ms)"], row["latency p95 (ms)"], row["throughput (images/s)"]) == ("0.5", "0.9", "40000")
     (chart,) = content.charts
     assert {row[-1] for row in chart.table.rows if row[0] in ("teacher", "distilled, placebo none")} == {"yes"}
+    assert {row[0] for row in chart.table.rows} == {
+        "teacher",
+        "baseline student",
+        "distilled, placebo none",
+        "self",
+        "longer",
+    }
     assert chart.svg()
 
 

@@ -107,7 +107,7 @@ def verdict_sentence(item: Breakdown) -> str:
     if gain.interval is None:
         return text
     if not (gain.is_clear and gain.is_positive):
-        text += " It is not clearly above zero, so it cannot be divided: shares are unbounded or uncertain."
+        text += " It is not clearly above zero, so it cannot be divided."
     groups = {word: [part.name for part in item.parts if part.decision == word] for word in DECISIONS}
     words = [f"{capital(word)}: {', '.join(names)}." for word, names in groups.items() if names]
     return " ".join([text, *words])

@@ -68,6 +68,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 def distillation_sentence(study: Study) -> str:
     """Teacher minus baseline, the gains of the students that are no controls, and the number of teachers."""
     every = [item for item in gains(study) if item.student.is_genuine]
+    every = [
+        item for item in every if not item.student.is_self
+    ] or every  # an equal teacher is a control of a larger one
     known = [item for item in every if item.gain is not None and item.gain.interval is not None]
     members = [item.student for item in every]
     sentences = [lead_sentence(study), *_gains(known), teachers_sentence(members)]

@@ -6,6 +6,7 @@ from statistics import fmean
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.mistakes import Confusion, Predictions, WrongImage, predictions, wrong_in_all
+from fathomlab.analysis.pairing import emulated_mistakes
 from fathomlab.analysis.study import Condition, Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.numbers import NBSP, capital, count, plain
@@ -186,7 +187,8 @@ def _accuracy(study: Study, condition: Condition) -> float:
 
 
 def _sentence(study: Study, shown: Sequence[Predictions]) -> str:
-    best = max(shown, key=lambda item: _accuracy(study, item.condition))
+    correct = [item for item in shown if not emulated_mistakes(item.condition)]
+    best = max(correct or shown, key=lambda item: _accuracy(study, item.condition))
     worst = best.confusions(1)
     if not worst:
         return f"{capital(best.condition.name)} classifies every test image correctly."

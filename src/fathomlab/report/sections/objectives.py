@@ -7,9 +7,10 @@ from fathomlab.analysis.distillation import Choice, Gain, choices, gains
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.labels import format_level
-from fathomlab.report.numbers import MINUS, count, percent, plain
+from fathomlab.report.effects import accuracy
+from fathomlab.report.numbers import count, percent, plain
 from fathomlab.report.section import Plain, Section
-from fathomlab.report.students import cells, difference_text, mean_cells, named, teacher_names
+from fathomlab.report.students import cells, difference_text, named, teacher_names
 from fathomlab.report.tables import Table, compact, table
 
 SHOWN = ("alpha", "temperature")
@@ -48,8 +49,7 @@ def objectives_table(study: Study, every: Sequence[Gain], found: Sequence[Choice
         gain = item.gain
         row += [*cells(gain.interval if gain else None, 100), str(len(gain.differences) if gain else 0)]
         row.append(gain.excluded if gain else "no baseline")
-        values = list(student.condition.outcomes(study.metric).values())
-        row += mean_cells(values, 100)
+        row += cells(accuracy(study, student.condition))
         selection = student.condition.outcomes("val/accuracy")
         rows.append([*row, percent(sum(selection.values()) / len(selection)) if selection else ""])
     columns = ["network", "loss", "options", "learns from", "choice", *SHOWN, "gain over baseline (points)"]
@@ -74,7 +74,7 @@ def _chosen(choice: Choice) -> str:
     number, name = len(choice.members), named(choice.best.student.condition)
     gain = difference_text(choice.best.gain) if choice.best.gain is not None else "no value"
     if choice.inflation == 0.0 and choice.metric.endswith("val/accuracy"):
-        return f"Best of {number} on the validation images: {name}; {name} {MINUS} baseline on the test images: {gain}."
+        return f"Best of {number} on the validation images: {name}. Its gain on the test images: {gain}."
     text = f"Largest gain of {number} on the test images: {name}, {gain}."
     if choice.inflation is None:
         return f"{text} The largest of several is probably too large; one seed cannot say by how much."

@@ -5,7 +5,7 @@ from functools import partial
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.distillation import outcomes
-from fathomlab.analysis.fidelity import MEASURES, Measure, is_scaled, measured
+from fathomlab.analysis.fidelity import MEASURES, Measure, measured
 from fathomlab.analysis.pairing import Paired, Student, paired, students
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Condition, Study
@@ -24,9 +24,10 @@ DIGITS = {"ECE (%)": 2, "NLL (nats)": 4, "Brier score": 4}
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
-    """Calibration errors, losses, and Brier scores; None if no trial has numbers after temperature scaling."""
+    """Calibration errors, losses, and Brier scores; None if no student or baseline has numbers after temperature scaling."""
     members = students(study)
-    if not members or not is_scaled(study):
+    compared = [item for student in members for item in (student.condition, student.baseline) if item is not None]
+    if not any(measured(item, MEASURES[1].scaled) for item in compared):
         return None
     data = compact(scaling_table(study, members))
     content = Plain(

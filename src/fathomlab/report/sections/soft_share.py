@@ -7,14 +7,16 @@ from statistics import fmean
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.pairing import Student, students
+from fathomlab.analysis.statistics import mean_interval
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.charts import Chart
 from fathomlab.report.curve_figures import Quantity, condition_charts
+from fathomlab.report.effects import bounded, percentage
 from fathomlab.report.figures.style import MAX_SERIES
 from fathomlab.report.numbers import capital, percent, plain
 from fathomlab.report.section import Plain, Section
-from fathomlab.report.students import mean_cells, named
+from fathomlab.report.students import cells, named
 from fathomlab.report.tables import Table, table
 
 SHARE = Quantity("distillation/soft_share", "Share of the soft gradient", "%", 100)
@@ -68,8 +70,9 @@ def share_warnings(members: Sequence[Student]) -> list[str]:
 
 
 def share_sentence(members: Sequence[Student]) -> str:
-    """The range of the mean shares."""
-    values = [share for item in members if (share := mean_share(item)) is not None]
+    """The range of the mean shares, without placebos and mistakes if there are other students."""
+    shown = [item for item in members if item.is_genuine] or members
+    values = [share for item in shown if (share := mean_share(item)) is not None]
     if len(values) == 1:
         return f"On average, {percent(values[0], 1)}% of the gradient is the teacher's."
     return f"On average, {percent(min(values), 1)} to {percent(max(values), 1)}% of the gradient is the teacher's."
@@ -82,9 +85,10 @@ def shares_table(members: Sequence[Student]) -> Table:
         curves = [trial.curves.get(SHARE.metric, []) for _, trial in item.condition.trials]
         first = [curve[0] for curve in curves if curve and curve[0] is not None]
         last = [curve[-1] for curve in curves if curve and curve[-1] is not None]
-        row = [named(item.condition), *mean_cells(shares(item).values(), 100), str(len(shares(item)))]
+        row = [named(item.condition), *cells(percentage(shares(item).values())), str(len(shares(item)))]
         row += [percent(fmean(first)) if first else "", percent(fmean(last)) if last else ""]
-        rows.append([*row, *mean_cells(shares(item, COSINE.metric).values())])
+        cosines = [100 * value for value in shares(item, COSINE.metric).values()]
+        rows.append([*row, *cells(bounded(mean_interval(cosines), -100.0) if cosines else None, 0.01)])
     columns = ["network", "soft share (%)", "95% low", "95% high", "seeds", "first epoch (%)", "last epoch (%)"]
     return table("soft-share", [*columns, "cosine", "cosine: 95% low", "cosine: 95% high"], rows)
 

@@ -56,9 +56,11 @@ def card_table(study: Study, every: Sequence[Card]) -> Table:
         row = [named(card.condition), format_int(card.parameters), *(plain(size, 3) for size in sizes)]
         row += ["" if card.macs is None else plain(card.macs / 1e6, 3), *cells(accuracy(study, card.condition))]
         if measured:
-            for scale, name in ((1e3, "p50_seconds"), (1e3, "p95_seconds"), (1.0, "images_per_second")):
-                values = [scale * float(getattr(speed, name)) for speed in card.speeds]
+            for name in ("p50_seconds", "p95_seconds"):
+                values = [1e3 * float(getattr(speed, name)) for speed in card.speeds]
                 row.append("" if not values else f"{fmean(values):.4g}")
+            rates = [speed.images_per_second for speed in card.speeds]
+            row.append(format_int(round(fmean(rates))) if rates else "")
         rows.append(row)
     columns = ["network", "parameters", *(f"{format_} (MB)" for format_ in BYTES), "MACs (millions)"]
     columns += ["test accuracy (%)", "95% low", "95% high"]
@@ -68,9 +70,9 @@ def card_table(study: Study, every: Sequence[Card]) -> Table:
 
 def _charts(study: Study, every: Sequence[Card]) -> list[Chart]:
     """Accuracy against multiply-accumulates, or against parameters where these are unknown; none for equal sizes."""
-    emulating = {item.condition.name for item in students(study) if item.emulated}
+    controls = {item.condition.name for item in students(study) if not item.is_genuine}
     shown = [
-        card for card in every if accuracy(study, card.condition) is not None and card.condition.name not in emulating
+        card for card in every if accuracy(study, card.condition) is not None and card.condition.name not in controls
     ]
     shown = shown[:MAX_MARKS]
     by_macs = all(card.macs for card in shown)
