@@ -244,6 +244,13 @@ def _union_branch(hint: Any, value: Any) -> Any:
     return hint
 
 
+def _allows_null(hint: Any) -> bool:
+    """Whether a type is a union with None, possibly with bounds."""
+    while get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
+
+
 def _convert(kind: str, value: Any) -> Any:
     """Convert an exponent to a number and null to an empty section, if these are expected."""
     if kind == "float_type" and isinstance(value, str) and EXPONENT.fullmatch(value):
@@ -276,9 +283,8 @@ def _issues(error: _Error, path: str) -> list[Issue]:
     if error.kind == "literal_error":
         names = [str(name) for name in get_args(_union_branch(error.hint, error.value))]
         suggestion = did_you_mean(error.value, names) if isinstance(error.value, str) else ""
-        return [
-            Issue("unknown-name", path, f"must be one of {', '.join(names)}, {got}{suggestion and '.' + suggestion}")
-        ]
+        listed = ", ".join([*names, "null"] if _allows_null(error.hint) else names)
+        return [Issue("unknown-name", path, f"must be one of {listed}, {got}{suggestion and '.' + suggestion}")]
     if error.kind == "finite_number":
         return [Issue("out-of-range", path, f"must be finite, {got}")]
     if error.kind in BOUNDS:

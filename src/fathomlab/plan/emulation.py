@@ -58,6 +58,8 @@ def _without_effect(training: Training, loss: Loss, architecture: Architecture, 
         reasons["unmatched_schedule"] = "in a training of one epoch"
     if isinstance(training.schedule, Constant):
         reasons["unmatched_schedule"] = "without a schedule"
+    if not any(need.startswith("teacher.") for need in loss.needs):
+        reasons["shuffled_cache"] = "with a loss that reads nothing of the teacher"
     if isinstance(loss, Distillation):
         if loss.temperature == 1:
             reasons["no_t2"] = "at temperature 1"

@@ -63,7 +63,7 @@ def feature_problems(condition: Blueprint, role: Role) -> list[Issue]:
     if plugin_of(loss) is None:
         return [replace(issue, path=f"{path}.params.{issue.path}") for issue in loss.mismatches(*points)]
     issues = loss_issues(loss, network.classes, bool(teachers), points)
-    return [replace(issue, path=path) for issue in issues]
+    return [replace(issue, path=f"{path}.{issue.path}".rstrip(".")) for issue in issues]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

@@ -162,6 +162,12 @@ def test_mistakes_without_effect_are_left_out(mistake: str, changes: dict[str, A
     assert about_mistakes(both) == [notice]
 
 
+def test_cache_of_a_loss_without_teacher_is_left_out():
+    plan = fathomlab.load(config(["shuffled_cache"]) | {"distillation": {"loss": {"type": "CrossEntropy"}}})
+    assert of_role(plan, "distilled")[0].trials[0].recipe.emulate == ()
+    assert len(about_mistakes(plan)) == 1
+
+
 WITH_EFFECT = [
     ("unmatched_schedule", {"training_student": {"epochs": 1, "scheduler": "OneCycleLR"}}),
     ("student_eval", {"student_model": {"params": {**PLAIN_MLP["params"], "dropout": 0.1}}}),
@@ -261,9 +267,9 @@ def test_invalid_mistakes_are_reported(changes: dict[str, Any], expected: tuple[
 @pytest.mark.parametrize("as_factor", [False, True])
 @pytest.mark.parametrize("mistakes", [["no_t2"], ["mean_reduction", "student_eval"]], ids=str)
 def test_mistakes_of_another_loss_are_reported(mistakes: list[str], as_factor: bool):
-    """`no_t2` and `mean_reduction` are mistakes of `Distillation`; the other ones act with any loss."""
+    """`no_t2` and `mean_reduction` are mistakes of `Distillation`; the other ones act with any loss that reads the teacher."""
     other = {name: section for name, section in config().items() if name != "distillation"}
-    other["distillation"] = {"loss": {"type": "CrossEntropy"}}
+    other["distillation"] = {"loss": {"type": "DKD"}}
     training = other["training_student"]
     changes: dict[str, Any] = {"training_student": {**training, "emulate": mistakes}}
     if as_factor:
@@ -273,7 +279,7 @@ def test_mistakes_of_another_loss_are_reported(mistakes: list[str], as_factor: b
     (problem,) = raised.value.problems
     assert (problem.code, problem.path) == ("conflict", KEY)
     assert mistakes[0] in problem.message
-    assert "CrossEntropy" in problem.message
+    assert "DKD" in problem.message
     allowed = ["shuffled_cache", "student_eval", "unmatched_schedule"]
     plan = fathomlab.load(other | {"training_student": {**training, "emulate": allowed}})
     assert of_role(plan, "distilled")[0].trials[0].recipe.emulate == tuple(allowed)
