@@ -244,13 +244,6 @@ def _union_branch(hint: Any, value: Any) -> Any:
     return hint
 
 
-def _allows_null(hint: Any) -> bool:
-    """Whether a type is a union with None, possibly with bounds."""
-    while get_origin(hint) is Annotated:
-        hint = get_args(hint)[0]
-    return get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint)
-
-
 def _convert(kind: str, value: Any) -> Any:
     """Convert an exponent to a number and null to an empty section, if these are expected."""
     if kind == "float_type" and isinstance(value, str) and EXPONENT.fullmatch(value):
@@ -283,7 +276,7 @@ def _issues(error: _Error, path: str) -> list[Issue]:
     if error.kind == "literal_error":
         names = [str(name) for name in get_args(_union_branch(error.hint, error.value))]
         suggestion = did_you_mean(error.value, names) if isinstance(error.value, str) else ""
-        listed = ", ".join([*names, "null"] if _allows_null(error.hint) else names)
+        listed = ", ".join(names + ["null"] * (_validate(error.hint, None)[0] is None))
         return [Issue("unknown-name", path, f"must be one of {listed}, {got}{suggestion and '.' + suggestion}")]
     if error.kind == "finite_number":
         return [Issue("out-of-range", path, f"must be finite, {got}")]

@@ -1,5 +1,7 @@
 """Losses for the users' own training loops."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -77,14 +79,15 @@ def test_wrong_tensors_are_refused():
     ):
         with pytest.raises(ValueError, match=r"shape|classes|from 0 to 3|at least one"):
             loss(logits, labels, teacher=teacher)
-    for logits, labels, teacher in (
+    wrong: list[tuple[Any, Any, Any]] = [
         (draw(1), LABELS.float(), draw(2)),
         (draw(1), LABELS.bool(), draw(2)),
         (draw(1).long(), LABELS, draw(2)),
         (draw(1), LABELS, draw(2).long()),
         (draw(1).tolist(), LABELS, draw(2)),
         (draw(1), LABELS.numpy(), draw(2)),
-    ):
+    ]
+    for logits, labels, teacher in wrong:
         with pytest.raises(TypeError, match=r"integers|floating-point|torch.Tensor"):
             loss(logits, labels, teacher=teacher)
 
