@@ -101,6 +101,12 @@ def test_missing_extra_names_the_command(command: Command, store: Path, monkeypa
     assert 'pip install "fathomlab[frames]"' in output.err
 
 
+@pytest.mark.parametrize("option", ["=x", " =x", "gradients", "to=x"])
+def test_options_without_a_name_are_refused(command: Command, store: Path, option: str):
+    output = command("export", "csv", "tiny", option, "--json")
+    assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "invalid-option")
+
+
 def test_damaged_experiment_is_refused(command: Command, store: Path):
     path = next(store.glob("experiments/*/experiment.json"))
     path.write_text(path.read_text().replace("Shortcuts", "Shortcut"))

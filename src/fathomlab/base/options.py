@@ -276,9 +276,8 @@ def _issues(error: _Error, path: str) -> list[Issue]:
     if error.kind == "literal_error":
         names = [str(name) for name in get_args(_union_branch(error.hint, error.value))]
         suggestion = did_you_mean(error.value, names) if isinstance(error.value, str) else ""
-        return [
-            Issue("unknown-name", path, f"must be one of {', '.join(names)}, {got}{suggestion and '.' + suggestion}")
-        ]
+        listed = ", ".join(names + ["null"] * (_validate(error.hint, None)[0] is None))
+        return [Issue("unknown-name", path, f"must be one of {listed}, {got}{suggestion and '.' + suggestion}")]
     if error.kind == "finite_number":
         return [Issue("out-of-range", path, f"must be finite, {got}")]
     if error.kind in BOUNDS:

@@ -61,6 +61,7 @@ def _option(text: str) -> tuple[str, Any]:
     from fathomlab.config.yaml_reader import read_value
 
     name, equals, value = text.partition("=")
-    if not equals or name in ("name", "experiment", "trial", "to", "runs", "plugins"):
+    name = name.strip()
+    if not equals or name in ("", "name", "experiment", "trial", "to", "runs", "plugins"):
         raise UserError("invalid-option", f"options of an exporter are OPTION=VALUE, got {format_value(text)}.")
-    return name.strip(), read_value(value, f"option {name}")
+    return name, read_value(value, f"option {name}")

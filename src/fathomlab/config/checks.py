@@ -47,8 +47,16 @@ def claim_problems(
                 if location.startswith("claims"):
                     notices.setdefault(f"claim {format_value(claim.name)} cannot be decided here: {missing}.")
                 break
-            problems.append(Issue("no-such-condition", location, missing))
+            levels = _levels_of(claim.factor, [factors for factors, _ in conditions])
+            known = "" if not levels or format_value(level) in levels else f". Levels: {', '.join(levels)}."
+            problems.append(Issue("no-such-condition", location, f"{missing}{known}"))
     return [*problems, *_unknown_claims(loaded)]
+
+
+def _levels_of(factor: str, conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The levels of a factor, which may be the ending of a dotted key, as a file spells them."""
+    pairs = [pair for factors in conditions for pair in factors.items()]
+    return list(dict.fromkeys(format_value(level) for key, level in pairs if f".{key}".endswith(f".{factor}")))
 
 
 def contrasts(loaded: Loaded) -> list[tuple[str, Claim]]:

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, reduce
 from typing import Any, get_args
 
@@ -222,11 +222,20 @@ def _function_loss(function: types.FunctionType) -> type:
 def _loss_class(component: type) -> type:
     """A dataclass with `terms`."""
     check_dataclass(component)
-    for name, value in vars(LossDefaults).items():
-        if not name.startswith("_") and not hasattr(component, name):
-            setattr(component, name, value)
-    if unknown := set(component.needs) - set(get_args(Need)):  # type: ignore[attr-defined]
-        raise UnusableError(f"{component.__name__} has unsupported needs: {', '.join(map(str, unknown))}")
+    name, options = component.__name__, {field.name for field in fields(component)}
+    for attribute, value in vars(LossDefaults).items():
+        if attribute in options:
+            raise UnusableError(f"{name}: the option {attribute} has a reserved name; rename it")
+        if not attribute.startswith("_") and not hasattr(component, attribute):
+            setattr(component, attribute, value)
+    facts: Any = component
+    if not isinstance(facts.needs, set | frozenset | list | tuple):
+        raise UnusableError(f"{name}: needs must be a frozenset of strings, got {format_value(facts.needs)}")
+    facts.needs = frozenset(facts.needs)
+    if unknown := facts.needs - set(get_args(Need)):
+        raise UnusableError(f"{name} has unsupported needs: {', '.join(sorted(map(str, unknown)))}")
+    if type(facts.min_classes) is not int:
+        raise UnusableError(f"{name}: min_classes must be an integer, got {format_value(facts.min_classes)}")
     return component
 
 

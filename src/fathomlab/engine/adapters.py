@@ -24,7 +24,7 @@ def initial_adapters(recipe: Recipe) -> Tensors:
     inputs = {each.name.rpartition(".")[0]: prod(each.shape[1:]) for each in parameters if each.init == "weight"}
     values: Tensors = {}
     for each in parameters:
-        if isinstance(each.init, float):
+        if isinstance(each.init, int | float):
             values[ADAPTER + each.name] = torch.full(each.shape, each.init, dtype=torch.float64)
             continue
         draws = make_rng(recipe.seed, "adapter", each.name).uniform(-1, 1, each.shape)

@@ -6,13 +6,14 @@ from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from fathomlab.base.errors import Issue, UserError, definition_location
+from fathomlab.base.errors import Issue, UserError, definition_location, format_value
 from fathomlab.base.generators import DRAWS, generator_states, seeded
 from fathomlab.base.options import option_values
 from fathomlab.base.output import escape_control_chars
 from fathomlab.base.user_code import user_code
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.losses.defaults import LossDefaults, Points
+from fathomlab.models.parameters import Parameter
 
 if TYPE_CHECKING:
     from fathomlab.base.axes import PerExample
@@ -65,9 +66,14 @@ def loss_issues(
         with user_code(f"{name} with {classes} classes"), seeded(0), torch.enable_grad():
             before = generator_states()
             if points[0]:
-                learned = {each.name: torch.zeros(1, *each.shape, device="cpu") for each in loss.parameters(*points)}
+                if issues := _mismatches(loss, points):
+                    return issues
+                learned = {each.name: torch.zeros(1, *each.shape, device="cpu") for each in _learned(loss, points)}
                 signals = replace(signals, parameters=learned)
-            losses = reduce(add, loss.terms(signals).values())
+            terms = loss.terms(signals)
+            if not isinstance(terms, Mapping) or not terms:
+                raise TypeError(f"terms must return a mapping of names to tensors, got {format_value(terms)}")
+            losses = reduce(add, terms.values())
             if losses.shape != labels.shape:
                 expected = f"one number per example, shape {tuple(labels.shape)}"
                 raise ValueError(f"the terms must have {expected}, got {tuple(losses.shape)}")
@@ -80,6 +86,29 @@ def loss_issues(
         text = "must not change the labels"
     where = definition_location(getattr(type(loss), "function", type(loss).terms))
     return [Issue("plugin-error", "", f"{where}{name} {text}")] if text else []
+
+
+def _mismatches(loss: Any, points: tuple[Points, Points]) -> list[Issue]:
+    """What a user's loss says about the features of two networks."""
+    issues = loss.mismatches(*points)
+    if not isinstance(issues, list) or not all(isinstance(each, Issue) for each in issues):
+        raise TypeError(f"mismatches must return a list of fathomlab.base.errors.Issue, got {format_value(issues)}")
+    return [replace(each, path=each.path and f"params.{each.path}") for each in issues]
+
+
+def _learned(loss: Any, points: tuple[Points, Points]) -> tuple[Parameter, ...]:
+    """What a user's loss learns, with different names and known initial values."""
+    learned = loss.parameters(*points)
+    if not isinstance(learned, tuple | list) or not all(isinstance(each, Parameter) for each in learned):
+        expected = "a tuple of fathomlab.models.parameters.Parameter"
+        raise TypeError(f"parameters must return {expected}, got {format_value(learned)}")
+    names = [each.name for each in learned]
+    if len(set(names)) < len(names):
+        raise ValueError(f"parameters must have different names, got {', '.join(names)}")
+    for each in learned:
+        if each.init not in ("weight", "bias") and not isinstance(each.init, int | float):
+            raise ValueError(f"the init of parameter {each.name} must be weight, bias, or a number, got {each.init!r}")
+    return tuple(learned)
 
 
 class FunctionLoss(LossDefaults):

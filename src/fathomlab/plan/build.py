@@ -13,7 +13,7 @@ from fathomlab.config.plugins import Plugin
 from fathomlab.plan import sections
 from fathomlab.plan.conditions import ConditionBuilder
 from fathomlab.plan.data import read_data
-from fathomlab.plan.factors import all_factors, combinations, seeds_of
+from fathomlab.plan.factors import all_factors, combinations, idle_notices, seeds_of
 from fathomlab.plan.hints import explained
 from fathomlab.plan.plan import Condition, Plan
 from fathomlab.plan.roles import Role, emulation_notices, may_distill, roles_of
@@ -69,7 +69,7 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
     combined = combinations(factors, loaded, len(seeds), problems)
     for role in roles.values():
         planned += [(role, *condition) for condition in builder.conditions(role, combined)]
-    notices = builder.notices | duplicate_level_notices(factors)
+    notices = builder.notices | duplicate_level_notices(factors) | idle_notices(factors, combined)
     tune = tuned_factors(loaded, factors, problems, notices)
     if loaded.file.distillation is not None and not any(may_distill(role, declared) for role in roles.values()):
         notices.setdefault("distillation: no effect, because no role has a teacher.")

@@ -1,7 +1,7 @@
 """Seeds and factors of an experiment, and the combinations of levels."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fathomlab.base.errors import Issue, did_you_mean
@@ -74,6 +74,12 @@ def combinations(factors: Mapping[str, Factor], loaded: Loaded, seeds: int, prob
                 del combination[key]
         result.setdefault(canonical_json(combination), combination)
     return list(result.values())
+
+
+def idle_notices(factors: Mapping[str, Factor], combined: Sequence[Levels]) -> dict[str, None]:
+    """A notice for each factor whose `when` holds for no combination, such as one with a misspelled level."""
+    idle = [key for key, factor in factors.items() if combined and not any(key in levels for levels in combined)]
+    return dict.fromkeys(f"experiment.factors.{key}: does not vary, because its `when` never holds." for key in idle)
 
 
 def _axis_factors(

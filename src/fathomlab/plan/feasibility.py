@@ -38,6 +38,9 @@ def loss_problems(loss: Loss | None, data: Data, path: str, distilled: bool = Fa
     if loss is not None and data.info.classes < loss.min_classes:
         text = f"{type(loss).__name__} needs at least {loss.min_classes} classes; the data has {data.info.classes}"
         return [Issue("data-mismatch", f"{path}.loss.type", text)]
+    if loss is not None and loss.compares_examples and min(data.batch_size, data.split_sizes[0]) == 1:
+        text = f"{type(loss).__name__} compares the images of a batch; it needs at least 2 per batch, got 1"
+        return [Issue("batch-too-small", f"{path}.loss.type", text)]
     if loss is None or plugin_of(loss) is None or set(loss.needs) & {"features", "teacher.features"}:
         return []  # `feature_problems` checks losses of features
     return [replace(issue, path=f"{path}.loss") for issue in loss_issues(loss, data.info.classes, distilled)]
@@ -63,7 +66,7 @@ def feature_problems(condition: Blueprint, role: Role) -> list[Issue]:
     if plugin_of(loss) is None:
         return [replace(issue, path=f"{path}.params.{issue.path}") for issue in loss.mismatches(*points)]
     issues = loss_issues(loss, network.classes, bool(teachers), points)
-    return [replace(issue, path=path) for issue in issues]
+    return [replace(issue, path=f"{path}.{issue.path}".rstrip(".")) for issue in issues]
 
 
 def data_problems(data: Data, path: str, notices: dict[str, None]) -> list[Issue]:

@@ -155,7 +155,7 @@ def _roles_of_file(
         for key, parents in declared:
             problems += _parent_problems(key, parents, roles)
         builds_on[name] = {parent: key for key, parents in declared for _, parent in parents.named}
-        if role.equal_compute:
+        if options[name].equal_compute is not None:
             problems += _compute_problems(role, distilled, factors, roles)
             builds_on[name][role.equal_compute] = f"{path}.equal_compute"
     if len(problems) == before and (cycle := _cycle(builds_on)):

@@ -71,11 +71,13 @@ class Store:
         if len(prefix) < SHORTEST_PREFIX:
             raise UserError(
                 "invalid-trial-prefix",
-                f"the trial {format_value(prefix)} is too short: give {SHORTEST_PREFIX} or more digits.",
+                f"the trial {format_value(prefix)} is too short: give {SHORTEST_PREFIX} or more digits of its hash, "
+                "as fathomlab list EXPERIMENT prints it.",
             )
         matches = [trial for trial in self.trials() if trial.startswith(prefix.lower())]
         if not matches:
-            raise UserError("no-such-trial", f"no trial begins with {format_value(prefix)} in {self.root}.")
+            text = f"no trial begins with {format_value(prefix)} in {self.root}. List trials with: fathomlab list EXPERIMENT"
+            raise UserError("no-such-trial", text)
         if len(matches) > 1:
             raise UserError(
                 "ambiguous-trial", f"{len(matches)} trials begin with {format_value(prefix)}; give more digits."

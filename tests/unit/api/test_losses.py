@@ -1,5 +1,7 @@
 """Losses for the users' own training loops."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -70,8 +72,28 @@ def test_wrong_tensors_are_refused():
         (draw(1), LABELS, draw(2)[:5]),
         (draw(1), LABELS, draw(2)[:, :3]),
         (draw(1), LABELS[:5], draw(2)),
-        (draw(1), LABELS.float(), draw(2)),
         (draw(1)[:, :2], LABELS % 2, draw(2)[:, :2]),
+        (draw(1), LABELS - 1, draw(2)),
+        (draw(1), LABELS + 1, draw(2)),
+        (draw(1)[:0], LABELS[:0], draw(2)[:0]),
     ):
-        with pytest.raises(ValueError, match=r"shape|classes|integers"):
+        with pytest.raises(ValueError, match=r"shape|classes|from 0 to 3|at least one"):
             loss(logits, labels, teacher=teacher)
+    wrong: list[tuple[Any, Any, Any]] = [
+        (draw(1), LABELS.float(), draw(2)),
+        (draw(1), LABELS.bool(), draw(2)),
+        (draw(1).long(), LABELS, draw(2)),
+        (draw(1), LABELS, draw(2).long()),
+        (draw(1).tolist(), LABELS, draw(2)),
+        (draw(1), LABELS.numpy(), draw(2)),
+    ]
+    for logits, labels, teacher in wrong:
+        with pytest.raises(TypeError, match=r"integers|floating-point|torch.Tensor"):
+            loss(logits, labels, teacher=teacher)
+
+
+@pytest.mark.parametrize("name", OF_LOGITS)
+def test_labels_of_any_integer_type_are_equal(name: str):
+    loss = fathomlab.build_loss({"type": name})
+    for dtype in (torch.uint8, torch.int32):
+        assert torch.equal(loss(draw(1), LABELS.to(dtype), draw(2)), loss(draw(1), LABELS, draw(2)))

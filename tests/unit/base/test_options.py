@@ -240,3 +240,10 @@ def test_later_option_at_its_default_keeps_the_identity():
 def test_later_option_is_read_back():
     for value in (After(), After(sparse=True, sizes=(1, 2))):
         assert parse_with_issues(After, to_dict(value)) == (value, [])
+
+
+def test_null_is_listed_where_it_is_allowed():
+    for hint, listed in ((ACT, False), (ACT | None, True), (Annotated[ACT | None, Later()], True)):
+        problems: list[Issue] = []
+        parse(hint, "none", "k", problems)
+        assert ("null" in problems[0].message) == listed

@@ -108,3 +108,18 @@ def test_matches_compares_key_suffix_level_and_at():
     fixed = {"model.params.layers": [1, 1], "model.params.residual": True}
     assert claim.selects({}, True, fixed)  # what an override has made of a factor
     assert not claim.selects({"model.params.residual": False}, True, fixed)
+
+
+def test_missing_level_lists_the_levels_of_the_file():
+    """Conditions print null as none, so a claim may spell it so."""
+    config = {
+        **{f"{network}_model": {"type": "MLP"} for network in ("teacher", "student")},
+        **{f"training_{network}": {"epochs": 1} for network in ("teacher", "student")},
+        "experiment": {"factors": {"distillation.placebo": [None, "shuffled"]}},
+        "claims": [{"name": "a", "factor": "placebo", "levels": ["none", "shuffled"], "expect": "greater"}],
+    }
+    with pytest.raises(fathomlab.ConfigError) as caught:
+        fathomlab.load(config)
+    (problem,) = caught.value.problems
+    assert problem.code == "no-such-condition"
+    assert "null, 'shuffled'" in problem.message

@@ -255,6 +255,26 @@ def test_frozen_dataclass_with_terms_is_a_loss(tmp_path: Path):
     assert "frozen" in table.unsupported(table.losses, "Thawed")
 
 
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ("needs: float = 2.0", "reserved"),
+        ("min_classes: int = 20", "reserved"),
+        ("parameters: float = 1.0", "reserved"),
+        ("needs = 'features'", "needs"),
+        ("needs = ['features', 'teacher.feature']", "teacher.feature"),
+        ("min_classes = '3'", "min_classes"),
+        ("needs = ['features']", ""),
+    ],
+)
+def test_attributes_of_a_loss_class_are_checked(tmp_path: Path, body: str, word: str):
+    terms = "def terms(self, signals):\n        return {}"
+    text = f"from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Mine:\n    {body}\n    {terms}"
+    table = components(tmp_path, text)
+    assert word in table.unsupported(table.losses, "Mine")
+    assert bool(word) == bool(table.unsupported(table.losses, "Mine"))
+
+
 def test_only_public_objects_of_the_plugin_count(tmp_path: Path):
     write(tmp_path, MODEL, "other_parts.py")
     table = components(tmp_path, "from other_parts import Net\nfrom torch.nn import Linear\n")

@@ -13,6 +13,7 @@ from fathomlab.engine.balance import COSINE, SHARE, GradientBalance
 from fathomlab.engine.loop import image_order, train
 from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.state import replica_state_dict
+from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.losses.defaults import LossDefaults
 from fathomlab.losses.distillation import Distillation
@@ -72,7 +73,8 @@ def test_shares_equal_the_computed_table() -> None:
     labels = torch.randint(10, (1, images), generator=generator)
     for alpha, share in ((0.5, 0.53), (0.7, 0.72), (0.8, 0.82), (0.9, 0.91)):
         loss = Distillation(3.0, alpha)
-        trainer: Any = SimpleNamespace(
+        trainer = object.__new__(PackTrainer)  # with what it reads alone
+        vars(trainer).update(
             device=torch.device("cpu"),
             train_index=torch.arange(images)[None],
             teachers=teacher,

@@ -152,6 +152,17 @@ def test_conditional_factor_varies_only_when_it_applies():
     assert labels(source) == ["optimizer=Adam", "optimizer=SGD momentum=0.5", "optimizer=SGD momentum=0.9"]
 
 
+@pytest.mark.parametrize(("level", "count"), [("SGD", 0), ("Sgd", 1)])
+def test_factor_that_never_varies_has_a_notice(level: str, count: int):
+    key = "training.optimizer_params.momentum"
+    factors = {
+        "training.optimizer": ["Adam", "SGD"],
+        key: {"levels": [0.5, 0.9], "when": {"training.optimizer": level}},
+    }
+    notices = fathomlab.load(MLP | {"experiment": {"factors": factors}}).notices
+    assert sum(notice.startswith(f"experiment.factors.{key}: ") for notice in notices) == count
+
+
 def test_equal_levels_are_rejected_or_merged():
     with pytest.raises(ConfigError, match="duplicate level"):
         labels(MLP, "training.lr=0.1,0.1")

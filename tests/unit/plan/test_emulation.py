@@ -192,6 +192,12 @@ def test_shuffled_cache_has_one_kind_of_targets():
     ]
 
 
+def test_cache_of_a_loss_without_teacher_is_left_out():
+    plan = fathomlab.load(config(["shuffled_cache"]) | {"distillation": {"loss": {"type": "CrossEntropy"}}})
+    assert of_role(plan, "distilled")[0].trials[0].recipe.emulate == ()
+    assert len(about_mistakes(plan)) == 1
+
+
 WITH_EFFECT = [
     ("unmatched_schedule", {"training_student": {"epochs": 1, "scheduler": "OneCycleLR"}}),
     ("student_eval", {"student_model": {"params": {**PLAIN_MLP["params"], "dropout": 0.1}}}),
@@ -291,7 +297,7 @@ def test_invalid_mistakes_are_reported(changes: dict[str, Any], expected: tuple[
 @pytest.mark.parametrize("as_factor", [False, True])
 @pytest.mark.parametrize("mistakes", [["no_t2"], ["mean_reduction", "student_eval"]], ids=str)
 def test_mistakes_of_another_loss_are_reported(mistakes: list[str], as_factor: bool):
-    """`no_t2` and `mean_reduction` are mistakes of `Distillation`; the other ones act with any loss."""
+    """`no_t2` and `mean_reduction` are mistakes of `Distillation`; the other ones act with any loss that reads the teacher."""
     other = {name: section for name, section in config().items() if name != "distillation"}
     other["distillation"] = {"loss": {"type": "LogitMSE"}}
     training = other["training_student"]

@@ -91,6 +91,15 @@ def test_features_that_networks_do_not_have_are_refused(config: Any, override: s
     assert problems(config, f"distillation.loss{separator}{override}") == [expected]
 
 
+@pytest.mark.parametrize("name", ["RKD", "DIST", "DKD"])
+def test_losses_that_compare_images_need_two_per_batch(name: str):
+    overrides = (f"distillation.loss.type={name}", "data.batch_size=1")
+    if not LOSSES[name].compares_examples:
+        assert fathomlab.load(STUDENTS, overrides).trials
+        return
+    assert problems(STUDENTS, *overrides) == [("batch-too-small", "distillation.loss.type")]
+
+
 def test_features_of_an_ensemble_are_refused():
     """Losses of logits accept it."""
     teacher = {"model": MLP, "training": {"epochs": 1}}
