@@ -63,9 +63,9 @@ def leaves(loss: Any, inputs: LossInputs) -> list[Tensor]:
 
 def gradients(loss: Any, inputs: LossInputs, value: Tensor) -> list[Tensor]:
     """The gradient with respect to each leaf; zeros if it is not used."""
-    found = leaves(loss, inputs)
-    computed = torch.autograd.grad(value, found, allow_unused=True)
-    return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(found, computed, strict=True)]
+    read = leaves(loss, inputs)
+    computed = torch.autograd.grad(value, read, allow_unused=True)
+    return [torch.zeros_like(leaf) if each is None else each for leaf, each in zip(read, computed, strict=True)]
 
 
 def rows(inputs: LossInputs, slot: int) -> LossInputs:

@@ -99,8 +99,8 @@ def was_tuned(key: str, tuned: Sequence[str], roles: Sequence[str]) -> bool:
     inherited = PARENT.match(key)
     option = key.removeprefix(inherited[0]) if inherited else key
     for factor in tuned:
-        own = factor.startswith(own_sections) or not factor.startswith(("roles.", "teacher_", "training_teacher"))
-        if own != bool(inherited) and follows(_sectioned(factor), option):
+        is_own = factor.startswith(own_sections) or not factor.startswith(("roles.", "teacher_", "training_teacher"))
+        if is_own != bool(inherited) and follows(_sectioned(factor), option):
             return True
     return False
 

@@ -62,10 +62,10 @@ def test_targets_of_another_objective_are_no_control():
         Net("wrong", "distilled", flat, teacher="teacher", section={**KD, **placebo}, emulate=["no_t2"]),
     ]
     assert breakdowns(study_of(None, nets)) == ()
-    found = breakdowns(
+    results = breakdowns(
         study_of(None, [*nets, Net("right", "distilled", flat, teacher="teacher", section={**KD, **placebo})])
     )
-    assert [[label(step.condition) for step in item.steps] for item in found] == [["right", "student", "teacher"]]
+    assert [[label(step.condition) for step in item.steps] for item in results] == [["right", "student", "teacher"]]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def shuffled_suite(root: Path, wrong: range, seeds: int = 3, placebo: str = "shu
 def test_shuffled_teacher_must_not_raise_agreement(tmp_path: Path):
     """The baseline agrees on 140 of 200 images."""
     cases = {"more": range(20), "less": range(100, 160), "one": range(20), "slightly": range(100, 137)}
-    found = {
+    results = {
         name: shuffled_suite(tmp_path / name, wrong, 1 if name in ("one", "slightly") else 3)
         for name, wrong in cases.items()
     }
-    assert found == {"more": True, "less": False, "one": True, "slightly": False}
+    assert results == {"more": True, "less": False, "one": True, "slightly": False}
     assert not shuffled_suite(tmp_path / "other", range(20), placebo="class_mean")
 
 

@@ -193,10 +193,10 @@ def test_stored_outputs_cost_one_pass_of_the_teacher(section: dict[str, Any], au
 
 def test_loading_stored_outputs_takes_no_time():
     """One of two trials stored them in 3 s; the other loaded them."""
-    made = study_of(None, [TEACHER, BASELINE, student()])
-    trials = [trial for _, trial in made.conditions[-1].trials]
+    example = study_of(None, [TEACHER, BASELINE, student()])
+    trials = [trial for _, trial in example.conditions[-1].trials]
     object.__setattr__(trials[0], "table_seconds", 3.0)
-    assert costs(made)[-1].table_seconds == pytest.approx(3.0 / len(trials))
+    assert costs(example)[-1].table_seconds == pytest.approx(3.0 / len(trials))
 
 
 def test_card_computes_bytes_and_operations():

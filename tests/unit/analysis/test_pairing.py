@@ -35,14 +35,14 @@ def test_baseline_has_equal_options_without_teacher():
         ),
         Net("narrow", "narrow", FLAT, width=8, teacher="big"),
     ]
-    found = by_name(study_of(None, nets))
-    assert list(found) == ["small", "middle", "narrow"]
-    baselines = [item.baseline.record.label if item.baseline else None for item in found.values()]
+    conditions = by_name(study_of(None, nets))
+    assert list(conditions) == ["small", "middle", "narrow"]
+    baselines = [item.baseline.record.label if item.baseline else None for item in conditions.values()]
     assert baselines == ["alone", "wide", None]
-    assert [item.longer.record.label if item.longer else None for item in found.values()] == ["long", None, None]
-    assert [item.loss for item in found.values()] == ["Distillation", "DKD", "Distillation"]
-    assert (found["small"].options, found["middle"].options) == (KD, {"beta": 8.0})
-    assert all(item.teacher is not None and item.teacher.record.label == "big" for item in found.values())
+    assert [item.longer.record.label if item.longer else None for item in conditions.values()] == ["long", None, None]
+    assert [item.loss for item in conditions.values()] == ["Distillation", "DKD", "Distillation"]
+    assert (conditions["small"].options, conditions["middle"].options) == (KD, {"beta": 8.0})
+    assert all(item.teacher is not None and item.teacher.record.label == "big" for item in conditions.values())
 
 
 def test_self_distillation_has_a_teacher_of_the_same_model():
@@ -53,18 +53,18 @@ def test_self_distillation_has_a_teacher_of_the_same_model():
         Net("again", "again", FLAT, teacher="first"),
         Net("twin", "twin", FLAT, teacher="alone"),
     ]
-    found = by_name(study_of(None, nets))
-    assert [item.is_self for item in found.values()] == [True, True]
-    assert [item.baseline.record.label if item.baseline else "" for item in found.values()] == ["alone", "alone"]
+    conditions = by_name(study_of(None, nets))
+    assert [item.is_self for item in conditions.values()] == [True, True]
+    assert [item.baseline.record.label if item.baseline else "" for item in conditions.values()] == ["alone", "alone"]
 
 
 def test_mistakes_and_placebos_are_not_genuine():
-    found = by_name(suite())
-    assert {name for name, item in found.items() if item.is_genuine} == {"distilled", "self"}
-    assert found["no_t2"].emulated == ("no_t2",)
-    assert found["no_t2"].baseline is not None
-    assert found["shuffled"].placebo == "shuffled"
-    assert found["shuffled"].objective == found["distilled"].objective
+    conditions = by_name(suite())
+    assert {name for name, item in conditions.items() if item.is_genuine} == {"distilled", "self"}
+    assert conditions["no_t2"].emulated == ("no_t2",)
+    assert conditions["no_t2"].baseline is not None
+    assert conditions["shuffled"].placebo == "shuffled"
+    assert conditions["shuffled"].objective == conditions["distilled"].objective
     assert [emulated_mistakes(item) for item in suite().conditions].count(()) == 9
 
 

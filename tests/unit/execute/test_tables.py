@@ -152,9 +152,9 @@ class CodedTeacher:
         """The code of each image: its maximum, and the row and column of it."""
         assert mode == "eval"
         flat = images[0, :, 0].flatten(1)
-        value, place = flat.max(1)
+        value, position = flat.max(1)
         width = images.shape[-1]
-        return torch.stack([value, (place // width).to(value), (place % width).to(value)], 1).unsqueeze(0)
+        return torch.stack([value, (position // width).to(value), (position % width).to(value)], 1).unsqueeze(0)
 
 
 def test_shuffled_loader_returns_the_outputs_of_its_images(tmp_path: Path) -> None:

@@ -101,15 +101,15 @@ def test_levels_of_the_named_role_are_conditions():
         "roles.longer.training.lr": [0.001, 0.01],
     }
     plan = fathomlab.load(conf() | {"experiment": {"factors": factors}})
-    found = [condition for condition in plan.conditions if condition.role == "longer"]
+    longer = [condition for condition in plan.conditions if condition.role == "longer"]
     expected = {
         (width, number, lr): 2 + int(number * macs(width) / macs(8) + 0.5)
         for width in (16, 32)
         for number in (1, 3)
         for lr in (0.001, 0.01)
     }
-    assert {tuple(item.factors.values()): item.trials[0].recipe.epochs for item in found} == expected
-    assert {key.split(".")[-1] for item in found for key in item.factors} == {"layers_dim", "epochs", "lr"}
+    assert {tuple(item.factors.values()): item.trials[0].recipe.epochs for item in longer} == expected
+    assert {key.split(".")[-1] for item in longer for key in item.factors} == {"layers_dim", "epochs", "lr"}
 
 
 def test_rounded_levels_stay_conditions():

@@ -35,12 +35,12 @@ def test_numbers_in_tables_are_possible():
         Net("s", "distilled", (0.6, 0.99), teacher="t", curves=curves),
         Net("r", "distilled", (0.7, 0.9), teacher="t", section={**KD, "alpha": 0.1}, curves=low),
     ]
-    made = study_of(None, nets)
-    trials = [trial for _, trial in made.conditions[2].trials]
+    example = study_of(None, nets)
+    trials = [trial for _, trial in example.conditions[2].trials]
     cast("dict[str, list[float]]", trials[0].curves).update({key: list(values) for key, values in low.items()})
-    accuracies = rows(objectives.section(made, (), ()))["s"]
+    accuracies = rows(objectives.section(example, (), ()))["s"]
     assert (accuracies["95% low"], accuracies["95% high"]) == ("0.00", "100.00")
-    shares = rows(soft_share.section(made, (), ()))["s"]
+    shares = rows(soft_share.section(example, (), ()))["s"]
     assert (shares["95% low"], shares["95% high"]) == ("0.00", "100.00")
     assert (shares["cosine: 95% low"], shares["cosine: 95% high"]) == ("-1.00", "1.00")
 

@@ -120,8 +120,8 @@ def _sizes(block: str, layers: Layers) -> Iterator[tuple[Field, int]]:
 def _structure(block: str, layers: Layers) -> object:
     """What blocks of one class share: everything but sizes and the block's name."""
     modules = {name: name.removeprefix(block) for name in named_layers(layers)}
-    made = [constructor(layer, dense=False, size=lambda _: "size") for layer in named_layers(layers).values()]
-    return tuple(modules.values()), tuple(made), tuple(statements(layers, modules, lambda _, field: field))
+    constructors = [constructor(layer, dense=False, size=lambda _: "size") for layer in named_layers(layers).values()]
+    return tuple(modules.values()), tuple(constructors), tuple(statements(layers, modules, lambda _, field: field))
 
 
 def _arguments(blocks: Sequence[Mapping[Field, int]]) -> dict[Field, str]:

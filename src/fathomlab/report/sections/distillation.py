@@ -86,15 +86,15 @@ def distillation_table(
     study: Study, every: Sequence[Gain] | None = None, panel: dict[str, Fidelity] | None = None
 ) -> Table | None:
     """A row per teacher, baseline, and student; None for other experiments."""
-    found = gains(study) if every is None else every
-    if not found:
+    students_gains = gains(study) if every is None else every
+    if not students_gains:
         return None
-    by_name = {item.student.condition.name: item for item in found}
+    by_name = {item.student.condition.name: item for item in students_gains}
     likeness = panel or {name: fidelity(item.student) for name, item in by_name.items()}
     rows = [
         _row(study, condition, by_name.get(condition.name), likeness.get(condition.name))
         for condition in study.conditions
-        if condition.name in _involved([item.student for item in found])
+        if condition.name in _involved([item.student for item in students_gains])
     ]
     columns = ["network", "learns from", "placebo", "alpha", "temperature", "parameters", "fewer than teacher (%)"]
     columns += ["test accuracy (%)", *ENDS, "seeds", "excluded"]
@@ -122,8 +122,8 @@ def _involved(members: Sequence[Student]) -> set[str]:
     }
 
 
-def _row(study: Study, condition: Condition, found: Gain | None, like: Fidelity | None) -> list[str]:
-    student = found.student if found is not None else None
+def _row(study: Study, condition: Condition, item: Gain | None, like: Fidelity | None) -> list[str]:
+    student = item.student if item is not None else None
     mean, size = accuracy(study, condition), condition.total_parameters
     full = student.teacher.total_parameters if student is not None and student.teacher is not None else None
     options = student.options if student is not None else dict[str, object]()
@@ -134,10 +134,10 @@ def _row(study: Study, condition: Condition, found: Gain | None, like: Fidelity 
     ]
     row += [format_int(size), plain(100 * (1 - size / full), 1) if size is not None and full else ""]
     row += [*cells(mean), str(mean.n if mean else 0), condition.excluded(study.metric)]
-    gain = found.gain if found is not None else None
+    gain = item.gain if item is not None else None
     row += [*cells(gain.interval if gain else None, 100), gain.excluded if gain else ""]
-    row += cells(found.share if found is not None else None, 100, 1)
-    images = found.images if found is not None else None
+    row += cells(item.share if item is not None else None, 100, 1)
+    images = item.images if item is not None else None
     row += _likeness(like)
     return [*row, *([str(images.b), str(images.c), f"{images.p:.2g}"] if images is not None else ["", "", ""])]
 

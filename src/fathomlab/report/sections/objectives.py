@@ -21,21 +21,21 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     every = [item for item in gains(study) if not item.student.placebo]
     if len({(item.student.objective, item.student.emulated) for item in every}) < 2:
         return None
-    found = choices(study, every)
+    groups = choices(study, every)
     content = Plain(
         note="Gain: accuracy over the baseline (points, same seed). A student is marked as the best only among students with the "
         "same baseline, teacher, and seeds. The intervals are not adjusted for the number of students.",
-        result=choice_sentence(found),
-        table=compact(objectives_table(study, every, found)),
+        result=choice_sentence(groups),
+        table=compact(objectives_table(study, every, groups)),
         label="Students by loss, weight of the teacher, and temperature",
         starts=("gain over baseline (points)", "test accuracy (%)"),
     )
     return Section("objectives", "Losses, weights, and temperatures", content, link="Losses")
 
 
-def objectives_table(study: Study, every: Sequence[Gain], found: Sequence[Choice]) -> Table:
+def objectives_table(study: Study, every: Sequence[Gain], groups: Sequence[Choice]) -> Table:
     """A row per student, with the options of its loss."""
-    best = {choice.best.student.condition.name for choice in found}
+    best = {choice.best.student.condition.name for choice in groups}
     rows: list[list[str]] = []
     for item in every:
         student = item.student
@@ -65,9 +65,9 @@ def objectives_table(study: Study, every: Sequence[Gain], found: Sequence[Choice
     return table("objectives", [*columns, "validation accuracy (%)"], rows, texts=5)
 
 
-def choice_sentence(found: Sequence[Choice]) -> str:
+def choice_sentence(groups: Sequence[Choice]) -> str:
     """The best student of each group, and how much choosing it overstates its gain."""
-    return " ".join(map(_chosen, found))
+    return " ".join(map(_chosen, groups))
 
 
 def _chosen(choice: Choice) -> str:
