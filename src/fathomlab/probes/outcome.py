@@ -50,7 +50,10 @@ def outcome_metrics(
 
 
 def scaled_metrics(
-    logits: Logits, labels: Int[Tensor, " n"], validation_logits: Logits, validation_labels: Int[Tensor, "k m"]
+    logits: Logits,
+    labels: Int[Tensor, " n"],
+    validation_logits: Float[Tensor, "k m classes"],
+    validation_labels: Int[Tensor, "k m"],
 ) -> dict[str, Tensor]:
     """Compute metrics of softmax(logits / T), with T fitted on other images (Guo et al., 2017, arXiv 1706.04599, section 4.2).
 
@@ -99,7 +102,7 @@ def fidelity_metrics(
     return metrics
 
 
-def fit_temperature(logits: Logits, labels: Int[Tensor, "k m"]) -> Float[Tensor, " k"]:
+def fit_temperature(logits: Logits, labels: Int[Tensor, "k n"]) -> Float[Tensor, " k"]:
     """Find the T of each replica that minimizes the cross-entropy of softmax(logits / T).
 
     The loss is convex in b = 1/T: its derivative is the mean of E_p[z] - z_y and grows by the mean of Var_p[z]. Newton's method
