@@ -7,6 +7,7 @@ python -m benchmarks.distillation RUNS    # rewrites the tables of the page
 import argparse
 import re
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from pathlib import Path
 
 from fathomlab.analysis.breakdown import breakdowns
@@ -26,10 +27,10 @@ KINDS = {
     "shuffled": "outputs for another image",
     "class_mean": "mean outputs of the class",
     "within_class": "outputs for another image of the class",
-    "self": "outputs of a network like the student",
+    "self": "outputs of another network like the student",
     "equal_compute": "no teacher, its compute spent on longer training",
     "longer": "no teacher, longer training",
-    "teacher": "outputs of the teacher",
+    "teacher": "(the teacher itself)",
     "student": "outputs of the teacher",
 }
 
@@ -39,7 +40,7 @@ def points(interval: Interval | None, digits: int = 1) -> str:
     if interval is None:
         return ""
     mean = f"{100 * interval.mean:+.{digits}f}"
-    if interval.low is None or interval.high is None:
+    if interval.low is None or interval.high is None or not isfinite(interval.high - interval.low):
         return f"{mean} (unbounded)"
     return f"{mean} ({100 * interval.low:+.{digits}f} to {100 * interval.high:+.{digits}f})"
 
@@ -85,7 +86,7 @@ def tables(part: Study) -> str:
         means = " and ".join(f"{accuracy(each, part.metric)}" for each in lead.teachers)
         lines.append(
             f"Teacher ({teacher}): {means}%; {lead.baseline.record.label}: {accuracy(lead.baseline, part.metric)}%. "
-            f"Teacher minus baseline: {points(lead.difference.interval)} points, at least {100 * low:+.1f} in every seed.\n"
+            f"Teacher minus baseline: {points(lead.difference.interval)} points; lowest seed {100 * low:+.1f}.\n"
         )
     columns = ["student", "test accuracy (%)", "gain (points)", "per seed", "share of the lead (%)", "agreement (%)"]
     lines.append(table(columns, [gain_row(item, part.metric) for item in known]))
@@ -95,9 +96,6 @@ def tables(part: Study) -> str:
         parts = [[each.name, points(each.difference.interval), each.decision] for each in item.parts]
         if parts:
             lines.append("\n" + table(["part of the gain", "points", "verdict"], parts))
-    for condition, choice in part.choices:
-        tries = ", ".join(f"{next(iter(each.levels.values()))}: {100 * (each.score or 0):.1f}" for each in choice.tries)
-        lines.append(f"\n{condition.record.label}, validation accuracy (%) by tuned level: {tries}.")
     verdicts = judge(part)
     if verdicts:
         rows = [[each.contrast.claim.name, each.decision, points(each.effect)] for each in verdicts]
