@@ -24,8 +24,9 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODELINE = "# yaml-language-server: $schema=experiment.schema.json\n"
 BAD = sorted((ROOT / "tests" / "bad").glob("*.yaml"))
-BEYOND_SCHEMA = [  # levels and names of factors, integers that JSON cannot hold, and 12.0, which JSON Schema takes for an integer
+BEYOND_SCHEMA = [  # levels and names of factors and roles, integers that JSON cannot hold, and 12.0, which JSON Schema takes for an integer
     "depths-of-another-model",
+    "equal-compute-of-no-role",
     "factor-that-the-model-lacks",
     "seed-of-2-to-the-53",
     "tune-of-no-factor",
