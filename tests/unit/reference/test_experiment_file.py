@@ -24,7 +24,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 MODELINE = "# yaml-language-server: $schema=experiment.schema.json\n"
 BAD = sorted((ROOT / "tests" / "bad").glob("*.yaml"))
-BEYOND_SCHEMA = [  # levels and names of factors and roles, integers that JSON cannot hold, and 12.0, which JSON Schema takes for an integer
+BEYOND_SCHEMA = [  # names of roles, names and levels of factors, integers beyond JSON, and 12.0, an integer in JSON Schema
     "depths-of-another-model",
     "equal-compute-of-no-role",
     "factor-that-the-model-lacks",
