@@ -71,7 +71,12 @@ def test_every_bundled_file_has_a_case():
     assert set(TRIALS) == {path.stem for path in CONFIGS.glob("*.yaml")}
 
 
-@pytest.mark.parametrize("name", TRIALS)
+LONG = {"distill_chain", "distill_losses", "distill_tune"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in TRIALS]
+)
 def test_bundled_experiment_runs(tmp_path: Path, name: str):
     """All trials finish, and the report contains the title and every claim."""
     results = run(
