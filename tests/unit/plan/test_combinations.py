@@ -58,7 +58,7 @@ def students(file: dict[str, Any]) -> tuple[Trial, ...]:
     return condition.trials
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(files())
 def test_trials_round_trip(file: dict[str, Any]) -> None:
     """Their content names them, options at their default leave no trace in it, and what it says again is the same trial."""
