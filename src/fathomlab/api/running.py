@@ -70,25 +70,22 @@ def run(
             error level (alpha spending), so that looking does not make false results more likely.
         data: As for `load`.
         model: As for `load`.
-        log: Names of trackers that show the run live, such as `"wandb"`, or `"none"`. By default, Weights & Biases if
-            `logging.project_name` is set, wandb is installed, and the run is not quick. Trackers never delay or stop training.
+        log: Trackers that show the run live, such as `"wandb"`, or `"none"`. By default, Weights & Biases if wandb is installed,
+            `logging.project_name` is set, and the run is not quick.
         minutes: Stop after this time with the progress saved, like an interrupt. Time of a suspended machine does not count.
-        executor: Where workers run: inline, local, ray, slurm, or auto; `run.executor` of the file by default.
+        executor: Where workers run (inline, local, ray, slurm, auto); `run.executor` by default.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
         UserError: If results cannot be written, or data, device, or a requested tracker are missing.
-        RunInterrupted: If stopped by a signal or by `minutes`; a `KeyboardInterrupt`, so that "Run all" of a notebook stops
-            here, too. Progress is saved; the same call resumes. `fathomlab.open_store` reads the finished trials.
+        RunInterrupted: If stopped by a signal or by `minutes`; a `KeyboardInterrupt`, so that a notebook stops here, too.
+            Progress is saved; the same call resumes.
     """
     stop = StopRequest(minutes)
-    texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
-    plan = _checked(source, data, model) if isinstance(source, Plan) else load(source, texts, quick, data, model)
-    plan = with_executor(plan, executor)
+    plan = with_executor(_plan(source, overrides, quick, data, model), executor)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
-    if max_seeds is not None:
-        _check_extension(plan, max_seeds)
+    _check_extension(plan, max_seeds)
     plan = with_seeds(plan, recorded_seed_count(root, name))
     trackers, notices = choose_trackers(plan, log)
     log_file, options = root / "experiments" / name / "log.txt", RunOptions(device, workers, wait, allow_drift, name)
@@ -102,10 +99,14 @@ def run(
     return Results(Store(root), name, plan, summary)
 
 
-def _checked(plan: Plan, data: Any, model: Any) -> Plan:
+def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick: bool, data: Any, model: Any) -> Plan:
+    """The plan to run. A plan is not combined with data or models."""
+    if not isinstance(source, Plan):
+        texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
+        return load(source, texts, quick, data, model)
     if data is not None or model is not None:
         raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
-    return plan
+    return source
 
 
 def _write_report(root: Path, name: str, summary: RunSummary) -> None:
@@ -117,7 +118,9 @@ def _write_report(root: Path, name: str, summary: RunSummary) -> None:
         write_reports(root, name)
 
 
-def _check_extension(plan: Plan, budget: int) -> None:
+def _check_extension(plan: Plan, budget: int | None) -> None:
+    if budget is None:
+        return
     if not plan.claims:
         raise UserError("no-claims", "--max-seeds requires at least one claim.")
     if budget < len(plan.seeds):

@@ -285,8 +285,12 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 def to_document(event: Event) -> dict[str, Any]:
-    """The event as other programs read it: the metrics of an epoch stand next to its number."""
+    """The event as other programs read it: metrics of an epoch stand next to its number, and only clusters name a node."""
     document = to_plain(event)
     if isinstance(event, EpochDone):
         document |= document.pop("metrics")
+    if isinstance(event, Started):
+        del document["lease"]
+        if not event.node:
+            del document["node"]
     return document

@@ -12,11 +12,14 @@ from fathomlab.execute.events import (
     Event,
     Failed,
     Finished,
+    FleetChanged,
     Idle,
     Measured,
     Note,
     Planned,
     Ready,
+    Refused,
+    Saved,
     Started,
     Stopped,
     Warned,
@@ -31,6 +34,10 @@ CASES: list[tuple[Event, list[str]]] = [
     (Note("text"), ["text"]),
     (Warned("text"), ["text"]),
     (Started(("a", "b"), 3), ["trials", "epochs", "time"]),
+    (Started(("a", "b"), 3, 1.5, "node-1", "0a"), ["trials", "epochs", "time", "node"]),
+    (Saved(("a",), 7), ["trials", "step"]),
+    (Refused("process 1 on host", ""), ["cause", "lease"]),
+    (FleetChanged(2, 4, 3, 1, 0, 1), ["nodes", "workers", "running", "waiting", "retried", "lost"]),
     (
         EpochDone("a", 1, {"val/accuracy": 0.5, "val/loss": None}, 0.1, 2.5),
         ["trial", "epoch", "lr", "seconds", "val/accuracy", "val/loss"],
@@ -45,7 +52,7 @@ CASES: list[tuple[Event, list[str]]] = [
     (Ready(), []),
     (Idle(), []),
     (Stopped(), []),
-    (Died("Worker exited with status 1", "\n    last line", True), ["cause", "output", "out_of_memory"]),
+    (Died("Worker exited with status 1", "\n    last line", True), ["cause", "output", "out_of_memory", "lost"]),
 ]
 
 
