@@ -12,7 +12,7 @@ import typer
 
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count, format_bytes
-from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, print_json
+from fathomlab.cli.options import Device, File, Json, Overrides, Quick, RunsFolder, print_json
 
 if TYPE_CHECKING:
     from fathomlab.plan import Condition, Plan, Trial
@@ -33,11 +33,14 @@ def plan(
         typer.Option(metavar="TRIAL", help="Explain why a trial is not cached (hash prefix)."),
     ] = None,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show what would be trained, and its cost. Does not train."""
     from fathomlab import api
+    from fathomlab.prepare.gpus import check_device
 
+    check_device(device)
     planned = api.load(file, overrides or [], quick)
     root = runs or api.default_runs()
     from fathomlab.store.inventory import take_inventory
@@ -48,7 +51,7 @@ def plan(
     if why is not None:
         _explain(planned, Store(root), why, todo, as_json)
         return
-    document = _document(planned, inventory, todo)
+    document = _document(planned, inventory, todo, device)
     if as_json:
         print_json(document)
         return
@@ -74,7 +77,7 @@ def plan(
         print(f"note: {notice}")
 
 
-def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
+def _document(planned: "Plan", inventory: "Inventory", todo: set[str], device: str) -> dict[str, Any]:
     from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
@@ -82,12 +85,11 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
     from fathomlab.prepare.machine import describe_machine, guess_device
     from fathomlab.prepare.packing import form_packs, worker_count
 
-    device = guess_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     requested_executor(planned)
     workers = worker_count("auto", len(groups), device)
-    machine, requested = describe_machine(device), requested_backend(planned)
+    machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}

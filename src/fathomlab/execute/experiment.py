@@ -25,6 +25,7 @@ from fathomlab.prepare import machine
 from fathomlab.prepare.backends import requested_backend
 from fathomlab.prepare.cost import expected_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
+from fathomlab.prepare.gpus import check_device
 from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
@@ -81,7 +82,7 @@ class RunOptions:
     """Execution options. They are not part of a trial's identity.
 
     Attributes:
-        device: auto, cpu, or cuda.
+        device: auto, cpu, cuda, or cuda:N.
         workers: Number of processes, or auto.
         wait: Wait for another process that trains into the store instead of refusing.
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
@@ -111,8 +112,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         RunInterrupted: If `stop` requests it; progress is saved.
     """
     started = stop.clock.seconds()
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
+    check_device(options.device)
     worker_count(options.workers, 1)
     create_store(runs)
     with store_lock(runs, options.wait, lambda text: emit(Warned(text)), stop.check) as lock:
@@ -126,7 +126,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if pending or not record_is_current(inventory.experiments.get(name), record):
             write_experiment(runs, record)
         cached = len(plan.trials) - len(pending)
-        count = worker_count(options.workers, len(jobs), machine.guess_device(options.device))
+        count = worker_count(options.workers, len(jobs), options.device)
         work, measured = expected_seconds(plan.trials, inventory)
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels, measured))
         if jobs:
@@ -148,11 +148,10 @@ def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: 
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
     for check in (requested_backend, requested_executor):  # unknown names are reported before datasets are downloaded
         check(plan)
-    device = machine.guess_device(options.device)
-    if pending and options.device == "cuda":
+    if pending and options.device.startswith("cuda"):
         from fathomlab.execute.pack.devices import choose_device
 
-        choose_device("cuda")
+        choose_device(options.device)
     in_bf16 = [trial for trial in pending if trial.recipe.precision == "bf16"]
     if in_bf16:
         from fathomlab.execute.pack.devices import check_precision
@@ -160,10 +159,10 @@ def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: 
         check_precision(in_bf16, options.device)
     provide_datasets(plan, pending, inventory.root)
     if not options.allow_drift and any(inventory.checkpoint(trial) for trial in pending):
-        from fathomlab.execute.pack.devices import current_environment
+        from fathomlab.execute.pack.devices import choose_device, current_environment
 
-        check_environment(inventory, pending, current_environment(device))
-    workers = worker_count(options.workers, len(pending), device)
+        check_environment(inventory, pending, current_environment(str(choose_device(options.device))))
+    workers = worker_count(options.workers, len(pending), options.device)
     return prepare_jobs(plan, pending, inventory, options.device, workers)
 
 

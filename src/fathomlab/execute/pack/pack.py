@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 
 import torch
 
-from fathomlab.base.errors import UserError
-from fathomlab.base.user_code import describe_error
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
@@ -23,10 +21,18 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
-from fathomlab.execute.pack.devices import choose_device, current_environment
+from fathomlab.execute.pack.devices import choose_device, current_environment, on_device
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
+from fathomlab.execute.pack.recovery import (
+    Problem,
+    cause_of_trial,
+    describe_problem,
+    halving_warning,
+    parts,
+    release_memory,
+)
 from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
 from fathomlab.execute.pack.settings import determinism, deterministic_mode
 from fathomlab.execute.pack.speed import pack_speeds
@@ -41,8 +47,7 @@ from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
-from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Result
+from fathomlab.store.records import Result
 from fathomlab.store.tables import table_seconds
 
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
@@ -51,7 +56,10 @@ DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
     """Train the trials of a job as one tensor program. Finished trials only keep their slots.
 
-    If a job of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
+    If the memory of a CUDA device runs out, a job of several trials is trained in two halves, each as one program. They start
+    from the newest checkpoint of the job if there is one, and their checkpoints name only the trials of their half. If a job of
+    several trials raises another error, or a half runs out of memory, too, its trials are trained one by one, so that only the
+    faulty trial fails.
 
     Args:
         job: The trials, and how they are trained.
@@ -60,24 +68,29 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
 
     Raises:
         RunInterrupted: If `stop` requested it. A checkpoint has been written.
+        UserError: If the CUDA device does not work any more in this process.
     """
+    _train_parts(job, emit, stop, may_halve=True)
+
+
+def _train_parts(job: Job, emit: Emit, stop: Callable[[], int | None], may_halve: bool) -> None:
+    """Train a job, and after an error its parts."""
     try:
-        try:
-            with deterministic_mode():  # for each attempt: a plugin may change a setting while it trains
-                _PackRun(job, emit, stop).run()
-        except (Exception, SystemExit) as error:  # a plugin may call sys.exit
-            if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-                raise
-            if len(job.trials) > 1:
-                for trial in job.trials:
-                    if trial_status(job.root, trial.hash) not in TERMINAL_STATUSES:
-                        train_job(replace(job, trials=(trial,)), emit, stop)
-                return
-            trial = next(iter(job.trials))
-            cause = str(error) if isinstance(error, UserError) else describe_error(error)
-            failure = record_failure(trial, job, cause)
+        problem = _attempt(job, emit, stop)
+        if problem is None:
+            return
+        if len(job.trials) == 1:
+            failure = record_failure(job.trials[0], job, cause_of_trial(problem))
             if failure is not None:
                 emit(failure)
+        release_memory(job, problem)
+        if len(job.trials) == 1:
+            return
+        halve = may_halve and problem.out_of_memory
+        if halve:
+            emit(Warned(halving_warning(job)))
+        for part in parts(job, -(-len(job.trials) // 2) if halve else 1):
+            _train_parts(part, emit, stop, may_halve=False)
     except OSError as error:
         if error.errno not in DISK_ERRNOS:
             raise
@@ -86,13 +99,25 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
         emit(Warned(f"{text} Run the same command again to resume."))
 
 
+def _attempt(job: Job, emit: Emit, stop: Callable[[], int | None]) -> Problem | None:
+    """Train a job as one program; return what went wrong, or None."""
+    try:
+        with deterministic_mode(), on_device(job.device):  # a plugin may change a setting while it trains
+            _PackRun(job, emit, stop).run()
+    except (Exception, SystemExit) as error:  # a plugin may call sys.exit
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+            raise
+        return describe_problem(error)
+    return None
+
+
 class _PackRun:
     """One pack from its data to its results."""
 
     def __init__(self, job: Job, emit: Emit, stop: Callable[[], int | None]):
         device = choose_device(job.device)
         self.emit, self.stop, self.device = emit, stop, device
-        self.environment = current_environment(device.type)
+        self.environment = current_environment(str(device))
         self.checkpointer = Checkpointer(job, self.environment, emit)
         recipes = [trial.recipe for trial in job.trials]
         requested, saved = recipes[0], self.checkpointer.newest
@@ -104,7 +129,7 @@ class _PackRun:
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
         common = self.recipes[0]
         dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
-        self.arrays, images = load_dataset(dataset, job.root, device.type, dtype)
+        self.arrays, images = load_dataset(dataset, job.root, str(device), dtype)
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
         teachers = load_teachers(job.trials, self.recipes, images, job.root, device, stop)
         separate = should_separate_replicas(common.architecture)
