@@ -13,6 +13,7 @@ from fathomlab.data.importer import ImportedFile
 from fathomlab.execute import events
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.prepare.cost import Estimate
+from fathomlab.store.run_records import RunRecord
 from reference.json_keys import Key, Keys, keys_of, written
 from reference.markdown import summary, table
 
@@ -70,7 +71,10 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
         "trial_list[]": written("planned trial"),
     },
     "plan --why TRIAL": {"": written("why"), "fields[]": written("why field")},
-    "run": {"": (*keys_of(RunSummary, {}), *written("run"))},
+    "run": {
+        "": (*(key for key in keys_of(RunSummary, {}) if key.name != "fleet"), *written("run")),
+        "fleet": keys_of(RunRecord, {}),
+    },
     "verify": {"": written("verify"), **VERDICT},
     "verify PAGE.html#TRIAL": {
         "": (*written("repetition"), *keys_of(Repetition, {})),
@@ -93,7 +97,14 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "store prune": {"": written("changes"), "done[]": written("change")},
 }
 ERRORS: Mapping[str, Keys] = {"": written("problems"), "problems[]": written("problem")}
-INTERNAL = (events.Ready, events.Idle, events.Stopped, events.Died)  # between a worker and its coordinator
+INTERNAL = (
+    events.Ready,
+    events.Idle,
+    events.Stopped,
+    events.Died,
+    events.Saved,
+    events.Refused,
+)  # between a worker and its coordinator
 
 
 def event_keys(component: Any) -> Keys:

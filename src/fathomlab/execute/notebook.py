@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.inline import mimebundle
 from fathomlab.base.libraries import library
-from fathomlab.execute.events import EpochDone, Event, Finished, Note, Started, Warned
+from fathomlab.execute.events import EpochDone, Event, Finished, FleetChanged, Note, Started, Warned
 
 if TYPE_CHECKING:
     from fathomlab.execute.round import ProgressState
 
 MIN_SECONDS = 0.2  # between two updates
 MAX_RUNNING = 12
-FREQUENT = (Started, EpochDone, Finished)  # tiny trials end faster than a display is replaced
+FREQUENT = (Started, EpochDone, Finished, FleetChanged)  # tiny trials end faster than a display is replaced
 
 
 def in_notebook() -> bool:
@@ -60,7 +60,8 @@ class NotebookDisplay:
             self._handle.update(bundle, raw=True)
 
     def _messages(self) -> list[str]:
-        return [*([self._state.effect] if self._state.effect else []), *self.notes[-8:]]
+        fleet = [self._state.fleet.text()] if self._state.fleet is not None else []
+        return [*fleet, *([self._state.effect] if self._state.effect else []), *self.notes[-8:]]
 
     def _rows(self) -> list[list[str]]:
         state = self._state

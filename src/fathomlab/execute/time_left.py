@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
-from fathomlab.execute.events import EpochDone, Failed, Finished, Started
+from fathomlab.execute.events import EpochDone, Failed, Finished, Requeued, Started
 
 
 @dataclass
@@ -16,9 +16,11 @@ class _Running:
         epochs: Its epochs.
         first: Epoch and training time (s) when it first reported; an epoch before the first has no share of preparation.
         last: The newest epoch and training time (s).
+        had: Training time before the pack lost its worker (s), until the trial reports again.
     """
 
     epochs: int
+    had: float = 0.0
     first: tuple[int, float] | None = None
     last: tuple[int, float] | None = None
 
@@ -76,6 +78,15 @@ class _Kinds:
         else:
             self._known_seconds -= time
 
+    def wait(self, kind: float) -> None:
+        """A trial of this kind waits again."""
+        self.waiting[kind] += 1
+        time = self.time(kind)
+        if time is None:
+            self._unknown_work += kind
+        else:
+            self._known_seconds += time
+
     def finish(self, kind: float, seconds: float) -> None:
         """A trial of this kind took this time (s)."""
         count, total = self._finished.get(kind, (0, 0.0))
@@ -103,6 +114,9 @@ class TimeLeft:
     Trials of equal planned time are of one kind. The time of a trial is that of finished trials of its kind, else the pace of
     running ones, else its planned time times measured over planned time of all kinds that have been measured. Training times
     are those of a pack, divided by its trials, so that their sum is the time that workers need.
+
+    Attributes:
+        workers: Number of packs that can train at the same time. It changes when workers come and go; 0 if none is left.
     """
 
     def __init__(self, work: Mapping[str, float], workers: int, measured: bool):
@@ -113,16 +127,21 @@ class TimeLeft:
             workers: Number of packs that train at the same time.
             measured: Whether the planned times were measured, so that they count before any trial of this run.
         """
-        self._work, self._workers, self._planned_is_measured = work, workers, measured
+        self._work, self._planned_is_measured = work, measured
+        self.workers = workers
         self._running: dict[str, _Running] = {}
         self._packs: dict[str, _Pack] = {}  # by running trial; the same one for all trials of a pack
         self._pending = set(work)
+        self._had: dict[str, float] = {}  # by trial that waits again: its training time so far (s)
         self._kinds = _Kinds(work.values())
 
-    def update(self, event: Started | EpochDone | Finished | Failed, now: float) -> None:
+    def update(self, event: Started | Requeued | EpochDone | Finished | Failed, now: float) -> None:
         """Add an event that happened at `now` (s)."""
         if isinstance(event, Started):
             self._start(event, now)
+            return
+        if isinstance(event, Requeued):
+            self._requeue(event)
             return
         trial = self._running.get(event.trial)
         if isinstance(event, EpochDone):
@@ -133,6 +152,7 @@ class TimeLeft:
                 self._packs[event.trial].reported = now
             return
         self._leave_pending(event.trial)
+        self._had.pop(event.trial, None)
         self._running.pop(event.trial, None)
         if event.trial in self._packs:
             self._packs.pop(event.trial).running.discard(event.trial)
@@ -141,14 +161,28 @@ class TimeLeft:
 
     def _start(self, event: Started, now: float) -> None:
         """A pack starts; one that contains a trial of it has ended."""
-        for trial in event.trials:
-            for member in self._packs[trial].running if trial in self._packs else ():
-                del self._packs[member]
+        self._end_packs(event.trials)
         pack = _Pack(set(event.trials), now)
         for trial in event.trials:
             self._packs[trial] = pack
-            self._running[trial] = _Running(event.epochs)
+            self._running[trial] = _Running(event.epochs, self._had.pop(trial, 0.0))
             self._leave_pending(trial)
+
+    def _requeue(self, event: Requeued) -> None:
+        """A pack has lost its worker: its trials wait again, with the time that they had until their last report."""
+        self._end_packs(event.trials)
+        for trial in event.trials:
+            running = self._running.pop(trial, None)
+            if running is not None and trial in self._work and trial not in self._pending:
+                self._had[trial] = running.last[1] if running.last else running.had
+                self._pending.add(trial)
+                self._kinds.wait(self._work[trial])
+
+    def _end_packs(self, trials: Iterable[str]) -> None:
+        """The packs that contain these trials have ended."""
+        for trial in trials:
+            for member in self._packs[trial].running if trial in self._packs else ():
+                del self._packs[member]
 
     def _leave_pending(self, trial: str) -> None:
         if trial in self._pending:
@@ -156,7 +190,9 @@ class TimeLeft:
             self._kinds.start(self._work[trial])
 
     def seconds(self, now: float) -> float | None:
-        """Time left at `now` (s); None before anything is measured."""
+        """Time left at `now` (s); None before anything is measured, and without workers."""
+        if not self.workers:
+            return None
         kinds, paces = self._kinds, self._paces()
         planned, measured = kinds.planned + sum(paces), kinds.measured + sum(paces.values())
         scale = measured / planned if planned else 1.0 if self._planned_is_measured else None
@@ -168,8 +204,11 @@ class TimeLeft:
             time = kinds.time(work)
             return time if time is not None else paces.get(work, work * scale)
 
-        packs = [self._pack_left(pack, cost, now) for pack in {id(pack): pack for pack in self._packs.values()}.values()]
-        return max([(sum(packs) + kinds.waiting_seconds(paces, scale)) / self._workers, *packs])
+        packs = [
+            self._pack_left(pack, cost, now) for pack in {id(pack): pack for pack in self._packs.values()}.values()
+        ]
+        waiting = max(0.0, kinds.waiting_seconds(paces, scale) - sum(self._had.values()))
+        return max([(sum(packs) + waiting) / self.workers, *packs])
 
     def _paces(self) -> dict[float, float]:
         """Planned time of the kinds without a finished trial to the time of running ones at their pace (s)."""
@@ -184,6 +223,6 @@ class TimeLeft:
         """Time until a pack ends (s): what its trials need, without what they have had and the time since they reported."""
         left = 0.0
         for trial in pack.running:
-            last = self._running[trial].last
-            left += max(0.0, cost(trial) - (last[1] if last else 0.0))
+            running = self._running[trial]
+            left += max(0.0, cost(trial) - (running.last[1] if running.last else running.had))
         return max(0.0, left - (now - pack.reported))
