@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from fathomlab.execute import executors
-from fathomlab.execute.events import Died, EpochDone, Event, Idle
+from fathomlab.execute.events import Died, EpochDone, Event, Idle, Stopped
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.prepare.jobs import Job
 
@@ -18,8 +18,8 @@ DEATHS = {
 }  # number of a job: its end
 
 
-class _LostError(Exception):
-    """The worker ends here."""
+class _LostError(BaseException):
+    """The worker ends here. What trains does not handle it."""
 
 
 class TwoNodes:
@@ -90,7 +90,9 @@ class TwoNodes:
         """Nothing is silent."""
 
     def stop(self, signum: int) -> None:
-        """Nothing trains while a signal is handled."""
+        """End the jobs that have not started."""
+        self._events.extend((number, Stopped()) for number, _ in self._jobs)
+        self._jobs.clear()
 
     def close(self) -> None:
         """Nothing."""

@@ -13,21 +13,23 @@ SHOWN_NODES = 8
 
 
 def runs_table(runs: Sequence[RunRecord]) -> Table:
-    """What each run on several machines used, the oldest first."""
-    columns = ["run", "executor", "nodes", "names of the nodes", "workers", "packs", "retried", "lost", "refused"]
-    rows = [
-        [
-            run.started[:16].replace("T", " "),
-            run.executor,
-            str(run.node_count),
-            few(run.nodes, run.node_count if run.nodes else 0),
-            *(str(number) for number in (run.workers, run.packs, run.retried, run.lost, run.refused)),
-        ]
-        for run in runs
-    ]
-    kept = [index for index in range(len(columns)) if index != 3 or any(row[3] for row in rows)]
-    kept = [index for index in kept if index != 8 or any(row[8] != "0" for row in rows)]
-    return table("runs", [columns[index] for index in kept], [[row[index] for index in kept] for row in rows], texts=2)
+    """What each run on several machines used, the oldest first. Columns that say nothing about any run are left out."""
+    columns = {
+        "run": [run.started[:16].replace("T", " ") for run in runs],
+        "executor": [run.executor for run in runs],
+        "names of the nodes": [few(run.nodes, run.node_count) if run.nodes else "" for run in runs],
+        "nodes": [str(run.node_count) for run in runs],
+        "workers": [str(run.workers) for run in runs],
+        "packs": [str(run.packs) for run in runs],
+        "retried": [str(run.retried) for run in runs],
+        "lost": [str(run.lost) for run in runs],
+        "refused": [str(run.refused) for run in runs],
+    }
+    for name in ("names of the nodes", "refused"):
+        if not set(columns[name]) - {"", "0"}:
+            del columns[name]
+    texts = 3 if "names of the nodes" in columns else 2
+    return table("runs", list(columns), list(zip(*columns.values(), strict=True)), texts)
 
 
 def few(names: Sequence[str], total: int) -> str:
