@@ -5,10 +5,13 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fathomlab.base.clock import RunningClock
+from fathomlab.execute import notebook
 from fathomlab.execute.events import (
     Effect,
     EpochDone,
@@ -280,3 +283,20 @@ def test_live_table_shows_the_workers(columns: int, monkeypatch: pytest.MonkeyPa
     assert max(map(len, shown_lines)) <= columns
     text = " ".join(" ".join(shown_lines).split())
     assert text.count("3 nodes, 12 workers, 10 packs running, 2 waiting, 1 retried, 1 lost") == 1
+
+
+def test_notebook_shows_the_workers(monkeypatch: pytest.MonkeyPatch):
+    shown_bundles: list[dict[str, str]] = []
+
+    def display(bundle: dict[str, str], **_: Any) -> Any:
+        shown_bundles.append(bundle)
+        return SimpleNamespace(update=display)
+
+    monkeypatch.setattr(notebook, "library", lambda _: SimpleNamespace(display=display))
+    state = ProgressState()
+    view = notebook.NotebookDisplay(state)
+    for event in (planned({"a": 1.0}), FleetChanged(3, 12, 10, 2, 1, 1)):
+        state.update(event)
+        view.report(event)
+    view.close()
+    assert "3 nodes, 12 workers, 10 packs running, 2 waiting, 1 retried, 1 lost" in shown_bundles[-1]["text/plain"]
