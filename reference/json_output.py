@@ -1,6 +1,7 @@
 """The page of JSON documents. Keys come from dataclasses where they exist; a test compares all of them with real output."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from fathomlab.analysis.compare import Difference
@@ -109,10 +110,14 @@ INTERNAL = (
 
 def event_keys(component: Any) -> Keys:
     """What `--progress json` prints of an event, after its kind."""
-    is_epoch = component is events.EpochDone  # its metrics stand next to its number
-    left_out = ("event", "labels", "work", *(["metrics"] if is_epoch else []))
-    keys = tuple(key for key in keys_of(component, {}) if key.name not in left_out)
-    return (*keys, *written("epoch")) if is_epoch else keys
+    is_epoch, is_start = component is events.EpochDone, component is events.Started
+    left_out = ("event", "labels", "work", *(["metrics"] if is_epoch else []), *(["lease"] if is_start else []))
+    keys = tuple(
+        replace(key, optional=is_start and key.name == "node")
+        for key in keys_of(component, {})
+        if key.name not in left_out
+    )
+    return (*keys, *written("epoch")) if is_epoch else keys  # metrics of an epoch stand next to its number
 
 
 EVENTS: dict[Any, Keys] = {item: event_keys(item) for item in get_args(events.Event) if item not in INTERNAL}

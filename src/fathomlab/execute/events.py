@@ -65,7 +65,7 @@ class Started:
         trials: Hashes of its trials without a result.
         epochs: Number of epochs of each.
         time: When training started (s since 1970), as if all of it, before and after interruptions, were in one piece.
-        node: The node of a cluster that trains; `""` on this machine.
+        node: The node of a cluster that trains; `""`, or left out for other programs, on this machine.
         lease: The lease that the worker holds for the pack; `""` without one.
     """
 
