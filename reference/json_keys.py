@@ -118,6 +118,7 @@ stored | any | Its value in the stored trial; `null` if it has none.
 planned | any | Its value in the planned trial.
 """,
     "run": """
+fleet? | object | What the run used; only if it used a cluster, or if a worker was lost or refused a pack.
 report | string | Path of the report.
 """,
     "verify": """

@@ -1,6 +1,7 @@
 """The page of JSON documents. Keys come from dataclasses where they exist; a test compares all of them with real output."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 from fathomlab.analysis.compare import Difference
@@ -13,6 +14,7 @@ from fathomlab.data.importer import ImportedFile
 from fathomlab.execute import events
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.prepare.cost import Estimate
+from fathomlab.store.run_records import RunRecord
 from reference.json_keys import Key, Keys, keys_of, written
 from reference.markdown import summary, table
 
@@ -70,7 +72,10 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
         "trial_list[]": written("planned trial"),
     },
     "plan --why TRIAL": {"": written("why"), "fields[]": written("why field")},
-    "run": {"": (*keys_of(RunSummary, {}), *written("run"))},
+    "run": {
+        "": (*(key for key in keys_of(RunSummary, {}) if key.name != "fleet"), *written("run")),
+        "fleet": keys_of(RunRecord, {}),
+    },
     "verify": {"": written("verify"), **VERDICT},
     "verify PAGE.html#TRIAL": {
         "": (*written("repetition"), *keys_of(Repetition, {})),
@@ -93,15 +98,26 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "store prune": {"": written("changes"), "done[]": written("change")},
 }
 ERRORS: Mapping[str, Keys] = {"": written("problems"), "problems[]": written("problem")}
-INTERNAL = (events.Ready, events.Idle, events.Stopped, events.Died)  # between a worker and its coordinator
+INTERNAL = (
+    events.Ready,
+    events.Idle,
+    events.Stopped,
+    events.Died,
+    events.Saved,
+    events.Refused,
+)  # between a worker and its coordinator
 
 
 def event_keys(component: Any) -> Keys:
     """What `--progress json` prints of an event, after its kind."""
-    is_epoch = component is events.EpochDone  # its metrics stand next to its number
-    left_out = ("event", "labels", "work", *(["metrics"] if is_epoch else []))
-    keys = tuple(key for key in keys_of(component, {}) if key.name not in left_out)
-    return (*keys, *written("epoch")) if is_epoch else keys
+    is_epoch, is_start = component is events.EpochDone, component is events.Started
+    left_out = ("event", "labels", "work", *(["metrics"] if is_epoch else []), *(["lease"] if is_start else []))
+    keys = tuple(
+        replace(key, optional=is_start and key.name == "node")
+        for key in keys_of(component, {})
+        if key.name not in left_out
+    )
+    return (*keys, *written("epoch")) if is_epoch else keys  # metrics of an epoch stand next to its number
 
 
 EVENTS: dict[Any, Keys] = {item: event_keys(item) for item in get_args(events.Event) if item not in INTERNAL}

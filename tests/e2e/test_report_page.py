@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from fathomlab.report.page import write_report
+from fathomlab.store.reading import Store
 from tests.helpers.accessibility import RULES
+from tests.helpers.cluster_records import write_cluster
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
@@ -109,6 +112,20 @@ def test_page_does_not_scroll_sideways(browser: Any, pages: dict[str, Path], nam
             content, window = browser.execute_script(OVERFLOW)
             assert window == width
             assert content <= window, (width, scheme, script)
+
+
+def test_page_of_a_cluster_does_not_scroll_sideways(browser: Any, tmp_path: Path):
+    """Its tables of runs and versions fit into 1280 pixels, and nothing is wider than a phone."""
+    page = write_report(Store(tmp_path), write_cluster(tmp_path))
+    for width, scheme in ((360, "dark"), (1280, "light")):
+        show(browser, page, width, scheme)
+        browser.execute_script(OPEN)
+        content, window = browser.execute_script(OVERFLOW)
+        assert content <= window, width
+    boxes = "return [...document.querySelectorAll('#cost .scroll, #provenance .scroll')]"
+    sizes = browser.execute_script(f"{boxes}.map(box => [box.scrollWidth, box.clientWidth]);")
+    assert len(sizes) >= 5
+    assert all(content <= box for content, box in sizes), sizes
 
 
 @pytest.mark.parametrize("width", [800, 900, 1152])

@@ -93,6 +93,10 @@ def test_worker_crash_fails_only_its_trial(tmp_path: Path, monkeypatch: pytest.M
     records = {trial.seed: Store(tmp_path / "runs").trial(trial.hash) for trial in plan.trials}
     assert {seed: record.status for seed, record in records.items() if record.status != "finished"} == {2: "failed"}
     assert (summary.failed, summary.trained) == (1, 2)
+    attempts, used = 2 if name == "SIGKILL" else 3, summary.fleet
+    assert used is not None
+    assert (used.executor, used.nodes, used.retried, used.lost) == ("local", (), attempts - 1, attempts)
+    assert Store(tmp_path / "runs").experiment(summary.experiment).runs == (used,)
     assert name in str(records[2].cause)
     assert name != "SIGKILL" or re.search(r"limit \d+\.\d GB", str(records[2].cause))
     assert name == "SIGKILL" or "munmap_chunk" in str(records[2].cause)

@@ -159,6 +159,7 @@ def _findings(factor: str, first: _Group, second: _Group) -> list[Finding]:
     for name, key in PROVENANCE:
         expected = (name == "pack size" and program) or (key == "precision" and touched("precision"))
         findings.append(_compared(name, first, second, lambda trial, key=key: _at(trial.provenance, key), expected))
+    findings += _processors(first, second)
     findings.append(_compared("test-set evaluations", first, second, _evaluations, False))
     return [*findings, *_outcomes(first, second), _times(first, second)]
 
@@ -208,6 +209,25 @@ def _compared(name: str, first: _Group, second: _Group, value: Callable[[TrialRe
         for group in (first, second)
     )
     return Finding(name, _listed(sorted(a)), _listed(sorted(b)), a != b, expected)
+
+
+def _processors(first: _Group, second: _Group) -> list[Finding]:
+    """A finding if both levels ran on the same processors of a mixed cluster, but some seed on another one at each level."""
+    a, b = _by_seed(first), _by_seed(second)
+    if set(a.values()) != set(b.values()) or all(a[seed] == b[seed] for seed in a.keys() & b.keys()):
+        return []
+    seeds = [seed for seed in sorted(a.keys() & b.keys()) if a[seed] != b[seed]]
+    first_text, second_text = (_listed(f"seed {seed}: {group[seed]}" for seed in seeds) for group in (a, b))
+    return [_finding("processor of a seed", first_text, second_text)]
+
+
+def _by_seed(group: _Group) -> dict[int, str]:
+    """Seed to the processors and GPUs of its trials, if they are recorded."""
+    names: dict[int, set[str]] = {}
+    for seed, trial in zip(group.seeds, group.trials, strict=True):
+        if hardware := trial.provenance.hardware:
+            names.setdefault(seed, set()).add(hardware.gpu or hardware.cpu or "unknown")
+    return {seed: " and ".join(sorted(processors)) for seed, processors in names.items()}
 
 
 def _outcomes(first: _Group, second: _Group) -> list[Finding]:

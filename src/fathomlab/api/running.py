@@ -152,5 +152,7 @@ def _run_in_stages(
         plan = with_seeds(plan, n + step.seeds)
         more = run_experiment(live.expect(plan), root, options, live.emit, stop)
         trained = summary.trained + more.trained
-        summary = replace(more, trained=trained, cached=more.trials - trained, seconds=summary.seconds + more.seconds)
+        fleet = summary.fleet + more.fleet if summary.fleet and more.fleet else summary.fleet or more.fleet
+        seconds = summary.seconds + more.seconds
+        summary = replace(more, trained=trained, cached=more.trials - trained, seconds=seconds, fleet=fleet)
     return plan, summary

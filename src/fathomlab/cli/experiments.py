@@ -85,7 +85,8 @@ def run(
         raise Stopped(reason) from None
     summary = results.summary
     if as_json:
-        print_json({**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)})
+        document = {**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)}
+        print_json({key: value for key, value in document.items() if key != "fleet" or value is not None})
     else:
         _print_outcome(results, summary, quick)
     if summary.failed:
@@ -108,6 +109,8 @@ def _print_outcome(results: "Results", summary: "RunSummary", quick: bool) -> No
     outcomes += f", {summary.diverged} diverged" if summary.diverged else ""
     outcomes += f", {summary.failed} failed" if summary.failed else ""
     print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
+    if summary.fleet is not None:
+        print(summary.fleet.text())
     verdicts = results.verdicts
     if quick and verdicts:
         print("Quick run: use these verdicts to check the setup, not as evidence.")

@@ -14,12 +14,14 @@ from fathomlab.execute.events import (
     Idle,
     Note,
     Refused,
+    Requeued,
     Saved,
     Started,
     Stopped,
     Warned,
 )
 from fathomlab.execute.executors import Executor
+from fathomlab.execute.executors.setting import Fleet
 from fathomlab.execute.job_queue import POLL_SECONDS, HeldJobs, JobQueue, stored_results
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted, StopRequest
@@ -57,6 +59,8 @@ class _Coordinator:
         lost_counts: Number of times that the node of a job was lost.
         refusals: Number of times that no worker was fit for a job.
         retried: Number of jobs that were started again.
+        lost: Number of jobs whose worker has died.
+        passed_on: The hashes of each job that a worker has refused.
         deadline: The time until which jobs may write a checkpoint after a stop request.
     """
 
@@ -66,10 +70,12 @@ class _Coordinator:
         self.running: dict[int, Job] = {}
         self.crash_counts, self.lost_counts = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
         self.refusals = Counter[tuple[str, ...]]()
-        self.retried = 0
+        self.retried = self.lost = 0
+        self.passed_on = set[tuple[str, ...]]()
         self.deadline: float | None = None
         self._refused: dict[int, Refused] = {}
         self._leases: dict[int, str] = {}
+        self._training = set[int]()  # jobs that have started
         self._watch, self._next_look = LeaseWatch(self.root), 0.0
         self._shown: FleetChanged | None = None
         self._notes = set[str]()
@@ -113,6 +119,7 @@ class _Coordinator:
                 self._remove(number)
             case Died():
                 job = self._remove_dead(number)
+                self.lost += self.stop.signum is None
                 if self.stop.signum is None and self.queue.unfinished.intersection(job.hashes):
                     yield from self._retry(job, event)
             case Refused():
@@ -120,8 +127,10 @@ class _Coordinator:
             case Saved():
                 pass
             case _:
-                if isinstance(event, Started) and event.lease:
-                    self._leases[number] = event.lease
+                if isinstance(event, Started):
+                    self._training.add(number)
+                    if event.lease:
+                        self._leases[number] = event.lease
                 if isinstance(event, Finished | Failed):
                     self.queue.settle([event.trial])
                 yield event
@@ -129,6 +138,7 @@ class _Coordinator:
     def _remove(self, number: int) -> Job:
         self._leases.pop(number, None)
         self._refused.pop(number, None)
+        self._training.discard(number)
         return self.running.pop(number)
 
     def _remove_dead(self, number: int) -> Job:
@@ -145,7 +155,9 @@ class _Coordinator:
         yield from self._settle_stored(job)
         if refusal is None or not self.queue.unfinished.intersection(job.hashes):
             self.queue.settle(job.hashes)
-        elif refusal.lease is not None:
+            return
+        self.passed_on.add(job.hashes)
+        if refusal.lease is not None:
             if refusal.lease:
                 yield from self._note(f"{refusal.cause} trains some of the trials. Waiting for it.")
             self.held.add(job, refusal.lease)
@@ -186,11 +198,13 @@ class _Coordinator:
         if attempts < limit:
             self.retried += 1
             yield Warned(f"{death.cause}. Restarting {trials}.")
+            yield Requeued(tuple(trial.hash for trial in lost))
             self.queue.put_first([job])
             return
         if len(lost) > 1:
             self.retried += len(lost)
             yield Warned(f"{death.cause}. Restarting {trials} one by one.")
+            yield Requeued(tuple(trial.hash for trial in lost))
             for trial in lost:
                 counts[trial.hash,] = limit - 1
             self.queue.put_first([replace(job, trials=(trial,)) for trial in lost])
@@ -214,13 +228,15 @@ class _Coordinator:
                 self.executor.cancel(number)
 
     def _fleet(self) -> Iterator[Event]:
-        """Yield what the workers of a cluster do, if it has changed."""
-        fleet = self.executor.fleet()
+        """Yield what the workers of a cluster do, if it has changed; of this machine's workers, only after a loss or refusal."""
+        fleet, refused = self.executor.fleet(), len(self.passed_on)
         if fleet is None:
-            return
-        lost = sum(self.lost_counts.values()) + sum(self.crash_counts.values())
-        waiting = len(self.queue) + len(self.held)
-        now = FleetChanged(fleet.nodes, fleet.workers, len(self.running), waiting, self.retried, lost)
+            if not (self.lost or refused):
+                return
+            fleet = Fleet(1, self.executor.capacity())
+        running = len(self._training)
+        waiting = len(self.queue) + len(self.held) + len(self.running) - running
+        now = FleetChanged(fleet.nodes, fleet.workers, running, waiting, self.retried, self.lost, refused)
         if now != self._shown:
             self._shown = now
             yield now

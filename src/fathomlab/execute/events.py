@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from fathomlab.base.codec import to_plain
+from fathomlab.execute.fleet_events import FleetChanged, Requeued
 from fathomlab.store.records import Number
 
 
@@ -64,7 +65,7 @@ class Started:
         trials: Hashes of its trials without a result.
         epochs: Number of epochs of each.
         time: When training started (s since 1970), as if all of it, before and after interruptions, were in one piece.
-        node: The node of a cluster that trains; `""` on this machine.
+        node: The node of a cluster that trains; `""`, or left out for other programs, on this machine.
         lease: The lease that the worker holds for the pack; `""` without one.
     """
 
@@ -102,28 +103,6 @@ class Refused:
     event: Literal["refused"] = field(default="refused", kw_only=True)
     cause: str
     lease: str | None = None
-
-
-@dataclass(frozen=True)
-class FleetChanged:
-    """The workers of a cluster, and what they do. Only of executors that span machines.
-
-    Attributes:
-        nodes: Number of nodes with workers.
-        workers: Number of workers.
-        running: Packs that train.
-        waiting: Packs that wait for a worker, for their parents, or for another process that trains them.
-        retried: Packs that were started again so far.
-        lost: Workers and nodes that were lost so far.
-    """
-
-    event: Literal["fleet"] = field(default="fleet", kw_only=True)
-    nodes: int
-    workers: int
-    running: int
-    waiting: int
-    retried: int
-    lost: int
 
 
 @dataclass(frozen=True)
@@ -271,6 +250,7 @@ Event: TypeAlias = (
     | Saved
     | Refused
     | FleetChanged
+    | Requeued
     | EpochDone
     | Measured
     | Finished

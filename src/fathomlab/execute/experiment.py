@@ -5,20 +5,16 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.identity import content_hash
-from fathomlab.base.labels import Levels, flatten_keys
-from fathomlab.config.paths import set_path
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
 from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, requested_executor
 from fathomlab.execute.executors.setting import Setting
-from fathomlab.execute.signals import StopRequest
+from fathomlab.execute.recording import experiment_record, with_history, write_end
+from fathomlab.execute.run_log import RunLog
+from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare.backends import requested_backend
@@ -32,7 +28,8 @@ from fathomlab.store.inventory import Inventory, take_inventory
 from fathomlab.store.lease_files import has_leases
 from fathomlab.store.lock import locks_hold, store_lock
 from fathomlab.store.reading import Store, trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, ConditionRecord, ExperimentRecord, SeedTrial
+from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord
+from fathomlab.store.run_records import RunRecord
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class RunSummary:
         failed: Trials of the plan that have no outcome because an error stopped them.
         diverged: Trials of the plan that diverged, now or before. This is an outcome.
         seconds: Time (s), without suspensions of the process or the machine while trials train.
+        fleet: What the run used; None if this machine alone trained and no worker was lost.
     """
 
     experiment: str
@@ -56,6 +54,7 @@ class RunSummary:
     failed: int
     diverged: int
     seconds: float
+    fleet: RunRecord | None = None
 
 
 def experiment_name(plan: Plan, names: Iterable[str]) -> str:
@@ -127,10 +126,10 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if shared or has_leases(runs):
             jobs = tuple(replace(job, leases=True, may_drift=options.allow_drift) for job in jobs)
         stop.clock.seconds()  # a download waits without a tick
-        record = _with_history(_record(plan, runs / "experiments" / name), plan, inventory)
+        record = with_history(experiment_record(plan, runs / "experiments" / name), plan, inventory)
         if pending or not record_is_current(inventory.experiments.get(name), record):
             write_experiment(runs, record)
-        cached = len(plan.trials) - len(pending)
+        cached, used = len(plan.trials) - len(pending), None
         count = executor.count_workers(setting, options.workers, len(jobs)) if jobs else 1
         work, measured = expected_seconds(plan.trials, inventory)
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels, measured))
@@ -138,15 +137,16 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
                 save_plugin(runs, plugin)
-            _train(jobs, executor, replace(setting, workers=min(count, len(jobs))), emit, stop)
+            setting = replace(setting, workers=min(count, len(jobs)))
+            used = _train(jobs, executor, setting, emit, stop, record)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())
         failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
         seconds = stop.clock.seconds() - started
         if pending:
-            write_experiment(runs, replace(record, seconds=(record.seconds or 0.0) + seconds))
-    return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
+            write_end(runs, replace(record, seconds=(record.seconds or 0.0) + seconds), used)
+    return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds, used)
 
 
 def _preflight(
@@ -174,13 +174,27 @@ def _preflight(
     return prepare_jobs(plan, pending, inventory, options.device, workers)
 
 
-def _train(jobs: Sequence[Job], kind: type[Executor], setting: Setting, emit: Emit, stop: StopRequest) -> None:
-    """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process."""
+def _train(
+    jobs: Sequence[Job], kind: type[Executor], setting: Setting, emit: Emit, stop: StopRequest, record: ExperimentRecord
+) -> RunRecord | None:
+    """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process.
+
+    Returns what the run used. It is also added to the record of an interrupted run.
+    """
     if setting.workers == 1 and setting.run.executor == "auto" and not kind.spans_hosts:
         kind = EXECUTORS["inline"]
-    with closing(kind(setting)) as executor:
-        for event in run_jobs(jobs, executor, stop):
-            emit(event)
+    name = next((name for name, listed in EXECUTORS.items() if listed is kind), kind.__name__.lower())
+    log, started = RunLog(name, len(jobs)), stop.clock.seconds()
+    try:
+        with closing(kind(setting)) as executor:
+            for event in run_jobs(jobs, executor, stop):
+                log.update(event)
+                emit(event)
+    except RunInterrupted:
+        if (used := log.record(stop.clock.seconds() - started)) is not None:
+            write_end(setting.root, record, used)
+        raise
+    return log.record(stop.clock.seconds() - started)
 
 
 def recorded_seed_count(runs: Path, name: str) -> int:
@@ -190,91 +204,3 @@ def recorded_seed_count(runs: Path, name: str) -> int:
     except UserError:
         return 0
     return len(record.seeds) if record.looks else 0
-
-
-def _record(plan: Plan, folder: Path) -> ExperimentRecord:
-    """The record of an experiment without its history."""
-    loaded = plan.loaded
-    options = loaded.file.experiment
-    conditions = tuple(
-        ConditionRecord(
-            label=condition.label,
-            role=condition.role,
-            factors=dict(condition.factors),
-            depth=condition.depth,
-            trials=tuple(SeedTrial(seed, trial.hash) for seed, trial in zip(plan.seeds, condition.trials, strict=True)),
-        )
-        for condition in plan.conditions
-    )
-    return ExperimentRecord(
-        name=folder.name,
-        folder=folder,
-        title=options.title or loaded.document.source,
-        question=options.question,
-        source=loaded.document.source,
-        yaml=loaded.text,
-        overrides=tuple(loaded.overrides),
-        quick=loaded.quick,
-        resolved=_resolved(plan),
-        factors=tuple(plan.factors),
-        headline="best" if options.primary_metric.startswith("best/") else "last",
-        seeds=tuple(plan.seeds),
-        logging=to_plain(loaded.file.logging),
-        tags=options.tags,
-        published=options.published,
-        conditions=conditions,
-        claims=tuple(plan.claims),
-        claims_hash=content_hash(plan.questions),
-        tune=plan.tune,
-        equal_compute=plan.equal_compute,
-    )
-
-
-def _with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> ExperimentRecord:
-    """Add when the experiment was first run, its cost so far, and whether its claims were added after results.
-
-    Claims are late if a trial of the plan was finished before an experiment with the same claims was recorded.
-    """
-    stored = inventory.experiments.get(record.name)
-    if stored is not None and stored.cause is None:
-        return replace(
-            record,
-            created=stored.created,
-            seconds=stored.seconds or 0.0,
-            claims_late=stored.claims_late,
-            looks=stored.looks,
-        )
-    equal = [other for other in inventory.experiments.values() if other.claims_hash == record.claims_hash]
-    early = any(not other.claims_late for other in equal)
-    return replace(
-        record,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=0.0,
-        claims_late=bool(plan.claims) and not early and len(inventory.pending(plan.trials)) < len(plan.trials),
-    )
-
-
-def _resolved(plan: Plan) -> JsonObject:
-    """Every option that the trials share, with defaults, and their parents by role; by role if there are several."""
-    shared: dict[str, Levels] = {}
-    roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
-    for condition in plan.conditions:
-        trial = condition.trials[0]
-        left_out = ("format", "seed", "parents", "plugins")  # the digests of plugins are provenance
-        content = {key: value for key, value in trial.content.items() if key not in left_out}
-        if trial.teachers:
-            content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
-        if trial.start is not None:
-            content["start"] = roles[trial.start.hash]
-        if offset := trial.seed - plan.seeds[0]:
-            content["seed_offset"] = offset
-        options = flatten_keys(content)
-        previous = shared.setdefault(condition.role, options)
-        shared[condition.role] = {
-            key: value for key, value in previous.items() if key in options and options[key] == value
-        }
-    nested: dict[str, Any] = {}
-    for role, options in shared.items():
-        for key, value in options.items():
-            set_path(nested, key if len(shared) == 1 else f"{role}.{key}", value)
-    return nested | {"factors": {key: list(levels) for key, levels in plan.factors.items()}, "seeds": list(plan.seeds)}

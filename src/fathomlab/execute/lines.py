@@ -3,7 +3,7 @@
 import math
 
 from fathomlab.base.labels import count
-from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Note, Planned, Warned
+from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, FleetChanged, Note, Planned, Warned
 from fathomlab.execute.round import ProgressState, duration
 
 EVERY_SECONDS = 30.0  # between two lines about epochs, and between two about the effect
@@ -16,7 +16,8 @@ class PlainLines:
         """Lines about events that `state` already contains."""
         self._state = state
         self._last_line = state.clock.tick()
-        self._last_effect = -math.inf
+        self._last_effect = self._last_fleet = -math.inf
+        self._fleet_line: FleetChanged | None = None
 
     def line(self, event: Event) -> str:
         """The event as a line of text; `""` if it is not worth one."""
@@ -31,6 +32,8 @@ class PlainLines:
                 return self._epoch(event)
             case Effect():
                 return self._effect(event)
+            case FleetChanged():
+                return self._fleet(event)
             case _:
                 return ""
 
@@ -60,6 +63,15 @@ class PlainLines:
         percentage = 100 * (math.nan if accuracy is None else accuracy)
         text = f"{state.label(event.trial)}: epoch {event.epoch}/{state.epochs}, validation accuracy {percentage:.2f}%"
         return ", ".join(filter(None, [text, state.remaining()]))
+
+    def _fleet(self, event: FleetChanged) -> str:
+        """At once if workers came, went, or were lost; other changes like epochs."""
+        now, last = self._state.clock.tick(), self._fleet_line
+        same = last is not None and (last.nodes, last.workers, last.lost) == (event.nodes, event.workers, event.lost)
+        if same and now - self._last_fleet <= EVERY_SECONDS:
+            return ""
+        self._last_fleet, self._fleet_line = now, event
+        return ", ".join(filter(None, [event.text(), self._state.remaining()]))
 
     def _effect(self, event: Effect) -> str:
         """Not after the last trial: verdicts follow."""

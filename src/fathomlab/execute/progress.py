@@ -10,7 +10,7 @@ from typing import IO
 
 from fathomlab.base.clock import RunningClock
 from fathomlab.base.output import encodable, escape_control_chars
-from fathomlab.execute.events import Effect, Emit, EpochDone, Event, to_document
+from fathomlab.execute.events import Effect, Emit, EpochDone, Event, FleetChanged, to_document
 from fathomlab.execute.lines import PlainLines
 from fathomlab.execute.modes import Mode, print_line, resolve_mode
 from fathomlab.execute.notebook import NotebookDisplay, in_notebook
@@ -25,8 +25,8 @@ def progress_reporter(
     """A function that takes the events of a run, shows them on `stream`, and appends plain lines to the file `log`.
 
     In mode `json`, `stream` gets one JSON object per event and nothing else. `event` names its kind: planned, note, warning,
-    started, epoch, measured, finished, effect; the other keys are the fields in `execute.events`. In a command, other lines
-    on standard error, such as errors, are events of the kind message.
+    started, epoch, measured, finished, effect, fleet, requeued; the other keys are the fields in `execute.events`. In a command,
+    other lines on standard error, such as errors, are events of the kind message.
     """
     out = stream or sys.stderr
     state = ProgressState(clock=clock or RunningClock())
@@ -49,7 +49,7 @@ def progress_reporter(
                 document = to_document(event)
                 text = json.dumps({key: value for key, value in document.items() if key not in ("labels", "work")})
             if console is not None:
-                if text and not isinstance(event, EpochDone | Effect):
+                if text and not isinstance(event, EpochDone | Effect | FleetChanged):  # the table has these
                     clean = encodable(escape_control_chars(text), getattr(out, "encoding", None))
                     console.print(clean, markup=False, highlight=False, soft_wrap=True)
             elif text and shown != "off":

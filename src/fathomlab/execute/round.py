@@ -4,7 +4,17 @@ import threading
 from dataclasses import dataclass, field
 
 from fathomlab.base.clock import RunningClock
-from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Planned, Started
+from fathomlab.execute.events import (
+    Effect,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    FleetChanged,
+    Planned,
+    Requeued,
+    Started,
+)
 from fathomlab.execute.time_left import TimeLeft
 
 
@@ -19,6 +29,7 @@ class ProgressState:
         running: Trial hash to the validation accuracies per epoch.
         started: When the first pack started (s); None before.
         effect: The effect so far in words; `""` without one.
+        fleet: The workers of a cluster, or those of this machine after a loss; None otherwise.
         clock: Time without suspensions; someone must call its `tick` about once per second.
     """
 
@@ -34,6 +45,7 @@ class ProgressState:
     started: float | None = None
     running: dict[str, list[float]] = field(default_factory=dict)
     effect: str = ""
+    fleet: FleetChanged | None = None
     clock: RunningClock = field(default_factory=RunningClock)
     _time_left: TimeLeft | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the estimate, which reads the state in loops
@@ -41,13 +53,14 @@ class ProgressState:
     def update(self, event: Event) -> None:
         """Add one event. A new plan starts a new round and a new clock."""
         now = self.clock.tick()
-        if isinstance(event, Started | EpochDone | Finished | Failed) and self._time_left is not None:
+        if isinstance(event, Started | Requeued | EpochDone | Finished | Failed) and self._time_left is not None:
             with self._lock:
                 self._time_left.update(event, now)
         match event:
             case Planned():
                 self.cached, self.packs, self.workers = event.cached, event.packs, max(1, event.workers)
                 self.total, self.done, self.started = event.trials - event.cached, 0, None
+                self.running, self.fleet = {}, None
                 self.labels |= event.labels
                 self._time_left = TimeLeft(event.work, max(1, min(event.workers, event.packs)), event.measured)
             case Started():
@@ -63,10 +76,28 @@ class ProgressState:
                 self.diverged += event.status == "diverged"
                 if self.done >= self.total:  # verdicts follow
                     self.effect = ""
+            case Requeued() | FleetChanged():
+                self._change_workers(event)
             case Effect():
                 self.effect = event.text
             case _:
                 pass
+
+    def _change_workers(self, event: Requeued | FleetChanged) -> None:
+        """Trials of a lost worker do not run; the estimate counts the workers that there are now."""
+        if isinstance(event, Requeued):
+            for trial in event.trials:
+                self.running.pop(trial, None)
+            return
+        self.fleet = event
+        if self._time_left is not None:
+            with self._lock:
+                self._time_left.workers = min(event.workers, event.running + event.waiting) or min(event.workers, 1)
+
+    @property
+    def waits(self) -> bool:
+        """Whether trials are left and there is no worker, such as while jobs wait in the queue of a cluster."""
+        return self.fleet is not None and self.fleet.workers == 0 and self.done < self.total
 
     def label(self, trial: str) -> str:
         """Condition and seed of a trial in words, or the start of its hash."""
@@ -81,6 +112,8 @@ class ProgressState:
 
     def remaining(self) -> str:
         """The time left as text; `""` if it is not known."""
+        if self.waits:
+            return "waiting for a worker"
         seconds = self.seconds_left()
         return f"{duration(seconds)} left" if seconds is not None and seconds >= 0.5 else ""
 
@@ -104,7 +137,7 @@ class ProgressState:
             (self.failed, "failed"),
         )
         texts = [f"{self.done}/{self.total} trials trained", *(f"{number} {word}" for number, word in counts if number)]
-        unknown = self.done < self.total and self.seconds_left() is None
+        unknown = self.done < self.total and not self.waits and self.seconds_left() is None
         left = "estimating time" if unknown else self.remaining()
         return ", ".join(filter(None, [*texts, self.throughput(), left]))
 

@@ -31,7 +31,7 @@ def live_table(state: ProgressState, out: IO[str]) -> "Iterator[Console]":
 
 
 def _renderable(state: ProgressState, width: int) -> Any:
-    """Counts and the effect so far as wrapped text, and a row per running trial; without bars in a narrow terminal."""
+    """Counts, workers, and the effect so far as wrapped text, and a row per running trial; no bars in a narrow terminal."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -48,6 +48,8 @@ def _renderable(state: ProgressState, width: int) -> Any:
         label = Text(escape_control_chars(state.label(trial)))
         table.add_row(label, f"{len(accuracies)}/{state.epochs}", *bars, last)
     texts = [Text(state.summary(), style="bold")]
+    if state.fleet is not None:
+        texts.append(Text(state.fleet.text()))
     if state.effect:
         texts.append(Text(escape_control_chars(state.effect)))
     more = len(state.running) - len(shown)

@@ -11,6 +11,7 @@ from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.files import atomic_write
 from fathomlab.base.output import invalid_text_reason
 from fathomlab.report.findings import finding
+from fathomlab.report.nodes import without_node_names
 from fathomlab.report.page import Content, decisions, experiment_content, judged, render
 from fathomlab.report.sections.trials import SHOWN_DIGITS, Trials
 from fathomlab.store.reading import Store
@@ -89,7 +90,7 @@ def write_combined(store: Store, names: Sequence[str], target: Path, block: Titl
 
 
 def combined_html(studies: Sequence[Study], block: TitleBlock, file: str) -> str:
-    """The page as text. Equal records give equal bytes.
+    """The page as text, without the names of nodes. Equal records give equal bytes.
 
     Args:
         studies: The experiments, in order.
@@ -98,7 +99,7 @@ def combined_html(studies: Sequence[Study], block: TitleBlock, file: str) -> str
     """
     taken: set[str] = set()
     parts: list[Part] = []
-    for number, read in enumerate(studies, start=1):
+    for number, read in enumerate(without_node_names(studies), start=1):
         verdicts = judged(read)
         content = experiment_content(read, verdicts, () if read.problems else audit(read), f"e{number}-", file)
         parts.append(Part(_without_ids(content, taken), finding(read), decisions(verdicts)))

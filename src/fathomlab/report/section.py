@@ -18,6 +18,7 @@ class Plain:
         label: Name of the table for screen readers.
         starts: Columns at which the table is divided, so that it fits on a page without scrolling.
         warnings: What must be read before the result.
+        more: Another table below a heading, which is its name for screen readers, too.
     """
 
     note: str
@@ -27,6 +28,7 @@ class Plain:
     label: str = ""
     starts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    more: tuple[str, Table] | None = None
 
 
 @dataclass(frozen=True)

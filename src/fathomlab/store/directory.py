@@ -24,7 +24,7 @@ from fathomlab.store.tables import PATTERN
 
 NOT_IN_RESULT = ("result.json",)
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
-ADDED = ("tune", "equal_compute")  # to the format later: left out if empty
+ADDED = ("tune", "equal_compute", "runs")  # to the format later: left out if empty
 
 
 def create_store(root: Path) -> Path:

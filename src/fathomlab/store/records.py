@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from annotated_types import MaxLen
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import Levels, flatten_keys
@@ -13,6 +15,7 @@ from fathomlab.data.table import DatasetInfo
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.predictions import PREDICTIONS, StoredLabels, read_classes
 from fathomlab.store.provenance import Provenance
+from fathomlab.store.run_records import MAX_RUNS, RunRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -241,6 +244,7 @@ class ExperimentRecord:
         outdated: Whether the record has an older format. It is not read then, so all other fields have their defaults.
         tune: The factors that are tuned, by their full keys, and the metric of the choice; None if there are none.
         equal_compute: Role to the role whose training MACs it spends on longer training.
+        runs: The newest runs on several machines or with lost workers, the latest last.
         seal: The document's checksum.
     """
 
@@ -270,6 +274,7 @@ class ExperimentRecord:
     looks: tuple[Mapping[str, Number], ...] = ()
     tune: TuneOptions | None = None
     equal_compute: Mapping[str, str] = field(default_factory=dict[str, str])
+    runs: Annotated[tuple[RunRecord, ...], MaxLen(MAX_RUNS)] = ()
     seal: str = ""
 
     def __repr__(self) -> str:

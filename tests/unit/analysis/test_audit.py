@@ -14,7 +14,7 @@ from fathomlab.analysis.compare import Summary, diff_summaries, format_diff, sum
 from fathomlab.analysis.expected import follows
 from fathomlab.analysis.study import Study, study
 from fathomlab.analysis.verdicts import judge
-from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, Provenance
+from fathomlab.store.provenance import BackendBuild, DataSource, Hardware, PackSlot, Provenance
 
 PROVENANCE = Provenance(
     device="cpu",
@@ -336,3 +336,22 @@ def test_audit_expects_a_teacher_of_the_role_that_has_one(build: SimpleNamespace
 )
 def test_other_images_follow_from_the_choice_of_a_dataset(factor: str, key: str, expected: bool):
     assert follows(factor, key) == expected
+
+
+@pytest.mark.parametrize(
+    ("second", "unexpected"),
+    [("AMD AMD Intel", []), ("AMD Intel AMD", ["processor of a seed"]), ("AMD AMD AMD", ["cpu"])],
+)
+def test_processors_are_compared_seed_by_seed(build: SimpleNamespace, second: str, unexpected: list[str]):
+    """On a mixed cluster, each level may have the same processors, but not at the same seeds."""
+
+    def level(processors: str, residual: bool) -> list[Any]:
+        options = {"model__params__residual": residual}
+        hardware = [Hardware(name, 2) for name in processors.split()]
+        return [
+            replace(trial, provenance=replace(PROVENANCE, hardware=item))
+            for trial, item in zip(trials(build, options), hardware, strict=True)
+        ]
+
+    result = audit(build, level("AMD AMD Intel", True), level(second, False))
+    assert [finding.property for finding in result.unexpected] == unexpected

@@ -12,7 +12,18 @@ import fathomlab
 from fathomlab.base.clock import RunningClock
 from fathomlab.base.errors import UserError
 from fathomlab.execute.coordinator import run_jobs
-from fathomlab.execute.events import Died, EpochDone, Event, Failed, Finished, Idle, Stopped, Warned
+from fathomlab.execute.events import (
+    Died,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    FleetChanged,
+    Idle,
+    Requeued,
+    Stopped,
+    Warned,
+)
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.plan import Trial
@@ -116,7 +127,11 @@ def test_students_of_a_teacher_without_weights_start(distillation: dict[str, Any
 @pytest.mark.parametrize(("death", "attempts"), [(ABORTED, 3), (KILLED, 2)])
 def test_dead_job_restarts_until_its_trial_fails(trials: tuple[Trial, ...], tmp_path: Path, death: Died, attempts: int):
     executor = Scripted(lambda job: [death])
-    *warnings, failure = run_jobs([Job(trials[:1], tmp_path)], executor, StopRequest())
+    events = list(run_jobs([Job(trials[:1], tmp_path)], executor, StopRequest()))
+    *warnings, failure = [event for event in events if isinstance(event, Warned | Failed)]
+    assert [event.trials for event in events if isinstance(event, Requeued)] == [(trials[0].hash,)] * (attempts - 1)
+    counts = [(event.retried, event.lost) for event in events if isinstance(event, FleetChanged)]
+    assert counts[-1] == (attempts - 1, attempts)
     name = trials[0].hash[:12]
     assert warnings == [Warned(f"{death.cause}. Restarting its trial ({name}).")] * (attempts - 1)
     assert len(executor.submitted) == attempts
@@ -144,12 +159,16 @@ def test_only_the_trial_that_causes_the_deaths_fails(trials: tuple[Trial, ...], 
     ]
     (failure,) = [event for event in events if isinstance(event, Failed)]
     assert failure.trial == trials[3].hash
+    (*_, last) = [event for event in events if isinstance(event, FleetChanged)]
+    assert (last.retried, last.lost) == (5, 4)  # twice as a pack, then three trials, of which one dies again
 
 
 def test_job_that_dies_after_its_results_is_not_restarted(trials: tuple[Trial, ...], tmp_path: Path):
     executor = Scripted(lambda job: [*finished(job)[:-1], ABORTED])
     events = list(run_jobs([Job(trials[:1], tmp_path)], executor, StopRequest()))
-    assert (len(events), len(executor.submitted)) == (1, 1)
+    assert len(executor.submitted) == 1
+    assert [type(event) for event in events] == [Finished, FleetChanged]
+    assert events[-1] == FleetChanged(1, 1, 0, 0, retried=0, lost=1)
 
 
 @pytest.mark.parametrize("end", [Stopped(), ABORTED, Idle()])

@@ -19,6 +19,7 @@ from fathomlab.execute.events import (
     Planned,
     Ready,
     Refused,
+    Requeued,
     Saved,
     Started,
     Stopped,
@@ -37,7 +38,8 @@ CASES: list[tuple[Event, list[str]]] = [
     (Started(("a", "b"), 3, 1.5, "node-1", "0a"), ["trials", "epochs", "time", "node"]),
     (Saved(("a",), 7), ["trials", "step"]),
     (Refused("process 1 on host", ""), ["cause", "lease"]),
-    (FleetChanged(2, 4, 3, 1, 0, 1), ["nodes", "workers", "running", "waiting", "retried", "lost"]),
+    (FleetChanged(2, 4, 3, 1, 0, 1), ["nodes", "workers", "running", "waiting", "retried", "lost", "refused"]),
+    (Requeued(("a", "b")), ["trials"]),
     (
         EpochDone("a", 1, {"val/accuracy": 0.5, "val/loss": None}, 0.1, 2.5),
         ["trial", "epoch", "lr", "seconds", "val/accuracy", "val/loss"],

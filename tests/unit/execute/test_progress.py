@@ -5,11 +5,26 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fathomlab.base.clock import RunningClock
-from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Note, Planned, Started, Warned
+from fathomlab.execute import notebook
+from fathomlab.execute.events import (
+    Effect,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    FleetChanged,
+    Note,
+    Planned,
+    Requeued,
+    Started,
+    Warned,
+)
 from fathomlab.execute.modes import MODES, Mode, resolve_mode
 from fathomlab.execute.progress import progress_reporter
 from fathomlab.execute.round import ProgressState
@@ -213,3 +228,75 @@ def test_summary_waits_for_an_update_in_another_thread():
     assert work.overtaking is not None
     work.overtaking.join()
     assert state.summary().startswith("1/2 trials trained, 1 running")
+
+
+def test_summary_waits_for_a_worker():
+    """While jobs are in the queue of a cluster, no time is shown; with twice as many workers, half of it."""
+    state = ProgressState(clock=Time().clock())
+    state.update(replace(planned(dict.fromkeys("abcd", 60.0), workers=4), measured=True, packs=4))
+    state.update(FleetChanged(0, 0, 0, 4, 0, 0))
+    assert state.summary() == "0/4 trials trained, waiting for a worker"
+    assert state.seconds_left() is None
+    for workers, seconds in ((1, 240), (2, 120), (4, 60), (9, 60)):
+        state.update(FleetChanged(1, workers, 0, 4, 0, 0))
+        assert state.seconds_left() == pytest.approx(seconds)
+    state.update(planned({}, cached=4))
+    assert state.fleet is None
+
+
+def test_trials_of_a_lost_worker_do_not_run():
+    state = ProgressState(clock=Time().clock())
+    state.update(planned(dict.fromkeys("abc", 10.0)))
+    state.update(Started(("a", "b"), 5))
+    state.update(Started(("c",), 5))
+    state.update(Requeued(("a", "b")))
+    assert list(state.running) == ["c"]
+
+
+def test_plain_lines_about_workers_are_limited():
+    """At once if workers come, go, or are lost; else one per 30 s."""
+    steps: list[tuple[float, Event]] = [(0.0, planned(dict.fromkeys("abcd", 10.0)))]
+    steps += [(1.0, FleetChanged(1, 2, number % 2, 4, 0, 0)) for number in range(40)]
+    steps += [(1.0, FleetChanged(1, 1, 1, 3, 0, 0)), (1.0, FleetChanged(1, 1, 0, 4, 0, 1))]
+    steps += [(1.0, FleetChanged(1, 1, 0, 4, 1, 1)), (1.0, FleetChanged(2, 1, 0, 4, 1, 1))]
+    lines = [line.partition(", waiting for")[0] for line in shown(Time(), *steps)[1:]]
+    assert lines == [
+        "1 node, 2 workers, 0 packs running, 4 waiting",
+        "1 node, 2 workers, 1 pack running, 4 waiting",
+        "1 node, 1 worker, 1 pack running, 3 waiting",
+        "1 node, 1 worker, 0 packs running, 4 waiting, 1 lost",
+        "2 nodes, 1 worker, 0 packs running, 4 waiting, 1 retried, 1 lost",
+    ]
+
+
+@pytest.mark.parametrize("columns", [40, 120])
+def test_live_table_shows_the_workers(columns: int, monkeypatch: pytest.MonkeyPatch):
+    """In the table, also in a narrow terminal, and not as messages above it."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with progress_reporter("rich", out) as emit:
+        emit(planned({"a": 1.0, "b": 1.0}))
+        emit(FleetChanged(3, 12, 10, 2, 1, 1))
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    shown_lines = [line for line in lines if not line.startswith("2 trials: ")]
+    assert max(map(len, shown_lines)) <= columns
+    text = " ".join(" ".join(shown_lines).split())
+    assert text.count("3 nodes, 12 workers, 10 packs running, 2 waiting, 1 retried, 1 lost") == 1
+
+
+def test_notebook_shows_the_workers(monkeypatch: pytest.MonkeyPatch):
+    shown_bundles: list[dict[str, str]] = []
+
+    def display(bundle: dict[str, str], **_: Any) -> Any:
+        shown_bundles.append(bundle)
+        return SimpleNamespace(update=display)
+
+    monkeypatch.setattr(notebook, "library", lambda _: SimpleNamespace(display=display))
+    state = ProgressState()
+    view = notebook.NotebookDisplay(state)
+    for event in (planned({"a": 1.0}), FleetChanged(3, 12, 10, 2, 1, 1)):
+        state.update(event)
+        view.report(event)
+    view.close()
+    assert "3 nodes, 12 workers, 10 packs running, 2 waiting, 1 retried, 1 lost" in shown_bundles[-1]["text/plain"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fathomlab.execute.events import EpochDone, Failed, Finished, Started
+from fathomlab.execute.events import EpochDone, Failed, Finished, Requeued, Started
 from fathomlab.execute.time_left import TimeLeft
 
 
@@ -85,3 +85,32 @@ def test_restarted_and_failed_trials_are_counted_once():
     assert estimate.seconds(6.0) == pytest.approx(5.0)
     estimate.update(finished("b", 5.0), 11.0)
     assert estimate.seconds(11.0) == 0.0
+
+
+def test_time_left_follows_the_number_of_workers():
+    """24 s of work on 1, 3, and no worker."""
+    estimate = TimeLeft(dict.fromkeys("abcdef", 4.0), 1, measured=True)
+    assert estimate.seconds(0.0) == pytest.approx(24.0)
+    estimate.workers = 3
+    assert estimate.seconds(0.0) == pytest.approx(8.0)
+    estimate.workers = 0
+    assert estimate.seconds(0.0) is None
+
+
+def test_pack_of_a_lost_worker_waits_with_the_time_it_had():
+    """Time passes while it waits, and it is not the time of a worker. A start from scratch is seen at the next epoch."""
+    estimate = TimeLeft({"a": 10.0, "b": 10.0, "c": 10.0}, 1, measured=True)
+    estimate.update(Started(("a", "b"), 10), 0.0)
+    for trial in "ab":
+        estimate.update(epoch(trial, 4, 4.0), 8.0)
+    assert estimate.seconds(8.0) == pytest.approx(6 + 6 + 10)
+    estimate.update(Requeued(("a", "b")), 8.0)
+    assert estimate.seconds(8.0) == pytest.approx(6 + 6 + 10)
+    assert estimate.seconds(100.0) == pytest.approx(6 + 6 + 10)
+    estimate.update(Started(("a", "b"), 10), 100.0)
+    assert estimate.seconds(100.0) == pytest.approx(6 + 6 + 10)
+    estimate.update(epoch("a", 1, 1.0), 102.0)
+    assert estimate.seconds(102.0) == pytest.approx(9 + 6 + 10)
+    for trial in "abc":
+        estimate.update(finished(trial, 10.0), 120.0)
+    assert estimate.seconds(120.0) == 0.0

@@ -7,6 +7,7 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.options import network, number
 from fathomlab.analysis.study import FAILED_STATUSES, PENDING_STATUSES, Study
 from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.nodes import runs_table
 from fathomlab.report.numbers import count, duration, format_int, plain
 from fathomlab.report.section import Plain, Section
 from fathomlab.report.tables import Table, table
@@ -22,7 +23,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         f"{total_time(study)} Trials of one pack share their time. TFLOP: 6 operations per multiply-accumulate, image, and "
         f"epoch of training{'; unknown for modules of plugins' if unknown else ''}."
     )
-    content = Plain(note, table=cost_table(study), label="Cost of each condition", starts=("reused",))
+    runs = study.experiment.runs
+    more = ("Runs on several machines, or with lost workers", runs_table(runs)) if runs else None
+    content = Plain(note, table=cost_table(study), label="Cost of each condition", starts=("reused",), more=more)
     return Section("cost", "Cost", content)
 
 

@@ -8,6 +8,7 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.base.codec import JsonObject
+from fathomlab.report.nodes import few, shown_node
 from fathomlab.report.numbers import count
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
@@ -58,6 +59,8 @@ def provenance_table(study: Study) -> Table:
         for key, value in _facts(trial.provenance):
             values.setdefault(key, Counter())[value] += 1
     rows = [[key, _values(counts)] for key, counts in values.items()]
+    if nodes := Counter(filter(None, (shown_node(trial) for _, _, trial in study.trials))):
+        rows.append(["node", _nodes(nodes)])
     return table("provenance", ["property", "value"], rows, texts=2)
 
 
@@ -123,6 +126,12 @@ def _yaml(resolved: JsonObject) -> str:
         return yaml.safe_dump(dict(resolved), sort_keys=False, allow_unicode=True, width=100) if resolved else ""
     except RecursionError:
         return "Nested too deeply to show."
+
+
+def _nodes(nodes: Counter[str]) -> str:
+    """The nodes with most trials."""
+    names = [f"{name} ({count(number, 'trial')})" for name, number in sorted(nodes.items(), key=lambda item: -item[1])]
+    return few(names, len(names))
 
 
 def _values(values: Counter[str]) -> str:

@@ -9,6 +9,7 @@ from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.options import total_parameters
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
+from fathomlab.report.nodes import shown_node
 from fathomlab.report.numbers import count, format_int, percent, plain, significant
 from fathomlab.report.section import Section
 from fathomlab.report.tables import Table, table
@@ -64,12 +65,14 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
 def trials_table(study: Study) -> Table:
     """Every trial with its numbers."""
     rows: list[list[str]] = []
+    on_nodes = any(trial.provenance.node for _, _, trial in study.trials)
     for condition, seed, trial in study.trials:
         numbers = trial.metrics
         row = [condition.name, str(seed), trial.status, trial.trial[:SHOWN_DIGITS], format_int(total_parameters(trial))]
         row += [text(numbers.get(metric)) for metric, text in NUMBERS.values()]
-        rows.append([*row, plain(trial.seconds, 1), trial.cause or ""])
-    columns = ["condition", "seed", "status", "trial", "parameters", *NUMBERS, "time (s)"]
+        node = [shown_node(trial)] if on_nodes else []
+        rows.append([*row, plain(trial.seconds, 1), *node, trial.cause or ""])
+    columns = ["condition", "seed", "status", "trial", "parameters", *NUMBERS, "time (s)", *["node"] * on_nodes]
     return table("trials", [*columns, "cause"], rows)
 
 

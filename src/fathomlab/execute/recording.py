@@ -1,0 +1,115 @@
+"""The record of an experiment: what its plan says, its history, and what its last run used."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.identity import content_hash
+from fathomlab.base.labels import Levels, flatten_keys
+from fathomlab.config.paths import set_path
+from fathomlab.plan import Plan
+from fathomlab.store.directory import write_experiment
+from fathomlab.store.inventory import Inventory
+from fathomlab.store.reading import Store
+from fathomlab.store.records import ConditionRecord, ExperimentRecord, SeedTrial
+from fathomlab.store.run_records import RunRecord, latest
+
+
+def experiment_record(plan: Plan, folder: Path) -> ExperimentRecord:
+    """The record of an experiment without its history."""
+    loaded = plan.loaded
+    options = loaded.file.experiment
+    conditions = tuple(
+        ConditionRecord(
+            label=condition.label,
+            role=condition.role,
+            factors=dict(condition.factors),
+            depth=condition.depth,
+            trials=tuple(SeedTrial(seed, trial.hash) for seed, trial in zip(plan.seeds, condition.trials, strict=True)),
+        )
+        for condition in plan.conditions
+    )
+    return ExperimentRecord(
+        name=folder.name,
+        folder=folder,
+        title=options.title or loaded.document.source,
+        question=options.question,
+        source=loaded.document.source,
+        yaml=loaded.text,
+        overrides=tuple(loaded.overrides),
+        quick=loaded.quick,
+        resolved=_resolved(plan),
+        factors=tuple(plan.factors),
+        headline="best" if options.primary_metric.startswith("best/") else "last",
+        seeds=tuple(plan.seeds),
+        logging=to_plain(loaded.file.logging),
+        tags=options.tags,
+        published=options.published,
+        conditions=conditions,
+        claims=tuple(plan.claims),
+        claims_hash=content_hash(plan.questions),
+        tune=plan.tune,
+        equal_compute=plan.equal_compute,
+    )
+
+
+def with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> ExperimentRecord:
+    """Add when the experiment was first run, its cost so far, and whether its claims were added after results.
+
+    Claims are late if a trial of the plan was finished before an experiment with the same claims was recorded.
+    """
+    stored = inventory.experiments.get(record.name)
+    if stored is not None and stored.cause is None:
+        return replace(
+            record,
+            created=stored.created,
+            seconds=stored.seconds or 0.0,
+            claims_late=stored.claims_late,
+            looks=stored.looks,
+            runs=stored.runs,
+        )
+    equal = [other for other in inventory.experiments.values() if other.claims_hash == record.claims_hash]
+    early = any(not other.claims_late for other in equal)
+    return replace(
+        record,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        claims_late=bool(plan.claims) and not early and len(inventory.pending(plan.trials)) < len(plan.trials),
+    )
+
+
+def write_end(runs: Path, record: ExperimentRecord, used: RunRecord | None) -> None:
+    """Write the record of an experiment after a run. Another process may have added its runs meanwhile."""
+    if used is not None:
+        stored = Store(runs).experiment(record.name)
+        before = record.runs if stored.cause is not None else stored.runs
+        record = replace(record, runs=latest((*before, used)))
+    write_experiment(runs, record)
+
+
+def _resolved(plan: Plan) -> JsonObject:
+    """Every option that the trials share, with defaults, and their parents by role; by role if there are several."""
+    shared: dict[str, Levels] = {}
+    roles = {trial.hash: condition.role for condition in plan.conditions for trial in condition.trials}
+    for condition in plan.conditions:
+        trial = condition.trials[0]
+        left_out = ("format", "seed", "parents", "plugins")  # the digests of plugins are provenance
+        content = {key: value for key, value in trial.content.items() if key not in left_out}
+        if trial.teachers:
+            content["teacher"] = [roles[teacher.hash] for teacher in trial.teachers]
+        if trial.start is not None:
+            content["start"] = roles[trial.start.hash]
+        if offset := trial.seed - plan.seeds[0]:
+            content["seed_offset"] = offset
+        options = flatten_keys(content)
+        previous = shared.setdefault(condition.role, options)
+        shared[condition.role] = {
+            key: value for key, value in previous.items() if key in options and options[key] == value
+        }
+    nested: dict[str, Any] = {}
+    for role, options in shared.items():
+        for key, value in options.items():
+            set_path(nested, key if len(shared) == 1 else f"{role}.{key}", value)
+    return nested | {"factors": {key: list(levels) for key, levels in plan.factors.items()}, "seeds": list(plan.seeds)}
