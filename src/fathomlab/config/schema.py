@@ -13,6 +13,7 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.options import NonNegativeFloat, PositiveInt
 from fathomlab.config.claims import Claim
 from fathomlab.config.published import Published
+from fathomlab.config.slurm import RunSection
 from fathomlab.config.training import DistillationOptions, TrainingOptions
 
 Parent: TypeAlias = Literal["teacher", "start"]
@@ -227,6 +228,7 @@ class ExperimentFile:
         quick: Changes of the other sections for `--quick`.
         plugins: Python files with models, datasets, losses, probes, optimizers, and schedules, relative to this file; see
             docs/tutorials/your-own-parts.md. Their code runs.
+        run: Where the experiment is trained.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0
@@ -244,3 +246,4 @@ class ExperimentFile:
     claims: tuple[Claim, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    run: RunSection = field(default_factory=RunSection)
