@@ -16,7 +16,7 @@ from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
-from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, requested_executor
+from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, queued_packs, requested_executor
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.signals import StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
@@ -157,6 +157,7 @@ def _preflight(
     requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     executor = choose_executor(requested_executor(plan))
     device = machine.guess_device(options.device)
+    queued = queued_packs(executor, setting) if pending else ()
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
     if pending and options.device == "cuda" and not on_workers:
         from fathomlab.execute.pack.devices import choose_device
@@ -173,7 +174,7 @@ def _preflight(
 
         check_environment(inventory, pending, current_environment(device))
     workers = executor.count_workers(setting, options.workers, len(pending)) if pending else 1
-    return prepare_jobs(plan, pending, inventory, options.device, workers)
+    return prepare_jobs(plan, pending, inventory, options.device, workers, queued)
 
 
 def _train(jobs: Sequence[Job], kind: type[Executor], setting: Setting, emit: Emit, stop: StopRequest) -> None:

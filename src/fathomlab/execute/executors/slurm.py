@@ -84,7 +84,11 @@ class _Pack:
 
 
 class Slurm:
-    """Job arrays, and their events in the store."""
+    """Job arrays, and their events in the store.
+
+    Attributes:
+        adoptable: Packs of an earlier run that wait or run and that nobody has submitted here, by the hashes of their trials.
+    """
 
     spans_hosts: ClassVar[bool] = True
     stop_seconds: ClassVar[float] = 60.0
@@ -102,7 +106,7 @@ class Slurm:
         self._submitted = 0
         self._stopped_by: int | None = None
         self._packs: dict[int, _Pack] = {}
-        self._adoptable = self._living_packs()
+        self.adoptable = self._living_packs()
 
     @staticmethod
     def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
@@ -131,7 +135,7 @@ class Slurm:
         self._submitted += len(jobs)
         missing: list[tuple[int, Job]] = []
         for number, job in zip(numbers, jobs, strict=True):
-            pack = None if job.expired else self._adoptable.pop(job.hashes, None)
+            pack = None if job.expired else self.adoptable.pop(job.hashes, None)
             if pack is None:
                 missing.append((number, job))
             else:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fathomlab.base.errors import UserError
 from fathomlab.base.libraries import library
-from fathomlab.config.slurm import SlurmOptions
+from fathomlab.config.slurm import MAX_ARRAY_PARALLELISM, SlurmOptions
 from fathomlab.execute.executors.slurm_element import Element
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
@@ -103,7 +103,7 @@ def parameters(options: SlurmOptions, name: str, environment: Mapping[str, str])
         "cpus_per_task": options.cpus,
         "gpus_per_node": options.gpus,
         "constraint": options.constraint,
-        "array_parallelism": options.array_parallelism,
+        "array_parallelism": options.array_parallelism or MAX_ARRAY_PARALLELISM,
         "signal_delay_s": options.signal_delay_s,
         "setup": [*exports, *options.setup],
         "additional_parameters": {"requeue": True},
