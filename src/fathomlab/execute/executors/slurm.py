@@ -273,7 +273,7 @@ class Slurm:
 
     def _death(self, pack: _Pack) -> Died:
         state = self._queue.final_state(pack.job)
-        if pack.given_up:
+        if pack.given_up and state in ("CANCELLED", UNKNOWN):
             return Died(f"Nothing was heard from {_name(pack)}", lost=True)
         cause = f"{_name(pack)} {CAUSES.get(state, f'ended with the state {state}')}"
         return Died(cause, _last_lines(pack), state == "OUT_OF_MEMORY", state in LOST)
