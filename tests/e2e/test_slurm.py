@@ -103,6 +103,15 @@ def comparable(runs: Path) -> dict[str, Any]:
     return results
 
 
+def wait_for_end(cluster: FakeSlurm) -> set[str]:
+    """Wait until no job waits or runs; returns how they ended."""
+    end = time.monotonic() + DEADLINE
+    while (states := {job["state"] for job in cluster.jobs.values()}) & {"PENDING", "RUNNING"}:
+        assert time.monotonic() < end, cluster.jobs
+        time.sleep(0.1)
+    return states
+
+
 def test_preempted_and_lost_jobs_end_with_the_same_bits(golden: dict[str, Any], cluster: FakeSlurm, tmp_path: Path):
     """A preempted job returns to the queue by itself. Of four packs, only that of the lost node is submitted again."""
     run = Coordinator(tmp_path / "runs", cluster)
@@ -143,7 +152,7 @@ def test_interrupted_run_saves_and_resumes(golden: dict[str, Any], cluster: Fake
     first.until_trains(0, 1)
     first.process.send_signal(signal.SIGINT)
     first.ends(128 + signal.SIGINT)
-    assert {job["state"] for job in cluster.jobs.values()} <= {"COMPLETED", "CANCELLED by 0"}
+    assert wait_for_end(cluster) <= {"COMPLETED", "CANCELLED by 0"}
     assert list(first.runs.glob("trials/*/checkpoint-*"))
     second = Coordinator(tmp_path / "runs", cluster)
     second.ends()
@@ -156,10 +165,7 @@ def test_closed_terminal_leaves_jobs_to_the_cluster(golden: dict[str, Any], clus
     first.until_trains(0)
     first.process.send_signal(signal.SIGHUP)
     first.ends(128 + signal.SIGHUP)
-    end = time.monotonic() + DEADLINE
-    while any(job["state"] != "COMPLETED" for job in cluster.jobs.values()):
-        assert time.monotonic() < end, cluster.jobs
-        time.sleep(0.1)
+    assert wait_for_end(cluster) == {"COMPLETED"}
     assert differences(golden, comparable(first.runs)) == []
     assert '"trained": 0' in Coordinator(tmp_path / "runs", cluster, "--json").ends()
 
@@ -253,6 +259,7 @@ def test_plan_shows_the_script_without_slurm(command: Command, tmp_path: Path, m
     assert sum(line.startswith("pack ") for line in lines) == PACKS
     assert not any(line.startswith("warning: ") for line in lines)
     assert list(tmp_path.iterdir()) == []
+    arguments = tuple(item for item in arguments if not item.startswith("training.epochs"))
     long = command(*arguments, "run.slurm.time=2", "training.epochs=100000").out
     assert "time limit of 2 min" in long
     assert "run.slurm.memory is not set" in long
