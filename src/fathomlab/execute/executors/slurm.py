@@ -11,15 +11,12 @@ from typing import ClassVar
 from fathomlab.base.codec import to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
-from fathomlab.config.slurm import SlurmOptions
 from fathomlab.execute.events import Died, Event, Idle, Started, Stopped
-from fathomlab.execute.executors.local import LINE_LENGTH, SETTINGS, TAIL_LINES
+from fathomlab.execute.executors.local import LINE_LENGTH, TAIL_LINES
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm_element import Element
 from fathomlab.execute.executors.slurm_files import (
-    FOLDER,
     SCRIPTS,
     EventTail,
     Submission,
@@ -29,15 +26,12 @@ from fathomlab.execute.executors.slurm_files import (
     read_submissions,
     write_submission,
 )
-from fathomlab.execute.executors.slurm_queue import QUEUES, UNKNOWN, WAITING, QueueEntry, script
-from fathomlab.execute.round import duration
-from fathomlab.prepare import cost
+from fathomlab.execute.executors.slurm_preview import ENVIRONMENT, MAX_ARRAY, preview
+from fathomlab.execute.executors.slurm_queue import QUEUES, UNKNOWN, WAITING, QueueEntry
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.packing import worker_count
 
-ENVIRONMENT = {**SETTINGS, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 MAX_WORKERS = 64  # for which packs are formed without `array_parallelism`
-MAX_ARRAY = 1000  # elements; Slurm's default MaxArraySize is 1001
 MAX_UNFINISHED = 100_000
 ABSENCES = 2  # looks at the queue in which a job is missing before it counts as ended
 STOP_LOOK_SECONDS = 2.0
@@ -277,44 +271,6 @@ class Slurm:
             return Died(f"Nothing was heard from {_name(pack)}", lost=True)
         cause = f"{_name(pack)} {CAUSES.get(state, f'ended with the state {state}')}"
         return Died(cause, _last_lines(pack), state == "OUT_OF_MEMORY", state in LOST)
-
-
-def preview(jobs: Sequence[Job], setting: Setting) -> str:
-    """What would be submitted first: jobs whose parents are trained. See `Slurm.preview`."""
-    options: SlurmOptions = setting.run.slurm
-    if not jobs:
-        return "nothing to submit"
-    waiting = {trial for job in jobs for trial in job.hashes}
-    first = [job for job in jobs if not waiting & {parent.hash for trial in job.trials for _, parent in trial.parents}]
-    size = min(len(first), MAX_ARRAY)
-    scripts = setting.root.absolute() / FOLDER / "SUBMISSION" / SCRIPTS
-    limit = f", at most {options.array_parallelism} at the same time" if options.array_parallelism else ""
-    arrays = count(-(-len(first) // MAX_ARRAY), "job array")
-    later = (
-        f"; {count(len(jobs) - len(first), 'pack')} when their parents are trained" if len(first) < len(jobs) else ""
-    )
-    lines = [f"{arrays} with {count(len(first), 'pack')}{limit}{later}", ""]
-    lines += [script(options, scripts, "fathomlab-SUBMISSION", ENVIRONMENT, size).strip(), ""]
-    seconds = [cost.estimate(job.trials, None, 1).seconds for job in jobs]
-    lines += [
-        f"pack {index}: {count(len(job.trials), 'trial')}, about {duration(time_needed)}"
-        for index, (job, time_needed) in enumerate(zip(jobs, seconds, strict=True))
-    ]
-    return "\n".join([*lines, *_warnings(options, seconds)])
-
-
-def _warnings(options: SlurmOptions, seconds: Sequence[float]) -> list[str]:
-    """What may go wrong with these options."""
-    warnings: list[str] = []
-    longer = sum(60 * options.time - options.signal_delay_s < needed for needed in seconds)
-    if longer:
-        text = (
-            f"{count(longer, 'pack')} may need more than the time limit of {options.time} min and return to the queue"
-        )
-        warnings.append(f"warning: {text}. Set run.slurm.time.")
-    if options.memory is None:
-        warnings.append("warning: run.slurm.memory is not set; the cluster's default may be too small.")
-    return warnings
 
 
 def _has_ended(pack: _Pack) -> bool:
