@@ -70,6 +70,9 @@ class MemoryQueue:
     def cancel(self, jobs: Sequence[str]) -> None:
         self.signals.append(("cancel", tuple(jobs)))
 
+    def close(self) -> None:
+        pass
+
     def run(self, job: str, node: str = "node-1") -> None:
         """Start a job."""
         self.entries[job] = QueueEntry("RUNNING", node)

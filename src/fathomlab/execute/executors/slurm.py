@@ -182,7 +182,8 @@ class Slurm:
             pack.absences = ABSENCES
 
     def close(self) -> None:
-        """Nothing: jobs that live after an error of the coordinator are adopted by the next run."""
+        """Leave the jobs that live after an error of the coordinator: the next run adopts them."""
+        self._queue.close()
 
     @property
     def _leaves_jobs(self) -> bool:
@@ -220,7 +221,7 @@ class Slurm:
                 path.touch()  # a host may remember for a minute that a file did not exist
         except OSError as error:
             raise UserError("unwritable", f"{self._root}: cannot write: {error.strerror or error}.") from None
-        contents = [canonical_json(to_plain(replace(job, root=self._root))).encode() for _, job in jobs]
+        contents = [canonical_json(to_plain(replace(job, root=job.root.absolute()))).encode() for _, job in jobs]
         cluster = self._options.cluster
         elements = [
             Element(content, str(path), cluster, ENVIRONMENT) for content, path in zip(contents, paths, strict=True)

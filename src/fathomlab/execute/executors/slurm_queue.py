@@ -6,6 +6,7 @@ import platform
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 MAX_RETURNS_TO_QUEUE = 1000  # elements themselves end if they do not progress
 IDS_PER_COMMAND = 500
 COMMAND_SECONDS = 60
+CLOSE_SECONDS = 3.0
 ENDED = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 )
@@ -74,6 +76,10 @@ class Queue(Protocol):
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End jobs without a checkpoint."""
+        ...
+
+    def close(self) -> None:
+        """Release everything except the jobs."""
         ...
 
 
@@ -175,6 +181,9 @@ class SlurmQueue:
         """Remove the jobs from the queue."""
         self._scancel(jobs)
 
+    def close(self) -> None:
+        """Nothing."""
+
     def _scancel(self, jobs: Sequence[str], *options: str) -> None:
         for start in range(0, len(jobs), IDS_PER_COMMAND):
             command = ["scancel", *options, *jobs[start : start + IDS_PER_COMMAND]]
@@ -225,6 +234,12 @@ class LocalQueue:
     def cancel(self, jobs: Sequence[str]) -> None:
         """Send SIGINT: submitit kills the process that trains a second later."""
         self._signal(jobs, signal.SIGINT)
+
+    def close(self) -> None:
+        """Wait a moment for processes that have reported their end."""
+        end = time.monotonic() + CLOSE_SECONDS
+        while time.monotonic() < end and any(job.state == "RUNNING" for job in self._jobs.values()):
+            time.sleep(0.05)
 
     def _signal(self, jobs: Sequence[str], signum: int) -> None:
         for job in jobs:
