@@ -70,7 +70,7 @@ class MemoryQueue:
     def cancel(self, jobs: Sequence[str]) -> None:
         self.signals.append(("cancel", tuple(jobs)))
 
-    def close(self) -> None:
+    def close(self, ended: Sequence[str]) -> None:
         pass
 
     def run(self, job: str, node: str = "node-1") -> None:

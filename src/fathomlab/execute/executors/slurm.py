@@ -100,6 +100,7 @@ class Slurm:
         self._submitted = 0
         self._stopped_by: int | None = None
         self._packs: dict[int, _Pack] = {}
+        self._ended: list[str] = []
         self.adoptable = self._living_packs()
 
     @staticmethod
@@ -183,7 +184,7 @@ class Slurm:
 
     def close(self) -> None:
         """Leave the jobs that live after an error of the coordinator: the next run adopts them."""
-        self._queue.close()
+        self._queue.close(self._ended)
 
     @property
     def _leaves_jobs(self) -> bool:
@@ -263,7 +264,9 @@ class Slurm:
             yield from self._end(number, Stopped() if self._stopped_by is not None else self._death(pack))
 
     def _end(self, number: int, event: Event) -> Iterator[tuple[int, Event]]:
-        del self._packs[number]
+        pack = self._packs.pop(number)
+        if not self._leaves_jobs:
+            self._ended.append(pack.job)
         yield number, event
 
     def _death(self, pack: _Pack) -> Died:

@@ -21,7 +21,7 @@ COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 MAX_RETURNS_TO_QUEUE = 1000  # elements themselves end if they do not progress
 IDS_PER_COMMAND = 500
 COMMAND_SECONDS = 60
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS = 20.0
 ENDED = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
 )
@@ -78,8 +78,8 @@ class Queue(Protocol):
         """End jobs without a checkpoint."""
         ...
 
-    def close(self) -> None:
-        """Release everything except the jobs."""
+    def close(self, ended: Sequence[str]) -> None:
+        """Release everything except the jobs. Some of them have ended."""
         ...
 
 
@@ -181,7 +181,7 @@ class SlurmQueue:
         """Remove the jobs from the queue."""
         self._scancel(jobs)
 
-    def close(self) -> None:
+    def close(self, ended: Sequence[str]) -> None:
         """Nothing."""
 
     def _scancel(self, jobs: Sequence[str], *options: str) -> None:
@@ -235,10 +235,10 @@ class LocalQueue:
         """Send SIGINT: submitit kills the process that trains a second later."""
         self._signal(jobs, signal.SIGINT)
 
-    def close(self) -> None:
-        """Wait a moment for processes that have reported their end."""
+    def close(self, ended: Sequence[str]) -> None:
+        """Wait for processes that have reported their end, so that this one leaves no child without a parent."""
         end = time.monotonic() + CLOSE_SECONDS
-        while time.monotonic() < end and any(job.state == "RUNNING" for job in self._jobs.values()):
+        while time.monotonic() < end and any(map(self._lives, ended)):
             time.sleep(0.05)
 
     def _signal(self, jobs: Sequence[str], signum: int) -> None:
