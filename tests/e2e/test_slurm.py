@@ -112,6 +112,7 @@ def wait_for_end(cluster: FakeSlurm) -> set[str]:
     return states
 
 
+@pytest.mark.slow
 def test_preempted_and_lost_jobs_end_with_the_same_bits(golden: dict[str, Any], cluster: FakeSlurm, tmp_path: Path):
     """A preempted job returns to the queue by itself. Of four packs, only that of the lost node is submitted again."""
     run = Coordinator(tmp_path / "runs", cluster)
@@ -133,6 +134,7 @@ def test_preempted_and_lost_jobs_end_with_the_same_bits(golden: dict[str, Any], 
     assert nodes == {"node-0", "node-1"}
 
 
+@pytest.mark.slow
 def test_killed_coordinator_adopts_its_jobs(golden: dict[str, Any], cluster: FakeSlurm, tmp_path: Path):
     """Whether they run or wait: nothing is submitted twice, and packs stay as they are."""
     first = Coordinator(tmp_path / "runs", cluster)
@@ -146,6 +148,7 @@ def test_killed_coordinator_adopts_its_jobs(golden: dict[str, Any], cluster: Fak
     assert {job["starts"] for job in cluster.jobs.values()} == {1}
 
 
+@pytest.mark.slow
 def test_interrupted_run_saves_and_resumes(golden: dict[str, Any], cluster: FakeSlurm, tmp_path: Path):
     """Running jobs write a checkpoint and end, waiting ones leave the queue."""
     first = Coordinator(tmp_path / "runs", cluster)
@@ -159,6 +162,7 @@ def test_interrupted_run_saves_and_resumes(golden: dict[str, Any], cluster: Fake
     assert differences(golden, comparable(second.runs)) == []
 
 
+@pytest.mark.slow
 def test_closed_terminal_leaves_jobs_to_the_cluster(golden: dict[str, Any], cluster: FakeSlurm, tmp_path: Path):
     """They train to their end; the same command then only reads the results."""
     first = Coordinator(tmp_path / "runs", cluster)
@@ -170,6 +174,7 @@ def test_closed_terminal_leaves_jobs_to_the_cluster(golden: dict[str, Any], clus
     assert '"trained": 0' in Coordinator(tmp_path / "runs", cluster, "--json").ends()
 
 
+@pytest.mark.slow
 def test_jobs_of_the_local_cluster_end_with_the_same_bits(golden: dict[str, Any], tmp_path: Path):
     """submitit's local executor: a killed job, one that returns to the queue, and a killed coordinator."""
     first = Coordinator(tmp_path / "runs", None)
@@ -188,6 +193,7 @@ def test_jobs_of_the_local_cluster_end_with_the_same_bits(golden: dict[str, Any]
     assert [len(record["packs"]) for record in records] == [PACKS, 1]
 
 
+@pytest.mark.slow
 def test_students_are_submitted_after_their_teachers(cluster: FakeSlurm, tmp_path: Path):
     experiment = tmp_path / "distilled.yaml"
     experiment.write_text(DISTILLED)

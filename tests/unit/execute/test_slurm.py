@@ -16,7 +16,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.config.schema import RunOverrides
 from fathomlab.config.slurm import SlurmOptions
 from fathomlab.execute.events import Died, Event, Idle, Note, Refused, Started, Stopped, Warned
-from fathomlab.execute.executors import slurm
+from fathomlab.execute.executors import slurm, slurm_queue
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm import MAX_ARRAY, Slurm
 from fathomlab.execute.executors.slurm_element import MAX_RETURNS, Element
@@ -334,6 +334,32 @@ def test_tail_skips_lines_that_are_cut_off(tmp_path: Path):
     assert tail.read() == [Refused("process 3 on node-2", "lease"), Idle()]
     assert tail.last == Idle()
     assert tail.read() == []
+
+
+def test_refused_array_leaves_no_record(
+    queue: MemoryQueue, jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(folder: Path, elements: Sequence[Element]) -> tuple[str, ...]:
+        raise UserError("slurm-refused", "invalid partition")
+
+    monkeypatch.setattr(queue, "submit", refuse)
+    with pytest.raises(UserError):
+        Slurm(setting(tmp_path)).submit(jobs)
+    assert list((tmp_path / "slurm").iterdir()) == []
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "local"])
+def test_missing_library_is_a_user_error(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str
+):
+    def missing(module: str) -> Any:
+        raise ImportError(module)
+
+    monkeypatch.setattr(slurm_queue, "library", missing)
+    for start in (lambda: Slurm(setting(tmp_path, cluster=cluster)), lambda: Slurm.preview(jobs, setting(tmp_path))):
+        with pytest.raises(UserError, match=r"fathomlab\[slurm\]") as caught:
+            start()
+        assert caught.value.code == "missing-extra"
 
 
 def elements(element: Element, steps: Sequence[int | None]) -> Iterator[tuple[int, int]]:

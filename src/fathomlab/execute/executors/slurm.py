@@ -1,6 +1,7 @@
 """Trains packs as elements of Slurm job arrays. The coordinator and the jobs share the store, and nothing else."""
 
 import platform
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,7 @@ from typing import ClassVar
 from fathomlab.base.codec import to_plain
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import canonical_json
-from fathomlab.base.output import escape_control_chars
 from fathomlab.execute.events import Died, Event, Idle, Started, Stopped
-from fathomlab.execute.executors.local import LINE_LENGTH, TAIL_LINES
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm_element import Element
 from fathomlab.execute.executors.slurm_files import (
@@ -22,6 +21,7 @@ from fathomlab.execute.executors.slurm_files import (
     Submission,
     SubmittedPack,
     events_path,
+    last_lines,
     new_folder,
     read_submissions,
     write_submission,
@@ -228,7 +228,11 @@ class Slurm:
             Element(content, str(path), cluster, ENVIRONMENT) for content, path in zip(contents, paths, strict=True)
         ]
         scripts = folder / SCRIPTS
-        names = self._queue.submit(scripts, elements)
+        try:
+            names = self._queue.submit(scripts, elements)
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         packs = tuple(SubmittedPack(name, job.hashes) for name, (_, job) in zip(names, jobs, strict=True))
         write_submission(folder, Submission(cluster, platform.node(), SCRIPTS, packs))
         for pack, path, (number, _) in zip(packs, paths, jobs, strict=True):
@@ -274,7 +278,7 @@ class Slurm:
         if pack.given_up and state in ("CANCELLED", UNKNOWN):
             return Died(f"Nothing was heard from {_name(pack)}", lost=True)
         cause = f"{_name(pack)} {CAUSES.get(state, f'ended with the state {state}')}"
-        return Died(cause, _last_lines(pack), state == "OUT_OF_MEMORY", state in LOST)
+        return Died(cause, last_lines(pack.scripts, pack.job), state == "OUT_OF_MEMORY", state in LOST)
 
 
 def _has_ended(pack: _Pack) -> bool:
@@ -285,15 +289,3 @@ def _has_ended(pack: _Pack) -> bool:
 
 def _name(pack: _Pack) -> str:
     return f"Slurm job {pack.job}"
-
-
-def _last_lines(pack: _Pack) -> str:
-    """What the job printed last on standard error."""
-    path = pack.scripts / f"{pack.job}_0_log.err"
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_LINES * LINE_LENGTH))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "".join(f"\n    {escape_control_chars(line)[:LINE_LENGTH]}" for line in lines[-TAIL_LINES:])

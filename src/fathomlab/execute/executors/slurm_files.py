@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from fathomlab.base.codec import from_json, from_plain, to_plain
 from fathomlab.base.files import atomic_write
+from fathomlab.base.output import escape_control_chars
 from fathomlab.execute.events import Event, Idle, Started, Stopped
+from fathomlab.execute.executors.local import LINE_LENGTH, TAIL_LINES
 from fathomlab.store.checksums import decode_line, document_checksum, encode_line, nan_to_none, seal
 
 FOLDER = "slurm"
@@ -79,6 +81,18 @@ def read_submissions(root: Path) -> Iterator[tuple[Path, Submission]]:
 def events_path(folder: Path, index: int) -> Path:
     """The events of element `index` of an array."""
     return folder / f"{index}.events.jsonl"
+
+
+def last_lines(scripts: Path, job: str) -> str:
+    """What a job printed last on standard error: one indented line each, each after a line break."""
+    path = scripts / f"{job}_0_log.err"
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_LINES * LINE_LENGTH))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return "".join(f"\n    {escape_control_chars(line)[:LINE_LENGTH]}" for line in lines[-TAIL_LINES:])
 
 
 @dataclass
