@@ -156,7 +156,7 @@ def test_interrupted_run_saves_and_resumes(golden: dict[str, Any], cluster: Fake
     first.process.send_signal(signal.SIGINT)
     first.ends(128 + signal.SIGINT)
     assert wait_for_end(cluster) <= {"COMPLETED", "CANCELLED by 0"}
-    assert list(first.runs.glob("trials/*/checkpoint-*"))
+    assert list(first.runs.glob("trials/*/state-*.sealed"))
     second = Coordinator(tmp_path / "runs", cluster)
     second.ends()
     assert differences(golden, comparable(second.runs)) == []

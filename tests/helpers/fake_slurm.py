@@ -71,7 +71,8 @@ class FakeSlurm:
         self._controller.wait()
         for job in self.jobs.values():
             if job["state"] == "RUNNING":
-                _kill(job["pid"], signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    os.killpg(job["pid"], signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -98,9 +99,10 @@ def sbatch(folder: Path, args: list[str]) -> None:
         script.write_text(text)
         names = [f"{number}_{index}" for index in range(int(array[1]) + 1)] if array else [str(number)]
         limit = int(array[2]) if array else 1
+        title = text.partition("#SBATCH --job-name=")[2].split()[0]
         for name in names:
             jobs[name] = {"script": str(script), "state": "PENDING", "node": "", "limit": limit, "starts": 0}
-            jobs[name] |= {"directory": os.getcwd(), "environment": dict(os.environ)}
+            jobs[name] |= {"name": title, "directory": os.getcwd(), "environment": dict(os.environ)}
     print(f"Submitted batch job {number}")
 
 
@@ -123,11 +125,11 @@ def srun(folder: Path, args: list[str]) -> None:
 def squeue(folder: Path, args: list[str]) -> None:
     """List the jobs that have not ended."""
     assert "--array" in args
-    assert "--format=%i|%T|%N" in args
+    assert "--format=%i|%T|%N|%j" in args
     with _jobs(folder) as jobs:
         for name, job in jobs.items():
             if job["state"] in ("PENDING", "RUNNING"):
-                print(f"{name}|{job['state']}|{job['node']}")
+                print(f"{name}|{job['state']}|{job['node']}|{job['name']}")
 
 
 def scancel(folder: Path, args: list[str]) -> None:

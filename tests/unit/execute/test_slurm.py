@@ -21,7 +21,7 @@ from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm import MAX_ARRAY, Slurm
 from fathomlab.execute.executors.slurm_element import MAX_RETURNS, Element
 from fathomlab.execute.executors.slurm_files import EventLog, EventTail, read_submissions
-from fathomlab.execute.executors.slurm_queue import QueueEntry
+from fathomlab.execute.executors.slurm_queue import QueueEntry, job_name
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import Observation
 
@@ -52,7 +52,7 @@ class MemoryQueue:
         array = next(self._numbers)
         self.arrays.append(elements)
         names = tuple(f"{array}_{index}" for index in range(len(elements)))
-        self.entries |= dict.fromkeys(names, QueueEntry("PENDING"))
+        self.entries |= dict.fromkeys(names, QueueEntry("PENDING", name=job_name(folder)))
         return names
 
     def remember(self, job: str, folder: Path) -> None:
@@ -75,7 +75,7 @@ class MemoryQueue:
 
     def run(self, job: str, node: str = "node-1") -> None:
         """Start a job."""
-        self.entries[job] = QueueEntry("RUNNING", node)
+        self.entries[job] = replace(self.entries[job], state="RUNNING", node=node)
 
     def end(self, job: str, state: str) -> None:
         """Remove a job."""
@@ -241,6 +241,12 @@ def test_job_that_takes_over_a_lease_is_not_adopted(queue: MemoryQueue, jobs: li
     executor = Slurm(setting(tmp_path))
     executor.submit([replace(jobs[0], expired=(Observation("lease", "content"),))])
     assert [len(array) for array in queue.arrays] == [3, 1]
+
+
+def test_job_with_a_number_used_again_is_not_adopted(queue: MemoryQueue, jobs: list[Job], tmp_path: Path):
+    Slurm(setting(tmp_path)).submit(jobs)
+    queue.entries["100_1"] = QueueEntry("RUNNING", "node-1", "another job")
+    assert set(Slurm(setting(tmp_path)).adoptable) == {jobs[0].hashes, jobs[2].hashes}
 
 
 def test_damaged_record_is_ignored(queue: MemoryQueue, jobs: list[Job], tmp_path: Path):

@@ -36,7 +36,7 @@ def test_form_packs_splits_long_packs_for_idle_workers(tmp_path: Path):
 
 @pytest.mark.parametrize("forced", [(), ("run.pack=3",)], ids=["as many as fit", "run.pack"])
 def test_form_packs_keeps_packs_that_are_queued(tmp_path: Path, forced: tuple[str, ...]):
-    """A cluster has jobs for them; a pack with a trial that nobody knows is formed anew."""
+    """A cluster has jobs for them; a pack with an unknown trial is formed again."""
     plan = fathomlab.load(MLP, ["experiment.seeds=6", *forced])
     hashes = [trial.hash for trial in plan.trials]
     queued = [(hashes[4], hashes[1]), (hashes[2], "f" * 64)]

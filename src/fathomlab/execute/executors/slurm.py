@@ -27,7 +27,7 @@ from fathomlab.execute.executors.slurm_files import (
     write_submission,
 )
 from fathomlab.execute.executors.slurm_preview import ENVIRONMENT, MAX_ARRAY, preview
-from fathomlab.execute.executors.slurm_queue import QUEUES, UNKNOWN, WAITING, QueueEntry
+from fathomlab.execute.executors.slurm_queue import QUEUES, UNKNOWN, WAITING, QueueEntry, job_name
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.packing import worker_count
 
@@ -58,9 +58,8 @@ class _Pack:
     Attributes:
         job: Its number in the queue.
         trials: Hashes of its trials.
-        folder: The folder of its submission.
+        scripts: The folder of its script and output.
         tail: Its events.
-        number: Its number for the coordinator; None while nobody has asked for its trials.
         entry: The job in the queue when it was last seen.
         absences: Looks at the queue in which it was missing, one after the other.
         given_up: Whether the coordinator has cancelled it.
@@ -68,10 +67,8 @@ class _Pack:
 
     job: str
     trials: tuple[str, ...]
-    folder: Path
     scripts: Path
     tail: EventTail
-    number: int | None = None
     entry: QueueEntry | None = None
     absences: int = 0
     given_up: bool = False
@@ -134,7 +131,6 @@ class Slurm:
             if pack is None:
                 missing.append((number, job))
             else:
-                pack.number = number
                 self._packs[number] = pack
         for start in range(0, len(missing), MAX_ARRAY):
             self._submit(missing[start : start + MAX_ARRAY])
@@ -170,12 +166,11 @@ class Slurm:
     def stop(self, signum: int) -> None:
         """End the jobs with checkpoints, and remove the waiting ones; after SIGHUP, leave them: the same command adopts them."""
         self._stopped_by = signum
-        self._next_poll = 0.0
+        self._next_poll = self._next_look = 0.0
         if self._leaves_jobs:
             return
         self._look()
         self._queue_seconds = min(self._queue_seconds, STOP_LOOK_SECONDS)
-        self._next_look = 0.0
         waiting = [pack for pack in self._packs.values() if pack.entry is not None and pack.entry.state in WAITING]
         self._queue.cancel([pack.job for pack in waiting])
         self._queue.interrupt([pack.job for pack in self._packs.values() if pack not in waiting])
@@ -193,7 +188,7 @@ class Slurm:
 
     def _living_packs(self) -> dict[tuple[str, ...], _Pack]:
         """The packs of earlier runs that wait or run, by the hashes of their trials."""
-        packs: dict[str, _Pack] = {}
+        packs: list[tuple[str, _Pack]] = []
         for folder, submission in read_submissions(self._root):
             if submission.cluster != self._options.cluster:
                 continue
@@ -202,15 +197,16 @@ class Slurm:
             scripts = folder / submission.scripts
             for index, element in enumerate(submission.packs):
                 tail = EventTail(events_path(folder, index))
-                packs[element.job] = _Pack(element.job, element.trials, folder, scripts, tail)
+                packs.append((job_name(scripts), _Pack(element.job, element.trials, scripts, tail)))
         if not packs:
             return {}
-        for job, pack in packs.items():
-            self._queue.remember(job, pack.scripts)
+        for _, pack in packs:
+            self._queue.remember(pack.job, pack.scripts)
         living = self._queue.living()
         if living is None:
             raise UserError("no-slurm", "squeue fails, so jobs of an earlier run cannot be seen. Try again later.")
-        alive = [pack for job, pack in packs.items() if job in living and not _has_ended(pack)]
+        names = {job: entry.name for job, entry in living.items()}  # numbers of jobs are used again
+        alive = [pack for name, pack in packs if names.get(pack.job) == name and not _has_ended(pack)]
         return {pack.trials: pack for pack in reversed(alive)}
 
     def _submit(self, jobs: Sequence[tuple[int, Job]]) -> None:
@@ -221,7 +217,7 @@ class Slurm:
             for path in paths:
                 path.touch()  # a host may remember for a minute that a file did not exist
         except OSError as error:
-            raise UserError("unwritable", f"{self._root}: cannot write: {error.strerror or error}.") from None
+            raise self._unwritable(error) from None
         contents = [canonical_json(to_plain(replace(job, root=job.root.absolute()))).encode() for _, job in jobs]
         cluster = self._options.cluster
         elements = [
@@ -234,10 +230,17 @@ class Slurm:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         packs = tuple(SubmittedPack(name, job.hashes) for name, (_, job) in zip(names, jobs, strict=True))
-        write_submission(folder, Submission(cluster, platform.node(), SCRIPTS, packs))
+        try:
+            write_submission(folder, Submission(cluster, platform.node(), SCRIPTS, packs))
+        except OSError as error:
+            self._queue.cancel(names)  # no later run would know them
+            raise self._unwritable(error) from None
         for pack, path, (number, _) in zip(packs, paths, jobs, strict=True):
-            self._packs[number] = _Pack(pack.job, pack.trials, folder, scripts, EventTail(path), number)
+            self._packs[number] = _Pack(pack.job, pack.trials, scripts, EventTail(path))
         self._next_look = 0.0
+
+    def _unwritable(self, error: OSError) -> UserError:
+        return UserError("unwritable", f"{self._root}: cannot write: {error.strerror or error}.")
 
     def _look(self) -> None:
         """Look at the queue."""

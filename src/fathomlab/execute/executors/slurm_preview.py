@@ -31,7 +31,7 @@ def preview(jobs: Sequence[Job], setting: Setting) -> str:
         f"; {count(len(jobs) - len(first), 'pack')} when their parents are trained" if len(first) < len(jobs) else ""
     )
     lines = [f"{arrays} with {count(len(first), 'pack')}{limit}{later}", ""]
-    lines += [script(options, scripts, "fathomlab-SUBMISSION", ENVIRONMENT, size).strip(), ""]
+    lines += [script(options, scripts, ENVIRONMENT, size).strip(), ""]
     seconds = [cost.estimate(job.trials, None, 1).seconds for job in jobs]
     lines += [
         f"pack {index}: {count(len(job.trials), 'trial')}, about {duration(time_needed)}"

@@ -36,10 +36,12 @@ class QueueEntry:
     Attributes:
         state: Its state, such as `PENDING` or `RUNNING`.
         node: Where it runs; `""` if it waits.
+        name: Its name.
     """
 
     state: str
     node: str = ""
+    name: str = ""
 
     @property
     def runs(self) -> bool:
@@ -96,7 +98,12 @@ def submitit() -> Any:
         raise UserError("missing-extra", text) from None
 
 
-def parameters(options: SlurmOptions, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
+def job_name(scripts: Path) -> str:
+    """The name of the jobs of a submission."""
+    return f"fathomlab-{scripts.parent.name}"
+
+
+def parameters(options: SlurmOptions, name: str, environment: Mapping[str, str]) -> Mapping[str, object]:
     """The options in the words of submitit's Slurm executor."""
     exports = [f"export {key}={value}" for key, value in environment.items()]
     values = {
@@ -117,12 +124,12 @@ def parameters(options: SlurmOptions, name: str, environment: Mapping[str, str])
     return {key: value for key, value in values.items() if value is not None}
 
 
-def script(options: SlurmOptions, folder: Path, name: str, environment: Mapping[str, str], count: int) -> str:
+def script(options: SlurmOptions, folder: Path, environment: Mapping[str, str], count: int) -> str:
     """The script that submitit gives to sbatch for an array of `count` elements. Slurm is not needed."""
     base = submitit().SlurmExecutor
     anywhere = type("SlurmExecutor", (base,), {"affinity": classmethod(lambda cls: 2)})
     executor = anywhere(folder)
-    executor.update_parameters(**parameters(options, name, environment))
+    executor.update_parameters(**parameters(options, job_name(folder), environment))
     if count > 1:
         executor.parameters["map_count"] = count
     return executor._make_submission_file_text(executor._submitit_command_str, "")
@@ -146,7 +153,7 @@ class SlurmQueue:
     def submit(self, folder: Path, elements: Sequence[Element]) -> tuple[str, ...]:
         """Call sbatch once."""
         executor = self._library.SlurmExecutor(folder, max_num_timeout=MAX_RETURNS_TO_QUEUE)
-        executor.update_parameters(**parameters(self._options, f"fathomlab-{folder.parent.name}", self._environment))
+        executor.update_parameters(**parameters(self._options, job_name(folder), self._environment))
         return _submit(executor, elements)
 
     def remember(self, job: str, folder: Path) -> None:
@@ -154,14 +161,14 @@ class SlurmQueue:
 
     def living(self) -> Mapping[str, QueueEntry] | None:
         """Call squeue once for all jobs of this user."""
-        command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%N"]
+        command = ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%N|%j"]
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=True)
-            rows = [line.strip().split("|") for line in done.stdout.splitlines()]
+            rows = [line.strip().split("|", 3) for line in done.stdout.splitlines()]
             return {
-                row[0]: QueueEntry(row[1], row[2].partition(",")[0])
+                row[0]: QueueEntry(row[1], row[2].partition(",")[0], row[3])
                 for row in rows
-                if len(row) == 3 and row[1] not in ENDED
+                if len(row) == 4 and row[1] not in ENDED
             }
         return None
 
@@ -191,6 +198,10 @@ class SlurmQueue:
                 subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, check=False)
 
 
+class _LocalJob(Protocol):
+    state: str
+
+
 class LocalQueue:
     """Processes of this machine, as submitit's local executor starts them. All of them run at the same time."""
 
@@ -201,7 +212,7 @@ class LocalQueue:
             UserError: If submitit is missing.
         """
         self._library, self._options, self._environment = submitit(), options, environment
-        self._jobs: dict[str, Any] = {}
+        self._jobs: dict[str, _LocalJob] = {}
         self._folders: dict[str, Path] = {}
 
     def submit(self, folder: Path, elements: Sequence[Element]) -> tuple[str, ...]:
@@ -221,7 +232,8 @@ class LocalQueue:
 
     def living(self) -> Mapping[str, QueueEntry]:
         """Look at the processes."""
-        return {job: QueueEntry("RUNNING", platform.node()) for job in self._folders if self._lives(job)}
+        alive = [job for job in self._folders if self._lives(job)]
+        return {job: QueueEntry("RUNNING", platform.node(), job_name(self._folders[job])) for job in alive}
 
     def final_state(self, job: str) -> str:
         """The state in submitit's words; it does not know why a process ended."""
