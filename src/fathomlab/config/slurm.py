@@ -29,7 +29,7 @@ class SlurmOptions:
         constraint: Required features of a node, such as `a100|h100`.
         array_parallelism: Number of packs that train at the same time. By default as many as the cluster admits.
         setup: Shell lines that run on the node before the training, such as `module load python`.
-        signal_delay_s: Time before the limit at which a pack is told to write its checkpoint (s).
+        signal_delay_s: Time between the request for a checkpoint and the time limit (s).
         cluster: `slurm`, or `local` to try the same on this machine without Slurm.
     """
 
