@@ -49,6 +49,7 @@ VARIABLES = (
     ),
     ("CUDA_VISIBLE_DEVICES", "The CUDA devices that PyTorch sees. Set it to an empty text to train on the CPU."),
     ("CXX", "The C++ compiler that the backend `compiled` uses."),
+    ("SLURMD_NODENAME", "The name of the node, as Slurm sets it. Progress and provenance contain it."),
     (
         "ONEDNN_, MKL_, ...",
         "Variables that select kernels below PyTorch. A checkpoint resumes only with the values it was written with.",

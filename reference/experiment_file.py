@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 
 from fathomlab.base.options import json_schema
-from fathomlab.config import claims, published, schema, training
+from fathomlab.config import claims, published, schema, slurm, training
 from fathomlab.data import NAMED_DATASETS
 from fathomlab.data.table import AUGMENTATIONS
 from fathomlab.losses import CRITERIA, LOSSES
@@ -31,6 +31,8 @@ SECTIONS: dict[str, type] = {
     "experiment.published": published.Published,
     "claims": claims.Claim,
     "logging": schema.LoggingOptions,
+    "run": slurm.RunSection,
+    "run.slurm": slurm.SlurmOptions,
 }
 INTRODUCTION = """\
 # Experiment file
@@ -99,9 +101,9 @@ def page() -> str:
     lines = [INTRODUCTION, *_section("Top level", schema.ExperimentFile, "")]
     for name, section in SECTIONS.items():
         lines += _section(f"`{name}`", section, EXAMPLES.get(name, ""))
-    lines += _section("`run`", schema.RunOverrides, "")
+    lines += _section("Overrides of `run`", schema.RunOverrides, "")
     lines += [
-        "`run` is not a section of a file. Its keys are overrides:",
+        "These keys of `run` are not in a file. They are overrides:",
         "",
         "```bash",
         "fathomlab plan 1_2 --quick run.pack=4",

@@ -4,7 +4,7 @@ import copy
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def load(
         text,
         tuple(overrides),
         quick,
-        RunOverrides() if run is INVALID else run,
+        replace(RunOverrides() if run is INVALID else run, slurm=file.run.slurm),
         components,
         tuple(problems),
     )

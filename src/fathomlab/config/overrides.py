@@ -63,7 +63,7 @@ def _override(document: Document, text: str, location: str, run: dict[str, Any],
         return
     if path.startswith("run."):
         document.locations[path] = location
-        run[path.removeprefix("run.")] = value
+        _override_run(document, path, value, value_text, run)
         return
     if match := CLAIM.fullmatch(path):
         _override_claim(document, int(match[1] or match[2]), match[3], value, location, problems)
@@ -88,6 +88,18 @@ def _override(document: Document, text: str, location: str, run: dict[str, Any],
         known: where for known, where in document.locations.items() if not known.startswith(f"{path}[")
     }
     document.locations[path] = location
+
+
+def _override_run(document: Document, path: str, value: Any, text: str, run: dict[str, Any]) -> None:
+    """Set an option of the run. Only `run.slurm` is a section; a comma is part of its values, such as partitions."""
+    location = document.locations[path]
+    if f"{path}.".startswith("run.slurm."):
+        value = read_value(text, location)
+        listed = [value] if path == "run.slurm.setup" and not isinstance(value, list) else value
+        _locate_sections(document, path, location)
+        set_path(document.data, path, listed)
+    else:
+        run[path.removeprefix("run.")] = value
 
 
 def _override_claim(

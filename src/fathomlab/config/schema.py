@@ -13,6 +13,7 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.options import NonNegativeFloat, PositiveInt
 from fathomlab.config.claims import Claim
 from fathomlab.config.published import Published
+from fathomlab.config.slurm import RunSection, SlurmOptions
 from fathomlab.config.training import DistillationOptions, TrainingOptions
 
 Parent: TypeAlias = Literal["teacher", "start"]
@@ -197,12 +198,14 @@ class RunOverrides:
         checkpoint_seconds: Time between two checkpoints (s); at most 1% of the time is spent on them by default.
         backend: Name of a backend, or `auto`.
         executor: Name of an executor, or `auto`: `ray` if `RAY_ADDRESS` is set, `inline` for one worker, else `local`.
+        slurm: What each job array requests from a Slurm cluster, as in the file.
     """
 
     pack: PositiveInt | None = None
     checkpoint_seconds: NonNegativeFloat | None = None
     backend: str = "auto"
     executor: str = "auto"
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,7 @@ class ExperimentFile:
         quick: Changes of the other sections for `--quick`.
         plugins: Python files with models, datasets, losses, probes, optimizers, and schedules, relative to this file; see
             docs/tutorials/your-own-parts.md. Their code runs.
+        run: Where the experiment is trained.
     """
 
     seed: Annotated[int, Interval(ge=0)] = 0
@@ -244,3 +248,4 @@ class ExperimentFile:
     claims: tuple[Claim, ...] = ()
     quick: dict[str, Any] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
+    run: RunSection = field(default_factory=RunSection)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fathomlab.base.errors import UserError
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
-from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, requested_executor
+from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, queued_packs, requested_executor
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.recording import experiment_record, with_history, write_end
 from fathomlab.execute.run_log import RunLog
@@ -155,6 +155,7 @@ def _preflight(
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
     requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     executor = choose_executor(requested_executor(plan))
+    queued = queued_packs(executor, setting) if pending else ()
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
     if pending and options.device.startswith("cuda") and not on_workers:
         from fathomlab.execute.pack.devices import choose_device
@@ -171,7 +172,7 @@ def _preflight(
 
         check_environment(inventory, pending, current_environment(str(choose_device(options.device))))
     workers = executor.count_workers(setting, options.workers, len(pending)) if pending else 1
-    return prepare_jobs(plan, pending, inventory, options.device, workers)
+    return prepare_jobs(plan, pending, inventory, options.device, workers, queued)
 
 
 def _train(

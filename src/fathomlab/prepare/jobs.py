@@ -76,7 +76,12 @@ class Job:
 
 
 def prepare_jobs(
-    plan: Plan, pending: Sequence[Trial], inventory: Inventory, device: str, workers: int
+    plan: Plan,
+    pending: Sequence[Trial],
+    inventory: Inventory,
+    device: str,
+    workers: int,
+    queued: Sequence[tuple[str, ...]] = (),
 ) -> tuple[Job, ...]:
     """Pack the trials to train and choose their backends, after checking that the disk has space for them.
 
@@ -89,25 +94,33 @@ def prepare_jobs(
         inventory: What the store has.
         device: The value of `--device`.
         workers: Number of workers that share the memory.
+        queued: Packs, as hashes of their trials, for which a cluster has jobs already.
 
     Raises:
         UserError: If the disk has too little free space, if a table of teachers' outputs does not fit into the memory, or if
             `run.backend` cannot train one of the packs.
     """
-    jobs = form_jobs(plan, pending, inventory, device, workers)
+    jobs = form_jobs(plan, pending, inventory, device, workers, queued)
     cost.check_memory(pending)
     check_disk_space(inventory.root, cost.disk_bytes([list(job.trials) for job in jobs], workers))
     return jobs
 
 
-def form_jobs(plan: Plan, pending: Sequence[Trial], inventory: Inventory, device: str, workers: int) -> tuple[Job, ...]:
+def form_jobs(
+    plan: Plan,
+    pending: Sequence[Trial],
+    inventory: Inventory,
+    device: str,
+    workers: int,
+    queued: Sequence[tuple[str, ...]] = (),
+) -> tuple[Job, ...]:
     """As `prepare_jobs`, without looking at memory and disk.
 
     Raises:
         UserError: If `run.backend` cannot train one of the packs.
     """
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
-    packs = form_packs(plan, pending, inventory, device, workers)
+    packs = form_packs(plan, pending, inventory, device, workers, queued)
     logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
     backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
     expected, _ = cost.expected_seconds(plan.trials, inventory)

@@ -30,14 +30,20 @@ def worker_count(requested: str | int, packs_to_run: int, device: str = "cpu") -
 
 
 def form_packs(
-    plan: Plan, trials: Sequence[Trial], inventory: Inventory, device: str, workers: int
+    plan: Plan,
+    trials: Sequence[Trial],
+    inventory: Inventory,
+    device: str,
+    workers: int,
+    queued: Sequence[tuple[str, ...]] = (),
 ) -> list[list[Trial]]:
     """Group trials of one signature and generation, as many as memory and the kind of network allow, or as `run.pack` says.
 
-    Interrupted trials resume in their original pack, so that their results stay bit-identical.
+    Interrupted trials resume in their original pack, so that their results stay bit-identical. So do those of `queued` packs,
+    for which a cluster has jobs already.
     """
     forced = plan.loaded.run.pack
-    resumable, new = ([], trials) if forced else resumable_packs(inventory, trials)
+    resumable, new = resumable_packs(inventory, trials, queued, by_checkpoint=not forced)
 
     def key(trial: Trial) -> object:
         checkpoint = inventory.checkpoint(trial)
@@ -62,18 +68,25 @@ def generation(trial: Trial) -> int:
     return max((1 + generation(parent) for _, parent in trial.parents), default=0)
 
 
-def resumable_packs(inventory: Inventory, trials: Sequence[Trial]) -> tuple[list[list[Trial]], list[Trial]]:
-    """Return the complete packs of the trials that have a checkpoint, and the trials that have none.
+def resumable_packs(
+    inventory: Inventory,
+    trials: Sequence[Trial],
+    queued: Sequence[tuple[str, ...]] = (),
+    by_checkpoint: bool = True,
+) -> tuple[list[list[Trial]], list[Trial]]:
+    """Return the complete packs of the trials that have a checkpoint or are `queued`, and the other trials.
 
     A pack may contain trials that have finished since. They keep their slots, so that the results of the others stay the same.
     """
+    packs_of = {trial: pack for pack in queued for trial in pack}
     packs: list[list[Trial]] = []
     new, packed = list[Trial](), set[str]()
     for trial in trials:
         if trial.hash in packed:
             continue
-        checkpoint = inventory.checkpoint(trial)
+        checkpoint = inventory.checkpoint(trial) if by_checkpoint else None
         members = checkpoint.members if checkpoint else ()  # none in a checkpoint of another schema
+        members = packs_of.get(trial.hash, members)
         entries = [inventory.trials.get(member) for member in members]
         pack = [entry.trial for entry in entries if entry is not None and entry.trial is not None]
         if not pack or len(pack) < len(members) or packed & set(members):

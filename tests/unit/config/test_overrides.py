@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import fathomlab
+from fathomlab.config.slurm import SlurmOptions
 
 IssuesOf = Callable[..., list[str]]
 BASE = "model:\n  type: MLP\ntraining:\n  epochs: 1\n"
@@ -65,6 +66,9 @@ WRONG = {
         ["wrong-type override 1 training.epochs"],
     ),
     "a pack of none": (["seed=1", "run.pack=0"], ["out-of-range override 2 run.pack"]),
+    "a slurm option": (["run.slurm.time=10", "run.slurm.cpus=0"], ["out-of-range override 2 run.slurm.cpus"]),
+    "a time limit as a clock": (["run.slurm.time=1:30:00"], ["ambiguous-value override 1 run.slurm.time"]),
+    "a word for slurm": (["run.slurm=gpu"], ["wrong-type override 1 run.slurm"]),
     "a pack in letters": (["run.pack=a"], ["wrong-type override 1 run.pack"]),
     "another run option": (["run.foo=1"], ["unknown-key override 1 run.foo"]),
     "factors replaced by a number": (
@@ -222,3 +226,15 @@ def test_override_adds_factors_to_an_empty_section(tmp_path: Path, text: str):
     path = tmp_path / "exp.yaml"
     path.write_text(BASE + text)
     assert fathomlab.load(path, "training.lr=0.1,0.2").factors == {"training.lr": (0.1, 0.2)}
+
+
+def test_slurm_overrides_change_no_trial():
+    """The comma is part of a value, one setup line is a list, and the keys of the file stay."""
+    file = {**MAPPING, "run": {"slurm": {"qos": "normal", "partition": "cpu"}}}
+    plan = fathomlab.load(
+        file, ["run.slurm.partition=a100,h100", "run.slurm.setup=module load python", "run.slurm.time=30"]
+    )
+    assert plan.loaded.file.run.slurm == SlurmOptions(
+        partition="a100,h100", qos="normal", time=30, setup=("module load python",)
+    )
+    assert [trial.hash for trial in plan.trials] == [trial.hash for trial in fathomlab.load(MAPPING).trials]

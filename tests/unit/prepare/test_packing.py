@@ -34,6 +34,17 @@ def test_form_packs_splits_long_packs_for_idle_workers(tmp_path: Path):
     assert sizes(MLP, "experiment.seeds=1", "training.epochs=50", workers=4, runs=tmp_path) == [1]
 
 
+@pytest.mark.parametrize("forced", [(), ("run.pack=3",)], ids=["as many as fit", "run.pack"])
+def test_form_packs_keeps_packs_that_are_queued(tmp_path: Path, forced: tuple[str, ...]):
+    """A cluster has jobs for them; a pack with an unknown trial is formed again."""
+    plan = fathomlab.load(MLP, ["experiment.seeds=6", *forced])
+    hashes = [trial.hash for trial in plan.trials]
+    queued = [(hashes[4], hashes[1]), (hashes[2], "f" * 64)]
+    packs = form_packs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1, queued)
+    assert [hashes[4], hashes[1]] in [[trial.hash for trial in pack] for pack in packs]
+    assert sorted(trial.hash for pack in packs for trial in pack) == sorted(hashes)
+
+
 PLUGIN = """
 from torch import nn
 

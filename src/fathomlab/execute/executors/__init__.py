@@ -10,6 +10,7 @@ from fathomlab.execute.events import Event
 from fathomlab.execute.executors.inline import Inline
 from fathomlab.execute.executors.local import Local
 from fathomlab.execute.executors.setting import Fleet, Setting
+from fathomlab.execute.executors.slurm import Slurm
 from fathomlab.plan import Plan
 from fathomlab.prepare.jobs import Job
 
@@ -82,7 +83,7 @@ class Executor(Protocol):
         ...
 
 
-EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local}
+EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "slurm": Slurm}
 
 
 def requested_executor(plan: Plan) -> str:
@@ -112,3 +113,12 @@ def choose_executor(name: str) -> type[Executor]:
     if name == "auto":
         name = "ray" if "ray" in EXECUTORS and os.environ.get("RAY_ADDRESS") else "local"
     return EXECUTORS[name]
+
+
+def queued_packs(kind: type[Executor], setting: Setting) -> tuple[tuple[str, ...], ...]:
+    """The packs, as hashes of trials, that jobs of an earlier run train or wait for. The packs of this run must be the same.
+
+    Raises:
+        UserError: If the executor cannot train here.
+    """
+    return tuple(kind(setting).adoptable) if issubclass(kind, Slurm) else ()
