@@ -139,7 +139,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
                 save_plugin(runs, plugin)
-            _train(jobs, executor, replace(setting, workers=min(count, len(jobs))), emit, stop)
+            elastic = str(options.workers) == "auto"
+            _train(jobs, executor, replace(setting, workers=min(count, len(jobs)), elastic=elastic), emit, stop)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())

@@ -9,6 +9,7 @@ from fathomlab.config.load import run_choice
 from fathomlab.execute.events import Event
 from fathomlab.execute.executors.inline import Inline
 from fathomlab.execute.executors.local import Local
+from fathomlab.execute.executors.ray import Ray
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.plan import Plan
 from fathomlab.prepare.jobs import Job
@@ -82,7 +83,7 @@ class Executor(Protocol):
         ...
 
 
-EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local}
+EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "ray": Ray}
 
 
 def requested_executor(plan: Plan) -> str:
