@@ -53,8 +53,7 @@ class Ray:
         )
         self._driver = Driver(setup)
         try:
-            self._token.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(self._token, setup.secret)
+            self.show_token(setup.secret)
             while self._workers is None:
                 self._receive(WAKE_SECONDS)
         except BaseException:
@@ -123,6 +122,11 @@ class Ray:
         """End the workers, the driver, and the cluster if it was started here."""
         self._driver.close()
         self._token.unlink(missing_ok=True)
+
+    def show_token(self, secret: str) -> None:
+        """Write the file by which workers find out whether they share the file system of the store."""
+        self._token.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self._token, secret)
 
     def _receive(self, timeout_seconds: float) -> None:
         """Take one message of the driver."""

@@ -11,11 +11,15 @@ from fathomlab.store.leases import Lease
 
 
 class Delivery:
-    """One job of such a node. A trial is reported as finished only when its result is in the store."""
+    """One job of such a node. A trial is reported as finished only when its result is in the store.
+
+    Attributes:
+        lease: The lease for its trials without a result.
+    """
 
     def __init__(self, job: Job, lease: Lease):
         """Take what `leased` claims."""
-        self._job, self._lease, self._inbox = job, lease, Inbox(job, lease)
+        self._job, self.lease, self._inbox = job, lease, Inbox(job, lease)
         self._finished: list[Finished] = []
         self._warned = False
 
@@ -26,9 +30,7 @@ class Delivery:
             LeaseLostError: If another process has taken over a trial.
             CorruptFileError: If a file is not what the node wrote.
         """
-        events = tuple(
-            replace(event, lease=self._lease.id) if isinstance(event, Started) else event for event in events
-        )
+        events = tuple(replace(event, lease=self.lease.id) if isinstance(event, Started) else event for event in events)
         if update is None:
             return events
         self._finished += [event for event in events if isinstance(event, Finished)]

@@ -55,7 +55,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(setup.address),
+            env=environment(setup.address),
             cwd=os.path.abspath(os.sep),  # Ray puts the working directory on the module search path of workers
             start_new_session=True,  # a terminal sends Ctrl-C to its process group; the coordinator decides
         )
@@ -160,15 +160,15 @@ def check_address(address: str) -> None:
         raise UserError("ray-unreachable", text) from None
 
 
-def _environment(address: str) -> dict[str, str]:
+def environment(address: str) -> dict[str, str]:
     """No usage statistics. A cluster of this machine only listens on the loopback interface, with a token of this run."""
-    environment = dict(os.environ) | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONSAFEPATH": "1"}
+    variables = dict(os.environ) | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONSAFEPATH": "1"}
     if address == LOCAL:
-        environment |= {
+        variables |= {
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a switch of Ray that makes all its processes use 127.0.0.1
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
         }
-        environment.pop("RAY_ADDRESS", None)
-        environment.pop("RAY_AUTH_TOKEN_PATH", None)
-    return environment
+        variables.pop("RAY_ADDRESS", None)
+        variables.pop("RAY_AUTH_TOKEN_PATH", None)
+    return variables
