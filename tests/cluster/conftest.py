@@ -49,6 +49,7 @@ class Nodes:
 
     def close(self) -> None:
         cast(IO[str], self._process.stdin).close()
+        cast(IO[str], self._process.stdout).close()
         self._process.wait(60)
 
     def _command(self, text: str) -> Any:

@@ -70,16 +70,19 @@ def test_lost_node_changes_no_bits(
 
 def test_killed_workers_change_no_bits(nodes: Nodes, local: dict[str, object], tmp_path: Path):
     """SIGKILL for the processes that train three packs."""
+    killed = set[tuple[str, ...]]()
 
-    def kill(_: str) -> None:
-        workers = [pid for pid in processes("fathomlab.execute.worker") if "FATHOMLAB_NODE=" in environment(pid)]
-        os.kill(workers[0], signal.SIGKILL)
+    def watch(event: Event) -> None:
+        if isinstance(event, Started) and len(killed) < 3 and event.trials not in killed:
+            killed.add(event.trials)
+            (worker,) = [pid for pid in processes("execute.worker") if f"FATHOMLAB_NODE={event.node}\0" in environment(pid)]
+            os.kill(worker, signal.SIGKILL)
 
-    summary, events = train(tmp_path, "ray", kill_first(tmp_path, kill, 3))
+    summary, events = train(tmp_path, "ray", watch)
     assert summary.failed == 0
     assert bits(tmp_path) == local
     warnings = [event.text for event in events if isinstance(event, Warned)]
-    assert warnings
+    assert len(warnings) == 3
     assert all("SIGKILL" in text for text in warnings)
 
 

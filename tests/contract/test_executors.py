@@ -21,14 +21,22 @@ CONFIG = {
     "model": {"type": "MLP", "params": {"layers_dim": 4, "hidden_layers_num": 1}},
 }
 LONG = "training.epochs=100000"
+SLOW = ("ray",)  # start an engine, which takes long
+CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in EXECUTORS]
 
 
-@pytest.fixture(params=list(EXECUTORS))
+@pytest.fixture(params=CASES)
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """An executor whose store may be relative to the working directory."""
+    needs_extra(request.param)
     monkeypatch.chdir(tmp_path)
     with closing(EXECUTORS[request.param](Setting(tmp_path, 2, "cpu"))) as started:
         yield started
+
+
+def needs_extra(name: str) -> None:
+    if name in SLOW:
+        pytest.importorskip(name, reason=f"the extra {name} is not installed")
 
 
 def jobs(root: Path, *overrides: str) -> list[Job]:
@@ -77,9 +85,10 @@ def test_executor_without_jobs_reports_nothing(executor: Executor):
     assert list(executor.events(0.0)) == []
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", CASES)
 def test_closed_executor_trains_no_more(name: str, tmp_path: Path):
     """Nothing runs afterwards, and nothing is recorded as failed."""
+    needs_extra(name)
     (job, _) = jobs(tmp_path, LONG)
     with closing(EXECUTORS[name](Setting(tmp_path, 1, "cpu"))) as executor:
         (number,) = executor.submit([job])

@@ -61,7 +61,8 @@ class Driver:
         )
         self._errors = threading.Thread(target=self._read_errors, daemon=True)
         self._errors.start()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.send(setup)
 
     def send(self, message: object) -> None:
@@ -98,6 +99,7 @@ class Driver:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._reader.join(1.0)
 
     def _failure(self) -> UserError:
         """Why there is no driver."""
@@ -119,8 +121,7 @@ class Driver:
 
     def _read(self) -> None:
         """Queue the messages of the process, and None when it has ended."""
-        stream = cast(IO[bytes], self._process.stdout)
-        with contextlib.suppress(OSError, ValueError, EOFError):
+        with contextlib.suppress(OSError, ValueError, EOFError), cast(IO[bytes], self._process.stdout) as stream:
             while (message := receive(stream)) is not None:
                 self._messages.put(message)
         self._process.wait()
