@@ -22,6 +22,7 @@ from fathomlab.store.reading import Store
 from tests.cluster.conftest import Nodes
 from tests.cluster.runs import OFTEN, SMALL, bits, train, when_saved
 
+LONG = tuple(text.replace("epochs=20", "epochs=100000") for text in SMALL)
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -75,7 +76,9 @@ def test_killed_workers_change_no_bits(nodes: Nodes, local: dict[str, object], t
     def watch(event: Event) -> None:
         if isinstance(event, Started) and len(killed) < 3 and event.trials not in killed:
             killed.add(event.trials)
-            (worker,) = [pid for pid in processes("execute.worker") if f"FATHOMLAB_NODE={event.node}\0" in environment(pid)]
+            (worker,) = [
+                pid for pid in processes("execute.worker") if f"FATHOMLAB_NODE={event.node}\0" in environment(pid)
+            ]
             os.kill(worker, signal.SIGKILL)
 
     summary, events = train(tmp_path, "ray", watch)
@@ -138,7 +141,7 @@ def test_cluster_of_this_machine_is_private_and_ends(tmp_path: Path, monkeypatch
     home = tmp_path / "home"
     home.mkdir()
     before, open_before = set(processes("ray")), set(listening())
-    command = [sys.executable, "-m", "fathomlab", "run", "1_2", "--quick", *SMALL, OFTEN, "training.epochs=100000"]
+    command = [sys.executable, "-m", "fathomlab", "run", "1_2", "--quick", *LONG, OFTEN]
     process = subprocess.Popen(
         [*command, "--executor", "ray", "--workers", "2", "--runs", str(tmp_path / "runs"), "--progress", "off"],
         env=dict(os.environ) | {"HOME": str(home)},

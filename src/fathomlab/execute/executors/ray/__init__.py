@@ -35,6 +35,9 @@ class Ray:
 
     def __init__(self, setting: Setting):
         """Connect to the cluster, or start one on this machine, and start workers."""
+        if setting.device.startswith("cuda:"):
+            text = f"--device {setting.device}: Ray chooses the GPU of each worker. Use --device cuda."
+            raise UserError("invalid-option", text)
         root = _absolute(setting.root)
         self._token = root / FOLDER / f"ray-{secrets.token_hex(8)}"
         self._submitted = 0

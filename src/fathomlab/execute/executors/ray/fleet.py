@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -13,12 +14,12 @@ from typing import Any
 
 from fathomlab.base.codec import to_plain
 from fathomlab.execute.events import Died, Event, Idle, Refused, Stopped
+from fathomlab.execute.executors.ray import slot
 from fathomlab.execute.executors.ray.delivery import Delivery, leased
+from fathomlab.execute.executors.ray.inputs import ObjectInputs
 from fathomlab.execute.executors.ray.messages import Problem, Progress, Workers
 from fathomlab.execute.executors.ray.node import LAST, Batch, Hello
 from fathomlab.execute.executors.ray.setup import RaySetup
-from fathomlab.execute.executors.ray.slot import Slot
-from fathomlab.execute.executors.ray.transfer import dataset_inputs, job_inputs, unfinished_trials
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checksums import CorruptFileError
 from fathomlab.store.leases import LeaseHeldError, LeaseLostError
@@ -56,6 +57,7 @@ class RayWorkers:
     def __init__(self, ray: Any, setup: RaySetup, send: Callable[[object], None]):
         """Start no actor yet; `send` takes messages for the coordinator."""
         self._ray, self._setup, self._send = ray, setup, send
+        ray.cloudpickle.register_pickle_by_value(slot)
         self._lock = threading.RLock()
         self._workers: list[Worker] = []
         self._waiting: deque[tuple[int, Job]] = deque()
@@ -63,15 +65,15 @@ class RayWorkers:
         self._refused: dict[str, str] = {}
         self._suspect: dict[str, float] = {}
         self._unfit: dict[tuple[str, ...], set[str]] = {}
-        self._placed: dict[tuple[Path, int, int], Any] = {}
+        self._inputs = ObjectInputs(ray)
         self._shown: Workers | None = None
-        self._closing = False
+        self._closing = self._closed = False
 
     def refresh(self) -> None:
         """Start workers on nodes that have room for them, and forget those of dead nodes."""
         now, nodes = time.monotonic(), [node for node in self._ray.nodes() if node["Alive"]]
         gpus = self._setup.device != "cpu" and any(node["Resources"].get("GPU") for node in nodes)
-        resource = "GPU" if gpus or self._setup.device == "cuda" else "CPU"
+        resource = "GPU" if gpus or self._setup.device.startswith("cuda") else "CPU"
         room = {node["NodeID"]: int(node["Resources"].get(resource, 0)) for node in nodes}
         with self._lock:
             for node in [node for node, until in self._suspect.items() if until < now]:
@@ -112,7 +114,7 @@ class RayWorkers:
     def close(self) -> None:
         """End all workers; those that do not end by themselves are killed."""
         with self._lock:
-            self._closing = True
+            self._closing = self._closed = True
             workers = [worker for worker in self._workers if worker.hello is not None]
         ends = [worker.actor.close.remote() for worker in workers]
         if ends:
@@ -134,7 +136,7 @@ class RayWorkers:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # type: ignore[import-not-found]
 
         options: dict[str, Any] = {"num_cpus": 1} if resource == "CPU" else {"num_cpus": 0, "num_gpus": 1}
-        kind = self._ray.remote(Slot).options(
+        kind = self._ray.remote(slot.Slot).options(
             **options,
             max_restarts=0,
             max_task_retries=0,
@@ -174,25 +176,25 @@ class RayWorkers:
             RayError: If the worker or its node is lost.
         """
         assert worker.hello is not None
-        if worker.hello.shared:
-            last = self._stream(worker, number, job, None)
-        else:
-            try:
-                with leased(job, worker.hello.host) as delivery:
-                    last = self._stream(worker, number, job, delivery)
-            except LeaseHeldError as error:
-                last = Refused(error.holder, error.lease), Idle()
-            except LeaseLostError as error:
-                self._kill(worker)
-                last = Refused(str(error), ""), Idle()
-            except CorruptFileError as error:
-                self._kill(worker)
-                last = (Died(str(error), lost=True),)
+        shared, node = worker.hello.shared, worker.hello.host
+        last: tuple[Event, ...]
+        try:
+            with nullcontext() if shared else leased(job, node) as delivery:
+                last = self._stream(worker, number, job, delivery)
+        except LeaseHeldError as error:
+            last = Refused(error.holder, error.lease), Idle()
+        except LeaseLostError as error:
+            self._kill(worker)
+            last = Refused(str(error), ""), Idle()
+        except (CorruptFileError, OSError) as error:  # on the way, or of this machine
+            self._kill(worker)
+            last = (Died(str(error), lost=True),)
         self._report(number, last)
 
     def _stream(self, worker: Worker, number: int, job: Job, delivery: Delivery | None) -> tuple[Event, ...]:
         """Report the events of a job except the last ones, which are returned: a lease is released before its job ends."""
-        files, trials = self._files(worker, job)
+        assert worker.hello is not None
+        files, trials = self._inputs.of(worker.actor, worker.hello.shared, job)
         stream = worker.actor.train.options(num_returns="streaming").remote(json.dumps(to_plain(job)), files, trials)
         events: tuple[Event, ...] = ()
         for reference in stream:
@@ -204,28 +206,6 @@ class RayWorkers:
             if events and not isinstance(events[-1], LAST):
                 self._report(number, events)
         return events
-
-    def _files(self, worker: Worker, job: Job) -> tuple[dict[str, Any], list[str]]:
-        """References to the files that a worker needs for a job, and its trials without a result."""
-        assert worker.hello is not None
-        if worker.hello.shared:
-            fixed, current, trials = dataset_inputs(job), {}, []
-        else:
-            inputs = job_inputs(job)
-            fixed, current, trials = inputs.fixed, inputs.current, unfinished_trials(job)
-        sizes = {key: path.stat().st_size for key, path in fixed.items()}
-        missing = self._ray.get(worker.actor.missing.remote(sizes)) if sizes else []
-        files = {key: self._put(fixed[key]) for key in missing}
-        return files | {key: self._ray.put(path.read_bytes()) for key, path in current.items()}, trials
-
-    def _put(self, path: Path) -> Any:
-        """Put a file into Ray's object store, once per run."""
-        status = path.stat()
-        key = path, status.st_size, status.st_mtime_ns
-        with self._lock:
-            if key not in self._placed:
-                self._placed[key] = self._ray.put(path.read_bytes())
-            return self._placed[key]
 
     def _assign(self) -> None:
         """Give waiting jobs to idle workers, if possible on a node whose environment is that of the checkpoint."""
@@ -241,7 +221,7 @@ class RayWorkers:
 
     def _lose(self, worker: Worker, error: Exception) -> None:
         """A worker has died, or its node does not answer any more."""
-        if self._closing:
+        if self._closed:
             return
         exceptions, text = self._ray.exceptions, str(error)
         memory = isinstance(error, exceptions.OutOfMemoryError)

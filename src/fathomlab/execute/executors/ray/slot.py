@@ -1,5 +1,6 @@
 """The actor that Ray starts per worker. It is sent to nodes by value, so that a node without fathomlab can say so."""
 
+import importlib
 import os
 import socket
 import sys
@@ -12,15 +13,15 @@ class Slot:
 
     def __init__(self, setup: dict[str, Any], package: str):
         """Take what `RaySetup` contains, and the folder with the coordinator's fathomlab, which this node may not have."""
-        self._setup, self._trainer = setup, None
+        self._setup = setup
+        self._trainer: Any = None
         if package not in sys.path and os.path.isdir(package):
             sys.path.append(package)
 
     def hello(self) -> dict[str, Any]:
         """Start the trainer; returns what `Hello` contains."""
         try:
-            import ray
-
+            ray: Any = importlib.import_module("ray")
             from fathomlab.execute.executors.ray.node import Trainer
             from fathomlab.execute.executors.ray.setup import RaySetup
 
@@ -36,8 +37,7 @@ class Slot:
 
     def train(self, job: str, files: dict[str, Any], trials: list[str]) -> Iterator[Any]:
         """As `Trainer.train`, of a job as JSON."""
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         from fathomlab.base.codec import from_json
         from fathomlab.prepare.jobs import Job
 
