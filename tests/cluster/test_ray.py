@@ -135,6 +135,15 @@ def test_wrong_token_is_one_error(nodes: Nodes, tmp_path: Path, monkeypatch: pyt
     assert not processes("executors.ray.bridge")
 
 
+def test_nodes_with_other_code_are_refused(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The error names the nodes; no trial is recorded as failed."""
+    monkeypatch.setattr("fathomlab.execute.executors.ray.code_digest", lambda: "other")
+    with pytest.raises(UserError) as caught:
+        train(tmp_path, "ray")
+    assert caught.value.code == "ray-nodes-unfit"
+    assert Store(tmp_path).trials() == []
+
+
 def test_cluster_of_this_machine_is_private_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """It listens on 127.0.0.1 only, and Ctrl-C leaves checkpoints, but no process, folder, or token in the home folder."""
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -172,7 +181,7 @@ def test_api_trains_on_a_cluster(nodes: Nodes, tmp_path: Path):
     assert not processes("executors.ray.bridge")
 
 
-def wait(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).parents[4]
 START_SECONDS = 60.0  # after which a worker that has not started counts as absent: others may use its CPU
 SUSPECT_SECONDS = 30.0  # Ray needs 15 s to notice that a node is gone
 CLOSE_SECONDS = 3.0
+MAX_ATTEMPTS_TO_START = 2
 THREADS = 4  # of an actor: train, stop, close, and one more
 
 
@@ -64,6 +65,7 @@ class RayWorkers:
         self._jobs: dict[int, Job] = {}
         self._refused: dict[str, str] = {}
         self._suspect: dict[str, float] = {}
+        self._failed_starts = Counter[str]()
         self._unfit: dict[tuple[str, ...], set[str]] = {}
         self._inputs = ObjectInputs(ray)
         self._shown: Workers | None = None
@@ -94,6 +96,7 @@ class RayWorkers:
         """Kill the worker of a job. Its end is reported even if the node does not answer."""
         with self._lock:
             worker = next((worker for worker in self._workers if worker.number == number), None)
+            self._waiting = deque(entry for entry in self._waiting if entry[0] != number)
             if worker is not None:
                 self._suspect[worker.node] = time.monotonic() + SUSPECT_SECONDS
         if worker is not None:
@@ -152,9 +155,7 @@ class RayWorkers:
         try:
             hello = Hello(**self._ray.get(worker.actor.hello.remote()))
             if hello.problem:
-                with self._lock:
-                    self._refused[worker.node] = hello.problem
-                self._send(Problem(f"Ray node {hello.host} is not used: {hello.problem}"))
+                self._refuse(worker, hello.host, hello.problem)
                 self._kill(worker)
                 return
             with self._lock:
@@ -234,9 +235,9 @@ class RayWorkers:
             with self._lock:
                 self._suspect[worker.node] = time.monotonic() + SUSPECT_SECONDS
         elif worker.hello is None:
-            with self._lock:
-                self._refused[worker.node] = text
-            self._send(Problem(f"Ray node {host} is not used: its workers do not start: {text}"))
+            self._failed_starts[worker.node] += 1
+            if self._failed_starts[worker.node] >= MAX_ATTEMPTS_TO_START:
+                self._refuse(worker, host, f"its workers do not start: {text}")
         number = worker.number
         self._kill(worker)
         if number is not None:
@@ -247,6 +248,13 @@ class RayWorkers:
             else:
                 death = Died(f"Ray worker on {host} died" if died else f"Ray node {host} is lost", lost=not died)
             self._report(number, (death,))
+
+    def _refuse(self, worker: Worker, host: str, problem: str) -> None:
+        """Start no more workers on a node, with one warning."""
+        with self._lock:
+            known, self._refused[worker.node] = worker.node in self._refused, problem
+        if not known:
+            self._send(Problem(f"Ray node {host} is not used: {problem}"))
 
     def _kill(self, worker: Worker) -> None:
         with contextlib.suppress(Exception):
