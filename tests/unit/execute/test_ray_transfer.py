@@ -68,7 +68,7 @@ def on_node(job: Job, scratch: Path, delivery: Delivery, saves: int | None = Non
 
 
 def bits(root: Path) -> dict[str, Any]:
-    """What must be equal in two stores, whoever has trained."""
+    """What must be equal in two stores, wherever they were trained."""
     store, result = Store(root), dict[str, Any]()
     for trial in store.trials():
         record = store.trial(trial)

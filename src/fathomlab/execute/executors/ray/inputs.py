@@ -16,7 +16,7 @@ class ObjectInputs:
         self._ray, self._lock = ray, threading.Lock()
         self._placed: dict[tuple[Path, int, int], Any] = {}
 
-    def of(self, actor: Any, shared: bool, job: Job) -> tuple[dict[str, Any], list[str]]:
+    def of(self, actor: Any, shared: bool, job: Job) -> tuple[dict[str, object], list[str]]:
         """References to the files that the node of an actor lacks for a job, and the trials to train there.
 
         Raises:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fathomlab.base.errors import UserError
 from fathomlab.data.cache import data_dir
@@ -90,7 +89,7 @@ class Trainer:
         return lacking
 
     def train(
-        self, job: Job, files: Mapping[str, Any], trials: list[str], fetch: Callable[[Any], bytes]
+        self, job: Job, files: Mapping[str, object], trials: list[str], fetch: Callable[[object], bytes]
     ) -> Iterator[Batch]:
         """Train a job; yields what happens, in batches.
 
@@ -140,7 +139,7 @@ class Trainer:
             events += new
         return events
 
-    def _place(self, files: Mapping[str, Any], trials: list[str], fetch: Callable[[Any], bytes]) -> None:
+    def _place(self, files: Mapping[str, object], trials: list[str], fetch: Callable[[object], bytes]) -> None:
         """Write files to the scratch store, each once per node."""
         if not files and not trials:
             return
