@@ -29,6 +29,7 @@ START_SECONDS = 60.0  # after which a worker that has not started counts as abse
 SUSPECT_SECONDS = 30.0  # Ray needs 15 s to notice that a node is gone
 CLOSE_SECONDS = 3.0
 MAX_ATTEMPTS_TO_START = 2
+BACKLOG = 2  # batches that wait here; then a worker collects only what is newest
 THREADS = 4  # of an actor: train, stop, close, and one more
 
 
@@ -196,7 +197,8 @@ class RayWorkers:
         """Report the events of a job except the last ones, which are returned: a lease is released before its job ends."""
         assert worker.hello is not None
         files, trials = self._inputs.of(worker.actor, worker.hello.shared, job)
-        stream = worker.actor.train.options(num_returns="streaming").remote(json.dumps(to_plain(job)), files, trials)
+        train = worker.actor.train.options(num_returns="streaming", _generator_backpressure_num_objects=BACKLOG)
+        stream = train.remote(json.dumps(to_plain(job)), files, trials)
         events: tuple[Event, ...] = ()
         for reference in stream:
             batch: Batch = self._ray.get(reference)
