@@ -38,6 +38,7 @@ VARIABLES = (
         "macOS, and `%LOCALAPPDATA%\\fathomlab\\fathomlab` on Windows.",
     ),
     ("FATHOMLAB_OFFLINE", "`1`: never download. Missing datasets are errors with instructions."),
+    ("RAY_ADDRESS", "Head of the Ray cluster that trains, `HOST:PORT` or `auto`."),
     (
         "WANDB_MODE",
         "`disabled`: runs are not logged in Weights & Biases unless `--log wandb` is given. Other values go to wandb.",

@@ -23,21 +23,28 @@ CONFIG = {
     "model": {"type": "MLP", "params": {"layers_dim": 4, "hidden_layers_num": 1}},
 }
 LONG = "training.epochs=100000"
+EXTRAS = {"ray": "ray", "slurm": "submitit"}  # they are slow
+CASES = [pytest.param(name, marks=[pytest.mark.slow] * (name in EXTRAS)) for name in EXECUTORS]
 
 
-@pytest.fixture(params=list(EXECUTORS))
+@pytest.fixture(params=CASES)
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """An executor whose store may be relative to the working directory."""
+    needs_extra(request.param)
     monkeypatch.chdir(tmp_path)
     with closing(start(request.param, tmp_path)) as started:
         yield started
 
 
 def start(name: str, root: Path) -> Executor:
-    """Start an executor for two jobs; Slurm's without Slurm. Skips if its library is missing."""
-    if name == "slurm":
-        pytest.importorskip("submitit", reason="needs the extra slurm")
+    """Start an executor for two jobs; Slurm's without Slurm."""
     return EXECUTORS[name](Setting(root, 2, "cpu", run=RunOverrides(slurm=SlurmOptions(cluster="local"))))
+
+
+def needs_extra(name: str) -> None:
+    """Skip if the library of an executor is missing."""
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name], reason=f"the extra {name} is not installed")
 
 
 def jobs(root: Path, *overrides: str) -> list[Job]:
@@ -86,9 +93,10 @@ def test_executor_without_jobs_reports_nothing(executor: Executor):
     assert list(executor.events(0.0)) == []
 
 
-@pytest.mark.parametrize("name", sorted(set(EXECUTORS) - {"slurm"}))
+@pytest.mark.parametrize("name", [case for case in CASES if case.values != ("slurm",)])
 def test_closed_executor_trains_no_more(name: str, tmp_path: Path):
     """Nothing runs afterwards, and nothing is recorded as failed. Slurm's jobs stay in the queue on purpose."""
+    needs_extra(name)
     (job, _) = jobs(tmp_path, LONG)
     with closing(EXECUTORS[name](Setting(tmp_path, 1, "cpu"))) as executor:
         (number,) = executor.submit([job])

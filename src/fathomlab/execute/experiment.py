@@ -137,7 +137,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
                 save_plugin(runs, plugin)
-            setting = replace(setting, workers=min(count, len(jobs)))
+            elastic = str(options.workers) == "auto"
+            setting = replace(setting, workers=min(count, len(jobs)), elastic=elastic)
             used = _train(jobs, executor, setting, emit, stop, record)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}

@@ -8,6 +8,8 @@ import threading
 from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
 
+NODE_VARIABLE = "FATHOMLAB_NODE"  # the name of the node of a cluster
+
 
 class Requests:
     """Reads standard input in a thread, so that a stop request or the parent's end is seen while a job trains.
@@ -76,7 +78,7 @@ def main() -> None:
         job = from_json(Job, line)
         try:
             with contained():
-                train_job(job, emit, lambda: requests.signum)
+                train_job(job, emit, lambda: requests.signum, os.environ.get(NODE_VARIABLE, ""))
         except RunInterrupted:
             emit(Stopped())
             end_process(0)

@@ -9,6 +9,7 @@ from fathomlab.config.load import run_choice
 from fathomlab.execute.events import Event
 from fathomlab.execute.executors.inline import Inline
 from fathomlab.execute.executors.local import Local
+from fathomlab.execute.executors.ray import Ray
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm import Slurm
 from fathomlab.plan import Plan
@@ -83,7 +84,7 @@ class Executor(Protocol):
         ...
 
 
-EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "slurm": Slurm}
+EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "ray": Ray, "slurm": Slurm}
 
 
 def requested_executor(plan: Plan) -> str:

@@ -16,6 +16,7 @@ class Setting:
         device: auto, cpu, cuda, or cuda:N.
         lock: Descriptor of the store's lock, which processes that write to the store inherit; None without locks.
         run: The `run.*` options.
+        elastic: Whether the number of workers may grow when nodes join, because none was requested.
     """
 
     root: Path
@@ -23,6 +24,7 @@ class Setting:
     device: str = "auto"
     lock: int | None = None
     run: RunOverrides = field(default_factory=RunOverrides)
+    elastic: bool = False
 
 
 @dataclass(frozen=True)
