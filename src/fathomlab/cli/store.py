@@ -8,12 +8,13 @@ import typer
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count
 from fathomlab.cli.options import Json, RunsFolder, print_json
+from fathomlab.cli.store_grade import grade
 from fathomlab.cli.store_merge import merge
 
 if TYPE_CHECKING:
     from fathomlab.store.maintenance import Change
 
-app = typer.Typer(help="Check, repair, merge, and clean up results directories.", no_args_is_help=True)
+app = typer.Typer(help="Check, repair, merge, grade, and clean up results directories.", no_args_is_help=True)
 
 
 @app.command()
@@ -94,6 +95,7 @@ def prune(
 
 
 app.command()(merge)
+app.command()(grade)
 
 
 def _seconds(age: str) -> float:

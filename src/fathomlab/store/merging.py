@@ -150,7 +150,8 @@ class _Merger:
         weights = [
             item
             for item in copy.files
-            if item.sha256 == getattr(present.files.get(Path(item.name).name), "sha256", "")
+            if item.name.endswith(LARGE)
+            and item.sha256 == getattr(present.files.get(Path(item.name).name), "sha256", "")
             and item.name not in self.target.shared
             and not (root / item.name).exists()
         ]

@@ -54,10 +54,19 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
             text = f"{path}: {problem}. Name results directories, or ZIP files of `fathomlab export bundle`."
             raise UserError("no-such-store", text)
         matches |= dict.fromkeys(results)
-    absolute = [os.path.abspath(path) for path in matches]
-    shared = os.path.commonpath([os.path.dirname(path) for path in absolute])
-    labels = [Path(os.path.relpath(path, shared)).as_posix() for path in absolute]
-    return [Source(path, _kind(path) or "store", label) for path, label in zip(matches, labels, strict=True)]
+    return [
+        Source(path, _kind(path) or "store", label) for path, label in zip(matches, _labels(list(matches)), strict=True)
+    ]
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """Each path below the directory that all share; the full path if they share none, as on several drives."""
+    absolute = [os.path.abspath(path) for path in paths]
+    try:
+        shared = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    except ValueError:
+        shared = ""
+    return [Path(os.path.relpath(path, shared) if shared else path).as_posix() for path in absolute]
 
 
 def _kind(path: Path) -> Literal["store", "archive", "page"] | None:
