@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from fathomlab.analysis.edits import Reference, changed_options, majority, option_values, stem
@@ -23,6 +24,7 @@ from fathomlab.config.yaml_reader import read_yaml
 from fathomlab.execute.experiment import experiment_name
 from fathomlab.store.maintenance import check_store
 from fathomlab.store.reading import Store
+from fathomlab.store.records import TrialRecord
 from fathomlab.store.sources import Source, find_sources, opened
 
 
@@ -39,6 +41,20 @@ class Grades:
     rows: tuple[Grade, ...]
     copies: tuple[Copies, ...]
     same_seeds: tuple[SameSeeds, ...]
+
+
+class _ReadOnce(Store):
+    """A store of which each trial is read once, because several steps need it."""
+
+    @cached_property
+    def _records(self) -> dict[str, TrialRecord]:
+        return {}
+
+    def trial(self, trial: str) -> TrialRecord:
+        """The record of one trial."""
+        if trial not in self._records:
+            self._records[trial] = super().trial(trial)
+        return self._records[trial]
 
 
 @dataclass(frozen=True)
@@ -89,8 +105,8 @@ def _read(source: Source) -> Iterator[_HandIn]:
             yield _HandIn(source.label, (Graded(Grade(source.label, source.kind, problem=str(error))),))
             return
         for item in stores:
-            store = Store(item.path)
-            problems = check_store(item.path).problems
+            store = _ReadOnce(item.path)
+            problems = check_store(item.path, store).problems
             trainings = (training(store.trial(trial)) for trial in store.trials())
             rows = tuple(grade_store(store, item.label, source.kind, problems))
             yield _HandIn(item.label, rows, frozenset(item for item in trainings if item is not None))

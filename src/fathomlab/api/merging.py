@@ -5,7 +5,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from fathomlab.api.stores import default_runs, rewrite_index, upkeep, write_reports
+from fathomlab.api.stores import default_runs, rewrite_reports, upkeep
 from fathomlab.base.errors import UserError
 from fathomlab.store.directory import create_store
 from fathomlab.store.merging import merge_store
@@ -82,5 +82,4 @@ def _reports(root: Path, merge: Merge) -> tuple[str, ...]:
             or any(pair.trial in copied for condition in record.conditions for pair in condition.trials)
         )
     ]
-    written = [str(write_reports(root, name)) for name in changed]
-    return (*written, rewrite_index(root)) if written else ()
+    return tuple(rewrite_reports(root, changed)) if changed else ()

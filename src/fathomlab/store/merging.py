@@ -1,6 +1,7 @@
 """Copies finished trials and experiments of other stores into one. Nothing is overwritten, and conflicts are named. No torch."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import cast
@@ -29,6 +30,7 @@ from fathomlab.store.validation import FolderValidator
 PLAN_DIGITS = 9  # an experiment's name ends with a hyphen and 8 digits of the hash of its plan
 NOT_COMPARED = ("name", "folder", "cause", "seal", "created", "seconds", "source")  # of two records of the same plan
 MAX_LISTED = 4
+WRITERS = 16  # threads that wait for the disk
 MAX_LOG_BYTES = 50_000_000
 
 
@@ -63,17 +65,13 @@ class _Merger:
         if needed and not self.target.dry_run:
             check_disk_space(self.target.root, sum(needed.values()))
         self.target.add_left_out(name for plan in plans for name in plan.left_out)
-        for plan in plans:
-            self._attempt(lambda plan=plan: self._copy_trial(plan))
+        self._copy_trials(plans)
         for record in self.store.experiments():
-            self._attempt(lambda record=record: self._copy_experiment(record))
+            try:
+                self._copy_experiment(record)
+            except Refused as error:
+                self._refuse(error)
         return replace(self.merge, conflicts=tuple(self.conflicts.values()))
-
-    def _attempt(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Refused as error:
-            self._refuse(error)
 
     def _refuse(self, error: Refused) -> None:
         self.conflicts.setdefault(error.path, Conflict(self.label, error.path, error.code, error.reason))
@@ -145,7 +143,6 @@ class _Merger:
 
     def _missing_files(self, copy: TrialCopy, present: Result) -> TrialCopy | None:
         """The weights and images that the target left out, if the source has the same ones."""
-        self._add(Merge(equal=1))
         root = self.target.root
         weights = [
             item
@@ -156,6 +153,7 @@ class _Merger:
             and not (root / item.name).exists()
         ]
         shared = self._new_shared(copy.shared)
+        self._add(Merge(equal=1))
         if not weights and not shared:
             return None
         self.target.shared |= {item.name: item.sha256 for item in weights}
@@ -177,23 +175,40 @@ class _Merger:
         self.target.shared |= {copy.name: copy.sha256 for copy in new}
         return tuple(new)
 
-    def _copy_trial(self, plan: TrialCopy) -> None:
-        copies = (*plan.shared, *plan.files)
+    def _copy_trials(self, plans: Sequence[TrialCopy]) -> None:
+        """Copy what trials share, then their directories, several at a time, because each file waits for the disk."""
+        plans = [plan for plan in plans if self._attempt(plan, self._copy_shared, plan)]
+        pool = ThreadPoolExecutor(WRITERS)
         try:
-            if not self.target.dry_run:
-                for copy in plan.shared:
-                    copy_file(copy, self.target.root)
-                if plan.files:
-                    copy_folder(self.target.root, f"trials/{plan.trial}", plan.files)
-        except Refused:
-            self.target.results.pop(plan.trial, None)
-            for copy in copies:
-                self.target.shared.pop(copy.name, None)
+            started = [(plan, pool.submit(self._copy_folder, plan)) for plan in plans]
+            for plan, future in started:
+                if self._attempt(plan, future.result) and plan.files:
+                    size = sum(copy.size for copy in plan.files)
+                    self._add(Merge(copied=(plan.trial,), bytes=size))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _copy_shared(self, plan: TrialCopy) -> None:
+        for copy in plan.shared if not self.target.dry_run else ():
+            copy_file(copy, self.target.root)
+        self._add(Merge(completed=not plan.files, bytes=sum(copy.size for copy in plan.shared)))
+
+    def _copy_folder(self, plan: TrialCopy) -> None:
+        if plan.files and not self.target.dry_run:
+            copy_folder(self.target.root, f"trials/{plan.trial}", plan.files)
+
+    def _attempt(self, plan: TrialCopy, action: Callable[..., None], *args: TrialCopy) -> bool:
+        """Copy a trial, and count it; False if it is refused."""
+        try:
+            action(*args)
+        except Refused as error:
+            self._refuse(error)
             self._add(Merge(refused=1))
-            raise
-        size = sum(copy.size for copy in copies)
-        change = Merge(copied=(plan.trial,)) if plan.files else Merge(completed=1)
-        self._add(replace(change, bytes=size))
+            self.target.results.pop(plan.trial, None)
+            for copy in (*plan.shared, *plan.files):
+                self.target.shared.pop(copy.name, None)
+            return False
+        return True
 
     def _copy_experiment(self, record: ExperimentRecord) -> None:
         name = f"experiments/{record.name}"
