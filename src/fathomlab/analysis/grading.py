@@ -35,7 +35,16 @@ class ClaimGrade:
 
 @dataclass(frozen=True)
 class Environments:
-    """The different values of what computed the trials of an experiment."""
+    """The different values of what computed the trials of an experiment.
+
+    Attributes:
+        torch: Versions of PyTorch.
+        processor: Names of processors.
+        device: `cpu`, or the name of the GPU.
+        backend: What computed the steps.
+        code: Version and commit of fathomlab, and the digest of the code that decides numbers.
+        modified_data: Data files that are not the published ones.
+    """
 
     torch: tuple[str, ...] = ()
     processor: tuple[str, ...] = ()

@@ -28,7 +28,13 @@ class Copies:
 
 @dataclass(frozen=True)
 class SameSeeds:
-    """Stores that have an experiment with the same seeds. This is no sign of a copy."""
+    """Stores that have an experiment with the same seeds. This is no sign of a copy.
+
+    Attributes:
+        experiment: Name of the experiment without the hash of its plan.
+        seeds: The seeds.
+        stores: The stores.
+    """
 
     experiment: str
     seeds: tuple[int, ...]

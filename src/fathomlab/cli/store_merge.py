@@ -42,22 +42,10 @@ def merge(
 
 
 def _document(summary: "MergeSummary", dry_run: bool) -> dict[str, object]:
-    merge = summary.merge
-    return {
-        "runs": str(summary.root),
-        "sources": list(summary.sources),
-        "dry_run": dry_run,
-        "trials": len(merge.copied),
-        "equal": merge.equal,
-        "completed": merge.completed,
-        "unfinished": merge.unfinished,
-        "refused": merge.refused,
-        "experiments": list(merge.experiments),
-        "equal_experiments": merge.equal_experiments,
-        "bytes": merge.bytes,
-        "conflicts": [vars(conflict) for conflict in merge.conflicts],
-        "reports": list(summary.reports),
-    }
+    from fathomlab.base.codec import to_plain
+
+    head = {"runs": str(summary.root), "sources": list(summary.sources), "dry_run": dry_run}
+    return {**head, **to_plain(summary.merge), "reports": list(summary.reports)}
 
 
 def _print(summary: "MergeSummary", dry_run: bool) -> None:

@@ -58,6 +58,7 @@ class _Merger:
         self.examiner = Examiner(store)
         self.merge = Merge()
         self.conflicts: dict[str, Conflict] = {}
+        self.refused = set[str]()
 
     def run(self) -> Merge:
         plans = [plan for trial in self._in_order() if (plan := self._examined(trial)) is not None]
@@ -73,7 +74,11 @@ class _Merger:
                 self._refuse(error)
         return replace(self.merge, conflicts=tuple(self.conflicts.values()))
 
-    def _refuse(self, error: Refused) -> None:
+    def _refuse(self, error: Refused, trial: str = "") -> None:
+        """Name a conflict, once per file that trials share."""
+        if trial:
+            self.refused.add(trial)
+            self._add(Merge(refused=1))
         self.conflicts.setdefault(error.path, Conflict(self.label, error.path, error.code, error.reason))
 
     def _add(self, change: Merge) -> None:
@@ -109,8 +114,7 @@ class _Merger:
                 raise Refused(status, f"trials/{trial}", str(files.cause))
             return self._needed(files, trial, files.result)
         except Refused as error:
-            self._refuse(error)
-            self._add(Merge(refused=1))
+            self._refuse(error, trial)
             return None
 
     def _needed(self, files: TrialFiles, trial: str, result: Result) -> TrialCopy | None:
@@ -134,8 +138,8 @@ class _Merger:
         if present is not None:
             return self._missing_files(copy, present)
         for parent in _parents(files.content):
-            if self.target.result(parent)[0] != "finished":
-                raise Refused("parent-missing", name, f"its parent {parent[:12]} was not copied")
+            if parent in self.refused or self.target.result(parent)[0] != "finished":
+                raise Refused("parent-missing", name, f"its parent {parent[:12]} is not the one in the target")
         copy = replace(copy, shared=self._new_shared(copy.shared))
         self.target.results[trial] = ("finished", result)
         self.target.shared |= {item.name: item.sha256 for item in copy.files if item.name.endswith(LARGE)}
@@ -191,7 +195,7 @@ class _Merger:
     def _copy_shared(self, plan: TrialCopy) -> None:
         for copy in plan.shared if not self.target.dry_run else ():
             copy_file(copy, self.target.root)
-        self._add(Merge(completed=not plan.files, bytes=sum(copy.size for copy in plan.shared)))
+        self._add(Merge(completed=int(not plan.files), bytes=sum(copy.size for copy in plan.shared)))
 
     def _copy_folder(self, plan: TrialCopy) -> None:
         if plan.files and not self.target.dry_run:
@@ -202,8 +206,7 @@ class _Merger:
         try:
             action(*args)
         except Refused as error:
-            self._refuse(error)
-            self._add(Merge(refused=1))
+            self._refuse(error, plan.trial)
             self.target.results.pop(plan.trial, None)
             for copy in (*plan.shared, *plan.files):
                 self.target.shared.pop(copy.name, None)
