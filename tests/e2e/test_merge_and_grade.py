@@ -60,6 +60,12 @@ def test_copies_are_listed_and_equal_results_are_not(hand_ins: Path, command: Co
 
 def test_shared_results_are_no_copies(hand_ins: Path, store: Path, command: Command):
     rows = table(command, str(hand_ins), "--shared", str(store))
+    assert {name: row["shared_trials"] for name, row in rows.items()} == {
+        "ada": TRIALS,
+        "bob": 0,
+        "cy": TRIALS,
+        "dan": 0,
+    }
     assert {name: row["copies_of"] for name, row in rows.items()} == {
         "ada": [],
         "bob": ["dan"],

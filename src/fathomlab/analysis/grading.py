@@ -83,6 +83,7 @@ class Grade:
         changed_options: The options that differ from the reference, or from the majority; None if there is none.
         copies_of: Other stores that contain trials of this experiment from the same training.
         copied_trials: Number of these trials.
+        shared_trials: Number of trials of this experiment that everybody was given.
         same_seeds: Number of other stores that have this experiment with the same seeds.
     """
 
@@ -110,6 +111,7 @@ class Grade:
     changed_options: tuple[str, ...] | None = None
     copies_of: tuple[str, ...] = ()
     copied_trials: int = 0
+    shared_trials: int = 0
     same_seeds: int = 0
 
 

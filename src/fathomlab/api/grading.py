@@ -89,7 +89,12 @@ def grade_stores(
     same = find_same_seeds((stem(row.grade.experiment), row.grade.seeds, row.grade.store) for row in rows)
     majorities = {name: _majority(name, rows) for name in {stem(row.grade.experiment) for row in rows}}
     compared = (_compared(row, given or majorities[stem(row.grade.experiment)]) for row in rows)
-    grades = tuple(_with_copies(row, grade, copies, same) for row, grade in zip(rows, compared, strict=True))
+    given_to = {item.label: {trial for trial, *_ in item.trainings & handed_out} for item in hand_ins}
+    counted = (
+        replace(grade, shared_trials=len(row.hashes & given_to[grade.store]))
+        for row, grade in zip(rows, compared, strict=True)
+    )
+    grades = tuple(_with_copies(row, grade, copies, same) for row, grade in zip(rows, counted, strict=True))
     return Grades(grades, copies, same)
 
 

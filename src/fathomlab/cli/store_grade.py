@@ -147,6 +147,7 @@ def _notes(row: "Grade") -> list[str]:
             bool(row.copies_of),
             f"{count(row.copied_trials, 'trial')} of the same training as in {_listed(row.copies_of)}",
         ),
+        (row.shared_trials > 0, f"{count(row.shared_trials, 'trial')} handed out"),
         (bool(row.damaged), f"{count(len(row.damaged), 'damaged file')}: {''.join(row.damaged[:1])}"),
         (bool(modified), f"modified data: {', '.join(modified)}"),
     )

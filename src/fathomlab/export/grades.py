@@ -15,7 +15,7 @@ Cell: TypeAlias = str | int | float | None
 COLUMNS = (
     *("store", "kind", "experiment", "title", "problem", "quick", "overrides", "conditions", "seeds", "trials"),
     *("finished", "diverged", "failed", "missing", "claims_after_results", "seeds_after_results", "claims_changed"),
-    *("changed_options", "copies_of", "copied_trials", "same_seeds", "damaged"),
+    *("changed_options", "copies_of", "copied_trials", "shared_trials", "same_seeds", "damaged"),
     *("torch", "processor", "device", "backend", "code", "modified_data"),
 )
 CLAIM_COLUMNS = ("claim", "verdict", "effect", "low", "high", "unit")
