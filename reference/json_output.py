@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from fathomlab.analysis.compare import Difference
 from fathomlab.analysis.contrasts import ImageCounts, ImageTest, Pair
-from fathomlab.analysis.grading import ClaimGrade, Environments, Grade
+from fathomlab.analysis.grades import ClaimGrade, Environments, Grade
 from fathomlab.analysis.identical import Copies, SameSeeds
 from fathomlab.analysis.repetition import Repetition
 from fathomlab.analysis.verdicts import Success

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fathomlab.analysis.edits import Reference, changed_options, majority, option_values, stem
-from fathomlab.analysis.grading import Grade, Graded, grade_page, grade_store
+from fathomlab.analysis.grades import Grade, Graded
+from fathomlab.analysis.grading import grade_page, grade_store
 from fathomlab.analysis.identical import (
     Copies,
     SameSeeds,

@@ -12,7 +12,7 @@ from fathomlab.base.output import escape_control_chars
 from fathomlab.cli.options import Json, print_json, print_table
 
 if TYPE_CHECKING:
-    from fathomlab.analysis.grading import ClaimGrade, Grade
+    from fathomlab.analysis.grades import ClaimGrade, Grade
     from fathomlab.api.grading import Grades
 
 MAX_NAMES = 4  # of other stores in a note; --json and --to list all

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from fathomlab.analysis.grading import ClaimGrade, Grade
+from fathomlab.analysis.grades import ClaimGrade, Grade
 from fathomlab.base.output import escape_control_chars
 from fathomlab.export.files import check_targets, open_target
 

@@ -9,7 +9,8 @@ import pytest
 
 from fathomlab.analysis.as_json import summary_json
 from fathomlab.analysis.edits import Reference, changed_options, majority, option_values
-from fathomlab.analysis.grading import Grade, claims_hash, grade_page, grade_store
+from fathomlab.analysis.grades import Grade
+from fathomlab.analysis.grading import claims_hash, grade_page, grade_store
 from fathomlab.analysis.identical import Copies, find_copies, find_same_seeds, training
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import judge
