@@ -21,7 +21,8 @@ EXIT_STATUSES = (
     (
         "1",
         "`run`: a trial failed. `verify FILE`: a claim is not supported, or trials are missing. `verify PAGE.html#TRIAL`: the "
-        "repeated trial does not agree with the page. `doctor`: there is a problem. `store check`: a file is corrupted.",
+        "repeated trial does not agree with the page. `doctor`: there is a problem. `store check`: a file is corrupted. "
+        "`store merge`: there are conflicts.",
     ),
     ("2", "Usage or configuration error. With `--json`, standard output contains the [problems](json.md#errors)."),
     ("3", "Standard output cannot be written."),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
+from reference.json_store_keys import STORE_MEANINGS
 from reference.markdown import attributes
 
 KINDS = {str: "string", int: "integer", float: "number", bool: "boolean", types.NoneType: "null", Any: "any"}
@@ -259,25 +260,6 @@ checks | list of objects | One object per check.
 name | string | Name of the dataset.
 folder | string | Directory of its files.
 """,
-    "check": """
-trials | integer | Number of trials.
-files | integer | Number of verified files.
-left_out | integer | Files that a bundle leaves out.
-faults | list of objects | One object per corrupted file.
-""",
-    "fault": """
-path | string | The file.
-problem | string | What is wrong.
-""",
-    "changes": """
-done | list of objects | One object per change.
-reports | list of strings | Experiments whose reports were written again.
-""",
-    "change": """
-path | string | The file or directory.
-did | string | What was done.
-bytes? | integer | Size of what was removed.
-""",
     "problems": """
 problems | list of objects | One object per problem.
 """,
@@ -297,4 +279,5 @@ train/objective? | number or null | The training loss if it is not the cross-ent
 distillation/soft_share? | number or null | Norm of the gradient of the soft terms divided by the sum of both norms.
 distillation/cosine? | number or null | Cosine of the soft gradient and that of the term with the labels.
 """,
+    **STORE_MEANINGS,
 }

@@ -6,6 +6,8 @@ from typing import Any, get_args
 
 from fathomlab.analysis.compare import Difference
 from fathomlab.analysis.contrasts import ImageCounts, ImageTest, Pair
+from fathomlab.analysis.grades import ClaimGrade, Environments, Grade
+from fathomlab.analysis.identical import Copies, SameSeeds
 from fathomlab.analysis.repetition import Repetition
 from fathomlab.analysis.verdicts import Success
 from fathomlab.api.doctor.checks import Check
@@ -15,6 +17,7 @@ from fathomlab.execute import events
 from fathomlab.execute.experiment import RunSummary
 from fathomlab.prepare.cost import Estimate
 from fathomlab.store.run_records import RunRecord
+from fathomlab.store.target import Conflict, Merge
 from reference.json_keys import Key, Keys, keys_of, written
 from reference.markdown import summary, table
 
@@ -63,6 +66,14 @@ IMPORTED = {
     "source": "Path of the file that was imported.",
     "official": "Whether the file has the published checksum.",
 }
+CLAIM_GRADE = {
+    "claim": "The claim in one sentence.",
+    "verdict": "`supported`, `refuted`, or `undecided`.",
+    "effect": "Mean effect over seeds (fraction or nats).",
+    "low": "Lower end of its 95% interval.",
+    "high": "Its upper end.",
+    "unit": "`points` for fractions, or `nats`.",
+}
 DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "plan": {
         "": written("plan"),
@@ -96,6 +107,15 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "store check": {"": written("check"), "faults[]": written("fault")},
     "store repair": {"": written("changes"), "done[]": written("change")},
     "store prune": {"": written("changes"), "done[]": written("change")},
+    "store merge": {"": (*written("merge"), *keys_of(Merge, {})), "conflicts[]": keys_of(Conflict, {})},
+    "store grade": {
+        "": written("grade"),
+        "rows[]": keys_of(Grade, {}),
+        "rows[].claims[]": keys_of(ClaimGrade, CLAIM_GRADE),
+        "rows[].environments": keys_of(Environments, {}),
+        "copies[]": keys_of(Copies, {}),
+        "same_seeds[]": keys_of(SameSeeds, {}),
+    },
 }
 ERRORS: Mapping[str, Keys] = {"": written("problems"), "problems[]": written("problem")}
 INTERNAL = (

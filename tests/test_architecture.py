@@ -122,7 +122,9 @@ def test_commands_are_listed():
     assert sorted(command.commands) == COMMANDS  # type: ignore[attr-defined]
     inner = command.commands["data"].commands  # type: ignore[attr-defined]
     assert sorted(inner) == ["download", "import", "list"]
-    assert sorted(command.commands["store"].commands) == ["check", "prune", "repair"]  # type: ignore[attr-defined]
+    assert sorted(command.commands["store"].commands) == [  # type: ignore[attr-defined]
+        *("check", "grade", "merge", "prune", "repair")
+    ]
 
 
 def test_every_command_has_a_json_option():

@@ -24,6 +24,7 @@ SKIPPED = {  # how many blocks of a page never run; each has its reason in a com
     "docs/guides/gpu-and-workers.md": 1,
     "docs/guides/hand-in.md": 4,
     "docs/guides/slurm.md": 4,
+    "docs/guides/thirty-students.md": 1,
     "docs/reference/store.md": 1,
     "docs/tutorials/first-experiment.md": 3,
     "docs/tutorials/your-own-parts.md": 1,

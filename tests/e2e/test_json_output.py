@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "store check": ("store", "check"),
     "store repair": ("store", "repair"),
     "store prune": ("store", "prune", "--damaged"),
+    "store merge": ("store", "merge", "other"),
+    "store grade": ("store", "grade", "runs", "other", "--to", "grades.csv"),
 }
 WITHOUT = {"data download", "data import"}  # need files of the publishers; their keys are those of dataclasses
 
@@ -54,6 +56,8 @@ def test_documents_have_the_documented_keys(command: Command, store: Path, monke
         figure_files, "charts", lambda sections: islice(charts(sections), 1)
     )  # drawing all takes seconds
     Path("tiny.yaml").write_text(EXPERIMENT + SUCCESS)
+    other = Path(shutil.copytree(store, "other"))
+    next(other.glob("trials/*/predictions.bin")).write_bytes(b"")  # a conflict
     shutil.rmtree(store / "experiments")  # one experiment, and one page, are enough
     wrong = {}
     for name, args in COMMANDS.items():

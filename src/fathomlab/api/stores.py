@@ -67,12 +67,21 @@ def _unwritable(path: str | Path, what: str, error: OSError) -> UserError:
     return UserError("unwritable", f"{path}: cannot {what}: {error.strerror or error}. Make it writable.")
 
 
-def rewrite_reports(root: Path) -> list[str]:
-    """Write the report of every readable experiment, and the index; returns their paths."""
+def rewrite_reports(root: Path, names: Sequence[str] | None = None) -> list[str]:
+    """Write the reports of these experiments, by default of every readable one, and the index; returns their paths.
+
+    Raises:
+        UserError: If they cannot be written.
+    """
+    from fathomlab.report.page import write_report
     from fathomlab.store.reading import Store
 
-    names = [record.name for record in Store(root).experiments() if record.cause is None]
-    written = [str(write_reports(root, name)) for name in names]
+    store = Store(root)
+    readable = [record.name for record in store.experiments() if record.cause is None] if names is None else names
+    try:
+        written = [str(write_report(store, name)) for name in readable]
+    except OSError as error:
+        raise _unwritable(root, "write the report", error) from None
     return [*written, rewrite_index(root)]
 
 

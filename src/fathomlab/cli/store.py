@@ -1,4 +1,4 @@
-"""store check | repair | prune: maintenance of results."""
+"""store check | repair | prune | merge | grade: maintenance of results."""
 
 import re
 from typing import TYPE_CHECKING, Annotated
@@ -8,11 +8,13 @@ import typer
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count
 from fathomlab.cli.options import Json, RunsFolder, print_json
+from fathomlab.cli.store_grade import grade
+from fathomlab.cli.store_merge import merge
 
 if TYPE_CHECKING:
     from fathomlab.store.maintenance import Change
 
-app = typer.Typer(help="Check, repair, and clean up the results directory.", no_args_is_help=True)
+app = typer.Typer(help="Check, repair, merge, grade, and clean up results directories.", no_args_is_help=True)
 
 
 @app.command()
@@ -90,6 +92,10 @@ def prune(
     _print_changes(changes, [], as_json)
     if older_than is not None and not experiments and not as_json:
         print("Experiments and their finished trials stay. To remove old ones, too, add --experiments.")
+
+
+app.command()(merge)
+app.command()(grade)
 
 
 def _seconds(age: str) -> float:

@@ -59,9 +59,9 @@ class Change:
     size: int | None = None
 
 
-def check_store(root: Path) -> Check:
-    """Compare every file with its checksum."""
-    store, problems, files, trials, outdated = Store(root), list[Problem](), 0, 0, 0
+def check_store(root: Path, store: Store | None = None) -> Check:
+    """Compare every file with its checksum. A store that is given is read instead of a new one."""
+    store, problems, files, trials, outdated = store or Store(root), list[Problem](), 0, 0, 0
     labels, datasets, left_out = set[StoredLabels](), set(dataset_files(root)), set[Path]()
     for trial in store.trials():
         record = store.trial(trial)
