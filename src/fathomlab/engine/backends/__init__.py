@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fathomlab.engine.backends.compiled import Compiled
 from fathomlab.engine.backends.graph import Graph
+from fathomlab.engine.backends.native import Native
 from fathomlab.engine.backends.reference import Reference
 from fathomlab.plan.recipe import Recipe
 
@@ -49,4 +50,9 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: Mapping[str, Backend] = {"reference": Reference(), "compiled": Compiled(), "graph": Graph()}
+BACKENDS: Mapping[str, Backend] = {
+    "reference": Reference(),
+    "compiled": Compiled(),
+    "graph": Graph(),
+    "native": Native(),
+}
