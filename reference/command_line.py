@@ -43,6 +43,10 @@ VARIABLES = (
         "`disabled`: runs are not logged in Weights & Biases unless `--log wandb` is given. Other values go to wandb.",
     ),
     ("CI, TERM", "`CI=true` or `TERM=dumb`: `--progress auto` prints plain lines instead of a table."),
+    (
+        "CUDA_DEVICE_ORDER",
+        "`PCI_BUS_ID` counts GPUs as the driver does. Needed to use equal GPUs among different ones.",
+    ),
     ("CUDA_VISIBLE_DEVICES", "The CUDA devices that PyTorch sees. Set it to an empty text to train on the CPU."),
     ("CXX", "The C++ compiler that the backend `compiled` uses."),
     (

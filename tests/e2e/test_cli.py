@@ -30,6 +30,15 @@ def test_plan_prints_json(command: Command, workspace: Path):
     assert not (workspace / "runs").exists()
 
 
+def test_plan_uses_the_device(command: Command, workspace: Path):
+    """Packs of a GPU are larger, and one GPU has one worker, whatever this computer has."""
+    sweep = ("plan", "tiny.yaml", "experiment.seeds=40", "--json")
+    packs = {name: json.loads(command(*sweep, "--device", name).out)["packs"] for name in ("cpu", "cuda:1")}
+    assert packs["cuda:1"] < packs["cpu"]
+    workers = json.loads(command(*sweep, "run.pack=1", "--device", "cuda:1").out)["estimate"]["workers"]
+    assert workers == 1
+
+
 def test_plan_prints_counts_and_conditions(command: Command, workspace: Path):
     first, *rest = command("plan", "tiny.yaml", "experiment.seeds=1").out.splitlines()
     assert first.startswith("2 trials (2 conditions x 1 seed): 0 cached, 2 to train in 1 pack")
@@ -158,7 +167,8 @@ MISTAKES: dict[Sequence[str], Sequence[str]] = {
     ("plan", "tiny.yaml", "training.epoch=3"): ("tiny.yaml", "override 1", "training.epoch", "'epochs'"),
     ("run", "tiny.yaml", "seed=x"): ("tiny.yaml", "override 1", "seed", "'x'"),
     ("run", "tiny.yaml", "--workers", "no"): ("--workers", "auto", "'no'"),
-    ("run", "tiny.yaml", "--device", "tpu"): ("--device", "auto, cpu, or cuda", "'tpu'"),
+    ("run", "tiny.yaml", "--device", "tpu"): ("--device", "auto, cpu, cuda, or cuda:N", "'tpu'"),
+    ("plan", "tiny.yaml", "--device", "cuda:x"): ("--device", "cuda:N", "'cuda:x'"),
     ("run", "tiny.yaml", "--progress", "loud"): ("--progress", "auto, rich, plain, json, off", "'loud'"),
     ("report",): ("{runs}", "fathomlab run 1_2 --quick"),
     ("report", "none"): ("'none'", "{runs}"),

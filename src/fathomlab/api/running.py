@@ -61,8 +61,8 @@ def run(
         overrides: As for `load`.
         runs: The results directory.
         quick: Apply the file's `quick` section.
-        device: auto, cpu, or cuda.
-        workers: Number of worker processes, or auto.
+        device: auto, cpu, cuda, or cuda:N.
+        workers: Number of worker processes, or auto (one per GPU, or per core on a CPU).
         progress: How to show progress on stderr.
         wait: Wait for another process that uses the results directory instead of refusing.
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).

@@ -78,7 +78,7 @@ def laboratory(arguments: list[str] | None = None) -> int:
         args = ["run", name, *given[:index], *rest]
         return _guarded(args)
     if given[:1] in (["--help"], ["-h"]):
-        print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda] [--quick] [key=value ...]")
+        print("usage: python main.py --experiment 1_1 [--device auto|cpu|cuda|cuda:N] [--quick] [key=value ...]")
         return 0
     print("error: --experiment is missing. Example: python main.py --experiment 1_1 training.epochs=3", file=sys.stderr)
     return 2

@@ -31,8 +31,8 @@ RunsFolder = Annotated[
     Path | None, typer.Option("--runs", help="Results directory [default: $FATHOMLAB_RUNS or ./runs].")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Apply the file's `quick` overrides for a fast trial run.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
-Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto (one per core).")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, or cuda:N (one of several GPUs).")]
+Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto (one per core or GPU).")]
 Executor = Annotated[
     str | None, typer.Option("--executor", help="Where workers run: auto, inline, local, ray, or slurm.")
 ]

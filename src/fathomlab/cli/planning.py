@@ -12,7 +12,7 @@ import typer
 
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count, format_bytes
-from fathomlab.cli.options import Executor, File, Json, Overrides, Quick, RunsFolder, Workers, print_json
+from fathomlab.cli.options import Device, Executor, File, Json, Overrides, Quick, RunsFolder, Workers, print_json
 
 if TYPE_CHECKING:
     from fathomlab.plan import Condition, Plan, Trial
@@ -35,11 +35,14 @@ def plan(
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
     executor: Executor = None,
     workers: Workers = "auto",
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Show what would be trained, and its cost. Does not train."""
     from fathomlab import api
+    from fathomlab.prepare.gpus import check_device
 
+    check_device(device)
     planned = api.load(file, overrides or [], quick)
     root = runs or api.default_runs()
     from fathomlab.store.inventory import take_inventory
@@ -50,8 +53,8 @@ def plan(
     if why is not None:
         _explain(planned, Store(root), why, todo, as_json)
         return
-    document = _document(planned, inventory, todo)
-    preview = "" if executor is None else _preview(planned, inventory, executor, workers)
+    document = _document(planned, inventory, todo, device)
+    preview = "" if executor is None else _preview(planned, inventory, executor, workers, device)
     if as_json:
         print_json(document)
         return
@@ -79,7 +82,7 @@ def plan(
         print(f"\n{preview}")
 
 
-def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str) -> str:
+def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str, device: str) -> str:
     """What an executor would start or submit; nothing if nothing is to be trained."""
     from fathomlab.execute.executors import choose_executor, requested_executor, with_executor
     from fathomlab.execute.executors.setting import Setting
@@ -90,13 +93,13 @@ def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str) -
     if not pending:
         return ""
     executor = choose_executor(requested_executor(planned))
-    setting = Setting(inventory.root, 1, run=planned.loaded.run)
+    setting = Setting(inventory.root, 1, device, run=planned.loaded.run)
     number = executor.count_workers(setting, workers, len(pending))
-    jobs = form_jobs(planned, pending, inventory, "auto", number)
+    jobs = form_jobs(planned, pending, inventory, device, number)
     return executor.preview(jobs, replace(setting, workers=min(number, len(jobs))))
 
 
-def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:
+def _document(planned: "Plan", inventory: "Inventory", todo: set[str], device: str) -> dict[str, Any]:
     from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
@@ -104,12 +107,11 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[s
     from fathomlab.prepare.machine import describe_machine, guess_device
     from fathomlab.prepare.packing import form_packs, worker_count
 
-    device = guess_device("auto")
     missing = [trial for trial in planned.trials if trial.hash in todo]
     groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
     requested_executor(planned)
     workers = worker_count("auto", len(groups), device)
-    machine, requested = describe_machine(device), requested_backend(planned)
+    machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}

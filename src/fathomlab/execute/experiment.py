@@ -21,10 +21,10 @@ from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.signals import StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
 from fathomlab.plan import Plan, Trial
-from fathomlab.prepare import machine
 from fathomlab.prepare.backends import requested_backend
 from fathomlab.prepare.cost import expected_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
+from fathomlab.prepare.gpus import check_device
 from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
@@ -82,7 +82,7 @@ class RunOptions:
     """Execution options. They are not part of a trial's identity.
 
     Attributes:
-        device: auto, cpu, or cuda.
+        device: auto, cpu, cuda, or cuda:N.
         workers: Number of processes, or auto.
         wait: Wait for another process that trains into the store instead of refusing.
         allow_drift: Resume trials in a different environment (PyTorch, processor, device, or code).
@@ -112,8 +112,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         RunInterrupted: If `stop` requests it; progress is saved.
     """
     started = stop.clock.seconds()
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
+    check_device(options.device)
     worker_count(options.workers, 1)
     create_store(runs)
     executor = choose_executor(requested_executor(plan))
@@ -156,12 +155,11 @@ def _preflight(
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
     requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     executor = choose_executor(requested_executor(plan))
-    device = machine.guess_device(options.device)
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
-    if pending and options.device == "cuda" and not on_workers:
+    if pending and options.device.startswith("cuda") and not on_workers:
         from fathomlab.execute.pack.devices import choose_device
 
-        choose_device("cuda")
+        choose_device(options.device)
     in_bf16 = [trial for trial in pending if trial.recipe.precision == "bf16"]
     if in_bf16 and not on_workers:
         from fathomlab.execute.pack.devices import check_precision
@@ -169,9 +167,9 @@ def _preflight(
         check_precision(in_bf16, options.device)
     provide_datasets(plan, pending, inventory.root)
     if not options.allow_drift and not on_workers and any(inventory.checkpoint(trial) for trial in pending):
-        from fathomlab.execute.pack.devices import current_environment
+        from fathomlab.execute.pack.devices import choose_device, current_environment
 
-        check_environment(inventory, pending, current_environment(device))
+        check_environment(inventory, pending, current_environment(str(choose_device(options.device))))
     workers = executor.count_workers(setting, options.workers, len(pending)) if pending else 1
     return prepare_jobs(plan, pending, inventory, options.device, workers)
 

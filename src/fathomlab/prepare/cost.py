@@ -9,7 +9,7 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
-from fathomlab.prepare import machine
+from fathomlab.prepare import gpus, machine
 from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
@@ -19,7 +19,8 @@ MAX_PACK_SIZE = {"cpu": 16, "cuda": 64}
 WIDEST_CONVOLUTION = 32
 NETS_AT_ONCE = 8
 MEMORY_SHARE = 0.5
-CUDA_BYTES = 2**34
+CUDA_BYTES = 2**34  # for packs on a GPU whose memory is not known
+CUDA_SPEEDUP = 100.0  # a GPU in cores, assumed for packs with much work
 TABLE_NUMBER_BYTES = 2  # half precision
 TABLE_COPIES = 4  # of a table in memory while it is written
 MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
@@ -145,17 +146,25 @@ def should_separate_replicas(architecture: Architecture) -> bool:
 def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     """Maximum number of replicas of this trial in one pack.
 
-    Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. The
-    workers on a CPU share half of the memory. Wide networks gain nothing from packs on a CPU; a CUDA device runs several in
-    parallel. Users' modules are packed if they permit it and are small.
+    Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. Wide
+    networks gain nothing from packs on a CPU; a CUDA device runs several in parallel. Users' modules are packed if they permit
+    it and are small.
     """
-    recipe, limit = trial.recipe, MAX_PACK_SIZE[device]
+    kind = machine.guess_device(device)
+    recipe, limit = trial.recipe, MAX_PACK_SIZE[kind]
     if recipe.architecture.opaque is not None and not _packs_pay(recipe):
         return 1
     if should_separate_replicas(recipe.architecture):
-        limit = NETS_AT_ONCE if device == "cuda" else 1
-    available = CUDA_BYTES if device == "cuda" else int(MEMORY_SHARE * machine.memory() / workers)
-    return max(1, min(limit, available // (training_bytes(recipe) + tables([trial]).bytes)))
+        limit = NETS_AT_ONCE if kind == "cuda" else 1
+    return max(1, min(limit, _pack_bytes(device, workers) // (training_bytes(recipe) + tables([trial]).bytes)))
+
+
+def _pack_bytes(device: str, workers: int) -> int:
+    """Memory for one pack: half of the memory of a GPU, or of the computer, divided by the workers that share it."""
+    if machine.guess_device(device) != "cuda":
+        return int(MEMORY_SHARE * machine.memory() / workers)
+    total, sharing = gpus.gpu_bytes(), -(-workers // gpus.gpu_count(device))
+    return (CUDA_BYTES if total is None else int(MEMORY_SHARE * total)) // sharing
 
 
 def training_bytes(recipe: Recipe) -> int:
@@ -204,6 +213,12 @@ class Estimate:
     seconds: float
     workers: int
     basis: str
+
+
+def divisible_seconds(pack: Sequence[Trial], device: str) -> float:
+    """Time of a pack on one core or GPU that two halves of it would share (s). A GPU's cost per launch is not included."""
+    seconds = estimate(pack, None, 1).seconds
+    return seconds / CUDA_SPEEDUP if machine.guess_device(device) == "cuda" else seconds
 
 
 def estimate(trials: Sequence[Trial], rate: float | None, workers: int) -> Estimate:

@@ -19,7 +19,7 @@ from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
 from fathomlab.prepare.backends import choose_backend, requested_backend
 from fathomlab.prepare.machine import describe_machine, guess_device
-from fathomlab.prepare.packing import form_packs
+from fathomlab.prepare.packing import form_packs, generation
 from fathomlab.store.datasets import arrays_path, change_of, write_dataset
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
@@ -40,7 +40,7 @@ class Job:
     Attributes:
         trials: Trials of one signature.
         root: The store.
-        device: auto, cpu, or cuda.
+        device: auto, cpu, cuda, or cuda:N; auto:N is GPU N, or the CPU if PyTorch cannot use a GPU.
         logging: Stored with each trial for exporters.
         checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
         backend: Computes the steps; a name of `engine.backends.BACKENDS`. A checkpoint of the pack takes precedence.
@@ -48,6 +48,7 @@ class Job:
         may_drift: Whether to resume a checkpoint of another environment.
         leases: Whether to train only with a lease for each trial, because other hosts may train into the store.
         expired: Leases of processes that count as dead.
+        seconds: Predicted time on one core (s).
     """
 
     trials: tuple[TrialWithParents, ...]
@@ -60,6 +61,7 @@ class Job:
     may_drift: bool = True
     leases: bool = False
     expired: tuple[Observation, ...] = ()
+    seconds: float = 0.0
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -78,11 +80,14 @@ def prepare_jobs(
 ) -> tuple[Job, ...]:
     """Pack the trials to train and choose their backends, after checking that the disk has space for them.
 
+    With several workers, the jobs of each generation are ordered by their predicted time, the longest first, so that no worker
+    starts a long job when the others have nothing left. With one worker, they have the order of the plan.
+
     Args:
         plan: The plan.
         pending: Its trials to train.
         inventory: What the store has.
-        device: auto, cpu, or cuda.
+        device: The value of `--device`.
         workers: Number of workers that share the memory.
 
     Raises:
@@ -102,13 +107,32 @@ def form_jobs(plan: Plan, pending: Sequence[Trial], inventory: Inventory, device
         UserError: If `run.backend` cannot train one of the packs.
     """
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
-    packs = form_packs(plan, pending, inventory, machine.device, workers)
+    packs = form_packs(plan, pending, inventory, device, workers)
     logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
     backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
-    return tuple(
-        Job(tuple(pack), inventory.root, device, logging, every, backend, may_fall_back=requested == "auto")
+    expected, _ = cost.expected_seconds(plan.trials, inventory)
+    jobs = [
+        Job(
+            tuple(pack),
+            inventory.root,
+            device,
+            logging,
+            every,
+            backend,
+            may_fall_back=requested == "auto",
+            seconds=sum(_remaining_share(trial, inventory) * expected.get(trial.hash, 0.0) for trial in pack),
+        )
         for pack, backend in zip(packs, backends, strict=True)
-    )
+    ]
+    if workers > 1:
+        jobs.sort(key=lambda job: (max(map(generation, job.trials)), -job.seconds))
+    return tuple(jobs)
+
+
+def _remaining_share(trial: Trial, inventory: Inventory) -> float:
+    """The part of a trial that is not trained yet."""
+    checkpoint = inventory.checkpoint(trial)
+    return 1.0 - (checkpoint.epoch / trial.recipe.epochs if checkpoint else 0.0)
 
 
 def provide_datasets(plan: Plan, pending: Sequence[Trial], root: Path) -> None:

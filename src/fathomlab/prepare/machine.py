@@ -74,10 +74,10 @@ def memory() -> int:
 
 
 def guess_device(name: str) -> str:
-    """Guess the device that `--device` selects, without importing torch: cpu or cuda."""
-    if name != "auto":
-        return name
-    supported = not versions()["torch"].endswith("+cpu")
+    """Guess the kind of device that `--device` selects, without importing torch: cpu or cuda."""
+    if not name.startswith("auto"):
+        return name.partition(":")[0]
+    supported = not versions()["torch"].endswith("+cpu") and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
     return "cuda" if supported and os.path.exists("/dev/nvidiactl") else "cpu"
 
 

@@ -5,20 +5,25 @@ from collections.abc import Callable, Sequence
 from fathomlab.base.errors import UserError
 from fathomlab.base.packing import signature
 from fathomlab.plan import Plan, Trial
-from fathomlab.prepare import cost, machine
+from fathomlab.prepare import cost, gpus, machine
 from fathomlab.store.inventory import Inventory
 
 MIN_WORKER_SECONDS = 20.0  # shorter work is not worth the start of another process
 
 
 def worker_count(requested: str | int, packs_to_run: int, device: str = "cpu") -> int:
-    """Number of workers for `--workers`: a number, or `auto` for one per core (one in total on a CUDA device).
+    """Number of workers for `--workers`: a number, or `auto` for one per GPU, or per core if the CPU trains.
+
+    Args:
+        requested: The value of `--workers`.
+        packs_to_run: Number of packs; `auto` starts no more workers.
+        device: The value of `--device`.
 
     Raises:
         UserError: If the value is neither.
     """
     if str(requested) == "auto":
-        return 1 if device == "cuda" else max(1, min(machine.cores(), packs_to_run))
+        return max(1, min(gpus.gpu_count(device) or machine.cores(), packs_to_run))
     if not str(requested).isdigit() or int(requested) < 1:
         raise UserError("invalid-option", f"--workers must be auto or a number >= 1, got {requested!r}.")
     return int(requested)
@@ -43,7 +48,7 @@ def form_packs(
         return forced if forced and trial.recipe.architecture.packable else cost.max_pack_size(trial, device, workers)
 
     packs = group_into_packs(new, key, max_size)
-    packs = packs if forced else _balance_packs(packs, workers - len(resumable))
+    packs = packs if forced else _balance_packs(packs, workers - len(resumable), device)
     order = {trial.hash: index for index, trial in enumerate(trials)}
     return sorted(resumable + packs, key=lambda pack: min(order.get(trial.hash, len(order)) for trial in pack))
 
@@ -94,11 +99,11 @@ def group_into_packs(
     return packs
 
 
-def _balance_packs(packs: list[list[Trial]], workers: int) -> list[list[Trial]]:
+def _balance_packs(packs: list[list[Trial]], workers: int, device: str) -> list[list[Trial]]:
     """The packs; the longest is split while workers would be idle and half of it is worth starting one."""
     while len(packs) < workers:
-        longest = max(packs, key=lambda pack: cost.estimate(pack, None, 1).seconds * (len(pack) > 1), default=[])
-        if len(longest) < 2 or cost.estimate(longest, None, 1).seconds < MIN_WORKER_SECONDS:
+        longest = max(packs, key=lambda pack: cost.divisible_seconds(pack, device) * (len(pack) > 1), default=[])
+        if len(longest) < 2 or cost.divisible_seconds(longest, device) < MIN_WORKER_SECONDS:
             break
         half = -(-len(longest) // 2)
         index = packs.index(longest)

@@ -62,6 +62,16 @@ def test_gpu_notes_say_why_it_is_not_used(
     assert (check.status, text in check.value, bool(check.remedy)) == (status, True, status == "note")
 
 
+def test_several_gpus_have_numbers():
+    """As in `--device cuda:N`; the remedy names one that works."""
+    tests = {"cpu": "", "cuda:0": "RuntimeError: no kernel", "cuda:1": ""}
+    report = TorchReport("2.13.0", "CUDA 13.0", devices=(("A", 2**34, "9.0"), ("B", 2**34, "9.0")), tests=tests)
+    assert [check.value.split(",")[0] for check in compute.gpu_checks(report, DRIVER)] == ["cuda:0: A", "cuda:1: B"]
+    assert [check.remedy for check in compute.torch_checks(report) if check.status == "problem"] == [
+        "Use --device cuda:1, or update the driver."
+    ]
+
+
 def test_reports_of_child_processes_are_parsed():
     """Libraries may print before the report."""
     text = json.dumps({"version": "2.13.0", "tests": {"cpu": ""}})

@@ -254,7 +254,7 @@ def test_run_experiment_restores_the_state_of_torch(laboratory: Any, small: dict
 @pytest.mark.parametrize(
     ("change", "parts"),
     [
-        ({"device": "tpu"}, ("--device", "auto, cpu, or cuda", "'tpu'")),
+        ({"device": "tpu"}, ("--device", "auto, cpu, cuda, or cuda:N", "'tpu'")),
         ({"workers": "many"}, ("--workers", "auto", "'many'")),
         ({"workers": 0}, ("--workers", "auto", "0")),
     ],

@@ -14,7 +14,7 @@ HARMLESS_PACKAGES = ("fathomlab.config", "fathomlab.store")
 HARMLESS_EXECUTE = ("fathomlab.execute", *(f"fathomlab.execute.{name}" for name in ("events", "signals", "worker")))
 HARMLESS_PREPARE = (
     "fathomlab.prepare",
-    *(f"fathomlab.prepare.{name}" for name in ("backends", "drift", "jobs", "machine", "packing")),
+    *(f"fathomlab.prepare.{name}" for name in ("backends", "drift", "gpus", "jobs", "machine", "packing")),
 )
 HARMLESS = {"fathomlab", "fathomlab.plan", *HARMLESS_EXECUTE, *HARMLESS_PREPARE}
 

@@ -7,7 +7,7 @@ import pytest
 
 import fathomlab
 from fathomlab.base.errors import UserError
-from fathomlab.prepare import cost, machine
+from fathomlab.prepare import cost, gpus, machine
 from fathomlab.prepare.drift import check_environment, environment
 from fathomlab.prepare.packing import form_packs
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
@@ -164,8 +164,9 @@ def test_form_packs_separates_generations(tmp_path: Path):
         assert not parents & {trial.hash for trial in pack}
 
 
-def test_memory_of_relations_grows_with_the_cube_of_the_batch():
+def test_memory_of_relations_grows_with_the_cube_of_the_batch(monkeypatch: pytest.MonkeyPatch):
     """A batch of 512 images has 512^3 angles, so fewer replicas fit into one pack."""
+    monkeypatch.setattr(gpus, "visible_gpus", tuple)
     network = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 2}}
     file = {"teacher_model": network, "student_model": network, "data": {"batch_size": 512}}
     file |= {"training_teacher": {"epochs": 1}, "training_student": {"epochs": 1}}

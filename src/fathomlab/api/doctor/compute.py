@@ -83,7 +83,9 @@ def torch_checks(report: TorchReport) -> Iterator[Check]:
     yield Check(COMPUTE, "PyTorch", f"{report.version} ({build}, {report.kernels} kernels)")
     for device, fault in report.tests.items():
         value = f"{device}: {fault or 'one training step is correct'}"
-        remedy = "" if not fault else SELF_TEST_REMEDY if device == "cpu" else "Use --device cpu, or update the driver."
+        working = next((name for name, text in report.tests.items() if name != "cpu" and not text), "cpu")
+        other = f"Use --device {working}, or update the driver."
+        remedy = "" if not fault else SELF_TEST_REMEDY if device == "cpu" else other
         yield Check(COMPUTE, "self-test", value, "problem" if fault else "ok", remedy)
 
 
@@ -94,9 +96,10 @@ def gpu_checks(report: TorchReport, nvidia: str) -> Iterator[Check]:
         report: What PyTorch reports.
         nvidia: The GPUs that the driver reports; "" if there are none.
     """
-    for name, size, capability in report.devices:
+    for index, (name, size, capability) in enumerate(report.devices):
+        number = f"cuda:{index}: " if len(report.devices) > 1 else ""
         driver = f", driver {nvidia.rsplit(', ', 1)[-1]}" if ", " in nvidia else ""
-        yield Check(COMPUTE, "GPU", f"{name}, {size / 1e9:.0f} GB, compute capability {capability}{driver}")
+        yield Check(COMPUTE, "GPU", f"{number}{name}, {size / 1e9:.0f} GB, compute capability {capability}{driver}")
     if report.devices or report.failure:
         return
     if not nvidia:

@@ -95,7 +95,10 @@ class GraphStep:
         from fathomlab.engine.step import train_step_on_device
 
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        stream = torch.cuda.Stream(
+            self.trainer.device
+        )  # torch's default is on the device of the first graph of the process
+        with torch.cuda.graph(self.graph, stream=stream):
             train_step_on_device(self.trainer, self.inputs)
         return self.graph
 

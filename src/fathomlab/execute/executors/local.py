@@ -22,6 +22,7 @@ from fathomlab.base.output import escape_control_chars
 from fathomlab.execute.events import Died, Event, Idle, Ready, Stopped
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.prepare import machine
+from fathomlab.prepare.gpus import worker_device
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.packing import worker_count
 
@@ -47,6 +48,7 @@ class Worker:
     """A worker process.
 
     Attributes:
+        slot: Its number among the workers, from 0, which selects its GPU. A worker that replaces another one has the same.
         number: The number of its job, or None.
         job: Its job, or None.
         ready: Whether it has loaded everything and takes jobs.
@@ -54,6 +56,7 @@ class Worker:
     """
 
     process: "subprocess.Popen[bytes]"
+    slot: int = 0
     number: int | None = None
     job: Job | None = None
     ready: bool = False
@@ -91,7 +94,7 @@ class Local:
     @staticmethod
     def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
         """One per core, at most one per pack; one in total on a CUDA device."""
-        return worker_count(requested, packs, machine.guess_device(setting.device))
+        return worker_count(requested, packs, setting.device)
 
     @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
@@ -178,7 +181,8 @@ class Local:
             cwd=_working_directory(),
             pass_fds=inherited,
         )
-        worker = Worker(process)
+        used = {worker.slot for worker in self.workers}
+        worker = Worker(process, min(set(range(len(used) + 1)) - used))
         self.workers.append(worker)
         reader = threading.Thread(target=_read_errors, args=(worker,), daemon=True)
         reader.start()
@@ -187,7 +191,7 @@ class Local:
 
     def _assign(self, worker: Worker, number: int, job: Job) -> None:
         worker.number, worker.job = number, job
-        worker.send(to_plain(job))
+        worker.send(to_plain(replace(job, device=worker_device(job.device, worker.slot))))
 
     def _on_exit(self, worker: Worker, code: int) -> Died | None:
         """Forget a worker that has ended. If it could not load its modules, its job is not the cause: another worker gets it."""

@@ -43,7 +43,7 @@ def load_dataset(
     Args:
         dataset: The component of a trial, `trial.data.component`.
         root: The store, which has the images of users' datasets.
-        device: cpu or cuda.
+        device: cpu, cuda, or cuda:N.
         dtype: Format of normalized images.
 
     Raises:

@@ -1,19 +1,12 @@
 """Trains one job and stores its logs, checkpoints, weights, and results in the trials' folders."""
 
 import errno
-import json
 import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 
-import torch
-
-from fathomlab.base.errors import UserError
-from fathomlab.base.user_code import describe_error
-from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
@@ -24,16 +17,24 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
-from fathomlab.execute.pack.devices import choose_device, current_environment
+from fathomlab.execute.pack.devices import choose_device, current_environment, on_device
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
 from fathomlab.execute.pack.measuring import measure_replicas
+from fathomlab.execute.pack.origin import write_provenance
+from fathomlab.execute.pack.recovery import (
+    Problem,
+    cause_of_trial,
+    describe_problem,
+    halving_warning,
+    parts,
+    release_memory,
+)
 from fathomlab.execute.pack.results import Columns, evaluate_test, metric_columns
-from fathomlab.execute.pack.settings import determinism, deterministic_mode
+from fathomlab.execute.pack.settings import deterministic_mode
 from fathomlab.execute.pack.speed import pack_speeds
 from fathomlab.execute.pack.weights import save_weights
 from fathomlab.execute.signals import RunInterrupted
-from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
 from fathomlab.prepare.drift import environment_diff
 from fathomlab.prepare.jobs import Job
@@ -43,7 +44,6 @@ from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.leases import Lease, LeaseHeldError, LeaseLostError
 from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
-from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.tables import table_seconds
@@ -52,7 +52,12 @@ DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES,
 
 
 def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = "") -> None:
-    """Train the trials of a job, with a lease for each that has no result if other hosts may train into the store.
+    """Train the trials of a job as one tensor program. Finished trials only keep their slots.
+
+    If other hosts may train into the store, each trial without a result needs a lease. If the memory of a CUDA device runs out, a
+    job of several trials is trained in two halves, each as one program. They start from the newest checkpoint of the job if there
+    is one, and their checkpoints name only the trials of their half. If a job of several trials raises another error, or a half
+    runs out of memory, too, its trials are trained one by one, so that only the faulty trial fails.
 
     Args:
         job: The trials, and how they are trained.
@@ -62,11 +67,12 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
 
     Raises:
         RunInterrupted: If `stop` requested it. A checkpoint has been written.
+        UserError: If the CUDA device does not work any more in this process.
     """
     unfinished = [trial for trial in job.hashes if trial_status(job.root, trial) not in TERMINAL_STATUSES]
     try:
         with Lease(job.root, unfinished, node, job.expired) if job.leases else nullcontext() as lease:
-            _train_pack(job, emit, stop, node, lease)
+            _train_parts(job, _Surroundings(emit, stop, node, lease), may_halve=True)
     except LeaseHeldError as error:
         emit(Refused(error.holder, error.lease))
     except LeaseLostError as error:
@@ -75,36 +81,54 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
         emit(Refused(str(error)))
 
 
-def _train_pack(job: Job, emit: Emit, stop: Callable[[], int | None], node: str, lease: Lease | None) -> None:
-    """Train the trials of a job as one tensor program. Finished trials only keep their slots.
+@dataclass(frozen=True)
+class _Surroundings:
+    """What all parts of a job share: the arguments of `train_job`, and its lease."""
 
-    If a job of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
-    """
+    emit: Emit
+    stop: Callable[[], int | None]
+    node: str
+    lease: Lease | None
+
+
+def _train_parts(job: Job, around: _Surroundings, may_halve: bool) -> None:
+    """Train a job, and after an error its parts."""
     try:
-        try:
-            with deterministic_mode():  # for each attempt: a plugin may change a setting while it trains
-                _PackRun(job, emit, stop, node, lease).run()
-        except (LeaseLostError, _UnfitError):
-            raise
-        except (Exception, SystemExit) as error:  # a plugin may call sys.exit
-            if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
-                raise
-            if len(job.trials) > 1:
-                for trial in job.trials:
-                    if trial_status(job.root, trial.hash) not in TERMINAL_STATUSES:
-                        _train_pack(replace(job, trials=(trial,)), emit, stop, node, lease)
-                return
-            trial = next(iter(job.trials))
-            cause = str(error) if isinstance(error, UserError) else describe_error(error)
-            failure = record_failure(trial, job, cause, lease)
+        problem = _attempt(job, around)
+        if problem is None:
+            return
+        if len(job.trials) == 1:
+            failure = record_failure(job.trials[0], job, cause_of_trial(problem), around.lease)
             if failure is not None:
-                emit(failure)
+                around.emit(failure)
+        release_memory(job, problem)
+        if len(job.trials) == 1:
+            return
+        halve = may_halve and problem.out_of_memory
+        if halve:
+            around.emit(Warned(halving_warning(job)))
+        for part in parts(job, -(-len(job.trials) // 2) if halve else 1):
+            _train_parts(part, around, may_halve=False)
     except OSError as error:
         if error.errno not in DISK_ERRNOS:
             raise
         free = shutil.disk_usage(job.root).free / 1e6
         text = f"{job.root}: cannot write results: {error.strerror} ({free:.1f} MB free)."
-        emit(Warned(f"{text} Run the same command again to resume."))
+        around.emit(Warned(f"{text} Run the same command again to resume."))
+
+
+def _attempt(job: Job, around: _Surroundings) -> Problem | None:
+    """Train a job as one program; return what went wrong, or None."""
+    try:
+        with deterministic_mode(), on_device(job.device):  # a plugin may change a setting while it trains
+            _PackRun(job, around).run()
+    except (LeaseLostError, _UnfitError):
+        raise
+    except (Exception, SystemExit) as error:  # a plugin may call sys.exit
+        if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
+            raise
+        return describe_problem(error)
+    return None
 
 
 class _UnfitError(Exception):
@@ -114,11 +138,11 @@ class _UnfitError(Exception):
 class _PackRun:
     """One pack from its data to its results."""
 
-    def __init__(self, job: Job, emit: Emit, stop: Callable[[], int | None], node: str, lease: Lease | None):
-        device = choose_device(job.device)
-        self.emit, self.stop, self.device, self.node = emit, stop, device, node
-        self.environment = current_environment(device.type)
-        self.checkpointer = Checkpointer(job, self.environment, emit, lease)
+    def __init__(self, job: Job, around: _Surroundings):
+        device, lease = choose_device(job.device), around.lease
+        self.emit, self.stop, self.device, self.node = around.emit, around.stop, device, around.node
+        self.environment = current_environment(str(device))
+        self.checkpointer = Checkpointer(job, self.environment, around.emit, lease)
         self._check_environment()
         recipes = [trial.recipe for trial in job.trials]
         requested, saved = recipes[0], self.checkpointer.newest
@@ -130,9 +154,9 @@ class _PackRun:
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
         common = self.recipes[0]
         dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
-        self.arrays, images = load_dataset(dataset, job.root, device.type, dtype)
+        self.arrays, images = load_dataset(dataset, job.root, str(device), dtype)
         train_index, validation_index = split_indices(self.recipes, self.arrays.train_labels, device)
-        teachers = load_teachers(job.trials, self.recipes, images, job.root, device, stop)
+        teachers = load_teachers(job.trials, self.recipes, images, job.root, device, self.stop)
         separate = should_separate_replicas(common.architecture)
         self.training = PackTrainer(self.recipes, images, train_index, validation_index, device, teachers, separate)
         self.training.between_batches = self._poll
@@ -143,10 +167,10 @@ class _PackRun:
             job, saved.backend if saved else None, self.training, self.checkpointer.warn
         )
         self.checkpointer.load(self.training, self.backend)
-        self._write_provenance()
+        write_provenance(self.checkpointer, common, self.arrays, device.type, around.node)
         active = tuple(replica.trial.hash for _, replica in self.checkpointer.active)
         started, holder = time.time() - self.checkpointer.seconds_before_resume, lease.id if lease else ""
-        emit(Started(active, common.epochs, started, node, holder))
+        self.emit(Started(active, common.epochs, started, self.node, holder))
 
     def _check_environment(self) -> None:
         saved = self.checkpointer.newest
@@ -264,32 +288,3 @@ class _PackRun:
         )
         stored, status = replica.folder.finish(result), "diverged" if replica.diverged else "finished"
         return Finished(replica.trial.hash, status, result.cause, seconds, stored.metrics, parameters)
-
-    def _write_provenance(self) -> None:
-        arrays, process = self.arrays, machine.collect_provenance()
-        gpu = self.environment["gpu"]
-        assert process.hardware is not None
-        shared = replace(
-            process,
-            hardware=replace(process.hardware, gpu=None if gpu is None else str(gpu)),
-            environment=self.environment,
-            device=self.device.type,
-            precision=self.recipes[0].precision,
-            backend=BackendBuild(self.backend, BACKENDS[self.backend].build()),
-            threads=torch.get_num_threads(),
-            deterministic=determinism(),
-            data=DataSource(
-                json.loads(self.recipes[0].data)["name"],
-                dict(arrays.files),
-                tuple(arrays.modified),
-                tuple(arrays.notes),
-            ),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            resumed=self.checkpointer.resumed,
-            node=self.node or None,
-        )
-        members = tuple(replica.trial.hash for replica in self.checkpointer.replicas)
-        for slot, replica in self.checkpointer.active:
-            plugins = tuple(PluginDigest(plugin.name, plugin.sha256) for plugin in replica.trial.plugins)
-            pack = PackSlot(len(members), slot, members)
-            replica.folder.write_provenance(replace(shared, pack=pack, plugins=plugins))
