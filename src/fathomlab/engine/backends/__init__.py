@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def prepare(self, pack: "PackTrainer") -> "StepFunction":
-        """Return the function that computes a step with a full batch, without changing the state of the pack.
+        """Return the function that computes a step with a batch of any size, without changing the state of the pack.
 
         Everything that can fail happens here, so that another backend can still be used.
 

@@ -56,7 +56,7 @@ class Compiled:
         import torch
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import, and few packs compile
 
-        from fathomlab.engine.step import forward_and_loss, train_step_on_device
+        from fathomlab.engine.step import for_full_batches, forward_and_loss, train_step_on_device
 
         torch.compiler.reset()  # torch limits the shapes per function, and each pack is a new shape
         # Otherwise torch reuses code that was compiled for a wider instruction set, and gets NaN.
@@ -67,7 +67,7 @@ class Compiled:
         except TorchDynamoException as error:
             reason = (str(error).splitlines() or [""])[0]
             raise UserError("backend-failed", f"torch cannot compile ({type(error).__name__}: {reason})") from error
-        return lambda inputs: train_step_on_device(pack, inputs, forward)
+        return for_full_batches(pack, lambda inputs: train_step_on_device(pack, inputs, forward))
 
 
 def _run_once(pack: "PackTrainer", forward: Callable[..., Any]) -> None:

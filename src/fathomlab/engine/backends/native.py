@@ -137,9 +137,9 @@ class Native:
         Raises:
             UserError: If it cannot be built, or its numbers are wrong.
         """
-        from fathomlab.engine.backends.native_library import load_library
+        from fathomlab.engine.backends.native_check import checked_library
 
-        return NativeStep(pack, load_library(REALS[pack.shared_recipe.precision]))
+        return NativeStep(pack, checked_library(pack.shared_recipe.precision))
 
 
 class NativeStep:
