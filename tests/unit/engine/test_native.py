@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends import BACKENDS, Machine, native_check, native_library
+from fathomlab.engine import native_check
+from fathomlab.engine.backends import BACKENDS, Machine, native_library
 from fathomlab.engine.backends.native import dense_layers
 from fathomlab.engine.loop import train
 from fathomlab.engine.step import train_step
@@ -294,7 +295,7 @@ def test_cache_that_cannot_be_used_is_left_out(no_library: Path):
 @needs_compiler
 @pytest.mark.slow  # builds twice at once
 def test_two_processes_build_at_once(tmp_path: Path):
-    code = "from fathomlab.engine.backends.native_check import checked_library; checked_library('fp32'); print('ok')"
+    code = "from fathomlab.engine.native_check import checked_library; checked_library('fp32'); print('ok')"
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) for _ in range(2)

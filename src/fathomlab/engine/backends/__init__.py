@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fathomlab.engine.backends.compiled import Compiled
 from fathomlab.engine.backends.graph import Graph
 from fathomlab.engine.backends.native import Native
 from fathomlab.engine.backends.reference import Reference
@@ -52,7 +51,6 @@ class Backend(Protocol):
 
 BACKENDS: Mapping[str, Backend] = {
     "reference": Reference(),
-    "compiled": Compiled(),
     "graph": Graph(),
     "native": Native(),
 }
