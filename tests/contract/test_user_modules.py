@@ -312,6 +312,6 @@ def test_only_the_reference_runs_the_code_of_plugins(
         "loss": {"loss": loss},
         "labels": {"loss": Distillation(), "label_loss": loss},
     }
-    machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
+    machine = Machine("cpu" if name == "native" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([plain], machine) == ""
     assert BACKENDS[name].refuses([small_training.replace(plain, **changes[part])], machine) != ""

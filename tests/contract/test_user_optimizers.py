@@ -167,7 +167,7 @@ def test_schedule_sees_no_loss_of_a_diverged_replica(components: Components):
 def test_only_the_reference_runs_optimizers_of_plugins(components: Components, name: str):
     """A schedule runs on the host, so every backend supports it."""
     plain = small_training.recipe(small_training.mlp())
-    machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
+    machine = Machine("cpu" if name == "native" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([plain], machine) == ""
     from_plugin = small_training.replace(plain, optimizer=optimizer_of(components))
     assert BACKENDS[name].refuses([from_plugin], machine) != ""

@@ -61,7 +61,7 @@ def plan(
     from fathomlab.execute.round import duration
 
     estimate = document["estimate"]
-    compiled = f" ({document['compiled_packs']} compiled)" if document["compiled_packs"] else ""
+    compiled = f" ({document['compiled_packs']} native)" if document["compiled_packs"] else ""
     print(
         f"{count(document['trials'], 'trial')} ({count(document['conditions'], 'condition')} x "
         f"{count(document['seeds'], 'seed')}): {document['cached']} cached, {len(todo)} to train in "
@@ -121,7 +121,7 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str], device: s
         "trials": len(planned.trials),
         "cached": len(planned.trials) - len(todo),
         "packs": len(groups),
-        "compiled_packs": backends.count("compiled"),
+        "compiled_packs": backends.count("native"),
         "conditions": len(planned.conditions),
         "seeds": len(planned.seeds),
         "factors": {key: list(levels) for key, levels in planned.factors.items()},

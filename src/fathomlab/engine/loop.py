@@ -42,9 +42,7 @@ class Progress:
     objective: Tensor | None = None
 
 
-def train(
-    trainer: PackTrainer, snapshots: frozenset[int], full_batch_step: StepFunction | None = None
-) -> Iterator[Progress]:
+def train(trainer: PackTrainer, snapshots: frozenset[int], step: StepFunction | None = None) -> Iterator[Progress]:
     """Train to the end. Yield at each step of `snapshots` and after every epoch.
 
     The steps are given in advance, so that everything between two of them can run on the device. A replica whose loss is not
@@ -54,8 +52,7 @@ def train(
     Args:
         trainer: The pack.
         snapshots: The steps to yield at.
-        full_batch_step: Computes steps with full batches, as a backend prepared it; None uses the reference. Steps with a smaller
-            last batch always use the reference.
+        step: Computes the steps, as a backend prepared it; None uses the reference.
     """
     state, recipe = trainer.state, trainer.shared_recipe
     if state.step == 0 and 0 in snapshots:
@@ -69,7 +66,7 @@ def train(
         for batch_index in range(first_batch, trainer.steps_per_epoch):
             positions = slice(batch_index * recipe.batch_size, (batch_index + 1) * recipe.batch_size)
             taught = None if first_order is None else first_order[:, positions]
-            train_step(trainer, order[:, positions], epoch, batch_index, dropout_keys, full_batch_step, taught)
+            train_step(trainer, order[:, positions], epoch, batch_index, dropout_keys, step, taught)
             if state.step in snapshots and batch_index + 1 < trainer.steps_per_epoch:
                 yield Progress(epoch, state.step, None, None, _lr(trainer, batch_index))
             trainer.between_batches()

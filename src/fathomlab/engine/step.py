@@ -21,7 +21,7 @@ def train_step(
     epoch: int,
     batch_index: int,
     dropout_keys: Tensor,
-    full_batch_step: StepFunction | None = None,
+    step: StepFunction | None = None,
     teacher_index: Indices | None = None,
 ) -> None:
     """Train on the images at `index`, (k, n), and update the state and the sums of the pack.
@@ -32,18 +32,28 @@ def train_step(
         epoch: Completed epochs.
         batch_index: Completed batches of the current epoch.
         dropout_keys: Random keys of this epoch, (k,).
-        full_batch_step: Computes steps with full batches, as a backend prepared it; None uses the reference.
+        step: Computes the step, as a backend prepared it; None uses the reference.
         teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
     """
     lr, momentum = trainer.rates(epoch, batch_index)
     rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
     keys = splitmix64(dropout_keys, batch_index)
     inputs = StepInputs(index, epoch, keys, rates, trainer.state.step + 1, teacher_index)
-    if full_batch_step is not None and index.shape[1] == trainer.shared_recipe.batch_size:
-        full_batch_step(inputs)
+    if step is not None:
+        step(inputs)
     else:
         train_step_on_device(trainer, inputs)
     trainer.state.step += 1
+
+
+def for_full_batches(trainer: PackTrainer, step: StepFunction) -> StepFunction:
+    """A step function that computes full batches with `step`, and a smaller last batch of an epoch with the reference."""
+
+    def either(inputs: StepInputs) -> None:
+        full = inputs.index.shape[1] == trainer.shared_recipe.batch_size
+        step(inputs) if full else train_step_on_device(trainer, inputs)
+
+    return either
 
 
 def forward_and_loss(

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Any
 
@@ -39,6 +39,7 @@ class PackTrainer:
         state: The state of the pack.
         between_batches: Called between two steps, and between two batches of an evaluation.
         replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
+        predicts_alone: Whether `predict` runs each replica as a separate network, so that its bits do not depend on the pack.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PackTrainer:
                 convolutions are slower than separate ones.
         """
         self.between_batches: Callable[[], None] = lambda: None
+        self.predicts_alone = False
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
@@ -196,18 +198,23 @@ class PackTrainer:
         """Compute logits with the running statistics, in the format of the parameters, without side effects."""
         params = self._with_frozen(params, buffers)
         with autocast_for(self.shared_recipe.precision, self.device):
-            if not self.replica_trainers:
-                logits = self.state.network(params, buffers, images, "eval")
-            else:
+            if self.replica_trainers or self.predicts_alone:
                 logits = torch.cat(
                     [
-                        trainer.state.network(
+                        network(
                             select_replica(params, slot), select_replica(buffers, slot), images[slot : slot + 1], "eval"
                         )
-                        for slot, trainer in enumerate(self.replica_trainers)
+                        for slot, network in enumerate(self._networks)
                     ]
                 )
+            else:
+                logits = self.state.network(params, buffers, images, "eval")
         return logits.to(param_dtype(self.shared_recipe.precision))
+
+    @cached_property
+    def _networks(self) -> list[PackedNetwork]:
+        """A network per replica."""
+        return [PackedNetwork([recipe.architecture], self.device) for recipe in self.recipes]
 
     def _with_frozen(self, params: Tensors, buffers: Tensors) -> Tensors:
         """Return the learned tensors together with the frozen ones."""

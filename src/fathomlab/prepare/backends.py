@@ -6,7 +6,6 @@ from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.plan import Plan, Trial
-from fathomlab.prepare.cost import compiling_pays
 from fathomlab.store.inventory import Inventory
 
 
@@ -39,9 +38,7 @@ def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, 
     if requested == "auto":
         if machine.device == "cuda":
             return "reference" if BACKENDS["graph"].refuses(recipes, machine) else "graph"
-        images, _ = pack[0].data.split_sizes
-        pays = compiling_pays(recipes, images) and not BACKENDS["compiled"].refuses(recipes, machine)
-        return "compiled" if pays else "reference"
+        return "reference" if BACKENDS["native"].refuses(recipes, machine) else "native"
     refusal = BACKENDS[requested].refuses(recipes, machine)
     if refusal:
         raise UserError(

@@ -14,7 +14,6 @@ from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
 LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
-COMPILED_SAVES = 0.2
 MAX_PACK_SIZE = {"cpu": 16, "cuda": 64}
 WIDEST_CONVOLUTION = 32
 NETS_AT_ONCE = 8
@@ -112,20 +111,6 @@ def expected_seconds(trials: Sequence[Trial], inventory: Inventory) -> tuple[dic
         return planned, False
     scale = median(seconds / work for work, values in times.items() for seconds in values)
     return {trial: median(times.get(work, [work * scale])) for trial, work in planned.items()}, True
-
-
-def compiling_pays(recipes: Sequence[Recipe], images: int) -> bool:
-    """Whether compiling the step of a pack of MLPs saves more than twice the time that it takes.
-
-    Measured (docs/explanation/performance.md): a compiled step takes about 20% less time. Compiling takes about 4 s plus 0.5 s
-    per weighted layer, once per pack.
-    """
-    common = recipes[0]
-    if common.augment:
-        return False
-    work = 6.0 * common.architecture.macs * images * common.epochs * len(recipes)
-    saved = COMPILED_SAVES * work / EAGER_RATE
-    return saved > 2 * (4 + 0.5 * len(common.architecture.weight_layers))
 
 
 def _assumed_rate(trial: Trial) -> float:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fathomlab.base.errors import UserError
+from fathomlab.engine.backends.native_library import describe_build
 from fathomlab.plan import Trial
 from fathomlab.prepare import machine
 from fathomlab.store.checkpoints import delete_checkpoints
@@ -23,6 +24,7 @@ LABELS = {
     "kernels": "the vector kernels of PyTorch",
     "variables": "environment variables",
     "gpu": "the GPU",
+    "native": "the compiler of the native backend",
 }
 
 
@@ -46,6 +48,7 @@ def environment(device: str, gpu: str | None = None, kernels: str | None = None)
         "gpu": gpu,
         "threads": 1,
         "code": code_digest(),
+        "native": describe_build() if device == "cpu" else None,
     }
 
 

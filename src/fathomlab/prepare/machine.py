@@ -3,13 +3,13 @@
 import contextlib
 import os
 import platform
-import shutil
 import subprocess
-from functools import cache, lru_cache
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
 from fathomlab.engine.backends import Machine
+from fathomlab.engine.backends.native_library import find_compiler
 from fathomlab.store.provenance import Commit, Hardware, Provenance
 
 CPUINFO = "/proc/cpuinfo"
@@ -86,10 +86,9 @@ def describe_machine(device: str) -> Machine:
     return Machine(device, has_compiler())
 
 
-@cache
 def has_compiler() -> bool:
     """Whether a C++ compiler is installed."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "c++", "clang++"))
+    return find_compiler() is not None
 
 
 @lru_cache(maxsize=1)

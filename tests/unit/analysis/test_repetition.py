@@ -149,7 +149,7 @@ def test_other_outcomes_never_agree(change: dict[str, Any]):
         ({"hardware": Hardware("Xeon", 2)}, "the processor"),
         ({"environment": {**ENVIRONMENT, "code": "other"}}, "the code"),
         ({"precision": "bf16"}, "the precision"),
-        ({"backend": BackendBuild("compiled", "torch 2.13.0")}, "the backend"),
+        ({"backend": BackendBuild("native", "torch 2.13.0")}, "the backend"),
         ({"data": DataSource("mnist", {"train": "a", "test": "x"})}, "the data file test"),
     ],
 )

@@ -100,7 +100,7 @@ def test_self_test_detects_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
 def test_backends_say_what_auto_chooses(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fathomlab.prepare.machine.has_compiler", lambda: False)
     found = {check.name: check.value for check in compute.backends("cpu")}
-    assert found["backend compiled"] == "not available: no C++ compiler is installed"
+    assert found["backend native"] == "not available: no C++ compiler is installed"
     assert found["backend graph"] == "not available: it needs a CUDA device"
     assert found["backend auto"] == "MLP (such as 1_2): reference, CNN (such as 1_3): reference"
 

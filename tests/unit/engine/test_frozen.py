@@ -169,7 +169,7 @@ def test_invalid_prefixes_are_reported(text: str, expected: tuple[str, str]):
 
 @pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"reference"}))
 def test_only_the_reference_freezes(name: str):
-    machine = Machine("cpu" if name == "compiled" else "cuda", compiler=True)
+    machine = Machine("cpu" if name == "native" else "cuda", compiler=True)
     assert BACKENDS[name].refuses([recipe("mlp")], machine) != ""
 
 

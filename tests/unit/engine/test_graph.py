@@ -9,7 +9,8 @@ import torch
 
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.loop import Progress, train
-from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.step import for_full_batches
+from fathomlab.engine.step_inputs import StepFunction, StepInputs
 from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
@@ -106,7 +107,12 @@ def test_graph_step_runs_only_full_batches() -> None:
     """48 images in batches of 10 are four full batches and a smaller one per epoch."""
     pack = small_training.make_trainer([small_training.recipe(small_training.mlp())])
     step, batch_sizes = graph_step(pack), []
-    run(pack, lambda inputs: (batch_sizes.append(inputs.index.shape[1]), step(inputs))[1])
+
+    def counted(inputs: StepInputs) -> None:
+        batch_sizes.append(inputs.index.shape[1])
+        step(inputs)
+
+    run(pack, for_full_batches(pack, counted))
     assert batch_sizes == [10] * 16
 
 

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 import fathomlab
+from fathomlab.base.errors import UserError
+from fathomlab.engine import native_check
 from fathomlab.execute.events import Event, Failed, Warned
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import RunInterrupted
+from fathomlab.prepare import machine
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, latest_checkpoint
 from fathomlab.store.checksums import read_checked, write_checked
 from fathomlab.store.reading import Store
-from tests.helpers.compilers import use_failing_compiler
 
 
 def train(
@@ -40,11 +42,15 @@ def test_refused_backend_is_replaced_with_one_warning(small: dict[str, Any], tmp
     assert torch.__version__ in provenance.backend.build
 
 
-def test_failing_compiler_falls_back_to_the_reference(
+def test_failing_build_falls_back_to_the_reference(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    use_failing_compiler(monkeypatch)
-    events, folder = train(small, tmp_path, "compiled", may_fall_back=True)
+    def fail(precision: str) -> Any:
+        raise UserError("backend-failed", "no headers")
+
+    monkeypatch.setattr(machine, "find_compiler", lambda: "g++")
+    monkeypatch.setattr(native_check, "checked_library", fail)
+    events, folder = train(small, tmp_path, "native", may_fall_back=True)
     (warning,) = [event for event in events if isinstance(event, Warned)]
     assert "no headers" in warning.text
     record = Store(tmp_path).trial(folder.name)

@@ -9,11 +9,10 @@ import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.prepare.backends import choose_backend, requested_backend
-from fathomlab.prepare.cost import compiling_pays
 from fathomlab.prepare.jobs import prepare_jobs
+from fathomlab.prepare.machine import has_compiler
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
 from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
-from tests.helpers import small_training
 
 MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
 SEEDS = ("experiment.seeds=16", "model.params.hidden_layers_num=10")
@@ -26,13 +25,12 @@ def chosen(root: Path, machine: Machine, *overrides: str, requested: str = "auto
     return choose_backend(plan.trials, take_inventory(root, plan.trials), requested, machine)
 
 
-def test_auto_compiles_long_mlp_trainings_on_a_cpu(tmp_path: Path):
-    """Not short ones, dropout, augmentation, or machines without a compiler."""
-    assert chosen(tmp_path, CPU, "training.epochs=50") == "compiled"
-    assert chosen(tmp_path, CPU) == "reference"
-    assert chosen(tmp_path, NO_COMPILER, "training.epochs=50") == "reference"
-    assert chosen(tmp_path, CPU, "training.epochs=50", "model.params.dropout=0.1") == "reference"
-    assert chosen(tmp_path, CPU, "training.epochs=50", "data.augment=crop") == "reference"
+def test_auto_uses_the_native_step_for_mlps_on_a_cpu(tmp_path: Path):
+    """Not for dropout, or without a compiler."""
+    assert chosen(tmp_path, CPU) == "native"
+    assert chosen(tmp_path, CPU, "data.augment=crop") == "native"
+    assert chosen(tmp_path, NO_COMPILER) == "reference"
+    assert chosen(tmp_path, CPU, "model.params.dropout=0.1") == "reference"
 
 
 def test_auto_uses_graphs_on_a_cuda_device(tmp_path: Path):
@@ -40,18 +38,10 @@ def test_auto_uses_graphs_on_a_cuda_device(tmp_path: Path):
     assert chosen(tmp_path, CUDA, "training.epochs=50") == "graph"
 
 
-def test_compiling_pays_for_long_trainings():
-    """Operations per image, images, epochs, and replicas count."""
-    recipe = small_training.recipe(small_training.mlp(layers_dim=128, hidden_layers_num=10), epochs=50)
-    assert compiling_pays([recipe] * 16, 48_000)
-    assert not compiling_pays([recipe] * 16, 480)
-    assert not compiling_pays([recipe], 48_000)
-
-
 def test_choose_backend_uses_or_rejects_the_request(tmp_path: Path):
-    assert chosen(tmp_path, CPU, requested="compiled") == "compiled"
+    assert chosen(tmp_path, CPU, requested="native") == "native"
     assert chosen(tmp_path, CUDA, requested="reference") == "reference"
-    for machine, requested in ((CPU, "graph"), (NO_COMPILER, "compiled"), (CUDA, "compiled")):
+    for machine, requested in ((CPU, "graph"), (NO_COMPILER, "native"), (CUDA, "native")):
         with pytest.raises(UserError, match=f"run.backend={requested}") as caught:
             chosen(tmp_path, machine, requested=requested)
         assert caught.value.code == "backend-refused"
@@ -87,4 +77,5 @@ def test_jobs_carry_their_backend(tmp_path: Path, overrides: list[str], may_fall
     """Only a backend that was not requested may be replaced."""
     plan = fathomlab.load(MLP, overrides)
     (job,) = prepare_jobs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1)
-    assert (job.backend, job.may_fall_back) == ("reference", may_fall_back)
+    expected = "native" if may_fall_back and has_compiler() else "reference"
+    assert (job.backend, job.may_fall_back) == (expected, may_fall_back)

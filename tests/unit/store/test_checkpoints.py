@@ -39,7 +39,7 @@ def test_checkpoint_keeps_the_bits_of_its_numbers(tmp_path: Path):
         step=7,
         members=("a", "b"),
         memory=memory,
-        backend="compiled",
+        backend="native",
         precision="fp32",
         environment={"torch": "2", "threads": 1, "gpu": None},
         metrics={"val/loss": 1 / 3, "x": None},

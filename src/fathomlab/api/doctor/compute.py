@@ -130,14 +130,15 @@ def nvidia_gpus() -> str:
 
 
 def compiler() -> Iterator[Check]:
-    """The C++ compiler, which the backends that generate code need."""
-    from fathomlab.prepare.machine import has_compiler
+    """The C++ compiler, which the native backend needs."""
+    from fathomlab.engine.backends.native_library import find_compiler
 
-    if has_compiler():
-        names = (os.environ.get("CXX", "g++"), "c++", "clang++")
-        yield Check(COMPUTE, "compiler", next(path for name in names if (path := shutil.which(name))))
+    if path := find_compiler():
+        yield Check(COMPUTE, "compiler", path)
     else:
-        remedy = "Optional. Install one, such as the package g++, for backends that generate code."
+        remedy = (
+            "Optional. Install one, such as the package g++: MLPs then train several times faster on the processor."
+        )
         yield Check(COMPUTE, "compiler", "no C++ compiler", "note", remedy)
 
 

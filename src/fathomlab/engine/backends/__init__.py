@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fathomlab.engine.backends.compiled import Compiled
 from fathomlab.engine.backends.graph import Graph
+from fathomlab.engine.backends.native import Native
 from fathomlab.engine.backends.reference import Reference
 from fathomlab.plan.recipe import Recipe
 
@@ -39,7 +39,7 @@ class Backend(Protocol):
         ...
 
     def prepare(self, pack: "PackTrainer") -> "StepFunction":
-        """Return the function that computes a step with a full batch, without changing the state of the pack.
+        """Return the function that computes a step with a batch of any size, without changing the state of the pack.
 
         Everything that can fail happens here, so that another backend can still be used.
 
@@ -49,4 +49,8 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS: Mapping[str, Backend] = {"reference": Reference(), "compiled": Compiled(), "graph": Graph()}
+BACKENDS: Mapping[str, Backend] = {
+    "reference": Reference(),
+    "graph": Graph(),
+    "native": Native(),
+}

@@ -48,7 +48,9 @@ class Graph:
 
     def prepare(self, pack: "PackTrainer") -> "StepFunction":
         """Allocate the tensors that the host fills. The first steps run kernel by kernel, which a capture requires."""
-        return GraphStep(pack)
+        from fathomlab.engine.step import for_full_batches
+
+        return for_full_batches(pack, GraphStep(pack))
 
 
 class GraphStep:

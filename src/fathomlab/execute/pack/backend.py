@@ -26,7 +26,9 @@ def prepare_backend(
     """
     name = saved or job.backend
     try:
-        return name, _prepared(name, training, check=saved is None)
+        step = _prepared(name, training, check=saved is None)
+        training.predicts_alone = name == "native"
+        return name, step
     except UserError as error:
         if saved is not None:
             fix = "Use `fathomlab store prune --unfinished` to restart from scratch."

@@ -118,6 +118,8 @@ class Checkpointer:
             backend: The backend that computes the steps from here on.
         """
         saved, self.backend = self._checkpoints, backend
+        if backend != "native":  # a compiler that is not used may change
+            self.environment = {key: value for key, value in self.environment.items() if key != "native"}
         self.clock.seconds()  # a compiler may have run in another process
         numeric = backend, training.shared_recipe.precision
         common = set.intersection(*(set(steps) for steps in saved.values())) if saved else set[int]()

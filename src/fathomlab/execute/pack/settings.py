@@ -146,9 +146,6 @@ def _kernels() -> Iterator[None]:
         stack.enter_context(_forced(flags._get_mkldnn_enabled, flags._set_mkldnn_enabled, True))
         stack.enter_context(_forced(flags._get_mkldnn_deterministic, flags._set_mkldnn_deterministic, False))
         stack.enter_context(_forced(flags._get_nnpack_enabled, flags._set_nnpack_enabled, True))
-        stack.callback(setattr, torch.compiler.config, "cache_key_tag", torch.compiler.config.cache_key_tag)
-        if "torch._dynamo" in sys.modules:  # otherwise nobody has set a stance, and loading it takes seconds
-            stack.enter_context(torch.compiler.set_stance("default"))
         yield
 
 

@@ -1,0 +1,455 @@
+// One training step of a pack of MLPs on a CPU: forward pass, loss, backward pass, and update.
+//
+// Replicas are computed one after the other, so that the activations of one stay in the L2 cache and its numbers do not depend
+// on the others. Features are batch-major, (n, width). Rows of activations are padded with zeros to whole vectors; parameters
+// have the layout of PyTorch, (out, in) without padding. Vectors are an extension of GCC and Clang, so no intrinsics are needed.
+// Compile with -DREAL=float or double.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+#ifndef REAL
+#define REAL float
+#endif
+#if defined(__AVX512F__)
+#define BYTES 64
+#define MANY_REGISTERS 1
+#elif defined(__AVX__)
+#define BYTES 32
+#define MANY_REGISTERS 0
+#elif defined(__aarch64__)
+#define BYTES 16
+#define MANY_REGISTERS 1
+#else
+#define BYTES 16
+#define MANY_REGISTERS 0
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+typedef REAL real;
+template <class T> struct MaskOf;
+template <> struct MaskOf<float> { typedef int32_t type; };
+template <> struct MaskOf<double> { typedef int64_t type; };
+typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+typedef MaskOf<real>::type M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+constexpr int64_t VL = BYTES / sizeof(real);
+constexpr int64_t LONGEST = 256;  // rows of a strip that stay in the L1 cache
+
+INLINE V load(const real* p) { return *(const V*)p; }
+INLINE void store(real* p, V v) { *(V*)p = v; }
+INLINE V load(const real* p, int64_t count) { V v{}; memcpy(&v, p, count * sizeof(real)); return v; }
+INLINE void store(real* p, V v, int64_t count) { memcpy(p, &v, count * sizeof(real)); }
+INLINE V all(real x) { return x - V{}; }  // `V{} + x` would need an addition, because of -0
+// x where z is positive or NaN, else 0: a loss that is not finite stays so.
+INLINE V where_positive(V z, V x) { return (V)((M)x & ~(M)(z <= 0)); }
+INLINE V root(V x) { UNROLL for (int64_t l = 0; l < VL; l++) x[l] = std::sqrt(x[l]); return x; }
+INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
+
+// ---- Updates of parameters ----
+
+enum Optimizer : int64_t { ADAM, SGD };
+
+struct Rates {  // of one replica at one step
+  real lr, decay, shrink;              // L2 decay is added to the gradient; decoupled decay multiplies the parameter by `shrink`
+  real beta1, beta2, unbias, eps;      // Adam; lr contains the correction of the first moment, unbias that of the second
+  real momentum, undamped, nesterov;   // SGD
+};
+
+template <Optimizer KIND>
+INLINE V updated(V w, V g, V& first, V& second, const Rates& r) {
+  g += r.decay * w;
+  if constexpr (KIND == ADAM) {
+    first += (1 - r.beta1) * (g - first);
+    second = r.beta2 * second + (1 - r.beta2) * g * g;
+    return r.shrink * w - r.lr * first / (root(second) * r.unbias + r.eps);
+  } else {
+    first = r.momentum * first + r.undamped * g;
+    return w - r.lr * (r.nesterov != 0 ? g + r.momentum * first : first);
+  }
+}
+
+struct Slot { real *first, *second; };  // state of the optimizer; `second` is used by Adam only, both may be null for SGD
+
+template <Optimizer KIND>
+INLINE void update(real* w, Slot s, V g, const Rates& r, int64_t count) {
+  V first{}, second{};
+  if (s.first) first = load(s.first, count);
+  if (KIND == ADAM) second = load(s.second, count);
+  V w1 = updated<KIND>(load(w, count), g, first, second, r);
+  store(w, w1, count);
+  if (s.first) store(s.first, first, count);
+  if (KIND == ADAM) store(s.second, second, count);
+}
+
+template <Optimizer KIND>
+static void update_all(real* w, Slot s, const real* g, const Rates& r, int64_t count) {
+  for (int64_t i = 0; i < count; i += VL) {
+    int64_t n = std::min(VL, count - i);
+    Slot at{s.first ? s.first + i : nullptr, s.second ? s.second + i : nullptr};
+    if (n == VL) update<KIND>(w + i, at, load(g + i), r, VL);
+    else update<KIND>(w + i, at, load(g + i, n), r, n);
+  }
+}
+
+// ---- Products ----
+
+struct Matrix { const real* at; int64_t row, column; };  // strides
+
+// What happens to a block of a product: it replaces the target, is added to it, or is its gradient.
+struct Set {
+  static V start(const real*) { return V{}; }
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t) const { store(c, v); }
+};
+struct Add {
+  static V start(const real* c) { return load(c); }
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t) const { store(c, v); }
+};
+template <Optimizer KIND> struct Update {
+  const real* base; Slot slot; const Rates* rates;
+  static V start(const real*) { return V{}; }
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t count) const {
+    int64_t i = c - base;
+    Slot at{slot.first ? slot.first + i : nullptr, slot.second ? slot.second + i : nullptr};
+    update<KIND>(c, at, v, *rates, count);
+  }
+};
+
+// A block of ROWS rows and COLUMNS vectors of C = A B. The last vector may be partial if TAIL.
+template <int ROWS, int COLUMNS, bool TAIL, class End>
+static void block(int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, int64_t tail, const End& end) {
+  V sum[ROWS][COLUMNS];
+  UNROLL for (int i = 0; i < ROWS; i++)
+    UNROLL for (int j = 0; j < COLUMNS; j++) sum[i][j] = End::start(c + i * ldc + j * VL);
+  for (int64_t k = 0; k < depth; k++) {
+    V row[COLUMNS];
+    UNROLL for (int j = 0; j < COLUMNS; j++) row[j] = load(b + k * ldb + j * VL);
+    UNROLL for (int i = 0; i < ROWS; i++) {
+      V x = all(a.at[i * a.row + k * a.column]);
+      UNROLL for (int j = 0; j < COLUMNS; j++) sum[i][j] += x * row[j];
+    }
+  }
+  UNROLL for (int i = 0; i < ROWS; i++)
+    UNROLL for (int j = 0; j < COLUMNS; j++)
+      end.end(c + i * ldc + j * VL, sum[i][j], j, TAIL && j == COLUMNS - 1 ? tail : VL);
+}
+
+template <int ROWS, int COLUMNS, bool TAIL, class End>
+static void strip(int64_t rows, int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, int64_t tail, const End& end) {
+  int64_t i = 0;
+  for (; i + ROWS <= rows; i += ROWS)
+    block<ROWS, COLUMNS, TAIL>(depth, {a.at + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, tail, end);
+  for (; i < rows; i++)
+    block<1, COLUMNS, TAIL>(depth, {a.at + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, tail, end);
+}
+
+// C (rows, columns) from A (rows, depth) and B (depth, columns). Rows of B are readable up to whole vectors.
+template <class End>
+static void product(int64_t rows, int64_t columns, int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, const End& end) {
+  int64_t vectors = columns / VL, j = 0;
+  while (j < vectors) {
+    int64_t left = vectors - j, p = j * VL;
+#if MANY_REGISTERS
+    if (left == 3 || left > 4) { strip<8, 3, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 3; continue; }
+    if (left >= 2) { strip<8, 2, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 2; continue; }
+#else
+    if (left >= 2) { strip<6, 2, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 2; continue; }
+#endif
+    strip<8, 1, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end);
+    j += 1;
+  }
+  if (columns % VL) strip<8, 1, true>(rows, depth, a, b + j * VL, ldb, c + j * VL, ldc, columns % VL, end);
+}
+
+// As `product` with Set, for a long depth in pieces, so that a strip of B stays in the L1 cache. Columns are whole vectors.
+static void long_product(int64_t rows, int64_t columns, int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc) {
+  for (int64_t k = 0; k < depth; k += LONGEST) {
+    int64_t piece = std::min(LONGEST, depth - k);
+    Matrix part{a.at + k * a.column, a.row, a.column};
+    if (k) product(rows, columns, piece, part, b + k * ldb, ldb, c, ldc, Add{});
+    else product(rows, columns, piece, part, b, ldb, c, ldc, Set{});
+  }
+}
+
+// (rows, columns) to (columns, padded rows); the padding is 0.
+static void transpose(const real* a, int64_t rows, int64_t columns, real* t) {
+  int64_t ldt = padded(rows);
+  for (int64_t i = 0; i < ldt; i += VL)
+    for (int64_t j = 0; j < columns; j++)
+      for (int64_t l = 0; l < VL; l++) t[j * ldt + i + l] = i + l < rows ? a[(i + l) * columns + j] : 0;
+}
+
+// ---- Layers ----
+
+struct Layer {  // tensors of all replicas; null without batch norm
+  int64_t in, out, norm, active;
+  real *weight, *bias, *gamma, *beta, *mean, *variance;
+  real* state[4][2];      // of weight, bias, gamma, and beta
+  const uint8_t* skip;    // per replica: whether the input is added to the output
+  const double* eps;      // per replica
+};
+
+constexpr int CHAINS = 4;  // of sums: an addition takes several cycles
+
+// Sums over the rows of one column of vectors. `term` returns the vector of a row.
+template <class Term> INLINE V column_sum(int64_t n, Term term) {
+  V s[CHAINS] = {};
+  int64_t i = 0;
+  for (; i + CHAINS <= n; i += CHAINS) UNROLL for (int u = 0; u < CHAINS; u++) s[u] += term(i + u);
+  for (; i < n; i++) s[0] += term(i);
+  return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+// y (n, width) without bias becomes the normalized features, and h the activations.
+static void norm_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h, const real* before, real* scale) {
+  int64_t width = padded(f.out), at = q * f.out;
+  for (int64_t j = 0; j < width; j += VL) {
+    int64_t count = std::min(VL, f.out - j);
+    V mean = column_sum(n, [&](int64_t i) { return load(y + i * width + j); }) / (real)n;
+    V variance = column_sum(n, [&](int64_t i) { V d = load(y + i * width + j) - mean; return d * d; }) / (real)n;
+    V inverse = 1 / root(variance + (real)f.eps[q]);
+    V gamma = load(f.gamma + at + j, count), beta = load(f.beta + at + j, count), bias = load(f.bias + at + j, count);
+    store(scale + j, inverse);
+    V m = load(f.mean + at + j, count), v = load(f.variance + at + j, count);
+    store(f.mean + at + j, m + (real)0.1 * (mean + bias - m), count);
+    store(f.variance + at + j, v + (real)0.1 * (variance * ((real)n / (real)std::max<int64_t>(n - 1, 1)) - v), count);
+    for (int64_t i = 0; i < n; i++) {
+      int64_t p = i * width + j;
+      V x = (load(y + p) - mean) * inverse, z = gamma * x + beta;
+      store(y + p, x);
+      z = f.active ? where_positive(z, z) : z;
+      store(h + p, before ? z + load(before + p) : z);
+    }
+  }
+}
+
+// The gradient of h becomes that of y before normalization, in place in `d`; gradients of gamma and beta.
+static void norm_backward(int64_t n, const Layer& f, int64_t q, const real* x, real* d, const real* scale, real* dgamma, real* dbeta) {
+  int64_t width = padded(f.out), at = q * f.out;
+  for (int64_t j = 0; j < width; j += VL) {
+    int64_t count = std::min(VL, f.out - j);
+    V gamma = load(f.gamma + at + j, count), beta = load(f.beta + at + j, count);
+    if (f.active)
+      for (int64_t i = 0; i < n; i++) {
+        int64_t p = i * width + j;
+        store(d + p, where_positive(gamma * load(x + p) + beta, load(d + p)));
+      }
+    V sum = column_sum(n, [&](int64_t i) { return load(d + i * width + j); });
+    V along = column_sum(n, [&](int64_t i) { return load(d + i * width + j) * load(x + i * width + j); });
+    store(dbeta + j, sum);
+    store(dgamma + j, along);
+    V k = gamma * load(scale + j), a = -k * sum / (real)n, b = -k * along / (real)n;
+    for (int64_t i = 0; i < n; i++) {
+      int64_t p = i * width + j;
+      store(d + p, load(d + p) * k + a + load(x + p) * b);
+    }
+  }
+}
+
+static void plain_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h, const real* before) {
+  int64_t width = padded(f.out);
+  for (int64_t j = 0; j < width; j += VL) {
+    V bias = load(f.bias + q * f.out + j, std::min(VL, f.out - j));
+    for (int64_t i = 0; i < n; i++) {
+      int64_t p = i * width + j;
+      V z = load(y + p) + bias;
+      store(y + p, z);
+      z = f.active ? where_positive(z, z) : z;
+      store(h + p, before ? z + load(before + p) : z);
+    }
+  }
+}
+
+static void plain_backward(int64_t n, const Layer& f, const real* y, real* d, real* dbias) {
+  int64_t width = padded(f.out);
+  for (int64_t j = 0; j < width; j += VL) {
+    if (f.active)
+      for (int64_t i = 0; i < n; i++) { int64_t p = i * width + j; store(d + p, where_positive(load(y + p), load(d + p))); }
+    store(dbias + j, column_sum(n, [&](int64_t i) { return load(d + i * width + j); }));
+  }
+}
+
+// ---- A step ----
+
+struct Step {
+  int64_t replicas, count, optimizer;   // count: number of this step, from 1
+  const uint8_t* pixels;                // training images (all, inputs), or null if `batch` has the normalized images
+  const real* batch;                    // (replicas, n, inputs)
+  const real *mean, *scale;             // per input
+  const int64_t *labels, *index;        // labels of all images; (replicas, n)
+  const double *lr, *decay, *smoothing; // per replica
+  double beta1, beta2, eps, momentum, dampening;
+  int64_t nesterov, decoupled;
+  double* sums;                         // (3, replicas): cross-entropy, correct predictions, training loss
+  int64_t* diverged;                    // per replica: step of the first loss that was not finite
+};
+
+struct Plan {
+  int64_t n, layers;
+  const Layer* layer;
+  real *x, *turned, *rows, *d, *gradient, *small;
+  real **y, **h, **scale;
+};
+
+static real* room(int64_t count) {
+  int64_t bytes = (count * sizeof(real) + 4095) / 4096 * 4096 + 4096;
+  real* p = (real*)aligned_alloc(4096, bytes);
+  if (p) memset(p, 0, bytes);
+  return p;
+}
+
+static Rates rates_of(const Step& s, int64_t q) {
+  Rates r{};
+  double lr = s.lr[q], decay = s.decay[q];
+  r.shrink = s.decoupled ? 1 - lr * decay : 1;
+  r.decay = s.decoupled ? 0 : decay;
+  r.beta1 = s.beta1, r.beta2 = s.beta2, r.eps = s.eps;
+  bool adam = s.optimizer == ADAM;
+  r.unbias = adam ? 1 / std::sqrt(1 - std::pow(s.beta2, (double)s.count)) : 0;
+  r.lr = adam ? lr / (1 - std::pow(s.beta1, (double)s.count)) : lr;
+  r.momentum = s.momentum, r.undamped = s.count == 1 ? 1 : 1 - s.dampening, r.nesterov = s.nesterov;
+  return r;
+}
+
+// Cross-entropy with label smoothing: logits (n, width) become their gradient.
+static void loss(const Plan& p, const Step& s, int64_t q, const int64_t* index, real* z, int64_t classes) {
+  int64_t width = padded(classes);
+  double hard_sum = 0, loss_sum = 0, smoothing = s.smoothing[q];
+  int64_t correct = 0;
+  for (int64_t i = 0; i < p.n; i++, z += width) {
+    int64_t label = s.labels[index[i]], best = 0;
+    real sum = 0, total = 0;
+    for (int64_t c = 1; c < classes; c++) best = z[c] > z[best] ? c : best;
+    real largest = z[best], target = z[label] - largest;
+    for (int64_t c = 0; c < classes; c++) { z[c] -= largest; total += z[c]; }
+    for (int64_t c = 0; c < classes; c++) { z[c] = std::exp(z[c]); sum += z[c]; }
+    double logarithm = std::log(sum), hard = logarithm - target;
+    hard_sum += hard;
+    loss_sum += (1 - smoothing) * hard + smoothing * (logarithm - total / classes);
+    correct += best == label;
+    real weight = (real)1 / (real)p.n, even = (real)(smoothing / classes);
+    for (int64_t c = 0; c < classes; c++) z[c] = (z[c] / sum - even - (c == label ? (real)(1 - smoothing) : 0)) * weight;
+  }
+  if (!std::isfinite(loss_sum) && !s.diverged[q]) s.diverged[q] = s.count;
+  s.sums[q] += hard_sum;
+  s.sums[s.replicas + q] += correct;
+  s.sums[2 * s.replicas + q] += loss_sum;
+}
+
+static void forward(const Plan& p, int64_t q) {
+  const real* x = p.x;
+  for (int64_t l = 0; l < p.layers; l++) {
+    const Layer& f = p.layer[l];
+    int64_t width = padded(f.out);
+    transpose(f.weight + q * f.out * f.in, f.out, f.in, p.turned);
+    long_product(p.n, width, f.in, {x, padded(f.in), 1}, p.turned, width, p.y[l], width);
+    const real* before = f.skip && f.skip[q] ? x : nullptr;
+    if (f.norm) norm_forward(p.n, f, q, p.y[l], p.h[l], before, p.scale[l]);
+    else plain_forward(p.n, f, q, p.y[l], p.h[l], before);
+    x = p.h[l];
+  }
+}
+
+template <Optimizer KIND>
+static void backward(const Plan& p, int64_t q, const Rates& rates) {
+  // p.d is the gradient of the output of layer l; p.gradient that of its input
+  real *d = p.d, *next = p.gradient;
+  for (int64_t l = p.layers - 1; l >= 0; l--) {
+    const Layer& f = p.layer[l];
+    int64_t width = padded(f.out), in = padded(f.in), at = q * f.out;
+    real *dbias = p.small, *dgamma = dbias + width, *dbeta = dgamma + width;
+    bool skips = f.skip && f.skip[q];
+    if (skips) memcpy(next, d, p.n * width * sizeof(real));
+    if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, width * sizeof(real)); }
+    else plain_backward(p.n, f, p.y[l], d, dbias);
+    real* weight = f.weight + q * f.out * f.in;
+    if (l) {
+      const real* rows = weight;
+      if (f.in % VL) {  // rows that are readable up to whole vectors
+        for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in, weight + o * f.in, f.in * sizeof(real));
+        rows = p.rows;
+      }
+      if (skips) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
+      else product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Set{});
+    }
+    auto slot = [&](int i, int64_t offset) {
+      return Slot{f.state[i][0] ? f.state[i][0] + offset : nullptr, f.state[i][1] ? f.state[i][1] + offset : nullptr};
+    };
+    Update<KIND> change{weight, slot(0, q * f.out * f.in), &rates};
+    product(f.out, f.in, p.n, {d, 1, width}, l ? p.h[l - 1] : p.x, in, weight, f.in, change);
+    update_all<KIND>(f.bias + at, slot(1, at), dbias, rates, f.out);
+    if (f.norm) {
+      update_all<KIND>(f.gamma + at, slot(2, at), dgamma, rates, f.out);
+      update_all<KIND>(f.beta + at, slot(3, at), dbeta, rates, f.out);
+    }
+    std::swap(d, next);
+  }
+}
+
+static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* index) {
+  int64_t inputs = p.layer[0].in, width = padded(inputs);
+  for (int64_t i = 0; i < p.n; i++) {
+    real* x = p.x + i * width;
+    if (s.batch) memcpy(x, s.batch + (q * p.n + i) * inputs, inputs * sizeof(real));
+    else {
+      const uint8_t* pixels = s.pixels + index[i] * inputs;
+      if (i + 4 < p.n) for (int64_t o = 0; o < inputs; o += 64) __builtin_prefetch(s.pixels + index[i + 4] * inputs + o);
+      for (int64_t j = 0; j < inputs; j++) x[j] = ((real)pixels[j] - s.mean[j]) * s.scale[j];
+    }
+  }
+}
+
+extern "C" {
+
+int64_t native_real() { return sizeof(real); }
+
+void native_free(Plan* p) {
+  if (!p) return;
+  for (real** list : {p->y, p->h, p->scale}) {
+    if (list) for (int64_t l = 0; l < p->layers; l++) free(list[l]);
+    free(list);
+  }
+  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->small}) free(array);
+  delete p;
+}
+
+// Scratch memory for batches of n images; null without memory. `layer` must outlive the plan.
+Plan* native_plan(int64_t n, int64_t layers, const Layer* layer) {
+  Plan* p = new Plan{n, layers, layer, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+  int64_t widest = 0, weights = 0;
+  for (int64_t l = 0; l < layers; l++) {
+    int64_t in = padded(layer[l].in), out = padded(layer[l].out);
+    widest = std::max({widest, in, out});
+    weights = std::max(weights, in * out);
+  }
+  p->x = room(n * padded(layer[0].in)), p->turned = room(weights), p->rows = room(weights);
+  p->d = room(n * widest), p->gradient = room(n * widest), p->small = room(3 * widest);
+  for (real*** list : {&p->y, &p->h, &p->scale}) *list = (real**)calloc(layers, sizeof(real*));
+  bool complete = p->x && p->turned && p->rows && p->d && p->gradient && p->small && p->y && p->h && p->scale;
+  for (int64_t l = 0; complete && l < layers; l++) {
+    int64_t width = padded(layer[l].out);
+    p->y[l] = room(n * width), p->h[l] = room(n * width), p->scale[l] = room(width);
+    complete = p->y[l] && p->h[l] && p->scale[l];
+  }
+  if (complete) return p;
+  native_free(p);
+  return nullptr;
+}
+
+void native_step(const Plan* p, const Step* s) {
+  const Layer& last = p->layer[p->layers - 1];
+  for (int64_t q = 0; q < s->replicas; q++) {
+    const int64_t* index = s->index + q * p->n;
+    read_batch(*p, *s, q, index);
+    forward(*p, q);
+    memcpy(p->d, p->h[p->layers - 1], p->n * padded(last.out) * sizeof(real));
+    loss(*p, *s, q, index, p->d, last.out);
+    Rates rates = rates_of(*s, q);
+    if (s->optimizer == ADAM) backward<ADAM>(*p, q, rates);
+    else backward<SGD>(*p, q, rates);
+  }
+}
+
+}  // extern "C"

@@ -1,0 +1,126 @@
+"""Builds native.cpp with the compiler of the system, once per machine, and loads it."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from fathomlab.base.errors import UserError
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fPIC",
+    "-shared",
+)
+COMPILERS = ("g++", "c++", "clang++")
+BUILD_SECONDS = 120
+
+
+@cache
+def find_compiler() -> str | None:
+    """The path of the C++ compiler: `CXX` or the first of the usual names; None without one.
+
+    On macOS, the command exists without a compiler, and opens a dialog; `xcode-select` says whether there is one.
+    """
+    if sys.platform == "win32":
+        return None
+    if sys.platform == "darwin" and _output("xcode-select", "-p") is None:
+        return None
+    names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@cache
+def describe_build() -> str:
+    """The compiler, its flags, and the processor that code is generated for."""
+    compiler = find_compiler()
+    if compiler is None:
+        return "no compiler"
+    version = (_output(compiler, "--version") or "unknown").partition("\n")[0]
+    return f"{version}, {' '.join(FLAGS)}, {_target(compiler)}"
+
+
+@cache
+def load_library(real: str) -> ctypes.CDLL:
+    """The library for `float` or `double`, built if the cache of the user does not have it.
+
+    Raises:
+        UserError: If there is no compiler, or the build fails.
+    """
+    compiler = find_compiler()
+    if compiler is None:
+        raise UserError("backend-failed", "no C++ compiler is installed")
+    source = SOURCE.read_bytes()
+    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source).hexdigest()[:32]
+    path = user_cache_path("fathomlab") / "native" / f"{key}.so"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _build(compiler, real, path)
+        return _load(path)
+    except OSError:  # the cache cannot be written, or the file was damaged
+        with tempfile.TemporaryDirectory(prefix="fathomlab-native-") as folder:
+            path = Path(folder) / "native.so"
+            _build(compiler, real, path)
+            try:
+                return _load(path)  # it stays loaded when the file is removed
+            except OSError as error:
+                raise UserError("backend-failed", f"its library cannot be loaded ({error})") from error
+
+
+def _build(compiler: str, real: str, path: Path) -> None:
+    """Compile to a temporary file and rename it, so that two processes can build at once."""
+    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    os.close(descriptor)
+    command = [compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", temporary]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=BUILD_SECONDS, check=False)
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines()
+            reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no message")
+            raise UserError("backend-failed", f"{Path(compiler).name} cannot build it ({reason[:200]})")
+        os.replace(temporary, path)
+    except subprocess.TimeoutExpired as error:
+        raise UserError("backend-failed", f"{Path(compiler).name} took over {BUILD_SECONDS} s") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    library.native_plan.restype = ctypes.c_void_p
+    library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
+    library.native_step.restype = None
+    library.native_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.native_free.restype = None
+    library.native_free.argtypes = [ctypes.c_void_p]
+    return library
+
+
+@cache
+def _target(compiler: str) -> str:
+    """The processor that `-march=native` means here, as a digest of the macros that the compiler defines for it."""
+    macros = _output(compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull) or platform.machine()
+    return f"target {hashlib.sha256(macros.encode()).hexdigest()[:12]}"
+
+
+def _output(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None

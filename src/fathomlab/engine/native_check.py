@@ -1,0 +1,78 @@
+"""Compares the native step with the reference, once per process, before it is used."""
+
+import ctypes
+from functools import cache
+
+import torch
+
+from fathomlab.base.errors import UserError
+from fathomlab.engine.backends.native import REALS, NativeStep
+from fathomlab.engine.backends.native_library import load_library
+from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.step import train_step
+from fathomlab.engine.training import PackTrainer
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.models.mlp import MLP
+from fathomlab.optim.adam import Adam
+from fathomlab.optim.schedules import Constant
+from fathomlab.plan.recipe import Recipe
+
+TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10}
+INPUTS, IMAGES, BATCH = 21, 20, 13  # no multiple of a vector
+
+
+@cache
+def checked_library(precision: str) -> ctypes.CDLL:
+    """The library for a precision, after a step of a small network.
+
+    Raises:
+        UserError: If it cannot be built, or its numbers differ from the reference.
+    """
+    library = load_library(REALS[precision])
+    native, reference = _pack(precision), _pack(precision)
+    step = NativeStep(native, library)
+    for pack, compute in ((native, step), (reference, None)):
+        train_step(pack, pack.train_index[:, :BATCH], 0, 0, pack.keys("dropout", 0), compute)
+    difference = max(
+        float(torch.nan_to_num((native.state.params[name] - expected).detach().abs().max(), nan=torch.inf))
+        for name, expected in reference.state.params.items()
+        # Before batch norm, the gradient of a bias is rounding noise, which Adam amplifies.
+        if f"{name.removesuffix('.bias')}.norm.bias" not in reference.state.params
+    )
+    if difference > TOLERANCE[precision]:
+        text = f"its numbers differ from the reference by {difference:.1g} on this machine"
+        raise UserError("backend-failed", text)
+    return library
+
+
+def _pack(precision: str) -> PackTrainer:
+    """Two replicas, with and without shortcuts, before their first step."""
+    dtype = torch.float64 if precision == "fp64" else torch.float32
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (IMAGES, 1, 3, INPUTS // 3), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(IMAGES) % 3
+    mean = torch.full((1, 1, 1), 128.0, dtype=dtype)
+    data = DeviceDataset(images, labels, images, labels, mean, torch.full_like(mean, 1 / 64))
+    recipes = [_recipe(seed, precision) for seed in range(2)]
+    index = torch.arange(IMAGES).expand(2, -1)
+    return PackTrainer(recipes, data, index, index[:, :1], torch.device("cpu"))
+
+
+def _recipe(seed: int, precision: str) -> Recipe:
+    model = MLP(INPUTS, 19, 3, 2, residual=seed == 0, batch_norm=True)
+    return Recipe(
+        seed=seed,
+        architecture=model.build((1, 3, INPUTS // 3)),
+        loss=CrossEntropy(0.1 * seed),
+        optimizer=Adam(weight_decay=0.01),
+        schedule=Constant(),
+        epochs=1,
+        batch_size=BATCH,
+        lr=0.01,
+        precision=precision,
+        gradient_clip=None,
+        augment=(),
+        validation_split=0.0,
+        limit=None,
+        data="{}",
+    )

@@ -1,0 +1,304 @@
+"""The native backend: equal to the reference in float64 for everything that it supports, and independent of the pack."""
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fathomlab.base.errors import UserError
+from fathomlab.engine import native_check
+from fathomlab.engine.backends import BACKENDS, Machine, native_library
+from fathomlab.engine.backends.native import dense_layers
+from fathomlab.engine.loop import train
+from fathomlab.engine.step import train_step
+from fathomlab.engine.training import PackTrainer
+from fathomlab.models.mlp import MLP
+from fathomlab.optim.adam import Adam, AdamW
+from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.sgd import SGD
+from fathomlab.plan.recipe import Recipe
+from tests.helpers import small_training
+
+needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
+DATA = small_training.make_dataset(small_training.FLAT)
+
+optimizers = st.one_of(
+    st.builds(Adam, weight_decay=st.sampled_from([0.0, 0.1]), betas=st.sampled_from([(0.9, 0.999), (0.5, 0.6)])),
+    st.builds(AdamW, weight_decay=st.sampled_from([0.0, 0.1]), eps=st.sampled_from([1e-8, 1e-3])),
+    st.builds(SGD, weight_decay=st.sampled_from([0.0, 0.1])),
+    st.builds(SGD, momentum=st.just(0.9), dampening=st.sampled_from([0.0, 0.2])),
+    st.builds(SGD, momentum=st.just(0.9), nesterov=st.just(True)),
+)
+
+
+@st.composite
+def packs(draw: st.DrawFn) -> list[Recipe]:
+    """Packs of 1 to 3 supported MLPs of any width, depth, and batch size."""
+    options: dict[str, Any] = {
+        "layers_dim": draw(st.integers(1, 40)),
+        "hidden_layers_num": draw(st.integers(0, 4)),
+        "batch_norm": draw(st.booleans()),
+        "batch_norm_eps": draw(st.sampled_from([1e-5, 0.1])),
+    }
+    shared: dict[str, Any] = {"optimizer": draw(optimizers), "batch_size": draw(st.integers(2, 37)), "epochs": 1}
+    residual = draw(st.lists(st.booleans(), min_size=1, max_size=3))
+    return [
+        small_training.recipe(
+            small_training.mlp(**options, residual=skip),
+            seed=seed,
+            lr=0.01 * (seed + 1),
+            label_smoothing=0.2 * seed,
+            **shared,
+        )
+        for seed, skip in enumerate(residual)
+    ]
+
+
+def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
+    """A step with a batch of the first epoch."""
+    size = pack.shared_recipe.batch_size
+    index = pack.train_index[:, batch_index * size : (batch_index + 1) * size]
+    train_step(pack, index, 0, batch_index, pack.keys("dropout", 0), BACKENDS[name].prepare(pack))
+
+
+def noisy(name: str, params: dict[str, torch.Tensor]) -> bool:
+    """Whether a parameter is a bias before batch norm, whose gradient is rounding noise that Adam amplifies."""
+    return name.endswith(".bias") and f"{name.removesuffix('.bias')}.norm.bias" in params
+
+
+def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) -> None:
+    """Parameters, running statistics, the optimizer's state, and the sums of the epoch."""
+    params, buffers = reference.state.params, reference.state.buffers
+    for name, expected in params.items():
+        allowed = max(tolerance, 1e-7) if noisy(name, params) else tolerance
+        torch.testing.assert_close(native.state.params[name], expected, rtol=0, atol=allowed, msg=name)
+    for name, expected in buffers.items():  # running means contain the biases
+        torch.testing.assert_close(native.state.buffers[name], expected, rtol=1e-7, atol=max(tolerance, 1e-7), msg=name)
+    for slot, tensors in reference.state.optimizer_state.items():
+        for position, expected in enumerate(tensors):
+            torch.testing.assert_close(
+                native.state.optimizer_state[slot][position], expected, rtol=1e-9, atol=tolerance, msg=slot
+            )
+    torch.testing.assert_close(native.state.epoch_sums, reference.state.epoch_sums, rtol=1e-10, atol=1e-10)
+
+
+@needs_compiler
+@settings(max_examples=40, deadline=None)
+@given(recipes=packs(), warmup=st.integers(0, 1))
+def test_step_equals_the_reference(recipes: list[Recipe], warmup: int):
+    """From the initial state, and from the state after a step of the reference, so that the optimizer has moments."""
+    assert NATIVE.refuses(recipes, HERE) == ""
+    native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
+    for step in range(warmup):
+        one_step(native, "reference", step)
+        one_step(reference, "reference", step)
+    one_step(native, "native", warmup)
+    one_step(reference, "reference", warmup)
+    assert_equal(native, reference, 1e-10)
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(momentum=0.9)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_20_free_steps_equal_the_reference(optimizer: Any, batch_norm: bool):
+    """For five layers; 4 of the steps have a smaller batch."""
+    recipes = [
+        small_training.recipe(
+            small_training.mlp(batch_norm=batch_norm, residual=residual), seed=seed, lr=0.01, optimizer=optimizer
+        )
+        for seed, residual in enumerate((True, False))
+    ]
+    native, reference = (small_training.make_trainer(recipes) for _ in range(2))
+    for pack, name in ((native, "native"), (reference, "reference")):
+        assert len(list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))) == 4
+    assert_equal(native, reference, 1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_bits_do_not_depend_on_the_pack(precision: str):
+    """Alone, in a pack of 3, and in a pack of 16: weights, running statistics, and validation losses."""
+    architecture = small_training.mlp(batch_norm=True, layers_dim=11)
+    recipes = [
+        small_training.recipe(architecture, seed=seed, optimizer=Adam(), precision=precision) for seed in range(16)
+    ]
+    results = []
+    for members in (recipes[2:3], recipes[:3], recipes):
+        pack = small_training.make_trainer(members)
+        pack.predicts_alone = True
+        snapshots = list(train(pack, frozenset(), NATIVE.prepare(pack)))
+        slot = members.index(recipes[2])
+        tensors = [
+            tensor.detach()[slot].clone() for tensor in (*pack.state.params.values(), *pack.state.buffers.values())
+        ]
+        tensors += [epoch.validation.loss[slot] for epoch in snapshots if epoch.validation is not None]
+        results.append(tensors)
+    for others in results[1:]:
+        assert all(torch.equal(first, other) for first, other in zip(results[0], others, strict=True))
+
+
+@needs_compiler
+def test_float32_agrees_with_float64():
+    recipes = [small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, lr=0.01) for seed in range(3)]
+    packs = [small_training.make_trainer([replace(each, precision=p) for each in recipes]) for p in ("fp32", "fp64")]
+    for pack in packs:
+        list(train(pack, frozenset(), NATIVE.prepare(pack)))
+    for name, expected in packs[1].state.params.items():
+        torch.testing.assert_close(packs[0].state.params[name].double(), expected, rtol=0, atol=1e-4, msg=name)
+
+
+@needs_compiler
+def test_divergence_is_noticed():
+    """A loss that is not finite is recorded at its step, and other replicas go on."""
+    recipes = [small_training.recipe(small_training.mlp(), seed=seed, lr=lr) for seed, lr in enumerate((1e30, 0.01))]
+    native, reference = (small_training.make_trainer(recipes) for _ in range(2))
+    for pack, name in ((native, "native"), (reference, "reference")):
+        list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))
+    assert native.state.diverged_at_step.tolist() == reference.state.diverged_at_step.tolist()
+    assert native.state.diverged_at_step[0] > 0
+    assert math.isfinite(float(native.state.epoch_sums[2, 1]))
+
+
+@needs_compiler
+def test_images_of_any_kind():
+    """Augmented images, and float32 images."""
+    recipes = [small_training.recipe(small_training.mlp(), augment=("crop",))]
+    floats = replace(DATA, images=DATA.images.double())
+    for data, these in ((DATA, recipes), (floats, [replace(recipes[0], augment=())])):
+        native, reference = (small_training.make_trainer(these, data=data) for _ in range(2))
+        one_step(native, "native", 0)
+        one_step(reference, "reference", 0)
+        assert_equal(native, reference, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "changes"),
+    [
+        ({"activation": "GELU"}, {}),
+        ({"dropout": 0.1}, {}),
+        ({"residual": True, "block": "two_layer", "hidden_layers_num": 2}, {}),
+        ({"residual": True, "block": "pre_activation"}, {}),
+        ({"residual": True, "skip_init": "rezero"}, {}),
+        ({}, {"optimizer": Adam(amsgrad=True)}),
+        ({}, {"optimizer": RMSprop()}),
+        ({}, {"gradient_clip": 1.0}),
+        ({}, {"precision": "bf16"}),
+        ({}, {"frozen": ("input",)}),
+    ],
+)
+def test_refuses_what_it_does_not_compute(options: dict[str, Any], changes: dict[str, Any]):
+    assert len(NATIVE.refuses([small_training.recipe(small_training.mlp(**options), **changes)], HERE)) > 10
+
+
+def test_refuses_other_networks_and_machines():
+    recipes = [small_training.recipe(small_training.mlp())]
+    assert NATIVE.refuses([small_training.recipe(small_training.cnn())], HERE)
+    assert NATIVE.refuses(small_training.distilled(recipes, [0.5], [2.0]), HERE)
+    assert NATIVE.refuses(recipes, Machine("cuda", True))
+    assert NATIVE.refuses(recipes, Machine("cpu", False))
+
+
+def test_dense_layers_name_every_parameter():
+    architecture = MLP(784, 32, 10, 3, residual=True, batch_norm=True).build((1, 28, 28))
+    layers = dense_layers(architecture)
+    assert layers is not None
+    assert [layer.skip for layer in layers] == [None, True, True, True, None]
+    assert [layer.active for layer in layers] == [True] * 4 + [False]
+    names = {
+        f"{name}.{kind}" for each in layers for name in (each.linear, each.norm) if name for kind in ("weight", "bias")
+    }
+    assert names == {parameter.name for parameter in architecture.parameters()}
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache of the user, and nothing remembered in this process."""
+    monkeypatch.setattr(native_library, "user_cache_path", lambda name: tmp_path)
+    for function in (
+        native_library.load_library,
+        native_library.find_compiler,
+        native_library.describe_build,
+        native_check.checked_library,
+    ):
+        function.cache_clear()
+    yield tmp_path
+    for function in (
+        native_library.load_library,
+        native_library.find_compiler,
+        native_library.describe_build,
+        native_check.checked_library,
+    ):
+        function.cache_clear()
+
+
+def prepare() -> None:
+    """Prepare the steps of a pack."""
+    NATIVE.prepare(small_training.make_trainer([small_training.recipe(small_training.mlp())]))
+
+
+def test_missing_compiler_is_reported(no_library: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(no_library))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UserError) as caught:
+        prepare()
+    assert caught.value.code == "backend-failed"
+
+
+@pytest.mark.parametrize(
+    "script", ["echo 'native.cpp:1: error: no header' >&2; exit 1", "exit 3", "sleep 1; kill -9 $$"]
+)
+def test_broken_compiler_is_reported(no_library: Path, monkeypatch: pytest.MonkeyPatch, script: str):
+    compiler = no_library / "broken"
+    compiler.write_text(f"#!/bin/sh\n{script}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(UserError) as caught:
+        prepare()
+    assert caught.value.code == "backend-failed"
+    assert not list((no_library / "native").glob("*.so"))
+
+
+@needs_compiler
+def test_wrong_numbers_are_reported(no_library: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native_check, "TOLERANCE", {"fp64": 0.0})
+    with pytest.raises(UserError, match="differ from the reference") as caught:
+        prepare()
+    assert caught.value.code == "backend-failed"
+
+
+@needs_compiler
+@pytest.mark.slow  # builds three times
+def test_cache_that_cannot_be_used_is_left_out(no_library: Path):
+    """A file in its place, and a damaged library."""
+    (no_library / "native").write_text("")
+    prepare()
+    (no_library / "native").unlink()
+    native_library.load_library.cache_clear()
+    native_check.checked_library.cache_clear()
+    prepare()
+    (library,) = (no_library / "native").glob("*.so")
+    library.write_bytes(b"damaged")
+    native_library.load_library.cache_clear()
+    native_check.checked_library.cache_clear()
+    prepare()
+
+
+@needs_compiler
+@pytest.mark.slow  # builds twice at once
+def test_two_processes_build_at_once(tmp_path: Path):
+    code = "from fathomlab.engine.native_check import checked_library; checked_library('fp32'); print('ok')"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0].strip() for process in processes] == [b"ok"] * 2
+    assert len(list(tmp_path.rglob("*.so"))) == 1
