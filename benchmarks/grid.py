@@ -20,7 +20,7 @@ TITLE = "Grid of experiment 1.1"
 # System -> layouts: (processes, threads a process, replicas a process as a share of the seeds; 0 means one network).
 LAYOUTS = {
     "fathomlab": [(2, 1, 0.5)],
-    "fathomlab compiled": [(2, 1, 0.5)],
+    "fathomlab native": [(2, 1, 0.5)],
     "JAX vmap": [(1, 2, 1.0), (2, 1, 0.5)],
     "plain loop": [(2, 1, 0.0), (1, 2, 0.0)],
     "Lightning": [(2, 1, 0.0), (1, 2, 0.0)],
@@ -36,7 +36,7 @@ def measure(asked: Asked) -> dict[str, Any]:
     for line in skipped:
         print(line, flush=True)
     with machine.recorded() as about:
-        same = differences([name for name in systems if name != "fathomlab compiled"], Cell(32, 10), 20, {})
+        same = differences([name for name in systems if name != "fathomlab native"], Cell(32, 10), 20, {})
         cells = {}
         for cell in CORNERS if asked.corners else GRID:
             cells[cell.name] = _cell(cell, systems, asked.rounds)

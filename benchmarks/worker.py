@@ -12,7 +12,7 @@ from contextlib import suppress
 
 SYSTEMS = {
     "fathomlab": ("benchmarks.peers.own", "prepare"),
-    "fathomlab compiled": ("benchmarks.peers.own", "prepare_compiled"),
+    "fathomlab native": ("benchmarks.peers.own", "prepare_native"),
     "fathomlab fp32": ("benchmarks.peers.own", "prepare"),
     "fathomlab bf16": ("benchmarks.peers.own", "prepare_bf16"),
     "plain loop": ("benchmarks.peers.plain", "prepare"),

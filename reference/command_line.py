@@ -50,7 +50,7 @@ VARIABLES = (
         "`PCI_BUS_ID` counts GPUs as the driver does. Needed to use equal GPUs among different ones.",
     ),
     ("CUDA_VISIBLE_DEVICES", "The CUDA devices that PyTorch sees. Set it to an empty text to train on the CPU."),
-    ("CXX", "The C++ compiler that the backend `compiled` uses."),
+    ("CXX", "The C++ compiler that the backend `native` uses."),
     ("SLURMD_NODENAME", "The name of the node, as Slurm sets it. Progress and provenance contain it."),
     (
         "ONEDNN_, MKL_, ...",

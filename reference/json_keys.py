@@ -76,7 +76,7 @@ experiment | string | Name of the experiment in the results directory.
 trials | integer | Trials of the plan.
 cached | integer | Trials that have their outcome.
 packs | integer | Packs to train.
-compiled_packs | integer | Packs that use the backend `compiled`.
+compiled_packs | integer | Packs that use the backend `native`.
 conditions | integer | Conditions.
 seeds | integer | Seeds.
 factors | object | Dotted key of each factor to the list of its levels.

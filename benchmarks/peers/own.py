@@ -82,9 +82,9 @@ def prepare(
     return go
 
 
-def prepare_compiled(setting: Setting, replicas: int) -> Callable[[int], None]:
-    """The same with the step compiled, as the planner does where it pays back."""
-    return prepare(setting, replicas, "compiled")
+def prepare_native(setting: Setting, replicas: int) -> Callable[[int], None]:
+    """The same with the native backend, as the planner chooses it for MLPs."""
+    return prepare(setting, replicas, "native")
 
 
 def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], None]:

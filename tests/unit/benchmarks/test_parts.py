@@ -112,14 +112,14 @@ def test_grid_takes_the_better_layout_and_the_better_fathomlab():
     """Medians choose the layout, ratios are formed within rounds against it."""
     rounds = {
         "fathomlab (2 x 1 threads, 8 networks each)": [2.0, 2.0, 2.0],
-        "fathomlab compiled (2 x 1 threads, 8 networks each)": [1.0, 2.0, 1.0],
+        "fathomlab native (2 x 1 threads, 8 networks each)": [1.0, 2.0, 1.0],
         "plain loop (2 x 1 threads, 1 networks each)": [3.0, 6.0, 4.0],
         "plain loop (1 x 2 threads, 1 networks each)": [9.0, 1.0, 9.0],
     }
-    found = grid.summary(rounds, [2.0, 1.0, 2.0], ["fathomlab", "fathomlab compiled", "plain loop"], 1e6)
+    found = grid.summary(rounds, [2.0, 1.0, 2.0], ["fathomlab", "fathomlab native", "plain loop"], 1e6)
     assert found["milliseconds"]["plain loop"] == 4.0
     assert found["layout"]["plain loop"].startswith("plain loop (2 x 1")
-    assert found["ratios"] == {"fathomlab": 2.0, "fathomlab compiled": 1.0, "plain loop": 3.0}
+    assert found["ratios"] == {"fathomlab": 2.0, "fathomlab native": 1.0, "plain loop": 3.0}
     assert found["share_of_peak"] == 0.5
     assert found["peak_gflops"] == 2.0
 
