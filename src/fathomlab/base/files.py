@@ -5,7 +5,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,21 +49,34 @@ def fsync_dir(folder: Path) -> None:
             os.close(descriptor)
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
+def nothing() -> None:
+    """Do nothing."""
+
+
+def atomic_write(path: Path, data: bytes | str, check: Callable[[], None] = nothing) -> None:
     """Replace the content of `path` by `data`. Readers see the old or the new file, even if the writer is killed.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        check: As for `atomic_file`.
 
     Raises:
         OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, check) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Generator[BinaryIO]:
+def atomic_file(path: Path, check: Callable[[], None] = nothing) -> Generator[BinaryIO]:
     """Open a file that replaces `path` when the block ends without an error.
 
     Writes a temporary file in the same directory, then calls fsync, rename, and fsync of the directory.
+
+    Args:
+        path: The file.
+        check: Called when only the rename is left; what it raises prevents that.
 
     Raises:
         OSError: As `atomic_write`.
@@ -76,6 +89,7 @@ def atomic_file(path: Path) -> Generator[BinaryIO]:
             yield file
             file.flush()
             fsync(file.fileno())
+        check()
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

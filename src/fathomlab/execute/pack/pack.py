@@ -1,11 +1,8 @@
 """Trains one job and stores its logs, checkpoints, weights, and results in the trials' folders."""
 
-import errno
 import json
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -24,6 +21,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
+from fathomlab.execute.pack.claim import DISK_ERRNOS, NotClaimedError, claim, unfinished, unwritable
 from fathomlab.execute.pack.devices import choose_device, current_environment
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
@@ -48,8 +46,6 @@ from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.tables import table_seconds
 
-DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
-
 
 def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = "") -> None:
     """Train the trials of a job, with a lease for each that has no result if other hosts may train into the store.
@@ -63,10 +59,12 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
     Raises:
         RunInterrupted: If `stop` requested it. A checkpoint has been written.
     """
-    unfinished = [trial for trial in job.hashes if trial_status(job.root, trial) not in TERMINAL_STATUSES]
     try:
-        with Lease(job.root, unfinished, node, job.expired) if job.leases else nullcontext() as lease:
-            _train_pack(job, emit, stop, node, lease)
+        with claim(job, node) as lease:
+            if lease is None or unfinished(job):  # another process may have trained them before they were claimed
+                _train_pack(job, emit, stop, node, lease)
+    except NotClaimedError as error:
+        emit(Warned(str(error)))
     except LeaseHeldError as error:
         emit(Refused(error.holder, error.lease))
     except LeaseLostError as error:
@@ -102,9 +100,7 @@ def _train_pack(job: Job, emit: Emit, stop: Callable[[], int | None], node: str,
     except OSError as error:
         if error.errno not in DISK_ERRNOS:
             raise
-        free = shutil.disk_usage(job.root).free / 1e6
-        text = f"{job.root}: cannot write results: {error.strerror} ({free:.1f} MB free)."
-        emit(Warned(f"{text} Run the same command again to resume."))
+        emit(Warned(unwritable(job, error)))
 
 
 class _UnfitError(Exception):
