@@ -146,8 +146,18 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
         seconds = stop.clock.seconds() - started
         if pending:
+            record = _latest(runs, record)
             write_experiment(runs, replace(record, seconds=(record.seconds or 0.0) + seconds))
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
+
+
+def _latest(runs: Path, record: ExperimentRecord) -> ExperimentRecord:
+    """The record with the time and the looks that another process with leases may have added."""
+    try:
+        stored = Store(runs).experiment(record.name)
+    except UserError:  # it was removed
+        return record
+    return record if stored.cause is not None else replace(record, seconds=stored.seconds, looks=stored.looks)
 
 
 def _preflight(
