@@ -1,6 +1,6 @@
 """Makes a command train with leases, as on a network file system, and with short times.
 
-`python -m tests.faults.lease_setup OPTIONS COMMAND...` runs a command of fathomlab; OPTIONS is JSON with the arguments of `apply`.
+`python -m tests.faults.lease_setup OPTIONS COMMAND...` runs a command; OPTIONS is JSON with the arguments of `apply`.
 """
 
 import json

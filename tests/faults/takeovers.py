@@ -18,8 +18,8 @@ from tests.faults.lease_setup import EXPIRY, NEVER
 from tests.faults.stops import Real, wait_for_epochs, workers
 
 ALONE = ("run.pack=1", "--progress", "json")
-LONGER = ("training.epochs=30", "run.checkpoint_seconds=0.02")
-MORE_SEEDS = "experiment.seeds=6"
+FOUR, SIX = "experiment.seeds=2", "experiment.seeds=3"  # trials
+LONGER = (FOUR, "training.epochs=12", "run.checkpoint_seconds=0.02")
 SECONDS = 90.0
 
 
@@ -56,18 +56,18 @@ def check_end(result: GateResult, runs: Path, golden: dict[str, Any], *ended: Ru
 def rivals(one: Server, two: Server, folder: Path, count: int, draw: random.Random) -> GateResult:
     """Two commands with the same or with overlapping experiments: each trial is started once."""
     result = GateResult()
-    golden = {name: undisturbed(one, folder, *ALONE, *name) for name in ((), (MORE_SEEDS,))}
+    golden = {seeds: undisturbed(one, folder, *ALONE, seeds) for seeds in (FOUR, SIX)}
     for number in range(count):
-        runs, more = folder / "runs", (MORE_SEEDS,) if number % 2 else ()
+        runs, more = folder / "runs", SIX if number % 2 else FOUR
         shutil.rmtree(runs, ignore_errors=True)
-        first = one.start(command(folder, runs, *ALONE), report=False, leases={})
+        first = one.start(command(folder, runs, *ALONE, FOUR), report=False, leases={})
         time.sleep(draw.choice((0.0, draw.uniform(0, 0.5))))
-        second = two.start(command(folder, runs, *ALONE, *more), report=False, leases={})
+        second = two.start(command(folder, runs, *ALONE, more), report=False, leases={})
         check_end(result, runs, golden[more], first, second)
         trials = starts(first, second)
         result.check(len(set(trials)) == len(trials), f"{len(trials)} starts of {len(set(trials))} trials")
-        result.check(len(trials) == (12 if more else 8), f"{len(trials)} starts")
-        result.counts["overlapping" if more else "same"] += 1
+        result.check(len(trials) == (6 if more == SIX else 4), f"{len(trials)} starts")
+        result.counts["overlapping" if more == SIX else "same"] += 1
         result.counts["both trained"] += bool(starts(first)) and bool(starts(second))
     return result
 
@@ -80,7 +80,7 @@ def killed(one: Server, two: Server, folder: Path, count: int, draw: random.Rand
         runs, elsewhere = folder / "runs", number % 2 == 1
         shutil.rmtree(runs, ignore_errors=True)
         first = one.start(command(folder, runs, *more), report=False, leases={"expiry": NEVER})
-        result.check(wait_for_epochs(runs, draw.choice((1, 2, 4))), f"did not begin: {first.printed()[-500:]}")
+        result.check(wait_for_epochs(runs, draw.choice((1, 2, 3))), f"did not begin: {first.printed()[-500:]}")
         time.sleep(draw.uniform(0, 0.1))
         first.signal(signal.SIGKILL)
         status = first.wait(SECONDS)
@@ -89,7 +89,8 @@ def killed(one: Server, two: Server, folder: Path, count: int, draw: random.Rand
         second = two.start(command(folder, runs, *more), report=False, leases=leases)
         check_end(result, runs, golden, second)
         waited = "trains some of the trials" in second.printed()
-        result.check(waited == elsewhere or status == 0, f"waited: {waited}, elsewhere: {elsewhere}")
+        result.check(elsewhere or not waited, "waited for a process that this machine knows to be dead")
+        result.counts["waited"] += waited
         result.counts["other machine" if elsewhere else "same machine"] += 1
     return result
 
@@ -111,7 +112,7 @@ def stopped(one: Server, two: Server, folder: Path, count: int, draw: random.Ran
         runs = folder / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         first = one.start(command(folder, runs, *more), report=False, leases={})
-        result.check(wait_for_epochs(runs, draw.choice((1, 3))), f"did not begin: {first.printed()[-500:]}")
+        result.check(wait_for_epochs(runs, draw.choice((1, 2))), f"did not begin: {first.printed()[-500:]}")
         time.sleep(draw.uniform(0, 0.1))
         first.signal(signal.SIGSTOP)
         second = two.start(command(folder, runs, *more), report=False, leases={})
@@ -134,7 +135,7 @@ def away(one: Server, folder: Path, count: int, draw: random.Random) -> GateResu
         runs = folder / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         first = one.start(command(folder, runs, *more), report=False, leases={})
-        result.check(wait_for_epochs(runs, draw.choice((1, 3))), f"did not begin: {first.printed()[-500:]}")
+        result.check(wait_for_epochs(runs, draw.choice((1, 2))), f"did not begin: {first.printed()[-500:]}")
         time.sleep(draw.uniform(0, 0.1))
         (runs / "leases").rename(folder / "away")
         time.sleep(draw.uniform(0, EXPIRY))
@@ -150,14 +151,14 @@ def away(one: Server, folder: Path, count: int, draw: random.Random) -> GateResu
 
 def dead_workers(one: Server, folder: Path, count: int, draw: random.Random) -> GateResult:
     """SIGKILL a worker that has leases, as the kernel does when memory runs out. Another one resumes its pack immediately."""
-    result, more = GateResult(), ("run.pack=2", "training.epochs=40", "run.checkpoint_seconds=0.05")
+    result, more = GateResult(), (FOUR, "run.pack=2", "training.epochs=30", "run.checkpoint_seconds=0.05")
     golden = undisturbed(one, folder, *more)
     for _ in range(count):
         runs = folder / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         arguments = workers(command(folder, runs, *more, "--progress", "plain"), 2)
         real = Real(arguments, "tests.faults.lease_setup", json.dumps({"expiry": NEVER}))
-        result.check(wait_for_epochs(runs, draw.choice((1, 3))), "did not begin")
+        result.check(wait_for_epochs(runs, draw.choice((1, 2))), "did not begin")
         trials = list((runs / "trials").iterdir())
         saved = any(latest_checkpoint(trial) for trial in trials)
         pids = real.children()
