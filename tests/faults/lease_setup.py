@@ -28,7 +28,7 @@ def apply(expiry: float = EXPIRY, boot: str = "") -> None:
     if boot:
         process = lease_files.this_process
         for module in (lease_files, leases):
-            module.this_process = lambda: replace(process(), boot=boot, host=boot)
+            setattr(module, "this_process", lambda: replace(process(), boot=boot, host=boot))  # noqa: B010
 
 
 if __name__ == "__main__":

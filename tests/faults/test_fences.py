@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from fathomlab.base import files
 from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, delete_checkpoints, valid_checkpoints
@@ -111,11 +113,12 @@ def stop_at(root: Path, kind: str, number: int, progress: int) -> bool:
     before: dict[str, bytes] = {}
 
     def act() -> None:
-        lease = take_over(root, old)
-        news.append((lease, train(root, lease, "new")))
-        for _ in range(progress):
-            next(news[0][1], None)
-        before.update(snapshot(root))
+        with mock.patch.object(files, "PROCESS", "another"):
+            lease = take_over(root, old)
+            news.append((lease, train(root, lease, "new")))
+            for _ in range(progress):
+                next(news[0][1], None)
+            before.update(snapshot(root))
 
     STOPS.number, STOPS.at, STOPS.act, STOPS.busy = 0, number, act, False
     try:
@@ -135,11 +138,11 @@ def stop_at(root: Path, kind: str, number: int, progress: int) -> bool:
     lease, training = news[0]
     for _ in training:
         pass
-    files, record = TrialFiles(root, TRIAL), Store(root).trial(TRIAL)
-    assert (files.verified_status(), record.cause) == ("finished", "new")
+    written, record = TrialFiles(root, TRIAL), Store(root).trial(TRIAL)
+    assert (written.verified_status(), record.cause) == ("finished", "new")
     assert record.curves["epoch"] == [*range(1, STEPS + 1)]
-    assert files.result is not None
-    assert files.result.fence == lease.fences[TRIAL]
+    assert written.result is not None
+    assert written.result.fence == lease.fences[TRIAL]
     assert (record.folder / "checkpoint.safetensors").read_bytes() == b"new"
     lease.release()
     old.release()

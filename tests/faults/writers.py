@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fathomlab.base import files
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
@@ -161,6 +162,7 @@ if __name__ == "__main__":
     fault = os.environ.get("FATHOMLAB_FAULT")
     if fault is None and sys.argv[1] != "records":
         os.getpid = lambda: 4_000_000  # so that names of temporary files are known to the tracer
+        files.PROCESS = "0"
         uuid.uuid4 = lambda: uuid.UUID(int=7)  # and those of leases
     elif fault is not None:
         _inject(fault)

@@ -5,12 +5,14 @@ import errno
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
 REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
+PROCESS = uuid.uuid4().hex[:8]  # processes on two hosts, or in two containers, can have the same ID
 UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 )  # of calls that a mounted drive lacks
@@ -49,6 +51,13 @@ def fsync_dir(folder: Path) -> None:
             os.close(descriptor)
 
 
+def temporary_path(path: Path) -> Path:
+    """A name next to `path` that only this thread of this process uses. It ends with the process ID."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
+    return path.with_name(f".{path.name}.{PROCESS}.{thread}{os.getpid()}.tmp")
+
+
 def nothing() -> None:
     """Do nothing."""
 
@@ -81,9 +90,7 @@ def atomic_file(path: Path, check: Callable[[], None] = nothing) -> Generator[Bi
     Raises:
         OSError: As `atomic_write`.
     """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
-    temporary = path.with_name(f".{path.name}.{thread}{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import UNSUPPORTED, atomic_write, fsync, fsync_dir
+from fathomlab.base.files import UNSUPPORTED, atomic_write, fsync, fsync_dir, temporary_path
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.checkpoints import NAME
@@ -131,8 +131,7 @@ class TrialFolder:
         """Remove a file or a directory. With a lease, move it first: it is moved back if it belongs to another process by now."""
         aside = path
         if self._lease is not None:
-            aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            shutil.rmtree(aside, ignore_errors=True)  # of a killed process with this ID
+            aside = temporary_path(path)
             try:
                 path.rename(aside)
             except OSError as error:
