@@ -21,7 +21,7 @@ from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import StopRequest
 from fathomlab.prepare.jobs import Job
 from fathomlab.store import leases
-from fathomlab.store.directory import write_experiment
+from fathomlab.store.directory import TrialFolder, write_experiment
 from fathomlab.store.lease_files import Owner, has_leases, is_dead, lease_path
 from fathomlab.store.leases import Lease
 from fathomlab.store.maintenance import check_store, repair_store
@@ -135,10 +135,27 @@ def test_lease_that_cannot_be_written_is_no_failure(job: Job, monkeypatch: pytes
 
     with monkeypatch.context() as faults:
         faults.setattr(leases, "atomic_write", fail)
-        (warning,) = train(job)
-    assert isinstance(warning, Warned)
-    assert os.strerror(code) in warning.text
+        (refusal,) = train(job)
+    assert isinstance(refusal, Refused)
+    assert refusal.lease == ""
+    assert os.strerror(code) in refusal.cause
     assert Store(job.root).trials() == []
+    assert isinstance(train(job)[-1], Finished)
+
+
+@pytest.mark.parametrize("leased", [True, False])
+def test_result_that_cannot_be_written_is_tried_again_with_leases(
+    job: Job, monkeypatch: pytest.MonkeyPatch, leased: bool
+):
+    """The file server may come back. Without leases, the run says so and ends."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    job = replace(job, leases=leased)
+    with monkeypatch.context() as faults:
+        faults.setattr(TrialFolder, "finish", fail)
+        assert isinstance(train(job)[-1], Refused if leased else Warned)
     assert isinstance(train(job)[-1], Finished)
 
 

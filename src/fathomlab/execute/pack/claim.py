@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import Lease
@@ -38,8 +38,9 @@ def unfinished(job: Job) -> list[str]:
 
 
 def unwritable(job: Job, error: OSError) -> str:
-    """A warning that results cannot be written."""
+    """Why results cannot be written."""
     file = f" ({error.filename})" if error.filename else ""
-    free = shutil.disk_usage(job.root).free / 1e6
-    text = f"{job.root}: cannot write results: {error.strerror or error}{file} ({free:.1f} MB free)."
-    return f"{text} Run the same command again to resume."
+    free = ""
+    with suppress(OSError):
+        free = f" ({shutil.disk_usage(job.root).free / 1e6:.1f} MB free)"
+    return f"{job.root}: cannot write results: {error.strerror or error}{file}{free}"

@@ -63,11 +63,9 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
         with claim(job, node) as lease:
             if lease is None or unfinished(job):  # another process may have trained them before they were claimed
                 _train_pack(job, emit, stop, node, lease)
-    except NotClaimedError as error:
-        emit(Warned(str(error)))
     except LeaseHeldError as error:
         emit(Refused(error.holder, error.lease))
-    except LeaseLostError as error:
+    except (LeaseLostError, NotClaimedError) as error:
         emit(Refused(str(error), ""))
     except _UnfitError as error:
         emit(Refused(str(error)))
@@ -100,7 +98,8 @@ def _train_pack(job: Job, emit: Emit, stop: Callable[[], int | None], node: str,
     except OSError as error:
         if error.errno not in DISK_ERRNOS:
             raise
-        emit(Warned(unwritable(job, error)))
+        cause = unwritable(job, error)  # with leases, the file server may come back, or another host may train the job
+        emit(Warned(f"{cause}. Run the same command again to resume.") if lease is None else Refused(cause, ""))
 
 
 class _UnfitError(Exception):
