@@ -91,7 +91,7 @@ def test_upkeep_waits_for_leases_that_nobody_renews(
 def test_process_of_another_pid_namespace_is_not_dead(tmp_path: Path):
     """A container of the same machine."""
     code = f"from pathlib import Path; from fathomlab.store.leases import Lease; Lease(Path({str(tmp_path)!r}), ['a' * 64])"
-    words = ["unshare", "--pid", "--fork", sys.executable, "-c", f"{code}; import os; os._exit(0)"]
+    words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", f"{code}; import os; os._exit(0)"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare here")
@@ -119,8 +119,9 @@ def test_job_is_not_trained_if_its_trials_are_finished_when_claimed(job: Job, mo
     first = train(job)
     assert isinstance(first[0], Started)
     assert first[0].lease
-    monkeypatch.setattr(pack, "_PackRun", None)
-    assert train(job) == []
+    runs: list[object] = []
+    monkeypatch.setattr(pack, "_PackRun", lambda *given: runs.append(given))
+    assert train(job) == runs == []
     assert not any(path.is_file() for path in (job.root / "leases").rglob("*"))
     record = Store(job.root).trial(job.hashes[0])
     assert record.status == "finished"
