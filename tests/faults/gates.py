@@ -144,12 +144,12 @@ GATES: dict[str, Gate] = {
         50,
     ),
     "calls-lease": Gate(
-        "each system call of a trial with a lease x 5 faults", calls("leased", 12, LEASE_CALLS), 1, 5, True
+        "each system call of a trial with a lease x 5 faults", calls("leased", 20, LEASE_CALLS), 1, 5, True
     ),
     "lease-rivals": Gate(
         "the same or overlapping experiments in two commands with leases: each trial is started once",
         lambda folder, servers, size, draw: takeovers.rivals(servers.first, servers.second, folder, size, draw),
-        2,
+        1,
         20,
     ),
     "lease-kills": Gate(
