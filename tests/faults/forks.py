@@ -73,15 +73,23 @@ class Server:
         """Whether it answers within this time."""
         return bool(select.select([cast(IO[bytes], self.process.stdout)], [], [], max(0.0, seconds))[0])
 
-    def start(self, arguments: Sequence[str], output: Path | None = None, report: bool = True) -> Running:
+    def start(
+        self,
+        arguments: Sequence[str],
+        output: Path | None = None,
+        report: bool = True,
+        leases: dict[str, Any] | None = None,
+    ) -> Running:
         """Start a command; its output goes to `output`, by default a file in the server's folder.
 
-        Without `report` no report is written at the end, which takes longer than small trials.
+        Without `report` no report is written at the end, which takes longer than small trials. With `leases`, the arguments of
+        `lease_setup.apply`, it trains with leases.
         """
         self.number += 1
         path = output or self.folder / f"{self.number}.txt"
         pipe = cast(IO[bytes], self.process.stdin)
-        pipe.write(json.dumps({"arguments": list(arguments), "output": str(path), "report": report}).encode() + b"\n")
+        request = {"arguments": list(arguments), "output": str(path), "report": report, "leases": leases}
+        pipe.write(json.dumps(request).encode() + b"\n")
         pipe.flush()
         return Running(self, self.answer()["pid"], path)
 
@@ -180,6 +188,10 @@ def _child(request: dict[str, Any], main: Any) -> None:
             import fathomlab.api.running
 
             fathomlab.api.running.write_reports = lambda root, experiment: root / experiment
+        if request["leases"] is not None:
+            from tests.faults.lease_setup import apply
+
+            apply(**request["leases"])
         main(request["arguments"])
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fathomlab.execute.pack.settings import deterministic_mode
+from tests.faults import takeovers
 from tests.faults.corruption import corrupt_files, create_target, flip_bits, truncate
 from tests.faults.forks import Servers
 from tests.faults.gate import GateResult, make_random
-from tests.faults.injection import CALLS, FAULTS, points
+from tests.faults.injection import CALLS, FAULTS, LEASE_CALLS, points
 from tests.faults.kills import kill_loop
 from tests.faults.matrix import ALL, combinations, covering
 from tests.faults.redo import count_redone_steps
@@ -43,11 +44,11 @@ class Gate:
         return self.run(folder, servers, size, make_random(name, size == self.full))
 
 
-def calls(program: str, small_step: int = 4) -> Run:
+def calls(program: str, small_step: int = 4, names: tuple[str, ...] = CALLS) -> Run:
     """Every system call with all faults in full size; every `small_step`-th with the first faults in a small one."""
 
     def run(folder: Path, servers: Servers, size: int, draw: random.Random) -> GateResult:
-        return points(program, folder / "w", CALLS, FAULTS[:size], step=1 if size == len(FAULTS) else small_step)
+        return points(program, folder / "w", names, FAULTS[:size], step=1 if size == len(FAULTS) else small_step)
 
     return run
 
@@ -141,5 +142,38 @@ GATES: dict[str, Gate] = {
         lambda folder, servers, size, draw: drivers(servers.first, servers.second, folder, size, draw),
         2,
         50,
+    ),
+    "calls-lease": Gate(
+        "each system call of a trial with a lease x 5 faults", calls("leased", 20, LEASE_CALLS), 1, 5, True
+    ),
+    "lease-rivals": Gate(
+        "the same or overlapping experiments in two commands with leases: each trial is started once",
+        lambda folder, servers, size, draw: takeovers.rivals(servers.first, servers.second, folder, size, draw),
+        1,
+        20,
+    ),
+    "lease-kills": Gate(
+        "a command with leases killed; another one takes over",
+        lambda folder, servers, size, draw: takeovers.killed(servers.first, servers.second, folder, size, draw),
+        2,
+        20,
+    ),
+    "lease-stops": Gate(
+        "a command stopped for longer than its leases last, then continued",
+        lambda folder, servers, size, draw: takeovers.stopped(servers.first, servers.second, folder, size, draw),
+        1,
+        20,
+    ),
+    "lease-outages": Gate(
+        "leases that are gone for a while",
+        lambda folder, servers, size, draw: takeovers.away(servers.first, folder, size, draw),
+        1,
+        20,
+    ),
+    "lease-workers": Gate(
+        "a worker with leases killed, its pack resumed",
+        lambda folder, servers, size, draw: takeovers.dead_workers(servers.first, folder, size, draw),
+        1,
+        10,
     ),
 }

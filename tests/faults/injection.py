@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.checksums import CorruptFileError, file_sha256, read_checked
 from fathomlab.store.directory import TrialFolder, write_experiment
+from fathomlab.store.lease_files import live_leases
+from fathomlab.store.leases import LeaseHeldError
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ExperimentRecord, Result
@@ -21,6 +23,7 @@ from tests.faults.gate import GateResult
 from tests.faults.writers import CONTENT, NEW, OLD, STEPS, TRIAL, WRAPPED
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "ftruncate")
+LEASE_CALLS = ("link", "openat", "rename", "unlink", "mkdir", "rmdir")
 FAULTS = ("KILL", "ENOSPC", "ENOSPC+", "EIO", "EIO+")
 
 
@@ -106,10 +109,10 @@ def problems(program: str, folder: Path, printed: Sequence[str], status: int) ->
         places = [folder / "trials" / TRIAL, folder / "damaged" / f"{TRIAL}-1"]
         intact = sum((place / "result.json").exists() for place in places) == 1
         return [] if intact and (places[1].exists() or not printed) else ["neither in its place nor quarantined"]
-    return _trial_problems(folder, printed, status)
+    return _trial_problems(folder, printed, writers.leased if program == "leased" else writers.trial)
 
 
-def _trial_problems(root: Path, printed: Sequence[str], status: int) -> list[str]:
+def _trial_problems(root: Path, printed: Sequence[str], write: Callable[[Path], None]) -> list[str]:
     result, record = [], Store(root).trial(TRIAL)
     if "finished" in printed and record.status != "finished":
         result.append(f"promised as finished, is {record.status}: {record.cause}")
@@ -124,9 +127,12 @@ def _trial_problems(root: Path, printed: Sequence[str], status: int) -> list[str
     announce, writers.announce = writers.announce, lambda word: None
     try:
         if record.status != "finished":
-            writers.trial(root)
+            write(root)
+    except LeaseHeldError as error:
+        return [*result, f"after going on: {error}"]
     finally:
         writers.announce = announce
+    result += [f"a lease is left: {lease}" for lease, _ in live_leases(root)]
     return result + [f"after going on: {text}" for text in _unfinished(root)]
 
 

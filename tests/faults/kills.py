@@ -45,7 +45,7 @@ def digest(runs: Path) -> dict[str, Any]:
         elif path.name == "result.json":
             result = json.loads(path.read_text())
             records[key] = {
-                name: value for name, value in result.items() if name not in MEASURED_TIMES | {"files", "seal"}
+                name: value for name, value in result.items() if name not in MEASURED_TIMES | {"files", "seal", "fence"}
             } | {"files": sorted(result.get("files", ()))}
         else:
             records[key] = True

@@ -73,10 +73,10 @@ def signals(server: Server, folder: Path, count: int, draw: random.Random, timed
 class Real:
     """A `fathomlab run` with workers in its own process group."""
 
-    def __init__(self, arguments: list[str]):
-        """Start it."""
+    def __init__(self, arguments: list[str], *module: str):
+        """Start it, optionally with another module and its arguments."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "fathomlab", *arguments],
+            [sys.executable, "-m", *(module or ("fathomlab",)), *arguments],
             cwd=ROOT,
             env=ENVIRONMENT,
             start_new_session=True,

@@ -9,17 +9,20 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fathomlab.base import files
 from fathomlab.base.errors import UserError
 from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.store.checkpoints import MAX_TO_KEEP, checkpoint_path, checkpoint_steps, delete_checkpoints
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 from fathomlab.store.directory import TrialFolder, quarantine, write_experiment
+from fathomlab.store.leases import Lease
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.records import ExperimentRecord, Result
 
@@ -60,9 +63,9 @@ def line(step: int) -> dict[str, Any]:
     return {"epoch": step, "step": step, "val/loss": step / 3}
 
 
-def trial(root: Path) -> None:
+def trial(root: Path, lease: Lease | None = None) -> None:
     """Write a trial from its first file to its result, over an earlier attempt, as a run does."""
-    folder = TrialFolder(root, TRIAL)
+    folder = TrialFolder(root, TRIAL, lease)
     (root / "trials").mkdir(exist_ok=True)
     first = 0
     for step in checkpoint_steps(folder.path):
@@ -82,7 +85,7 @@ def trial(root: Path) -> None:
             continue
         try:
             folder.flush()
-            write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step))
+            write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step), folder.verify)
         except (OSError, CorruptFileError):
             continue
         announce(f"state {step}")
@@ -92,6 +95,12 @@ def trial(root: Path) -> None:
     folder.finish(Result("finished", epochs=STEPS, steps=STEPS, seconds=1, metrics={"test/loss": 0.5}))
     announce("finished")
     delete_checkpoints(folder.path, [])
+
+
+def leased(root: Path) -> None:
+    """The same with a lease."""
+    with Lease(root, [TRIAL]) as lease:
+        trial(root, lease)
 
 
 def quarantine_trial(root: Path) -> None:
@@ -124,7 +133,7 @@ def records(root: Path) -> None:
 
 
 PROGRAMS: dict[str, Callable[[Path], None]] = {
-    own.__name__: own for own in (replace, naive, trial, quarantine_trial, experiment, records)
+    own.__name__: own for own in (replace, naive, trial, leased, quarantine_trial, experiment, records)
 }
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
 WRAPPED = {"fsync": ("fsync",), "rename": ("rename", "replace"), "unlink": ("unlink",), "ftruncate": ("ftruncate",)}
@@ -153,6 +162,8 @@ if __name__ == "__main__":
     fault = os.environ.get("FATHOMLAB_FAULT")
     if fault is None and sys.argv[1] != "records":
         os.getpid = lambda: 4_000_000  # so that names of temporary files are known to the tracer
+        files.PROCESS = "0"
+        uuid.uuid4 = lambda: uuid.UUID(int=7)  # and those of leases
     elif fault is not None:
         _inject(fault)
     try:

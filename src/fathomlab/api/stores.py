@@ -34,13 +34,18 @@ def upkeep(root: Path) -> Iterator[None]:
     Raises:
         UserError: If another process uses it, or it cannot be written.
     """
-    from fathomlab.store.lease_files import active_holder
-    from fathomlab.store.leases import HEARTBEAT_SECONDS
+    from fathomlab.store.lease_files import active_holder, has_leases
+    from fathomlab.store.leases import EXPIRY_SECONDS
     from fathomlab.store.lock import store_lock
 
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
     try:
-        with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
-            if holder := active_holder(root, HEARTBEAT_SECONDS + 2):
+        with store_lock(root, wait=False, say=say):
+            if has_leases(root):
+                say(f"{root}: waiting up to {EXPIRY_SECONDS:.0f} s to see whether other hosts train into it.")
+            if holder := active_holder(root, EXPIRY_SECONDS):
                 text = f"{root}: results directory is in use by {holder}. Wait until it has ended."
                 raise UserError("store-in-use", text)
             yield

@@ -5,12 +5,14 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Generator
+import uuid
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO
 
 REPLACE_ATTEMPTS = 20
 REPLACE_PAUSE = 0.05
+PROCESS = uuid.uuid4().hex[:8]  # processes on two hosts, or in two containers, can have the same ID
 UNSUPPORTED = frozenset(
     {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 )  # of calls that a mounted drive lacks
@@ -49,33 +51,52 @@ def fsync_dir(folder: Path) -> None:
             os.close(descriptor)
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
+def temporary_path(path: Path) -> Path:
+    """A name next to `path` that only this thread of this process uses. It ends with the process ID."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
+    return path.with_name(f".{path.name}.{PROCESS}.{thread}{os.getpid()}.tmp")
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+def atomic_write(path: Path, data: bytes | str, check: Callable[[], None] = nothing) -> None:
     """Replace the content of `path` by `data`. Readers see the old or the new file, even if the writer is killed.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        check: As for `atomic_file`.
 
     Raises:
         OSError: If the disk is full, or the directory is missing or read-only. The temporary file is removed.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, check) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Generator[BinaryIO]:
+def atomic_file(path: Path, check: Callable[[], None] = nothing) -> Generator[BinaryIO]:
     """Open a file that replaces `path` when the block ends without an error.
 
     Writes a temporary file in the same directory, then calls fsync, rename, and fsync of the directory.
 
+    Args:
+        path: The file.
+        check: Called when only the rename is left; what it raises prevents that.
+
     Raises:
         OSError: As `atomic_write`.
     """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    thread = "" if in_main_thread else f"{threading.get_native_id()}."  # two threads may write the same file
-    temporary = path.with_name(f".{path.name}.{thread}{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             yield file
             file.flush()
             fsync(file.fileno())
+        check()
         _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 from fathomlab.execute.events import (
@@ -25,13 +26,14 @@ from fathomlab.execute.executors.setting import Fleet
 from fathomlab.execute.job_queue import POLL_SECONDS, HeldJobs, JobQueue, stored_results
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted, StopRequest
+from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.lease_files import read_lease
-from fathomlab.store.leases import LeaseWatch, Observation
+from fathomlab.store.leases import EXPIRY_SECONDS, Lease, LeaseHeldError, LeaseLostError, LeaseWatch, Observation
 
 MAX_ATTEMPTS = 3
 MAX_ATTEMPTS_OUT_OF_MEMORY = 2
-MAX_ATTEMPTS_LOST = 10  # a lost node is not the fault of the job
+MAX_ATTEMPTS_LOST = 10  # a lost node, or a lost lease, is not the fault of the job
 MAX_REFUSALS = 5
 
 
@@ -57,7 +59,7 @@ class _Coordinator:
         running: Submitted jobs by the number that the executor gave them.
         crash_counts: Number of times that a job died, by the hashes of its trials.
         lost_counts: Number of times that the node of a job was lost.
-        refusals: Number of times that no worker was fit for a job.
+        refusals: Number of times that a worker was not fit for a job, or lost its lease.
         retried: Number of jobs that were started again.
         lost: Number of jobs whose worker has died.
         passed_on: The hashes of each job that a worker has refused.
@@ -76,6 +78,7 @@ class _Coordinator:
         self._refused: dict[int, Refused] = {}
         self._leases: dict[int, str] = {}
         self._training = set[int]()  # jobs that have started
+        self._silent = set[int]()
         self._watch, self._next_look = LeaseWatch(self.root), 0.0
         self._shown: FleetChanged | None = None
         self._notes = set[str]()
@@ -118,10 +121,7 @@ class _Coordinator:
             case Stopped():
                 self._remove(number)
             case Died():
-                job = self._remove_dead(number)
-                self.lost += self.stop.signum is None
-                if self.stop.signum is None and self.queue.unfinished.intersection(job.hashes):
-                    yield from self._retry(job, event)
+                yield from self._on_death(number, event)
             case Refused():
                 self._refused[number] = event
             case Saved():
@@ -136,15 +136,26 @@ class _Coordinator:
                 yield event
 
     def _remove(self, number: int) -> Job:
-        self._leases.pop(number, None)
+        self._watch.forget(self._leases.pop(number, ""))
+        self._silent.discard(number)
         self._refused.pop(number, None)
         self._training.discard(number)
         return self.running.pop(number)
 
+    def _on_death(self, number: int, death: Died) -> Iterator[Event]:
+        """A worker has died: restart its job, unless a stop was requested."""
+        if number in self._silent:
+            death = Died(f"Nothing was heard from a worker for {EXPIRY_SECONDS:.0f} s", death.output, lost=True)
+        job = self._remove_dead(number)
+        self.lost += self.stop.signum is None
+        if self.stop.signum is None and self.queue.unfinished.intersection(job.hashes):
+            yield from self._retry(job, death)
+
     def _remove_dead(self, number: int) -> Job:
         """Remove the job of a worker that has died; another one may take over its lease at once, because writes are fenced."""
-        lease = self._leases.get(number)
-        content = read_lease(self.root, lease) if lease else None
+        lease, content = self._leases.get(number), None
+        with suppress(OSError):
+            content = read_lease(self.root, lease) if lease else None
         job = self._remove(number)
         return job if lease is None or content is None else replace(job, expired=(Observation(lease, content),))
 
@@ -157,24 +168,27 @@ class _Coordinator:
             self.queue.settle(job.hashes)
             return
         self.passed_on.add(job.hashes)
-        if refusal.lease is not None:
-            if refusal.lease:
-                yield from self._note(f"{refusal.cause} trains some of the trials. Waiting for it.")
+        if refusal.lease:
+            yield from self._note(f"{refusal.cause} trains some of the trials. Waiting for it.")
             self.held.add(job, refusal.lease)
         else:
-            yield from self._refuse(job, refusal.cause)
+            yield from self._refuse(job, refusal)
 
-    def _refuse(self, job: Job, cause: str) -> Iterator[Event]:
-        """Try a job again that a worker was not fit for, a few times."""
+    def _refuse(self, job: Job, refusal: Refused) -> Iterator[Event]:
+        """Try a job again that a worker was not fit for, or whose lease was lost, a few times."""
         self.refusals[job.hashes] += 1
-        if self.refusals[job.hashes] < MAX_REFUSALS:
+        if self.refusals[job.hashes] < (MAX_REFUSALS if refusal.lease is None else MAX_ATTEMPTS_LOST):
             self.held.add(job, "")
             return
         names = _names([trial for trial in job.hashes if trial in self.queue.unfinished])
-        yield Warned(
-            f"Not resumed: {names}. Every worker differs from the environment of the checkpoint: {cause}. "
-            "Use --allow-drift to resume anyway."
-        )
+        if refusal.lease is None:
+            yield Warned(
+                f"Not resumed: {names}. Every worker differs from the environment of the checkpoint: {refusal.cause}. "
+                "Use --allow-drift to resume anyway."
+            )
+        else:
+            times = self.refusals[job.hashes]
+            yield Warned(f"Not trained: {names}. {refusal.cause}, {times} times. Run the same command again to resume.")
         self.queue.settle(job.hashes)
 
     def _settle_stored(self, job: Job) -> Iterator[Event]:
@@ -210,11 +224,21 @@ class _Coordinator:
             self.queue.put_first([replace(job, trials=(trial,)) for trial in lost])
             self.queue.settle(set(job.hashes) - {trial.hash for trial in lost})
             return
-        self.queue.settle(job.hashes)
         for trial in lost:
-            failure = record_failure(trial, job, f"{death.cause}, {attempts} times.{death.output}")
-            if failure is not None:
-                yield failure
+            yield from self._fail(trial, job, f"{death.cause}, {attempts} times.{death.output}")
+
+    def _fail(self, trial: Trial, job: Job, cause: str) -> Iterator[Event]:
+        """Record that a trial has failed, unless another process trains it by now."""
+        try:
+            with Lease(self.root, [trial.hash], expired=job.expired) if job.leases else nullcontext() as lease:
+                failure = record_failure(trial, job, cause, lease)
+        except (LeaseHeldError, LeaseLostError) as error:
+            self.held.add(replace(job, trials=(trial,)), getattr(error, "lease", ""))
+            return
+        yield from self._settle_stored(replace(job, trials=(trial,)))
+        self.queue.settle([trial.hash])
+        if failure is not None:
+            yield failure
 
     def _cancel_silent(self) -> None:
         """Give up the jobs whose lease has expired: their workers may not write any more."""
@@ -222,9 +246,9 @@ class _Coordinator:
             return
         self._next_look = time.monotonic() + POLL_SECONDS
         for number, lease in list(self._leases.items()):
-            seen = self._watch.look(lease)
+            seen = self._watch.look(lease) if number not in self._silent else None
             if seen is not None and seen.content:
-                del self._leases[number]
+                self._silent.add(number)
                 self.executor.cancel(number)
 
     def _fleet(self) -> Iterator[Event]:

@@ -96,8 +96,8 @@ class Refused:
     """A worker does not train a job, or not to its end. `Idle` follows.
 
     Attributes:
-        cause: The process that trains it, or what differs from the environment of its checkpoint.
-        lease: The lease of that process, `""` if it is not known; None if the environment differs.
+        cause: The process that trains it, why results cannot be written, or what differs from the environment of its checkpoint.
+        lease: The lease of that process; `""` if it is not known or results cannot be written; None if the environment differs.
     """
 
     event: Literal["refused"] = field(default="refused", kw_only=True)

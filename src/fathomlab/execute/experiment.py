@@ -146,7 +146,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         failed = sum(status not in TERMINAL_STATUSES for status in statuses.values())
         seconds = stop.clock.seconds() - started
         if pending:
-            write_end(runs, replace(record, seconds=(record.seconds or 0.0) + seconds), used)
+            write_end(runs, record, used, seconds)
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds, used)
 
 

@@ -102,12 +102,16 @@ class HeldJobs:
         if not self._jobs or now < self._next_poll:
             return []
         self._next_poll = now + POLL_SECONDS
+        waiting: list[_Elsewhere] = []
         ready: list[Job] = []
-        for held in list(self._jobs):
+        for held in self._jobs:
             expired = self._observe(held, now)
-            if expired is not None:
-                self._jobs.remove(held)
+            if expired is None:
+                waiting.append(held)
+            else:
+                self._watch.forget(held.lease)
                 ready.append(replace(held.job, expired=expired))
+        self._jobs = waiting
         return ready
 
     def _observe(self, held: _Elsewhere, now: float) -> tuple[Observation, ...] | None:

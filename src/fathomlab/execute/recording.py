@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.codec import JsonObject, to_plain
+from fathomlab.base.errors import UserError
 from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
@@ -80,13 +81,16 @@ def with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> 
     )
 
 
-def write_end(runs: Path, record: ExperimentRecord, used: RunRecord | None) -> None:
-    """Write the record of an experiment after a run. Another process may have added its runs meanwhile."""
-    if used is not None:
+def write_end(runs: Path, record: ExperimentRecord, used: RunRecord | None, seconds: float = 0.0) -> None:
+    """Write the record of an experiment after a run of some seconds. Another process may have added looks, time, and runs."""
+    try:
         stored = Store(runs).experiment(record.name)
-        before = record.runs if stored.cause is not None else stored.runs
-        record = replace(record, runs=latest((*before, used)))
-    write_experiment(runs, record)
+    except UserError:  # it was removed
+        stored = record
+    if stored.cause is None:
+        record = replace(record, seconds=stored.seconds, looks=stored.looks, runs=stored.runs)
+    total = (record.seconds or 0.0) + seconds
+    write_experiment(runs, replace(record, seconds=total, runs=latest((*record.runs, used)) if used else record.runs))
 
 
 def _resolved(plan: Plan) -> JsonObject:

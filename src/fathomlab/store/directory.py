@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import UNSUPPORTED, atomic_write, fsync, fsync_dir
+from fathomlab.base.files import UNSUPPORTED, atomic_write, fsync, fsync_dir, temporary_path
 from fathomlab.config.schema import LoggingOptions
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
-from fathomlab.store.leases import Lease
+from fathomlab.store.leases import Lease, LeaseLostError
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import TrialFiles, trial_status
 from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, Result
@@ -63,7 +63,12 @@ def check_disk_space(root: Path, needed: int) -> None:
 
 
 class TrialFolder:
-    """The directory of one trial during training."""
+    """The directory of one trial during training.
+
+    With a lease, each write first gets hold of what it changes (an open log, a temporary file, a renamed directory), then
+    verifies the lease, then writes. A process that takes over claims the trial, and then replaces logs and removes temporary
+    files. So whenever a process is stopped, what it writes later goes to files that are not in the directory any more.
+    """
 
     def __init__(self, root: Path, trial: str, lease: Lease | None = None):
         """Change nothing; call `create` or `resume` next.
@@ -71,7 +76,7 @@ class TrialFolder:
         Args:
             root: The store.
             trial: Hash of the trial.
-            lease: Verified before each write: LeaseLostError is raised if another process has taken over the trial.
+            lease: Verified for each write: LeaseLostError is raised if another process has taken over the trial.
         """
         self.trial, self.root, self.path, self._lease = trial, root, root / "trials" / trial, lease
         self.lines: dict[str, int] = {}
@@ -88,8 +93,8 @@ class TrialFolder:
         if (self.path / "result.json").exists() and trial_status(self.root, self.trial) in ("damaged", "outdated"):
             quarantine(self.path)
         elif self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
+            self._discard(self.path)
+        self.path.mkdir(parents=True, exist_ok=self._lease is not None)
         fsync_dir(self.path.parent)
         options = {} if logging is None else asdict(logging)
         self._write("trial.json", {"trial": self.trial, "content": content, "logging": options})
@@ -110,18 +115,37 @@ class TrialFolder:
     def resume(self, logs: Mapping[str, int]) -> None:
         """Truncate the logs to these numbers of lines, as they were at a checkpoint, so that nothing is recorded twice."""
         self.verify()
-        (self.path / "result.json").unlink(missing_ok=True)  # of a failed attempt
-        for path in self.path.glob(".*.tmp"):  # of a killed writer
+        for path in self.path.glob(".*.tmp"):  # of a killed writer, or of one that has lost its lease
             path.unlink(missing_ok=True)
-        for path in self.path.glob("*.jsonl"):
-            if path.name not in logs:
-                path.unlink()
+        for path in (self.path / "result.json", *self.path.glob("*.jsonl")):  # the result of a failed attempt
+            if path.name not in logs and path.exists():
+                self._discard(path)
         for name, lines in logs.items():
             path = self.path / name
             data = "".join(encode_line(record) for record in read_valid_records(path)[:lines]).encode()
-            if path.read_bytes() != data:
-                atomic_write(path, data)
+            if self._lease is not None or path.read_bytes() != data:  # another process may have opened the old file
+                atomic_write(path, data, self.verify)
         self.lines = dict(logs)
+
+    def _discard(self, path: Path) -> None:
+        """Remove a file or a directory. With a lease, move it first: it is moved back if it belongs to another process by now."""
+        aside = path
+        if self._lease is not None:
+            aside = temporary_path(path)
+            try:
+                path.rename(aside)
+            except OSError as error:
+                if error.errno not in UNSUPPORTED:
+                    raise
+                aside = path
+            try:
+                self.verify()
+            except LeaseLostError:
+                with contextlib.suppress(OSError):
+                    if not path.exists():
+                        aside.rename(path)
+                raise
+        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write where the numbers come from."""
@@ -138,13 +162,11 @@ class TrialFolder:
 
     def _write(self, name: str, document: JsonObject) -> None:
         """Write one JSON document atomically, with the format and its checksum."""
-        self.verify()
-        atomic_write(self.path / name, json.dumps(seal(document), indent=1) + "\n")
+        atomic_write(self.path / name, json.dumps(seal(document), indent=1) + "\n", self.verify)
 
     def write_bytes(self, name: str, value: bytes) -> None:
         """Write a file atomically."""
-        self.verify()
-        atomic_write(self.path / name, value)
+        atomic_write(self.path / name, value, self.verify)
 
     def append(self, name: str, record: JsonObject) -> bool:
         """Add one line to a log; False if writing failed. The line is then buffered until the next call."""
@@ -157,13 +179,15 @@ class TrialFolder:
         return True
 
     def _flush(self, name: str, durable: bool = False) -> None:
-        self.verify()
         path, rest = self.path / name, self._pending.get(name, "").encode()
         if name in self._unsynced:  # after an error the old file cannot be trusted, so write a new one
-            atomic_write(path, path.read_bytes()[: self._unsynced[name]] + rest)
+            atomic_write(path, path.read_bytes()[: self._unsynced[name]] + rest, self.verify)
             del self._unsynced[name]
         else:
+            if not path.exists():
+                self.verify()
             with open(path, "ab", buffering=0) as file:
+                self.verify()
                 size = file.tell()
                 try:
                     while rest:

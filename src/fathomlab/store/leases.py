@@ -2,12 +2,13 @@
 
 A claim is a file `leases/<trial>/<fence>`, which exactly one process can create, and which names a lease. A lease is a file
 `leases/packs/<id>.json`, which its owner rewrites every ten seconds. Another process may take over after it has seen a lease
-unchanged for 60 s on its own clock, by a claim with the next fence number; clocks of hosts are never compared. Before each write,
-the owner reads its claim again, so what it writes after a takeover is refused. Based on fencing tokens (Kleppmann, "How to do
-distributed locking", 2016).
+unchanged for 60 s on its own clock, by a claim with the next fence number; clocks of hosts are never compared. For each write,
+the owner reads its claim again (`TrialFolder`), so what it writes after a takeover is refused. These are fencing tokens
+(Kleppmann, "How to do distributed locking", 2016). Removing files of leases is safe at any time: their owners then stop writing.
 """
 
 import contextlib
+import errno
 import os
 import re
 import threading
@@ -23,17 +24,23 @@ from fathomlab.base.files import atomic_write
 from fathomlab.store.lease_files import (
     FOLDER,
     LONGEST_NAME,
+    NAME,
     Owner,
     describe,
     is_dead,
     lease_path,
     read_lease,
+    read_text,
+    refuse_links,
     this_process,
 )
 
 HEARTBEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 60.0
-NAME = re.compile(r"[0-9a-f]{32}")
+LONGEST_LOOK = 10.0  # time between two looks that counts (s)
+MAX_ATTEMPTS = 100
+FENCE = re.compile(r"[1-9][0-9]{0,17}")
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 
 class LeaseHeldError(Exception):
@@ -79,25 +86,27 @@ class Lease:
             OSError: If the store cannot be written.
         """
         self.id, self._root, self._expired = uuid.uuid4().hex, root, {item.lease: item for item in expired}
-        self._path = lease_path(root, self.id)
+        self._path, self._taken_over = lease_path(root, self.id), set[str]()
         self._counter, self._node = 0, node
         self._released = threading.Event()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._token = self._path.with_suffix(".claim")
         self.fences: dict[str, int] = {}
-        atomic_write(self._path, self._owner().encode())
-        atomic_write(self._token, self.id)
+        wanted = tuple(sorted(trials))
+        refuse_links(root, wanted)
         try:
-            for trial in sorted(trials):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(self._path, self._owner().encode())
+            atomic_write(self._token, self.id)
+            threading.Thread(target=self._renew, name="fathomlab-lease", daemon=True).start()
+            for trial in wanted:
                 self.fences[trial] = self._claim(trial)
         except BaseException:
             self.release()
             raise
         finally:
-            self._token.unlink(missing_ok=True)
-        for lease in self._expired:
-            lease_path(root, lease).unlink(missing_ok=True)
-        threading.Thread(target=self._renew, name="fathomlab-lease", daemon=True).start()
+            _remove(self._token)
+        for lease in self._taken_over:
+            _remove(lease_path(root, lease))
 
     def __enter__(self) -> Self:
         """Nothing: the claims exist already."""
@@ -110,15 +119,18 @@ class Lease:
         self.release()
 
     def verify(self, trial: str) -> None:
-        """Check that no other process has taken over a trial. Call it before each write.
+        """Check that no other process has taken over a trial. A file that is opened is not in a cache of this host.
 
         Raises:
             LeaseLostError: If one has.
+            OSError: If the file server does not answer.
         """
-        claim = self._root / FOLDER / trial / str(self.fences[trial])
+        claim = self._root / FOLDER / trial / str(self.fences.get(trial, 0))
         try:
-            holds = claim.read_text(encoding="ascii") == self.id and self._path.exists()
-        except FileNotFoundError:
+            holds = read_text(claim) == self.id and self._path.exists()
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
             holds = False
         if not holds:
             raise LeaseLostError(f"another process has taken over trial {trial[:12]}")
@@ -126,31 +138,31 @@ class Lease:
     def release(self) -> None:
         """Give up the trials; the last fence number of each stays until the trial is finished."""
         self._released.set()
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-        for trial in self.fences:
+        _remove(self._path)
+        for trial, fence in self.fences.items():
             folder = self._root / FOLDER / trial
-            if (self._root / "trials" / trial / "result.json").exists():
-                with contextlib.suppress(OSError):
-                    (folder / str(self.fences[trial])).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if (self._root / "trials" / trial / "result.json").exists():
+                    (folder / str(fence)).unlink(missing_ok=True)
                     folder.rmdir()
 
     def _claim(self, trial: str) -> int:
         """Create the claim with the next fence number, which is returned."""
         folder = self._root / FOLDER / trial
-        while True:
+        for _ in range(MAX_ATTEMPTS):
             folder.mkdir(parents=True, exist_ok=True)
             fences = _fences(folder)
             if fences:
                 self._check_free(folder / str(fences[-1]))
             fence = fences[-1] + 1 if fences else 1
             try:
-                _create(folder / str(fence), self._token)
+                _create(folder / str(fence), self._token, self.id)
             except (FileExistsError, FileNotFoundError):  # another process was faster, or removed an empty folder
                 continue
             for old in fences:
                 (folder / str(old)).unlink(missing_ok=True)
             return fence
+        raise OSError(errno.EBUSY, "the directory changes while a trial is claimed", str(folder))
 
     def _check_free(self, claim: Path) -> None:
         """Raise LeaseHeldError if the lease that a claim names may be alive."""
@@ -159,11 +171,12 @@ class Lease:
         except FileNotFoundError:
             return
         content = read_lease(self._root, lease)
-        if content is None or is_dead(content):
+        if content is None:
             return
         observed = self._expired.get(lease)
-        if observed is None or observed.content != content:
+        if not is_dead(content) and (observed is None or observed.content != content):
             raise LeaseHeldError(lease, describe(content))
+        self._taken_over.add(lease)
 
     def _owner(self) -> Owner:
         return replace(this_process(), node=self._node[:LONGEST_NAME], counter=self._counter)
@@ -171,26 +184,39 @@ class Lease:
     def _renew(self) -> None:
         while not self._released.wait(HEARTBEAT_SECONDS):
             try:
-                for trial in self.fences:
+                for trial in list(self.fences):  # more are claimed meanwhile
                     self.verify(trial)
                 self._counter += 1
                 with open(self._path, "r+b") as file:  # in place, so that no host has an old file open or cached
                     file.write(self._owner().encode())
                     file.flush()
                     os.fsync(file.fileno())
-            except (LeaseLostError, FileNotFoundError):
+            except LeaseLostError:
                 return
             except OSError:  # a file server may come back
                 continue
 
 
+@dataclass(frozen=True)
+class _Unchanged:
+    """A lease, for how long this process has seen it unchanged (s), and when it looked last."""
+
+    content: str
+    seconds: float
+    last: float
+
+
 class LeaseWatch:
-    """Decides which leases have expired, by the time for which this process has seen them unchanged."""
+    """Decides which leases have expired, by the time for which this process has seen them unchanged.
+
+    Look at least every 10 s: longer gaps, in which this process or the file server was stopped, count as 10 s, because the
+    owner may have been stopped with them.
+    """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic):
         """Nothing is seen yet."""
         self._root, self._clock = root, clock
-        self._seen: dict[str, tuple[str, float]] = {}
+        self._seen: dict[str, _Unchanged] = {}
 
     def look(self, lease: str) -> Observation | None:
         """Read a lease: what was observed if its trials can be taken over, else None."""
@@ -198,37 +224,53 @@ class LeaseWatch:
         try:
             content = read_lease(self._root, lease)
         except OSError:  # the file server is away, for the owner, too
-            self._seen.pop(lease, None)
+            self.forget(lease)
             return None
         if content is None or is_dead(content):
+            self.forget(lease)
             return Observation(lease, content or "")
-        before, since = self._seen.get(lease, ("", now))
-        if content != before:
-            self._seen[lease] = content, now
-            return None
-        return Observation(lease, content) if now - since >= EXPIRY_SECONDS else None
+        seen = self._seen.get(lease)
+        if seen is None or seen.content != content:
+            seen = _Unchanged(content, 0.0, now)
+        seconds = seen.seconds + min(now - seen.last, LONGEST_LOOK)
+        self._seen[lease] = _Unchanged(content, seconds, now)
+        return Observation(lease, content) if seconds >= EXPIRY_SECONDS else None
+
+    def forget(self, lease: str) -> None:
+        """The lease is of no interest any more."""
+        self._seen.pop(lease, None)
 
 
 def _fences(folder: Path) -> list[int]:
-    return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+    return sorted(int(name) for name in os.listdir(folder) if FENCE.fullmatch(name))
 
 
 def _lease_of(claim: Path) -> str:
     """The lease that a claim names; the claim itself if it was cut off before it named one."""
-    name = claim.read_text(encoding="ascii", errors="replace")
+    name = read_text(claim)
     return name if NAME.fullmatch(name) else f"{claim.parent.name}/{claim.name}"
 
 
-def _create(claim: Path, token: Path) -> None:
-    """Create a claim with its content at once; without hard links, the content follows.
+def _create(claim: Path, token: Path, lease: str) -> None:
+    """Create a claim with its content in one step; without hard links, the content follows.
 
     Raises:
         FileExistsError: If another process has created it.
+        FileNotFoundError: If the directory was removed.
     """
     try:
         os.link(token, claim)
-    except (FileExistsError, FileNotFoundError):
+    except FileExistsError:  # on NFS also if the answer to the first request was lost
+        if read_text(claim) != lease:
+            raise
+    except FileNotFoundError:
         raise
     except OSError:
         with open(claim, "x", encoding="ascii") as file:
-            file.write(token.read_text(encoding="ascii"))
+            file.write(lease)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file if possible. A file of a lease that stays does no harm."""
+    with contextlib.suppress(OSError):
+        path.unlink()

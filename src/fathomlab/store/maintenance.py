@@ -13,6 +13,7 @@ from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps, valid
 from fathomlab.store.checksums import CorruptFileError, encode_line, file_sha256, read_checked, read_valid_records
 from fathomlab.store.datasets import FOLDER, dataset_files, is_intact, needed_files
 from fathomlab.store.directory import quarantine
+from fathomlab.store.lease_files import FOLDER as LEASES
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
@@ -95,12 +96,13 @@ def check_store(root: Path, store: Store | None = None) -> Check:
 
 
 def repair_store(root: Path) -> list[Change]:
-    """Remove stale temporary files, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
+    """Remove stale temporary files and leases, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
 
     Trials and experiments of older formats are left alone, here and by `pruning`.
     """
     store, labels = Store(root), set[StoredLabels]()
     changes = [remove(path, "stale temporary file") for path in temporary_files(root, store)]
+    changes += [remove(path, "leases of processes that have ended") for path in leases(root)]
     for trial in store.trials():
         record = store.trial(trial)
         if record.status == "outdated":
@@ -165,9 +167,16 @@ def _unreadable(paths: Iterable[Path]) -> Iterator[Problem]:
 def temporary_files(root: Path, store: Store) -> Iterator[Path]:
     """Temporary files outside of trials whose writers have ended."""
     outdated = {record.folder for record in store.experiments() if record.outdated}
-    for folder in [root, root / "labels", root / FOLDER, *(root / "experiments").glob("*/")]:
+    for folder in [root, root / "trials", root / "labels", root / FOLDER, *(root / "experiments").glob("*/")]:
         if folder not in outdated:
             yield from stale_files(folder)
+
+
+def leases(root: Path) -> Iterator[Path]:
+    """The directory of leases, if there is one. No process that trains needs it when a store is maintained."""
+    folder = root / LEASES
+    if os.path.lexists(folder):
+        yield folder
 
 
 def stale_files(folder: Path) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
 from fathomlab.store.checkpoints import checkpoint_path, checkpoint_steps
 from fathomlab.store.datasets import FOLDER, dataset_files, is_intact, needed_files
-from fathomlab.store.maintenance import Change, remove, stale_files, temporary_files
+from fathomlab.store.maintenance import Change, leases, remove, stale_files, temporary_files
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
 
@@ -61,6 +61,7 @@ class _Pruner:
         if self.options.orphans or self.options.experiments:
             self._check_experiments()
         yield from self._removed(temporary_files(self.root, self.store), "stale temporary file")
+        yield from self._removed(leases(self.root), "leases of processes that have ended")
         yield from self._experiments()
         for trial in self.store.trials():
             record = self.store.trial(trial)

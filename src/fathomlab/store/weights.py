@@ -1,7 +1,7 @@
 """Weights on disk: safetensors with JSON metadata, written atomically. Loading runs no code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -11,14 +11,16 @@ from torch import Tensor
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write
+from fathomlab.base.files import atomic_write, nothing
 from fathomlab.store.checkpoints import Checkpoint, parse_checkpoint
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject) -> None:
-    """Write tensors by name, with metadata in the header."""
-    atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(metadata, sort_keys=True)}))
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject, check: Callable[[], None] = nothing
+) -> None:
+    """Write tensors by name, with metadata in the header; `check` as for `atomic_write`."""
+    atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(metadata, sort_keys=True)}), check)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
@@ -41,14 +43,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
         raise UserError("corrupt-file", f"{path}: cannot read checkpoint: {error}.") from None
 
 
-def save_checked(path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject) -> None:
-    """Write tensors with their SHA-256, and verify by reading back.
+def save_checked(
+    path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject, check: Callable[[], None] = nothing
+) -> None:
+    """Write tensors with their SHA-256 (`check` as for `atomic_write`), and verify by reading back.
 
     Raises:
         OSError: If they cannot be written.
         CorruptFileError: If the disk returns different data.
     """
-    write_checked(path, metadata, save(_plain(tensors)))
+    write_checked(path, metadata, save(_plain(tensors)), check)
 
 
 def load_checked(path: Path) -> tuple[dict[str, Tensor], JsonObject]:

@@ -218,9 +218,8 @@ class Checkpointer:
             seconds=self.seconds,
             resumed=self.resumed,
         )
-        save_checked(
-            checkpoint_path(replica.folder.path, state.step), replica_state_dict(state, slot), to_plain(checkpoint)
-        )
+        path, tensors = checkpoint_path(replica.folder.path, state.step), replica_state_dict(state, slot)
+        save_checked(path, tensors, to_plain(checkpoint), replica.folder.verify)
 
     def _warn_write_failed(self, error: Exception) -> None:
         """Warn, once until a checkpoint can be written again."""

@@ -1,10 +1,7 @@
 """Trains one job and stores its logs, checkpoints, weights, and results in the trials' folders."""
 
-import errno
-import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from fathomlab.engine.balance import GradientBalance
@@ -17,6 +14,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
+from fathomlab.execute.pack.claim import DISK_ERRNOS, NotClaimedError, claim, unfinished, unwritable
 from fathomlab.execute.pack.devices import choose_device, current_environment, on_device
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.pack.inputs import load_dataset, load_starts, load_teachers
@@ -44,11 +42,8 @@ from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
 from fathomlab.store.leases import Lease, LeaseHeldError, LeaseLostError
 from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
-from fathomlab.store.reading import trial_status
-from fathomlab.store.records import TERMINAL_STATUSES, Result
+from fathomlab.store.records import Result
 from fathomlab.store.tables import table_seconds
-
-DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 
 
 def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = "") -> None:
@@ -69,13 +64,13 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
         RunInterrupted: If `stop` requested it. A checkpoint has been written.
         UserError: If the CUDA device does not work any more in this process.
     """
-    unfinished = [trial for trial in job.hashes if trial_status(job.root, trial) not in TERMINAL_STATUSES]
     try:
-        with Lease(job.root, unfinished, node, job.expired) if job.leases else nullcontext() as lease:
-            _train_parts(job, _Surroundings(emit, stop, node, lease), may_halve=True)
+        with claim(job, node) as lease:
+            if lease is None or unfinished(job):  # another process may have trained them before they were claimed
+                _train_parts(job, _Surroundings(emit, stop, node, lease), may_halve=True)
     except LeaseHeldError as error:
         emit(Refused(error.holder, error.lease))
-    except LeaseLostError as error:
+    except (LeaseLostError, NotClaimedError) as error:
         emit(Refused(str(error), ""))
     except _UnfitError as error:
         emit(Refused(str(error)))
@@ -112,9 +107,9 @@ def _train_parts(job: Job, around: _Surroundings, may_halve: bool) -> None:
     except OSError as error:
         if error.errno not in DISK_ERRNOS:
             raise
-        free = shutil.disk_usage(job.root).free / 1e6
-        text = f"{job.root}: cannot write results: {error.strerror} ({free:.1f} MB free)."
-        around.emit(Warned(f"{text} Run the same command again to resume."))
+        cause = unwritable(job, error)  # with leases, the file server may come back, or another host may train the job
+        retry = f"{cause}. Run the same command again to resume."
+        around.emit(Warned(retry) if around.lease is None else Refused(cause, ""))
 
 
 def _attempt(job: Job, around: _Surroundings) -> Problem | None:

@@ -29,7 +29,8 @@ def save_weights(training: PackTrainer, slot: int, replica: Replica, module: tor
         tensors = {key: tensor[slot] for key, tensor in parts.items()}
         tensors = tensors if module is None else saved_tensors(module, tensors)
         metadata = {"trial": replica.trial.hash, "epoch": epoch, "step": epoch * training.steps_per_epoch}
-        save_tensors(replica.folder.path / f"{name}.safetensors", tensors, metadata)
+        folder = replica.folder
+        save_tensors(folder.path / f"{name}.safetensors", tensors, metadata, folder.verify)
         learned = {key: tensor[slot] for key, tensor in adapters(weights.params).items()}
         if learned and name == "checkpoint":
-            save_tensors(replica.folder.path / "adapters.safetensors", learned, metadata)
+            save_tensors(folder.path / "adapters.safetensors", learned, metadata, folder.verify)
