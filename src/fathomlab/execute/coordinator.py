@@ -34,7 +34,8 @@ from fathomlab.store.leases import EXPIRY_SECONDS, Lease, LeaseHeldError, LeaseL
 MAX_ATTEMPTS = 3
 MAX_ATTEMPTS_OUT_OF_MEMORY = 2
 MAX_ATTEMPTS_LOST = 10  # a lost node, or a lost lease, is not the fault of the job
-MAX_REFUSALS = 5
+MAX_REFUSALS = 5  # or one per node
+LONGEST_PAUSE = 60.0  # before a job is tried again that no idle worker is fit for (s)
 
 
 def run_jobs(jobs: Sequence[Job], executor: Executor, stop: StopRequest) -> Iterator[Event]:
@@ -161,13 +162,16 @@ class _Coordinator:
 
     def _end(self, number: int) -> Iterator[Event]:
         """A job has ended: it was trained, or its worker has refused it."""
-        refusal = self._refused.get(number)
+        refusal, has_started = self._refused.get(number), number in self._training
         job = self._remove(number)
         yield from self._settle_stored(job)
-        if refusal is None or not self.queue.unfinished.intersection(job.hashes):
+        unfinished = tuple(trial for trial in job.hashes if trial in self.queue.unfinished)
+        if refusal is None or not unfinished:
             self.queue.settle(job.hashes)
             return
         self.passed_on.add(job.hashes)
+        if has_started:
+            yield Requeued(unfinished)
         if refusal.lease:
             yield from self._note(f"{refusal.cause} trains some of the trials. Waiting for it.")
             self.held.add(job, refusal.lease)
@@ -175,10 +179,15 @@ class _Coordinator:
             yield from self._refuse(job, refusal)
 
     def _refuse(self, job: Job, refusal: Refused) -> Iterator[Event]:
-        """Try a job again that a worker was not fit for, or whose lease was lost, a few times."""
+        """Try a job again that a worker was not fit for, or whose lease was lost, a few times.
+
+        A worker that is fit may be busy: while other jobs train, a job that none was fit for is tried without a limit.
+        """
         self.refusals[job.hashes] += 1
-        if self.refusals[job.hashes] < (MAX_REFUSALS if refusal.lease is None else MAX_ATTEMPTS_LOST):
-            self.held.add(job, "")
+        limit = max(MAX_REFUSALS, self._nodes() + 1) if refusal.lease is None else MAX_ATTEMPTS_LOST
+        more = self.refusals[job.hashes] - limit
+        if more < 0 or (refusal.lease is None and self._trains_others()):
+            self.held.add(job, "", min(LONGEST_PAUSE, POLL_SECONDS * 2 ** min(max(0, more + 1), 10)))
             return
         names = _names([trial for trial in job.hashes if trial in self.queue.unfinished])
         if refusal.lease is None:
@@ -190,6 +199,15 @@ class _Coordinator:
             times = self.refusals[job.hashes]
             yield Warned(f"Not trained: {names}. {refusal.cause}, {times} times. Run the same command again to resume.")
         self.queue.settle(job.hashes)
+
+    def _nodes(self) -> int:
+        fleet = self.executor.fleet()
+        return 1 if fleet is None else fleet.nodes
+
+    def _trains_others(self) -> bool:
+        """Whether jobs run that no worker has refused, or that have started since."""
+        running = self.running.items()
+        return any(number in self._training or job.hashes not in self.passed_on for number, job in running)
 
     def _settle_stored(self, job: Job) -> Iterator[Event]:
         """Yield the outcomes of a job that another process has written."""
@@ -228,12 +246,17 @@ class _Coordinator:
             yield from self._fail(trial, job, f"{death.cause}, {attempts} times.{death.output}")
 
     def _fail(self, trial: Trial, job: Job, cause: str) -> Iterator[Event]:
-        """Record that a trial has failed, unless another process trains it by now."""
+        """Record that a trial has failed, unless another process trains it by now, or the store cannot be written."""
         try:
             with Lease(self.root, [trial.hash], expired=job.expired) if job.leases else nullcontext() as lease:
                 failure = record_failure(trial, job, cause, lease)
         except (LeaseHeldError, LeaseLostError) as error:
             self.held.add(replace(job, trials=(trial,)), getattr(error, "lease", ""))
+            return
+        except OSError as error:
+            reason = error.strerror or str(error)
+            yield Warned(f"{self.root}: cannot record that {_names([trial.hash])} failed ({reason}): {cause}")
+            self.queue.settle([trial.hash])
             return
         yield from self._settle_stored(replace(job, trials=(trial,)))
         self.queue.settle([trial.hash])

@@ -72,11 +72,11 @@ class JobQueue:
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """A job that another process trains, or that no worker was fit for, and the lease to wait for."""
+    """A job that another process trains, or that no worker was fit for, and the lease, or the time, to wait for."""
 
     job: Job
     lease: str
-    since: float
+    until: float
 
 
 class HeldJobs:
@@ -91,9 +91,9 @@ class HeldJobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def add(self, job: Job, lease: str) -> None:
-        """Wait for a lease; for `""`, some seconds."""
-        self._jobs.append(_Elsewhere(job, lease, self._clock()))
+    def add(self, job: Job, lease: str, seconds: float = 0.0) -> None:
+        """Wait for a lease; for `""`, some seconds, at least five."""
+        self._jobs.append(_Elsewhere(job, lease, self._clock() + max(POLL_SECONDS, seconds)))
         self._next_poll = 0.0 if lease else self._next_poll
 
     def poll(self) -> list[Job]:
@@ -117,7 +117,7 @@ class HeldJobs:
     def _observe(self, held: _Elsewhere, now: float) -> tuple[Observation, ...] | None:
         """The expired lease of a job that can be tried again; None if it must wait."""
         if not held.lease:
-            return () if now - held.since >= POLL_SECONDS else None
+            return () if now >= held.until else None
         seen = self._watch.look(held.lease)
         if seen is not None:
             return (seen,)
