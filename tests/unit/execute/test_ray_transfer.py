@@ -1,7 +1,9 @@
 """Files of trials on their way between nodes without the store's file system and the store. No Ray is needed."""
 
+import errno
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,15 @@ import pytest
 
 import fathomlab
 from fathomlab.base.user_code import contained
-from fathomlab.execute.events import Event, Failed, Finished, Idle, Saved, Started, Warned
+from fathomlab.execute.events import Event, Failed, Finished, Idle, Refused, Saved, Started, Warned
 from fathomlab.execute.executors.ray import transfer
 from fathomlab.execute.executors.ray.delivery import Delivery, leased
 from fathomlab.execute.executors.ray.transfer import Inbox, Outbox, Update, job_inputs, place, unfinished_trials
+from fathomlab.execute.pack.claim import NotClaimedError
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare.jobs import Job
+from fathomlab.store import leases
 from fathomlab.store.checkpoints import checkpoint_steps, latest_checkpoint, read_checkpoint
 from fathomlab.store.checksums import CorruptFileError
 from fathomlab.store.directory import TrialFolder
@@ -181,6 +185,40 @@ def test_full_disk_delays_results(job: Job, scratch: Path, monkeypatch: pytest.M
         events = on_node(job, scratch, delivery)
     assert sum(isinstance(event, Warned) for event in events) == 1
     assert sorted(event.trial for event in events if isinstance(event, Finished)) == sorted(job.hashes)
+
+
+def test_results_that_cannot_be_written_in_the_end_are_tried_again(
+    job: Job, scratch: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a node that shares the store: the job is refused, not ended without results."""
+    real = transfer.atomic_write
+
+    def fail(path: Path, data: bytes) -> None:
+        if path.name == "result.json":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        real(path, data)
+
+    with monkeypatch.context() as faults, leased(job, "node") as delivery:
+        faults.setattr(transfer, "atomic_write", fail)
+        events = on_node(job, scratch, delivery)
+    *_, refusal, last = events
+    assert not any(isinstance(event, Finished) for event in events)
+    assert isinstance(refusal, Refused)
+    assert (refusal.lease, last) == ("", Idle())
+    shutil.rmtree(scratch / "trials")
+    send_inputs(job, scratch)
+    with leased(job, "node") as delivery:
+        events = on_node(job, scratch, delivery)
+    assert sum(isinstance(event, Finished) for event in events) == len(job.hashes)
+
+
+def test_lease_that_cannot_be_written_is_no_loss_of_a_worker(job: Job, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(leases, "atomic_write", fail)
+    with pytest.raises(NotClaimedError, match=os.strerror(errno.ESTALE)), leased(job, "node"):
+        pass
 
 
 def test_corrupted_trial_is_quarantined(job: Job, scratch: Path):

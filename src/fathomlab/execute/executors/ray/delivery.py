@@ -1,11 +1,12 @@
 """Writes what a node without the store's file system sends, and holds the leases of its trials. No Ray."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from fathomlab.execute.events import Event, Finished, Started, Warned
-from fathomlab.execute.executors.ray.transfer import Inbox, Update, unfinished_trials
+from fathomlab.execute.events import Event, Finished, Idle, Refused, Started, Warned
+from fathomlab.execute.executors.ray.transfer import Inbox, Update
+from fathomlab.execute.pack.claim import claim, unwritable
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import Lease
 
@@ -24,7 +25,7 @@ class Delivery:
         self._warned = False
 
     def write(self, events: tuple[Event, ...], update: Update | None) -> tuple[Event, ...]:
-        """Write an update; returns the events to report.
+        """Write an update; returns the events to report. If the last one cannot be written, the job is refused.
 
         Raises:
             LeaseLostError: If another process has taken over a trial.
@@ -38,16 +39,16 @@ class Delivery:
         try:
             self._inbox.write(update)
         except OSError as error:
+            cause = unwritable(self._job, error)
+            if others and isinstance(others[-1], Idle):
+                return (*others[:-1], Refused(cause, ""), others[-1])
             if self._warned:
                 return others
             self._warned = True
-            reason = error.strerror or str(error)
-            return (
-                Warned(f"{self._job.root}: cannot write results: {reason}. Trying again at the next checkpoint."),
-                *others,
-            )
+            return (Warned(f"{cause}. Trying again at the next checkpoint."), *others)
         finished, self._finished, self._warned = tuple(self._finished), [], False
-        self._inbox.finish()
+        with suppress(OSError):  # checkpoints that stay do no harm
+            self._inbox.finish()
         return (*others[: _end(others)], *finished, *others[_end(others) :])
 
 
@@ -64,6 +65,8 @@ def leased(job: Job, node: str) -> Iterator[Delivery]:
 
     Raises:
         LeaseHeldError: If another process trains one of them.
+        NotClaimedError: If the store cannot be written.
     """
-    with Lease(job.root, unfinished_trials(job), node, job.expired) as lease:
+    with claim(replace(job, leases=True), node) as lease:
+        assert lease is not None
         yield Delivery(job, lease)

@@ -20,6 +20,7 @@ from fathomlab.execute.executors.ray.inputs import ObjectInputs
 from fathomlab.execute.executors.ray.messages import Problem, Progress, Workers
 from fathomlab.execute.executors.ray.node import LAST, Batch, Hello
 from fathomlab.execute.executors.ray.setup import RaySetup
+from fathomlab.execute.pack.claim import NotClaimedError
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checksums import CorruptFileError
 from fathomlab.store.leases import LeaseHeldError, LeaseLostError
@@ -185,6 +186,8 @@ class RayWorkers:
                 last = self._stream(worker, number, job, delivery)
         except LeaseHeldError as error:
             last = Refused(error.holder, error.lease), Idle()
+        except NotClaimedError as error:
+            last = Refused(str(error), ""), Idle()
         except LeaseLostError as error:
             self._kill(worker)
             last = Refused(str(error), ""), Idle()
