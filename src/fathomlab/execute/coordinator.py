@@ -35,6 +35,7 @@ MAX_ATTEMPTS = 3
 MAX_ATTEMPTS_OUT_OF_MEMORY = 2
 MAX_ATTEMPTS_LOST = 10  # a lost node, or a lost lease, is not the fault of the job
 MAX_REFUSALS = 5  # or one per node
+LOOKS = 2  # at an expired lease, because the executor may know more: it reports a dead worker meanwhile
 LONGEST_PAUSE = 60.0  # before a job is tried again that no idle worker is fit for (s)
 
 
@@ -79,7 +80,7 @@ class _Coordinator:
         self._refused: dict[int, Refused] = {}
         self._leases: dict[int, str] = {}
         self._training = set[int]()  # jobs that have started
-        self._silent = set[int]()
+        self._unheard = Counter[int]()  # looks at the expired lease of a job, one after the other
         self._watch, self._next_look = LeaseWatch(self.root), 0.0
         self._shown: FleetChanged | None = None
         self._notes = set[str]()
@@ -138,14 +139,14 @@ class _Coordinator:
 
     def _remove(self, number: int) -> Job:
         self._watch.forget(self._leases.pop(number, ""))
-        self._silent.discard(number)
+        self._unheard.pop(number, None)
         self._refused.pop(number, None)
         self._training.discard(number)
         return self.running.pop(number)
 
     def _on_death(self, number: int, death: Died) -> Iterator[Event]:
         """A worker has died: restart its job, unless a stop was requested."""
-        if number in self._silent:
+        if self._unheard[number] >= LOOKS and not death.lost:
             death = Died(f"Nothing was heard from a worker for {EXPIRY_SECONDS:.0f} s", death.output, lost=True)
         job = self._remove_dead(number)
         self.lost += self.stop.signum is None
@@ -184,7 +185,8 @@ class _Coordinator:
         A worker that is fit may be busy: while other jobs train, a job that none was fit for is tried without a limit.
         """
         self.refusals[job.hashes] += 1
-        limit = max(MAX_REFUSALS, self._nodes() + 1) if refusal.lease is None else MAX_ATTEMPTS_LOST
+        nodes = fleet.nodes if (fleet := self.executor.fleet()) else 1
+        limit = max(MAX_REFUSALS, nodes + 1) if refusal.lease is None else MAX_ATTEMPTS_LOST
         more = self.refusals[job.hashes] - limit
         if more < 0 or (refusal.lease is None and self._trains_others()):
             self.held.add(job, "", min(LONGEST_PAUSE, POLL_SECONDS * 2 ** min(max(0, more + 1), 10)))
@@ -199,10 +201,6 @@ class _Coordinator:
             times = self.refusals[job.hashes]
             yield Warned(f"Not trained: {names}. {refusal.cause}, {times} times. Run the same command again to resume.")
         self.queue.settle(job.hashes)
-
-    def _nodes(self) -> int:
-        fleet = self.executor.fleet()
-        return 1 if fleet is None else fleet.nodes
 
     def _trains_others(self) -> bool:
         """Whether jobs run that no worker has refused, or that have started since."""
@@ -269,10 +267,11 @@ class _Coordinator:
             return
         self._next_look = time.monotonic() + POLL_SECONDS
         for number, lease in list(self._leases.items()):
-            seen = self._watch.look(lease) if number not in self._silent else None
-            if seen is not None and seen.content:
-                self._silent.add(number)
-                self.executor.cancel(number)
+            if self._unheard[number] < LOOKS:
+                seen = self._watch.look(lease)
+                self._unheard[number] = self._unheard[number] + 1 if seen and seen.content else 0
+                if self._unheard[number] == LOOKS:
+                    self.executor.cancel(number)
 
     def _fleet(self) -> Iterator[Event]:
         """Yield what the workers of a cluster do, if it has changed; of this machine's workers, only after a loss or refusal."""

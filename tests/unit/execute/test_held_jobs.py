@@ -11,14 +11,12 @@ from fathomlab.execute import coordinator, job_queue
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import (
     Died,
-    EpochDone,
     Event,
     Failed,
     Finished,
     Idle,
     Note,
     Refused,
-    Requeued,
     Started,
     Warned,
 )
@@ -66,18 +64,6 @@ class Elastic(Scripted):
         self.waits += 1
         assert self.waits < 10_000, "waits for ever"
         self.act()
-
-
-class Fair(Elastic):
-    """One event of each job in turn."""
-
-    def events(self, timeout_seconds: float) -> Iterator[tuple[int, Event]]:
-        if not self._running:
-            yield from super().events(timeout_seconds)
-        for number, events in list(self._running.items()):
-            yield number, events.pop(0)
-            if not events:
-                del self._running[number]
 
 
 @pytest.fixture(autouse=True)
@@ -181,62 +167,6 @@ def test_endless_refusals_end(trials: tuple[Trial, ...], tmp_path: Path, lease: 
     assert isinstance(warning, Warned)
     assert trials[0].hash[:12] in warning.text
     assert Store(tmp_path).trials() == []
-
-
-def test_busy_worker_that_fits_is_awaited(trials: tuple[Trial, ...], tmp_path: Path):
-    """Two packs of another environment, and a worker that fits but trains something else."""
-    new, *old = (job((trial,), tmp_path) for trial in trials[:3])
-    epochs = [EpochDone(new.hashes[0], epoch, {}) for epoch in range(200)]
-    refused = [Refused("kernels", None), Idle()]
-
-    def script(item: Job) -> list[Event]:
-        if item.hashes == new.hashes:
-            return [Started(new.hashes, 1), *epochs, *finished(new)]
-        return finished(item) if any(event.event == "finished" for event in seen) else refused
-
-    executor, seen = Fair(script, jobs_at_once=3), list[Event]()
-    for event in run_jobs([new, *old], executor, StopRequest()):
-        seen.append(event)
-    assert sum(isinstance(event, Finished) for event in seen) == 3
-    assert not any(isinstance(event, Warned) for event in seen)
-
-
-def test_every_node_may_refuse_a_job(trials: tuple[Trial, ...], tmp_path: Path):
-    """Only the last of eight nodes fits."""
-    executor = Elastic(lambda item: finished(item) if len(executor.submitted) == 8 else [Refused("why", None), Idle()])
-    executor.fleet = lambda: Fleet(8, 8)  # type: ignore[method-assign]
-    (event,) = run([job(trials[:1], tmp_path)], executor)
-    assert isinstance(event, Finished)
-
-
-def test_pack_that_loses_its_lease_does_not_run(trials: tuple[Trial, ...], tmp_path: Path):
-    """While it waits, it is not shown as running, and its trials count as work to do."""
-
-    def script(item: Job) -> list[Event]:
-        if len(executor.submitted) > 1:
-            return [Started(item.hashes, 1), *finished(item)]
-        done = Finished(item.hashes[0], "finished", None, 1.0, {})
-        return [Started(item.hashes, 1), done, Refused("another process has taken over", ""), Idle()]
-
-    executor = Elastic(script)
-    events = list(run_jobs([job(trials[:2], tmp_path)], executor, StopRequest()))
-    assert [event.trials for event in events if isinstance(event, Requeued)] == [(trials[1].hash,)]
-
-
-def test_failure_that_cannot_be_recorded_ends_no_run(
-    trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """The file server is away, or the disk is full; the other packs are trained."""
-
-    def away(*_: object) -> None:
-        raise OSError(116, "Stale file handle")
-
-    monkeypatch.setattr(coordinator, "record_failure", away)
-    executor = Elastic(lambda item: [Died("crash")] if item.hashes == (trials[0].hash,) else finished(item))
-    events = run([job(trials[:1], tmp_path), job(trials[1:], tmp_path)], executor)
-    assert sum(isinstance(event, Finished) for event in events) == 3
-    texts = [event.text for event in events if isinstance(event, Warned)]
-    assert [text for text in texts if "Stale file handle" in text and "crash" in text]
 
 
 def test_lost_nodes_are_not_the_fault_of_a_job(trials: tuple[Trial, ...], tmp_path: Path):
