@@ -129,6 +129,7 @@ def test_preempted_and_lost_jobs_end_with_the_same_bits(golden: dict[str, Any], 
     assert "1001_1 lost its node" in text, text
     fleets = [event for event in run.events() if event["event"] == "fleet"]
     assert max(event["nodes"] for event in fleets) == 2
+    assert max(event["running"] for event in fleets) == 2
     assert (fleets[-1]["retried"], fleets[-1]["lost"]) == (1, 1)
     nodes = {json.loads(path.read_text())["node"] for path in run.runs.glob("trials/*/provenance.json")}
     assert nodes == {"node-0", "node-1"}

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from fathomlab.execute.events import (
 )
 from fathomlab.execute.executors import Executor
 from fathomlab.execute.executors.setting import Fleet
-from fathomlab.execute.job_queue import POLL_SECONDS, HeldJobs, JobQueue, stored_results
+from fathomlab.execute.job_queue import POLL_SECONDS, HeldJobs, JobQueue, first_names, stored_results
 from fathomlab.execute.pack.failure import record_failure
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted, StopRequest
 from fathomlab.plan import Trial
@@ -104,15 +104,13 @@ class _Coordinator:
 
     def _dispatch(self) -> Iterator[Event]:
         """Submit the jobs whose parents are trained, while the executor has capacity; give up jobs that are silent."""
-        for job in self.held.poll():
-            yield from self._settle_stored(job)
-            if self.queue.unfinished.intersection(job.hashes):
-                self.queue.put_first([job])
+        if back := self.held.poll():
+            self.queue.put_first((yield from self._untrained(back)))
         capacity = self.executor.capacity() if self.queue.has_ready else 0
-        jobs = self.queue.take(max(0, capacity - len(self.running)))
-        if jobs:
+        taken = self.queue.take(max(0, capacity - len(self.running)))
+        if jobs := (yield from self._untrained(taken)):
             self.running |= zip(self.executor.submit(jobs), jobs, strict=True)
-        elif not self.running and self.queue.has_ready:
+        elif not taken and not self.running and self.queue.has_ready:
             yield from self._note("No worker is available. Waiting for one.")
         self._cancel_silent()
 
@@ -133,6 +131,8 @@ class _Coordinator:
                     self._training.add(number)
                     if event.lease:
                         self._leases[number] = event.lease
+                elif isinstance(event, Requeued):  # by a cluster
+                    self._training.discard(number)
                 if isinstance(event, Finished | Failed):
                     self.queue.settle([event.trial])
                 yield event
@@ -166,13 +166,12 @@ class _Coordinator:
         refusal, has_started = self._refused.get(number), number in self._training
         job = self._remove(number)
         yield from self._settle_stored(job)
-        unfinished = tuple(trial for trial in job.hashes if trial in self.queue.unfinished)
-        if refusal is None or not unfinished:
+        if refusal is None or self.queue.unfinished.isdisjoint(job.hashes):
             self.queue.settle(job.hashes)
             return
         self.passed_on.add(job.hashes)
         if has_started:
-            yield Requeued(unfinished)
+            yield Requeued(tuple(trial for trial in job.hashes if trial in self.queue.unfinished))
         if refusal.lease:
             yield from self._note(f"{refusal.cause} trains some of the trials. Waiting for it.")
             self.held.add(job, refusal.lease)
@@ -191,7 +190,7 @@ class _Coordinator:
         if more < 0 or (refusal.lease is None and self._trains_others()):
             self.held.add(job, "", min(LONGEST_PAUSE, POLL_SECONDS * 2 ** min(max(0, more + 1), 10)))
             return
-        names = _names([trial for trial in job.hashes if trial in self.queue.unfinished])
+        names = first_names([trial for trial in job.hashes if trial in self.queue.unfinished])
         if refusal.lease is None:
             yield Warned(
                 f"Not resumed: {names}. Every worker differs from the environment of the checkpoint: {refusal.cause}. "
@@ -204,16 +203,24 @@ class _Coordinator:
 
     def _trains_others(self) -> bool:
         """Whether jobs run that no worker has refused, or that have started since."""
-        running = self.running.items()
-        return any(number in self._training or job.hashes not in self.passed_on for number, job in running)
+        return any(job.hashes not in self.passed_on or number in self._training for number, job in self.running.items())
+
+    def _untrained(self, jobs: Sequence[Job]) -> Generator[Event, None, list[Job]]:
+        """The jobs without those whose trials other processes have trained since the store was read."""
+        untrained: list[Job] = []
+        for job in jobs:
+            if job.leases:
+                yield from self._settle_stored(job)
+            if not job.leases or not self.queue.unfinished.isdisjoint(job.hashes):
+                untrained.append(job)
+        return untrained
 
     def _settle_stored(self, job: Job) -> Iterator[Event]:
         """Yield the outcomes of a job that another process has written."""
-        if job.leases:
-            unfinished = [trial for trial in job.hashes if trial in self.queue.unfinished]
-            for event in stored_results(self.root, unfinished):
-                self.queue.settle([event.trial])
-                yield event
+        unfinished = [trial for trial in job.hashes if trial in self.queue.unfinished] if job.leases else []
+        for event in stored_results(self.root, unfinished):
+            self.queue.settle([event.trial])
+            yield event
 
     def _retry(self, job: Job, death: Died) -> Iterator[Event]:
         """Restart a job a few times, then its trials one by one, so that only the trial that causes the deaths fails."""
@@ -221,10 +228,9 @@ class _Coordinator:
         counts, limit = self.crash_counts, MAX_ATTEMPTS_OUT_OF_MEMORY if death.out_of_memory else MAX_ATTEMPTS
         if death.lost:
             counts, limit = self.lost_counts, MAX_ATTEMPTS_LOST
-        counts[job.hashes] += 1
-        attempts = counts[job.hashes]
+        attempts = counts[job.hashes] = counts[job.hashes] + 1
         trials = "its trial" if len(lost) == 1 else f"its {len(lost)} trials"
-        trials += f" ({_names([trial.hash for trial in lost])})"
+        trials += f" ({first_names([trial.hash for trial in lost])})"
         if attempts < limit:
             self.retried += 1
             yield Warned(f"{death.cause}. Restarting {trials}.")
@@ -252,8 +258,8 @@ class _Coordinator:
             self.held.add(replace(job, trials=(trial,)), getattr(error, "lease", ""))
             return
         except OSError as error:
-            reason = error.strerror or str(error)
-            yield Warned(f"{self.root}: cannot record that {_names([trial.hash])} failed ({reason}): {cause}")
+            text = f"{self.root}: cannot record that {first_names([trial.hash])} failed ({error.strerror or error}): {cause}"
+            yield Warned(text)
             self.queue.settle([trial.hash])
             return
         yield from self._settle_stored(replace(job, trials=(trial,)))
@@ -292,7 +298,3 @@ class _Coordinator:
         if text not in self._notes:
             self._notes.add(text)
             yield Note(text)
-
-
-def _names(trials: Sequence[str]) -> str:
-    return ", ".join(trial[:12] for trial in trials[:3]) + (", ..." if len(trials) > 3 else "")

@@ -44,7 +44,7 @@ class FleetChanged:
 
 @dataclass(frozen=True)
 class Requeued:
-    """What trained a pack has died, and the pack waits to be started again.
+    """A pack is not trained any more, because its worker has died or had to stop, and waits to be started again.
 
     Attributes:
         trials: Hashes of its trials without a result.

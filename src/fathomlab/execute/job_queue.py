@@ -133,3 +133,8 @@ def stored_results(root: Path, trials: Iterable[str]) -> Iterator[Finished]:
             status = "diverged" if record.status == "diverged" else "finished"
             seconds = float(record.seconds or 0.0)
             yield Finished(trial, status, record.cause, seconds, record.metrics, record.parameters)
+
+
+def first_names(trials: Sequence[str]) -> str:
+    """The short names of the first three of some trials."""
+    return ", ".join(trial[:12] for trial in trials[:3]) + (", ..." if len(trials) > 3 else "")

@@ -13,6 +13,7 @@ from fathomlab.execute.events import (
     Event,
     Failed,
     Finished,
+    FleetChanged,
     Idle,
     Refused,
     Requeued,
@@ -25,7 +26,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
 from tests.unit.execute import test_held_jobs
 from tests.unit.execute.test_coordinator import finished
-from tests.unit.execute.test_held_jobs import ELSEWHERE, LOST, Elastic, claim_elsewhere, job, run
+from tests.unit.execute.test_held_jobs import ELSEWHERE, LOST, Elastic, claim_elsewhere, job, run, store_result
 
 quick, trials = test_held_jobs.quick, test_held_jobs.trials  # fixtures
 
@@ -124,3 +125,23 @@ def test_silent_job_whose_end_is_known(trials: tuple[Trial, ...], tmp_path: Path
     warning, _ = run([job(trials[:1], tmp_path)], executor)
     assert isinstance(warning, Warned)
     assert LOST.cause in warning.text
+
+
+def test_job_whose_trials_have_results_is_not_submitted(trials: tuple[Trial, ...], tmp_path: Path):
+    """Another process, or a job of an earlier run, has ended since the store was read."""
+    store_result(tmp_path, trials[0])
+    store_result(tmp_path, trials[1])
+    executor = Elastic(finished, jobs_at_once=9)
+    events = run([job(trials[:1], tmp_path), job(trials[1:3], tmp_path), job(trials[3:], tmp_path)], executor)
+    assert [item.hashes for item in executor.submitted] == [job(trials[1:3], tmp_path).hashes, (trials[3].hash,)]
+    assert {event.trial for event in events if isinstance(event, Finished)} == {trial.hash for trial in trials}
+
+
+def test_pack_that_returns_to_the_queue_of_a_cluster_does_not_run(trials: tuple[Trial, ...], tmp_path: Path):
+    def script(item: Job) -> list[Event]:
+        started = Started(item.hashes, 1)
+        return [started, Requeued(item.hashes), Started((), 1), started, Requeued(item.hashes), *finished(item)]
+
+    events = list(run_jobs([job(trials[:1], tmp_path)], Elastic(script), StopRequest()))
+    fleet = [(event.running, event.waiting) for event in events if isinstance(event, FleetChanged)]
+    assert fleet == [(0, 1), (1, 0), (0, 1), (1, 0), (0, 1), (0, 0)]

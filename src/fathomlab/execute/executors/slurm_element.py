@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from fathomlab.base.libraries import library
-from fathomlab.execute.events import Event, Idle, Note, Saved, Stopped
+from fathomlab.execute.events import Event, Idle, Note, Requeued, Saved, Started, Stopped
 from fathomlab.execute.executors.slurm_files import Cluster, EventLog
 
 WAKE_SECONDS = 0.05
@@ -29,6 +29,7 @@ class Training:
         signum: The signal of a stop request, or None.
         ended: Whether the thread has ended.
         step: The step of the newest checkpoint that was written here, or None.
+        trials: Hashes of the trials that train.
     """
 
     def __init__(self, job: bytes, log: EventLog, node: str):
@@ -36,6 +37,7 @@ class Training:
         self.signum: int | None = None
         self.ended = False
         self.step: int | None = None
+        self.trials: tuple[str, ...] = ()
         self._stopped = False
         self._error: BaseException | None = None
         self._job, self._log, self._node = job, log, node
@@ -67,7 +69,9 @@ class Training:
             self.ended = True
 
     def _emit(self, event: Event) -> None:
-        if isinstance(event, Saved):
+        if isinstance(event, Started):
+            self.trials = event.trials
+        elif isinstance(event, Saved):
             self.step = event.step
         self._log.append(event)
 
@@ -124,6 +128,7 @@ class Element:
         if following.returns >= MAX_RETURNS:
             return None  # the coordinator reports that the job has ended
         self._log.append(Note(f"A pack on {node_name()} has written a checkpoint and returned to the queue."))
+        self._log.append(Requeued(training.trials))
         return library("submitit").helpers.DelayedSubmission(following)
 
     def again(self, step: int | None) -> "Element":
