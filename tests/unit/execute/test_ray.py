@@ -73,6 +73,15 @@ def test_preview_counts_packs_and_workers(tmp_path: Path, monkeypatch: pytest.Mo
     assert 1 <= Ray.count_workers(Setting(tmp_path, 1), "auto", 2) <= 2
 
 
+def test_cluster_of_this_machine_has_one_worker_per_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Packs are formed for them, as for `local`."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("fathomlab.prepare.gpus.gpu_count", lambda device: 0 if device == "cpu" else 3)
+    monkeypatch.setattr("fathomlab.prepare.machine.cores", lambda: 16)
+    counts = [Ray.count_workers(Setting(tmp_path, 1, device), "auto", 99) for device in ("cuda", "cpu")]
+    assert counts == [EXECUTORS["local"].count_workers(Setting(tmp_path, 1, "cuda"), "auto", 99), 16] == [3, 16]
+
+
 def test_cluster_of_this_machine_is_private(monkeypatch: pytest.MonkeyPatch):
     """No usage statistics, loopback only, and another token for each; the user's cluster keeps the user's settings."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")

@@ -18,7 +18,6 @@ from fathomlab.execute.executors.ray.messages import Cancel, Problem, Progress, 
 from fathomlab.execute.executors.ray.setup import LOCAL, RaySetup
 from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.signals import WAKE_SECONDS
-from fathomlab.prepare import machine
 from fathomlab.prepare.drift import KERNEL_VARIABLES, code_digest
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.packing import worker_count
@@ -69,6 +68,8 @@ class Ray:
         number = worker_count(requested, packs)
         if str(requested) != "auto":
             return number
+        if cluster_address() == LOCAL:
+            return worker_count(requested, packs, setting.device)
         return max(1, min(_cluster_size(cluster_address(), setting.device), packs))
 
     @staticmethod
@@ -152,9 +153,7 @@ def _absolute(root: Path) -> Path:
 
 @lru_cache(maxsize=4)
 def _cluster_size(address: str, device: str) -> int:
-    """CPUs, or GPUs, of the alive nodes of a cluster."""
-    if address == LOCAL:
-        return machine.cores()
+    """CPUs, or GPUs, of the alive nodes of a cluster that runs."""
     setup = RaySetup(Path(), Path(), "", "", device, 0, code_digest(), address=address)
     driver = Driver(setup)
     try:
