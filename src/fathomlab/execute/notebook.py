@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from fathomlab.base.inline import mimebundle
 from fathomlab.base.libraries import library
-from fathomlab.execute.events import EpochDone, Event, Note, Warned
+from fathomlab.execute.events import EpochDone, Event, Finished, Note, Started, Warned
 
 if TYPE_CHECKING:
     from fathomlab.execute.round import ProgressState
 
 MIN_SECONDS = 0.2  # between two updates
 MAX_RUNNING = 12
+FREQUENT = (Started, EpochDone, Finished)  # tiny trials end faster than a display is replaced
 
 
 def in_notebook() -> bool:
@@ -40,7 +41,7 @@ class NotebookDisplay:
         """Show an event that `state` already contains."""
         if isinstance(event, Note | Warned):
             self.notes.append(f"{event.event}: {event.text}")
-        if not isinstance(event, EpochDone) or time.monotonic() > self._shown + MIN_SECONDS:
+        if not isinstance(event, FREQUENT) or time.monotonic() > self._shown + MIN_SECONDS:
             self._show()
 
     def close(self) -> None:
