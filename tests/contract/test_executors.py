@@ -11,6 +11,7 @@ import pytest
 import fathomlab
 from fathomlab.execute.events import Event, Finished, Idle, Started, Stopped
 from fathomlab.execute.executors import EXECUTORS, Executor
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.reading import Store
@@ -26,7 +27,7 @@ LONG = "training.epochs=100000"
 def executor(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """An executor whose store may be relative to the working directory."""
     monkeypatch.chdir(tmp_path)
-    with closing(EXECUTORS[request.param](2, None)) as started:
+    with closing(EXECUTORS[request.param](Setting(tmp_path, 2, "cpu"))) as started:
         yield started
 
 
@@ -52,7 +53,7 @@ def test_executor_trains_jobs(executor: Executor, tmp_path: Path):
     """In a relative store. Each job reports under its number, from its start to `Idle`."""
     assert executor.capacity() >= 1
     for job in jobs(Path("runs"), "training.epochs=1"):
-        number = executor.submit(job)
+        (number,) = executor.submit([job])
         (events,) = wait(executor, {number}, lambda event: isinstance(event, Idle)).values()
         assert isinstance(events[0], Started)
         assert (events[0].trials, events[0].epochs) == (job.hashes, 1)
@@ -62,7 +63,8 @@ def test_executor_trains_jobs(executor: Executor, tmp_path: Path):
 
 
 def test_executor_stops_jobs_with_a_checkpoint(executor: Executor, tmp_path: Path):
-    submitted = {executor.submit(job): job for job in jobs(tmp_path, LONG)[: executor.capacity()]}
+    requested = jobs(tmp_path, LONG)[: executor.capacity()]
+    submitted = dict(zip(executor.submit(requested), requested, strict=True))
     wait(executor, set(submitted), lambda event: isinstance(event, Started))
     executor.stop(signal.SIGTERM)
     events = wait(executor, set(submitted), lambda event: isinstance(event, Stopped))
@@ -79,8 +81,8 @@ def test_executor_without_jobs_reports_nothing(executor: Executor):
 def test_closed_executor_trains_no_more(name: str, tmp_path: Path):
     """Nothing runs afterwards, and nothing is recorded as failed."""
     (job, _) = jobs(tmp_path, LONG)
-    with closing(EXECUTORS[name](1, None)) as executor:
-        number = executor.submit(job)
+    with closing(EXECUTORS[name](Setting(tmp_path, 1, "cpu"))) as executor:
+        (number,) = executor.submit([job])
         wait(executor, {number}, lambda event: isinstance(event, Started))
     log = tmp_path / "trials" / job.hashes[0] / "metrics.jsonl"
     size = log.stat().st_size if log.exists() else 0

@@ -12,6 +12,7 @@ import pytest
 import fathomlab
 from fathomlab.execute.events import Warned
 from fathomlab.execute.executors import local
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store.reading import Store
@@ -104,7 +105,7 @@ def test_worker_output_is_bounded_and_escaped(monkeypatch: pytest.MonkeyPatch):
     """A worker that floods standard error with control characters."""
     code = "import sys; [print('x' * 5000 + '\\x1b[31m', i, file=sys.stderr) for i in range(100)]; sys.exit(3)"
     monkeypatch.setattr(local, "START", code)
-    with closing(local.Local(1, None)) as executor:
+    with closing(local.Local(Setting(Path(), 1))) as executor:
         (worker,) = executor.workers
         assert list(executor.events(120)) == []  # it had no job
         assert executor.workers == []

@@ -67,7 +67,6 @@ def test_run_on_a_mounted_drive_warns_once(
     first = command(*RUN, "--progress", "plain")
     assert first.status == 0
     assert first.err.count("Run one fathomlab at a time") == 1
-    assert os.strerror(code) in first.err
     assert not is_locked(tmp_path / "runs")
 
     store = Store(tmp_path / "runs")

@@ -20,6 +20,7 @@ from fathomlab.engine.backends import BACKENDS
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Note, Planned
 from fathomlab.execute.executors import EXECUTORS
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.modes import Mode
 from fathomlab.execute.progress import progress_reporter
 from fathomlab.execute.signals import StopRequest, handle_signals
@@ -199,7 +200,7 @@ def _train(packs: Sequence[tuple[Trial, ...]], lineage: Lineage, root: Path, dev
     stop = StopRequest()
     with handle_signals(stop), store_lock(root, False, lambda text: emit(Note(text))) as lock:
         emit(Planned(len(trials), 0, len(jobs), 1, work, labels))
-        with closing(EXECUTORS["inline"](1, lock)) as executor:
+        with closing(EXECUTORS["inline"](Setting(root, 1, device, lock))) as executor:
             for event in run_jobs(jobs, executor, stop):
                 emit(event)
 

@@ -19,6 +19,7 @@ from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
 from fathomlab.execute.events import Note
+from fathomlab.execute.executors import with_executor
 from fathomlab.execute.experiment import (
     RunOptions,
     RunSummary,
@@ -51,6 +52,7 @@ def run(
     model: type | Sequence[type] | None = None,
     log: str | Sequence[str] | None = None,
     minutes: float | None = None,
+    executor: str | None = None,
 ) -> Results:
     """Train the missing trials of an experiment and write its report.
 
@@ -71,6 +73,7 @@ def run(
         log: Names of trackers that show the run live, such as `"wandb"`, or `"none"`. By default, Weights & Biases if
             `logging.project_name` is set, wandb is installed, and the run is not quick. Trackers never delay or stop training.
         minutes: Stop after this time with the progress saved, like an interrupt. Time of a suspended machine does not count.
+        executor: Where workers run: inline, local, ray, slurm, or auto; `run.executor` of the file by default.
 
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
@@ -81,6 +84,7 @@ def run(
     stop = StopRequest(minutes)
     texts = [text for item in overrides for text in ([item] if isinstance(item, str) else item)]
     plan = _checked(source, data, model) if isinstance(source, Plan) else load(source, texts, quick, data, model)
+    plan = with_executor(plan, executor)
     root = Path(runs) if runs is not None else default_runs()
     name = experiment_name(plan, Store(root).experiment_names())
     if max_seeds is not None:

@@ -34,10 +34,15 @@ def upkeep(root: Path) -> Iterator[None]:
     Raises:
         UserError: If another process uses it, or it cannot be written.
     """
+    from fathomlab.store.lease_files import active_holder
+    from fathomlab.store.leases import HEARTBEAT_SECONDS
     from fathomlab.store.lock import store_lock
 
     try:
         with store_lock(root, wait=False, say=lambda text: print(text, file=sys.stderr)):
+            if holder := active_holder(root, HEARTBEAT_SECONDS + 2):
+                text = f"{root}: results directory is in use by {holder}. Wait until it has ended."
+                raise UserError("store-in-use", text)
             yield
     except OSError as error:
         raise _unwritable(error.filename or root, "be changed", error) from None

@@ -15,6 +15,7 @@ from fathomlab.cli.guard import Stopped
 from fathomlab.cli.links import file_link
 from fathomlab.cli.options import (
     Device,
+    Executor,
     File,
     Json,
     Overrides,
@@ -43,6 +44,7 @@ def run(
     runs: RunsFolder = None,
     workers: Workers = "auto",
     device: Device = "auto",
+    executor: Executor = None,
     progress: Progress = "auto",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait if another process is using the results directory.")
@@ -76,7 +78,7 @@ def run(
 
     planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
-    options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes}
+    options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes, "executor": executor}
     try:
         results = api.run(planned, runs=runs, progress=mode, **options)
     except RunInterrupted as reason:

@@ -33,6 +33,9 @@ RunsFolder = Annotated[
 Quick = Annotated[bool, typer.Option("--quick", help="Apply the file's `quick` overrides for a fast trial run.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, or cuda.")]
 Workers = Annotated[str, typer.Option(help="Number of worker processes, or auto (one per core).")]
+Executor = Annotated[
+    str | None, typer.Option("--executor", help="Where workers run: auto, inline, local, ray, or slurm.")
+]
 Progress = Annotated[str, typer.Option(help="Progress on standard error: auto, rich, plain, json, or off.")]
 
 

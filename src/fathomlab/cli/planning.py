@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from fathomlab.base.errors import UserError, format_value
 from fathomlab.base.labels import count, format_bytes
-from fathomlab.cli.options import File, Json, Overrides, Quick, RunsFolder, print_json
+from fathomlab.cli.options import Executor, File, Json, Overrides, Quick, RunsFolder, Workers, print_json
 
 if TYPE_CHECKING:
     from fathomlab.plan import Condition, Plan, Trial
@@ -33,6 +33,8 @@ def plan(
         typer.Option(metavar="TRIAL", help="Explain why a trial is not cached (hash prefix)."),
     ] = None,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its hash.")] = False,
+    executor: Executor = None,
+    workers: Workers = "auto",
     as_json: Json = False,
 ) -> None:
     """Show what would be trained, and its cost. Does not train."""
@@ -49,6 +51,7 @@ def plan(
         _explain(planned, Store(root), why, todo, as_json)
         return
     document = _document(planned, inventory, todo)
+    preview = "" if executor is None else _preview(planned, inventory, executor, workers)
     if as_json:
         print_json(document)
         return
@@ -72,6 +75,25 @@ def plan(
     _print_disk_space(document["disk"], len(todo))
     for notice in document["notices"]:
         print(f"note: {notice}")
+    if preview:
+        print(f"\n{preview}")
+
+
+def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str) -> str:
+    """What an executor would start or submit; nothing if nothing is to be trained."""
+    from fathomlab.execute.executors import choose_executor, requested_executor, with_executor
+    from fathomlab.execute.executors.setting import Setting
+    from fathomlab.prepare.jobs import form_jobs
+
+    planned = with_executor(planned, name)
+    pending = inventory.pending(planned.trials)
+    if not pending:
+        return ""
+    executor = choose_executor(requested_executor(planned))
+    setting = Setting(inventory.root, 1, run=planned.loaded.run)
+    number = executor.count_workers(setting, workers, len(pending))
+    jobs = form_jobs(planned, pending, inventory, "auto", number)
+    return executor.preview(jobs, replace(setting, workers=min(number, len(jobs))))
 
 
 def _document(planned: "Plan", inventory: "Inventory", todo: set[str]) -> dict[str, Any]:

@@ -64,12 +64,66 @@ class Started:
         trials: Hashes of its trials without a result.
         epochs: Number of epochs of each.
         time: When training started (s since 1970), as if all of it, before and after interruptions, were in one piece.
+        node: The node of a cluster that trains; `""` on this machine.
+        lease: The lease that the worker holds for the pack; `""` without one.
     """
 
     event: Literal["started"] = field(default="started", kw_only=True)
     trials: tuple[str, ...]
     epochs: int
     time: float = 0.0
+    node: str = ""
+    lease: str = ""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint of every trial of a pack without a result is on the disk.
+
+    Attributes:
+        trials: Hashes of these trials.
+        step: Completed steps.
+    """
+
+    event: Literal["saved"] = field(default="saved", kw_only=True)
+    trials: tuple[str, ...]
+    step: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A worker does not train a job, or not to its end. `Idle` follows.
+
+    Attributes:
+        cause: The process that trains it, or what differs from the environment of its checkpoint.
+        lease: The lease of that process, `""` if it is not known; None if the environment differs.
+    """
+
+    event: Literal["refused"] = field(default="refused", kw_only=True)
+    cause: str
+    lease: str | None = None
+
+
+@dataclass(frozen=True)
+class FleetChanged:
+    """The workers of a cluster, and what they do. Only of executors that span machines.
+
+    Attributes:
+        nodes: Number of nodes with workers.
+        workers: Number of workers.
+        running: Packs that train.
+        waiting: Packs that wait for a worker, for their parents, or for another process that trains them.
+        retried: Packs that were started again so far.
+        lost: Workers and nodes that were lost so far.
+    """
+
+    event: Literal["fleet"] = field(default="fleet", kw_only=True)
+    nodes: int
+    workers: int
+    running: int
+    waiting: int
+    retried: int
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -199,12 +253,14 @@ class Died:
         cause: How it ended, in words.
         output: What it printed last, one indented line each, each after a line break.
         out_of_memory: Whether memory probably ran out, so that few attempts are enough.
+        lost: Whether the node was lost, or nothing is heard from it, so that the job is not the cause.
     """
 
     event: Literal["died"] = field(default="died", kw_only=True)
     cause: str
     output: str = ""
     out_of_memory: bool = False
+    lost: bool = False
 
 
 Event: TypeAlias = (
@@ -212,6 +268,9 @@ Event: TypeAlias = (
     | Note
     | Warned
     | Started
+    | Saved
+    | Refused
+    | FleetChanged
     | EpochDone
     | Measured
     | Finished

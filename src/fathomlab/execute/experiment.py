@@ -11,15 +11,15 @@ from typing import Any
 
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write
 from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
-from fathomlab.config.plugins import Plugin
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
-from fathomlab.execute.executors import EXECUTORS, requested_executor
+from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, requested_executor
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.signals import StopRequest
+from fathomlab.execute.sources import save_patch, save_plugin
 from fathomlab.plan import Plan, Trial
 from fathomlab.prepare import machine
 from fathomlab.prepare.backends import requested_backend
@@ -29,7 +29,8 @@ from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory, take_inventory
-from fathomlab.store.lock import store_lock
+from fathomlab.store.lease_files import has_leases
+from fathomlab.store.lock import locks_hold, store_lock
 from fathomlab.store.reading import Store, trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, ConditionRecord, ExperimentRecord, SeedTrial
 
@@ -115,25 +116,30 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         raise UserError("invalid-option", f"--device must be auto, cpu, or cuda, got {options.device!r}.")
     worker_count(options.workers, 1)
     create_store(runs)
-    with store_lock(runs, options.wait, lambda text: emit(Warned(text)), stop.check) as lock:
+    executor = choose_executor(requested_executor(plan))
+    shared = executor.spans_hosts or not locks_hold(runs)
+    with store_lock(runs, options.wait, lambda text: emit(Warned(text)), stop.check, shared) as lock:
+        setting = Setting(runs, 1, options.device, lock, plan.loaded.run)
         inventory = take_inventory(runs, plan.trials, plan.loaded.components)
         pending = inventory.pending(plan.trials)
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)
-        jobs = _preflight(plan, pending, inventory, options)
+        jobs = _preflight(plan, pending, inventory, options, setting)
+        if shared or has_leases(runs):
+            jobs = tuple(replace(job, leases=True, may_drift=options.allow_drift) for job in jobs)
         stop.clock.seconds()  # a download waits without a tick
         record = _with_history(_record(plan, runs / "experiments" / name), plan, inventory)
         if pending or not record_is_current(inventory.experiments.get(name), record):
             write_experiment(runs, record)
         cached = len(plan.trials) - len(pending)
-        count = worker_count(options.workers, len(jobs), machine.guess_device(options.device))
+        count = executor.count_workers(setting, options.workers, len(jobs)) if jobs else 1
         work, measured = expected_seconds(plan.trials, inventory)
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels, measured))
         if jobs:
-            _save_patch(runs)
+            save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
-                _save_plugin(runs, plugin)
-            _train(jobs, requested_executor(plan), count, lock, emit, stop)
+                save_plugin(runs, plugin)
+            _train(jobs, executor, replace(setting, workers=min(count, len(jobs))), emit, stop)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())
@@ -144,35 +150,37 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds)
 
 
-def _preflight(plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions) -> tuple[Job, ...]:
+def _preflight(
+    plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions, setting: Setting
+) -> tuple[Job, ...]:
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
-    for check in (requested_backend, requested_executor):  # unknown names are reported before datasets are downloaded
-        check(plan)
+    requested_backend(plan)  # an unknown name is reported before datasets are downloaded
+    executor = choose_executor(requested_executor(plan))
     device = machine.guess_device(options.device)
-    if pending and options.device == "cuda":
+    on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
+    if pending and options.device == "cuda" and not on_workers:
         from fathomlab.execute.pack.devices import choose_device
 
         choose_device("cuda")
     in_bf16 = [trial for trial in pending if trial.recipe.precision == "bf16"]
-    if in_bf16:
+    if in_bf16 and not on_workers:
         from fathomlab.execute.pack.devices import check_precision
 
         check_precision(in_bf16, options.device)
     provide_datasets(plan, pending, inventory.root)
-    if not options.allow_drift and any(inventory.checkpoint(trial) for trial in pending):
+    if not options.allow_drift and not on_workers and any(inventory.checkpoint(trial) for trial in pending):
         from fathomlab.execute.pack.devices import current_environment
 
         check_environment(inventory, pending, current_environment(device))
-    workers = worker_count(options.workers, len(pending), device)
+    workers = executor.count_workers(setting, options.workers, len(pending)) if pending else 1
     return prepare_jobs(plan, pending, inventory, options.device, workers)
 
 
-def _train(jobs: Sequence[Job], name: str, count: int, lock: int | None, emit: Emit, stop: StopRequest) -> None:
+def _train(jobs: Sequence[Job], kind: type[Executor], setting: Setting, emit: Emit, stop: StopRequest) -> None:
     """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process."""
-    count = min(count, len(jobs))
-    if name == "auto":
-        name = "inline" if count == 1 else "local"
-    with closing(EXECUTORS[name](count, lock)) as executor:
+    if setting.workers == 1 and setting.run.executor == "auto" and not kind.spans_hosts:
+        kind = EXECUTORS["inline"]
+    with closing(kind(setting)) as executor:
         for event in run_jobs(jobs, executor, stop):
             emit(event)
 
@@ -184,29 +192,6 @@ def recorded_seed_count(runs: Path, name: str) -> int:
     except UserError:
         return 0
     return len(record.seeds) if record.looks else 0
-
-
-def _save_plugin(runs: Path, plugin: Plugin) -> None:
-    """Save the source of a plugin, which a notebook may not contain any more, as `plugins/<sha256>/<name>`."""
-    folder = runs / "plugins" / plugin.sha256
-    for file, source in ((plugin.name, plugin.source), *((module.file, module.source) for module in plugin.modules)):
-        path = folder / file
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.is_file() or path.read_bytes() != source.encode():  # a damaged copy is replaced
-                atomic_write(path, source)
-        except OSError as error:
-            raise UserError(
-                "unwritable", f"{runs}: cannot write the plugin {file}: {error.strerror or error}."
-            ) from None
-
-
-def _save_patch(runs: Path) -> None:
-    """Store the difference from fathomlab's commit, once for all trials trained with it."""
-    digest, folder = machine.commit().patch, runs / "patches"
-    if digest and not (folder / f"{digest}.patch").exists():
-        folder.mkdir(exist_ok=True)
-        atomic_write(folder / f"{digest}.patch", machine.patch())
 
 
 def _record(plan: Plan, folder: Path) -> ExperimentRecord:

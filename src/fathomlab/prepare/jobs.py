@@ -23,6 +23,7 @@ from fathomlab.prepare.packing import form_packs
 from fathomlab.store.datasets import arrays_path, change_of, write_dataset
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.inventory import Inventory
+from fathomlab.store.leases import Observation
 
 TrialWithParents = Annotated[Trial, Encoded(encode_trial, decode_trial)]
 # A directory's name is bytes, which need not be valid text.
@@ -44,6 +45,9 @@ class Job:
         checkpoint_seconds: Time between two checkpoints (s); None spends at most 1% of the time on them.
         backend: Computes the steps; a name of `engine.backends.BACKENDS`. A checkpoint of the pack takes precedence.
         may_fall_back: Whether to use the reference if the backend fails before the first step.
+        may_drift: Whether to resume a checkpoint of another environment.
+        leases: Whether to train only with a lease for each trial, because other hosts may train into the store.
+        expired: Leases of processes that count as dead.
     """
 
     trials: tuple[TrialWithParents, ...]
@@ -53,6 +57,9 @@ class Job:
     checkpoint_seconds: float | None = None
     backend: str = "reference"
     may_fall_back: bool = False
+    may_drift: bool = True
+    leases: bool = False
+    expired: tuple[Observation, ...] = ()
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -82,10 +89,20 @@ def prepare_jobs(
         UserError: If the disk has too little free space, if a table of teachers' outputs does not fit into the memory, or if
             `run.backend` cannot train one of the packs.
     """
+    jobs = form_jobs(plan, pending, inventory, device, workers)
+    cost.check_memory(pending)
+    check_disk_space(inventory.root, cost.disk_bytes([list(job.trials) for job in jobs], workers))
+    return jobs
+
+
+def form_jobs(plan: Plan, pending: Sequence[Trial], inventory: Inventory, device: str, workers: int) -> tuple[Job, ...]:
+    """As `prepare_jobs`, without looking at memory and disk.
+
+    Raises:
+        UserError: If `run.backend` cannot train one of the packs.
+    """
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
     packs = form_packs(plan, pending, inventory, machine.device, workers)
-    cost.check_memory(pending)
-    check_disk_space(inventory.root, cost.disk_bytes(packs, workers))
     logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
     backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
     return tuple(

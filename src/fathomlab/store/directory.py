@@ -16,6 +16,7 @@ from fathomlab.config.schema import LoggingOptions
 from fathomlab.probes.columns import ProbeDescription
 from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
+from fathomlab.store.leases import Lease
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.reading import TrialFiles, trial_status
 from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, Result
@@ -64,9 +65,15 @@ def check_disk_space(root: Path, needed: int) -> None:
 class TrialFolder:
     """The directory of one trial during training."""
 
-    def __init__(self, root: Path, trial: str):
-        """Change nothing; call `create` or `resume` next."""
-        self.trial, self.root, self.path = trial, root, root / "trials" / trial
+    def __init__(self, root: Path, trial: str, lease: Lease | None = None):
+        """Change nothing; call `create` or `resume` next.
+
+        Args:
+            root: The store.
+            trial: Hash of the trial.
+            lease: Verified before each write: LeaseLostError is raised if another process has taken over the trial.
+        """
+        self.trial, self.root, self.path, self._lease = trial, root, root / "trials" / trial, lease
         self.lines: dict[str, int] = {}
         self._pending: dict[str, str] = {}
         self._unsynced: dict[str, int] = {}
@@ -77,6 +84,7 @@ class TrialFolder:
 
         `logging` is stored next to the content for exporters; it is not part of the trial's identity.
         """
+        self.verify()
         if (self.path / "result.json").exists() and trial_status(self.root, self.trial) in ("damaged", "outdated"):
             quarantine(self.path)
         elif self.path.exists():
@@ -86,12 +94,22 @@ class TrialFolder:
         options = {} if logging is None else asdict(logging)
         self._write("trial.json", {"trial": self.trial, "content": content, "logging": options})
 
+    def verify(self) -> None:
+        """Check that this process may write.
+
+        Raises:
+            LeaseLostError: If another process has taken over the trial.
+        """
+        if self._lease is not None:
+            self._lease.verify(self.trial)
+
     def has_lines(self, logs: Mapping[str, int]) -> bool:
         """Whether each log still has this number of valid lines."""
         return all(len(read_valid_records(self.path / name)) >= lines for name, lines in logs.items())
 
     def resume(self, logs: Mapping[str, int]) -> None:
         """Truncate the logs to these numbers of lines, as they were at a checkpoint, so that nothing is recorded twice."""
+        self.verify()
         (self.path / "result.json").unlink(missing_ok=True)  # of a failed attempt
         for path in self.path.glob(".*.tmp"):  # of a killed writer
             path.unlink(missing_ok=True)
@@ -120,10 +138,12 @@ class TrialFolder:
 
     def _write(self, name: str, document: JsonObject) -> None:
         """Write one JSON document atomically, with the format and its checksum."""
+        self.verify()
         atomic_write(self.path / name, json.dumps(seal(document), indent=1) + "\n")
 
     def write_bytes(self, name: str, value: bytes) -> None:
         """Write a file atomically."""
+        self.verify()
         atomic_write(self.path / name, value)
 
     def append(self, name: str, record: JsonObject) -> bool:
@@ -137,6 +157,7 @@ class TrialFolder:
         return True
 
     def _flush(self, name: str, durable: bool = False) -> None:
+        self.verify()
         path, rest = self.path / name, self._pending.get(name, "").encode()
         if name in self._unsynced:  # after an error the old file cannot be trusted, so write a new one
             atomic_write(path, path.read_bytes()[: self._unsynced[name]] + rest)
@@ -179,7 +200,8 @@ class TrialFolder:
             for path in sorted(self.path.iterdir())
             if path.is_file() and not path.name.startswith(".") and not _is_transient(path.name)
         }
-        result = replace(result, metrics=nan_to_none(result.metrics), files=files)
+        fence = self._lease.fences[self.trial] if self._lease is not None else 0
+        result = replace(result, metrics=nan_to_none(result.metrics), files=files, fence=fence)
         self._write("result.json", {"trial": self.trial, **to_plain(result)})
         return result
 

@@ -1,4 +1,7 @@
-"""One process trains into a store at a time. The lock is the kernel's, so it is free as soon as its holder ends."""
+"""One process trains into a store at a time. The lock is the kernel's, so it is free as soon as its holder ends.
+
+Where several hosts train into one store, each pack has a lease (`store.leases`), and their locks are shared.
+"""
 
 import contextlib
 import json
@@ -38,6 +41,7 @@ LOCAL_FUSE_TYPES = (
     "fuse.gocryptfs",
     "fuse.bindfs",
 )
+CLOUD_DRIVES = ("fuse.drive", "fuse.drivefs", "fuse.google-drive-ocamlfuse")
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 0.3
 LOCKED_BYTE = 2**20  # on Windows
@@ -45,7 +49,11 @@ LOCKED_BYTE = 2**20  # on Windows
 
 @contextlib.contextmanager
 def store_lock(
-    root: Path, wait: bool, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+    root: Path,
+    wait: bool,
+    say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+    shared: bool = False,
 ) -> Generator[int | None]:
     """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
@@ -56,19 +64,21 @@ def store_lock(
         wait: Wait for another holder instead of refusing.
         say: Takes one line for the user.
         check: Called while waiting; what it raises ends the wait.
+        shared: Exclude only holders that do not share. Those that share exclude each other by leases.
 
     Raises:
         UserError: If another process trains into this store and `wait` is off.
     """
+    if (fs_name := network_fs_type(root)).startswith(CLOUD_DRIVES):
+        say(
+            f"{root} is on a mounted cloud drive ({fs_name}), which may show other hosts late what this one writes. "
+            "Run one fathomlab at a time there."
+        )
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _acquire(root, descriptor, wait, say, check):
+        if not _acquire(root, descriptor, shared, wait, say, check):
             yield None
             return
-        if fs_type := network_fs_type(root):
-            say(
-                f"{root} is on a network file system ({fs_type}), where locks may not hold. Run one fathomlab at a time there."
-            )
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -102,12 +112,16 @@ def file_lock(path: Path, check: Callable[[], None]) -> Generator[None]:
             path.unlink()
 
 
-def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None], check: Callable[[], None]) -> bool:
+def _acquire(
+    root: Path, descriptor: int, shared: bool, wait: bool, say: Callable[[str], None], check: Callable[[], None]
+) -> bool:
     refuse_at = time.monotonic() + GRACE_SECONDS  # a reader that asks for the status holds the lock briefly
     waiting = False
+    if shared and sys.platform == "win32":  # it has no shared locks
+        return True
     while True:
         try:
-            _lock(descriptor, shared=False)
+            _lock(descriptor, shared)
             return True
         except (BlockingIOError, PermissionError):
             check()
@@ -121,9 +135,24 @@ def _acquire(root: Path, descriptor: int, wait: bool, say: Callable[[str], None]
                 say(f"{root}: waiting for {holder}.")
                 waiting = True
             time.sleep(POLL_SECONDS)
-        except OSError as error:
-            say(f"{root}: this file system has no locks ({error.strerror}). Run one fathomlab at a time there.")
+        except OSError:  # this file system has no locks
             return False
+
+
+def locks_hold(root: Path) -> bool:
+    """Whether a lock of a store excludes every other process that may use it: not on network file systems, or without locks."""
+    if network_fs_type(root):
+        return False
+    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(descriptor, shared=True)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _lock(descriptor: int, shared: bool) -> None:
@@ -216,7 +245,7 @@ def network_fs_type(root: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
     "" if it is on none or the type is unknown.
     """
     fs_name = fs_type(root, mounts)
-    if fs_name in ("fuse.drive", "fuse.drivefs", "fuse.google-drive-ocamlfuse"):
+    if fs_name in CLOUD_DRIVES:
         return f"{fs_name}, a mounted Google Drive"
     remote = fs_name.startswith(NETWORK_FS_TYPES) or fs_name.split(".")[0] == "fuse"
     return fs_name if remote and not fs_name.startswith(LOCAL_FUSE_TYPES) else ""

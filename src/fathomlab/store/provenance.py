@@ -90,6 +90,7 @@ class Provenance:
         resumed: The checkpoints that the trial was resumed from, in order.
         pack: The pack and the slot in it.
         plugins: Plugin files that the trial uses.
+        node: The node of a cluster that trained; None on the machine of the run.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -106,6 +107,7 @@ class Provenance:
     resumed: tuple[Resumption, ...] = ()
     pack: PackSlot | None = None
     plugins: tuple[PluginDigest, ...] = ()
+    node: str | None = None
 
     def to_json(self) -> JsonObject:
         """The fields by name, without those that are None."""

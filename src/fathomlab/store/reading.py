@@ -15,6 +15,7 @@ from fathomlab.data.table import DatasetInfo
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.datasets import dataset_info
+from fathomlab.store.lease_files import has_leases
 from fathomlab.store.lock import is_locked
 from fathomlab.store.provenance import Provenance
 from fathomlab.store.records import (
@@ -46,7 +47,7 @@ class Store:
     @cached_property
     def locked(self) -> bool:
         """Whether some process was training into this store when this was first needed."""
-        return is_locked(self.root)
+        return is_locked(self.root) or has_leases(self.root)
 
     @cached_property
     def _left_out(self) -> frozenset[str]:

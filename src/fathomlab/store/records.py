@@ -99,7 +99,7 @@ class Result:
         labels: The labels of the test set; None without predictions.
         speed: Latency and throughput; None if they were not measured.
         table_seconds: Time to compute the teacher's outputs that this trial stored (s); None if it computed none.
-        fence: Number of the lease under which it was written. 0 until several hosts can share a store.
+        fence: Number of the lease under which it was written; 0 without one.
         files: Name of every other file to its hash.
     """
 

@@ -4,16 +4,16 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import fathomlab
 from fathomlab.base.clock import RunningClock
 from fathomlab.base.errors import UserError
-from fathomlab.execute import coordinator
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Died, EpochDone, Event, Failed, Finished, Idle, Stopped, Warned
+from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
@@ -26,21 +26,42 @@ KILLED = Died("Worker killed by SIGKILL", "", out_of_memory=True)
 class Scripted:
     """Answers each submitted job with the events that `script` returns for it; the last job to be submitted ends first."""
 
+    spans_hosts: ClassVar[bool] = False
+    stop_seconds: ClassVar[float] = 4.0
+
     def __init__(self, script: Callable[[Job], Sequence[Event]], jobs_at_once: int = 1):
         self.script, self.jobs_at_once = script, jobs_at_once
         self.submitted: list[Job] = []
         self.signals: list[int] = []
+        self.cancelled: list[int] = []
         self.largest = 0
         self._running: dict[int, list[Event]] = {}
 
     def capacity(self) -> int:
         return self.jobs_at_once
 
-    def submit(self, job: Job) -> int:
+    @staticmethod
+    def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
+        return packs
+
+    @staticmethod
+    def preview(jobs: Sequence[Job], setting: Setting) -> str:
+        return ""
+
+    def submit(self, jobs: Sequence[Job]) -> tuple[int, ...]:
+        return tuple(map(self._submit, jobs))
+
+    def _submit(self, job: Job) -> int:
         self.submitted.append(job)
         self._running[len(self.submitted)] = list(self.script(job))
         self.largest = max(self.largest, len(self._running))
         return len(self.submitted)
+
+    def cancel(self, number: int) -> None:
+        self.cancelled.append(number)
+
+    def fleet(self) -> Fleet | None:
+        return None
 
     def events(self, timeout_seconds: float) -> Iterator[tuple[int, Event]]:
         if not self._running:
@@ -150,7 +171,7 @@ def test_stop_request_ends_running_jobs_and_starts_none(trials: tuple[Trial, ...
 
 
 def test_stop_request_does_not_wait_forever(trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(coordinator, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(Scripted, "stop_seconds", 0.0)
     executor = Scripted(lambda job: [EpochDone(job.hashes[0], 1, {})] * 1_000_000)
     executor.stop = lambda signum: None  # type: ignore[method-assign]
     stop = StopRequest()
@@ -163,7 +184,7 @@ def test_time_limit_stops_jobs_like_an_interrupt(
     trials: tuple[Trial, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """After 10 s of preparation and 30 s of training; the hour in which the machine sleeps does not count."""
-    monkeypatch.setattr(coordinator, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(Scripted, "stop_seconds", 0.0)
     now, seen, requests = [0.0], [0], list[tuple[int, int]]()
 
     def watch(event: Event) -> None:

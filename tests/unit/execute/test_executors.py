@@ -1,5 +1,6 @@
 """The executor that a run uses."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,25 +9,28 @@ import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.execute.executors import EXECUTORS, requested_executor
 from fathomlab.execute.executors.inline import Inline
+from fathomlab.execute.executors.local import Local
 from fathomlab.prepare.jobs import Job
 
 
 @pytest.fixture
 def submitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Job]]:
     """The jobs of a run with the names of their executors. All of them train inline, so that no process starts."""
-    jobs: list[tuple[str, Job]] = []
+    submitted: list[tuple[str, Job]] = []
 
     def recorder(name: str) -> type[Inline]:
         class Recorded(Inline):
-            def submit(self, job: Job) -> int:
-                jobs.append((name, job))
-                return super().submit(job)
+            count_workers = staticmethod(Local.count_workers)
+
+            def submit(self, jobs: Sequence[Job]) -> tuple[int, ...]:
+                submitted.extend((name, job) for job in jobs)
+                return super().submit(jobs)
 
         return Recorded
 
     for name in (*EXECUTORS, "cluster"):
         monkeypatch.setitem(EXECUTORS, name, recorder(name))  # type: ignore[arg-type]
-    return jobs
+    return submitted
 
 
 @pytest.mark.parametrize(

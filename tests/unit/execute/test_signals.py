@@ -14,6 +14,7 @@ from fathomlab.base.clock import RunningClock
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Event, Warned
 from fathomlab.execute.executors.inline import Inline
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.pack import pack
 from fathomlab.execute.signals import RunInterrupted, StopRequest
@@ -41,7 +42,7 @@ def test_signals_to_the_training_thread_are_handled(
     before = signal.signal(signal.SIGUSR1, lambda signum, _: handled.append(signum))
     started = time.monotonic()
     try:
-        with closing(Inline(1, None)) as executor:
+        with closing(Inline(Setting(tmp_path, 1))) as executor:
             assert list(run_jobs([Job(fathomlab.load(small).trials, tmp_path)], executor, StopRequest())) == []
     finally:
         signal.signal(signal.SIGUSR1, before)

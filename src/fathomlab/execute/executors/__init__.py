@@ -1,25 +1,58 @@
 """Executors: where jobs are trained. A new one is a file here and a line in `EXECUTORS`."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Protocol
 
 from fathomlab.config.load import run_choice
 from fathomlab.execute.events import Event
 from fathomlab.execute.executors.inline import Inline
 from fathomlab.execute.executors.local import Local
+from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.plan import Plan
 from fathomlab.prepare.jobs import Job
 
 
 class Executor(Protocol):
-    """Starts jobs and reports their events. The coordinator decides which, when, and how often."""
+    """Starts, reaches, and replaces workers. The coordinator decides which jobs they train, when, and how often.
 
-    def capacity(self) -> int:
-        """Number of jobs that it trains at the same time."""
+    Attributes:
+        spans_hosts: Whether its workers may be on other hosts, so that trials need leases.
+        stop_seconds: Time that jobs have for a checkpoint after a stop request (s).
+    """
+
+    spans_hosts: ClassVar[bool]
+    stop_seconds: ClassVar[float]
+
+    def __init__(self, setting: Setting) -> None:
+        """Start.
+
+        Raises:
+            UserError: If nothing can be trained here.
+        """
         ...
 
-    def submit(self, job: Job) -> int:
-        """Start a job; returns a number that names it in `events`. At most `capacity()` jobs may be unfinished."""
+    @staticmethod
+    def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
+        """Number of jobs at the same time for `--workers`, of which `setting` does not know yet.
+
+        Raises:
+            UserError: If the value is not a number or `auto`, or if no worker can be reached.
+        """
+        ...
+
+    @staticmethod
+    def preview(jobs: Sequence[Job], setting: Setting) -> str:
+        """What would be started or submitted, as text for people."""
+        ...
+
+    def capacity(self) -> int:
+        """Number of jobs that may be unfinished at the same time. It changes when nodes come and go."""
+        ...
+
+    def submit(self, jobs: Sequence[Job]) -> tuple[int, ...]:
+        """Start jobs; returns the number that names each in `events`. At most `capacity()` jobs may be unfinished."""
         ...
 
     def events(self, timeout_seconds: float) -> Iterator[tuple[int, Event]]:
@@ -32,6 +65,14 @@ class Executor(Protocol):
         """
         ...
 
+    def cancel(self, number: int) -> None:
+        """Give up a job from which nothing is heard. Its last event is `Died`."""
+        ...
+
+    def fleet(self) -> Fleet | None:
+        """The workers now; None if all of them are on this machine."""
+        ...
+
     def stop(self, signum: int) -> None:
         """Ask every job to write a checkpoint and end because of a signal."""
         ...
@@ -41,8 +82,7 @@ class Executor(Protocol):
         ...
 
 
-# Number of jobs at the same time, and descriptor of the store's lock, which processes that write to the store inherit.
-EXECUTORS: Mapping[str, Callable[[int, int | None], Executor]] = {"inline": Inline, "local": Local}
+EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local}
 
 
 def requested_executor(plan: Plan) -> str:
@@ -52,3 +92,23 @@ def requested_executor(plan: Plan) -> str:
         UserError: If no executor has this name.
     """
     return run_choice(plan.loaded, "executor", EXECUTORS)
+
+
+def with_executor(plan: Plan, name: str | None) -> Plan:
+    """The plan with another `run.executor`, as `--executor` requests; unchanged for None.
+
+    Raises:
+        UserError: If no executor has this name.
+    """
+    if name is None:
+        return plan
+    changed = replace(plan, loaded=replace(plan.loaded, run=replace(plan.loaded.run, executor=name)))
+    requested_executor(changed)
+    return changed
+
+
+def choose_executor(name: str) -> type[Executor]:
+    """The executor of a name. `auto` is Ray if `RAY_ADDRESS` is set, else workers on this machine."""
+    if name == "auto":
+        name = "ray" if "ray" in EXECUTORS and os.environ.get("RAY_ADDRESS") else "local"
+    return EXECUTORS[name]

@@ -2,14 +2,18 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import ClassVar
 
+from fathomlab.base.labels import count
 from fathomlab.base.user_code import contained
 from fathomlab.execute.events import Event, Idle, Stopped
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.signals import WAKE_SECONDS, RunInterrupted
 from fathomlab.prepare.jobs import Job
+from fathomlab.prepare.packing import worker_count
 
 
 class Inline:
@@ -18,8 +22,11 @@ class Inline:
     The caller's thread only waits for events, so that it handles signals.
     """
 
-    def __init__(self, count: int, lock: int | None):
-        """Start the thread. It trains one job at a time whatever `count` is, and this process already holds the lock."""
+    spans_hosts: ClassVar[bool] = False
+    stop_seconds: ClassVar[float] = 4.0
+
+    def __init__(self, setting: Setting):
+        """Start the thread. It trains one job at a time, and this process already holds the lock."""
         from fathomlab.execute.pack.pack import train_job  # imports torch
 
         self._train_job = train_job
@@ -30,15 +37,28 @@ class Inline:
         self._thread = threading.Thread(target=self._train, name="fathomlab-training")
         self._thread.start()
 
+    @staticmethod
+    def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
+        """One, after checking the value."""
+        worker_count(requested, packs)
+        return 1
+
+    @staticmethod
+    def preview(jobs: Sequence[Job], setting: Setting) -> str:
+        """One line."""
+        return f"{count(len(jobs), 'pack')} one after the other in this process"
+
     def capacity(self) -> int:
         """One."""
         return 1
 
-    def submit(self, job: Job) -> int:
-        """Give a job to the thread."""
-        self._submitted += 1
-        self._jobs.put((self._submitted, job))
-        return self._submitted
+    def submit(self, jobs: Sequence[Job]) -> tuple[int, ...]:
+        """Give jobs to the thread."""
+        numbers = range(self._submitted + 1, self._submitted + len(jobs) + 1)
+        self._submitted += len(jobs)
+        for number, job in zip(numbers, jobs, strict=True):
+            self._jobs.put((number, job))
+        return tuple(numbers)
 
     def events(self, timeout_seconds: float) -> Iterator[tuple[int, Event]]:
         """The next event. What ends the thread is raised here."""
@@ -49,6 +69,12 @@ class Inline:
         if isinstance(event, BaseException):
             raise event
         yield number, event
+
+    def cancel(self, number: int) -> None:
+        """Nothing: a thread of this process cannot be lost."""
+
+    def fleet(self) -> None:
+        """None: it is on this machine."""
 
     def stop(self, signum: int) -> None:
         """Request a checkpoint and the end of the job at the next step."""

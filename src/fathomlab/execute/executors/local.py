@@ -9,18 +9,21 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import IO, cast
+from typing import IO, ClassVar, cast
 
 from fathomlab.base.codec import from_json, to_plain
 from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
 from fathomlab.execute.events import Died, Event, Idle, Ready, Stopped
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.prepare import machine
 from fathomlab.prepare.jobs import Job
+from fathomlab.prepare.packing import worker_count
 
 MAX_ATTEMPTS_TO_START = 2
 TAIL_LINES = 8
@@ -67,27 +70,43 @@ class Worker:
 class Local:
     """Worker processes, and the queue of their events."""
 
-    def __init__(self, count: int, lock: int | None):
-        """Start `count` workers. They inherit the lock's descriptor, so that the store is free only when all have ended."""
-        self._count, self._lock = count, lock
+    spans_hosts: ClassVar[bool] = False
+    stop_seconds: ClassVar[float] = 4.0
+
+    def __init__(self, setting: Setting):
+        """Start the workers. They inherit the lock's descriptor, so that the store is free only when all have ended."""
+        self._count, self._lock = setting.workers, setting.lock
         self._directory = _working_directory()  # it may go away while workers train
         self._events: SimpleQueue[tuple[Worker, Event | int]] = SimpleQueue()
         self._submitted = self._failed_starts = 0
         self._stopping = False
         self.workers: list[Worker] = []
         try:
-            for _ in range(count):
+            for _ in range(self._count):
                 self._start()
         except BaseException:
             self.close()
             raise
 
+    @staticmethod
+    def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
+        """One per core, at most one per pack; one in total on a CUDA device."""
+        return worker_count(requested, packs, machine.guess_device(setting.device))
+
+    @staticmethod
+    def preview(jobs: Sequence[Job], setting: Setting) -> str:
+        """One line."""
+        return f"{count(len(jobs), 'pack')} on {count(setting.workers, 'worker')} of this machine"
+
     def capacity(self) -> int:
         """One job per worker."""
         return self._count
 
-    def submit(self, job: Job) -> int:
-        """Give a job to an idle worker, or to a new one if a worker has died."""
+    def submit(self, jobs: Sequence[Job]) -> tuple[int, ...]:
+        """Give jobs to idle workers, or to new ones if workers have died."""
+        return tuple(map(self._submit, jobs))
+
+    def _submit(self, job: Job) -> int:
         worker = next((worker for worker in self.workers if worker.job is None), None) or self._start()
         self._submitted += 1
         self._assign(worker, self._submitted, replace(job, root=Path(os.path.normpath(self._directory / job.root))))
@@ -115,6 +134,15 @@ class Local:
             if isinstance(event, Idle | Stopped):
                 worker.number = worker.job = None
             yield number, event
+
+    def cancel(self, number: int) -> None:
+        """Kill the worker of a job; its end is reported as that of any worker."""
+        for worker in self.workers:
+            if worker.number == number:
+                worker.process.kill()
+
+    def fleet(self) -> None:
+        """None: all workers are on this machine."""
 
     def stop(self, signum: int) -> None:
         """Send a stop request to every worker: signals do not exist everywhere."""

@@ -15,7 +15,7 @@ from fathomlab.base.clock import RunningClock
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.engine.state import load_replica_state_dict, replica_state_dict
 from fathomlab.engine.training import PackTrainer
-from fathomlab.execute.events import Emit, Warned
+from fathomlab.execute.events import Emit, Saved, Warned
 from fathomlab.plan import Trial
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import (
@@ -29,6 +29,7 @@ from fathomlab.store.checkpoints import (
 )
 from fathomlab.store.checksums import CorruptFileError, nan_to_none
 from fathomlab.store.directory import TrialFolder
+from fathomlab.store.leases import Lease
 from fathomlab.store.provenance import Environment, Resumption
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES
@@ -61,12 +62,13 @@ class Replica:
 class Checkpointer:
     """The directories of a pack's trials."""
 
-    def __init__(self, job: Job, environment: Environment, emit: Emit):
+    def __init__(self, job: Job, environment: Environment, emit: Emit, lease: Lease | None = None):
         """Read the checkpoints of the trials without a result. Corrupted ones are renamed, with a warning."""
         self.job, self.environment, self.emit = job, environment, emit
+        trained = [trial_status(job.root, trial.hash) in TERMINAL_STATUSES for trial in job.trials]
         self.replicas = [
-            Replica(trial, TrialFolder(job.root, trial.hash), trial_status(job.root, trial.hash) in TERMINAL_STATUSES)
-            for trial in job.trials
+            Replica(trial, TrialFolder(job.root, trial.hash, lease), done)
+            for trial, done in zip(job.trials, trained, strict=True)
         ]
         self.clock, self.saved = RunningClock(), time.monotonic()
         self.cost = ASSUMED_COST * (1 + len(self.replicas) / 4)
@@ -193,6 +195,7 @@ class Checkpointer:
         self.write_failed = False
         for _, replica in self.active:
             delete_checkpoints(replica.folder.path, checkpoint_steps(replica.folder.path)[:MAX_TO_KEEP])
+        self.emit(Saved(tuple(replica.trial.hash for _, replica in self.active), training.state.step))
         return True
 
     def _save(self, training: PackTrainer, slot: int, replica: Replica) -> None:

@@ -6,15 +6,16 @@ from fathomlab.prepare import machine
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import checkpoint_steps
 from fathomlab.store.directory import TrialFolder
+from fathomlab.store.leases import Lease
 from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
 
 
-def record_failure(trial: Trial, job: Job, cause: str) -> Failed | None:
+def record_failure(trial: Trial, job: Job, cause: str, lease: Lease | None = None) -> Failed | None:
     """Write a failed result, unless the trial has finished meanwhile."""
     if trial_status(job.root, trial.hash) in TERMINAL_STATUSES:
         return None
-    folder = TrialFolder(job.root, trial.hash)
+    folder = TrialFolder(job.root, trial.hash, lease)
     if not checkpoint_steps(folder.path):  # checkpoints stay for the next run
         folder.create(trial.content, job.logging)
     folder.write_provenance(machine.collect_provenance())

@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,7 +21,7 @@ from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import choose_precision, param_dtype
 from fathomlab.engine.training import PackTrainer
-from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Started, Warned
+from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.devices import choose_device, current_environment
@@ -34,11 +35,13 @@ from fathomlab.execute.pack.weights import save_weights
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
 from fathomlab.prepare.cost import should_separate_replicas
+from fathomlab.prepare.drift import environment_diff
 from fathomlab.prepare.jobs import Job
 from fathomlab.probes import Probe
 from fathomlab.probes.schedule import snapshot_steps
 from fathomlab.probes.user import UserProbe
 from fathomlab.store.checksums import nan_to_none
+from fathomlab.store.leases import Lease, LeaseHeldError, LeaseLostError
 from fathomlab.store.predictions import PREDICTIONS, encode_classes, write_labels
 from fathomlab.store.provenance import BackendBuild, DataSource, PackSlot, PluginDigest
 from fathomlab.store.reading import trial_status
@@ -48,34 +51,52 @@ from fathomlab.store.tables import table_seconds
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 
 
-def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
-    """Train the trials of a job as one tensor program. Finished trials only keep their slots.
-
-    If a job of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
+def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = "") -> None:
+    """Train the trials of a job, with a lease for each that has no result if other hosts may train into the store.
 
     Args:
         job: The trials, and how they are trained.
         emit: Takes events.
         stop: Returns a signal number to request a checkpoint and the end; called between two steps.
+        node: The node of the cluster that trains; `""` on the machine of the run.
 
     Raises:
         RunInterrupted: If `stop` requested it. A checkpoint has been written.
     """
+    unfinished = [trial for trial in job.hashes if trial_status(job.root, trial) not in TERMINAL_STATUSES]
+    try:
+        with Lease(job.root, unfinished, node, job.expired) if job.leases else nullcontext() as lease:
+            _train_pack(job, emit, stop, node, lease)
+    except LeaseHeldError as error:
+        emit(Refused(error.holder, error.lease))
+    except LeaseLostError as error:
+        emit(Refused(str(error), ""))
+    except _UnfitError as error:
+        emit(Refused(str(error)))
+
+
+def _train_pack(job: Job, emit: Emit, stop: Callable[[], int | None], node: str, lease: Lease | None) -> None:
+    """Train the trials of a job as one tensor program. Finished trials only keep their slots.
+
+    If a job of several trials raises an error, its trials are trained one by one, so that only the faulty trial fails.
+    """
     try:
         try:
             with deterministic_mode():  # for each attempt: a plugin may change a setting while it trains
-                _PackRun(job, emit, stop).run()
+                _PackRun(job, emit, stop, node, lease).run()
+        except (LeaseLostError, _UnfitError):
+            raise
         except (Exception, SystemExit) as error:  # a plugin may call sys.exit
             if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise
             if len(job.trials) > 1:
                 for trial in job.trials:
                     if trial_status(job.root, trial.hash) not in TERMINAL_STATUSES:
-                        train_job(replace(job, trials=(trial,)), emit, stop)
+                        _train_pack(replace(job, trials=(trial,)), emit, stop, node, lease)
                 return
             trial = next(iter(job.trials))
             cause = str(error) if isinstance(error, UserError) else describe_error(error)
-            failure = record_failure(trial, job, cause)
+            failure = record_failure(trial, job, cause, lease)
             if failure is not None:
                 emit(failure)
     except OSError as error:
@@ -86,14 +107,19 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None]) -> None:
         emit(Warned(f"{text} Run the same command again to resume."))
 
 
+class _UnfitError(Exception):
+    """The environment of the worker is not that of the checkpoint."""
+
+
 class _PackRun:
     """One pack from its data to its results."""
 
-    def __init__(self, job: Job, emit: Emit, stop: Callable[[], int | None]):
+    def __init__(self, job: Job, emit: Emit, stop: Callable[[], int | None], node: str, lease: Lease | None):
         device = choose_device(job.device)
-        self.emit, self.stop, self.device = emit, stop, device
+        self.emit, self.stop, self.device, self.node = emit, stop, device, node
         self.environment = current_environment(device.type)
-        self.checkpointer = Checkpointer(job, self.environment, emit)
+        self.checkpointer = Checkpointer(job, self.environment, emit, lease)
+        self._check_environment()
         recipes = [trial.recipe for trial in job.trials]
         requested, saved = recipes[0], self.checkpointer.newest
         precision = (
@@ -119,7 +145,15 @@ class _PackRun:
         self.checkpointer.load(self.training, self.backend)
         self._write_provenance()
         active = tuple(replica.trial.hash for _, replica in self.checkpointer.active)
-        emit(Started(active, common.epochs, time.time() - self.checkpointer.seconds_before_resume))
+        started, holder = time.time() - self.checkpointer.seconds_before_resume, lease.id if lease else ""
+        emit(Started(active, common.epochs, started, node, holder))
+
+    def _check_environment(self) -> None:
+        saved = self.checkpointer.newest
+        if saved is not None and not self.checkpointer.job.may_drift:
+            changes = environment_diff(saved.environment, self.environment)
+            if changes:
+                raise _UnfitError(", ".join(changes))
 
     def run(self) -> None:
         """Train, measure, test, and write the results."""
@@ -252,6 +286,7 @@ class _PackRun:
             ),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             resumed=self.checkpointer.resumed,
+            node=self.node or None,
         )
         members = tuple(replica.trial.hash for replica in self.checkpointer.replicas)
         for slot, replica in self.checkpointer.active:
