@@ -168,7 +168,9 @@ class TimeLeft:
             time = kinds.time(work)
             return time if time is not None else paces.get(work, work * scale)
 
-        packs = [self._pack_left(pack, cost, now) for pack in {id(pack): pack for pack in self._packs.values()}.values()]
+        packs = [
+            self._pack_left(pack, cost, now) for pack in {id(pack): pack for pack in self._packs.values()}.values()
+        ]
         return max([(sum(packs) + kinds.waiting_seconds(paces, scale)) / self._workers, *packs])
 
     def _paces(self) -> dict[float, float]:

@@ -62,7 +62,9 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
         first.setdefault(trial.trial[:SHOWN_DIGITS], row)
     names = [trial.trial[:SHOWN_DIGITS] for trial in kept]
     ids = tuple(name if first[name] == row else "" for row, name in enumerate(names))
-    ids += ("",) * (len(study.trials) - len(ids))  # their rows are not embedded, so they cannot be repeated from the page
+    ids += ("",) * (
+        len(study.trials) - len(ids)
+    )  # their rows are not embedded, so they cannot be repeated from the page
     repeatable = [trial for trial in kept if trial.status in TERMINAL_STATUSES]
     fastest = min(repeatable, key=lambda trial: trial.seconds or 0.0, default=None)
     example = fastest.trial[:SHOWN_DIGITS] if fastest else ""
