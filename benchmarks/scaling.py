@@ -171,11 +171,10 @@ def commands_text(results: dict[str, dict[str, Any]]) -> list[str]:
 def coordinator_text(rows: Sequence[tuple[int, int, dict[str, Any]]]) -> list[str]:
     """A row per number of trials, packs, and workers."""
     head = ["trials", "pack", "workers", "CPU per trial (ms)", "first quarter (ms)", "last quarter (ms)", "growth (MB)"]
-    cells = [
-        [f"{row['trials']:,}", pack, workers, *(f"{row[key]:.3f}" for key in ("milliseconds", "first", "last"))]
-        + [f"{row['growth']:.1f}"]
-        for pack, workers, row in rows
-    ]
+    cells: list[list[object]] = []
+    for pack, workers, row in rows:
+        times = (f"{row[key]:.3f}" for key in ("milliseconds", "first", "last"))
+        cells.append([f"{row['trials']:,}", pack, workers, *times, f"{row['growth']:.1f}"])
     return ["Coordinator, progress, and time left, with an executor that answers at once:", "", *table(head, cells)]
 
 

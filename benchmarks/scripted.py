@@ -95,7 +95,7 @@ def overhead(trials: int, pack: int, workers: int) -> dict[str, Any]:
         len(every), 0, len(jobs), workers, {trial.hash: planned_seconds(trial) for trial in every}, plan.labels
     )
     before = resident()
-    marks = _run(plan, jobs, Scripted(workers), planned)
+    marks = run(plan, jobs, Scripted(workers), planned)
     return {
         "trials": len(every),
         "milliseconds": 1e3 * (marks[-1] - marks[0]) / len(every),
@@ -106,7 +106,7 @@ def overhead(trials: int, pack: int, workers: int) -> dict[str, Any]:
     }
 
 
-def _run(plan: Plan, jobs: Sequence[Job], executor: Scripted, planned: Planned) -> list[float]:
+def run(plan: Plan, jobs: Sequence[Job], executor: Scripted, planned: Planned) -> list[float]:
     """Processor time (s) at the start and after each quarter of the trials."""
     stop, done, quarter = StopRequest(), 0, planned.trials // 4
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ Everything that leaves the analysis as JSON is created here. The keys are a publ
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from fathomlab.analysis.breakdown import Breakdown, breakdowns
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
@@ -150,6 +150,13 @@ def read_summary(value: Any) -> Summary:
         ValueError: If these are not the numbers of a report.
     """
     return from_plain(Summary, value)
+
+
+def conditions_left_out(value: Any) -> int:
+    """How many conditions the numbers that a report embeds lack, because the experiment is large."""
+    left_out = value.get("left_out") if isinstance(value, dict) else None
+    number = cast("dict[str, Any]", left_out).get("conditions") if isinstance(left_out, dict) else None
+    return number if isinstance(number, int) else 0
 
 
 def looks_json(looks: Sequence[Look]) -> list[JsonObject]:

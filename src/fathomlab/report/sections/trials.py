@@ -44,7 +44,7 @@ class Trials:
     ids: tuple[str, ...]
     example: str
     command: str
-    max_rows: int = MAX_TRIALS
+    max_rows: int
 
     def without_ids(self, taken: Collection[str]) -> Self:
         """The same content without these ids, which other rows of the page have."""
@@ -68,7 +68,8 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     repeatable = [trial for trial in kept if trial.status in TERMINAL_STATUSES]
     fastest = min(repeatable, key=lambda trial: trial.seconds or 0.0, default=None)
     example = fastest.trial[:SHOWN_DIGITS] if fastest else ""
-    return Section("trials", "All trials", Trials(title, trials_table(study), ids, example, _command(study)))
+    content = Trials(title, trials_table(study), ids, example, _command(study), MAX_TRIALS)
+    return Section("trials", "All trials", content)
 
 
 def trials_table(study: Study) -> Table:
