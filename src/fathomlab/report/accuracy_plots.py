@@ -83,7 +83,7 @@ def accuracy_note(study: Study) -> str:
         else "Small dots: seeds. Large markers: mean of finished seeds with its 95% confidence interval."
     )
     some = f" At most {MAX_DOTS} seeds of a condition are drawn." if study.most_seeds > MAX_DOTS else ""
-    notes = (f"{marks}{some}", excluded_trials(study, study.conditions), clipped(study))
+    notes = (f"{marks}{some}", charts_left_out(study), excluded_trials(study, study.conditions), clipped(study))
     return " ".join(filter(None, notes))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.report.charts import MAX_DOTS, Chart, panels, width_of
+from fathomlab.report.charts import MAX_DOTS, Chart, panels, panels_left_out, width_of
 from fathomlab.report.curve_figures import (
     MAX_POINTS,
     MIN_SEEDS_FOR_INTERVAL,
@@ -38,7 +38,7 @@ class Curves:
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """The curves of losses and accuracies."""
     quantities = tuple((quantity.heading, tuple(charts)) for quantity, charts in curve_charts(study))
-    content = Curves(curve_note(study), quantities)
+    content = Curves(" ".join(filter(None, (curve_note(study), panels_left_out(study)))), quantities)
     return Section("curves", "Learning curves", content) if quantities else None
 
 

@@ -68,7 +68,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     repeatable = [trial for trial in kept if trial.status in TERMINAL_STATUSES]
     fastest = min(repeatable, key=lambda trial: trial.seconds or 0.0, default=None)
     example = fastest.trial[:SHOWN_DIGITS] if fastest else ""
-    content = Trials(title, trials_table(study), ids, example, _command(study), MAX_TRIALS)
+    content = Trials(title, trials_table(study), ids, example, _command(study), len(kept) or MAX_TRIALS)
     return Section("trials", "All trials", content)
 
 
