@@ -25,7 +25,15 @@ from benchmarks.race import ROOT, apart
 from benchmarks.startup import command, tiny
 
 SHAPES = "10x10,50x20,5000x2,500x20,100x100,2x5000"
-OVERHEADS = ((1_000, 16, 2), (10_000, 16, 2), (50_000, 16, 2), (10_000, 1, 2), (50_000, 1, 2), (10_000, 1, 64))
+OVERHEADS = (
+    (1_000, 16, 2),
+    (10_000, 16, 2),
+    (50_000, 16, 2),
+    (10_000, 1, 2),
+    (50_000, 1, 2),
+    (10_000, 1, 64),
+    (10_000, 16, 64),
+)
 PARTS = ("commands", "coordinator", "run")
 EPOCHS = 3
 LAUNCH = """

@@ -12,7 +12,7 @@ from fathomlab import api
 from fathomlab.api.interim import CurrentEffect
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import EpochDone, Event, Finished, Idle, Planned, Started
-from fathomlab.execute.executors.setting import Fleet
+from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.progress import progress_reporter
 from fathomlab.execute.signals import StopRequest
 from fathomlab.export.live import Live
@@ -32,10 +32,20 @@ class Scripted:
     spans_hosts: ClassVar[bool] = False
     stop_seconds: ClassVar[float] = 1.0
 
-    def __init__(self, workers: int):
-        """`workers` jobs at a time."""
-        self.workers, self.submitted = workers, 0
+    def __init__(self, setting: Setting) -> None:
+        """As many jobs at a time as there are workers in `setting`."""
+        self.workers, self.submitted = setting.workers, 0
         self._running: dict[int, Iterator[Event]] = {}
+
+    @staticmethod
+    def count_workers(setting: Setting, requested: str | int, packs: int) -> int:
+        """As requested."""
+        return int(requested)
+
+    @staticmethod
+    def preview(jobs: Sequence[Job], setting: Setting) -> str:
+        """Nothing is started."""
+        return ""
 
     def capacity(self) -> int:
         """Jobs at the same time."""
@@ -95,7 +105,7 @@ def overhead(trials: int, pack: int, workers: int) -> dict[str, Any]:
         len(every), 0, len(jobs), workers, {trial.hash: planned_seconds(trial) for trial in every}, plan.labels
     )
     before = resident()
-    marks = run(plan, jobs, Scripted(workers), planned)
+    marks = run(plan, jobs, Scripted(Setting(NOWHERE, workers)), planned)
     return {
         "trials": len(every),
         "milliseconds": 1e3 * (marks[-1] - marks[0]) / len(every),

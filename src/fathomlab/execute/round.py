@@ -7,6 +7,9 @@ from fathomlab.base.clock import RunningClock
 from fathomlab.execute.events import Effect, EpochDone, Event, Failed, Finished, Planned, Started
 from fathomlab.execute.time_left import TimeLeft
 
+MANY_RUNNING = 64  # an estimate visits each trial that trains; of more, there is one per second
+ESTIMATE_SECONDS = 1.0
+
 
 @dataclass
 class ProgressState:
@@ -36,6 +39,7 @@ class ProgressState:
     effect: str = ""
     clock: RunningClock = field(default_factory=RunningClock)
     _time_left: TimeLeft | None = None
+    _estimate: tuple[float, float] | None = None  # when, and the time left then (s)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the estimate, which reads the state in loops
 
     def update(self, event: Event) -> None:
@@ -49,6 +53,7 @@ class ProgressState:
                 self.cached, self.packs, self.workers = event.cached, event.packs, max(1, event.workers)
                 self.total, self.done, self.started = event.trials - event.cached, 0, None
                 self.labels |= event.labels
+                self._estimate = None
                 self._time_left = TimeLeft(event.work, max(1, min(event.workers, event.packs)), event.measured)
             case Started():
                 self.epochs = event.epochs
@@ -77,7 +82,14 @@ class ProgressState:
         if self._time_left is None or self.done >= self.total:
             return None
         with self._lock:
-            return self._time_left.seconds(self.clock.tick())
+            now = self.clock.tick()
+            if self._estimate is not None and len(self.running) > MANY_RUNNING:
+                at, seconds = self._estimate
+                if now - at < ESTIMATE_SECONDS:
+                    return max(0.0, seconds - (now - at))
+            seconds = self._time_left.seconds(now)
+            self._estimate = None if seconds is None else (now, seconds)
+            return seconds
 
     def remaining(self) -> str:
         """The time left as text; `""` if it is not known."""

@@ -229,5 +229,5 @@ def _effect_table(name: str, shown: Sequence[Effect]) -> Table:
         values = [plain(effect.differences.get(seed)) for seed in seeds]
         rows.append([effect.label, *ends, str(len(effect.differences)), effect.excluded, *values])
     columns = ["comparison", "mean (points)", "95% low", "95% high", "pairs", "excluded pairs"]
-    made = table(name, [*columns, *(f"seed {seed}" for seed in seeds)], rows)
-    return replace(made, left_out=_columns_left_out(seeds, every))
+    shown_seeds = table(name, [*columns, *(f"seed {seed}" for seed in seeds)], rows)
+    return replace(shown_seeds, left_out=_columns_left_out(seeds, every))

@@ -9,7 +9,9 @@ import pytest
 from benchmarks import scripted
 from benchmarks.startup import tiny
 from fathomlab import api
+from fathomlab.base.clock import RunningClock
 from fathomlab.execute.events import EpochDone, Finished, Planned, Started
+from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.round import ProgressState
 from fathomlab.execute.time_left import TimeLeft
 from fathomlab.prepare.jobs import Job
@@ -26,13 +28,14 @@ def prepared(conditions: int, pack: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("pack", [1, 8])
-@pytest.mark.parametrize("workers", [1, 16])
+@pytest.mark.parametrize("workers", [1, 4])
 def test_calls_of_a_run_are_proportional_to_trials(pack: int, workers: int):
     """Coordinator, progress, plain lines, and time left; with as many kinds of trials as conditions."""
     calls: list[int] = []
-    for conditions in (24, 96):
+    for conditions in (64, 256):  # more trials than train at the same time
         plan, jobs, planned = prepared(conditions, pack)
-        calls.append(function_calls(partial(scripted.run, plan, jobs, scripted.Scripted(workers), planned)))
+        executor = scripted.Scripted(Setting(scripted.NOWHERE, workers))
+        calls.append(function_calls(partial(scripted.run, plan, jobs, executor, planned)))
     assert calls[1] < 4.4 * calls[0]
 
 
@@ -47,6 +50,22 @@ def test_estimate_visits_only_trials_that_train():
         return function_calls(lambda: left.seconds(1e6))
 
     assert estimate(4000) == estimate(400)
+
+
+def test_many_running_trials_are_visited_once_per_second():
+    """On a large cluster, each line about an outcome would visit all trials that train."""
+    now, names = 0.0, [str(index) for index in range(1000)]
+    state = ProgressState(clock=RunningClock(lambda: now, lambda: now))
+    state.update(Planned(2000, 0, 100, 100, {**dict.fromkeys(names, 1.0), "done": 1.0}, {}))
+    state.update(Started(("done", *names), 2))
+    state.update(Finished("done", "finished", None, 5.0, {}))
+    first = state.seconds_left()
+    assert first is not None
+    now = 0.9
+    assert function_calls(lambda: state.seconds_left()) < 20
+    assert state.seconds_left() == pytest.approx(first - 0.9)
+    now = 1.1
+    assert function_calls(lambda: state.seconds_left()) > 1000
 
 
 def test_progress_keeps_nothing_of_finished_trials():

@@ -17,7 +17,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.report import accuracy_plots, tables
 from fathomlab.report.numbers import NBSP
 from fathomlab.report.page import judged, report_html
-from fathomlab.report.sections import SECTIONS, trials
+from fathomlab.report.sections import SECTIONS, accuracy, trials
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, SeedTrial, TrialRecord
 from tests.helpers.counting import function_calls
@@ -112,7 +112,10 @@ def test_charts_of_many_conditions_are_limited(written: Store, monkeypatch: pyte
     monkeypatch.setattr(accuracy_plots, "MAX_CONDITIONS", 3)
     monkeypatch.setattr(accuracy_plots, "MAX_EFFECTS", 2)
     read = grown(written, 40)
-    content = next(made for build in SECTIONS if (made := build(read, (), ())) and made.anchor == "accuracy").content
+    section = accuracy.section(read, (), ())
+    assert section is not None
+    content = section.content
+    assert isinstance(content, accuracy.Accuracy)
     shown = 3 * accuracy_plots.MAX_CHARTS
     assert len(content.charts) == accuracy_plots.MAX_CHARTS - 1  # the first one is next to the answer
     assert content.left_out == f"The charts show the first {shown} of 40 conditions."
