@@ -16,7 +16,7 @@ from fathomlab.store.records import TERMINAL_STATUSES, Number, TrialRecord
 # What decides the bits of a trial, and what a reader wants to know about the machine.
 PROVENANCE = ("versions", "hardware", "environment", "device", "precision", "backend", "data", "resumed", "plugins")
 MAX_CONDITIONS = 500  # whose numbers a report embeds
-MAX_TRIALS = 2000  # that a report embeds, in complete conditions
+MAX_TRIALS = 1000  # that a report embeds, in complete conditions
 MAX_METRIC = 1e300  # far above any metric; sums and squares of larger numbers overflow
 
 

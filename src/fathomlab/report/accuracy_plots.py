@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALL, FIRST = slice(None), slice(1)
 MAX_EFFECTS = 10
 MAX_CONDITIONS = 24
-MAX_CHARTS = 6  # of a page, of accuracy and of each factor's effects
+MAX_CHARTS = 4  # of a page, of accuracy and of each factor's effects
 MAX_SEED_COLUMNS = 100  # of a table
 ACCURACY = "test accuracy (%)"
 
@@ -92,14 +92,19 @@ def effect_charts(panel: Panel) -> list[Chart]:
 
     Of many effects, the first ones are drawn; see `effects_left_out`.
     """
-    shown = panel.effects[: MAX_EFFECTS * MAX_CHARTS] if panel.known else ()
+    shown = shown_effects(panel) if panel.known else ()
     starts = range(0, len(shown), MAX_EFFECTS)
     return [_effect_chart(panel, shown[start : start + MAX_EFFECTS], start, len(starts) > 1) for start in starts]
 
 
+def shown_effects(panel: Panel) -> tuple[Effect, ...]:
+    """The effects of a factor that the page shows: all, or the first ones of many."""
+    return panel.effects[: MAX_EFFECTS * MAX_CHARTS]
+
+
 def effects_left_out(panel: Panel) -> str:
     """How many effects of a factor the page shows; "" if it shows all."""
-    shown, total = MAX_EFFECTS * MAX_CHARTS, len(panel.effects)
+    shown, total = len(shown_effects(panel)), len(panel.effects)
     return f"The page shows the first {shown} of {total:,} comparisons." if total > shown else ""
 
 

@@ -17,7 +17,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.report import accuracy_plots, tables
 from fathomlab.report.numbers import NBSP
 from fathomlab.report.page import judged, report_html
-from fathomlab.report.sections import SECTIONS, accuracy, trials
+from fathomlab.report.sections import SECTIONS, accuracy, curves, trials
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, SeedTrial, TrialRecord
 from tests.helpers.counting import function_calls
@@ -121,7 +121,19 @@ def test_charts_of_many_conditions_are_limited(written: Store, monkeypatch: pyte
     assert content.left_out == f"The charts show the first {shown} of 40 conditions."
     rate, width = content.changes  # 4 effects of the rate, 10 of the width
     assert (len(rate.charts), rate.left_out) == (2, "")
-    assert (len(width.charts), width.left_out) == (5, "")
+    assert (len(width.charts), len(width.sentences)) == (4, 8)
+    assert width.left_out == "The page shows the first 8 of 10 comparisons."
+
+
+def test_curves_of_many_trials_are_limited(written: Store, monkeypatch: pytest.MonkeyPatch):
+    """Panels of 8 conditions with 5 seeds: two of them have 80 curves."""
+    read = grown(written, 40, seeds=5)
+    monkeypatch.setattr(curves, "MAX_CURVES", 99)
+    assert [len(conditions) for _, conditions in curves.curve_panels(read)] == [8, 8]
+    section = curves.section(read, (), ())
+    assert section is not None
+    assert isinstance(section.content, curves.Curves)
+    assert section.content.note.endswith("The charts show the first 16 of 40 conditions.")
 
 
 def test_seed_columns_are_limited(written: Store, monkeypatch: pytest.MonkeyPatch):

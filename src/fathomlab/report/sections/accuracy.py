@@ -8,11 +8,11 @@ from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.accuracy_plots import (
     MAX_CHARTS,
-    MAX_EFFECTS,
     accuracy_charts,
     charts_left_out,
     effect_charts,
     effects_left_out,
+    shown_effects,
 )
 from fathomlab.report.answers import compared
 from fathomlab.report.charts import Chart
@@ -57,7 +57,7 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
             panel.question,
             panel_finding(panel),
             tuple(effect_charts(panel)),
-            tuple(card.sentence for card in compared(panel).cards[: MAX_EFFECTS * MAX_CHARTS]),
+            tuple(card.sentence for card in compared(panel).cards[: len(shown_effects(panel))]),
             effects_left_out(panel),
         )
         for panel in effect_panels(study)
