@@ -9,6 +9,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from fathomlab.base.codec import to_plain
 from fathomlab.prepare.machine import commit, hardware
 
 PACKAGES = ("fathomlab", "torch", "numpy", "lightning", "jax")
@@ -22,9 +23,9 @@ def recorded() -> Iterator[dict[str, Any]]:
     """Hardware, versions and commit; load and stolen time are filled in at the end."""
     about: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
-        **hardware(),
+        **to_plain(hardware()),
         "versions": {"python": python_version(), **versions()},
-        **commit(),
+        **to_plain(commit()),
         "threads": "one a process unless a layout says otherwise",
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "load": os.getloadavg(),

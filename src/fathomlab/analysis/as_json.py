@@ -5,14 +5,15 @@ Everything that leaves the analysis as JSON is created here. The keys are a publ
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from fathomlab.analysis.breakdown import Breakdown, breakdowns
 from fathomlab.analysis.compare import Difference, Summary, summarize_study
 from fathomlab.analysis.distillation import Gain, gains, leads
 from fathomlab.analysis.fidelity import fidelity
 from fathomlab.analysis.pairing import students, teacher_count
-from fathomlab.analysis.recorded import record_trials
+from fathomlab.analysis.recorded import MAX_CONDITIONS, embedded, record_trials
 from fathomlab.analysis.sequential import Look
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Study, study
@@ -83,8 +84,9 @@ def _tuned(verdict: Verdict) -> list[JsonObject]:
 
 
 def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
-    """The numbers of an experiment, as its report embeds them."""
+    """The numbers of an experiment, as its report embeds them: of a large one, those of the first conditions and trials."""
     experiment, distillation = study.experiment, distillation_json(study)
+    shown, left_out = replace(study, conditions=study.conditions[:MAX_CONDITIONS]), _left_out(study)
     return {
         "format": FORMAT,
         "name": experiment.name,
@@ -92,11 +94,21 @@ def summary_json(study: Study, verdicts: Sequence[Verdict]) -> JsonObject:
         "headline": experiment.headline,
         "seeds": list(experiment.seeds),
         "claims_hash": experiment.claims_hash,
-        "conditions": to_plain(summarize_study(study, verdicts))["conditions"],
+        "conditions": to_plain(summarize_study(shown, verdicts))["conditions"],
         "verdicts": [verdict_json(verdict) for verdict in verdicts],
         **({"distillation": distillation} if distillation else {}),
         "trials": to_plain(record_trials(study)),
+        **({"left_out": left_out} if any(left_out.values()) else {}),
         **({"tuned": [choice_json(*pair) for pair in study.choices]} if study.choices else {}),
+    }
+
+
+def _left_out(study: Study) -> dict[str, int]:
+    """Numbers of conditions and trials that the report of a large study does not embed."""
+    trials = sum(len(condition.trials) for condition in embedded(study.every))
+    return {
+        "conditions": max(0, len(study.conditions) - MAX_CONDITIONS),
+        "trials": len(study.trials) - trials,
     }
 
 
@@ -138,6 +150,13 @@ def read_summary(value: Any) -> Summary:
         ValueError: If these are not the numbers of a report.
     """
     return from_plain(Summary, value)
+
+
+def conditions_left_out(value: Any) -> int:
+    """How many conditions the numbers that a report embeds lack, because the experiment is large."""
+    left_out = value.get("left_out") if isinstance(value, dict) else None
+    number = cast("dict[str, Any]", left_out).get("conditions") if isinstance(left_out, dict) else None
+    return number if isinstance(number, int) else 0
 
 
 def looks_json(looks: Sequence[Look]) -> list[JsonObject]:

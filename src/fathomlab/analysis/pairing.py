@@ -116,8 +116,11 @@ class Paired:
 
 def students(study: Study) -> tuple[Student, ...]:
     """The conditions that learn from teachers, in the order of the plan."""
+    taught = [condition for condition in study.conditions if _has_teacher(condition)]
+    if not taught:  # most experiments; a report asks a dozen times
+        return ()
     index = _Index(study)
-    return tuple(index.student(condition) for condition in study.conditions if index.has_teacher(condition))
+    return tuple(index.student(condition) for condition in taught)
 
 
 def difference(study: Study, second: Condition, first: Condition, metric: str = "") -> Paired:
@@ -154,6 +157,11 @@ def teacher_count(members: Sequence[Student]) -> int:
     return len(frozenset[str]().union(*(member.teacher_trials for member in members)))
 
 
+def _has_teacher(condition: Condition) -> bool:
+    content = _content(condition)
+    return "distillation" in content if content else condition.record.role == "distilled"
+
+
 class _Index:
     """The conditions of a study by their options."""
 
@@ -165,13 +173,9 @@ class _Index:
         self.alone: dict[str, list[Condition]] = {}
         self.by_epochs: dict[str, list[Condition]] = {}
         for item in study.conditions:
-            if not self.has_teacher(item) and _content(item):
+            if not _has_teacher(item) and _content(item):
                 self.alone.setdefault(self.keys[item.name], []).append(item)
                 self.by_epochs.setdefault(self._key(item, "epochs"), []).append(item)
-
-    def has_teacher(self, condition: Condition) -> bool:
-        content = _content(condition)
-        return "distillation" in content if content else condition.record.role == "distilled"
 
     def student(self, condition: Condition) -> Student:
         content = _content(condition)

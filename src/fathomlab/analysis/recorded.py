@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, cast
 
-from fathomlab.analysis.study import Study
+from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.codec import JsonObject, from_plain, to_plain
 from fathomlab.plan import parent_hashes
 from fathomlab.store.provenance import Provenance
@@ -14,6 +15,8 @@ from fathomlab.store.records import TERMINAL_STATUSES, Number, TrialRecord
 
 # What decides the bits of a trial, and what a reader wants to know about the machine.
 PROVENANCE = ("versions", "hardware", "environment", "device", "precision", "backend", "data", "resumed", "plugins")
+MAX_CONDITIONS = 500  # whose numbers a report embeds
+MAX_TRIALS = 1000  # that a report embeds, in complete conditions
 MAX_METRIC = 1e300  # far above any metric; sums and squares of larger numbers overflow
 
 
@@ -87,11 +90,21 @@ class RecordedTrial:
     pack: tuple[str, ...] = ()
 
 
+def embedded(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """The conditions whose trials a report embeds: all, or the first ones if there are many trials."""
+    totals = accumulate(len(condition.trials) for condition in conditions[:MAX_CONDITIONS])
+    return tuple(conditions[: sum(total <= MAX_TRIALS for total in totals)])
+
+
 def record_trials(study: Study) -> RecordedTrials:
-    """The finished and diverged trials of a study, with the contents of the trials that their packs and parents need."""
+    """The finished and diverged trials of a study, with the contents of the trials that their packs and parents need.
+
+    Of a large study, only those of the first conditions; see `embedded`.
+    """
     recorded = {
         trial.trial: _recorded(trial, condition.record.label)
-        for condition, _, trial in study.trials
+        for condition in embedded(study.every)
+        for _, trial in condition.trials
         if trial.status in TERMINAL_STATUSES
     }
     root = study.experiment.folder.parent.parent

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from fathomlab.analysis.looks import LookHistory, look_history, planned_looks
@@ -121,7 +121,7 @@ class Study:
         """Name of the primary metric: declared in the file, never chosen afterwards."""
         return "best/test/accuracy" if self.experiment.headline == "best" else "test/accuracy"
 
-    @property
+    @cached_property
     def trials(self) -> list[tuple[Condition, int, TrialRecord]]:
         """Each condition of the plan with each of its trials, those of tuned factors that were not picked included."""
         return [(condition, seed, trial) for condition in self.every for seed, trial in condition.trials]
@@ -136,17 +136,17 @@ class Study:
         """Each tuned condition with its choice."""
         return [(condition, condition.choice) for condition in self.conditions if condition.choice is not None]
 
-    @property
+    @cached_property
     def tally(self) -> Counter[str]:
         """Number of trials with each status."""
         return Counter(trial.status for _, _, trial in self.trials)
 
-    @property
+    @cached_property
     def has_depths(self) -> bool:
         """Whether accuracy against depth is a question of this experiment."""
         return _have_depths(self.conditions)
 
-    @property
+    @cached_property
     def most_seeds(self) -> int:
         """The largest number of seeds with a value of the primary metric in one condition."""
         return max((len(condition.outcomes(self.metric)) for condition in self.conditions), default=0)

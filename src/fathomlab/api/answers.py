@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from fathomlab.analysis.as_json import read_summary
+from fathomlab.analysis.as_json import conditions_left_out, read_summary
 from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summarize_study
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
@@ -11,6 +11,7 @@ from fathomlab.api.pages import not_a_report, read_page, split_address
 from fathomlab.api.planning import find_experiment
 from fathomlab.api.stores import default_runs
 from fathomlab.base.errors import UserError
+from fathomlab.base.labels import count
 from fathomlab.execute.experiment import experiment_name, recorded_seed_count
 from fathomlab.plan import Plan, with_seeds
 from fathomlab.store.inventory import take_inventory
@@ -58,6 +59,11 @@ def _summary(root: Path, name: str) -> Summary:
     if address is not None:
         path, fragment = address
         document = read_page(path).experiment(fragment)
+        if left_out := conditions_left_out(document):
+            text = f"{path}: does not contain the numbers of {count(left_out, 'condition')} of this large experiment."
+            raise UserError(
+                "incomplete-report", f"{text} Compare the experiment in its results directory: name it instead."
+            )
         try:
             return read_summary(document)
         except ValueError:

@@ -18,10 +18,11 @@ from fathomlab.store.records import ConditionRecord, ExperimentRecord
 
 EVERY_SECONDS = 3.0
 BURST_SECONDS = 0.5  # the trials of a pack end together
+REST = 20.0  # seconds per second of computing: a large experiment spends at most 5% of the time on its effect
 
 
 class CurrentEffect:
-    """Adds `Effect` events to the events of a run, at most one per 3 s.
+    """Adds `Effect` events to the events of a run, at most one per 3 s, fewer if the effect takes long to compute.
 
     One follows when a seed has all trials that the claim compares, and there is an interval. Each trial is read once.
     """
@@ -56,8 +57,10 @@ class CurrentEffect:
                 self._next_at = max(self._next_at, time.monotonic() + BURST_SECONDS)
                 self._changed = True
             if self._changed and time.monotonic() >= self._next_at:
-                self._changed = False
+                self._changed, started = False, time.monotonic()
                 self._update(self._claim)
+                ended = time.monotonic()
+                self._next_at = max(self._next_at, ended + REST * (ended - started))
         except Exception:  # a corrupted record, for example: verdicts and reports will name it
             self._claim = None
 

@@ -105,7 +105,8 @@ def _find(page: Page, prefix: str) -> tuple[JsonObject, RecordedTrial, tuple[Rec
     else:
         code = "ambiguous-trial" if matches else "no-such-trial"
         number = f"{len(matches)} trials with a result match" if matches else "no trial with a result matches"
-        problem = f"{number} {format_value(prefix)}"
+        large = any("left_out" in document for document in page.experiments.values())
+        problem = f"{number} {format_value(prefix)}" + " (a large report has only its first trials)" * large
     raise UserError(
         code, "\n".join([f"{page.path}: {problem}. One trial per condition:", *_addresses(page, list(first.values()))])
     )

@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,24 @@ def varying(component: type) -> dict[str, Varies]:
     return {name: mark for name, metadata in marks for mark in metadata if isinstance(mark, Varies)}
 
 
+@cache
+def _options(kind: type) -> tuple[tuple[str, Varies | None], ...] | None:
+    """The options of a dataclass with their marks; None for another type."""
+    if not is_dataclass(kind):
+        return None
+    marks = varying(kind)
+    return tuple((field.name, marks.get(field.name)) for field in fields(kind))
+
+
 def signature(value: Any) -> Hashable:
     """Return a key that is equal for values that may share a pack: all options except those that vary."""
     if isinstance(value, tuple):
-        return tuple(map(signature, value))
-    if not is_dataclass(value):
+        return tuple([signature(item) for item in cast("tuple[Any, ...]", value)])
+    options = _options(type(value))
+    if options is None:
         return value
-    marks = varying(type(value))
-    options = ((field.name, getattr(value, field.name)) for field in fields(value))
-    return (
-        type(value),
-        *(
-            Varies if name in marks and option not in marks[name].separate else signature(option)
-            for name, option in options
-        ),
-    )
+    key: list[Hashable] = [type(value)]
+    for name, mark in options:
+        option = getattr(value, name)
+        key.append(Varies if mark is not None and option not in mark.separate else signature(option))
+    return tuple(key)

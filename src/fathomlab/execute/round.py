@@ -17,6 +17,9 @@ from fathomlab.execute.events import (
 )
 from fathomlab.execute.time_left import TimeLeft
 
+MANY_RUNNING = 64  # an estimate visits each trial that trains; of more, there is one per second
+ESTIMATE_SECONDS = 1.0
+
 
 @dataclass
 class ProgressState:
@@ -48,6 +51,7 @@ class ProgressState:
     fleet: FleetChanged | None = None
     clock: RunningClock = field(default_factory=RunningClock)
     _time_left: TimeLeft | None = None
+    _estimate: tuple[float, float] | None = None  # when, and the time left then (s)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of the estimate, which reads the state in loops
 
     def update(self, event: Event) -> None:
@@ -62,6 +66,7 @@ class ProgressState:
                 self.total, self.done, self.started = event.trials - event.cached, 0, None
                 self.running, self.fleet = {}, None
                 self.labels |= event.labels
+                self._estimate = None
                 self._time_left = TimeLeft(event.work, max(1, min(event.workers, event.packs)), event.measured)
             case Started():
                 self.epochs = event.epochs
@@ -108,7 +113,14 @@ class ProgressState:
         if self._time_left is None or self.done >= self.total:
             return None
         with self._lock:
-            return self._time_left.seconds(self.clock.tick())
+            now = self.clock.tick()
+            if self._estimate is not None and len(self.running) > MANY_RUNNING:
+                at, seconds = self._estimate
+                if now - at < ESTIMATE_SECONDS:
+                    return max(0.0, seconds - (now - at))
+            seconds = self._time_left.seconds(now)
+            self._estimate = None if seconds is None else (now, seconds)
+            return seconds
 
     def remaining(self) -> str:
         """The time left as text; `""` if it is not known."""

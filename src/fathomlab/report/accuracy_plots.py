@@ -1,6 +1,7 @@
 """Test accuracy of each seed: against depth, by condition, and as differences paired by seed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from fathomlab.report.tables import Table, table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ALL, FIRST, REST = slice(None), slice(1), slice(1, None)
+ALL, FIRST = slice(None), slice(1)
 MAX_EFFECTS = 10
 MAX_CONDITIONS = 24
+MAX_CHARTS = 4  # of a page, of accuracy and of each factor's effects
+MAX_SEED_COLUMNS = 100  # of a table
 ACCURACY = "test accuracy (%)"
 
 
@@ -62,6 +65,16 @@ def accuracy_charts(study: Study, chosen: slice = ALL) -> list[Chart]:
     return [_condition_chart(study, f"accuracy-{number}", part) for number, part in numbered]
 
 
+def charts_left_out(study: Study) -> str:
+    """Which conditions the charts of accuracy leave out; "" if none."""
+    per_chart = MAX_SERIES if study.has_depths else MAX_CONDITIONS
+    shown, rows = per_chart * MAX_CHARTS, len(study.by_series()) if study.has_depths else len(study.conditions)
+    if rows <= shown:
+        return ""
+    what = "series" if study.has_depths else "conditions"
+    return f"The charts show the first {shown} of {rows:,} {what}."
+
+
 def accuracy_note(study: Study) -> str:
     """What the marks are, and what the means exclude; mentions only what there is."""
     marks = (
@@ -70,21 +83,35 @@ def accuracy_note(study: Study) -> str:
         else "Small dots: seeds. Large markers: mean of finished seeds with its 95% confidence interval."
     )
     some = f" At most {MAX_DOTS} seeds of a condition are drawn." if study.most_seeds > MAX_DOTS else ""
-    notes = (f"{marks}{some}", excluded_trials(study, study.conditions), clipped(study))
+    notes = (f"{marks}{some}", charts_left_out(study), excluded_trials(study, study.conditions), clipped(study))
     return " ".join(filter(None, notes))
 
 
 def effect_charts(panel: Panel) -> list[Chart]:
-    """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number."""
-    shown = panel.effects if panel.known else ()
+    """The effects of a factor, in charts of at most `MAX_EFFECTS`; empty if none has a number.
+
+    Of many effects, the first ones are drawn; see `effects_left_out`.
+    """
+    shown = shown_effects(panel) if panel.known else ()
     starts = range(0, len(shown), MAX_EFFECTS)
     return [_effect_chart(panel, shown[start : start + MAX_EFFECTS], start, len(starts) > 1) for start in starts]
 
 
+def shown_effects(panel: Panel) -> tuple[Effect, ...]:
+    """The effects of a factor that the page shows: all, or the first ones of many."""
+    return panel.effects[: MAX_EFFECTS * MAX_CHARTS]
+
+
+def effects_left_out(panel: Panel) -> str:
+    """How many effects of a factor the page shows; "" if it shows all."""
+    shown, total = len(shown_effects(panel)), len(panel.effects)
+    return f"The page shows the first {shown} of {total:,} comparisons." if total > shown else ""
+
+
 def accuracy_table(study: Study, name: str, conditions: Sequence[Condition]) -> Table:
     """Test accuracy of each seed, the mean, and its interval: a row per condition."""
-    seeds = sorted({seed for condition in conditions for seed, _ in condition.trials})
-    rows: list[list[str]] = []
+    every = sorted({seed for condition in conditions for seed, _ in condition.trials})
+    seeds, rows = every[:MAX_SEED_COLUMNS], list[list[str]]()
     for condition in conditions:
         values, mean = condition.outcomes(study.metric), accuracy(study, condition)
         ends = ("", "", "") if mean is None else (plain(mean.mean), plain(mean.low), plain(mean.high))
@@ -92,7 +119,11 @@ def accuracy_table(study: Study, name: str, conditions: Sequence[Condition]) -> 
         cells = [percent(values.get(seed)) or lost.get(seed, "") for seed in seeds]
         rows.append([named(condition), *ends, str(len(values)), condition.excluded(study.metric), *cells])
     columns = ["condition", "mean (%)", "95% low", "95% high", "seeds", "excluded", *(f"seed {seed}" for seed in seeds)]
-    return table(name, columns, rows)
+    return replace(table(name, columns, rows), left_out=_columns_left_out(seeds, every))
+
+
+def _columns_left_out(seeds: Sequence[int], every: Sequence[int]) -> str:
+    return f"Columns of the first {len(seeds)} of {len(every):,} seeds." if len(seeds) < len(every) else ""
 
 
 def _depth_chart(study: Study, name: str, groups: dict[str, list[Condition]]) -> Chart:
@@ -195,12 +226,13 @@ def _axis(label: str, marks: Sequence[tuple[tuple[float, ...], Interval]], bound
 
 
 def _effect_table(name: str, shown: Sequence[Effect]) -> Table:
-    seeds = sorted({seed for effect in shown for seed in effect.differences})
-    rows: list[list[str]] = []
+    every = sorted({seed for effect in shown for seed in effect.differences})
+    seeds, rows = every[:MAX_SEED_COLUMNS], list[list[str]]()
     for effect in shown:
         mean = effect.interval
         ends = ("", "", "") if mean is None else (plain(mean.mean), plain(mean.low), plain(mean.high))
         values = [plain(effect.differences.get(seed)) for seed in seeds]
         rows.append([effect.label, *ends, str(len(effect.differences)), effect.excluded, *values])
     columns = ["comparison", "mean (points)", "95% low", "95% high", "pairs", "excluded pairs"]
-    return table(name, [*columns, *(f"seed {seed}" for seed in seeds)], rows)
+    shown_seeds = table(name, [*columns, *(f"seed {seed}" for seed in seeds)], rows)
+    return replace(shown_seeds, left_out=_columns_left_out(seeds, every))

@@ -120,6 +120,12 @@ def panels(study: Study) -> list[tuple[str, list[Condition]]]:
     return [(f"conditions {start + 1} to {start + len(items)}", items) for start, items in slices]
 
 
+def panels_left_out(study: Study, shown_panels: Sequence[tuple[str, Sequence[Condition]]]) -> str:
+    """Which conditions these panels leave out, as a sentence; "" if none."""
+    shown, total = sum(len(conditions) for _, conditions in shown_panels), len(study.conditions)
+    return f"The charts show the first {shown} of {total:,} conditions." if shown < total else ""
+
+
 def line_name(condition: str) -> str:
     """A condition at the end of its line, without the words that the legend repeats."""
     return condition.removeprefix("distilled, ").removesuffix(" student")

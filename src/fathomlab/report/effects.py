@@ -9,7 +9,7 @@ from fathomlab.analysis.significance import ONE_SIDED, holm_adjusted, t_test_gre
 from fathomlab.analysis.statistics import Interval, mean_interval, paired_interval
 from fathomlab.analysis.study import DEPTH_KEYS, Condition, Study, exclusions
 from fathomlab.base.labels import factor_name, format_factor_level
-from fathomlab.report.numbers import MINUS
+from fathomlab.report.numbers import MINUS, first_of
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def clipped(study: Study) -> str:
         interval = mean_interval(values) if values else None
         if interval is not None and bounded(interval) != interval:
             names.append(condition.name)
-    return f"Intervals are clipped to 0 to 100% for: {'; '.join(names)}." if names else ""
+    return f"Intervals are clipped to 0 to 100% for: {first_of(names)}." if names else ""
 
 
 def _factor_panel(study: Study, key: str, number: int) -> Panel:
@@ -242,10 +242,10 @@ def _tail(key: str) -> str:
 def excluded_pairs(effects: Sequence[Effect]) -> str:
     """Says which pairs a figure or table leaves out; "" if none."""
     parts = [f"{item.label}: {item.excluded}" for item in effects if item.excluded]
-    return f"Excluded pairs: {'; '.join(parts)}." if parts else ""
+    return f"Excluded pairs: {first_of(parts)}." if parts else ""
 
 
 def excluded_trials(study: Study, conditions: Sequence[Condition]) -> str:
     """Says which trials the means of these conditions leave out; "" if none."""
     parts = [f"{item.name}: {reason}" for item in conditions if (reason := item.excluded(study.metric))]
-    return f"Excluded from means: {'; '.join(parts)}." if parts else ""
+    return f"Excluded from means: {first_of(parts)}." if parts else ""

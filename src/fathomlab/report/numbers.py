@@ -7,6 +7,7 @@ from fathomlab.analysis.statistics import Interval
 MINUS = "\u2212"
 NBSP = "\u00a0"
 NONE = ""
+MAX_LISTED = 20  # texts in a list
 
 
 def plain(value: float | None, digits: int = 2) -> str:
@@ -71,6 +72,18 @@ def format_int(value: float | None) -> str:
 def capital(text: str) -> str:
     """A text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
+
+
+def first_of(texts: Sequence[str], separator: str = "; ") -> str:
+    """The first 20 texts, and how many more there are: a list of thousands is not read.
+
+    Example:
+        >>> first_of(["a", "b"]), first_of(["a"] * 1022)[-14:]
+        ('a; b', '; 1,002\xa0others')
+    """
+    left_out = len(texts) - MAX_LISTED
+    shown = [*texts[:MAX_LISTED], *([count(left_out, "other")] if left_out > 0 else [])]
+    return separator.join(shown)
 
 
 def listed(texts: Sequence[str]) -> str:

@@ -3,9 +3,11 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from urllib.parse import quote
+
+MAX_ROWS = 500  # more are not read on a page, and make it slow to open
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class Table:
         rows: One text per column.
         texts: Number of columns on the left that contain text.
         sparse: Whether parts leave out the rows in which they have no text.
+        left_out: What the table of a large experiment leaves out, as a sentence; "" if it is complete.
     """
 
     name: str
@@ -25,6 +28,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
     sparse: bool = False
+    left_out: str = ""
+
+    def limited(self, rows: int = 0) -> "Table":
+        """The table, or its first rows if it has more than `rows` (0 for `MAX_ROWS`). The name of its CSV then says so."""
+        limit = rows or MAX_ROWS
+        if len(self.rows) <= limit:
+            return self
+        text = " ".join(filter(None, (self.left_out, f"The first {limit:,} of {len(self.rows):,} rows.")))
+        return replace(self, name=f"{self.name}-first-{limit}", rows=self.rows[:limit], left_out=text)
 
     def parts(self, starts: Sequence[str]) -> list["Table"]:
         """The table in parts that fit on a page without scrolling: each has the first column, and new ones begin at `starts`."""
@@ -61,7 +73,7 @@ def compact(table: Table) -> Table:
     kept = [index for index in range(len(table.columns)) if index == 0 or any(row[index] for row in table.rows)]
     rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
     columns = tuple(table.columns[index] for index in kept)
-    return Table(table.name, columns, rows, sum(index < table.texts for index in kept), sparse=True)
+    return Table(table.name, columns, rows, sum(index < table.texts for index in kept), True, table.left_out)
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> Table:

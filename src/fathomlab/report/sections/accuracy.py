@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.report.accuracy_plots import REST, accuracy_charts, effect_charts
+from fathomlab.report.accuracy_plots import (
+    MAX_CHARTS,
+    accuracy_charts,
+    charts_left_out,
+    effect_charts,
+    effects_left_out,
+    shown_effects,
+)
 from fathomlab.report.answers import compared
 from fathomlab.report.charts import Chart
 from fathomlab.report.effects import effect_panels
@@ -16,21 +23,31 @@ from fathomlab.report.section import Section
 
 @dataclass(frozen=True)
 class Change:
-    """What one factor changes: in a sentence, in charts, and each comparison as a sentence."""
+    """What one factor changes: in a sentence, in charts, and each comparison as a sentence.
+
+    Attributes:
+        left_out: How many of the comparisons are shown; "" if all are.
+    """
 
     question: str
     finding: str
     charts: tuple[Chart, ...]
     sentences: tuple[str, ...]
+    left_out: str
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The content of the section."""
+    """The content of the section.
+
+    Attributes:
+        left_out: Which conditions the charts leave out; "" if none.
+    """
 
     changes: tuple[Change, ...]
     charts: tuple[Chart, ...]
     note: str
+    left_out: str
 
 
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
@@ -40,13 +57,14 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
             panel.question,
             panel_finding(panel),
             tuple(effect_charts(panel)),
-            tuple(card.sentence for card in compared(panel).cards),
+            tuple(card.sentence for card in compared(panel).cards[: len(shown_effects(panel))]),
+            effects_left_out(panel),
         )
         for panel in effect_panels(study)
     )
-    charts = tuple(accuracy_charts(study, REST))
+    charts = tuple(accuracy_charts(study, slice(1, MAX_CHARTS)))
     return (
-        Section("accuracy", "Test accuracy", Accuracy(changes, charts, changes_note(study)))
+        Section("accuracy", "Test accuracy", Accuracy(changes, charts, changes_note(study), charts_left_out(study)))
         if changes or charts
         else None
     )

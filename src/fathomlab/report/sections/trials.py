@@ -7,6 +7,7 @@ from typing import Self
 
 from fathomlab.analysis.audit import Audit
 from fathomlab.analysis.options import total_parameters
+from fathomlab.analysis.recorded import MAX_TRIALS, embedded
 from fathomlab.analysis.study import Study
 from fathomlab.analysis.verdicts import Verdict
 from fathomlab.report.nodes import shown_node
@@ -36,6 +37,7 @@ class Trials:
         ids: The id of each row: the beginning of the trial's hash; "" if another row of the page has it.
         example: The id of the trial that trains fastest; "" if none can be repeated.
         command: The command that runs the experiment; "" if it was not run from a file.
+        max_rows: Number of rows that are shown.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Trials:
     ids: tuple[str, ...]
     example: str
     command: str
+    max_rows: int
 
     def without_ids(self, taken: Collection[str]) -> Self:
         """The same content without these ids, which other rows of the page have."""
@@ -54,12 +57,20 @@ def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) 
     if not study.trials:
         return None
     title = f"{count(len(study.trials), 'trial')}: all numbers"
-    names = [trial.trial[:SHOWN_DIGITS] for _, _, trial in study.trials]
-    ids = tuple(name if name not in names[:row] else "" for row, name in enumerate(names))
-    repeatable = [trial for _, _, trial in study.trials if trial.status in TERMINAL_STATUSES]
+    kept = [trial for condition in embedded(study.every) for _, trial in condition.trials]
+    first: dict[str, int] = {}
+    for row, trial in enumerate(kept):
+        first.setdefault(trial.trial[:SHOWN_DIGITS], row)
+    names = [trial.trial[:SHOWN_DIGITS] for trial in kept]
+    ids = tuple(name if first[name] == row else "" for row, name in enumerate(names))
+    ids += ("",) * (
+        len(study.trials) - len(ids)
+    )  # their rows are not embedded, so they cannot be repeated from the page
+    repeatable = [trial for trial in kept if trial.status in TERMINAL_STATUSES]
     fastest = min(repeatable, key=lambda trial: trial.seconds or 0.0, default=None)
     example = fastest.trial[:SHOWN_DIGITS] if fastest else ""
-    return Section("trials", "All trials", Trials(title, trials_table(study), ids, example, _command(study)))
+    content = Trials(title, trials_table(study), ids, example, _command(study), len(kept) or MAX_TRIALS)
+    return Section("trials", "All trials", content)
 
 
 def trials_table(study: Study) -> Table:
