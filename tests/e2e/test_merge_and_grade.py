@@ -184,6 +184,28 @@ def test_merge_into_itself_is_refused(store: Path, command: Command, source: str
     assert len(Store(store).trials()) == TRIALS
 
 
+@pytest.mark.parametrize(
+    ("source", "runs"), [("in", "in/ada/all"), ("in/ada", "in/ada/all"), ("in", "in"), ("in/bob", "in")]
+)
+def test_merge_never_nests_results(hand_ins: Path, command: Command, source: str, runs: str):
+    """A results directory hides those inside of it from `store grade`."""
+    (hand_ins.parent / runs / "trials").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(hand_ins.parent / runs / "trials") if runs == "in" else None
+    output = command("store", "merge", source, "--runs", runs, "--json")
+    assert output.status == 2
+    assert json.loads(output.out)["problems"][0]["code"] == "same-store"
+    assert set(table(command, "in")) == {"ada", "bob", "cy", "dan"}
+
+
+def test_merge_into_a_folder_of_hand_ins_continues(hand_ins: Path, command: Command):
+    """The target lies next to the sources, so that a second search finds it, too."""
+    shutil.rmtree(hand_ins / "dan")
+    for trained in (TRIALS, 0):
+        output = command("store", "merge", "in", "--runs", "in/all", "--json")
+        document = json.loads(output.out)
+        assert (output.status, len(document["copied"]), len(document["sources"])) == (0, trained, 3)
+
+
 def test_unsafe_bundle_does_not_stop_a_merge(hand_ins: Path, command: Command):
     with zipfile.ZipFile(hand_ins / "evil.zip", "w") as file:
         file.writestr("../outside.txt", "x")
