@@ -161,8 +161,12 @@ def test_results_directory_reports_locks_and_space(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fathomlab.store.lock.lock_failure", lambda path: "no locks (not supported)")
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**7}))
     checks = {check.name: check for check in storage.results_directory(root)}
-    assert [checks[name].status for name in ("file system", "locks", "free space")] == ["note", "note", "problem"]
+    assert [checks[name].status for name in ("file system", "locks", "free space")] == ["note", "ok", "problem"]
     assert "Google Drive" in checks["file system"].value
+    assert "leases" in checks["locks"].value
+    monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda path: "nfs4")
+    checks = {check.name: check for check in storage.results_directory(root)}
+    assert (checks["file system"].status, checks["file system"].remedy) == ("ok", "")  # leases replace locks there
 
 
 def test_results_directory_that_is_a_file_is_a_problem(tmp_path: Path):
