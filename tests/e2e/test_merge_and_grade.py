@@ -1,7 +1,9 @@
 """`store merge` and `store grade` on trained, copied, damaged, and hostile results."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import sys
 import time
@@ -212,6 +214,42 @@ def test_unsafe_bundle_does_not_stop_a_merge(hand_ins: Path, command: Command):
     document = json.loads(command("store", "merge", str(hand_ins), "--runs", "all", "--json").out)
     assert {conflict["code"] for conflict in document["conflicts"]} == {"unsafe-archive", "damaged"}
     assert len(document["copied"]) == TRIALS
+
+
+def test_table_has_the_name_of_a_csv_file(store: Path, command: Command):
+    """A spreadsheet refuses a CSV file that is called grades.xlsx."""
+    output = command("store", "grade", str(store), "--to", "grades.xlsx")
+    assert (output.status, output.out, "csv" in output.err) == (2, "", True)
+    assert not Path("grades.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["e.zip", "in/e.zip"])
+def test_conflicts_name_an_archive_once(store: Path, command: Command, name: str):
+    path = store.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    output = command("store", "merge", str(path), "--runs", "all")
+    assert (output.status, output.out.count("e.zip")) == (1, 1)
+
+
+@pytest.mark.parametrize("folder", ["ada", "ada/trials", "ada/experiments"])
+def test_unreadable_hand_in_does_not_stop_the_table(
+    hand_ins: Path, folder: str, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    """Simulated, because permissions do not bind an administrator."""
+    denied, listdir = hand_ins / folder, os.listdir
+
+    def deny(path: str | Path = ".") -> list[str]:
+        if Path(path).absolute() == denied.absolute():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr("os.listdir", deny)
+    rows = table(command, str(hand_ins))
+    assert [name for name, row in rows.items() if row["problem"]] == ["ada"]
+    assert len(rows) == 4
+    document = json.loads(command("store", "merge", str(hand_ins), "--runs", "all", "--json").out)
+    assert {conflict["code"] for conflict in document["conflicts"]} == {"unreadable-store", "damaged"}
 
 
 @pytest.mark.slow
