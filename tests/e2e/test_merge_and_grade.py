@@ -178,6 +178,7 @@ def test_merge_holds_the_lock_of_its_target(hand_ins: Path, store: Path, command
     with store_lock(store, False, lambda _: None):
         output = command("store", "merge", str(hand_ins / "bob"))
     assert (output.status, "in use" in output.err) == (2, True)
+    assert "--wait" not in output.err  # an option of run only
 
 
 @pytest.mark.parametrize("source", ["runs", "."])
