@@ -1,6 +1,7 @@
 """The checks of the doctor with faked computers."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fathomlab.api.doctor import compute, examine, storage, system
 from fathomlab.api.doctor.checks import Check, contained
 from fathomlab.api.doctor.compute import TorchReport, parse_report
+from fathomlab.engine.backends import native_library
 from tests.helpers.commands import command_in_process
 
 GPU = TorchReport(
@@ -19,6 +21,17 @@ GPU = TorchReport(
     {"cpu": "", "cuda:0": "RuntimeError: no kernel"},
 )
 DRIVER = "NVIDIA H200, 580.1"
+
+
+@pytest.fixture
+def no_compiler_yet() -> Iterator[None]:
+    """What was found before is forgotten, and what the test finds, too."""
+    caches = (native_library.find_compiler, native_library.describe_build, native_library.load_library)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
 
 
 def statuses(checks: list[Check]) -> list[tuple[str, str]]:
@@ -95,6 +108,17 @@ def test_self_test_detects_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
     assert torch_probe.self_test("cpu") == "gradients differ by 0.02 from those in 64 bits"
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, inputs: [item * torch.nan for item in grad(loss, inputs)])
     assert torch_probe.self_test("cpu") == "gradients differ by nan from those in 64 bits"
+
+
+@pytest.mark.parametrize(("name", "text"), [("false", "does not work"), ("false -O2", "CXX")])
+@pytest.mark.usefixtures("no_compiler_yet")
+def test_compiler_that_cannot_build_is_a_note(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The backend would be refused only when training starts."""
+    monkeypatch.setenv("CXX", name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (check,) = compute.compiler()
+    assert (check.status, text in check.value) == ("note", True)
+    assert check.remedy
 
 
 def test_backends_say_what_auto_chooses(monkeypatch: pytest.MonkeyPatch):
