@@ -39,6 +39,15 @@ def test_plan_uses_the_device(command: Command, workspace: Path):
     assert workers == 1
 
 
+def test_plan_uses_the_number_of_workers(command: Command, workspace: Path):
+    """For packs and the estimate, never more than there are packs."""
+    sweep = ("plan", "tiny.yaml", "run.pack=1", "experiment.seeds=2", "--json")
+    estimates = [json.loads(command(*sweep, "--workers", text).out)["estimate"] for text in ("1", "3", "99")]
+    assert [estimate["workers"] for estimate in estimates] == [1, 3, 4]
+    output = command("plan", "tiny.yaml", "--workers", "0")
+    assert (output.status, output.out, "--workers" in output.err) == (2, "", True)
+
+
 def test_plan_prints_counts_and_conditions(command: Command, workspace: Path):
     first, *rest = command("plan", "tiny.yaml", "experiment.seeds=1").out.splitlines()
     assert first.startswith("2 trials (2 conditions x 1 seed): 0 cached, 2 to train in 1 pack")

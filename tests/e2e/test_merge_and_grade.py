@@ -1,7 +1,9 @@
 """`store merge` and `store grade` on trained, copied, damaged, and hostile results."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 import sys
 import time
@@ -176,6 +178,7 @@ def test_merge_holds_the_lock_of_its_target(hand_ins: Path, store: Path, command
     with store_lock(store, False, lambda _: None):
         output = command("store", "merge", str(hand_ins / "bob"))
     assert (output.status, "in use" in output.err) == (2, True)
+    assert "--wait" not in output.err  # an option of run only
 
 
 @pytest.mark.parametrize("source", ["runs", "."])
@@ -184,12 +187,70 @@ def test_merge_into_itself_is_refused(store: Path, command: Command, source: str
     assert len(Store(store).trials()) == TRIALS
 
 
+@pytest.mark.parametrize(
+    ("source", "runs"), [("in", "in/ada/all"), ("in/ada", "in/ada/all"), ("in", "in"), ("in/bob", "in")]
+)
+def test_merge_never_nests_results(hand_ins: Path, command: Command, source: str, runs: str):
+    """A results directory hides those inside of it from `store grade`."""
+    (hand_ins.parent / runs / "trials").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(hand_ins.parent / runs / "trials") if runs == "in" else None
+    output = command("store", "merge", source, "--runs", runs, "--json")
+    assert output.status == 2
+    assert json.loads(output.out)["problems"][0]["code"] == "same-store"
+    assert set(table(command, "in")) == {"ada", "bob", "cy", "dan"}
+
+
+def test_merge_into_a_folder_of_hand_ins_continues(hand_ins: Path, command: Command):
+    """The target lies next to the sources, so that a second search finds it, too."""
+    shutil.rmtree(hand_ins / "dan")
+    for trained in (TRIALS, 0):
+        output = command("store", "merge", "in", "--runs", "in/all", "--json")
+        document = json.loads(output.out)
+        assert (output.status, len(document["copied"]), len(document["sources"])) == (0, trained, 3)
+
+
 def test_unsafe_bundle_does_not_stop_a_merge(hand_ins: Path, command: Command):
     with zipfile.ZipFile(hand_ins / "evil.zip", "w") as file:
         file.writestr("../outside.txt", "x")
     document = json.loads(command("store", "merge", str(hand_ins), "--runs", "all", "--json").out)
     assert {conflict["code"] for conflict in document["conflicts"]} == {"unsafe-archive", "damaged"}
     assert len(document["copied"]) == TRIALS
+
+
+def test_table_has_the_name_of_a_csv_file(store: Path, command: Command):
+    """A spreadsheet refuses a CSV file that is called grades.xlsx."""
+    output = command("store", "grade", str(store), "--to", "grades.xlsx")
+    assert (output.status, output.out, "csv" in output.err) == (2, "", True)
+    assert not Path("grades.xlsx").exists()
+
+
+@pytest.mark.parametrize("name", ["e.zip", "in/e.zip"])
+def test_conflicts_name_an_archive_once(store: Path, command: Command, name: str):
+    path = store.parent / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    output = command("store", "merge", str(path), "--runs", "all")
+    assert (output.status, output.out.count("e.zip")) == (1, 1)
+
+
+@pytest.mark.parametrize("folder", ["ada", "ada/trials", "ada/experiments"])
+def test_unreadable_hand_in_does_not_stop_the_table(
+    hand_ins: Path, folder: str, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    """Simulated, because permissions do not bind an administrator."""
+    denied, listdir = hand_ins / folder, os.listdir
+
+    def deny(path: str | Path = ".") -> list[str]:
+        if Path(path).absolute() == denied.absolute():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr("os.listdir", deny)
+    rows = table(command, str(hand_ins))
+    assert [name for name, row in rows.items() if row["problem"]] == ["ada"]
+    assert len(rows) == 4
+    document = json.loads(command("store", "merge", str(hand_ins), "--runs", "all", "--json").out)
+    assert {conflict["code"] for conflict in document["conflicts"]} == {"unreadable-store", "damaged"}
 
 
 @pytest.mark.slow

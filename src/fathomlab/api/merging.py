@@ -33,15 +33,11 @@ def merge_stores(sources: Sequence[Path], runs: Path | None = None, dry_run: boo
         dry_run: Change nothing, and return what would be done.
 
     Raises:
-        UserError: If a source does not exist or is the target, the target is in use or cannot be written, or the disk is full.
+        UserError: If a source does not exist, or if it is the target, contains it, or is inside of it; if the target is in
+            use or cannot be written, or if the disk is full.
     """
     root = runs or default_runs()
-    usable = [source for source in find_sources(sources) if source.kind != "page"]
-    if not usable:
-        raise UserError("no-such-store", f"{sources[0]}: report pages contain no records. Name results directories.")
-    for source in usable:
-        if _overlap(source.path, root):
-            raise UserError("same-store", f"{source.path}: is the results directory that receives the trials.")
+    usable = _usable(sources, root)
     if not dry_run:
         create_store(root)
     with nullcontext() if dry_run else upkeep(root):
@@ -64,9 +60,28 @@ def _merge(target: Target, source: Source) -> Merge:
     return total
 
 
-def _overlap(source: Path, root: Path) -> bool:
-    first, second = source.resolve(), root.resolve()
-    return first == second or first in second.parents
+def _usable(sources: Sequence[Path], root: Path) -> list[Source]:
+    """What can be merged. The target is no source of its own if the search of a directory comes upon it.
+
+    A results directory that contains others would hide them from every later search, so both ways of nesting are refused.
+    """
+    usable = [source for source in find_sources(sources) if source.kind != "page"]
+    if not usable:
+        raise UserError("no-such-store", f"{sources[0]}: report pages contain no records. Name results directories.")
+    target, named = root.resolve(), {path.resolve() for path in sources}
+    for source in usable:
+        path = source.path.resolve()
+        if path == target and path in named:
+            text = "is the results directory that receives the trials. Name another source, or choose another --runs."
+            raise UserError("same-store", f"{source.path}: {text}")
+        if path in target.parents or (source.kind == "store" and target in path.parents):
+            text = "one of them contains the other. Choose a results directory outside with --runs."
+            raise UserError("same-store", f"{source.path} and {root}: {text}")
+    others = [source for source in usable if source.path.resolve() != target]
+    if not others:
+        text = f"{sources[0]}: contains no results but {root}, which receives the trials. Name another source."
+        raise UserError("same-store", text)
+    return others
 
 
 def _reports(root: Path, merge: Merge) -> tuple[str, ...]:

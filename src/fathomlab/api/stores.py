@@ -42,7 +42,7 @@ def upkeep(root: Path) -> Iterator[None]:
         print(text, file=sys.stderr)
 
     try:
-        with store_lock(root, wait=False, say=say):
+        with store_lock(root, wait=False, say=say, remedy="Wait until it has ended."):  # these commands have no --wait
             if has_leases(root):
                 say(f"{root}: waiting up to {EXPIRY_SECONDS:.0f} s to see whether other hosts train into it.")
             if holder := active_holder(root, EXPIRY_SECONDS):

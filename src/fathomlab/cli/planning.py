@@ -53,7 +53,7 @@ def plan(
     if why is not None:
         _explain(planned, Store(root), why, todo, as_json)
         return
-    document = _document(planned, inventory, todo, device)
+    document = _document(planned, inventory, todo, workers, device)
     preview = "" if executor is None else _preview(planned, inventory, executor, workers, device)
     if as_json:
         print_json(document)
@@ -99,7 +99,9 @@ def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str, d
     return executor.preview(jobs, replace(setting, workers=min(number, len(jobs))))
 
 
-def _document(planned: "Plan", inventory: "Inventory", todo: set[str], device: str) -> dict[str, Any]:
+def _document(
+    planned: "Plan", inventory: "Inventory", todo: set[str], requested_workers: str, device: str
+) -> dict[str, Any]:
     from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
@@ -108,9 +110,10 @@ def _document(planned: "Plan", inventory: "Inventory", todo: set[str], device: s
     from fathomlab.prepare.packing import form_packs, worker_count
 
     missing = [trial for trial in planned.trials if trial.hash in todo]
-    groups = form_packs(planned, missing, inventory, device, worker_count("auto", len(missing), device))
+    number = worker_count(requested_workers, len(missing), device)
+    groups = form_packs(planned, missing, inventory, device, number)
     requested_executor(planned)
-    workers = worker_count("auto", len(groups), device)
+    workers = max(1, min(number, len(groups)))
     machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     backends = [choose_backend(group, inventory, requested, machine) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]

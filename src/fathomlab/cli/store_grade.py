@@ -90,8 +90,9 @@ def _print_tables(grades: "Grades", to: Path | None) -> None:
     print_table("Trials from the same training", ("stores", "trials", "for example"), _clean(copies))
     same = [(group.experiment, _seeds(group.seeds), ", ".join(group.stores)) for group in grades.same_seeds]
     print_table("Same seeds, which is no sign of a copy", ("experiment", "seeds", "stores"), _clean(same))
-    stores = len({row.store for row in grades.rows})
-    print(f"\n{count(stores, 'store')}, {count(sum(bool(row.experiment) for row in grades.rows), 'experiment')}")
+    stores, unreadable = len({row.store for row in grades.rows}), sum(not row.experiment for row in grades.rows)
+    without = f" ({unreadable:,} without an experiment that can be read)" if unreadable else ""
+    print(f"\n{count(stores, 'store')}{without}, {count(len(grades.rows) - unreadable, 'experiment')}")
     if to is not None:
         print(f"table: {to}")
 

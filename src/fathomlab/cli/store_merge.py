@@ -51,7 +51,8 @@ def _document(summary: "MergeSummary", dry_run: bool) -> dict[str, object]:
 def _print(summary: "MergeSummary", dry_run: bool) -> None:
     merge = summary.merge
     for conflict in merge.conflicts[:MAX_LISTED]:
-        print(f"conflict: {conflict.source}: {conflict.path + ': ' if conflict.path else ''}{conflict.reason}")
+        # the reason of a source as a whole begins with its path
+        print(f"conflict: {f'{conflict.source}: {conflict.path}: ' if conflict.path else ''}{conflict.reason}")
     if hidden := merge.conflicts[MAX_LISTED:]:
         kinds = ", ".join(f"{number} {code}" for code, number in Counter(item.code for item in hidden).items())
         print(f"and {count(len(hidden), 'more conflict')} ({kinds}). --json lists all.")

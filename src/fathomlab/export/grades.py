@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from fathomlab.analysis.grades import ClaimGrade, Grade
+from fathomlab.base.errors import UserError
 from fathomlab.base.output import escape_control_chars
 from fathomlab.export.files import check_targets, open_target
 
@@ -25,9 +26,11 @@ def write_grades(grades: Sequence[Grade], path: Path, overwrite: bool = False) -
     """Write the table; returns its path. Texts that a spreadsheet would compute begin with an apostrophe.
 
     Raises:
-        UserError: If the file exists and `overwrite` is false.
+        UserError: If the file exists and `overwrite` is false, or if its name says that it is no CSV file.
         OSError: If it cannot be written.
     """
+    if path.suffix.lower() not in (".csv", ".txt", "") and not path.exists():
+        raise UserError("invalid-option", f"--to {path}: the table is a CSV file. Choose a name that ends with .csv.")
     check_targets([path], overwrite)
     most = max((len(grade.claims) for grade in grades), default=0)
     names = [f"{column}_{number}" for number in range(1, most + 1) for column in CLAIM_COLUMNS]

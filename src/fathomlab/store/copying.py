@@ -157,13 +157,13 @@ def other_data(source: Path, target: Path, files: TrialFiles) -> bool:
 
 
 def outcome_differences(ours: Result, theirs: Result) -> list[str]:
-    """What differs between two results of the same trial, as `name: ours, theirs`; measured times are not compared."""
+    """What differs between the results of one trial, as `name: ours (target), theirs (source)`. Times are not compared."""
     pairs: list[tuple[str, object, object]] = [
         (name, getattr(ours, name), getattr(theirs, name)) for name in ("status", "parameters", "epochs", "steps")
     ]
     names = dict.fromkeys((*ours.metrics, *theirs.metrics))
     pairs += [(name, ours.metrics.get(name), theirs.metrics.get(name)) for name in names]
-    different = [f"{name}: {first}, {second}" for name, first, second in pairs if first != second]
+    different = [f"{name}: {first} (target), {second} (source)" for name, first, second in pairs if first != second]
     if not different and ours.outcome != theirs.outcome:
         keys = (key for key, value in vars(ours.outcome).items() if value != getattr(theirs.outcome, key))
         different.append(f"outcome: {', '.join(keys)}")

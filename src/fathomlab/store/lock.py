@@ -54,6 +54,7 @@ def store_lock(
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
     shared: bool = False,
+    remedy: str = "Use --wait, or another directory with --runs.",
 ) -> Generator[int | None]:
     """Hold the store for training; yields the lock's descriptor, or None if the file system has no locks.
 
@@ -65,6 +66,7 @@ def store_lock(
         say: Takes one line for the user.
         check: Called while waiting; what it raises ends the wait.
         shared: Exclude only holders that do not share. Those that share exclude each other by leases.
+        remedy: What the user can do if the store is in use.
 
     Raises:
         UserError: If another process trains into this store and `wait` is off.
@@ -76,7 +78,7 @@ def store_lock(
         )
     descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _acquire(root, descriptor, shared, wait, say, check):
+        if not _acquire(root, descriptor, shared, wait, say, check, remedy):
             yield None
             return
         holder = {"pid": os.getpid(), "host": platform.node(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -113,7 +115,13 @@ def file_lock(path: Path, check: Callable[[], None]) -> Generator[None]:
 
 
 def _acquire(
-    root: Path, descriptor: int, shared: bool, wait: bool, say: Callable[[str], None], check: Callable[[], None]
+    root: Path,
+    descriptor: int,
+    shared: bool,
+    wait: bool,
+    say: Callable[[str], None],
+    check: Callable[[], None],
+    remedy: str,
 ) -> bool:
     refuse_at = time.monotonic() + GRACE_SECONDS  # a reader that asks for the status holds the lock briefly
     waiting = False
@@ -127,10 +135,8 @@ def _acquire(
             check()
             holder = _holder(descriptor)
             if not wait and time.monotonic() > refuse_at:
-                raise UserError(
-                    "store-in-use",
-                    f"{root}: results directory is in use by {holder}. Use --wait, or another directory with --runs.",
-                ) from None
+                text = f"{root}: results directory is in use by {holder}. {remedy}"
+                raise UserError("store-in-use", text) from None
             if wait and not waiting:
                 say(f"{root}: waiting for {holder}.")
                 waiting = True

@@ -22,6 +22,7 @@ MIN_UNPACKED = 256 << 20  # small archives may unpack to this size
 MAX_RATIO = 100  # the records of a bundle shrink to about a tenth
 CHUNK = 1 << 20
 UNSAFE = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')  # a path on no system
+RECORDS = ("trials", "experiments")  # a results directory has one of these directories
 KINDS = {".zip": "archive", ".html": "page", ".htm": "page"}
 
 
@@ -51,8 +52,8 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
         results = list(_search(path, 0))
         if not results:
             problem = "contains no results" if path.exists() else "no such file or directory"
-            text = f"{path}: {problem}. Name results directories, or ZIP files of `fathomlab export bundle`."
-            raise UserError("no-such-store", text)
+            remedy = "Name results directories, ZIP files of `fathomlab export bundle`, or directories with some."
+            raise UserError("no-such-store", f"{path}: {problem}. {remedy}")
         matches |= dict.fromkeys(results)
     return [
         Source(path, _kind(path) or "store", label) for path, label in zip(matches, _labels(list(matches)), strict=True)
@@ -72,13 +73,16 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 def _kind(path: Path) -> Literal["store", "archive", "page"] | None:
     """What a path is; None for a directory that is not a results directory, and for other files."""
     if path.is_dir():
-        return "store" if any((path / name).is_dir() for name in ("trials", "experiments")) else None
+        try:
+            return "store" if any((path / name).is_dir() for name in RECORDS) else None
+        except PermissionError:  # perhaps; `opened` names the problem
+            return "store"
     kind = KINDS.get(path.suffix.lower())
     return "archive" if kind == "archive" else "page" if kind == "page" else None
 
 
 def _search(path: Path, depth: int) -> Iterator[Path]:
-    if path.exists() and _kind(path) is not None:
+    if path.exists() and (_kind(path) is not None or _unreadable(path)):
         yield path
     elif depth < MAX_DEPTH and path.is_dir():
         for inner in sorted(path.iterdir()):
@@ -86,13 +90,28 @@ def _search(path: Path, depth: int) -> Iterator[Path]:
                 yield from _search(inner, depth + 1)
 
 
+def _unreadable(path: Path) -> str:
+    """Why an existing directory cannot be listed; "" if it can, or if it is none."""
+    try:
+        if path.is_dir():
+            os.listdir(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 @contextmanager
 def opened(source: Source) -> Generator[list[Source]]:
     """The results directories of a source. An archive is unpacked to a temporary directory, which is removed afterwards.
 
     Raises:
-        UserError: If an archive is unsafe or damaged, or contains no results directory.
+        UserError: If an archive is unsafe or damaged, or contains no results directory, or if a directory cannot be read.
     """
+    if source.kind == "store":
+        for folder in (source.path, *(source.path / name for name in RECORDS)):
+            if reason := _unreadable(folder):
+                text = f"{folder}: cannot be read: {reason}. Ask for the hand-in again, or change its permissions."
+                raise UserError("unreadable-store", text)
     if source.kind != "archive":
         yield [source]
         return

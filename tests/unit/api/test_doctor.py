@@ -1,6 +1,7 @@
 """The checks of the doctor with faked computers."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from fathomlab.api.doctor import compute, examine, storage, system
 from fathomlab.api.doctor.checks import Check, contained
 from fathomlab.api.doctor.compute import TorchReport, parse_report
+from fathomlab.engine.backends import native_library
 from tests.helpers.commands import command_in_process
 
 GPU = TorchReport(
@@ -19,6 +21,17 @@ GPU = TorchReport(
     {"cpu": "", "cuda:0": "RuntimeError: no kernel"},
 )
 DRIVER = "NVIDIA H200, 580.1"
+
+
+@pytest.fixture
+def no_compiler_yet() -> Iterator[None]:
+    """What was found before is forgotten, and what the test finds, too."""
+    caches = (native_library.find_compiler, native_library.describe_build, native_library.load_library)
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
 
 
 def statuses(checks: list[Check]) -> list[tuple[str, str]]:
@@ -97,6 +110,17 @@ def test_self_test_detects_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
     assert torch_probe.self_test("cpu") == "gradients differ by nan from those in 64 bits"
 
 
+@pytest.mark.parametrize(("name", "text"), [("false", "does not work"), ("false -O2", "CXX")])
+@pytest.mark.usefixtures("no_compiler_yet")
+def test_compiler_that_cannot_build_is_a_note(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The backend would be refused only when training starts."""
+    monkeypatch.setenv("CXX", name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (check,) = compute.compiler()
+    assert (check.status, text in check.value) == ("note", True)
+    assert check.remedy
+
+
 def test_backends_say_what_auto_chooses(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fathomlab.prepare.machine.has_compiler", lambda: False)
     found = {check.name: check.value for check in compute.backends("cpu")}
@@ -161,8 +185,12 @@ def test_results_directory_reports_locks_and_space(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("fathomlab.store.lock.lock_failure", lambda path: "no locks (not supported)")
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10**7}))
     checks = {check.name: check for check in storage.results_directory(root)}
-    assert [checks[name].status for name in ("file system", "locks", "free space")] == ["note", "note", "problem"]
+    assert [checks[name].status for name in ("file system", "locks", "free space")] == ["note", "ok", "problem"]
     assert "Google Drive" in checks["file system"].value
+    assert "leases" in checks["locks"].value
+    monkeypatch.setattr("fathomlab.store.lock.network_fs_type", lambda path: "nfs4")
+    checks = {check.name: check for check in storage.results_directory(root)}
+    assert (checks["file system"].status, checks["file system"].remedy) == ("ok", "")  # leases replace locks there
 
 
 def test_results_directory_that_is_a_file_is_a_problem(tmp_path: Path):

@@ -106,7 +106,7 @@ def test_other_result_is_a_conflict_that_names_the_metric(source: Path, target: 
     before = snapshot(target)
     merge = merged(source, target)
     assert codes(merge) == ["result-differs"]
-    assert merge.conflicts[0].reason == "test/accuracy: 0.8, 0.9"
+    assert merge.conflicts[0].reason == "test/accuracy: 0.8 (target), 0.9 (source)"
     assert (len(merge.copied), merge.refused) == (2, 1)
     assert before.items() <= snapshot(target).items()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fathomlab.api.doctor.checks import Check
+from fathomlab.base.errors import UserError
 
 COMPUTE = "Computing"
 PROBE = Path(__file__).with_name("torch_probe.py")
@@ -130,11 +131,21 @@ def nvidia_gpus() -> str:
 
 
 def compiler() -> Iterator[Check]:
-    """The C++ compiler, which the native backend needs."""
-    from fathomlab.engine.backends.native_library import find_compiler
+    """The C++ compiler, which the native backend needs. The library is built, as the first run would do it."""
+    from fathomlab.engine.backends.native_library import find_compiler, load_library
 
     if path := find_compiler():
-        yield Check(COMPUTE, "compiler", path)
+        try:
+            load_library("float")
+        except UserError as error:
+            remedy = "Training uses the backend reference instead. Repair the compiler, or set CXX to another one."
+            yield Check(COMPUTE, "compiler", f"{path} does not work: backend native: {error}", "note", remedy)
+        else:
+            yield Check(COMPUTE, "compiler", path)
+    elif name := os.environ.get("CXX"):
+        yield Check(
+            COMPUTE, "compiler", f"CXX names no command: {name}", "note", "Set CXX to a command without options."
+        )
     else:
         remedy = (
             "Optional. Install one, such as the package g++: MLPs then train several times faster on the processor."

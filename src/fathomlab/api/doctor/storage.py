@@ -41,7 +41,7 @@ def datasets() -> Iterator[Check]:
 
 def results_directory(root: Path) -> Iterator[Check]:
     """Whether results can be written, what is there, and what kind of disk it is on."""
-    from fathomlab.store.lock import fs_type, is_locked, lock_failure, network_fs_type
+    from fathomlab.store.lock import CLOUD_DRIVES, fs_type, is_locked, lock_failure, network_fs_type
 
     path = root.absolute()
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
@@ -61,12 +61,17 @@ def results_directory(root: Path) -> Iterator[Check]:
         yield Check(RESULTS, "content", f"{content}{', in use by a running fathomlab' if is_locked(path) else ''}")
     kind, network = fs_type(existing), network_fs_type(existing)
     alone = "Run one fathomlab at a time in this directory, or choose a local one with --runs."
-    if network:
-        yield Check(RESULTS, "file system", f"{network} (network): locks may not hold", "note", alone)
+    if network.startswith(CLOUD_DRIVES):
+        yield Check(RESULTS, "file system", f"{network}: other computers see files late", "note", alone)
+    elif network:
+        yield Check(RESULTS, "file system", f"{network} (network): several computers may train here, with leases")
     elif kind:
         yield Check(RESULTS, "file system", f"{kind} (local)")
     failure = lock_failure(existing)
-    yield Check(RESULTS, "locks", failure or "work", "note" if failure else "ok", alone if failure else "")
+    if failure.startswith("no locks"):
+        yield Check(RESULTS, "locks", f"{failure}; runs use leases instead")
+    else:
+        yield Check(RESULTS, "locks", failure or "work", "note" if failure else "ok", alone if failure else "")
     free = shutil.disk_usage(existing).free
     status = "problem" if free < TOO_LITTLE_SPACE else "note" if free < LITTLE_SPACE else "ok"
     remedy = "" if status == "ok" else f"Free some space: fathomlab store prune. {other}"
