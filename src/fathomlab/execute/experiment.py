@@ -17,7 +17,7 @@ from fathomlab.execute.run_log import RunLog
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
 from fathomlab.plan import Plan, Trial
-from fathomlab.prepare.backends import requested_backend
+from fathomlab.prepare.backends import check_build, requested_backend
 from fathomlab.prepare.cost import expected_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
 from fathomlab.prepare.gpus import check_device
@@ -154,8 +154,10 @@ def _preflight(
     plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions, setting: Setting
 ) -> tuple[Job, ...]:
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
-    requested_backend(plan)  # an unknown name is reported before datasets are downloaded
+    backend = requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     executor = choose_executor(requested_executor(plan))
+    if pending and backend == "native" and not executor.spans_hosts:
+        check_build()
     queued = queued_packs(executor, setting) if pending else ()
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
     if pending and options.device.startswith("cuda") and not on_workers:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
 from fathomlab.engine.backends import BACKENDS, Machine
+from fathomlab.engine.backends.native_library import load_library
 from fathomlab.plan import Plan, Trial
 from fathomlab.store.inventory import Inventory
 
@@ -16,6 +17,18 @@ def requested_backend(plan: Plan) -> str:
         UserError: If no backend has this name.
     """
     return run_choice(plan.loaded, "backend", BACKENDS)
+
+
+def check_build() -> None:
+    """Build the native backend, if this machine does not have it.
+
+    Raises:
+        UserError: If it cannot be built.
+    """
+    try:
+        load_library("float")
+    except UserError as error:
+        raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
 
 
 def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, machine: Machine) -> str:

@@ -79,3 +79,18 @@ def test_jobs_carry_their_backend(tmp_path: Path, overrides: list[str], may_fall
     (job,) = prepare_jobs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1)
     expected = "native" if may_fall_back and has_compiler() else "reference"
     assert (job.backend, job.may_fall_back) == (expected, may_fall_back)
+
+
+def test_requested_native_backend_must_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Before anything is trained or recorded as failed."""
+
+    def fail(real: str) -> None:
+        raise UserError("backend-failed", "g++ cannot build it")
+
+    monkeypatch.setattr("fathomlab.prepare.backends.load_library", fail)
+    monkeypatch.setattr("fathomlab.prepare.machine.find_compiler", lambda: "g++")
+    small = {"data": {"name": "mnist-sample", "limit": 100}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
+    with pytest.raises(UserError, match="run.backend=native") as caught:
+        fathomlab.run(small, "run.backend=native", runs=tmp_path, progress="off")
+    assert caught.value.code == "backend-failed"
+    assert not list((tmp_path / "trials").iterdir())
