@@ -17,6 +17,7 @@ SKIPPED = {  # how many blocks of a page never run; each has its reason in a com
     "CONTRIBUTING.md": 1,
     "README.md": 2,
     "docs/explanation/performance.md": 1,
+    "docs/explanation/scaling.md": 1,
     "docs/explanation/reliability.md": 1,
     "docs/guides/data-offline.md": 3,
     "docs/guides/export-a-model.md": 2,
