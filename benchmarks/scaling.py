@@ -248,8 +248,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _announced(shape: Shape, folder: Path) -> dict[str, Any]:
+    """The results of a shape, which standard error shows at once: the tables come at the end."""
     print(f"{shape.name} ...", file=sys.stderr, flush=True)
-    return commands(shape, folder)
+    results = commands(shape, folder)
+    print(json.dumps(results), file=sys.stderr, flush=True)
+    return results
 
 
 if __name__ == "__main__":

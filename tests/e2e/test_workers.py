@@ -67,11 +67,11 @@ CRASH = """
 import os, signal, sys
 sys.path.append(sys.argv[1])
 from fathomlab.execute.pack import pack
-def crash(job, emit, stop, original=pack.train_job):
+def crash(job, emit, stop, node="", original=pack.train_job):
     if any(trial.seed == 2 for trial in job.trials):
         os.write(2, b"munmap_chunk(): invalid pointer\\n")
         os.kill(os.getpid(), signal.NAME)
-    original(job, emit, stop)
+    original(job, emit, stop, node)
 pack.train_job = crash
 from fathomlab.execute.worker import main
 main()

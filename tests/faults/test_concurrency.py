@@ -11,9 +11,9 @@ from typing import Any
 from unittest import mock
 
 import fathomlab
-from fathomlab.execute import experiment
+from fathomlab.execute import recording
 from fathomlab.execute.experiment import RunOptions, run_experiment
-from fathomlab.execute.pack import pack
+from fathomlab.execute.pack import origin
 from fathomlab.execute.signals import StopRequest
 from fathomlab.store import lock
 from fathomlab.store.directory import TrialFolder
@@ -34,7 +34,7 @@ class Frozen(datetime):
 def frozen() -> Iterator[None]:
     """Stop all clocks that tell the date."""
     with ExitStack() as stack:
-        for module in (experiment, pack, lock):
+        for module in (recording, origin, lock):
             stack.enter_context(mock.patch.object(module, "datetime", Frozen))
         stack.enter_context(mock.patch.object(time, "time", return_value=1.7e9))
         stack.enter_context(mock.patch.object(time, "time_ns", return_value=17 * 10**17))

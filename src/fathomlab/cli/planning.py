@@ -105,7 +105,7 @@ def _document(
     from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
-    from fathomlab.prepare.backends import choose_backend, requested_backend
+    from fathomlab.prepare.backends import choose_backend, requested_backend, supports_native
     from fathomlab.prepare.machine import describe_machine, guess_device
     from fathomlab.prepare.packing import form_packs, worker_count
 
@@ -115,7 +115,8 @@ def _document(
     requested_executor(planned)
     workers = max(1, min(number, len(groups)))
     machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
-    backends = [choose_backend(group, inventory, requested, machine) for group in groups]
+    native = supports_native(planned, machine)
+    backends = [choose_backend(group, inventory, requested, machine, native) for group in groups]
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.measured_rate((cost.flops(trial), taken) for trial, taken in seconds.items())

@@ -31,7 +31,15 @@ def check_build() -> None:
         raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
 
 
-def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, machine: Machine) -> str:
+def supports_native(plan: Plan, machine: Machine) -> bool:
+    """Whether the native backend can train every condition. Otherwise none uses it: arms of a claim would differ in the backend."""
+    recipes = (condition.trials[0].recipe for condition in plan.conditions)
+    return not any(BACKENDS["native"].refuses([recipe], machine) for recipe in recipes)
+
+
+def choose_backend(
+    pack: Sequence[Trial], inventory: Inventory, requested: str, machine: Machine, native: bool = True
+) -> str:
     """Choose how the steps of a pack are computed: as its checkpoint says, as requested, or for `auto` what pays.
 
     Args:
@@ -39,6 +47,7 @@ def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, 
         inventory: Contains their checkpoints.
         requested: `auto`, or the name of a backend.
         machine: Where the pack is trained.
+        native: Whether `auto` may choose the native backend.
 
     Raises:
         UserError: If the requested backend cannot train the pack on this machine.
@@ -51,7 +60,7 @@ def choose_backend(pack: Sequence[Trial], inventory: Inventory, requested: str, 
     if requested == "auto":
         if machine.device == "cuda":
             return "reference" if BACKENDS["graph"].refuses(recipes, machine) else "graph"
-        return "reference" if BACKENDS["native"].refuses(recipes, machine) else "native"
+        return "native" if native and not BACKENDS["native"].refuses(recipes, machine) else "reference"
     refusal = BACKENDS[requested].refuses(recipes, machine)
     if refusal:
         raise UserError(

@@ -17,7 +17,7 @@ from fathomlab.data.table import Dataset
 from fathomlab.data.users import UserDataset
 from fathomlab.plan import Plan, Trial, decode_trial, encode_trial
 from fathomlab.prepare import cost
-from fathomlab.prepare.backends import choose_backend, requested_backend
+from fathomlab.prepare.backends import choose_backend, requested_backend, supports_native
 from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.packing import form_packs, generation
 from fathomlab.store.datasets import arrays_path, change_of, write_dataset
@@ -122,7 +122,8 @@ def form_jobs(
     machine, requested = describe_machine(guess_device(device)), requested_backend(plan)
     packs = form_packs(plan, pending, inventory, device, workers, queued)
     logging, every = plan.loaded.file.logging, plan.loaded.run.checkpoint_seconds
-    backends = [choose_backend(pack, inventory, requested, machine) for pack in packs]
+    native = supports_native(plan, machine)
+    backends = [choose_backend(pack, inventory, requested, machine, native) for pack in packs]
     expected, _ = cost.expected_seconds(plan.trials, inventory)
     jobs = [
         Job(

@@ -8,7 +8,7 @@ import pytest
 import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends import BACKENDS, Machine
-from fathomlab.prepare.backends import choose_backend, requested_backend
+from fathomlab.prepare.backends import choose_backend, requested_backend, supports_native
 from fathomlab.prepare.jobs import prepare_jobs
 from fathomlab.prepare.machine import has_compiler
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
@@ -31,6 +31,15 @@ def test_auto_uses_the_native_step_for_mlps_on_a_cpu(tmp_path: Path):
     assert chosen(tmp_path, CPU, "data.augment=crop") == "native"
     assert chosen(tmp_path, NO_COMPILER) == "reference"
     assert chosen(tmp_path, CPU, "model.params.dropout=0.1") == "reference"
+
+
+def test_conditions_of_a_plan_have_one_backend(tmp_path: Path):
+    """A condition that the native backend cannot train keeps the others from using it, so that no claim compares backends."""
+    for dropout, backend in (("0.1,0.2", "reference"), ("0,0.1", "reference"), ("0", "native")):
+        plan = fathomlab.load(MLP, [f"model.params.dropout={dropout}"])
+        assert supports_native(plan, CPU) == (backend == "native")
+        jobs = prepare_jobs(plan, plan.trials, take_inventory(tmp_path, plan.trials), "cpu", 1)
+        assert {job.backend for job in jobs} == {backend if has_compiler() else "reference"}
 
 
 def test_auto_uses_graphs_on_a_cuda_device(tmp_path: Path):
@@ -90,7 +99,7 @@ def test_requested_native_backend_must_build(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("fathomlab.prepare.backends.load_library", fail)
     monkeypatch.setattr("fathomlab.prepare.machine.find_compiler", lambda: "g++")
     small = {"data": {"name": "mnist-sample", "limit": 100}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
-    with pytest.raises(UserError, match="run.backend=native") as caught:
+    with pytest.raises(UserError, match=r"run\.backend=native") as caught:
         fathomlab.run(small, "run.backend=native", runs=tmp_path, progress="off")
     assert caught.value.code == "backend-failed"
     assert not list((tmp_path / "trials").iterdir())

@@ -11,7 +11,10 @@ from fathomlab.prepare.drift import environment_diff, numeric_files
 
 # Imported while training, but unable to change a number: they check a file, describe the run, or store what was computed.
 HARMLESS_PACKAGES = ("fathomlab.config", "fathomlab.store")
-HARMLESS_EXECUTE = ("fathomlab.execute", *(f"fathomlab.execute.{name}" for name in ("events", "signals", "worker")))
+HARMLESS_EXECUTE = (
+    "fathomlab.execute",
+    *(f"fathomlab.execute.{name}" for name in ("events", "fleet_events", "signals", "worker")),
+)
 HARMLESS_PREPARE = (
     "fathomlab.prepare",
     *(f"fathomlab.prepare.{name}" for name in ("backends", "drift", "gpus", "jobs", "machine", "packing")),
