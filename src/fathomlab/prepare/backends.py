@@ -32,7 +32,7 @@ def check_build() -> None:
 
 
 def supports_native(plan: Plan, machine: Machine) -> bool:
-    """Whether the native backend can train every condition. Otherwise none uses it: arms of a claim would differ in the backend."""
+    """Whether the native backend can train every condition. Else none uses it: arms of a claim would differ."""
     recipes = (condition.trials[0].recipe for condition in plan.conditions)
     return not any(BACKENDS["native"].refuses([recipe], machine) for recipe in recipes)
 
