@@ -44,7 +44,7 @@ class Scripted:
         self.script, self.jobs_at_once = script, jobs_at_once
         self.submitted: list[Job] = []
         self.signals: list[int] = []
-        self.cancelled: list[int] = []
+        self.canceled: list[int] = []
         self.largest = 0
         self._running: dict[int, list[Event]] = {}
 
@@ -69,7 +69,7 @@ class Scripted:
         return len(self.submitted)
 
     def cancel(self, number: int) -> None:
-        self.cancelled.append(number)
+        self.canceled.append(number)
 
     def fleet(self) -> Fleet | None:
         return None

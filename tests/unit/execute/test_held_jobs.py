@@ -38,7 +38,7 @@ LOST = Died("Node 7 was lost", lost=True)
 
 
 class Elastic(Scripted):
-    """Waits while nothing runs; `act` is then called. A cancelled job dies."""
+    """Waits while nothing runs; `act` is then called. A canceled job dies."""
 
     def __init__(self, script: Callable[[Job], Sequence[Event]], jobs_at_once: int = 1):
         super().__init__(script, jobs_at_once)
@@ -185,7 +185,7 @@ def test_crashes_and_lost_nodes_are_counted_apart(trials: tuple[Trial, ...], tmp
     assert (len(executor.submitted), type(events[-1])) == (6, Finished)
 
 
-def test_silent_job_is_cancelled_and_taken_over(trials: tuple[Trial, ...], tmp_path: Path):
+def test_silent_job_is_canceled_and_taken_over(trials: tuple[Trial, ...], tmp_path: Path):
     """Its worker was not killed by the kernel because memory ran out, although SIGKILL ended it."""
     content = claim_elsewhere(tmp_path, trials[:1])
 
@@ -195,7 +195,7 @@ def test_silent_job_is_cancelled_and_taken_over(trials: tuple[Trial, ...], tmp_p
     silence = [Started((), 1)] * 50
     executor = Elastic(script)
     events = run([job(trials[:1], tmp_path)], executor)
-    assert executor.cancelled == [1, 2, 3, 4]
+    assert executor.canceled == [1, 2, 3, 4]
     assert executor.submitted[-1].expired == (Observation(ELSEWHERE, content),)
     assert sum(isinstance(event, Warned) for event in events) == 4
     assert isinstance(events[-1], Finished)

@@ -104,7 +104,7 @@ def test_dead_worker_that_its_executor_reports_is_not_silent(trials: tuple[Trial
     claim_elsewhere(tmp_path, trials[:1])
     executor = Elastic(lambda item: [Started(item.hashes, 1, lease=ELSEWHERE), Started((), 1), Died("crash")])
     events = run([job(trials[:1], tmp_path)], executor)
-    assert executor.cancelled == []
+    assert executor.canceled == []
     assert len(executor.submitted) == 3
     assert events[-1] == Failed(trials[0].hash, "crash, 3 times.")
 

@@ -42,7 +42,7 @@ CAUSES = {
     "OUT_OF_MEMORY": "ran out of memory",
     "NODE_FAIL": "lost its node",
     "BOOT_FAIL": "lost its node, which did not start",
-    "CANCELLED": "was cancelled",
+    "CANCELLED": "was canceled",
     "DEADLINE": "was removed from the queue at its deadline",
     "FAILED": "failed",
     "COMPLETED": "ended without a report",
@@ -62,7 +62,7 @@ class _Pack:
         tail: Its events.
         entry: The job in the queue when it was last seen.
         absences: Looks at the queue in which it was missing, one after the other.
-        given_up: Whether the coordinator has cancelled it.
+        given_up: Whether the coordinator has canceled it.
     """
 
     job: str
