@@ -144,7 +144,8 @@ def test_wrong_modules_disturb_no_other_trial(tmp_path: Path, monkeypatch: pytes
     conf = {**PLAIN, "plugins": ["parts.py"], "experiment": {"seeds": 2, "factors": {"model": models}}}
     options: dict[str, Any] = {"workers": 1, "progress": "off"}
     run = fathomlab.run(conf, runs=tmp_path / "runs", **options)
-    fathomlab.run({**PLAIN, "experiment": {"seeds": 2}}, runs=tmp_path / "plain", **options)
+    plain_conf = {**PLAIN, "experiment": {"seeds": 2}}
+    fathomlab.run(plain_conf, "run.backend=reference", runs=tmp_path / "plain", **options)  # as in a plan with modules
     plain = outcome(tmp_path / "plain")
     assert len(plain) == 2
     assert {name: value for name, value in outcome(tmp_path / "runs").items() if name in plain} == plain

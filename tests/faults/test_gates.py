@@ -9,7 +9,11 @@ from tests.faults.gates import GATES
 from tests.faults.injection import strace_works
 from tests.faults.matrix import ALL, covering
 
-ROWS = [pytest.param(name, gate.small, id=f"{name}-{gate.small}") for name, gate in GATES.items()]
+SLOW = ("lease-stops", "lease-outages", "lease-workers")  # also in small
+ROWS = [
+    pytest.param(name, gate.small, id=f"{name}-{gate.small}", marks=[pytest.mark.slow] * (name in SLOW))
+    for name, gate in GATES.items()
+]
 ROWS += [
     pytest.param(name, gate.full, id=f"{name}-{gate.full}", marks=pytest.mark.slow) for name, gate in GATES.items()
 ]
