@@ -1,6 +1,7 @@
 """The checks of the doctor with faked computers."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,9 @@ def test_self_test_detects_wrong_gradients(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.usefixtures("no_compiler_yet")
 def test_compiler_that_cannot_build_is_a_note(name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The backend would be refused only when training starts."""
+    (tmp_path / "false").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "false").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("CXX", name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (check,) = compute.compiler()
