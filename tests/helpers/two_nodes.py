@@ -41,6 +41,10 @@ class TwoNodes:
         return 4
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        return ()
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """Nothing."""
         return ""

@@ -84,7 +84,7 @@ def plan(
 
 def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str, device: str) -> str:
     """What an executor would start or submit; nothing if nothing is to be trained."""
-    from fathomlab.execute.executors import choose_executor, requested_executor, with_executor
+    from fathomlab.execute.executors import EXECUTORS, requested_executor, resolve_executor, with_executor
     from fathomlab.execute.executors.setting import Setting
     from fathomlab.prepare.jobs import form_jobs
 
@@ -92,7 +92,7 @@ def _preview(planned: "Plan", inventory: "Inventory", name: str, workers: str, d
     pending = inventory.pending(planned.trials)
     if not pending:
         return ""
-    executor = choose_executor(requested_executor(planned))
+    executor = EXECUTORS[resolve_executor(requested_executor(planned))]
     setting = Setting(inventory.root, 1, device, run=planned.loaded.run)
     number = executor.count_workers(setting, workers, len(pending))
     jobs = form_jobs(planned, pending, inventory, device, number)

@@ -10,7 +10,7 @@ from pathlib import Path
 from fathomlab.base.errors import UserError
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Planned, Warned
-from fathomlab.execute.executors import EXECUTORS, Executor, choose_executor, queued_packs, requested_executor
+from fathomlab.execute.executors import EXECUTORS, Executor, requested_executor, resolve_executor
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.recording import experiment_record, with_history, write_end
 from fathomlab.execute.run_log import RunLog
@@ -114,7 +114,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
     check_device(options.device)
     worker_count(options.workers, 1)
     create_store(runs)
-    executor = choose_executor(requested_executor(plan))
+    executor_name = resolve_executor(requested_executor(plan))
+    executor = EXECUTORS[executor_name]
     shared = executor.spans_hosts or not locks_hold(runs)
     with store_lock(runs, options.wait, lambda text: emit(Warned(text)), stop.check, shared) as lock:
         setting = Setting(runs, 1, options.device, lock, plan.loaded.run)
@@ -122,7 +123,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         pending = inventory.pending(plan.trials)
         remove_stale_checkpoints(inventory, [trial for trial in plan.trials if inventory.is_finished(trial.hash)])
         name = options.name or experiment_name(plan, inventory.experiments)
-        jobs = _preflight(plan, pending, inventory, options, setting)
+        jobs = _preflight(plan, pending, inventory, options, executor, setting)
         if shared or has_leases(runs):
             jobs = tuple(replace(job, leases=True, may_drift=options.allow_drift) for job in jobs)
         stop.clock.seconds()  # a download waits without a tick
@@ -139,7 +140,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
                 save_plugin(runs, plugin)
             elastic = str(options.workers) == "auto"
             setting = replace(setting, workers=min(count, len(jobs)), elastic=elastic)
-            used = _train(jobs, executor, setting, emit, stop, record)
+            used = _train(jobs, executor_name, setting, emit, stop, record)
         statuses = {trial.hash: inventory.trials[trial.hash].status for trial in plan.trials}
         statuses |= {trial.hash: trial_status(runs, trial.hash) for trial in pending}
         diverged = sum(status == "diverged" for status in statuses.values())
@@ -151,14 +152,18 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
 
 
 def _preflight(
-    plan: Plan, pending: list[Trial], inventory: Inventory, options: RunOptions, setting: Setting
+    plan: Plan,
+    pending: list[Trial],
+    inventory: Inventory,
+    options: RunOptions,
+    executor: type[Executor],
+    setting: Setting,
 ) -> tuple[Job, ...]:
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
     backend = requested_backend(plan)  # an unknown name is reported before datasets are downloaded
-    executor = choose_executor(requested_executor(plan))
     if pending and backend == "native" and not executor.spans_hosts:
         check_build()
-    queued = queued_packs(executor, setting) if pending else ()
+    queued = executor.queued(setting) if pending else ()
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
     if pending and options.device.startswith("cuda") and not on_workers:
         from fathomlab.execute.pack.devices import choose_device
@@ -179,18 +184,17 @@ def _preflight(
 
 
 def _train(
-    jobs: Sequence[Job], kind: type[Executor], setting: Setting, emit: Emit, stop: StopRequest, record: ExperimentRecord
+    jobs: Sequence[Job], name: str, setting: Setting, emit: Emit, stop: StopRequest, record: ExperimentRecord
 ) -> RunRecord | None:
     """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process.
 
     Returns what the run used. It is also added to the record of an interrupted run.
     """
-    if setting.workers == 1 and setting.run.executor == "auto" and not kind.spans_hosts:
-        kind = EXECUTORS["inline"]
-    name = next((name for name, listed in EXECUTORS.items() if listed is kind), kind.__name__.lower())
+    if setting.workers == 1 and setting.run.executor == "auto" and not EXECUTORS[name].spans_hosts:
+        name = "inline"
     log, started = RunLog(name, len(jobs)), stop.clock.seconds()
     try:
-        with closing(kind(setting)) as executor:
+        with closing(EXECUTORS[name](setting)) as executor:
             for event in run_jobs(jobs, executor, stop):
                 log.update(event)
                 emit(event)

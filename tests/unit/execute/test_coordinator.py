@@ -56,6 +56,10 @@ class Scripted:
         return packs
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        return ()
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         return ""
 

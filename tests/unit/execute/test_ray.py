@@ -11,7 +11,7 @@ import pytest
 import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.execute.events import Died, Refused, Started
-from fathomlab.execute.executors import EXECUTORS, choose_executor
+from fathomlab.execute.executors import EXECUTORS, resolve_executor
 from fathomlab.execute.executors.ray import Ray, driver
 from fathomlab.execute.executors.ray.messages import Progress, Workers, receive, send
 from fathomlab.execute.executors.setting import Setting
@@ -55,11 +55,11 @@ def test_closed_port_is_reported_at_once(installed: None, tmp_path: Path, monkey
 
 def test_auto_is_ray_only_with_an_address(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert choose_executor("auto") is not Ray
-    assert choose_executor("ray") is Ray
+    assert resolve_executor("auto") == "local"
+    assert EXECUTORS[resolve_executor("ray")] is Ray
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert choose_executor("auto") is Ray
-    assert choose_executor("local") is EXECUTORS["local"]
+    assert resolve_executor("auto") == "ray"
+    assert resolve_executor("local") == "local"
 
 
 def test_preview_counts_packs_and_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -45,6 +45,15 @@ class Executor(Protocol):
         ...
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """The packs, as hashes of trials, that jobs of an earlier run train or wait for. The packs of this run must be the same.
+
+        Raises:
+            UserError: If the executor cannot train here.
+        """
+        ...
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """What would be started or submitted, as text for people."""
         ...
@@ -109,17 +118,8 @@ def with_executor(plan: Plan, name: str | None) -> Plan:
     return changed
 
 
-def choose_executor(name: str) -> type[Executor]:
-    """The executor of a name. `auto` is Ray if `RAY_ADDRESS` is set, else workers on this machine."""
-    if name == "auto":
-        name = "ray" if "ray" in EXECUTORS and os.environ.get("RAY_ADDRESS") else "local"
-    return EXECUTORS[name]
-
-
-def queued_packs(kind: type[Executor], setting: Setting) -> tuple[tuple[str, ...], ...]:
-    """The packs, as hashes of trials, that jobs of an earlier run train or wait for. The packs of this run must be the same.
-
-    Raises:
-        UserError: If the executor cannot train here.
-    """
-    return tuple(kind(setting).adoptable) if issubclass(kind, Slurm) else ()
+def resolve_executor(name: str) -> str:
+    """The name of an executor. `auto` is Ray if `RAY_ADDRESS` is set, else workers on this machine."""
+    if name != "auto":
+        return name
+    return "ray" if os.environ.get("RAY_ADDRESS") else "local"

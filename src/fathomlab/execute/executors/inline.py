@@ -44,6 +44,11 @@ class Inline:
         return 1
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """None: jobs end with the run."""
+        return ()
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """One line."""
         return f"{count(len(jobs), 'pack')} one after the other in this process"

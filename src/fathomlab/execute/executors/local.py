@@ -97,6 +97,11 @@ class Local:
         return worker_count(requested, packs, setting.device)
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """None: jobs end with the run."""
+        return ()
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """One line."""
         return f"{count(len(jobs), 'pack')} on {count(setting.workers, 'worker')} of this machine"

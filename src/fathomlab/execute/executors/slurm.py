@@ -109,6 +109,11 @@ class Slurm:
         return setting.run.slurm.array_parallelism or max(1, min(packs, MAX_WORKERS))
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """The packs of jobs that are still in the queue."""
+        return tuple(Slurm(setting).adoptable)
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """The script of the first job array, its packs, and what may go wrong."""
         return preview(jobs, setting)

@@ -73,6 +73,11 @@ class Ray:
         return max(1, min(_cluster_size(cluster_address(), setting.device), packs))
 
     @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """None: jobs end with the run."""
+        return ()
+
+    @staticmethod
     def preview(jobs: Sequence[Job], setting: Setting) -> str:
         """The cluster, its size, and the packs."""
         address, unit = cluster_address(), "GPU" if setting.device.startswith("cuda") else "CPU"
