@@ -66,9 +66,10 @@ def pack_of(options: dict[str, Any], residual: list[bool], **shared: Any) -> lis
 
 
 def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
-    """A step with a batch of the first epoch."""
+    """A step with a full batch."""
     size = pack.shared_recipe.batch_size
-    index = pack.train_index[:, batch_index * size : (batch_index + 1) * size]
+    start = batch_index * size % (pack.train_index.shape[1] - size + 1)
+    index = pack.train_index[:, start : start + size]
     train_step(pack, index, 0, batch_index, pack.keys("dropout", 0), BACKENDS[name].prepare(pack))
 
 
@@ -83,8 +84,9 @@ def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) 
     for name, expected in params.items():
         allowed = max(tolerance, 1e-7) if noisy(name, params) else tolerance
         torch.testing.assert_close(native.state.params[name], expected, rtol=0, atol=allowed, msg=name)
-    for name, expected in buffers.items():  # running means contain the biases
-        torch.testing.assert_close(native.state.buffers[name], expected, rtol=1e-7, atol=max(tolerance, 1e-7), msg=name)
+    for name, expected in buffers.items():
+        allowed = max(tolerance, 1e-7) if name.endswith("running_mean") else tolerance  # a mean contains the bias
+        torch.testing.assert_close(native.state.buffers[name], expected, rtol=0, atol=allowed, msg=name)
     for slot, tensors in reference.state.optimizer_state.items():
         for position, expected in enumerate(tensors):
             torch.testing.assert_close(
@@ -100,12 +102,12 @@ def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) 
     residual=st.lists(st.booleans(), min_size=1, max_size=3),
     optimizer=optimizers,
     batch_size=st.integers(2, 24),
-    warmup=st.integers(0, 1),
+    warmup=st.integers(0, 19),
 )
 def test_step_equals_the_reference(
     options: dict[str, Any], residual: list[bool], optimizer: Any, batch_size: int, warmup: int
 ):
-    """From the initial state, and from the state after a step of the reference, so that the optimizer has moments."""
+    """From each of 20 states: the initial one, and those after steps of the reference, in which the optimizer has moments."""
     recipes = pack_of(options, residual, optimizer=optimizer, batch_size=batch_size)
     assert NATIVE.refuses(recipes, HERE) == ""
     native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
@@ -131,7 +133,7 @@ def test_20_free_steps_equal_the_reference(optimizer: Any, batch_norm: bool):
     native, reference = (small_training.make_trainer(recipes) for _ in range(2))
     for pack, name in ((native, "native"), (reference, "reference")):
         assert len(list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))) == 4
-    assert_equal(native, reference, 1e-9)
+    assert_equal(native, reference, 1e-10)
 
 
 @needs_compiler

@@ -101,16 +101,16 @@ struct Matrix { const real* at; int64_t row, column; };  // strides
 // What happens to a block of a product: it replaces the target, is added to it, or is its gradient.
 struct Set {
   static V start(const real*) { return V{}; }
-  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t) const { store(c, v); }
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t) const { store(c, v); }
 };
 struct Add {
   static V start(const real* c) { return load(c); }
-  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t) const { store(c, v); }
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t) const { store(c, v); }
 };
 template <Optimizer KIND> struct Update {
   const real* base; Slot slot; const Rates* rates;
   static V start(const real*) { return V{}; }
-  inline __attribute__((always_inline)) void end(real* c, V v, int64_t, int64_t count) const {
+  inline __attribute__((always_inline)) void end(real* c, V v, int64_t count) const {
     int64_t i = c - base;
     Slot at{slot.first ? slot.first + i : nullptr, slot.second ? slot.second + i : nullptr};
     update<KIND>(c, at, v, *rates, count);
@@ -133,7 +133,7 @@ static void block(int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, 
   }
   UNROLL for (int i = 0; i < ROWS; i++)
     UNROLL for (int j = 0; j < COLUMNS; j++)
-      end.end(c + i * ldc + j * VL, sum[i][j], j, TAIL && j == COLUMNS - 1 ? tail : VL);
+      end.end(c + i * ldc + j * VL, sum[i][j], TAIL && j == COLUMNS - 1 ? tail : VL);
 }
 
 template <int ROWS, int COLUMNS, bool TAIL, class End>
@@ -402,8 +402,6 @@ static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* i
 }
 
 extern "C" {
-
-int64_t native_real() { return sizeof(real); }
 
 void native_free(Plan* p) {
   if (!p) return;

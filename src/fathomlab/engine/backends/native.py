@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
@@ -157,7 +157,8 @@ class NativeStep:
         self._pixels = None if raw else data.images.contiguous()
         shape = data.images.shape[1:]
         self._mean, self._scale = (value.expand(shape).contiguous() for value in (data.mean, data.scale))
-        self._smoothing = _doubles([recipe.loss.label_smoothing for recipe in pack.recipes], len(pack.recipes))  # type: ignore[attr-defined]
+        losses = [cast(CrossEntropy, each.loss) for each in pack.recipes]
+        self._smoothing = _doubles([loss.label_smoothing for loss in losses], len(losses))
 
     def __del__(self) -> None:
         """Free the memory for activations."""
