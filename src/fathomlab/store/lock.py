@@ -149,13 +149,17 @@ def locks_hold(root: Path) -> bool:
     """Whether a lock of a store excludes every other process that may use it: not on network file systems, or without locks."""
     if network_fs_type(root):
         return False
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    return _is_free(os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)) is not None
+
+
+def _is_free(descriptor: int) -> bool | None:
+    """Whether nobody holds a lock exclusively; None if the file system has no locks. Closes the file."""
     try:
         _lock(descriptor, shared=True)
     except (BlockingIOError, PermissionError):
-        return True
-    except OSError:
         return False
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
     return True
@@ -194,15 +198,7 @@ def is_locked(root: Path) -> bool:
         descriptor = os.open(root / ".lock", os.O_RDWR)
     except OSError:
         return False
-    try:
-        _lock(descriptor, shared=True)
-    except (BlockingIOError, PermissionError):
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
+    return _is_free(descriptor) is False
 
 
 def lock_failure(directory: Path) -> str:
