@@ -116,12 +116,12 @@ def test_grid_takes_the_better_layout_and_the_better_fathomlab():
         "plain loop (2 x 1 threads, 1 networks each)": [3.0, 6.0, 4.0],
         "plain loop (1 x 2 threads, 1 networks each)": [9.0, 1.0, 9.0],
     }
-    found = grid.summary(rounds, [2.0, 1.0, 2.0], ["fathomlab", "fathomlab native", "plain loop"], 1e6)
-    assert found["milliseconds"]["plain loop"] == 4.0
-    assert found["layout"]["plain loop"].startswith("plain loop (2 x 1")
-    assert found["ratios"] == {"fathomlab": 2.0, "fathomlab native": 1.0, "plain loop": 3.0}
-    assert found["share_of_peak"] == 0.5
-    assert found["peak_gflops"] == 2.0
+    summary = grid.summary(rounds, [2.0, 1.0, 2.0], ["fathomlab", "fathomlab native", "plain loop"], 1e6)
+    assert summary["milliseconds"]["plain loop"] == 4.0
+    assert summary["layout"]["plain loop"].startswith("plain loop (2 x 1")
+    assert summary["ratios"] == {"fathomlab": 2.0, "fathomlab native": 1.0, "plain loop": 3.0}
+    assert summary["share_of_peak"] == 0.5
+    assert summary["peak_gflops"] == 2.0
 
 
 def test_geometric_mean_over_the_cells():
