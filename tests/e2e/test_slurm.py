@@ -15,7 +15,7 @@ import pytest
 from fathomlab.store.reading import Store
 from tests.faults.kills import differences, digest
 from tests.helpers.commands import SOURCE, START, Command
-from tests.helpers.fake_slurm import FakeSlurm
+from tests.helpers.fake_slurm import CANCELED_BY_ROOT, FakeSlurm
 
 pytest.importorskip("submitit", reason="needs the extra slurm")
 
@@ -156,7 +156,7 @@ def test_interrupted_run_saves_and_resumes(golden: dict[str, Any], cluster: Fake
     first.until_trains(0, 1)
     first.process.send_signal(signal.SIGINT)
     first.ends(128 + signal.SIGINT)
-    assert wait_for_end(cluster) <= {"COMPLETED", "CANCELLED by 0"}
+    assert wait_for_end(cluster) <= {"COMPLETED", CANCELED_BY_ROOT}
     assert list(first.runs.glob("trials/*/state-*.sealed"))
     second = Coordinator(tmp_path / "runs", cluster)
     second.ends()

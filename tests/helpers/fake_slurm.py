@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+CANCELED_BY_ROOT = "CANCELLED by 0"  # codespell:ignore cancelled
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sacct")
 POLL_SECONDS = 0.05
 JOB = "FAKE_SLURM_JOB"
@@ -143,9 +144,9 @@ def scancel(folder: Path, args: list[str]) -> None:
             if sent is not None:
                 _kill(job.get("step", 0), getattr(signal, f"SIG{sent}"))
             elif job["state"] == "PENDING":
-                job["state"] = "CANCELLED by 0"
+                job["state"] = CANCELED_BY_ROOT
             else:
-                job["forced"] = "CANCELLED by 0"
+                job["forced"] = CANCELED_BY_ROOT
                 _kill(job.get("step", 0), signal.SIGKILL)
 
 

@@ -21,7 +21,7 @@ from fathomlab.execute.executors.setting import Fleet, Setting
 from fathomlab.execute.executors.slurm import MAX_ARRAY, Slurm
 from fathomlab.execute.executors.slurm_element import MAX_RETURNS, Element
 from fathomlab.execute.executors.slurm_files import EventLog, EventTail, read_submissions
-from fathomlab.execute.executors.slurm_queue import QueueEntry, job_name
+from fathomlab.execute.executors.slurm_queue import CANCELED, QueueEntry, job_name
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import Observation
 
@@ -158,7 +158,7 @@ def test_events_arrive_in_order_under_their_number(queue: MemoryQueue, jobs: lis
         ("BOOT_FAIL", False, True),
         ("OUT_OF_MEMORY", True, False),
         ("TIMEOUT", False, False),
-        ("CANCELLED", False, False),
+        (CANCELED, False, False),
         ("FAILED", False, False),
         ("COMPLETED", False, False),
         ("UNKNOWN", False, False),
@@ -275,7 +275,7 @@ def test_stop_ends_running_jobs_and_removes_waiting_ones(queue: MemoryQueue, job
     events(executor)
     executor.stop(signal.SIGTERM)
     assert queue.signals == [("cancel", ("100_2",)), ("interrupt", ("100_0", "100_1"))]
-    queue.end("100_2", "CANCELLED")
+    queue.end("100_2", CANCELED)
     logs(tmp_path)[0].append(Stopped())
     queue.end("100_1", "FAILED")  # without a checkpoint
     assert sorted(events(executor, 5), key=lambda pair: pair[0]) == [(number, Stopped()) for number in (1, 2, 3)]
@@ -298,7 +298,7 @@ def test_silent_job_is_given_up(queue: MemoryQueue, jobs: list[Job], tmp_path: P
     executor.submit(jobs)
     executor.cancel(2)
     assert queue.signals == [("cancel", ("100_1",))]
-    queue.end("100_1", "CANCELLED")
+    queue.end("100_1", CANCELED)
     ((number, death),) = events(executor)
     assert number == 2
     assert isinstance(death, Died)

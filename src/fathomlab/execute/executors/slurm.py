@@ -27,7 +27,7 @@ from fathomlab.execute.executors.slurm_files import (
     write_submission,
 )
 from fathomlab.execute.executors.slurm_preview import ENVIRONMENT, MAX_ARRAY, preview
-from fathomlab.execute.executors.slurm_queue import QUEUES, UNKNOWN, WAITING, QueueEntry, job_name
+from fathomlab.execute.executors.slurm_queue import CANCELED, QUEUES, UNKNOWN, WAITING, QueueEntry, job_name
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.packing import worker_count
 
@@ -42,7 +42,7 @@ CAUSES = {
     "OUT_OF_MEMORY": "ran out of memory",
     "NODE_FAIL": "lost its node",
     "BOOT_FAIL": "lost its node, which did not start",
-    "CANCELLED": "was canceled",
+    CANCELED: "was canceled",
     "DEADLINE": "was removed from the queue at its deadline",
     "FAILED": "failed",
     "COMPLETED": "ended without a report",
@@ -283,7 +283,7 @@ class Slurm:
 
     def _death(self, pack: _Pack) -> Died:
         state = self._queue.final_state(pack.job)
-        if pack.given_up and state in ("CANCELLED", UNKNOWN):
+        if pack.given_up and state in (CANCELED, UNKNOWN):
             return Died(f"Nothing was heard from {_name(pack)}", lost=True)
         cause = f"{_name(pack)} {CAUSES.get(state, f'ended with the state {state}')}"
         return Died(cause, last_lines(pack.scripts, pack.job), state == "OUT_OF_MEMORY", state in LOST)

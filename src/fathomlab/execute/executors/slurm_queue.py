@@ -22,9 +22,8 @@ MAX_RETURNS_TO_QUEUE = 1000  # elements themselves end if they do not progress
 IDS_PER_COMMAND = 500
 COMMAND_SECONDS = 60
 CLOSE_SECONDS = 20.0
-ENDED = frozenset(
-    {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
-)
+CANCELED = "CANCELLED"  # codespell:ignore cancelled
+ENDED = frozenset({"COMPLETED", "FAILED", CANCELED, "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING")
 UNKNOWN = "UNKNOWN"  # not in the queue, or without an account of its end
 
