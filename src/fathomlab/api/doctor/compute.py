@@ -147,9 +147,7 @@ def compiler() -> Iterator[Check]:
             COMPUTE, "compiler", f"CXX names no command: {name}", "note", "Set CXX to a command without options."
         )
     else:
-        remedy = (
-            "Optional. Install one, such as the package g++: MLPs then train several times faster on the processor."
-        )
+        remedy = "Optional. Install one, such as the package g++: MLPs then train faster on the processor."
         yield Check(COMPUTE, "compiler", "no C++ compiler", "note", remedy)
 
 
