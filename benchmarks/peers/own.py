@@ -11,7 +11,7 @@ from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import to_device
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import choose_precision, param_dtype
-from fathomlab.engine.step import train_step
+from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam
@@ -55,7 +55,8 @@ def curve(setting: Setting, seed: int, order: torch.Tensor, precision: str = "fp
     training = _training(setting, seed + 1, precision)
     losses = []
     for place, row in enumerate(order):
-        train_step(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"))
+        inputs = step_inputs(training, row.expand(seed + 1, -1), 0, place, training.keys("dropout"))
+        train_steps(training, [inputs])
         losses.append(float(training.state.epoch_sums[0, seed]) / len(row))
         training.state.epoch_sums.zero_()
     return losses

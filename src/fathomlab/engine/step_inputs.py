@@ -1,8 +1,8 @@
 """What a training step takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -43,3 +43,18 @@ class StepInputs:
 
 
 StepFunction: TypeAlias = Callable[[StepInputs], None]
+
+
+@runtime_checkable
+class ManySteps(Protocol):
+    """A step function that is faster if it computes several steps in one call.
+
+    Attributes:
+        at_once: How many.
+    """
+
+    at_once: int
+
+    def together(self, steps: Sequence[StepInputs]) -> None:
+        """Compute steps one after the other."""
+        ...

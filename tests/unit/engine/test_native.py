@@ -18,7 +18,7 @@ from fathomlab.engine import native_check
 from fathomlab.engine.backends import BACKENDS, Machine, native_library
 from fathomlab.engine.backends.native import dense_layers
 from fathomlab.engine.loop import train
-from fathomlab.engine.step import train_step
+from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.optim.adam import Adam, AdamW
@@ -70,7 +70,8 @@ def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
     size = pack.shared_recipe.batch_size
     start = batch_index * size % (pack.train_index.shape[1] - size + 1)
     index = pack.train_index[:, start : start + size]
-    train_step(pack, index, 0, batch_index, pack.keys("dropout", 0), BACKENDS[name].prepare(pack))
+    inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
+    train_steps(pack, [inputs], BACKENDS[name].prepare(pack))
 
 
 def noisy(name: str, params: dict[str, torch.Tensor]) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fathomlab.plan.recipe import Recipe
 
 KINDS = {Adam: 0, AdamW: 0, SGD: 1}
+STEPS_AT_ONCE = 8
 REALS = {"fp32": "float", "fp64": "double"}
 
 
@@ -143,7 +144,11 @@ class Native:
 
 
 class NativeStep:
-    """The steps of one pack, with batches of any size."""
+    """The steps of one pack, with batches of any size.
+
+    Attributes:
+        at_once: Steps that one call computes.
+    """
 
     def __init__(self, pack: "PackTrainer", library: ctypes.CDLL):
         """Keep the addresses of all tensors, which training changes in place."""
@@ -155,6 +160,7 @@ class NativeStep:
         self._labels = data.labels.long().contiguous()
         raw = data.images.dtype.is_floating_point or bool(recipe.augment)
         self._pixels = None if raw else data.images.contiguous()
+        self.at_once = 1 if raw else STEPS_AT_ONCE  # else each step would keep its images
         shape = data.images.shape[1:]
         self._mean, self._scale = (value.expand(shape).contiguous() for value in (data.mean, data.scale))
         losses = [cast(CrossEntropy, each.loss) for each in pack.recipes]
@@ -167,6 +173,16 @@ class NativeStep:
 
     def __call__(self, inputs: "StepInputs") -> None:
         """Train on one batch; updates parameters, running statistics, the optimizer's state, and the sums of the epoch."""
+        self.together([inputs])
+
+    def together(self, steps: "Sequence[StepInputs]") -> None:
+        """Train on batches one after the other, all batches of a replica before those of the next."""
+        prepared = [self._prepare(inputs) for inputs in steps]
+        array = (_Step * len(prepared))(*(step for step, _ in prepared))
+        self._library.native_steps(array, len(prepared))
+
+    def _prepare(self, inputs: "StepInputs") -> "tuple[_Step, tuple[Tensor | None, ...]]":
+        """A step, and the tensors whose memory it reads."""
         pack, state, optimizer = self._pack, self._pack.state, self._pack.shared_recipe.optimizer
         replicas, n = inputs.index.shape
         index = inputs.index.contiguous()
@@ -177,6 +193,7 @@ class NativeStep:
         if inputs.rates.momentum is not None:
             beta1, momentum = inputs.rates.momentum, momentum and inputs.rates.momentum
         step = _Step(
+            plan=self._plan(n),
             replicas=replicas,
             count=int(inputs.count),
             optimizer=KINDS[type(optimizer)],
@@ -199,7 +216,7 @@ class NativeStep:
             sums=_address(state.epoch_sums),
             diverged=_address(state.diverged_at_step),
         )
-        self._library.native_step(ctypes.c_void_p(self._plan(n)), ctypes.byref(step))
+        return step, (index, batch, lr, decay)
 
     def _plan(self, n: int) -> int:
         if n not in self._plans:
@@ -257,6 +274,7 @@ class _Step(ctypes.Structure):
     """`Step` of native.cpp."""
 
     _fields_ = [
+        ("plan", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("replicas", "count", "optimizer")),
         *((name, ctypes.c_void_p) for name in ("pixels", "batch", "mean", "scale", "labels", "index")),
         *((name, ctypes.c_void_p) for name in ("lr", "decay", "smoothing")),
