@@ -6,8 +6,9 @@ from functools import cache
 import torch
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends.native import REALS, NativeStep
+from fathomlab.engine.backends.native import REALS
 from fathomlab.engine.backends.native_library import load_library
+from fathomlab.engine.backends.native_step import NativeStep
 from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer

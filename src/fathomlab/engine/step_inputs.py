@@ -6,7 +6,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from fathomlab.base.axes import Indices
+from fathomlab.base.axes import Images, Indices, Logits
+from fathomlab.engine.state import Tensors
 from fathomlab.optim.rates import Rates
 
 
@@ -55,6 +56,19 @@ class ManySteps(Protocol):
 
     at_once: int
 
+    def __call__(self, inputs: StepInputs) -> None:
+        """Compute one step."""
+        ...
+
     def together(self, steps: Sequence[StepInputs]) -> None:
         """Compute steps one after the other."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A step function that also computes outputs with the running statistics."""
+
+    def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
+        """Logits (k, n, classes) of normalized images (k, n, c, h, w)."""
         ...

@@ -326,6 +326,25 @@ static void plain_backward(int64_t n, const Layer& f, const real* y, real* d, re
   }
 }
 
+// y (n, width) without bias becomes the activations, with running statistics.
+static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const real* before) {
+  int64_t width = padded(f.out), at = q * f.out;
+  for (int64_t j = 0; j < width; j += VL) {
+    int64_t count = std::min(VL, f.out - j);
+    V scale = all(1), shift = load(f.bias + at + j, count);
+    if (f.norm) {
+      scale = load(f.gamma + at + j, count) / root(load(f.variance + at + j, count) + (real)f.eps[q]);
+      shift = load(f.beta + at + j, count) + (shift - load(f.mean + at + j, count)) * scale;
+    }
+    for (int64_t i = 0; i < n; i++) {
+      int64_t p = i * width + j;
+      V z = load(y + p) * scale + shift;
+      z = f.active ? where_positive(z, z) : z;
+      store(y + p, before ? z + load(before + p) : z);
+    }
+  }
+}
+
 // ---- A step ----
 
 struct Plan {
@@ -425,6 +444,23 @@ static void forward(const Plan& p, int64_t q) {
   }
 }
 
+// Logits (n, classes) of images (n, inputs). Activations alternate between p.d and p.gradient.
+static void predict(const Plan& p, int64_t q, const real* images, real* logits) {
+  const real* x = images;
+  int64_t stride = p.layer[0].in;
+  real *h = p.d, *next = p.gradient;
+  for (int64_t l = 0; l < p.layers; l++) {
+    const Layer& f = p.layer[l];
+    transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
+    long_product(p.n, padded(f.out), f.in, {x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
+    eval_forward(p.n, f, q, h, f.skip && f.skip[q] ? x : nullptr);
+    x = h, stride = padded(f.out);
+    std::swap(h, next);
+  }
+  int64_t classes = p.layer[p.layers - 1].out;
+  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * stride, classes * sizeof(real));
+}
+
 template <Optimizer KIND>
 static void backward(const Plan& p, int64_t q, const Rates& rates) {
   // p.d is the gradient of the output of layer l; p.gradient that of its input
@@ -486,29 +522,38 @@ void native_free(Plan* p) {
   delete p;
 }
 
-// Scratch memory for batches of n images; null without memory. `layer` must outlive the plan.
-Plan* native_plan(int64_t n, int64_t layers, const Layer* layer) {
+// Scratch memory for batches of n images; null without memory. `layer` must outlive the plan. Without `trains`, only for predictions.
+Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains) {
   Plan* p = new Plan{};
   p->n = n, p->layers = layers, p->layer = layer;
   int64_t widest = 0, weights = 0;
   for (int64_t l = 0; l < layers; l++) {
     int64_t in = padded(layer[l].in), out = padded(layer[l].out);
-    widest = std::max({widest, in, out});
+    widest = std::max({widest, l ? in : 0, out});
     weights = std::max(weights, in * out);
   }
-  p->x = room(n * padded(layer[0].in)), p->turned = room(weights), p->rows = room(weights);
-  p->d = room(n * widest), p->gradient = room(n * widest), p->small = room(3 * widest);
-  p->logits = room(layer[layers - 1].out * padded(n));
-  for (real*** list : {&p->y, &p->h, &p->scale}) *list = (real**)calloc(layers, sizeof(real*));
-  bool complete = p->x && p->turned && p->rows && p->d && p->gradient && p->small && p->logits && p->y && p->h && p->scale;
-  for (int64_t l = 0; complete && l < layers; l++) {
-    int64_t width = padded(layer[l].out);
-    p->y[l] = room(n * width), p->h[l] = room(n * width), p->scale[l] = room(width);
-    complete = p->y[l] && p->h[l] && p->scale[l];
+  bool complete = true;
+  auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
+  p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest);
+  if (trains) {
+    p->x = allocate(n * padded(layer[0].in)), p->rows = allocate(weights), p->small = allocate(3 * widest);
+    p->logits = allocate(layer[layers - 1].out * padded(n));
+    for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
+    for (int64_t l = 0; complete && l < layers; l++) {
+      int64_t width = padded(layer[l].out);
+      p->y[l] = allocate(n * width), p->h[l] = allocate(n * width), p->scale[l] = allocate(width);
+    }
   }
   if (complete) return p;
   native_free(p);
   return nullptr;
+}
+
+// Logits (replicas, n, classes) of images (replicas, n, inputs) or, with a stride of 0, (n, inputs) for all replicas.
+void native_predict(const Plan* plan, const Layer* layer, int64_t replicas, const real* images, int64_t stride, real* logits) {
+  Plan p = *plan;
+  p.layer = layer;
+  for (int64_t q = 0; q < replicas; q++) predict(p, q, images + q * stride, logits + q * p.n * layer[p.layers - 1].out);
 }
 
 // Steps one after the other, of one replica before the next, so that its parameters stay in the cache.
