@@ -16,7 +16,7 @@ from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.config.plugins import plugin_of
 from fathomlab.engine.evaluation import EvalResult, evaluate
-from fathomlab.engine.step import step_inputs, train_steps
+from fathomlab.engine.step import step_inputs, step_keys, train_steps
 from fathomlab.engine.step_inputs import ManySteps, StepFunction, StepInputs
 from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.user import checked_memory
@@ -77,7 +77,7 @@ def _inputs(trainer: PackTrainer, epoch: int) -> Iterator[StepInputs]:
     order = image_order(trainer, epoch)
     by_position = "shuffled_cache" in trainer.shared_recipe.emulate  # teachers' outputs are those of the first epoch
     first_order = image_order(trainer, 0) if by_position else None
-    keys = splitmix64(trainer.keys("dropout", epoch).unsqueeze(1), torch.arange(steps, device=trainer.device))
+    keys = step_keys(trainer, epoch)
     for batch_index in range(trainer.state.step - epoch * steps, steps):
         positions = slice(batch_index * size, (batch_index + 1) * size)
         taught = None if first_order is None else first_order[:, positions]

@@ -8,8 +8,8 @@ import torch
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends.native import REALS
 from fathomlab.engine.backends.native_library import load_library
-from fathomlab.engine.backends.native_step import NativeStep
 from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.native_step import NativeStep
 from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy

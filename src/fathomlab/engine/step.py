@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from fathomlab.base.axes import Indices
+from fathomlab.base.counter_rng import splitmix64
 from fathomlab.engine.network import Mode
 from fathomlab.engine.state import scalar_or_tensor
 from fathomlab.engine.step_inputs import ManySteps, StepFunction, StepInputs
@@ -36,6 +38,12 @@ def step_inputs(
     rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
     count = epoch * trainer.steps_per_epoch + batch_index + 1
     return StepInputs(index, epoch, dropout_keys, rates, count, teacher_index)
+
+
+def step_keys(trainer: PackTrainer, epoch: int) -> Int[Tensor, "k steps"]:
+    """Return the random keys of dropout for all steps of an epoch."""
+    steps = torch.arange(trainer.steps_per_epoch, device=trainer.device)
+    return splitmix64(trainer.keys("dropout", epoch).unsqueeze(1), steps)
 
 
 def train_steps(trainer: PackTrainer, steps: Sequence[StepInputs], compute: StepFunction | None = None) -> None:

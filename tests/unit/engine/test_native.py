@@ -17,8 +17,8 @@ from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
 from fathomlab.engine.backends import BACKENDS, Machine, native_library
 from fathomlab.engine.backends.dense import dense_layers
-from fathomlab.engine.backends.native_step import NativeStep
 from fathomlab.engine.loop import train
+from fathomlab.engine.native_step import NativeStep
 from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.step_inputs import Predicts
 from fathomlab.engine.training import PackTrainer

@@ -57,7 +57,7 @@ class Native:
         Raises:
             UserError: If it cannot be built, or its numbers are wrong.
         """
-        from fathomlab.engine.backends.native_step import NativeStep
         from fathomlab.engine.native_check import checked_library
+        from fathomlab.engine.native_step import NativeStep
 
         return NativeStep(pack, checked_library(pack.shared_recipe.precision))
