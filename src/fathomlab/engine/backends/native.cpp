@@ -42,8 +42,16 @@ constexpr int64_t LONGEST = 256;  // rows of a strip that stay in the L1 cache
 
 INLINE V load(const real* p) { return *(const V*)p; }
 INLINE void store(real* p, V v) { *(V*)p = v; }
-INLINE V load(const real* p, int64_t count) { V v{}; memcpy(&v, p, count * sizeof(real)); return v; }
-INLINE void store(real* p, V v, int64_t count) { memcpy(p, &v, count * sizeof(real)); }
+INLINE V load(const real* p, int64_t count) {
+  if (count == VL) return load(p);
+  V v{};
+  memcpy(&v, p, count * sizeof(real));
+  return v;
+}
+INLINE void store(real* p, V v, int64_t count) {
+  if (count == VL) store(p, v);
+  else memcpy(p, &v, count * sizeof(real));
+}
 INLINE V all(real x) { return x - V{}; }  // `V{} + x` would need an addition, because of -0
 // x where z is positive or NaN, else 0: a loss that is not finite stays so.
 INLINE V where_positive(V z, V x) { return (V)((M)x & ~(M)(z <= 0)); }
