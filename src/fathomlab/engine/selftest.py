@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fathomlab.engine.network import convolve
+from fathomlab.engine.convolution import convolve
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Conv2d, Layers, Linear, Residual, Shape, Shortcut, inside_shortcut, shape_after
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fathomlab.engine.network import convolve
+from fathomlab.engine.convolution import convolve
 from fathomlab.models.layers import Conv2d
 
 TRAINING = """
