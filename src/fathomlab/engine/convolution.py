@@ -54,8 +54,9 @@ def choose_products(x: Size, kernels: Size, stride: int, half: bool) -> Products
     images, channels, *size = x
     out_channels, _, kernel_size, _ = kernels
     pixels = prod(_output_size(length, kernel_size, stride) for length in size)
-    if max(size) == 1 or (kernel_size == 1 and (stride > 1 or pixels <= SMALL)):
-        return Products(True, True, True)  # a single product
+    if kernel_size == 1 or max(size) == 1:  # a single product
+        pays = stride > 1 or pixels <= SMALL
+        return Products(pays, pays, pays)
     work = images * channels * out_channels
     small = pixels <= SMALL and work >= (MIN_WORK_OF_HALF if half else MIN_WORK)
     kernels_too = any(pixels <= limit and work >= least for limit, least in MIN_WORK_OF_KERNELS.items())

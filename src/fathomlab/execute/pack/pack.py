@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import structure
-from fathomlab.engine.precision import choose_precision, param_dtype
+from fathomlab.engine.precision import param_dtype
+from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
 from fathomlab.execute.pack.backend import prepare_backend
@@ -126,6 +129,14 @@ def _attempt(job: Job, around: _Surroundings) -> Problem | None:
     return None
 
 
+def _precision(job: Job, device: torch.device) -> str:
+    """The precision of a job without a checkpoint. The native backend is faster in fp32 than bf16 is without it."""
+    recipe = job.trials[0].recipe
+    if recipe.precision == "auto" and job.backend == "native":
+        return "fp32"
+    return choose_precision(recipe.precision, recipe.architecture, recipe.batch_size, device)
+
+
 class _UnfitError(Exception):
     """The environment of the worker is not that of the checkpoint."""
 
@@ -140,12 +151,8 @@ class _PackRun:
         self.checkpointer = Checkpointer(job, self.environment, around.emit, lease)
         self._check_environment()
         recipes = [trial.recipe for trial in job.trials]
-        requested, saved = recipes[0], self.checkpointer.newest
-        precision = (
-            saved.precision
-            if saved
-            else choose_precision(requested.precision, requested.architecture, requested.batch_size, device)
-        )
+        saved = self.checkpointer.newest
+        precision = saved.precision if saved else _precision(job, device)
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
         common = self.recipes[0]
         dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
