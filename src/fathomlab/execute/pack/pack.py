@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
@@ -130,9 +131,10 @@ def _attempt(job: Job, around: _Surroundings) -> Problem | None:
 
 
 def _precision(job: Job, device: torch.device) -> str:
-    """The precision of a job without a checkpoint. The native backend is faster in fp32 than bf16 is without it."""
-    recipe = job.trials[0].recipe
-    if recipe.precision == "auto" and job.backend == "native":
+    """The precision of a job without a checkpoint. `auto` is fp32 if the backend, which is faster than bf16, has no bf16."""
+    recipe, machine = job.trials[0].recipe, Machine(device.type, compiler=True)
+    backend = BACKENDS.get(job.backend)
+    if recipe.precision == "auto" and backend and backend.refuses([replace(recipe, precision="bf16")], machine):
         return "fp32"
     return choose_precision(recipe.precision, recipe.architecture, recipe.batch_size, device)
 
