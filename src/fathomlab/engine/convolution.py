@@ -95,7 +95,6 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, products: Products) -> Tensor:
         """Compute the output."""
-        x = x.contiguous(memory_format=torch.channels_last)
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.products = stride, products
         if products.output:
@@ -158,20 +157,18 @@ def kernels_product(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) ->
 
 def inputs_of_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """The gradient of the input, as torch computes it."""
-    return _gradients_of_torch(gradient, x, weight, stride, [True, False, False])[0]
+    return _gradient_of_torch(gradient, x, weight, stride, 0)
 
 
 def kernels_of_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """The gradient of the kernels, as torch computes it."""
-    return _gradients_of_torch(gradient, x, weight, stride, [False, True, False])[1]
+    return _gradient_of_torch(gradient, x, weight, stride, 1)
 
 
-def _gradients_of_torch(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, which: list[bool]
-) -> tuple[Tensor, ...]:
-    padding = weight.shape[2] // 2
+def _gradient_of_torch(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, index: int) -> Tensor:
+    padding, mask = weight.shape[2] // 2, [index == 0, index == 1, False]
     geometry = ([stride, stride], [padding, padding], [1, 1], False, [0, 0], 1)
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, which)
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, mask)[index]
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,7 @@ def test_products_obey_autocast(size: int) -> None:
         result = convolve(layer, x, weight, 1)
         expected = F.conv2d(x, weight, None, 2)
     assert type(result.grad_fn).__name__ == "ConvolutionBackward"
+    assert convolve(layer, x, weight, 1).dtype == torch.float32
     values: list[Any] = []
     for output in (result, expected):
         assert output.dtype == torch.bfloat16
