@@ -10,7 +10,8 @@ from fathomlab.data.table import DatasetArrays
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import to_device
 from fathomlab.engine.loop import train
-from fathomlab.engine.precision import choose_precision, param_dtype
+from fathomlab.engine.precision import param_dtype
+from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy

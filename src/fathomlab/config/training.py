@@ -39,7 +39,7 @@ class TrainingOptions:
         optimizer_params: Options of the optimizer.
         scheduler_params: Options of the schedule.
         precision: Number format of matrix products; parameters and statistics stay in fp32 (fp64 with fp64). bf16 requires a
-            self-test on the network's shapes; auto uses it if it is correct and faster.
+            self-test on the network's shapes; auto uses it if training steps are also faster.
         label_smoothing: Fraction of the label spread evenly over the classes.
         gradient_clip: Maximum norm of the full gradient, or none.
         loss: A loss by name, with its options, instead of `criterion` and `label_smoothing`.

@@ -15,7 +15,8 @@ from torch import Tensor
 from fathomlab.base.axes import Images, Logits
 from fathomlab.base.counter_rng import splitmix64, uniform
 from fathomlab.base.packing import signature
-from fathomlab.engine.autograd_functions import BatchedLinear, BatchNormFunction, Subsample
+from fathomlab.engine.autograd_functions import BatchedLinear, BatchNormFunction
+from fathomlab.engine.convolution import convolve
 from fathomlab.engine.opaque import OpaqueProgram
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import (
@@ -38,7 +39,6 @@ from fathomlab.models.opaque import Opaque
 Mode = Literal["train", "probe", "eval"]
 Params = Mapping[str, Tensor]
 MOMENTUM = 0.1
-VECTOR_WIDTH = 16  # float32 numbers in the widest vector register, of AVX-512
 ACTIVATIONS = {
     "Identity": lambda x: x,
     "ReLU": F.relu,
@@ -243,19 +243,6 @@ class _ForwardPass:
         mean.lerp_(batch_mean.detach().view_as(mean).to(mean.dtype), MOMENTUM)
         unbiased = batch_var.detach().view_as(var).to(var.dtype) * (count / max(count - 1, 1))
         var.lerp_(unbiased, MOMENTUM)
-
-
-def convolve(layer: Conv2d, x: Tensor, weight: Tensor, replicas: int) -> Tensor:
-    """Convolve maps (n, k * c, h, w) with kernels (k * out_channels, in_channels, size, size), one group per replica.
-
-    On a CPU, a narrow 1x1 convolution with a stride reads subsampled maps with stride 1, which gives the same sum. In
-    oneDNN (torch 2.13.0, AVX2, float32, channels last), the strided kernel writes past the end of a buffer if the channels
-    do not fill a vector register. The process then crashes later.
-    """
-    stride = layer.stride
-    if layer.kernel_size == 1 and stride > 1 and layer.in_channels < VECTOR_WIDTH and x.device.type == "cpu":
-        x, stride = Subsample.apply(x, stride), 1
-    return F.conv2d(x, weight, None, stride, layer.kernel_size // 2, 1, replicas)
 
 
 def _to_maps(images: Images) -> Tensor:

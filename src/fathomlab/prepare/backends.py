@@ -1,12 +1,13 @@
 """Chooses the backend of each pack."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.backends.native_library import load_library
-from fathomlab.plan import Plan, Trial
+from fathomlab.plan import Plan, Recipe, Trial
 from fathomlab.store.inventory import Inventory
 
 
@@ -33,8 +34,7 @@ def check_build() -> None:
 
 def supports_native(plan: Plan, machine: Machine) -> bool:
     """Whether the native backend can train every condition. Else none uses it: arms of a claim would differ."""
-    recipes = (condition.trials[0].recipe for condition in plan.conditions)
-    return not any(BACKENDS["native"].refuses([recipe], machine) for recipe in recipes)
+    return not any(_refuses("native", [condition.trials[0].recipe], machine) for condition in plan.conditions)
 
 
 def choose_backend(
@@ -60,11 +60,18 @@ def choose_backend(
     if requested == "auto":
         if machine.device == "cuda":
             return "reference" if BACKENDS["graph"].refuses(recipes, machine) else "graph"
-        return "native" if native and not BACKENDS["native"].refuses(recipes, machine) else "reference"
-    refusal = BACKENDS[requested].refuses(recipes, machine)
+        return "native" if native and not _refuses("native", recipes, machine) else "reference"
+    refusal = _refuses(requested, recipes, machine)
     if refusal:
         raise UserError(
             "backend-refused",
             f"run.backend={requested} cannot train trial {pack[0].hash[:12]}: {refusal}. Use run.backend=auto.",
         )
     return requested
+
+
+def _refuses(backend: str, recipes: Sequence[Recipe], machine: Machine) -> str:
+    """Why a backend cannot train a pack. The precision `auto` is fp32 in the native backend."""
+    if backend == "native":
+        recipes = [replace(recipe, precision="fp32") if recipe.precision == "auto" else recipe for recipe in recipes]
+    return BACKENDS[backend].refuses(recipes, machine)

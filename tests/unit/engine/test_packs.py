@@ -63,7 +63,10 @@ def varied_recipes(architectures: list[Any], **changes: Any) -> list[Recipe]:
 
 
 def assert_equal_alone_and_packed(recipes: list[Recipe], teachers: TeacherPack | None = None) -> None:
-    """Train a pack, and compare all results of each replica with those of the replica alone, to 1e-10."""
+    """Train a pack, and compare all results of each replica with those of the replica alone, to 1e-10, or 1e-9 with convolutions.
+
+    A single network computes some convolutions as products, and 20 steps amplify the rounding.
+    """
     pack, snapshots = small_training.run_training(recipes, teachers)
     assert pack.state.step == 20
     start = small_training.make_trainer(recipes, teachers)
@@ -72,6 +75,7 @@ def assert_equal_alone_and_packed(recipes: list[Recipe], teachers: TeacherPack |
         small_training.assert_close(
             small_training.replica_results(pack, snapshots, slot),
             small_training.replica_results(alone, alone_snapshots, 0),
+            1e-9 if recipe.architecture.convolutional else 1e-10,
         )
         for name in pack.shared_recipe.architecture.weight_layers:
             before, after = (training.state.params[f"{name}.weight"][slot] for training in (start, pack))

@@ -1,6 +1,9 @@
 """The self-test of bf16 and the choice of the precision."""
 
+import json
+import subprocess
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -8,8 +11,8 @@ import torch
 
 import fathomlab
 from fathomlab.base.errors import UserError
-from fathomlab.engine import precision, selftest
-from fathomlab.engine.precision import choose_precision
+from fathomlab.engine import precision_choice, selftest
+from fathomlab.engine.precision_choice import choose_precision, has_bf16
 from fathomlab.engine.selftest import SelfTest, bf16_self_test, compare, distinct_products
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
@@ -28,6 +31,12 @@ def uncached() -> Any:
     selftest._compare_in_child.cache_clear()
 
 
+@pytest.fixture
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this processor have instructions for bf16."""
+    monkeypatch.setattr(precision_choice, "has_bf16", lambda _: True)
+
+
 def patch_child(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Run `code` in the child process before the self-test."""
     monkeypatch.setattr(selftest, "START", f"{code}\n{selftest.START}")
@@ -43,6 +52,8 @@ def test_bf16_self_test_passes_or_rejects_bf16() -> None:
             f"bf16 does not work on this machine: layer {test.worst_layer}, {test.exit_reason or test.max_relative_error}"
         )
     assert 1e-4 < test.max_relative_error < 0.01
+    assert 1e-7 < test.loss_error < 0.05
+    assert 1 < test.gradient_ratio < 1.2
     assert test.speedup > 0
     assert choose_precision("bf16", TINY, 16, CPU) == "bf16"
 
@@ -66,16 +77,16 @@ def test_distinct_products_returns_each_shape_once() -> None:
     assert "stage1.1.conv2" not in names
 
 
-def test_bf16_self_test_is_shared_between_depths(monkeypatch: pytest.MonkeyPatch, uncached: None) -> None:
+def test_bf16_self_test_runs_once_per_network_and_batch(monkeypatch: pytest.MonkeyPatch, uncached: None) -> None:
     starts = []
-    run = selftest.subprocess.run
-    monkeypatch.setattr(selftest.subprocess, "run", lambda *a, **k: starts.append(1) or run(*a, **k))
-    for depth in (2, 5):
-        bf16_self_test(MLP(hidden_layers_num=depth).build((1, 28, 28)), 16, CPU)
-    assert len(starts) == 1
+    answer = subprocess.CompletedProcess([], 0, json.dumps(asdict(SelfTest(0.004, "layer c", 0.0, 1.0, 2.0))).encode())
+    monkeypatch.setattr(selftest.subprocess, "run", lambda *_, **__: starts.append(1) or answer)
+    for batch in (16, 16, 8):
+        assert bf16_self_test(FLAT, batch, CPU).speedup == 2
+    assert len(starts) == 2
 
 
-def test_compare_reports_layer_of_faulty_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_reports_layer_of_faulty_kernel(monkeypatch: pytest.MonkeyPatch, with_bf16: None) -> None:
     """A convolution that loses a part of its sum in bf16, as in a released version of torch."""
     conv2d = selftest.F.conv2d
 
@@ -84,10 +95,10 @@ def test_compare_reports_layer_of_faulty_kernel(monkeypatch: pytest.MonkeyPatch)
         return out * 0.75 if x.dtype == torch.bfloat16 and rest[0].shape == (8, 4, 3, 3) else out
 
     monkeypatch.setattr(selftest.F, "conv2d", faulty_conv2d)
-    test = compare(tuple(distinct_products(TINY)), 4, CPU)
+    test = compare(TINY, 4, CPU)
     assert not test.passed
-    assert test.worst_layer == "stage2.1.conv1"
-    monkeypatch.setattr(precision, "bf16_self_test", lambda *_: test)
+    assert test.worst_layer == "layer stage2.1.conv1"
+    monkeypatch.setattr(precision_choice, "bf16_self_test", lambda *_: test)
     with pytest.raises(UserError, match=r"stage2\.1\.conv1.*fp32") as caught:
         choose_precision("bf16", TINY, 4, CPU)
     assert caught.value.code == "bf16-unsupported"
@@ -110,7 +121,7 @@ torch.nn.functional.conv2d = crashing
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals have other names on Windows")
 def test_crash_of_the_child_rejects_bf16(
-    crash: str, expected: str, monkeypatch: pytest.MonkeyPatch, uncached: None
+    crash: str, expected: str, monkeypatch: pytest.MonkeyPatch, uncached: None, with_bf16: None
 ) -> None:
     """A kernel that crashes the process ends only the self-test. The error contains layer and signal."""
     patch_child(monkeypatch, CRASHING.format(crash=crash))
@@ -143,13 +154,73 @@ def test_choose_precision_returns_fp32_and_fp64_untested(requested: str, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("error", "speedup", "chosen"), [(0.004, 2.0, "bf16"), (0.004, 1.1, "fp32"), (0.3, 2.0, "fp32")]
+    ("test", "auto", "passed"),
+    [
+        (SelfTest(0.004, "layer c", 0.01, 1.01, 2.0), "bf16", True),
+        (SelfTest(0.004, "layer c", 0.01, 1.01, 1.1), "fp32", True),
+        (SelfTest(0.3, "layer c", 0.01, 1.01, 2.0), "fp32", False),
+        (SelfTest(0.004, "layer c", 0.3, 1.01, 2.0), "fp32", False),
+        (SelfTest(0.004, "layer c", 0.01, 3.0, 2.0), "fp32", False),
+        (SelfTest(0.004, "layer c", float("nan"), 1.01, 2.0), "fp32", False),
+        (SelfTest(0.004, "layer c", 0.01, float("nan"), 2.0), "fp32", False),
+        (SelfTest(float("nan"), "layer c", 0.01, 1.01, 2.0), "fp32", False),
+        (SelfTest(0.004, "layer c", 0.01, 1.01, 2.0, "exit status 1"), "fp32", False),
+    ],
 )
-def test_auto_selects_bf16_only_if_correct_and_faster(
-    monkeypatch: pytest.MonkeyPatch, error: float, speedup: float, chosen: str
+def test_choose_precision_reads_the_self_test(
+    monkeypatch: pytest.MonkeyPatch, with_bf16: None, test: SelfTest, auto: str, passed: bool
 ) -> None:
-    monkeypatch.setattr(precision, "bf16_self_test", lambda *_: SelfTest(error, "x", speedup))
-    assert choose_precision("auto", TINY, 4, CPU) == chosen
+    """bf16 must be correct. Only `auto` also requires that its steps are faster."""
+    monkeypatch.setattr(precision_choice, "bf16_self_test", lambda *_: test)
+    assert choose_precision("auto", TINY, 4, CPU) == auto
+    if passed:
+        assert choose_precision("bf16", TINY, 4, CPU) == "bf16"
+    else:
+        with pytest.raises(UserError) as caught:
+            choose_precision("bf16", TINY, 4, CPU)
+        assert caught.value.code == "bf16-unsupported"
+
+
+@pytest.mark.parametrize("capabilities", [{}, {"avx2": True, "avx512_f": True, "avx512_bf16": False}])
+def test_auto_selects_fp32_without_instructions_for_bf16(
+    capabilities: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, without a self-test."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(precision_choice, "bf16_self_test", lambda *_: pytest.fail("tested"))
+    assert choose_precision("auto", TINY, 4, CPU) == "fp32"
+    for name in ("avx512_bf16", "amx_bf16", "bf16"):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True})
+        assert has_bf16(CPU)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_compare_rejects_wrong_steps(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products may be right where a step is not: here, an operation between them is wrong in bf16."""
+
+    def wrong_step(pack: Any, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, losses = forward_and_loss(pack, *rest)
+        factor = 2 if pack.shared_recipe.precision == "bf16" else 1
+        scaled = losses * factor
+        return logits, scaled if broken == "loss" else scaled - (scaled - losses).detach()
+
+    forward_and_loss = selftest.forward_and_loss
+    monkeypatch.setattr(selftest, "forward_and_loss", wrong_step)
+    test = compare(TINY, 4, CPU)
+    assert not test.passed
+    assert test.gradient_ratio == pytest.approx(2, rel=0.2)
+    assert test.loss_error == pytest.approx(1.0 if broken == "loss" else 0.0, abs=0.1)
+
+
+@pytest.mark.parametrize("limit", [1, 10**9])
+def test_steps_of_large_networks_have_fewer_images(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At least 8, and at most the batch."""
+    sizes = []
+    seconds = selftest.step_seconds
+    monkeypatch.setattr(selftest, "STEP_MACS", limit)
+    monkeypatch.setattr(selftest, "step_seconds", lambda pack: sizes.append(pack.train_index.shape[1]) or seconds(pack))
+    assert compare(TINY, 16, CPU).passed
+    assert set(sizes) == {8 if limit == 1 else 16}
 
 
 def test_bf16_is_close_to_fp32_and_stores_float32() -> None:

@@ -10,6 +10,7 @@ import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
 from fathomlab.execute.events import Event, Failed, Warned
+from fathomlab.execute.pack import pack
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
@@ -86,3 +87,31 @@ def test_checkpoint_fixes_the_backend(small: dict[str, Any], tmp_path: Path):
     assert record.provenance.backend is not None
     assert record.provenance.backend.name == "graph"
     assert record.provenance.resumed[0].step == checkpoint.step
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("native", "fp32"), ("reference", "bf16")])
+def test_auto_precision_is_fp32_with_the_native_backend(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, expected: str
+):
+    """Without a self-test, even if the reference then replaces the backend. The others choose on this machine."""
+    monkeypatch.setattr(pack, "choose_precision", lambda *_: "bf16")
+    source = small | {"training": small["training"] | {"precision": "auto"}}
+    monkeypatch.setattr(machine, "find_compiler", lambda: None)
+    _, folder = train(source, tmp_path, backend, may_fall_back=True)
+    record = Store(tmp_path).trial(folder.name)
+    assert record.status == "finished"
+    assert record.provenance.precision == expected
+
+
+def test_checkpoint_fixes_the_precision(small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A choice of `auto` is not repeated on resume."""
+    source = small | {"training": small["training"] | {"precision": "auto"}}
+    for chosen, stop_after in (("bf16", 2), ("fp32", 999)):
+        monkeypatch.setattr(pack, "choose_precision", lambda *_, chosen=chosen: chosen)
+        try:
+            _, folder = train(source, tmp_path, "reference", stop_after=stop_after)
+        except RunInterrupted:
+            continue
+        record = Store(tmp_path).trial(folder.name)
+        assert record.provenance.resumed
+        assert record.provenance.precision == "bf16"

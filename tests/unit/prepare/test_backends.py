@@ -33,6 +33,16 @@ def test_auto_uses_the_native_step_for_mlps_on_a_cpu(tmp_path: Path):
     assert chosen(tmp_path, CPU, "model.params.dropout=0.1") == "reference"
 
 
+def test_auto_precision_keeps_the_native_step(tmp_path: Path):
+    """It means fp32 there. bf16 needs the reference."""
+    for precision, backend in (("auto", "native"), ("bf16", "reference")):
+        change = f"training.precision={precision}"
+        assert chosen(tmp_path, CPU, change) == backend
+        assert supports_native(fathomlab.load(MLP, [change]), CPU) == (backend == "native")
+    assert chosen(tmp_path, CPU, "training.precision=auto", requested="native") == "native"
+    assert chosen(tmp_path, CPU, "training.precision=auto", "model.params.dropout=0.1") == "reference"
+
+
 def test_conditions_of_a_plan_have_one_backend(tmp_path: Path):
     """A condition that the native backend cannot train keeps the others from using it, so that no claim compares backends."""
     for dropout, backend in (("0.1,0.2", "reference"), ("0,0.1", "reference"), ("0", "native")):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.precision import choose_precision
+from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.plan import Trial
 from fathomlab.prepare.drift import environment
 from fathomlab.store.provenance import Environment
