@@ -18,7 +18,7 @@ from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
-from fathomlab.execute.events import Note
+from fathomlab.execute.events import Emit, Event, Note, Warned
 from fathomlab.execute.executors import with_executor
 from fathomlab.execute.experiment import (
     RunOptions,
@@ -89,12 +89,15 @@ def run(
     plan = with_seeds(plan, recorded_seed_count(root, name))
     trackers, notices = choose_trackers(plan, log)
     log_file, options = root / "experiments" / name / "log.txt", RunOptions(device, workers, wait, allow_drift, name)
-    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as report:
+    said: list[str] = []
+    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as reporter:
+        report = _once(reporter, said)
         for notice in (*plan.notices, *notices):
             report(Note(notice))
         effects = CurrentEffect(plan.loaded.file.claims, root, name, report)
         with Live(trackers, root, name, effects.emit, stop) as live:
             plan, summary = _run_in_stages(plan, root, options, max_seeds, live, stop)
+    summary = replace(summary, notices=tuple(said))
     _write_report(root, name, summary)
     return Results(Store(root), name, plan, summary)
 
@@ -107,6 +110,19 @@ def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick
     if data is not None or model is not None:
         raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
     return source
+
+
+def _once(report: Emit, said: list[str]) -> Emit:
+    """Passes events on, but each note and warning only once: workers may say the same. `said` collects their texts."""
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Note | Warned):
+            if event.text in said:
+                return
+            said.append(event.text)
+        report(event)
+
+    return emit
 
 
 def _write_report(root: Path, name: str, summary: RunSummary) -> None:

@@ -27,6 +27,7 @@ from fathomlab.cli.options import (
     print_json,
 )
 from fathomlab.execute.signals import RunInterrupted
+from fathomlab.execute.worker_process import early_workers
 
 if TYPE_CHECKING:
     from fathomlab.api import Results
@@ -73,16 +74,17 @@ def run(
 ) -> None:
     """Train the missing trials and write the report."""
     mode = check_progress(progress)
-    _announce(file, mode)
-    from fathomlab import api
-
-    planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes, "executor": executor}
-    try:
-        results = api.run(planned, runs=runs, progress=mode, **options)
-    except RunInterrupted as reason:
-        raise Stopped(reason) from None
+    with early_workers(workers):
+        _announce(file, mode)
+        from fathomlab import api
+
+        planned = api.load(file, overrides or [], quick)
+        try:
+            results = api.run(planned, runs=runs, progress=mode, **options)
+        except RunInterrupted as reason:
+            raise Stopped(reason) from None
     summary = results.summary
     if as_json:
         document = {**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)}

@@ -4,9 +4,12 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import threading
 from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
+
+from fathomlab.execute.worker_process import receive_lock
 
 NODE_VARIABLE = "FATHOMLAB_NODE"  # the name of the node of a cluster
 
@@ -32,6 +35,8 @@ class Requests:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
+        if stat.S_ISSOCK(os.fstat(self._lines).st_mode):
+            receive_lock(self._lines)
         with open(self._lines, "rb", closefd=False) as lines:
             for line in lines:
                 signum = json.loads(line).get("stop")
