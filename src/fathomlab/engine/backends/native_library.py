@@ -80,7 +80,7 @@ def load_library(real: str, source: Path = SOURCE) -> ctypes.CDLL:
     if reason := missing_compiler():
         raise UserError("backend-failed", reason)
     try:
-        return _load(_built(real, source))
+        return _load(build_library(real, source))
     except OSError:  # the cache cannot be written, or the file was damaged
         with tempfile.TemporaryDirectory(prefix="fathomlab-native-") as folder:
             path = Path(folder) / "native.so"
@@ -97,14 +97,19 @@ def start_build(reals: Sequence[str], source: Path = SOURCE) -> None:
     def build() -> None:
         for real in reals:
             with contextlib.suppress(UserError, OSError):
-                _built(real, source)
+                build_library(real, source)
 
     if not missing_compiler():
         threading.Thread(target=build, name="fathomlab-build", daemon=True).start()
 
 
-def _built(real: str, source: Path) -> Path:
-    """The library in the cache, after building it if it is not there."""
+def build_library(real: str, source: Path = SOURCE) -> Path:
+    """Build a library if the cache of the user does not have it, and return its path.
+
+    Raises:
+        UserError: If the build fails.
+        OSError: If the cache cannot be written.
+    """
     key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source.read_bytes()).hexdigest()[:32]
     path = user_cache_path("fathomlab") / "native" / f"{key}.so"
     path.parent.mkdir(parents=True, exist_ok=True)
