@@ -141,6 +141,7 @@ def _build(real: str, source: Path, path: Path) -> None:
     """Compile to a temporary file and rename it, so that no process loads a part of it."""
     compiler = find_compiler()
     assert compiler is not None
+    _remove_parts(path)
     descriptor, temporary = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".part", dir=path.parent)
     os.close(descriptor)
     command = [compiler, *FLAGS, f"-DREAL={real}", str(source), "-o", temporary]
@@ -156,8 +157,13 @@ def _build(real: str, source: Path, path: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise UserError("backend-failed", f"{Path(compiler).name} took over {BUILD_SECONDS} s") from error
     finally:
-        for part in path.parent.glob(f"{path.stem}.*.part"):  # also of processes that were killed
-            part.unlink(missing_ok=True)
+        _remove_parts(path)
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove temporary files, also those of processes that were killed. A compiler may outlive its process and write one more."""
+    for part in path.parent.glob(f"{path.stem}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> ctypes.CDLL:
