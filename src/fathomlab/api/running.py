@@ -78,8 +78,7 @@ def run(
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
         UserError: If results cannot be written, or data, device, or a requested tracker are missing.
-        RunInterrupted: If stopped by a signal or by `minutes`; a `KeyboardInterrupt`, so that a notebook stops here, too.
-            Progress is saved; the same call resumes.
+        RunInterrupted: If a signal or `minutes` stopped it; a `KeyboardInterrupt`, for notebooks. The same call resumes.
     """
     stop = StopRequest(minutes)
     plan = with_executor(_plan(source, overrides, quick, data, model), executor)
@@ -89,17 +88,15 @@ def run(
     plan = with_seeds(plan, recorded_seed_count(root, name))
     trackers, notices = choose_trackers(plan, log)
     log_file, options = root / "experiments" / name / "log.txt", RunOptions(device, workers, wait, allow_drift, name)
-    said: list[str] = []
-    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as reporter:
-        report = _once(reporter, said)
+    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as show:
+        report = _Once(show)
         for notice in (*plan.notices, *notices):
             report(Note(notice))
         effects = CurrentEffect(plan.loaded.file.claims, root, name, report)
         with Live(trackers, root, name, effects.emit, stop) as live:
             plan, summary = _run_in_stages(plan, root, options, max_seeds, live, stop)
-    summary = replace(summary, notices=tuple(said))
     _write_report(root, name, summary)
-    return Results(Store(root), name, plan, summary)
+    return Results(Store(root), name, plan, replace(summary, notices=tuple(report.said)))
 
 
 def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick: bool, data: Any, model: Any) -> Plan:
@@ -112,17 +109,19 @@ def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick
     return source
 
 
-def _once(report: Emit, said: list[str]) -> Emit:
-    """Passes events on, but each note and warning only once: workers may say the same. `said` collects their texts."""
+class _Once:
+    """Passes events on, but each note and warning only once: several workers may say the same. `said` has their texts."""
 
-    def emit(event: Event) -> None:
+    def __init__(self, report: Emit):
+        self._report = report
+        self.said: list[str] = []
+
+    def __call__(self, event: Event) -> None:
         if isinstance(event, Note | Warned):
-            if event.text in said:
+            if event.text in self.said:
                 return
-            said.append(event.text)
-        report(event)
-
-    return emit
+            self.said.append(event.text)
+        self._report(event)
 
 
 def _write_report(root: Path, name: str, summary: RunSummary) -> None:

@@ -27,7 +27,6 @@ from fathomlab.cli.options import (
     print_json,
 )
 from fathomlab.execute.signals import RunInterrupted
-from fathomlab.execute.worker_process import early_workers
 
 if TYPE_CHECKING:
     from fathomlab.api import Results
@@ -76,6 +75,8 @@ def run(
     mode = check_progress(progress)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes, "executor": executor}
+    from fathomlab.execute.worker_process import early_workers
+
     with early_workers(workers):
         _announce(file, mode)
         from fathomlab import api
@@ -88,7 +89,7 @@ def run(
     summary = results.summary
     if as_json:
         document = {**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)}
-        print_json({key: value for key, value in document.items() if key != "fleet" or value is not None})
+        print_json({key: value for key, value in document.items() if key not in ("fleet", "notices") or value})
     else:
         _print_outcome(results, summary, quick)
     if summary.failed:

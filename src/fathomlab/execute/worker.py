@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import stat
 import threading
 from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
@@ -35,8 +34,6 @@ class Requests:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        if stat.S_ISSOCK(os.fstat(self._lines).st_mode):
-            receive_lock(self._lines)
         with open(self._lines, "rb", closefd=False) as lines:
             for line in lines:
                 signum = json.loads(line).get("stop")
@@ -78,6 +75,7 @@ def main() -> None:
             end_process(0)
 
     emit(Ready())
+    receive_lock()
     while (line := requests.jobs.get()) is not None:
         requests.busy = True
         job = from_json(Job, line)

@@ -6,8 +6,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import TypeAlias
 
 from fathomlab.base.processor import cores
 
@@ -25,94 +26,101 @@ SETTINGS = {
 }
 MOST_EARLY = 4  # more would load the disk of a large machine for runs that turn out to need none
 
-_early: list[Process] = []
+
+@dataclass(frozen=True)
+class _Started:
+    """A worker, and the socket over which it receives the lock of the store, on POSIX."""
+
+    process: Process
+    channel: socket.socket | None
+
+
+_early: list[_Started] = []
 
 
 @contextlib.contextmanager
 def early_workers(requested: str) -> Iterator[None]:
     """Start workers now that `take_worker` returns inside this context. Those that nobody takes are killed at its end.
 
-    One core is left for this process. If it has torch loaded, it can train as soon as a worker, so none is started.
+    One core is left for this process. None is started for `--workers 1`, which trains in this process, or if this process has
+    torch loaded, so that it can train at once.
 
     Args:
         requested: The value of `--workers`, checked or not.
     """
     limit = int(requested) if requested.isdigit() else MOST_EARLY
-    number = 0 if "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
+    number = 0 if limit == 1 or "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
     try:
-        with contextlib.suppress(OSError):  # it is reported when a worker is needed
+        with contextlib.suppress(OSError):  # it is raised again when a worker is needed
             for _ in range(number):
-                _early.append(start_worker(START))
+                _early.append(_start(START))
         yield
     finally:
         end_early_workers()
 
 
 def has_early_workers() -> bool:
-    """Whether a worker has been started early."""
+    """Whether a worker was started early."""
     return bool(_early)
 
 
 def end_early_workers() -> None:
     """Kill the workers that nobody has taken. They have no job."""
     while _early:
-        process = _early.pop()
-        process.kill()
-        process.communicate()
+        started = _early.pop()
+        started.process.kill()
+        started.process.communicate()
+        if started.channel is not None:
+            started.channel.close()
 
 
 def take_worker(code: str, lock: int | None) -> Process:
-    """A worker that was started early, or a new one.
+    """A worker that was started early, or a new one. Its standard input takes jobs.
 
     Args:
         code: What Python runs, as in `START`.
         lock: Descriptor of the store's lock, which the worker holds, too, from now on; None without one.
-
-    Returns:
-        The process. Its standard input takes jobs.
     """
-    process = _early.pop() if _early else start_worker(code)
-    if os.name == "posix":
-        pipe = cast(IO[bytes], process.stdin)
-        # If the worker has died already, this is noticed when its end is reported.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(pipe.fileno())) as channel:
+    started = _early.pop() if _early else _start(code)
+    if started.channel is not None:
+        with started.channel as channel, contextlib.suppress(OSError):  # its end is reported as that of any worker
             if lock is None:
                 channel.send(b"\n")
             else:
                 socket.send_fds(channel, [b"\n"], [lock])
-    return process
+    return started.process
 
 
-def receive_lock(descriptor: int) -> None:
-    """In a worker: wait for what `take_worker` sends over standard input, and hold the lock until the process ends."""
-    with socket.socket(fileno=os.dup(descriptor)) as channel:
-        _, locks, _, _ = socket.recv_fds(channel, 1, 1)
-    for lock in locks:
-        os.set_inheritable(lock, False)
+def receive_lock() -> None:
+    """In a worker: wait for what `take_worker` sends. The lock of the store is held until the process ends."""
+    for descriptor in sys.argv[2:]:
+        with socket.socket(fileno=int(descriptor)) as channel:
+            _, locks, _, _ = socket.recv_fds(channel, 1, 1)
+        for lock in locks:
+            os.set_inheritable(lock, False)
 
 
-def start_worker(code: str) -> Process:
+def _start(code: str) -> _Started:
     """Start a worker.
 
-    On POSIX, its standard input is a socket, over which it receives the lock of the store: a worker that was started early was
-    there before the lock. The working directory is not on its module search path: a file `statistics.py` there must not replace
-    a module of Python.
+    The lock of the store follows later, because a worker that was started early was there before it. The working directory is not
+    on the module search path: a file `statistics.py` there must not replace a module of Python.
     """
     ours, theirs = socket.socketpair() if os.name == "posix" else (None, None)
+    descriptors = [] if theirs is None else [theirs.fileno()]
     pipe = subprocess.PIPE
     process: Process = subprocess.Popen(
-        [sys.executable, "-P", "-c", code, str(PACKAGE.parent)],
-        stdin=theirs.fileno() if theirs else pipe,
+        [sys.executable, "-P", "-c", code, str(PACKAGE.parent), *map(str, descriptors)],
+        stdin=pipe,
         stdout=pipe,
         stderr=pipe,
         env=_environment(),
         cwd=working_directory(),
+        pass_fds=descriptors,
     )
-    if ours is not None and theirs is not None:
-        process.stdin = ours.makefile("wb")
-        ours.close()
+    if theirs is not None:
         theirs.close()
-    return process
+    return _Started(process, ours)
 
 
 def working_directory() -> Path:
