@@ -1,6 +1,9 @@
-"""How long a command takes before anything is trained: help, plan, and a finished experiment asked for again."""
+"""How long a command takes before anything is trained: help, plan, a finished experiment asked for again, and the first step."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +20,9 @@ from benchmarks.race import ROOT, apart
 TITLE = "Start"
 PLANNED = 10_000
 FINISHED = 1_000
+FIRST = "first step of fathomlab run 1_2 --quick"
+BUILD = f"{FIRST}, native library built"
+CPU = ", CPU time of all processes"
 TORCH = (
     "import sys; from fathomlab.cli import app; app({words!r}, standalone_mode=False); sys.exit('torch' in sys.modules)"
 )
@@ -28,6 +34,8 @@ LIMITS = {
     f"running {FINISHED:,} finished trials again, in process": 2.0,
     f"running {FINISHED:,} finished trials again, the command, report included": 2.0,
     f"report of {FINISHED:,} trials, the command": 10.0,
+    FIRST: 3.0,
+    BUILD: 5.0,
 }
 
 
@@ -59,12 +67,20 @@ def measure(asked: Asked) -> dict[str, Any]:
                 str(runs),
             ),
         }
-        rows: dict[str, list[float]] = {name: [] for name in (*timed, *inside)}
+        steps: dict[str, tuple[str, ...]] = {FIRST: (), BUILD: ("XDG_CACHE_HOME",)}
+        first_step(root / "warm", {})  # builds the library, and reads the disk
+        names = (*timed, *inside, *(f"{name}{kind}" for name in steps for kind in ("", CPU)))
+        rows: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(asked.rounds):
             for name, words in timed.items():
                 rows[name].append(whole(words)[0])
             for name, words in inside.items():
                 rows[name].append(apart(*words))
+            for name, variables in steps.items():
+                with tempfile.TemporaryDirectory(dir=root) as empty_folder:
+                    wall, cpu = first_step(Path(empty_folder) / "runs", dict.fromkeys(variables, empty_folder))
+                rows[name].append(wall)
+                rows[f"{name}{CPU}"].append(cpu)
         torch = {" ".join(words): _loads_torch(words) for words in (["--help"], ["plan", "1_1", *empty])}
     seconds = {name: median(times) for name, times in rows.items()}
     return {"about": about, "rounds": rows, "seconds": seconds, "torch": list(torch.values())}
@@ -101,6 +117,39 @@ def whole(words: Sequence[str]) -> tuple[float, str]:
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return seconds, done.stdout
+
+
+def first_step(runs: Path, variables: Mapping[str, str]) -> tuple[float, float]:
+    """Seconds from the command to the checkpoint after the first step, and the CPU time of its processes until then.
+
+    Raises:
+        SystemExit: If the run ends before.
+    """
+    words = command("run", "1_2", "--quick", "--runs", str(runs), "--log", "none", "--progress", "off")
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*words, "run.checkpoint_seconds=0"], cwd=ROOT, env=os.environ | variables, start_new_session=True
+    )
+    try:
+        while next(runs.glob("trials/*/state-*"), None) is None:
+            if process.poll() is not None:
+                raise SystemExit(f"{' '.join(words)} ended with status {process.returncode}")
+            time.sleep(0.005)
+        return time.perf_counter() - started, cpu_seconds(process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def cpu_seconds(leader: int) -> float:
+    """CPU time of a process group, and of its ended children, on Linux; 0 elsewhere."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == leader:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 
 def tiny(seeds: int, shape: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:

@@ -120,6 +120,7 @@ planned | any | Its value in the planned trial.
 """,
     "run": """
 fleet? | object | What the run used; only if it used a cluster, or if a worker was lost or refused a pack.
+notices? | list of strings | Notes and warnings of the run, each once; only if there are any.
 report | string | Path of the report.
 """,
     "verify": """

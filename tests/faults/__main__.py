@@ -17,7 +17,6 @@ from fathomlab.prepare import machine
 from tests.faults.forks import ROOT, Servers
 from tests.faults.gate import SEEDS
 from tests.faults.gates import GATES
-from tests.faults.injection import strace_works
 
 RESULTS = ROOT / "docs" / "results" / "reliability.json"
 PAGE = ROOT / "docs" / "explanation" / "reliability.md"
@@ -33,8 +32,8 @@ def main(names: list[str]) -> int:
     torch.set_num_threads(1)
     failed = 0
     for name in names or GATES:
-        if GATES[name].needs_strace and not strace_works():
-            print(f"{name}: skipped, strace is not installed or may not trace")
+        if reason := GATES[name].missing:
+            print(f"{name}: skipped, {reason}")
             continue
         record = measure(name)
         failed += bool(record["failures"])

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fathomlab.engine.backends.native_library import missing_compiler
 from fathomlab.execute.pack.settings import deterministic_mode
 from tests.faults import takeovers
 from tests.faults.corruption import corrupt_files, create_target, flip_bits, truncate
 from tests.faults.forks import Servers
 from tests.faults.gate import GateResult, make_random
-from tests.faults.injection import CALLS, FAULTS, LEASE_CALLS, points
+from tests.faults.injection import CALLS, FAULTS, LEASE_CALLS, points, strace_works
 from tests.faults.kills import kill_loop
-from tests.faults.matrix import ALL, combinations, covering
+from tests.faults.matrix import ALL, SUPERVISED, combinations, covering
 from tests.faults.redo import count_redone_steps
 from tests.faults.sharing import drivers, writers
 from tests.faults.stops import dead_workers, signals, signals_to_workers
@@ -31,6 +32,7 @@ class Gate:
         small: Size in the default suite.
         full: Size in `make test-all` and in `python -m tests.faults`.
         needs_strace: Whether system calls are injected.
+        needs_compiler: Whether it trains with the native backend.
     """
 
     description: str
@@ -38,6 +40,14 @@ class Gate:
     small: int
     full: int
     needs_strace: bool = False
+    needs_compiler: bool = False
+
+    @property
+    def missing(self) -> str:
+        """What this computer lacks for it; `""` if nothing."""
+        if self.needs_strace and not strace_works():
+            return "strace is not installed or may not trace"
+        return missing_compiler() if self.needs_compiler else ""
 
     def measure(self, name: str, folder: Path, servers: Servers, size: int) -> GateResult:
         """Run the gate. Full sizes draw new random numbers each time."""
@@ -70,12 +80,22 @@ def resume(folder: Path, servers: Servers, size: int, draw: random.Random) -> Ga
         return combinations(list(ALL) if size == len(ALL) else covering(size), folder)
 
 
+def resume_native(folder: Path, servers: Servers, size: int, draw: random.Random) -> GateResult:
+    """The combinations without distillation, which the native backend does not train."""
+    with deterministic_mode():
+        return combinations(
+            list(SUPERVISED) if size == len(SUPERVISED) else covering(size, SUPERVISED), folder, "native"
+        )
+
+
 def corruption(folder: Path, servers: Servers, size: int, draw: random.Random) -> GateResult:
     """Five of six are flipped bits."""
     target = create_target(folder / "runs")
     flips = corrupt_files(target, size * 5 // 6, draw, (flip_bits,))
     return flips.add(corrupt_files(target, size - size * 5 // 6, draw, (truncate,)))
 
+
+NATIVE = ("model.params.dropout=0", "run.backend=native")  # which does not train networks with dropout
 
 GATES: dict[str, Gate] = {
     "kills-packed": Gate(
@@ -175,5 +195,40 @@ GATES: dict[str, Gate] = {
         lambda folder, servers, size, draw: takeovers.dead_workers(servers.first, folder, size, draw),
         1,
         10,
+    ),
+    "kills-native": Gate(
+        "native backend: SIGKILL at random instants, eight trials in packs",
+        lambda folder, servers, size, draw: kill_loop(servers.first, folder, size, draw, *NATIVE),
+        1,
+        50,
+        needs_compiler=True,
+    ),
+    "steps-redone-native": Gate(
+        "native backend: deaths with a checkpoint at each step: at most one step is computed again",
+        lambda folder, servers, size, draw: count_redone_steps(folder, size, draw, *NATIVE),
+        20,
+        100,
+        needs_compiler=True,
+    ),
+    "resume-native": Gate(
+        "native backend: stopped and resumed: optimizer x schedule x augmentation x step",
+        resume_native,
+        6,
+        len(SUPERVISED),
+        needs_compiler=True,
+    ),
+    "signals-native": Gate(
+        "native backend: SIGINT, SIGTERM, SIGHUP, once (5 s) and twice (1 s)",
+        lambda folder, servers, size, draw: signals(servers.first, folder, size, draw, size == 50, *NATIVE),
+        1,
+        50,
+        needs_compiler=True,
+    ),
+    "dead-workers-native": Gate(
+        "native backend: a worker killed, its trials resumed",
+        lambda folder, servers, size, draw: dead_workers(servers.first, folder, size, draw, *NATIVE),
+        1,
+        10,
+        needs_compiler=True,
     ),
 }

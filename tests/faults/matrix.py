@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,17 +45,16 @@ class Case:
 
 
 ALL = tuple(itertools.starmap(Case, itertools.product(OPTIMIZERS, SCHEDULES, (False, True), STOPS, KINDS)))
-
-
+SUPERVISED = tuple(case for case in ALL if case.kind == "supervised")
 PLAIN = Case("Adam", "none", False, "", "supervised")
 
 
-def covering(count: int) -> list[Case]:
+def covering(count: int, cases: Sequence[Case] = ALL) -> list[Case]:
     """Return `count` cells in which every level of every axis occurs, chosen greedily by new pairs.
 
     In the first one the schedule has memory when it is stopped.
     """
-    chosen = [Case("AdamW", "plateau", True, "mid-epoch", "distillation")]
+    chosen = [Case("AdamW", "plateau", True, "mid-epoch", cases[-1].kind)]
     seen: set[tuple[Any, ...]] = set()
 
     def pairs(case: Case) -> set[tuple[Any, ...]]:
@@ -63,16 +62,16 @@ def covering(count: int) -> list[Case]:
 
     for _ in range(count - 1):
         seen |= pairs(chosen[-1])
-        best = max((case for case in ALL if case not in chosen), key=lambda case: len(pairs(case) - seen))
+        best = max((case for case in cases if case not in chosen), key=lambda case: len(pairs(case) - seen))
         chosen.append(best)
     return chosen
 
 
-def source(case: Case) -> dict[str, Any]:
+def source(case: Case, dropout: float = 0.2) -> dict[str, Any]:
     """Return the experiment of a cell: two seeds, networks with batch norm and dropout, 3 epochs of 4 steps."""
     optimizer, options = OPTIMIZERS[case.optimizer]
     schedule, choices = SCHEDULES[case.schedule]
-    net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": 0.2}
+    net = {"layers_dim": 6, "hidden_layers_num": 2, "batch_norm": True, "dropout": dropout}
     training = {"epochs": EPOCHS, "optimizer": optimizer, "optimizer_params": options, "lr": 0.01}
     training |= {"scheduler": schedule, "scheduler_params": choices}
     result: dict[str, Any] = {
@@ -144,12 +143,15 @@ def watched(watch: Watch) -> Iterator[None]:
         yield
 
 
-def train(trials: list[Trial], root: Path, at: int | None = None, every: float = 1e9) -> tuple[Watch, bool]:
+def train(
+    trials: list[Trial], root: Path, at: int | None = None, every: float = 1e9, backend: str = "reference"
+) -> tuple[Watch, bool]:
     """Train a pack, and stop at the poll of this number; return the record and whether it was stopped."""
     watch = Watch(at=at)
     with watched(watch):
         try:
-            train_job(Job(tuple(trials), root, "cpu", checkpoint_seconds=every), lambda event: None, watch.stop)
+            job = Job(tuple(trials), root, "cpu", checkpoint_seconds=every, backend=backend)
+            train_job(job, lambda event: None, watch.stop)
         except RunInterrupted:
             return watch, True
     return watch, False
@@ -168,28 +170,29 @@ def poll_of(golden: Watch, stop: str) -> int:
     return golden.polls.index(wanted[stop])
 
 
-def combinations(cases: list[Case], folder: Path) -> GateResult:
-    """Stop and resume every cell; compare the hash of each step and all results."""
+def combinations(cases: list[Case], folder: Path, backend: str = "reference") -> GateResult:
+    """Stop and resume every cell; compare the hash of each step and all results. Dropout only with the reference."""
+    dropout = 0.2 if backend == "reference" else 0.0
     result = GateResult()
     golden: dict[tuple[Any, ...], tuple[Watch, dict[str, Any], list[Trial]]] = {}
     for number, case in enumerate(cases):
         key = case.optimizer, case.schedule, case.augmented, case.kind
         root = folder / f"{number}"
         if key not in golden:
-            planned = fathomlab.load(source(case))
+            planned = fathomlab.load(source(case, dropout))
             last = planned.conditions[-1].trials
             teachers = [teacher for trial in last for teacher in trial.teachers]
             gold = folder / f"golden-{number}"
             if teachers:
                 train(teachers, gold)
-            watch, _ = train(list(last), gold)
+            watch, _ = train(list(last), gold, backend=backend)
             golden[key] = watch, digest(gold), list(last)
         watch, expected, trials = golden[key]
         teachers = [teacher for trial in trials for teacher in trial.teachers]
         if teachers:
             train(teachers, root)
-        first, stopped = train(trials, root, poll_of(watch, case.stop))
-        second, _ = train(trials, root)
+        first, stopped = train(trials, root, poll_of(watch, case.stop), backend=backend)
+        second, _ = train(trials, root, backend=backend)
         result.counts["combinations"] += 1
         result.check(stopped, f"{case}: was not stopped")
         steps = first.steps + second.steps
@@ -198,6 +201,7 @@ def combinations(cases: list[Case], folder: Path) -> GateResult:
         result.check(len(steps) == len(watch.steps), f"{case}: {len(steps)} steps instead of {len(watch.steps)}")
         different = differences(expected, digest(root))
         result.check(not different, f"{case}: {different[:5]}")
-        states = {Store(root).trial(trial.hash).status for trial in trials}
-        result.check(states == {"finished"}, f"{case}: {states}")
+        records = [Store(root).trial(trial.hash) for trial in trials]
+        states = {(record.status, record.provenance.backend and record.provenance.backend.name) for record in records}
+        result.check(states == {("finished", backend)}, f"{case}: {states}")
     return result

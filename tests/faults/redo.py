@@ -61,9 +61,9 @@ def attempt(plan: Any, root: Path, last: int | None) -> tuple[Watch, int, bool]:
     return watch, count[0], False
 
 
-def count_redone_steps(folder: Path, kills: int, draw: random.Random) -> GateResult:
-    """Die this often, resume each time, and check that at most one step is computed again."""
-    result, plan = GateResult(), fathomlab.load(small(), ["run.checkpoint_seconds=0"])
+def count_redone_steps(folder: Path, kills: int, draw: random.Random, *more: str) -> GateResult:
+    """Die this often, resume each time, and check that at most one step is computed again. `more`: overrides."""
+    result, plan = GateResult(), fathomlab.load(small(), ["run.checkpoint_seconds=0", *more])
     golden, events, _ = attempt(plan, folder / "golden", None)
     number_of = {state: number for number, state in enumerate(golden.steps)}
     expected, left = digest(folder / "golden"), kills

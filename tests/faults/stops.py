@@ -31,15 +31,17 @@ def wait_for_epochs(runs: Path, trials: int = 1, seconds: float = 60.0) -> bool:
     return False
 
 
-def signals(server: Server, folder: Path, count: int, draw: random.Random, timed: bool = True) -> GateResult:
-    """Send one or two signals to a training process. `timed` also checks deadlines, on an idle machine."""
+def signals(
+    server: Server, folder: Path, count: int, draw: random.Random, timed: bool = True, *more: str
+) -> GateResult:
+    """Send one or two signals to a training process. `timed` also checks deadlines, on an idle machine. `more`: overrides."""
     result = GateResult()
     for number in range(count):
         runs = folder / "runs"
         shutil.rmtree(runs, ignore_errors=True)
         which, twice = draw.choice(list(STATUS)), number % 2 == 1
         every = draw.choice(("0", "0.05", "30"))
-        running = server.start(command(folder, runs, LONG, f"run.checkpoint_seconds={every}"), report=False)
+        running = server.start(command(folder, runs, LONG, *more, f"run.checkpoint_seconds={every}"), report=False)
         result.check(wait_for_epochs(runs), f"did not begin: {running.printed()[-500:]}")
         time.sleep(draw.uniform(0, 0.3))
         running.signal(which)
@@ -133,10 +135,10 @@ def signals_to_workers(folder: Path, count: int, draw: random.Random, timed: boo
     return result
 
 
-def dead_workers(server: Server, folder: Path, count: int, draw: random.Random) -> GateResult:
-    """Kill a random worker; another one must resume its pack, to the bits of the undisturbed run."""
+def dead_workers(server: Server, folder: Path, count: int, draw: random.Random, *more: str) -> GateResult:
+    """Kill a random worker; another one must resume its pack, to the bits of the undisturbed run. `more`: overrides."""
     result = GateResult()
-    item = ("run.pack=2", "training.epochs=40", "run.checkpoint_seconds=0.05")
+    item = ("run.pack=2", "training.epochs=40", "run.checkpoint_seconds=0.05", *more)
     status, printed = server.run(command(folder, folder / "golden", *item), report=False)
     assert status == 0, printed
     golden = digest(folder / "golden")

@@ -6,10 +6,9 @@ import pytest
 
 from tests.faults.forks import Servers
 from tests.faults.gates import GATES
-from tests.faults.injection import strace_works
 from tests.faults.matrix import ALL, covering
 
-SLOW = ("lease-stops", "lease-outages", "lease-workers")  # also in small
+SLOW = ("lease-stops", "lease-outages", "lease-workers", "dead-workers-native")  # also in small
 ROWS = [
     pytest.param(name, gate.small, id=f"{name}-{gate.small}", marks=[pytest.mark.slow] * (name in SLOW))
     for name, gate in GATES.items()
@@ -22,8 +21,8 @@ ROWS += [
 @pytest.mark.parametrize(("name", "size"), ROWS)
 def test_gate_passes(ram_dir: Path, servers: Servers, name: str, size: int):
     gate = GATES[name]
-    if gate.needs_strace and not strace_works():
-        pytest.skip("strace is not installed or may not trace")
+    if reason := gate.missing:
+        pytest.skip(reason)
     result = gate.measure(name, ram_dir, servers, size)
     assert sum(result.counts.values()) >= size
     result.raise_failures()

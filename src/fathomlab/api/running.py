@@ -18,7 +18,7 @@ from fathomlab.api.results import Results
 from fathomlab.api.stores import default_runs, write_reports
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
-from fathomlab.execute.events import Note
+from fathomlab.execute.events import Emit, Event, Note, Warned
 from fathomlab.execute.executors import with_executor
 from fathomlab.execute.experiment import (
     RunOptions,
@@ -78,8 +78,7 @@ def run(
     Raises:
         ConfigError: If the experiment has problems; all of them, before any training.
         UserError: If results cannot be written, or data, device, or a requested tracker are missing.
-        RunInterrupted: If stopped by a signal or by `minutes`; a `KeyboardInterrupt`, so that a notebook stops here, too.
-            Progress is saved; the same call resumes.
+        RunInterrupted: If a signal or `minutes` stopped it; a `KeyboardInterrupt`, for notebooks. The same call resumes.
     """
     stop = StopRequest(minutes)
     plan = with_executor(_plan(source, overrides, quick, data, model), executor)
@@ -89,14 +88,15 @@ def run(
     plan = with_seeds(plan, recorded_seed_count(root, name))
     trackers, notices = choose_trackers(plan, log)
     log_file, options = root / "experiments" / name / "log.txt", RunOptions(device, workers, wait, allow_drift, name)
-    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as report:
+    with handle_signals(stop), progress_reporter(progress, log=log_file, clock=stop.clock) as show:
+        report = _Once(show)
         for notice in (*plan.notices, *notices):
             report(Note(notice))
         effects = CurrentEffect(plan.loaded.file.claims, root, name, report)
         with Live(trackers, root, name, effects.emit, stop) as live:
             plan, summary = _run_in_stages(plan, root, options, max_seeds, live, stop)
     _write_report(root, name, summary)
-    return Results(Store(root), name, plan, summary)
+    return Results(Store(root), name, plan, replace(summary, notices=tuple(report.said)))
 
 
 def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick: bool, data: Any, model: Any) -> Plan:
@@ -107,6 +107,21 @@ def _plan(source: Source | Plan, overrides: Sequence[str | Sequence[str]], quick
     if data is not None or model is not None:
         raise UserError("conflict", "data and model cannot be combined with a plan; pass them to fathomlab.load.")
     return source
+
+
+class _Once:
+    """Passes events on, but each note and warning only once: several workers may say the same. `said` has their texts."""
+
+    def __init__(self, report: Emit):
+        self._report = report
+        self.said: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note | Warned):
+            if event.text in self.said:
+                return
+            self.said.append(event.text)
+        self._report(event)
 
 
 def _write_report(root: Path, name: str, summary: RunSummary) -> None:

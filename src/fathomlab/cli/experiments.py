@@ -73,20 +73,23 @@ def run(
 ) -> None:
     """Train the missing trials and write the report."""
     mode = check_progress(progress)
-    _announce(file, mode)
-    from fathomlab import api
-
-    planned = api.load(file, overrides or [], quick)
     options: dict[str, Any] = {"device": device, "workers": workers, "wait": wait, "allow_drift": allow_drift}
     options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes, "executor": executor}
-    try:
-        results = api.run(planned, runs=runs, progress=mode, **options)
-    except RunInterrupted as reason:
-        raise Stopped(reason) from None
+    from fathomlab.execute.worker_process import early_workers
+
+    with early_workers(workers):
+        _announce(file, mode)
+        from fathomlab import api
+
+        planned = api.load(file, overrides or [], quick)
+        try:
+            results = api.run(planned, runs=runs, progress=mode, **options)
+        except RunInterrupted as reason:
+            raise Stopped(reason) from None
     summary = results.summary
     if as_json:
         document = {**asdict(summary), "report": str(results.report), "seconds": round(summary.seconds, 3)}
-        print_json({key: value for key, value in document.items() if key != "fleet" or value is not None})
+        print_json({key: value for key, value in document.items() if key not in ("fleet", "notices") or value})
     else:
         _print_outcome(results, summary, quick)
     if summary.failed:

@@ -105,7 +105,7 @@ def _document(
     from fathomlab.execute.executors import requested_executor
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
-    from fathomlab.prepare.backends import choose_backend, requested_backend, supports_native
+    from fathomlab.prepare.backends import choose_backend, fallback_notice, requested_backend, supports_native
     from fathomlab.prepare.machine import describe_machine, guess_device
     from fathomlab.prepare.packing import form_packs, worker_count
 
@@ -117,6 +117,7 @@ def _document(
     machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     native = supports_native(planned, machine)
     backends = [choose_backend(group, inventory, requested, machine, native) for group in groups]
+    fallback = [fallback_notice(planned, machine)] if groups else []
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.measured_rate((cost.flops(trial), taken) for trial, taken in seconds.items())
@@ -133,7 +134,12 @@ def _document(
         "labels": [condition.label for condition in planned.conditions],
         "seed_list": list(planned.seeds),
         "claims": [claim.name for claim in planned.loaded.file.claims],
-        "notices": [*planned.notices, *_changed_datasets(planned, inventory.root), *_warnings(planned)],
+        "notices": [
+            *planned.notices,
+            *filter(None, fallback),
+            *_changed_datasets(planned, inventory.root),
+            *_warnings(planned),
+        ],
         "estimate": asdict(cost.estimate(missing, measured, workers)),
         "disk": {
             "stored_bytes": cost.disk_bytes(groups, 0),

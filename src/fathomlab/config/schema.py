@@ -197,7 +197,8 @@ class RunOverrides:
         pack: Trials per pack; as many as memory and the kind of network allow by default.
         checkpoint_seconds: Time between two checkpoints (s); at most 1% of the time is spent on them by default.
         backend: Name of a backend, or `auto`.
-        executor: Name of an executor, or `auto`: `ray` if `RAY_ADDRESS` is set, `inline` for one worker, else `local`.
+        executor: Name of an executor, or `auto`: `ray` if `RAY_ADDRESS` is set, `inline` for one worker (in a command: for
+            `--workers 1`), else `local`.
         slurm: What each job array requests from a Slurm cluster, as in the file.
     """
 

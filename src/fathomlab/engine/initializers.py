@@ -40,10 +40,10 @@ def init_params(architecture: Architecture, seed: int) -> dict[str, Tensor]:
     fans = {parameter.name.removesuffix(".weight"): prod(parameter.shape[1:]) for parameter in weights}
     kinds = {layer.kind for layer in walk(architecture.layers) if isinstance(layer, ParameterFree)}
     gain = sqrt(2) if "ReLU" in kinds else 1.0
-    params = {}
+    convolutional, params = architecture.convolutional, {}
     for parameter in parameters:
         is_kernel = len(parameter.shape) == 4
-        init = architecture.init if is_kernel or not architecture.convolutional else "torch"
+        init = architecture.init if is_kernel or not convolutional else "torch"
         rng = make_rng(seed, "initial", parameter.name)
         if isinstance(parameter.init, float):
             value = np.full(parameter.shape, parameter.init)

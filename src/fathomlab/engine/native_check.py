@@ -22,13 +22,28 @@ TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10}
 INPUTS, IMAGES, BATCH = 21, 20, 13  # no multiple of a vector
 
 
-@cache
 def checked_library(precision: str) -> ctypes.CDLL:
     """The library for a precision, after a step of a small network.
 
     Raises:
-        UserError: If it cannot be built, or its numbers differ from the reference.
+        UserError: If it cannot be built, or its numbers differ from the reference. A process tries it once.
     """
+    outcome = library_or_error(precision)
+    if isinstance(outcome, UserError):
+        raise UserError(outcome.code, str(outcome))
+    return outcome
+
+
+@cache
+def library_or_error(precision: str) -> ctypes.CDLL | UserError:
+    """As `checked_library`; returns the error."""
+    try:
+        return _checked(precision)
+    except UserError as error:
+        return error
+
+
+def _checked(precision: str) -> ctypes.CDLL:
     library = load_library(REALS[precision])
     native, reference = _pack(precision), _pack(precision)
     step = NativeStep(native, library)

@@ -9,19 +9,21 @@ from pathlib import Path
 
 from fathomlab.base.errors import UserError
 from fathomlab.execute.coordinator import run_jobs
-from fathomlab.execute.events import Emit, Planned, Warned
+from fathomlab.execute.events import Emit, Note, Planned, Warned
 from fathomlab.execute.executors import EXECUTORS, Executor, requested_executor, resolve_executor
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.recording import experiment_record, with_history, write_end
 from fathomlab.execute.run_log import RunLog
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
+from fathomlab.execute.worker_process import end_early_workers, has_early_workers
 from fathomlab.plan import Plan, Trial
-from fathomlab.prepare.backends import check_build, requested_backend
+from fathomlab.prepare.backends import check_build, fallback_notice, requested_backend, start_native_build
 from fathomlab.prepare.cost import expected_seconds
 from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
 from fathomlab.prepare.gpus import check_device
 from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
+from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory, take_inventory
@@ -45,6 +47,7 @@ class RunSummary:
         diverged: Trials of the plan that diverged, now or before. This is an outcome.
         seconds: Time (s), without suspensions of the process or the machine while trials train.
         fleet: What the run used; None if this machine alone trained and no worker was lost.
+        notices: Notes and warnings of the run.
     """
 
     experiment: str
@@ -55,6 +58,7 @@ class RunSummary:
     diverged: int
     seconds: float
     fleet: RunRecord | None = None
+    notices: tuple[str, ...] = ()
 
 
 def experiment_name(plan: Plan, names: Iterable[str]) -> str:
@@ -133,7 +137,11 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         cached, used = len(plan.trials) - len(pending), None
         count = executor.count_workers(setting, options.workers, len(jobs)) if jobs else 1
         work, measured = expected_seconds(plan.trials, inventory)
+        if jobs and (notice := fallback_notice(plan, describe_machine(guess_device(options.device)))):
+            emit(Note(notice))
         emit(Planned(len(plan.trials), cached, len(jobs), count, work, plan.labels, measured))
+        if not jobs or executor_name != "local":
+            end_early_workers()
         if jobs:
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
@@ -174,6 +182,8 @@ def _preflight(
         from fathomlab.execute.pack.devices import check_precision
 
         check_precision(in_bf16, options.device)
+    if pending and not on_workers:
+        start_native_build(plan, pending, describe_machine(guess_device(options.device)))
     provide_datasets(plan, pending, inventory.root)
     if not options.allow_drift and not on_workers and any(inventory.checkpoint(trial) for trial in pending):
         from fathomlab.execute.pack.devices import choose_device, current_environment
@@ -186,11 +196,13 @@ def _preflight(
 def _train(
     jobs: Sequence[Job], name: str, setting: Setting, emit: Emit, stop: StopRequest, record: ExperimentRecord
 ) -> RunRecord | None:
-    """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process.
+    """Train the jobs with an executor; for `auto`, a single one, or one after the other, in this process if no worker was started
+    early.
 
     Returns what the run used. It is also added to the record of an interrupted run.
     """
-    if setting.workers == 1 and setting.run.executor == "auto" and not EXECUTORS[name].spans_hosts:
+    one = setting.workers == 1 and setting.run.executor == "auto" and not EXECUTORS[name].spans_hosts
+    if one and not has_early_workers():
         name = "inline"
     log, started = RunLog(name, len(jobs)), stop.clock.seconds()
     try:

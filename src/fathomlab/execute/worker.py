@@ -8,6 +8,8 @@ import threading
 from os import _exit as end_process  # plugins run with another one
 from queue import SimpleQueue
 
+from fathomlab.execute.worker_process import receive_lock
+
 NODE_VARIABLE = "FATHOMLAB_NODE"  # the name of the node of a cluster
 
 
@@ -73,6 +75,7 @@ def main() -> None:
             end_process(0)
 
     emit(Ready())
+    receive_lock()
     while (line := requests.jobs.get()) is not None:
         requests.busy = True
         job = from_json(Job, line)

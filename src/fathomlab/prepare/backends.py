@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
-from fathomlab.engine.backends import BACKENDS, Machine
-from fathomlab.engine.backends.native_library import load_library
+from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine
+from fathomlab.engine.backends.native import REALS
+from fathomlab.engine.backends.native_library import load_library, missing_compiler, start_build
 from fathomlab.plan import Plan, Recipe, Trial
 from fathomlab.store.inventory import Inventory
 
@@ -30,6 +31,20 @@ def check_build() -> None:
         load_library("float")
     except UserError as error:
         raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
+
+
+def start_native_build(plan: Plan, pending: Sequence[Trial], machine: Machine) -> None:
+    """Build the native backend in the background if this machine does not have it and the pending trials will use it."""
+    if requested_backend(plan) == "auto" and machine.compiler and supports_native(plan, machine):
+        start_build(sorted({REALS.get(trial.recipe.precision, "float") for trial in pending}))
+
+
+def fallback_notice(plan: Plan, machine: Machine) -> str:
+    """Why `run.backend=auto` uses the reference on this machine, if only a compiler is missing; `""` otherwise."""
+    if requested_backend(plan) != "auto" or machine.compiler:
+        return ""
+    with_compiler = replace(machine, compiler=True)
+    return f"backend native: {missing_compiler()}. {FALLBACK}" if supports_native(plan, with_compiler) else ""
 
 
 def supports_native(plan: Plan, machine: Machine) -> bool:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 
+from fathomlab.base.processor import cores
 from fathomlab.engine.backends import Machine
 from fathomlab.engine.backends.native_library import find_compiler
 from fathomlab.store.provenance import Commit, Hardware, Provenance
@@ -55,11 +56,6 @@ def _cpuinfo(key: str) -> str:
             if name.strip() == key:
                 return value.strip()
     return ""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)

@@ -286,7 +286,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         native_library.load_library,
         native_library.find_compiler,
         native_library.describe_build,
-        native_check.checked_library,
+        native_check.library_or_error,
     ):
         function.cache_clear()
     yield tmp_path
@@ -294,7 +294,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         native_library.load_library,
         native_library.find_compiler,
         native_library.describe_build,
-        native_check.checked_library,
+        native_check.library_or_error,
     ):
         function.cache_clear()
 
@@ -342,12 +342,12 @@ def test_cache_that_cannot_be_used_is_left_out(no_library: Path):
     prepare()
     (no_library / "native").unlink()
     native_library.load_library.cache_clear()
-    native_check.checked_library.cache_clear()
+    native_check.library_or_error.cache_clear()
     prepare()
     (library,) = (no_library / "native").glob("*.so")
     library.write_bytes(b"damaged")
     native_library.load_library.cache_clear()
-    native_check.checked_library.cache_clear()
+    native_check.library_or_error.cache_clear()
     prepare()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import decimal
 import random
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -146,6 +147,24 @@ def forced_settings() -> dict[str, object]:
     """The settings inside `deterministic_mode`, except those that it leaves alone."""
     with deterministic_mode():
         return {key: value for key, value in settings().items() if key not in UNFORCED}
+
+
+def test_deterministic_mode_does_not_import_inductor() -> None:
+    """Its import takes a second. If a model imports it, it is deterministic, and as before afterwards."""
+    code = """
+import sys
+from fathomlab.execute.pack.settings import deterministic_mode
+with deterministic_mode():
+    early = "torch._inductor" in sys.modules
+    import torch._inductor.config as config
+    inside = config.deterministic
+after = config.deterministic
+with deterministic_mode():
+    again = config.deterministic
+print(early, inside, after, again, config.deterministic)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True", "False", "True", "False"]
 
 
 def test_deterministic_mode_forces_and_restores_settings() -> None:

@@ -13,7 +13,7 @@ from fathomlab.prepare.drift import environment_diff, numeric_files
 HARMLESS_PACKAGES = ("fathomlab.config", "fathomlab.store")
 HARMLESS_EXECUTE = (
     "fathomlab.execute",
-    *(f"fathomlab.execute.{name}" for name in ("events", "fleet_events", "signals", "worker")),
+    *(f"fathomlab.execute.{name}" for name in ("events", "fleet_events", "signals", "worker", "worker_process")),
 )
 HARMLESS_PREPARE = (
     "fathomlab.prepare",

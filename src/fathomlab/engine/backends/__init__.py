@@ -49,6 +49,8 @@ class Backend(Protocol):
         ...
 
 
+FALLBACK = "Using backend reference."  # follows the reason
+
 BACKENDS: Mapping[str, Backend] = {
     "reference": Reference(),
     "graph": Graph(),

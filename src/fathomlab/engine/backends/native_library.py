@@ -1,5 +1,6 @@
 """Builds native.cpp with the compiler of the system, once per machine, and loads it."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -8,12 +9,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
 from fathomlab.base.errors import UserError
+from fathomlab.base.files import fsync
 
 SOURCE = Path(__file__).with_name("native.cpp")
 FLAGS = (
@@ -28,6 +32,7 @@ FLAGS = (
 )
 COMPILERS = ("g++", "c++", "clang++")
 BUILD_SECONDS = 120
+WAIT_SECONDS = 30  # for another process that builds, which may be suspended
 
 
 @cache
@@ -54,50 +59,111 @@ def describe_build() -> str:
     return f"{version}, {' '.join(FLAGS)}, {_target(compiler)}"
 
 
+def missing_compiler() -> str:
+    """Why there is no compiler here; `""` if there is one."""
+    if find_compiler() is not None:
+        return ""
+    if sys.platform == "win32":
+        return "it cannot be built on Windows"
+    if name := os.environ.get("CXX"):
+        return f"the environment variable CXX names no command: {name}"
+    return "no C++ compiler is installed"
+
+
 @cache
-def load_library(real: str) -> ctypes.CDLL:
+def load_library(real: str, source: Path = SOURCE) -> ctypes.CDLL:
     """The library for `float` or `double`, built if the cache of the user does not have it.
 
     Raises:
         UserError: If there is no compiler, or the build fails.
     """
-    compiler = find_compiler()
-    if compiler is None:
-        raise UserError("backend-failed", "no C++ compiler is installed")
-    source = SOURCE.read_bytes()
-    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source).hexdigest()[:32]
-    path = user_cache_path("fathomlab") / "native" / f"{key}.so"
+    if reason := missing_compiler():
+        raise UserError("backend-failed", reason)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _build(compiler, real, path)
-        return _load(path)
+        return _load(build_library(real, source))
     except OSError:  # the cache cannot be written, or the file was damaged
         with tempfile.TemporaryDirectory(prefix="fathomlab-native-") as folder:
             path = Path(folder) / "native.so"
-            _build(compiler, real, path)
+            _build(real, source, path)
             try:
                 return _load(path)  # it stays loaded when the file is removed
             except OSError as error:
                 raise UserError("backend-failed", f"its library cannot be loaded ({error})") from error
 
 
-def _build(compiler: str, real: str, path: Path) -> None:
-    """Compile to a temporary file and rename it, so that two processes can build at once."""
-    descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=path.parent)
+def start_build(reals: Sequence[str], source: Path = SOURCE) -> None:
+    """Build libraries that the cache does not have in a thread of this process. Errors are raised where one is loaded."""
+
+    def build() -> None:
+        for real in reals:
+            with contextlib.suppress(UserError, OSError):
+                build_library(real, source)
+
+    if not missing_compiler():
+        threading.Thread(target=build, name="fathomlab-build", daemon=True).start()
+
+
+def build_library(real: str, source: Path = SOURCE) -> Path:
+    """Build a library if the cache of the user does not have it, and return its path.
+
+    Raises:
+        UserError: If the build fails.
+        OSError: If the cache cannot be written.
+    """
+    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source.read_bytes()).hexdigest()[:32]
+    path = user_cache_path("fathomlab") / "native" / f"{key}.so"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with _one_builder(path.parent):
+            if not path.exists():
+                _build(real, source, path)
+    return path
+
+
+@contextlib.contextmanager
+def _one_builder(folder: Path) -> Iterator[None]:
+    """Wait while another process builds. The lock of one that was killed is free; without locks, both build."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=WAIT_SECONDS)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(real: str, source: Path, path: Path) -> None:
+    """Compile to a temporary file and rename it, so that no process loads a part of it."""
+    compiler = find_compiler()
+    assert compiler is not None
+    _remove_parts(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".part", dir=path.parent)
     os.close(descriptor)
-    command = [compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", temporary]
+    command = [compiler, *FLAGS, f"-DREAL={real}", str(source), "-o", temporary]
     try:
         done = subprocess.run(command, capture_output=True, timeout=BUILD_SECONDS, check=False)
         if done.returncode:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
             reason = next((line for line in lines if "error" in line), lines[-1] if lines else "no message")
             raise UserError("backend-failed", f"{Path(compiler).name} cannot build it ({reason[:200]})")
+        with open(temporary, "rb") as file:
+            fsync(file.fileno())  # after a power failure, the library is complete or not there
         os.replace(temporary, path)
     except subprocess.TimeoutExpired as error:
         raise UserError("backend-failed", f"{Path(compiler).name} took over {BUILD_SECONDS} s") from error
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        _remove_parts(path)
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove temporary files, also those of processes that were killed. A compiler may outlive its process and write one more."""
+    for part in path.parent.glob(f"{path.stem}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> ctypes.CDLL:

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from fathomlab.base.labels import count
 from fathomlab.base.output import escape_control_chars
 from fathomlab.execute.events import Died, Event, Idle, Ready, Stopped
 from fathomlab.execute.executors.setting import Setting
+from fathomlab.execute.worker_process import START, Process, end_early_workers, take_worker, working_directory
 from fathomlab.prepare import machine
 from fathomlab.prepare.gpus import worker_device
 from fathomlab.prepare.jobs import Job
@@ -31,16 +31,6 @@ TAIL_LINES = 8
 LINE_LENGTH = 300
 SHUTDOWN_SECONDS = 0.5
 SIGKILL = 9  # Windows has no name for it
-PACKAGE = Path(__file__).parents[2]
-# Workers find the same fathomlab as this process, after everything else, so that no neighbor of it shadows another module.
-START = "import sys; sys.path.append(sys.argv[1]); from fathomlab.execute.worker import main; main()"
-SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),  # freed memory stays with the worker: handing it back and forth costs time
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-}
 
 
 @dataclass(eq=False)
@@ -55,7 +45,7 @@ class Worker:
         tail: Its last lines on standard error.
     """
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     slot: int = 0
     number: int | None = None
     job: Job | None = None
@@ -77,9 +67,9 @@ class Local:
     stop_seconds: ClassVar[float] = 4.0
 
     def __init__(self, setting: Setting):
-        """Start the workers. They inherit the lock's descriptor, so that the store is free only when all have ended."""
+        """Start the workers. They hold the lock, too, so that the store is free only when all have ended."""
         self._count, self._lock = setting.workers, setting.lock
-        self._directory = _working_directory()  # it may go away while workers train
+        self._directory = working_directory()  # it may go away while workers train
         self._events: SimpleQueue[tuple[Worker, Event | int]] = SimpleQueue()
         self._submitted = self._failed_starts = 0
         self._stopping = False
@@ -87,6 +77,7 @@ class Local:
         try:
             for _ in range(self._count):
                 self._start()
+            end_early_workers()
         except BaseException:
             self.close()
             raise
@@ -172,22 +163,9 @@ class Local:
                 worker.process.wait()
 
     def _start(self) -> Worker:
-        """Start a worker.
-
-        The working directory is not on its module search path: a file `statistics.py` there must not replace a module of Python.
-        """
-        inherited = (self._lock,) if self._lock is not None and os.name == "posix" else ()  # Windows has no pass_fds
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(PACKAGE.parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            cwd=_working_directory(),
-            pass_fds=inherited,
-        )
+        """Start a worker, or take one that was started early."""
         used = {worker.slot for worker in self.workers}
-        worker = Worker(process, min(set(range(len(used) + 1)) - used))
+        worker = Worker(take_worker(START, self._lock), min(set(range(len(used) + 1)) - used))
         self.workers.append(worker)
         reader = threading.Thread(target=_read_errors, args=(worker,), daemon=True)
         reader.start()
@@ -226,22 +204,6 @@ class Local:
         with contextlib.suppress(OSError):
             cast(IO[bytes], worker.process.stdin).close()
         self._events.put((worker, code))
-
-
-def _environment() -> dict[str, str]:
-    """The caller's environment without entries that put the working directory on the module search path."""
-    environment = SETTINGS | dict(os.environ) | {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", os.curdir)]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
-    return environment
-
-
-def _working_directory() -> Path:
-    """The caller's, or the package's if the caller's has been deleted: the libraries of torch cannot be loaded there."""
-    try:
-        return Path.cwd()
-    except OSError:
-        return PACKAGE
 
 
 def _read_errors(worker: Worker) -> None:

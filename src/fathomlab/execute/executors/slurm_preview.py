@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from fathomlab.base.labels import count
 from fathomlab.config.slurm import SlurmOptions
-from fathomlab.execute.executors.local import SETTINGS
 from fathomlab.execute.executors.setting import Setting
 from fathomlab.execute.executors.slurm_files import FOLDER, SCRIPTS
 from fathomlab.execute.executors.slurm_queue import script
 from fathomlab.execute.round import duration
+from fathomlab.execute.worker_process import SETTINGS
 from fathomlab.prepare import cost
 from fathomlab.prepare.jobs import Job
 

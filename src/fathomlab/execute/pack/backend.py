@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends import BACKENDS
+from fathomlab.engine.backends import BACKENDS, FALLBACK
 from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
 from fathomlab.prepare.jobs import Job
@@ -38,7 +38,7 @@ def prepare_backend(
             ) from error
         if not job.may_fall_back:
             raise
-        warn(f"trial {job.trials[0].hash[:12]}: {error} Using backend reference.")
+        warn(f"{error} {FALLBACK}")
         return "reference", BACKENDS["reference"].prepare(training)
 
 
