@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write, is_special, nothing
+from fathomlab.base.files import atomic_file, is_special, nothing
 from fathomlab.base.identity import canonical_json
 
 FORMAT = 3  # of the documents in a store; other formats are not read
@@ -120,9 +120,13 @@ def write_checked(path: Path, metadata: JsonObject, payload: bytes, check: Calla
         OSError: If it cannot be written.
         CorruptFileError: If the disk returns different data.
     """
-    rest = json.dumps(metadata, sort_keys=True).encode() + b"\n" + payload
-    digest = hashlib.sha256(rest).hexdigest()
-    atomic_write(path, digest.encode() + b"\n" + rest, check)
+    header = json.dumps(metadata, sort_keys=True).encode() + b"\n"
+    sha256 = hashlib.sha256(header)
+    sha256.update(payload)
+    digest = sha256.hexdigest()
+    with atomic_file(path, check) as file:
+        file.write(digest.encode() + b"\n" + header)
+        file.write(payload)  # not joined with the header, which would copy it
     with open(path, "rb") as file:
         if file.readline().strip() != digest.encode() or hashlib.file_digest(file, "sha256").hexdigest() != digest:
             raise CorruptFileError(f"{path}: read-back verification failed: the disk returned different data.")

@@ -130,8 +130,8 @@ def _kernels() -> Iterator[None]:
     cuda = torch.cuda.is_available()
     strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     with contextlib.ExitStack() as stack:
-        stack.callback(torch.use_deterministic_algorithms, strict[0], warn_only=strict[1])
-        torch.use_deterministic_algorithms(True, warn_only=cuda)
+        stack.callback(_use_deterministic_algorithms, *strict)
+        _use_deterministic_algorithms(True, cuda)
         for holder, name, value in (
             (torch.utils.deterministic, "fill_uninitialized_memory", False),  # type: ignore[attr-defined]
             (torch.backends.cudnn, "enabled", True),
@@ -149,6 +149,14 @@ def _kernels() -> Iterator[None]:
         yield
 
 
+def _use_deterministic_algorithms(mode: bool, warn_only: bool) -> None:
+    """As `torch.use_deterministic_algorithms`, which imports all of inductor (1 s) only to set its option."""
+    inductor: Any = sys.modules.get("torch._inductor.config")
+    if inductor is not None:
+        inductor.deterministic = mode
+    torch._C._set_deterministic_algorithms(mode, warn_only=warn_only)
+
+
 @contextlib.contextmanager
 def _processor() -> Iterator[None]:
     """One thread, and denormals flushed."""
@@ -161,16 +169,20 @@ def _processor() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _python() -> Iterator[None]:
-    """Warnings that stay warnings, NumPy's default error state, and the environment variable that cuBLAS reads."""
-    name = "CUBLAS_WORKSPACE_CONFIG"  # read when CUDA starts; without it, products may differ from call to call
-    added = torch.cuda.is_available() and name not in os.environ
-    if added:
-        os.environ[name] = ":4096:8"
+    """Warnings that stay warnings, NumPy's default error state, and environment variables.
+
+    cuBLAS reads one when CUDA starts; without it, products may differ from call to call. Inductor reads the other one when it is
+    imported, which a user's model may do.
+    """
+    needed = {"TORCHINDUCTOR_DETERMINISTIC": "1"}
+    needed |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"} if torch.cuda.is_available() else {}
+    added = {name: value for name, value in needed.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), warnings.catch_warnings():
             filters: Any = warnings.filters
             filters[:] = [entry for entry in filters if entry[0] != "error"]
             yield
     finally:
-        if added:
+        for name in added:
             os.environ.pop(name, None)
