@@ -150,18 +150,22 @@ def _document(
             "free_bytes": _free_bytes(inventory.root),
         },
         **({} if memory is None else {"memory": {**asdict(memory), "available_bytes": available_memory()}}),
-        "trial_list": [
-            {
-                "trial": trial.hash,
-                "condition": condition.label,
-                "role": condition.role,
-                "seed": seed,
-                "cached": trial.hash not in todo,
-            }
-            for condition in planned.conditions
-            for seed, trial in zip(planned.seeds, condition.trials, strict=True)
-        ],
+        "trial_list": _trial_list(planned, todo),
     }
+
+
+def _trial_list(planned: "Plan", todo: set[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": trial.hash,
+            "condition": condition.label,
+            "role": condition.role,
+            "seed": seed,
+            "cached": trial.hash not in todo,
+        }
+        for condition in planned.conditions
+        for seed, trial in zip(planned.seeds, condition.trials, strict=True)
+    ]
 
 
 def _memory(packs: Sequence[tuple[Sequence["Trial"], str]], workers: int, device: str) -> "MemoryPlan | None":
