@@ -88,6 +88,7 @@ claims | list of strings | Name of each claim.
 notices | list of strings | What you should know before the run.
 estimate | object | Cost of the trials to train.
 disk | object | Disk space of the trials to train.
+memory? | object | Predicted memory of the run; absent if nothing is to be trained, or if a GPU trains.
 trial_list | list of objects | One object per trial.
 """,
     "equal compute": """
@@ -99,6 +100,13 @@ epochs | integer | Its epochs.
 stored_bytes | integer | What the trials keep (bytes).
 peak_bytes | integer | The same with the checkpoints of trials in training (bytes).
 free_bytes | integer | Free space of the results directory (bytes).
+""",
+    "memory": """
+peak_bytes | integer | All processes together, at their peak (bytes).
+coordinator_bytes | integer | The process of the command (bytes).
+worker_bytes | integer | The largest worker, without what processes share (bytes).
+shared_bytes | integer | Libraries and images, of which the machine has one copy (bytes).
+available_bytes | integer | Memory that processes can still get (bytes).
 """,
     "planned trial": """
 trial | string | Hash of the trial.

@@ -79,6 +79,7 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
         "": written("plan"),
         "estimate": keys_of(Estimate, {}),
         "disk": written("disk"),
+        "memory": written("memory"),
         "equal_compute[]": written("equal compute"),
         "trial_list[]": written("planned trial"),
     },

@@ -46,7 +46,7 @@ def test_drift_is_rejected_unless_allowed(ram_dir: Path, key: str, value: Any):
         for step in checkpoint_steps(folder):
             metadata, payload = read_checked(checkpoint_path(folder, step))
             metadata["environment"] = metadata["environment"] | {key: value}
-            write_checked(checkpoint_path(folder, step), metadata, payload)
+            write_checked(checkpoint_path(folder, step), metadata, [payload])
     before = digest(ram_dir)
     with pytest.raises(UserError) as caught:
         run(small(), ram_dir)
@@ -244,7 +244,7 @@ def test_checkpoints_of_two_epochs_are_not_mixed(ram_dir: Path):
         assert checkpoint_steps(ended) == [5, 4]
         metadata, payload = read_checked(checkpoint_path(ended, 4))
         assert metadata["epoch"] == 1
-        write_checked(checkpoint_path(inside, 4), metadata, payload)
+        write_checked(checkpoint_path(inside, 4), metadata, [payload])
         (inside / "metrics.jsonl").write_bytes((ended / "metrics.jsonl").read_bytes())
         train(trials, ram_dir / "inside")
         assert not differences(digest(ram_dir / "golden"), digest(ram_dir / "inside"))

@@ -73,7 +73,7 @@ def train(root: Path, lease: Lease, owner: str) -> Iterator[int]:
         folder.append("metrics.jsonl", {"epoch": step, "step": step, "owner": owner})
         folder.flush()
         path = checkpoint_path(folder.path, step)
-        write_checked(path, {"step": step, "logs": dict(folder.lines)}, owner.encode(), folder.verify)
+        write_checked(path, {"step": step, "logs": dict(folder.lines)}, [owner.encode()], folder.verify)
         delete_checkpoints(folder.path, checkpoint_steps(folder.path)[:2])
         yield step
     folder.write_bytes("checkpoint.safetensors", owner.encode())

@@ -36,7 +36,7 @@ def rewritten(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) 
     """Change the metadata of a checkpoint, with a valid checksum."""
     (path,) = folder.glob("state-*.sealed")
     metadata, payload = read_checked(path)
-    write_checked(path, change(metadata), payload)
+    write_checked(path, change(metadata), [payload])
 
 
 def test_old_checkpoints_resume_to_the_same_bits(forks: Server, ram_dir: Path):

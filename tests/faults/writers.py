@@ -85,7 +85,9 @@ def trial(root: Path, lease: Lease | None = None) -> None:
             continue
         try:
             folder.flush()
-            write_checked(checkpoint_path(folder.path, step), {"logs": folder.lines}, state_bytes(step), folder.verify)
+            write_checked(
+                checkpoint_path(folder.path, step), {"logs": folder.lines}, [state_bytes(step)], folder.verify
+            )
         except (OSError, CorruptFileError):
             continue
         announce(f"state {step}")

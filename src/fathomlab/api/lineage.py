@@ -16,7 +16,8 @@ from fathomlab.config.limits import copy_mapping
 from fathomlab.config.plugins import Plugin, read_plugin
 from fathomlab.data import DATASETS, NAMED_DATASETS
 from fathomlab.plan import Trial, parent_hashes, read_trial
-from fathomlab.prepare import cost, machine
+from fathomlab.prepare import machine
+from fathomlab.prepare.memory import training_bytes
 
 
 class Lineage:
@@ -88,7 +89,7 @@ class Lineage:
             name not in members or len(set(members)) < len(members) or len({_pack_key(t) for t in trials}) > 1
         ):
             raise edited(self.page, name, "its pack does not consist of trials that can be packed")
-        memory = sum(cost.training_bytes(trial.recipe) for trial in trials)
+        memory = sum(training_bytes(trial.recipe) for trial in trials)
         return members if memory <= machine.memory() else ()
 
     def _build(self, name: str) -> Trial:
@@ -112,7 +113,7 @@ class Lineage:
                 raise
             text = f"{self.page}: this version of fathomlab cannot train trial {name[:12]}: {error}."
             raise UserError("outdated-record", f"{text} Use the version that wrote the page.") from None
-        needed, available = cost.training_bytes(trial.recipe), machine.memory()
+        needed, available = training_bytes(trial.recipe), machine.memory()
         if needed > available:
             text = f"trial {name[:12]} needs about {needed / 1e9:.1f} GB of memory; {available / 1e9:.1f} GB are available."
             raise UserError("too-large", text)

@@ -16,6 +16,7 @@ from fathomlab.cli.options import Device, Executor, File, Json, Overrides, Quick
 
 if TYPE_CHECKING:
     from fathomlab.plan import Condition, Plan, Trial
+    from fathomlab.prepare.memory import MemoryPlan
     from fathomlab.store.inventory import Inventory
     from fathomlab.store.reading import Store
 
@@ -76,6 +77,7 @@ def plan(
     if planned.tune is not None:
         print(f"tuned by {planned.tune.by}: {_tuned(planned.tune.over, planned)}")
     _print_disk_space(document["disk"], len(todo))
+    _print_memory(document)
     for notice in document["notices"]:
         print(f"note: {notice}")
     if preview:
@@ -106,7 +108,8 @@ def _document(
     from fathomlab.execute.experiment import experiment_name
     from fathomlab.prepare import cost
     from fathomlab.prepare.backends import choose_backend, fallback_notice, requested_backend, supports_native
-    from fathomlab.prepare.machine import describe_machine, guess_device
+    from fathomlab.prepare.machine import available_memory, describe_machine, guess_device
+    from fathomlab.prepare.memory import memory_notice
     from fathomlab.prepare.packing import form_packs, worker_count
 
     missing = [trial for trial in planned.trials if trial.hash in todo]
@@ -117,7 +120,8 @@ def _document(
     machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     native = supports_native(planned, machine)
     backends = [choose_backend(group, inventory, requested, machine, native) for group in groups]
-    fallback = [fallback_notice(planned, machine)] if groups else []
+    fallback = fallback_notice(planned, machine) if groups else ""
+    memory = _memory(list(zip(groups, backends, strict=True)), workers, device)
     like = [trial for trial in planned.trials if trial.hash not in todo]
     seconds = {trial: inventory.trials[trial.hash].seconds for trial in like[:50]}
     measured = cost.measured_rate((cost.flops(trial), taken) for trial, taken in seconds.items())
@@ -136,7 +140,7 @@ def _document(
         "claims": [claim.name for claim in planned.loaded.file.claims],
         "notices": [
             *planned.notices,
-            *filter(None, fallback),
+            *filter(None, [fallback, memory and memory_notice(memory)]),
             *_changed_datasets(planned, inventory.root),
             *_warnings(planned),
         ],
@@ -146,18 +150,31 @@ def _document(
             "peak_bytes": cost.disk_bytes(groups, workers),
             "free_bytes": _free_bytes(inventory.root),
         },
-        "trial_list": [
-            {
-                "trial": trial.hash,
-                "condition": condition.label,
-                "role": condition.role,
-                "seed": seed,
-                "cached": trial.hash not in todo,
-            }
-            for condition in planned.conditions
-            for seed, trial in zip(planned.seeds, condition.trials, strict=True)
-        ],
+        **({} if memory is None else {"memory": {**asdict(memory), "available_bytes": available_memory()}}),
+        "trial_list": _trial_list(planned, todo),
     }
+
+
+def _trial_list(planned: "Plan", todo: set[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial": trial.hash,
+            "condition": condition.label,
+            "role": condition.role,
+            "seed": seed,
+            "cached": trial.hash not in todo,
+        }
+        for condition in planned.conditions
+        for seed, trial in zip(planned.seeds, condition.trials, strict=True)
+    ]
+
+
+def _memory(packs: Sequence[tuple[Sequence["Trial"], str]], workers: int, device: str) -> "MemoryPlan | None":
+    """The predicted memory of a run; None if nothing is to be trained, or a GPU trains."""
+    from fathomlab.prepare.machine import guess_device
+    from fathomlab.prepare.memory import predict_memory
+
+    return predict_memory(packs, workers) if packs and guess_device(device) == "cpu" else None
 
 
 def _fairness(planned: "Plan") -> dict[str, Any]:
@@ -202,6 +219,14 @@ def _print_disk_space(disk: dict[str, int], trials: int) -> None:
     )
     if free < peak:
         print("note: the free disk space is not enough. Free some, or choose another directory with --runs.")
+
+
+def _print_memory(document: dict[str, Any]) -> None:
+    if "memory" in document:
+        peak, worker, left = (
+            format_bytes(document["memory"][f"{name}_bytes"]) for name in ("peak", "worker", "available")
+        )
+        print(f"memory: about {peak} at most, of which a worker has up to {worker} ({left} available)")
 
 
 def _changed_datasets(planned: "Plan", root: Path) -> list[str]:

@@ -15,6 +15,7 @@ from fathomlab.data.folder import Folder
 from fathomlab.data.mnist import Mnist
 from fathomlab.data.mnist_sample import MnistSample
 from fathomlab.data.shapes import Shapes
+from fathomlab.data.shared import load_shared
 from fathomlab.data.table import Dataset, DatasetArrays
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def load_installed(name: str, params: Mapping[str, object] | None = None) -> Dat
     try:
         if layout is not None and any(located.path is None for located in locate(layout, data_dir())):
             return None
-        return load(name, params)
+        return load_shared(make(name, params))
     except (UserError, OSError):
         return None
 

@@ -78,8 +78,8 @@ def initial_state(recipes: Sequence[Recipe], device: torch.device) -> PackState:
     """Create the state of a pack before its first step."""
     dtype = param_dtype(recipes[0].precision)
     network = PackedNetwork([recipe.architecture for recipe in recipes], device)
-    replicas = [init_params(recipe.architecture, recipe.seed) for recipe in recipes]
-    params = {name: _channels_last(param) for name, param in _stacked(replicas, device, dtype).items()}
+    stacked = _stacked([init_params(recipe.architecture, recipe.seed) for recipe in recipes], device, dtype)
+    params = {name: _channels_last(stacked.pop(name)) for name in list(stacked)}
     frozen = {name: params.pop(name) for name in list(params) if name.startswith(recipes[0].frozen)}
     params |= _stacked([initial_adapters(recipe) for recipe in recipes], device, dtype)
     for param in params.values():

@@ -24,6 +24,7 @@ from fathomlab.prepare.drift import check_environment, remove_stale_checkpoints
 from fathomlab.prepare.gpus import check_device
 from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.machine import describe_machine, guess_device
+from fathomlab.prepare.memory import memory_notice, predict_memory
 from fathomlab.prepare.packing import worker_count
 from fathomlab.store.directory import create_store, record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory, take_inventory
@@ -143,6 +144,10 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if not jobs or executor_name != "local":
             end_early_workers()
         if jobs:
+            if not executor.spans_hosts and guess_device(options.device) == "cpu":
+                memory = predict_memory([(job.trials, job.backend) for job in jobs], min(count, len(jobs)))
+                if notice := memory_notice(memory):
+                    emit(Warned(notice))
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
                 save_plugin(runs, plugin)

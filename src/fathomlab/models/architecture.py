@@ -11,12 +11,16 @@ from typing import Annotated
 
 from fathomlab.base.packing import Varies
 from fathomlab.models.layers import (
+    BatchNorm,
     Conv2d,
+    Dropout,
     Layer,
     Layers,
     Linear,
+    Pad,
     ParameterFree,
     Residual,
+    Scale,
     Shortcut,
     Tap,
     inside_shortcut,
@@ -25,6 +29,9 @@ from fathomlab.models.layers import (
 )
 from fathomlab.models.opaque import Opaque
 from fathomlab.models.parameters import Parameter, Shape
+
+KEEPS_OUTPUT = ("ReLU", "Tanh", "Sigmoid")  # what their gradient reads
+KEEPS_INPUT = ("LeakyReLU", "ELU", "GELU", "SiLU", "MaxPool")
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,13 @@ class Architecture:
 
     @cached_property
     def activations(self) -> int:
-        """Number of layer outputs per image. The memory of training is proportional to it."""
-        return _activations(self.layers, self.shape)
+        """Numbers per image that a forward pass keeps for the gradients. The memory of a step is proportional to it."""
+        return _kept(self.layers, self.shape, False)[0]
+
+    @cached_property
+    def largest_output(self) -> int:
+        """Numbers per image of the largest input or output of a layer."""
+        return max(_outputs(self.layers, self.shape), default=0)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -128,11 +140,38 @@ def _points(layers: Layers, shape: Shape) -> Iterator[tuple[str, Shape]]:
         shape = layer.shape(shape)
 
 
-def _activations(layers: Layers, shape: Shape) -> int:
+def _kept(layers: Layers, shape: Shape, kept: bool) -> tuple[int, bool]:
+    """Numbers per image that `layers` keep for the gradients, and whether their output is kept.
+
+    A tensor that several layers keep counts once; `kept` is whether the input counts already.
+    """
     total = 0
     for layer in layers:
+        size, outputs = prod(shape), prod(layer.shape(shape))
         if isinstance(layer, Residual | Shortcut):
-            total += _activations(layer.branch, shape) + _activations(inside_shortcut(layer), shape)
+            numbers, kept = _kept(layer.branch, shape, kept)
+            total += numbers + _kept(inside_shortcut(layer), shape, True)[0]
+            kept = kept and isinstance(layer, Residual) and not layer.enabled
+        elif isinstance(layer, Linear | Conv2d | BatchNorm | Scale):
+            total, kept = total + (0 if kept else size), False
+        elif isinstance(layer, ParameterFree) and layer.kind in KEEPS_OUTPUT:
+            total, kept = total + outputs, True
+        elif isinstance(layer, ParameterFree) and layer.kind in KEEPS_INPUT:
+            total, kept = total + (0 if kept else size) + (2 * outputs if layer.kind == "MaxPool" else 0), False
+        elif isinstance(layer, Opaque):
+            total, kept = total + outputs, False
+        elif isinstance(layer, Pad) or layer == ParameterFree("MeanPool") or (isinstance(layer, Dropout) and layer.p):
+            kept = False
         shape = layer.shape(shape)
-        total += 0 if isinstance(layer, Tap) else prod(shape)
-    return total
+    return total, kept
+
+
+def _outputs(layers: Layers, shape: Shape) -> Iterator[int]:
+    """Numbers per image of the input and of each output."""
+    yield prod(shape)
+    for layer in layers:
+        if isinstance(layer, Residual | Shortcut):
+            yield from _outputs(layer.branch, shape)
+            yield from _outputs(inside_shortcut(layer), shape)
+        shape = layer.shape(shape)
+        yield prod(shape)

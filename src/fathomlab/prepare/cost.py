@@ -9,7 +9,7 @@ from fathomlab.models.architecture import Architecture
 from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
-from fathomlab.prepare import gpus, machine
+from fathomlab.prepare import gpus, machine, memory
 from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
@@ -20,7 +20,6 @@ NETS_AT_ONCE = 8
 MEMORY_SHARE = 0.5
 CUDA_BYTES = 2**34  # for packs on a GPU whose memory is not known
 CUDA_SPEEDUP = 100.0  # a GPU in cores, assumed for packs with much work
-TABLE_NUMBER_BYTES = 2  # half precision
 TABLE_COPIES = 4  # of a table in memory while it is written
 MAX_SIMILAR = 50  # finished trials whose time is compared with the plan
 
@@ -68,7 +67,7 @@ def tables(trials: Iterable[Trial]) -> ViewTables:
         for teacher in trial.teachers:
             macs, classes = teacher.recipe.architecture.macs, teacher.recipe.architecture.classes
             key = teacher.hash, recipe.data, recipe.limit, recipe.augment, recipe.precision == "fp64"
-            needed[key] = 2.0 * macs * outputs, TABLE_NUMBER_BYTES * classes * outputs
+            needed[key] = 2.0 * macs * outputs, memory.TABLE_NUMBER_BYTES * classes * outputs
     return ViewTables(sum(work for work, _ in needed.values()), sum(size for _, size in needed.values()))
 
 
@@ -131,9 +130,8 @@ def should_separate_replicas(architecture: Architecture) -> bool:
 def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     """Maximum number of replicas of this trial in one pack.
 
-    Memory contains weights, gradients, two moments, the best and the last finite weights, and the activations of a batch. Wide
-    networks gain nothing from packs on a CPU; a CUDA device runs several in parallel. Users' modules are packed if they permit
-    it and are small.
+    Memory contains the state of a replica and a step of the reference; see `memory`. Wide networks gain nothing from packs on a
+    CPU; a CUDA device runs several in parallel. Users' modules are packed if they permit it and are small.
     """
     kind = machine.guess_device(device)
     recipe, limit = trial.recipe, MAX_PACK_SIZE[kind]
@@ -141,7 +139,7 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
         return 1
     if should_separate_replicas(recipe.architecture):
         limit = NETS_AT_ONCE if kind == "cuda" else 1
-    return max(1, min(limit, _pack_bytes(device, workers) // (training_bytes(recipe) + tables([trial]).bytes)))
+    return max(1, min(limit, _pack_bytes(device, workers) // (memory.training_bytes(recipe) + tables([trial]).bytes)))
 
 
 def _pack_bytes(device: str, workers: int) -> int:
@@ -150,13 +148,6 @@ def _pack_bytes(device: str, workers: int) -> int:
         return int(MEMORY_SHARE * machine.memory() / workers)
     total, sharing = gpus.gpu_bytes(), -(-workers // gpus.gpu_count(device))
     return (CUDA_BYTES if total is None else int(MEMORY_SHARE * total)) // sharing
-
-
-def training_bytes(recipe: Recipe) -> int:
-    """Estimate the memory that training one replica needs (bytes)."""
-    architecture, batch_size = recipe.architecture, recipe.batch_size
-    of_loss = recipe.loss.batch_numbers(batch_size)
-    return 4 * (7 * architecture.num_params + 3 * architecture.activations * batch_size + of_loss)
 
 
 def _packs_pay(recipe: Recipe) -> bool:

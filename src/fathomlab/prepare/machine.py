@@ -14,6 +14,8 @@ from fathomlab.engine.backends.native_library import find_compiler
 from fathomlab.store.provenance import Commit, Hardware, Provenance
 
 CPUINFO = "/proc/cpuinfo"
+MEMINFO = "/proc/meminfo"
+CGROUP = "/sys/fs/cgroup"
 VECTOR_FLAGS = ("sse4", "avx", "fma", "f16c", "amx", "neon", "asimd", "sve", "sme", "bf16", "i8mm", "fphp", "fp16")
 
 
@@ -63,10 +65,20 @@ def memory() -> int:
     """Bytes of memory that this process may use: the machine's memory, or the limit of its control group."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8 * 2**30
     limits = [pages]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for path in (f"{CGROUP}/memory.max", f"{CGROUP}/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
             limits.append(int(file.read()))
     return min(limits)
+
+
+def available_memory() -> int:
+    """Bytes of memory that processes can still get without swapping, as far as the system tells."""
+    amounts = [memory()]
+    with contextlib.suppress(OSError, ValueError, StopIteration), open(MEMINFO, encoding="ascii") as file:
+        amounts.append(1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError), open(f"{CGROUP}/memory.current", encoding="ascii") as file:
+        amounts.append(memory() - int(file.read()))
+    return max(0, min(amounts))
 
 
 def guess_device(name: str) -> str:

@@ -2,16 +2,17 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write, is_special, nothing
+from fathomlab.base.files import atomic_file, is_special, nothing
 from fathomlab.base.identity import canonical_json
 
 FORMAT = 3  # of the documents in a store; other formats are not read
@@ -111,8 +112,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_checked(path: Path, metadata: JsonObject, payload: bytes, check: Callable[[], None] = nothing) -> None:
-    """Write `payload` with metadata atomically (`check` as for `atomic_write`), and verify by reading back.
+def write_checked(
+    path: Path, metadata: JsonObject, payload: Iterable[bytes | memoryview], check: Callable[[], None] = nothing
+) -> None:
+    """Write a payload in pieces, with metadata, atomically (`check` as for `atomic_write`), and verify by reading back.
 
     The first line is the SHA-256 of everything that follows, the second is `metadata` as JSON, the rest is the payload.
 
@@ -120,9 +123,15 @@ def write_checked(path: Path, metadata: JsonObject, payload: bytes, check: Calla
         OSError: If it cannot be written.
         CorruptFileError: If the disk returns different data.
     """
-    rest = json.dumps(metadata, sort_keys=True).encode() + b"\n" + payload
-    digest = hashlib.sha256(rest).hexdigest()
-    atomic_write(path, digest.encode() + b"\n" + rest, check)
+    sha256 = hashlib.sha256()
+    with atomic_file(path, check) as file:
+        file.write(sha256.hexdigest().encode() + b"\n")  # replaced below
+        for piece in itertools.chain([json.dumps(metadata, sort_keys=True).encode() + b"\n"], payload):
+            sha256.update(piece)
+            file.write(piece)
+        digest = sha256.hexdigest()
+        file.seek(0)
+        file.write(digest.encode())
     with open(path, "rb") as file:
         if file.readline().strip() != digest.encode() or hashlib.file_digest(file, "sha256").hexdigest() != digest:
             raise CorruptFileError(f"{path}: read-back verification failed: the disk returned different data.")

@@ -14,7 +14,8 @@ from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.files import atomic_file, atomic_write, is_special
 from fathomlab.base.identity import content_hash
 from fathomlab.data import DATASETS, load_installed
-from fathomlab.data.arrays import FIELDS, Arrays, content_sha256
+from fathomlab.data.array_files import map_arrays, write_arrays
+from fathomlab.data.arrays import Arrays, content_sha256
 from fathomlab.data.table import DatasetArrays, DatasetInfo
 from fathomlab.data.users import DIGEST, UserDataset
 from fathomlab.store.checksums import CorruptFileError, seal
@@ -85,10 +86,8 @@ def write_dataset(root: Path, dataset: UserDataset, arrays: Arrays) -> None:
     path = arrays_path(root, dataset.sha256)
     path.parent.mkdir(exist_ok=True)
     if not is_intact(path):
-        import numpy as np
-
         with atomic_file(path) as file:
-            np.savez(file, **cast(dict[str, Any], arrays.by_name))
+            write_arrays(file, arrays.by_name)
     if read_facts(root, dataset.identity) != dataset:
         text = json.dumps(seal({"data": dataset.digest, **to_plain(dataset)}), indent=1)
         atomic_write(facts_path(root, dataset.digest), text + "\n")
@@ -121,19 +120,14 @@ def installed_arrays(root: Path, content: JsonObject) -> DatasetArrays | None:
 
 
 def _read(path: Path) -> "dict[str, np.ndarray]":
-    """The four arrays of a file, whose SHA-256 is the name of the file."""
-    import numpy as np
-
+    """The four arrays of a file, whose SHA-256 is the name of the file, mapped into memory."""
     try:
         if is_special(path):
             raise ValueError("not a file")
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            if any(member.compress_type for member in file.zip.infolist()):
-                raise ValueError("compressed, which is never written")  # a small file could fill the memory
-            arrays = {name: np.ascontiguousarray(file[name]) for name in FIELDS}
+        arrays = map_arrays(path)
     except FileNotFoundError:
         raise CorruptFileError(f"{path}: missing. Run the experiment again to write it.") from None
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, TypeError) as error:
+    except (OSError, ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile, TypeError) as error:
         raise CorruptFileError(f"{path}: corrupted ({error}). Run `fathomlab store repair`, then run again.") from None
     if content_sha256(arrays) != path.stem:
         raise CorruptFileError(f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again.")

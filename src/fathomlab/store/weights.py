@@ -1,26 +1,46 @@
 """Weights on disk: safetensors with JSON metadata, written atomically. Loading runs no code."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write, nothing
+from fathomlab.base.files import atomic_file, nothing
 from fathomlab.store.checkpoints import Checkpoint, parse_checkpoint
 from fathomlab.store.checksums import CorruptFileError, read_checked, write_checked
+
+ALIGNMENT = 8
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.complex64: "C64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: JsonObject, check: Callable[[], None] = nothing
 ) -> None:
     """Write tensors by name, with metadata in the header; `check` as for `atomic_write`."""
-    atomic_write(path, save(_plain(tensors), {"fathomlab": json.dumps(metadata, sort_keys=True)}), check)
+    with atomic_file(path, check) as file:
+        file.writelines(_pieces(tensors, {"__metadata__": {"fathomlab": json.dumps(metadata, sort_keys=True)}}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
@@ -52,7 +72,7 @@ def save_checked(
         OSError: If they cannot be written.
         CorruptFileError: If the disk returns different data.
     """
-    write_checked(path, metadata, save(_plain(tensors)), check)
+    write_checked(path, metadata, _pieces(tensors, {}), check)
 
 
 def load_checked(path: Path) -> tuple[dict[str, Tensor], JsonObject]:
@@ -78,12 +98,19 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], Checkpoint]:
     return tensors, parse_checkpoint(metadata)
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors requires them: on the CPU, contiguous, and copied if two names share memory."""
-    result: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.detach().cpu().contiguous()
-        result[name] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    return result
+def _pieces(tensors: Mapping[str, Tensor], metadata: JsonObject) -> Iterator[bytes | memoryview]:
+    """The content of a safetensors file whose header also has `metadata`. At most one tensor is copied at a time.
+
+    Wide numbers come first, so that a reader finds all of them aligned.
+    """
+    ordered = dict(sorted(tensors.items(), key=lambda pair: (-pair[1].itemsize, pair[0])))
+    header = dict(metadata)
+    end = 0
+    for name, tensor in ordered.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    yield len(text).to_bytes(8, "little") + text
+    for tensor in ordered.values():
+        yield tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data

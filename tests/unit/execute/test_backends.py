@@ -79,7 +79,7 @@ def test_checkpoint_fixes_the_backend(small: dict[str, Any], tmp_path: Path):
     assert (checkpoint.backend, checkpoint.precision) == ("reference", "fp32")
     for step in checkpoint_steps(folder):
         metadata, payload = read_checked(checkpoint_path(folder, step))
-        write_checked(checkpoint_path(folder, step), metadata | {"backend": "graph"}, payload)
+        write_checked(checkpoint_path(folder, step), metadata | {"backend": "graph"}, [payload])
     events, _ = train(small, tmp_path, "reference")
     assert not [event for event in events if isinstance(event, Warned)]
     record = Store(tmp_path).trial(folder.name)

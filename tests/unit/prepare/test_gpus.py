@@ -12,6 +12,7 @@ from fathomlab.base.errors import UserError
 from fathomlab.prepare import cost, gpus, machine
 from fathomlab.prepare.gpus import Gpu
 from fathomlab.prepare.jobs import Job, prepare_jobs
+from fathomlab.prepare.memory import training_bytes
 from fathomlab.prepare.packing import form_packs, worker_count
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
 from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
@@ -143,7 +144,7 @@ def test_single_gpus_have_no_number():
 def test_pack_limit_depends_on_the_memory_of_the_gpu(monkeypatch: pytest.MonkeyPatch):
     """Half of it, shared by the workers of a GPU; 16 GiB if it is not known."""
     (trial, *_) = fathomlab.load(MLP, ["model.params.layers_dim=8192"]).trials
-    needed = cost.training_bytes(trial.recipe)
+    needed = training_bytes(trial.recipe)
     assert cost.max_pack_size(trial, "cuda") == 2**34 // needed
     for size, workers, expected in ((2**36, 1, 2**35), (2**36, 2, 2**35), (2**36, 4, 2**34), (2**35, 2, 2**34)):
         monkeypatch.setattr(gpus, "visible_gpus", lambda size=size: (Gpu("A", size), Gpu("A", 2 * size)))

@@ -9,6 +9,7 @@ import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.prepare import cost, gpus, machine
 from fathomlab.prepare.drift import check_environment, environment
+from fathomlab.prepare.memory import training_bytes
 from fathomlab.prepare.packing import form_packs
 from fathomlab.store.checkpoints import SCHEMA, Checkpoint
 from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
@@ -189,6 +190,6 @@ def test_memory_of_relations_grows_with_the_cube_of_the_batch(monkeypatch: pytes
         )
         for loss in ("RKD", "FitNet")
     )
-    difference = cost.training_bytes(relations.recipe) - cost.training_bytes(hints.recipe)
+    difference = training_bytes(relations.recipe) - training_bytes(hints.recipe)
     assert difference == pytest.approx(4 * 8 * 512**3)
     assert cost.max_pack_size(relations, "cuda") < 5 < cost.max_pack_size(hints, "cuda")

@@ -47,7 +47,7 @@ def test_checkpoint_keeps_the_bits_of_its_numbers(tmp_path: Path):
         seconds=0.1,
         resumed=(Resumption(4, {"torch": "1"}, ("a", "b")),),
     )
-    write_checked(tmp_path / "x", to_plain(checkpoint), b"")
+    write_checked(tmp_path / "x", to_plain(checkpoint), [])
     again = read_checkpoint(tmp_path / "x")
     assert again == checkpoint
     assert {name: repr(value) for name, value in again.memory.items()} == {
@@ -64,7 +64,7 @@ def test_parse_checkpoint_accepts_any_metadata(metadata: dict[str, object]):
 
 def test_valid_checkpoints_renames_corrupted_files(tmp_path: Path):
     for step in (1, 2, 3):
-        write_checked(checkpoint_path(tmp_path, step), to_plain(Checkpoint(SCHEMA, step=step)), b"payload")
+        write_checked(checkpoint_path(tmp_path, step), to_plain(Checkpoint(SCHEMA, step=step)), [b"payload"])
     newest = checkpoint_path(tmp_path, 3)
     newest.write_bytes(newest.read_bytes().replace(b"payload", b"paylord"))
     valid, corrupt = valid_checkpoints(tmp_path)
@@ -75,7 +75,7 @@ def test_valid_checkpoints_renames_corrupted_files(tmp_path: Path):
 
 def test_delete_checkpoints_keeps_the_given_steps(tmp_path: Path):
     for step in (1, 2, 3):
-        write_checked(checkpoint_path(tmp_path, step), {}, b"")
+        write_checked(checkpoint_path(tmp_path, step), {}, [])
     (tmp_path / "state-1.sealed").write_bytes(b"")  # too few digits: not a checkpoint
     delete_checkpoints(tmp_path, checkpoint_steps(tmp_path)[:MAX_TO_KEEP])
     assert checkpoint_steps(tmp_path) == [3, 2]

@@ -51,7 +51,7 @@ def save(root: Path, trial: Trial, step: int, pack: list[Trial], **changes: Any)
     """A checkpoint of a trial."""
     checkpoint = Checkpoint(SCHEMA, step=step, members=tuple(member.hash for member in pack), environment={"a": "b"})
     path = checkpoint_path(root / "trials" / trial.hash, step)
-    write_checked(path, to_plain(checkpoint) | changes, b"payload")
+    write_checked(path, to_plain(checkpoint) | changes, [b"payload"])
     return path
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from fathomlab import data as datasets
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError
+from fathomlab.data.shared import load_shared
 from fathomlab.data.split import stratified_subset
 from fathomlab.data.table import Dataset, DatasetArrays
 from fathomlab.data.users import UserDataset
@@ -38,7 +39,7 @@ from fathomlab.store.weights import load_tensors
 def load_dataset(
     dataset: Dataset | UserDataset, root: Path, device: str, dtype: torch.dtype
 ) -> tuple[DatasetArrays, DeviceDataset]:
-    """Load a dataset to the device. The last two are cached.
+    """Load a dataset to the device. The last two are cached. On a CPU, the images are those that other processes map, too.
 
     Args:
         dataset: The component of a trial, `trial.data.component`.
@@ -49,7 +50,7 @@ def load_dataset(
     Raises:
         UserError: If files are missing or corrupted.
     """
-    arrays = read_arrays(root, dataset) if isinstance(dataset, UserDataset) else dataset.load()
+    arrays = read_arrays(root, dataset) if isinstance(dataset, UserDataset) else load_shared(dataset)
     return arrays, to_device(arrays, dataset.info, torch.device(device), dtype)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fathomlab.base.files import nothing
 from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
@@ -120,7 +121,11 @@ def _attempt(job: Job, around: _Surroundings) -> Problem | None:
     """Train a job as one program; return what went wrong, or None."""
     try:
         with deterministic_mode(), on_device(job.device):  # a plugin may change a setting while it trains
-            _PackRun(job, around).run()
+            run = _PackRun(job, around)
+            try:
+                run.run()
+            finally:
+                run.release()
     except (LeaseLostError, _UnfitError):
         raise
     except (Exception, SystemExit) as error:  # a plugin may call sys.exit
@@ -200,6 +205,10 @@ class _PackRun:
                 if self.checkpointer.due(ends_epoch=True):
                     self.checkpointer.save(self.training)
         self._finish()
+
+    def release(self) -> None:
+        """Refer to itself no more, so that the memory is free before the next pack, and not when Python looks for cycles."""
+        self.training.between_batches = nothing
 
     def _all_diverged(self) -> bool:
         return all(replica.diverged for replica in self.checkpointer.replicas)

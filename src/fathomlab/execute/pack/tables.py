@@ -188,7 +188,10 @@ class TeacherTables:
     @cached_property
     def _digests(self) -> tuple[str, str]:
         """SHA-256 of the images, and of their indices."""
-        return _sha256(self.images.images[self.rows]), _sha256(self.rows)
+        images = hashlib.sha256()
+        for rows in self.rows.split(TEACHER_BATCH):  # not all at once, which would copy the dataset
+            images.update(_bytes(self.images.images[rows]))
+        return images.hexdigest(), hashlib.sha256(_bytes(self.rows)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -220,5 +223,5 @@ def _read(path: Path, origin: TableOrigin, table: Tensor) -> tuple[int, float]:
     return done, float(metadata["seconds"])
 
 
-def _sha256(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.cpu().contiguous().numpy().data).hexdigest()
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.cpu().contiguous().numpy().data
