@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.part import Asked, Target, table
-from benchmarks.race import apart
+from benchmarks.race import in_subprocess
 
 TITLE = "Overheads"
 PROBED = {"layers_dim": 128, "hidden_layers_num": 20, "batch_norm": False, "residual": False}
@@ -82,7 +82,7 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
 def _rounds(
     rounds: int, shape: Mapping[str, Any], seeds: int, epochs: int, probe: str | None
 ) -> list[dict[str, float]]:
-    found = [apart("benchmarks.accounts:train", dict(shape), seeds, epochs, probe) for _ in range(rounds)]
+    found = [in_subprocess("benchmarks.accounts:train", dict(shape), seeds, epochs, probe) for _ in range(rounds)]
     print(probe or "bookkeeping", {name: round(seconds, 3) for name, seconds in found[-1].items()}, flush=True)
     return found
 

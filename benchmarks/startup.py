@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.part import Asked, Target, table
-from benchmarks.race import ROOT, apart
+from benchmarks.race import ROOT, in_subprocess
 
 TITLE = "Start"
 PLANNED = 10_000
@@ -39,7 +39,7 @@ def measure(asked: Asked) -> dict[str, Any]:
         shape = {"layers_dim": [8, 16, 32, 64, 128], "hidden_layers_num": [1, 2]}
         many.write_text(json.dumps(tiny(PLANNED // 10, shape)), encoding="utf-8")
         finished.write_text(json.dumps(tiny(FINISHED // 10, shape)), encoding="utf-8")
-        apart("benchmarks.finished:fill", str(finished), str(runs))
+        in_subprocess("benchmarks.finished:fill", str(finished), str(runs))
         empty = ["--runs", str(root / "empty")]
         timed = {
             "python, nothing else": [sys.executable, "-c", "pass"],
@@ -64,7 +64,7 @@ def measure(asked: Asked) -> dict[str, Any]:
             for name, words in timed.items():
                 rows[name].append(whole(words)[0])
             for name, words in inside.items():
-                rows[name].append(apart(*words))
+                rows[name].append(in_subprocess(*words))
         torch = {" ".join(words): _loads_torch(words) for words in (["--help"], ["plan", "1_1", *empty])}
     seconds = {name: median(times) for name, times in rows.items()}
     return {"about": about, "rounds": rows, "seconds": seconds, "torch": list(torch.values())}
