@@ -106,8 +106,13 @@ class Course:
         return {"wall": self.wall, "cpu": self.cpu, "first": self.first}
 
 
-def race(entries: Sequence[Entry], rounds: int) -> Course:
-    """Time every entry once per round, after two rounds that are not counted. Slow layouts of a system leave after these.
+def race(entries: Sequence[Entry], rounds: int, drop_slow: bool = False) -> Course:
+    """Time every entry once per round, after two rounds that are not counted.
+
+    Args:
+        entries: Systems in their layouts.
+        rounds: Rounds that are counted.
+        drop_slow: Whether slow layouts of a system leave after the rounds that are not counted.
 
     Raises:
         SystemExit: If a process ends.
@@ -120,7 +125,8 @@ def race(entries: Sequence[Entry], rounds: int) -> Course:
                 entrants.append(_start(entry, cache))
             for entrant in entrants:
                 entrant.round()
-            racing = contenders([(entrant, entrant.round()) for entrant in entrants])
+            warm = [(entrant, entrant.round()) for entrant in entrants]
+            racing = contenders(warm) if drop_slow else entrants
             for _ in range(rounds):
                 for entrant in racing:
                     cost = entrant.round()

@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
             lines += commands_text({shape.name: _announced(shape, folder) for shape in shapes})
         if "run" in parts:
             lines += trained(asked.executor, asked.trials, asked.workers, folder)
-    print("\n".join([machine.told(about), "", *lines]))
+    print("\n".join([machine.described(about), "", *lines]))
 
 
 def _announced(shape: Shape, folder: Path) -> dict[str, Any]:

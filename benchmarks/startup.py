@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.part import Asked, Target, table
+from benchmarks.part import Options, Target, table
 from benchmarks.race import ROOT, in_subprocess
 
 TITLE = "Start"
@@ -31,7 +31,7 @@ LIMITS = {
 }
 
 
-def measure(asked: Asked) -> dict[str, Any]:
+def measure(options: Options) -> dict[str, Any]:
     """Seconds of each command by round, and whether help and plan have loaded torch."""
     with machine.recorded() as about, tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -60,7 +60,7 @@ def measure(asked: Asked) -> dict[str, Any]:
             ),
         }
         rows: dict[str, list[float]] = {name: [] for name in (*timed, *inside)}
-        for _ in range(asked.rounds):
+        for _ in range(options.rounds):
             for name, words in timed.items():
                 rows[name].append(whole(words)[0])
             for name, words in inside.items():
@@ -70,18 +70,18 @@ def measure(asked: Asked) -> dict[str, Any]:
     return {"about": about, "rounds": rows, "seconds": seconds, "torch": list(torch.values())}
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
+def text(record: Mapping[str, Any]) -> list[str]:
     """A table of all of them."""
     lines = ["Seconds of whole processes (or of the work alone, in process), median over the rounds:", ""]
-    lines += table(["what", "s"], [[name, f"{seconds:.2f}"] for name, seconds in found["seconds"].items()])
-    loaded = "load torch" if any(found["torch"]) else "do not load torch"
+    lines += table(["what", "s"], [[name, f"{seconds:.2f}"] for name, seconds in record["seconds"].items()])
+    loaded = "load torch" if any(record["torch"]) else "do not load torch"
     return [*lines, f"`fathomlab --help` and `fathomlab plan` {loaded}.", ""]
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
+def targets(record: Mapping[str, Any]) -> list[Target]:
     """Limits in seconds, and no torch."""
-    made = [Target(name, most, found["seconds"][name], " s", most=True) for name, most in LIMITS.items()]
-    return [*made, Target("help and plan that load torch", 0, sum(found["torch"]), "", most=True)]
+    made = [Target(name, most, record["seconds"][name], " s", most=True) for name, most in LIMITS.items()]
+    return [*made, Target("help and plan that load torch", 0, sum(record["torch"]), "", most=True)]
 
 
 def command(*words: str) -> list[str]:

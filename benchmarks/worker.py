@@ -55,7 +55,9 @@ def cpu_seconds() -> float:
         total += ended.ru_utime + ended.ru_stime
         for child in multiprocessing.active_children():
             with suppress(OSError):  # it may have just ended
-                total += time.clock_gettime(~(child.pid or 0) << 3 | 2)  # the CPU clock of a process, as Linux numbers it
+                total += time.clock_gettime(
+                    ~(child.pid or 0) << 3 | 2
+                )  # the CPU clock of a process, as Linux numbers it
     return total
 
 

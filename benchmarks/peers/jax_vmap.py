@@ -20,7 +20,7 @@ EVALUATION_BATCH = 500  # divides the images, so that one function is compiled
 
 def stacked(values: Mapping[str, torch.Tensor], depth: int, names: Sequence[str], dtype: Any) -> dict[str, Any]:
     """Convert tensors by name, the hidden layers stacked for scan."""
-    arrays = {name: jnp.asarray(value.numpy(), dtype) for name, value in values.items()}
+    arrays = {name: jnp.asarray(value.detach().numpy(), dtype) for name, value in values.items()}
     result = {name: arrays[name] for name in arrays if not name.startswith("hidden")}
     for name in names:
         result[f"hidden.{name}"] = jnp.stack([arrays[f"hidden.{layer}.{name}"] for layer in range(1, depth + 1)])

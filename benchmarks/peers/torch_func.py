@@ -16,7 +16,9 @@ from benchmarks.setting import BATCH, EVALUATED, RATE, Cell
 TrainingStep = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def training_step(cell: Cell, replicas: int, dtype: torch.dtype = torch.float32, compiled: bool = False) -> TrainingStep:
+def training_step(
+    cell: Cell, replicas: int, dtype: torch.dtype = torch.float32, compiled: bool = False
+) -> TrainingStep:
     """Return a step that trains stacked networks on inputs (k, n, 784) and labels (k, n), and returns their losses (k,)."""
     networks = [network(cell, seed, dtype) for seed in range(replicas)]
     params, buffers = stack_module_state(networks)  # type: ignore[arg-type]
