@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.setting import Setting
 
@@ -74,10 +74,10 @@ class Entrant:
             process.stdin.write(f"{self.steps}\n")
             process.stdin.flush()
         times = [_answer(self.entry, process) for process in self.processes]
-        slowest, total = max(time["wall"] for time in times), sum(time["cpu"] for time in times)
-        scale = 1e3 / self.steps / self.entry.networks
-        self.steps = max(1, min(MAX_STEPS, round(self.steps * SECONDS_PER_ROUND / slowest)))
-        return Cost(scale * slowest, scale * total)
+        slowest = max(time["wall"] / time["steps"] for time in times)
+        total = sum(time["cpu"] / time["steps"] for time in times)
+        self.steps = max(1, min(MAX_STEPS, round(SECONDS_PER_ROUND / slowest)))
+        return Cost(1e3 * slowest / self.entry.networks, 1e3 * total / self.entry.networks)
 
     def stop(self) -> None:
         """End the processes."""
@@ -119,10 +119,10 @@ def race(entries: Sequence[Entry], rounds: int, drop_slow: bool = False) -> Cour
     """
     entrants: list[Entrant] = []
     wall, cpu = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
-    with tempfile.TemporaryDirectory() as cache:  # compilers start with an empty cache
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile("w+") as errors:
         try:
             for entry in entries:
-                entrants.append(_start(entry, cache))
+                entrants.append(_start(entry, cache, errors))
             for entrant in entrants:
                 entrant.round()
             warm = [(entrant, entrant.round()) for entrant in entrants]
@@ -132,6 +132,9 @@ def race(entries: Sequence[Entry], rounds: int, drop_slow: bool = False) -> Cour
                     cost = entrant.round()
                     wall[entrant.entry.label].append(cost.wall)
                     cpu[entrant.entry.label].append(cost.cpu)
+        except SystemExit as ended:
+            errors.seek(0)
+            raise SystemExit(f"{ended}:\n{errors.read()[-2000:]}") from None
         finally:
             for entrant in entrants:
                 entrant.stop()
@@ -173,8 +176,8 @@ def in_rounds(theirs: Sequence[float], ours: Sequence[float]) -> float:
     return median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
-def _start(entry: Entry, cache: str) -> Entrant:
-    """Start the processes of an entry, and wait until each has run its first step."""
+def _start(entry: Entry, cache: str, errors: IO[str]) -> Entrant:
+    """Start the processes of an entry, and wait until each has run its first step. Compilers start with an empty cache."""
     started, processes = time.perf_counter(), []
     for number in range(entry.processes):
         sizes = [str(size) for size in (entry.replicas, entry.threads, number)]
@@ -183,7 +186,7 @@ def _start(entry: Entry, cache: str) -> Entrant:
                 [sys.executable, "-m", "benchmarks.worker", entry.system, entry.task, *sizes, *entry.setting.words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=errors,
                 text=True,
                 cwd=ROOT,
                 env={**KEPT_MEMORY, **os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},

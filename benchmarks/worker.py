@@ -84,8 +84,8 @@ def main() -> None:
     for line in sys.stdin:
         steps = int(line)
         wall, cpu = time.perf_counter(), cpu_seconds()
-        go(steps)
-        _answer(answers, {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu})
+        done = go(steps) or steps  # a system that computes several steps in one call may do more
+        _answer(answers, {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu, "steps": done})
     os._exit(0)
 
 

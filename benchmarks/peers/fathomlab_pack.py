@@ -12,7 +12,8 @@ from fathomlab.engine.device_data import to_device
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import choose_precision, param_dtype
-from fathomlab.engine.step import train_step
+from fathomlab.engine.step import step_inputs, step_keys, train_steps
+from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam
@@ -21,6 +22,7 @@ from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.machine import describe_machine
 
 CPU = torch.device("cpu")
+STEPS_PER_STOP = 8
 TRAINED_STEPS = 100  # fewer leave running statistics behind, and every image gets the same class
 
 
@@ -54,17 +56,33 @@ def pack(setting: Setting, replicas: int, precision: str) -> PackTrainer:
     return PackTrainer(recipes, data, index, index[:, :BATCH], CPU)
 
 
-def backend_of(training: PackTrainer) -> str:
-    """Return the backend that the product chooses for a pack on this machine."""
-    return "reference" if BACKENDS["native"].refuses(training.recipes, describe_machine("cpu")) else "native"
+def prepared(training: PackTrainer, backend: str = "") -> StepFunction:
+    """Prepare a backend as the product does; by default the one that it chooses for the pack on this machine."""
+    refuses = BACKENDS["native"].refuses(training.recipes, describe_machine("cpu"))
+    name = backend or ("reference" if refuses else "native")
+    step = BACKENDS[name].prepare(training)
+    predictor: object = step
+    training.predicts_alone = name == "native"
+    training.predictor = predictor if isinstance(predictor, Predicts) else None
+    return step
+
+
+def losses_of(training: PackTrainer, order: torch.Tensor, step: StepFunction | None = None) -> list[float]:
+    """Train on the images of each row of `order`, the same for every replica; returns the losses of the last replica."""
+    replicas, losses, keys = len(training.recipes), [], step_keys(training, 0)
+    for position, row in enumerate(order):
+        inputs = step_inputs(training, row.expand(replicas, -1), 0, position, keys[:, position])
+        train_steps(training, [inputs], step)
+        losses.append(float(training.state.epoch_sums[0, -1]) / len(row))
+        training.state.epoch_sums.zero_()
+    return losses
 
 
 def trained(cell: Cell, replicas: int, precision: str) -> PackTrainer:
     """Return a pack after 100 steps of the backend `reference`, the same in every process."""
     training = pack(cell, replicas, precision)
     order = torch.arange(TRAINED_STEPS * BATCH).view(TRAINED_STEPS, BATCH) * 19 % len(training.data.labels)
-    for position, row in enumerate(order):
-        train_step(training, row.expand(replicas, -1), 0, position, training.keys("dropout"))
+    losses_of(training, order)
     return training
 
 
@@ -78,13 +96,7 @@ def weights(training: PackTrainer, slot: int) -> tuple[dict[str, torch.Tensor], 
 def curve(setting: Setting, seed: int, order: torch.Tensor, backend: str = "", precision: str = "fp64") -> list[float]:
     """Losses on the images of each row of `order`, of the last replica of a pack of seed + 1."""
     training = pack(setting, seed + 1, precision)
-    step = BACKENDS[backend or backend_of(training)].prepare(training)
-    losses = []
-    for position, row in enumerate(order):
-        train_step(training, row.expand(seed + 1, -1), 0, position, training.keys("dropout"), step)
-        losses.append(float(training.state.epoch_sums[0, seed]) / len(row))
-        training.state.epoch_sums.zero_()
-    return losses
+    return losses_of(training, order, prepared(training, backend))
 
 
 def curve_reference(setting: Setting, seed: int, order: torch.Tensor) -> list[float]:
@@ -97,29 +109,31 @@ def curve_bf16(setting: Setting, seed: int, order: torch.Tensor) -> list[float]:
     return curve(setting, seed, order, precision="bf16")
 
 
-def prepare(setting: Setting, replicas: int, backend: str = "", precision: str = "fp32") -> Callable[[int], None]:
-    """Return a function that trains a pack for some steps, by default with the backend that the product chooses."""
+def prepare(setting: Setting, replicas: int, backend: str = "", precision: str = "fp32") -> Callable[[int], int]:
+    """Return a function that trains a pack for some steps, by default with the backend that the product chooses.
+
+    It returns the number of steps, which may be up to 7 more: backends may compute several steps in one call.
+    """
     training = pack(setting, replicas, precision)
-    name = backend or backend_of(training)
-    step = BACKENDS[name].prepare(training)
-    training.predicts_alone = name == "native"
-    stops = frozenset(range(1_000_000))
-    running = train(training, stops, step)
+    stops = frozenset(range(0, 1_000_000, STEPS_PER_STOP))
+    running = train(training, stops, prepared(training, backend))
     next(running)
 
-    def go(count: int) -> None:
-        for _ in range(count):
+    def go(count: int) -> int:
+        first = training.state.step
+        while training.state.step < first + count:
             next(running)
+        return training.state.step - first
 
     return go
 
 
-def prepare_reference(setting: Setting, replicas: int) -> Callable[[int], None]:
+def prepare_reference(setting: Setting, replicas: int) -> Callable[[int], int]:
     """The same with the backend `reference`, which trains every network."""
     return prepare(setting, replicas, "reference")
 
 
-def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], None]:
+def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], int]:
     """The same with products in bf16, which have passed the product's self-test on the network's shapes."""
     return prepare(setting, replicas, precision="bf16")
 
@@ -127,7 +141,7 @@ def prepare_bf16(setting: Setting, replicas: int) -> Callable[[int], None]:
 def metrics(cell: Cell, seed: int, precision: str = "fp64", backend: str = "") -> list[float]:
     """Loss and accuracy of the last replica of a trained pack of seed + 1."""
     training = trained(cell, seed + 1, precision)
-    training.predicts_alone = (backend or backend_of(training)) == "native"
+    prepared(training, backend)
     result = evaluate(training, training.state.params, training.state.buffers, validation=False)
     return [float(result.loss[seed]), float(result.accuracy[seed])]
 
@@ -140,7 +154,7 @@ def metrics_reference(cell: Cell, seed: int) -> list[float]:
 def prepare_evaluation(cell: Cell, replicas: int, backend: str = "") -> Callable[[int], None]:
     """Return a function that evaluates a trained pack some times."""
     training = trained(cell, replicas, "fp32")
-    training.predicts_alone = (backend or backend_of(training)) == "native"
+    prepared(training, backend)
 
     def go(count: int) -> None:
         for _ in range(count):

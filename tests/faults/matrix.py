@@ -123,7 +123,7 @@ def state_hash(training: PackTrainer) -> str:
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
     """Record what happens while packs are trained."""
-    real_step, real_evaluate = loop.train_step, loop.evaluate
+    real_step, real_evaluate = loop.train_steps, loop.evaluate
 
     def step(training: PackTrainer, *given: Any) -> None:
         real_step(training, *given)
@@ -137,7 +137,7 @@ def watched(watch: Watch) -> Iterator[None]:
             watch.where = "training"
 
     with (
-        mock.patch.object(loop, "train_step", step),
+        mock.patch.object(loop, "train_steps", step),
         mock.patch.object(loop, "evaluate", evaluate),
         mock.patch.object(pack, "evaluate", evaluate),
     ):

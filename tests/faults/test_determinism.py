@@ -23,12 +23,12 @@ def stub(*given: Any) -> None:
     torch.zeros(2).put_(torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
 
 
-REAL_STEP = loop.train_step
+REAL_STEP = loop.train_steps
 
 
 def test_nondeterministic_operation_fails_the_trial(ram_dir: Path):
     """On a CPU. The cause names the operation."""
-    with mock.patch.object(loop, "train_step", stub):
+    with mock.patch.object(loop, "train_steps", stub):
         plan = run(small(), ram_dir)
     for trial in plan.trials:
         record = Store(ram_dir).trial(trial.hash)
@@ -44,7 +44,7 @@ def test_provenance_records_the_mode(ram_dir: Path, mode: str):
         if mode == "warned":
             stack.enter_context(mock.patch.object(torch.cuda, "is_available", return_value=True))
             stack.enter_context(pytest.warns(UserWarning, match="put_ does not have a deterministic implementation"))
-            stack.enter_context(mock.patch.object(loop, "train_step", stub))
+            stack.enter_context(mock.patch.object(loop, "train_steps", stub))
         trials = list(fathomlab.load(small()).trials)
         train_job(Job(tuple(trials), ram_dir, "cpu"), lambda event: None, lambda: None)
     for trial in trials:

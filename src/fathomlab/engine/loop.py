@@ -7,6 +7,7 @@ measures and stores. The loop does not depend on probes or on the store.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -15,8 +16,8 @@ from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.config.plugins import plugin_of
 from fathomlab.engine.evaluation import EvalResult, evaluate
-from fathomlab.engine.step import train_step
-from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.step import step_inputs, step_keys, train_steps
+from fathomlab.engine.step_inputs import ManySteps, StepFunction, StepInputs
 from fathomlab.engine.training import PackTrainer
 from fathomlab.optim.user import checked_memory
 
@@ -47,7 +48,8 @@ def train(trainer: PackTrainer, snapshots: frozenset[int], step: StepFunction | 
 
     The steps are given in advance, so that everything between two of them can run on the device. A replica whose loss is not
     finite stays in the pack; `state.diverged_at_step` is the step at which it diverged. A loaded state resumes at its step.
-    `trainer.between_batches` is called between two steps. If it raises, the state is consistent and can be saved.
+    `trainer.between_batches` is called between two calls of the step function. If it raises, the state is consistent and can
+    be saved.
 
     Args:
         trainer: The pack.
@@ -57,20 +59,39 @@ def train(trainer: PackTrainer, snapshots: frozenset[int], step: StepFunction | 
     state, recipe = trainer.state, trainer.shared_recipe
     if state.step == 0 and 0 in snapshots:
         yield Progress(0, 0, None, None, _lr(trainer, 0))
-    by_position = "shuffled_cache" in recipe.emulate  # teachers' outputs are looked up by position in the first epoch
-    first_order = image_order(trainer, 0) if by_position else None
+    at_once = step.at_once if isinstance(step, ManySteps) else 1
     for epoch in range(state.epoch, recipe.epochs):
-        order = image_order(trainer, epoch)
-        dropout_keys = trainer.keys("dropout", epoch)
-        first_batch = state.step - epoch * trainer.steps_per_epoch
-        for batch_index in range(first_batch, trainer.steps_per_epoch):
-            positions = slice(batch_index * recipe.batch_size, (batch_index + 1) * recipe.batch_size)
-            taught = None if first_order is None else first_order[:, positions]
-            train_step(trainer, order[:, positions], epoch, batch_index, dropout_keys, step, taught)
+        inputs = _inputs(trainer, epoch)
+        while steps := _group(inputs, at_once, snapshots):
+            train_steps(trainer, steps, step)
+            batch_index = (state.step - 1) % trainer.steps_per_epoch
             if state.step in snapshots and batch_index + 1 < trainer.steps_per_epoch:
                 yield Progress(epoch, state.step, None, None, _lr(trainer, batch_index))
             trainer.between_batches()
         yield _end_epoch(trainer, trainer.images_per_epoch)
+
+
+def _inputs(trainer: PackTrainer, epoch: int) -> Iterator[StepInputs]:
+    """Yield the inputs of the remaining steps of an epoch."""
+    size, steps = trainer.shared_recipe.batch_size, trainer.steps_per_epoch
+    order = image_order(trainer, epoch)
+    by_position = "shuffled_cache" in trainer.shared_recipe.emulate  # teachers' outputs are those of the first epoch
+    first_order = image_order(trainer, 0) if by_position else None
+    keys = step_keys(trainer, epoch)
+    for batch_index in range(trainer.state.step - epoch * steps, steps):
+        positions = slice(batch_index * size, (batch_index + 1) * size)
+        taught = None if first_order is None else first_order[:, positions]
+        yield step_inputs(trainer, order[:, positions], epoch, batch_index, keys[:, batch_index], taught)
+
+
+def _group(inputs: Iterator[StepInputs], size: int, snapshots: frozenset[int]) -> list[StepInputs]:
+    """The next steps, at most `size`, up to the next snapshot."""
+    steps = []
+    for step in islice(inputs, size):
+        steps.append(step)
+        if step.count in snapshots:
+            break
+    return steps
 
 
 def _end_epoch(trainer: PackTrainer, images: int) -> Progress:

@@ -6,10 +6,11 @@ from functools import cache
 import torch
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends.native import REALS, NativeStep
+from fathomlab.engine.backends.native import REALS
 from fathomlab.engine.backends.native_library import load_library
 from fathomlab.engine.device_data import DeviceDataset
-from fathomlab.engine.step import train_step
+from fathomlab.engine.native_step import NativeStep
+from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.mlp import MLP
@@ -32,7 +33,7 @@ def checked_library(precision: str) -> ctypes.CDLL:
     native, reference = _pack(precision), _pack(precision)
     step = NativeStep(native, library)
     for pack, compute in ((native, step), (reference, None)):
-        train_step(pack, pack.train_index[:, :BATCH], 0, 0, pack.keys("dropout", 0), compute)
+        train_steps(pack, [step_inputs(pack, pack.train_index[:, :BATCH], 0, 0, pack.keys("dropout", 0))], compute)
     difference = max(
         float(torch.nan_to_num((native.state.params[name] - expected).detach().abs().max(), nan=torch.inf))
         for name, expected in reference.state.params.items()

@@ -1,49 +1,65 @@
 """One optimizer step of a pack: batch, loss, gradients, update. Nothing here waits for the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from fathomlab.base.axes import Indices
 from fathomlab.base.counter_rng import splitmix64
 from fathomlab.engine.network import Mode
 from fathomlab.engine.state import scalar_or_tensor
-from fathomlab.engine.step_inputs import StepFunction, StepInputs
+from fathomlab.engine.step_inputs import ManySteps, StepFunction, StepInputs
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import cross_entropy
 from fathomlab.optim.rates import Rates
 
 
-def train_step(
+def step_inputs(
     trainer: PackTrainer,
     index: Indices,
     epoch: int,
     batch_index: int,
     dropout_keys: Tensor,
-    step: StepFunction | None = None,
     teacher_index: Indices | None = None,
-) -> None:
-    """Train on the images at `index`, (k, n), and update the state and the sums of the pack.
+) -> StepInputs:
+    """Return the inputs of a step.
 
     Args:
         trainer: The pack.
-        index: Indices into the training set.
+        index: Indices into the training set, (k, n).
         epoch: Completed epochs.
         batch_index: Completed batches of the current epoch.
-        dropout_keys: Random keys of this epoch, (k,).
-        step: Computes the step, as a backend prepared it; None uses the reference.
+        dropout_keys: Random keys of this step, (k,).
         teacher_index: Indices of the images whose stored outputs the teachers give, (k, n), if they are other images.
     """
     lr, momentum = trainer.rates(epoch, batch_index)
     rates = Rates(scalar_or_tensor(lr, trainer.device), trainer.weight_decay, momentum)
-    keys = splitmix64(dropout_keys, batch_index)
-    inputs = StepInputs(index, epoch, keys, rates, trainer.state.step + 1, teacher_index)
-    if step is not None:
-        step(inputs)
+    count = epoch * trainer.steps_per_epoch + batch_index + 1
+    return StepInputs(index, epoch, dropout_keys, rates, count, teacher_index)
+
+
+def step_keys(trainer: PackTrainer, epoch: int) -> Int[Tensor, "k steps"]:
+    """Return the random keys of dropout for all steps of an epoch."""
+    steps = torch.arange(trainer.steps_per_epoch, device=trainer.device)
+    return splitmix64(trainer.keys("dropout", epoch).unsqueeze(1), steps)
+
+
+def train_steps(trainer: PackTrainer, steps: Sequence[StepInputs], compute: StepFunction | None = None) -> None:
+    """Train on batches one after the other, and update the state and the sums of the pack.
+
+    Args:
+        trainer: The pack.
+        steps: Their inputs.
+        compute: Computes a step, as a backend prepared it; None uses the reference.
+    """
+    if isinstance(compute, ManySteps):
+        compute.together(steps)
     else:
-        train_step_on_device(trainer, inputs)
-    trainer.state.step += 1
+        for inputs in steps:
+            compute(inputs) if compute is not None else train_step_on_device(trainer, inputs)
+    trainer.state.step += len(steps)
 
 
 def for_full_batches(trainer: PackTrainer, step: StepFunction) -> StepFunction:

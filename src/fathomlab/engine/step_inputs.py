@@ -1,12 +1,13 @@
 """What a training step takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from fathomlab.base.axes import Indices
+from fathomlab.base.axes import Images, Indices, Logits
+from fathomlab.engine.state import Tensors
 from fathomlab.optim.rates import Rates
 
 
@@ -43,3 +44,31 @@ class StepInputs:
 
 
 StepFunction: TypeAlias = Callable[[StepInputs], None]
+
+
+@runtime_checkable
+class ManySteps(Protocol):
+    """A step function that is faster if it computes several steps in one call.
+
+    Attributes:
+        at_once: How many.
+    """
+
+    at_once: int
+
+    def __call__(self, inputs: StepInputs) -> None:
+        """Compute one step."""
+        ...
+
+    def together(self, steps: Sequence[StepInputs]) -> None:
+        """Compute steps one after the other."""
+        ...
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A step function that also computes outputs with the running statistics."""
+
+    def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
+        """Logits (k, n, classes) of normalized images (k, n, c, h, w)."""
+        ...

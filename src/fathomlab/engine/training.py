@@ -23,6 +23,7 @@ from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
+from fathomlab.engine.step_inputs import Predicts
 from fathomlab.engine.targets import Targets, placebo_targets
 from fathomlab.engine.teachers import TeacherPack
 from fathomlab.optim.schedules import Position
@@ -66,6 +67,7 @@ class PackTrainer:
         """
         self.between_batches: Callable[[], None] = lambda: None
         self.predicts_alone = False
+        self.predictor: Predicts | None = None
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
@@ -196,6 +198,8 @@ class PackTrainer:
     @torch.no_grad()
     def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
         """Compute logits with the running statistics, in the format of the parameters, without side effects."""
+        if self.predictor is not None:
+            return self.predictor.predict(params, buffers, images)
         params = self._with_frozen(params, buffers)
         with autocast_for(self.shared_recipe.precision, self.device):
             if self.replica_trainers or self.predicts_alone:

@@ -246,8 +246,8 @@ def test_slow_layouts_leave_unless_one_kind_of_time_is_good(monkeypatch):
 
 
 def test_round_divides_by_steps_and_networks(monkeypatch):
-    """Two processes with 4 networks each; the slowest decides the wall time, CPU times are added."""
-    answers = [{"wall": 0.4, "cpu": 0.5}, {"wall": 0.8, "cpu": 0.3}]
+    """Two processes with 4 networks each; the slowest decides the wall time, CPU times are added. One did more steps."""
+    answers = [{"wall": 0.4, "cpu": 0.5, "steps": 10}, {"wall": 1.6, "cpu": 0.6, "steps": 20}]
     monkeypatch.setattr(race, "_answer", lambda entry, process: answers[process.number])
     lines = []
     stdin = SimpleNamespace(write=lines.append, flush=lambda: None)

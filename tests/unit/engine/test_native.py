@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
 from fathomlab.engine.backends import BACKENDS, Machine, native_library
-from fathomlab.engine.backends.native import dense_layers
+from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.engine.loop import train
-from fathomlab.engine.step import train_step
+from fathomlab.engine.native_step import NativeStep
+from fathomlab.engine.step import step_inputs, train_steps
+from fathomlab.engine.step_inputs import Predicts
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.optim.adam import Adam, AdamW
@@ -70,7 +72,8 @@ def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
     size = pack.shared_recipe.batch_size
     start = batch_index * size % (pack.train_index.shape[1] - size + 1)
     index = pack.train_index[:, start : start + size]
-    train_step(pack, index, 0, batch_index, pack.keys("dropout", 0), BACKENDS[name].prepare(pack))
+    inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
+    train_steps(pack, [inputs], BACKENDS[name].prepare(pack))
 
 
 def noisy(name: str, params: dict[str, torch.Tensor]) -> bool:
@@ -147,14 +150,57 @@ def test_bits_do_not_depend_on_the_pack(precision: str):
     results = []
     for members in (recipes[2:3], recipes[:3], recipes):
         pack = small_training.make_trainer(members)
-        pack.predicts_alone = True
-        snapshots = list(train(pack, frozenset(), NATIVE.prepare(pack)))
+        step = NATIVE.prepare(pack)
+        assert isinstance(step, Predicts)
+        pack.predictor = step
+        snapshots = list(train(pack, frozenset(), step))
         slot = members.index(recipes[2])
         tensors = [
             tensor.detach()[slot].clone() for tensor in (*pack.state.params.values(), *pack.state.buffers.values())
         ]
         tensors += [epoch.validation.loss[slot] for epoch in snapshots if epoch.validation is not None]
         results.append(tensors)
+    for others in results[1:]:
+        assert all(torch.equal(first, other) for first, other in zip(results[0], others, strict=True))
+
+
+@needs_compiler
+@settings(max_examples=25, deadline=None)
+@given(
+    options=options_of_networks,
+    residual=st.lists(st.booleans(), min_size=1, max_size=3),
+    images=st.integers(1, 30),
+    shared=st.booleans(),
+)
+def test_predictions_equal_the_reference(options: dict[str, Any], residual: list[bool], images: int, shared: bool):
+    """For images of each replica and for images of all, after some steps, and for other tensors than those in training."""
+    pack = small_training.make_trainer(pack_of(options, residual))
+    step = NATIVE.prepare(pack)
+    assert isinstance(step, NativeStep)
+    params = {name: tensor.detach().clone() for name, tensor in pack.state.params.items()}
+    one_step(pack, "native", 0)
+    if shared:
+        batch = pack.data.normalize(DATA.test_images[:images]).expand(len(residual), -1, -1, -1, -1)
+    else:
+        batch = pack.data.batch(pack.train_index[:, :images])
+    for weights in (pack.state.params, params):
+        expected = pack.predict(weights, pack.state.buffers, batch)
+        torch.testing.assert_close(step.predict(weights, pack.state.buffers, batch), expected, rtol=1e-10, atol=1e-10)
+
+
+@needs_compiler
+def test_bits_do_not_depend_on_the_steps_per_call():
+    """One, three, and eight steps per call, with a smaller last batch, and stops at the same steps."""
+    recipes = [small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, lr=0.01) for seed in range(3)]
+    results = []
+    for at_once in (1, 3, 8):
+        pack = small_training.make_trainer(recipes)
+        step = NATIVE.prepare(pack)
+        assert isinstance(step, NativeStep)
+        step.at_once = at_once
+        stops = [snapshot.step for snapshot in train(pack, frozenset({0, 2, 7, 9}), step)]
+        assert stops == [0, 2, 5, 7, 9, 10, 15, 20]
+        results.append([*pack.state.params.values(), *pack.state.buffers.values(), pack.state.best_accuracy])
     for others in results[1:]:
         assert all(torch.equal(first, other) for first, other in zip(results[0], others, strict=True))
 

@@ -43,7 +43,7 @@ class FullDevice:
             "CUDA out of memory. Tried to allocate 2 GiB."
         )
 
-    def step(self, trainer: Any, *args: Any, real: Any = loop.train_step) -> None:
+    def step(self, trainer: Any, *args: Any, real: Any = loop.train_steps) -> None:
         """Train a step."""
         if not self.sizes or self.sizes[-1] != len(trainer.recipes):
             self.sizes.append(len(trainer.recipes))
@@ -56,7 +56,7 @@ class FullDevice:
 def device(monkeypatch: pytest.MonkeyPatch) -> FullDevice:
     """The device of the test."""
     full = FullDevice()
-    monkeypatch.setattr(loop, "train_step", full.step)
+    monkeypatch.setattr(loop, "train_steps", full.step)
     return full
 
 

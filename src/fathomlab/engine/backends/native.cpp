@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #ifndef REAL
 #define REAL float
@@ -33,19 +34,43 @@ typedef REAL real;
 template <class T> struct MaskOf;
 template <> struct MaskOf<float> { typedef int32_t type; };
 template <> struct MaskOf<double> { typedef int64_t type; };
+typedef MaskOf<real>::type lane;
 typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef MaskOf<real>::type M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+typedef lane M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
 constexpr int64_t VL = BYTES / sizeof(real);
 constexpr int64_t LONGEST = 256;  // rows of a strip that stay in the L1 cache
 
 INLINE V load(const real* p) { return *(const V*)p; }
 INLINE void store(real* p, V v) { *(V*)p = v; }
-INLINE V load(const real* p, int64_t count) { V v{}; memcpy(&v, p, count * sizeof(real)); return v; }
-INLINE void store(real* p, V v, int64_t count) { memcpy(p, &v, count * sizeof(real)); }
+INLINE V load(const real* p, int64_t count) {
+  if (count == VL) return load(p);
+  V v{};
+  memcpy(&v, p, count * sizeof(real));
+  return v;
+}
+INLINE void store(real* p, V v, int64_t count) {
+  if (count == VL) store(p, v);
+  else memcpy(p, &v, count * sizeof(real));
+}
 INLINE V all(real x) { return x - V{}; }  // `V{} + x` would need an addition, because of -0
 // x where z is positive or NaN, else 0: a loss that is not finite stays so.
 INLINE V where_positive(V z, V x) { return (V)((M)x & ~(M)(z <= 0)); }
+INLINE V chosen(M condition, V x, V otherwise) { return (V)(((M)x & condition) | ((M)otherwise & ~condition)); }
 INLINE V root(V x) { UNROLL for (int64_t l = 0; l < VL; l++) x[l] = std::sqrt(x[l]); return x; }
+// exp(x) for x <= 0 or NaN. In float, a polynomial of degree 6 on [-ln 2 / 2, ln 2 / 2]; its error is about 1 ulp.
+INLINE V exponential(V x) {
+  if constexpr (sizeof(real) == 4) {
+    x = chosen(x < -87, all(-87), x);
+    V shifted = x * (real)1.44269504 + (real)12582912;  // rounds to an integer, which is in the last bits
+    V n = shifted - (real)12582912, r = x - n * (real)0.693359375 + n * (real)2.12194440e-4;
+    V y = all((real)1.9875691500e-4);
+    for (double c : {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1.0, 1.0}) y = y * r + (real)c;
+    return y * (V)(((M)shifted - 0x4B400000 + 127) << 23);
+  } else {
+    UNROLL for (int64_t l = 0; l < VL; l++) x[l] = std::exp(x[l]);
+    return x;
+  }
+}
 INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
 
 // ---- Updates of parameters ----
@@ -100,16 +125,22 @@ struct Matrix { const real* at; int64_t row, column; };  // strides
 
 // What happens to a block of a product: it replaces the target, is added to it, or is its gradient.
 struct Set {
-  static V start(const real*) { return V{}; }
+  inline __attribute__((always_inline)) V start(const real*) const { return V{}; }
   inline __attribute__((always_inline)) void end(real* c, V v, int64_t) const { store(c, v); }
 };
 struct Add {
-  static V start(const real* c) { return load(c); }
+  inline __attribute__((always_inline)) V start(const real* c) const { return load(c); }
   inline __attribute__((always_inline)) void end(real* c, V v, int64_t) const { store(c, v); }
 };
 template <Optimizer KIND> struct Update {
   const real* base; Slot slot; const Rates* rates;
-  static V start(const real*) { return V{}; }
+  inline __attribute__((always_inline)) V start(const real* c) const {  // what `end` reads comes from memory meanwhile
+    int64_t i = c - base;
+    __builtin_prefetch(c, 1);
+    if (slot.first) __builtin_prefetch(slot.first + i, 1);
+    if (KIND == ADAM) __builtin_prefetch(slot.second + i, 1);
+    return V{};
+  }
   inline __attribute__((always_inline)) void end(real* c, V v, int64_t count) const {
     int64_t i = c - base;
     Slot at{slot.first ? slot.first + i : nullptr, slot.second ? slot.second + i : nullptr};
@@ -122,7 +153,7 @@ template <int ROWS, int COLUMNS, bool TAIL, class End>
 static void block(int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, int64_t tail, const End& end) {
   V sum[ROWS][COLUMNS];
   UNROLL for (int i = 0; i < ROWS; i++)
-    UNROLL for (int j = 0; j < COLUMNS; j++) sum[i][j] = End::start(c + i * ldc + j * VL);
+    UNROLL for (int j = 0; j < COLUMNS; j++) sum[i][j] = end.start(c + i * ldc + j * VL);
   for (int64_t k = 0; k < depth; k++) {
     V row[COLUMNS];
     UNROLL for (int j = 0; j < COLUMNS; j++) row[j] = load(b + k * ldb + j * VL);
@@ -173,12 +204,44 @@ static void long_product(int64_t rows, int64_t columns, int64_t depth, Matrix a,
   }
 }
 
+// Lane `l` of the first or second half of an exchange between rows that are STEP apart; lanes from VL on are of the second row.
+constexpr int exchanged(int l, int step, bool second) {
+  if (second) return l & step ? VL + l : l + step;
+  return l & step ? VL + l - step : l;
+}
+
+template <int STEP, bool SECOND, int... L>
+INLINE V exchange(V a, V b, std::integer_sequence<int, L...>) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, exchanged(L, STEP, SECOND)...);
+#else
+  return __builtin_shuffle(a, b, M{exchanged(L, STEP, SECOND)...});
+#endif
+}
+
+template <int STEP> INLINE void transpose_tile(V* row) {
+  typedef std::make_integer_sequence<int, VL> Lanes;
+  UNROLL for (int i = 0; i < VL; i++)
+    if (!(i & STEP)) {
+      V a = row[i], b = row[i + STEP];
+      row[i] = exchange<STEP, false>(a, b, Lanes()), row[i + STEP] = exchange<STEP, true>(a, b, Lanes());
+    }
+  if constexpr (STEP > 1) transpose_tile<STEP / 2>(row);
+}
+
 // (rows, columns) to (columns, padded rows); the padding is 0.
-static void transpose(const real* a, int64_t rows, int64_t columns, real* t) {
+static void transpose(const real* a, int64_t rows, int64_t columns, int64_t lda, real* t) {
   int64_t ldt = padded(rows);
-  for (int64_t i = 0; i < ldt; i += VL)
-    for (int64_t j = 0; j < columns; j++)
-      for (int64_t l = 0; l < VL; l++) t[j * ldt + i + l] = i + l < rows ? a[(i + l) * columns + j] : 0;
+  for (int64_t i = 0; i < rows; i += VL)
+    for (int64_t j = 0; j < columns; j += VL) {
+      V row[VL];
+      int64_t count = std::min(VL, columns - j), high = std::min(VL, rows - i);
+      if (count == VL && high == VL) UNROLL for (int q = 0; q < VL; q++) row[q] = load(a + (i + q) * lda + j);
+      else for (int q = 0; q < VL; q++) row[q] = q < high ? load(a + (i + q) * lda + j, count) : V{};
+      transpose_tile<VL / 2>(row);
+      if (count == VL) UNROLL for (int q = 0; q < VL; q++) store(t + (j + q) * ldt + i, row[q]);
+      else for (int q = 0; q < count; q++) store(t + (j + q) * ldt + i, row[q]);
+    }
 }
 
 // ---- Layers ----
@@ -271,9 +334,36 @@ static void plain_backward(int64_t n, const Layer& f, const real* y, real* d, re
   }
 }
 
+// y (n, width) without bias becomes the activations, with running statistics.
+static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const real* before) {
+  int64_t width = padded(f.out), at = q * f.out;
+  for (int64_t j = 0; j < width; j += VL) {
+    int64_t count = std::min(VL, f.out - j);
+    V scale = all(1), shift = load(f.bias + at + j, count);
+    if (f.norm) {
+      scale = load(f.gamma + at + j, count) / root(load(f.variance + at + j, count) + (real)f.eps[q]);
+      shift = load(f.beta + at + j, count) + (shift - load(f.mean + at + j, count)) * scale;
+    }
+    for (int64_t i = 0; i < n; i++) {
+      int64_t p = i * width + j;
+      V z = load(y + p) * scale + shift;
+      z = f.active ? where_positive(z, z) : z;
+      store(y + p, before ? z + load(before + p) : z);
+    }
+  }
+}
+
 // ---- A step ----
 
+struct Plan {
+  int64_t n, layers;
+  const Layer* layer;
+  real *x, *turned, *rows, *d, *gradient, *small, *logits;
+  real **y, **h, **scale;
+};
+
 struct Step {
+  const Plan* plan;
   int64_t replicas, count, optimizer;   // count: number of this step, from 1
   const uint8_t* pixels;                // training images (all, inputs), or null if `batch` has the normalized images
   const real* batch;                    // (replicas, n, inputs)
@@ -284,13 +374,6 @@ struct Step {
   int64_t nesterov, decoupled;
   double* sums;                         // (3, replicas): cross-entropy, correct predictions, training loss
   int64_t* diverged;                    // per replica: step of the first loss that was not finite
-};
-
-struct Plan {
-  int64_t n, layers;
-  const Layer* layer;
-  real *x, *turned, *rows, *d, *gradient, *small;
-  real **y, **h, **scale;
 };
 
 static real* room(int64_t count) {
@@ -313,25 +396,42 @@ static Rates rates_of(const Step& s, int64_t q) {
   return r;
 }
 
-// Cross-entropy with label smoothing: logits (n, width) become their gradient.
-static void loss(const Plan& p, const Step& s, int64_t q, const int64_t* index, real* z, int64_t classes) {
-  int64_t width = padded(classes);
+// Cross-entropy with label smoothing: the logits in p.d (n, classes) become their gradient. Lanes are images.
+static void loss(const Plan& p, const Step& s, int64_t q, const int64_t* index, int64_t classes) {
+  real* z = p.logits;
+  int64_t stride = padded(p.n);
+  transpose(p.d, p.n, classes, padded(classes), z);
   double hard_sum = 0, loss_sum = 0, smoothing = s.smoothing[q];
   int64_t correct = 0;
-  for (int64_t i = 0; i < p.n; i++, z += width) {
-    int64_t label = s.labels[index[i]], best = 0;
-    real sum = 0, total = 0;
-    for (int64_t c = 1; c < classes; c++) best = z[c] > z[best] ? c : best;
-    real largest = z[best], target = z[label] - largest;
-    for (int64_t c = 0; c < classes; c++) { z[c] -= largest; total += z[c]; }
-    for (int64_t c = 0; c < classes; c++) { z[c] = std::exp(z[c]); sum += z[c]; }
-    double logarithm = std::log(sum), hard = logarithm - target;
-    hard_sum += hard;
-    loss_sum += (1 - smoothing) * hard + smoothing * (logarithm - total / classes);
-    correct += best == label;
-    real weight = (real)1 / (real)p.n, even = (real)(smoothing / classes);
-    for (int64_t c = 0; c < classes; c++) z[c] = (z[c] / sum - even - (c == label ? (real)(1 - smoothing) : 0)) * weight;
+  const real even = smoothing / classes, rest = 1 - smoothing, weight = (real)1 / (real)p.n;
+  for (int64_t i = 0; i < p.n; i += VL) {
+    int64_t count = std::min(VL, p.n - i);
+    M label{}, best{};
+    for (int64_t l = 0; l < count; l++) label[l] = s.labels[index[i + l]];
+    V largest = load(z + i), target{}, sum{}, total{};
+    for (int64_t c = 1; c < classes; c++) {
+      V x = load(z + c * stride + i);
+      M more = x > largest, number = M{} + (lane)c;
+      largest = chosen(more, x, largest), best = (number & more) | (best & ~more);
+    }
+    for (int64_t c = 0; c < classes; c++) {
+      V x = load(z + c * stride + i) - largest, e = exponential(x);
+      target = chosen(label == (lane)c, x, target), total += x, sum += e;
+      store(z + c * stride + i, e);
+    }
+    V inverse = 1 / sum;
+    for (int64_t c = 0; c < classes; c++) {
+      V hit = chosen(label == (lane)c, all(rest), V{});
+      store(z + c * stride + i, (load(z + c * stride + i) * inverse - even - hit) * weight);
+    }
+    for (int64_t l = 0; l < count; l++) {
+      double logarithm = std::log(sum[l]), hard = logarithm - target[l];
+      hard_sum += hard;
+      loss_sum += (1 - smoothing) * hard + smoothing * (logarithm - total[l] / classes);
+      correct += best[l] == label[l];
+    }
   }
+  transpose(z, classes, p.n, stride, p.d);
   if (!std::isfinite(loss_sum) && !s.diverged[q]) s.diverged[q] = s.count;
   s.sums[q] += hard_sum;
   s.sums[s.replicas + q] += correct;
@@ -343,13 +443,30 @@ static void forward(const Plan& p, int64_t q) {
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
     int64_t width = padded(f.out);
-    transpose(f.weight + q * f.out * f.in, f.out, f.in, p.turned);
+    transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
     long_product(p.n, width, f.in, {x, padded(f.in), 1}, p.turned, width, p.y[l], width);
     const real* before = f.skip && f.skip[q] ? x : nullptr;
     if (f.norm) norm_forward(p.n, f, q, p.y[l], p.h[l], before, p.scale[l]);
     else plain_forward(p.n, f, q, p.y[l], p.h[l], before);
     x = p.h[l];
   }
+}
+
+// Logits (n, classes) of images (n, inputs). Activations alternate between p.d and p.gradient.
+static void predict(const Plan& p, int64_t q, const real* images, real* logits) {
+  const real* x = images;
+  int64_t stride = p.layer[0].in;
+  real *h = p.d, *next = p.gradient;
+  for (int64_t l = 0; l < p.layers; l++) {
+    const Layer& f = p.layer[l];
+    transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
+    long_product(p.n, padded(f.out), f.in, {x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
+    eval_forward(p.n, f, q, h, f.skip && f.skip[q] ? x : nullptr);
+    x = h, stride = padded(f.out);
+    std::swap(h, next);
+  }
+  int64_t classes = p.layer[p.layers - 1].out;
+  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * stride, classes * sizeof(real));
 }
 
 template <Optimizer KIND>
@@ -409,45 +526,59 @@ void native_free(Plan* p) {
     if (list) for (int64_t l = 0; l < p->layers; l++) free(list[l]);
     free(list);
   }
-  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->small}) free(array);
+  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->small, p->logits}) free(array);
   delete p;
 }
 
-// Scratch memory for batches of n images; null without memory. `layer` must outlive the plan.
-Plan* native_plan(int64_t n, int64_t layers, const Layer* layer) {
-  Plan* p = new Plan{n, layers, layer, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+// Scratch memory for batches of n images; null without memory. `layer` must outlive the plan. Without `trains`, only for predictions.
+Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains) {
+  Plan* p = new Plan{};
+  p->n = n, p->layers = layers, p->layer = layer;
   int64_t widest = 0, weights = 0;
   for (int64_t l = 0; l < layers; l++) {
     int64_t in = padded(layer[l].in), out = padded(layer[l].out);
-    widest = std::max({widest, in, out});
+    widest = std::max({widest, l ? in : 0, out});
     weights = std::max(weights, in * out);
   }
-  p->x = room(n * padded(layer[0].in)), p->turned = room(weights), p->rows = room(weights);
-  p->d = room(n * widest), p->gradient = room(n * widest), p->small = room(3 * widest);
-  for (real*** list : {&p->y, &p->h, &p->scale}) *list = (real**)calloc(layers, sizeof(real*));
-  bool complete = p->x && p->turned && p->rows && p->d && p->gradient && p->small && p->y && p->h && p->scale;
-  for (int64_t l = 0; complete && l < layers; l++) {
-    int64_t width = padded(layer[l].out);
-    p->y[l] = room(n * width), p->h[l] = room(n * width), p->scale[l] = room(width);
-    complete = p->y[l] && p->h[l] && p->scale[l];
+  bool complete = true;
+  auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
+  p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest);
+  if (trains) {
+    p->x = allocate(n * padded(layer[0].in)), p->rows = allocate(weights), p->small = allocate(3 * widest);
+    p->logits = allocate(layer[layers - 1].out * padded(n));
+    for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
+    for (int64_t l = 0; complete && l < layers; l++) {
+      int64_t width = padded(layer[l].out);
+      p->y[l] = allocate(n * width), p->h[l] = allocate(n * width), p->scale[l] = allocate(width);
+    }
   }
   if (complete) return p;
   native_free(p);
   return nullptr;
 }
 
-void native_step(const Plan* p, const Step* s) {
-  const Layer& last = p->layer[p->layers - 1];
-  for (int64_t q = 0; q < s->replicas; q++) {
-    const int64_t* index = s->index + q * p->n;
-    read_batch(*p, *s, q, index);
-    forward(*p, q);
-    memcpy(p->d, p->h[p->layers - 1], p->n * padded(last.out) * sizeof(real));
-    loss(*p, *s, q, index, p->d, last.out);
-    Rates rates = rates_of(*s, q);
-    if (s->optimizer == ADAM) backward<ADAM>(*p, q, rates);
-    else backward<SGD>(*p, q, rates);
-  }
+// Logits (replicas, n, classes) of images (replicas, n, inputs) or, with a stride of 0, (n, inputs) for all replicas.
+void native_predict(const Plan* plan, const Layer* layer, int64_t replicas, const real* images, int64_t stride, real* logits) {
+  Plan p = *plan;
+  p.layer = layer;
+  for (int64_t q = 0; q < replicas; q++) predict(p, q, images + q * stride, logits + q * p.n * layer[p.layers - 1].out);
+}
+
+// Steps one after the other, of one replica before the next, so that its parameters stay in the cache.
+void native_steps(const Step* steps, int64_t count) {
+  for (int64_t q = 0; q < steps->replicas; q++)
+    for (const Step* s = steps; s < steps + count; s++) {
+      const Plan* p = s->plan;
+      const Layer& last = p->layer[p->layers - 1];
+      const int64_t* index = s->index + q * p->n;
+      read_batch(*p, *s, q, index);
+      forward(*p, q);
+      memcpy(p->d, p->h[p->layers - 1], p->n * padded(last.out) * sizeof(real));
+      loss(*p, *s, q, index, last.out);
+      Rates rates = rates_of(*s, q);
+      if (s->optimizer == ADAM) backward<ADAM>(*p, q, rates);
+      else backward<SGD>(*p, q, rates);
+    }
 }
 
 }  // extern "C"

@@ -103,9 +103,14 @@ def _build(compiler: str, real: str, path: Path) -> None:
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     library.native_plan.restype = ctypes.c_void_p
-    library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
-    library.native_step.restype = None
-    library.native_step.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
+    library.native_steps.restype = None
+    library.native_steps.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+    library.native_predict.restype = None
+    library.native_predict.argtypes = [
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
+        *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p),
+    ]
     library.native_free.restype = None
     library.native_free.argtypes = [ctypes.c_void_p]
     return library

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends import BACKENDS
-from fathomlab.engine.step_inputs import StepFunction
+from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.machine import describe_machine
@@ -28,6 +28,7 @@ def prepare_backend(
     try:
         step = _prepared(name, training, check=saved is None)
         training.predicts_alone = name == "native"
+        training.predictor = step if isinstance(step, Predicts) else None
         return name, step
     except UserError as error:
         if saved is not None:

@@ -1,0 +1,82 @@
+"""MLPs as the native step computes them: layers of h = act(norm(W x + b)) [+ x]."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from fathomlab.models.architecture import Architecture
+from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, ParameterFree, Residual, Tap
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """What the native step computes per layer: h = act(norm(W x + b)) [+ x].
+
+    Attributes:
+        linear: Name of the linear layer.
+        inputs: Width of x.
+        outputs: Width of h.
+        norm: Name of the batch normalization; `""` without one.
+        eps: Added to the variance.
+        active: Whether a ReLU follows.
+        skip: Whether x is added; None where it cannot be.
+    """
+
+    linear: str
+    inputs: int
+    outputs: int
+    norm: str = ""
+    eps: float = 0.0
+    active: bool = False
+    skip: bool | None = None
+
+
+def dense_layers(architecture: Architecture) -> tuple[DenseLayer, ...] | None:
+    """The layers of a network; None if it has others than these."""
+    first, *rest = architecture.layers
+    if first != ParameterFree("Flatten"):
+        return None
+    try:
+        return tuple(_dense(tuple(rest)))
+    except ValueError:
+        return None
+
+
+def _dense(layers: Layers) -> Iterator[DenseLayer]:
+    """Yield the layers of a chain. Raises ValueError for others."""
+    current: DenseLayer | None = None
+    for layer in layers:
+        if isinstance(layer, Linear | Residual):
+            if current is not None:
+                yield current
+            current = _block(layer) if isinstance(layer, Residual) else _linear(layer)
+        elif current is None or current.skip is not None:
+            if not isinstance(layer, Tap):
+                raise ValueError(layer)
+        else:
+            current = _extended(current, layer)
+    if current is None:
+        raise ValueError("no layer")
+    yield current
+
+
+def _linear(layer: Linear) -> DenseLayer:
+    return DenseLayer(layer.name, layer.in_features, layer.out_features)
+
+
+def _block(layer: Residual) -> DenseLayer:
+    branch = tuple(_dense(layer.branch))
+    if len(branch) != 1 or branch[0].skip is not None or branch[0].inputs != branch[0].outputs:
+        raise ValueError("a branch has one linear layer")
+    return replace(branch[0], skip=layer.enabled)
+
+
+def _extended(dense: DenseLayer, layer: Layer) -> DenseLayer:
+    match layer:
+        case BatchNorm() if not dense.norm and not dense.active:
+            return replace(dense, norm=layer.name, eps=layer.eps)
+        case ParameterFree(kind="ReLU") if not dense.active:
+            return replace(dense, active=True)
+        case Dropout(p=0) | Tap():
+            return dense
+        case _:
+            raise ValueError(layer)
