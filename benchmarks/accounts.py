@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any
 from unittest import mock
 
-from benchmarks.apart import held
+from benchmarks.in_subprocess import references
 from benchmarks.setting import images
 from fathomlab import api
 from fathomlab.data.table import DatasetArrays
@@ -147,7 +147,7 @@ def _replace(accounts: Accounts, stack: ExitStack) -> None:
         (progress_reporter, accounts.shown("progress", progress_reporter)),
     )
     for own, timed in shown:
-        for module, attribute in held(own):
+        for module, attribute in references(own):
             stack.enter_context(mock.patch.object(module, attribute, timed))
     for keeper in (TrialFolder, Checkpointer):
         for name, value in list(vars(keeper).items()):

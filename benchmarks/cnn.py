@@ -1,103 +1,109 @@
-"""The convolutional net 1-1-1-1 at 64 channels: fp32 and bf16 against plain loops, and against the matmul peak."""
+"""The convolutional net 1-1-1-1 at 64 channels: fp32 and bf16 against plain and compiled loops, and against the matmul peak."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, roofline
 from benchmarks.equivalence import differences
-from benchmarks.part import Asked, Target, table
-from benchmarks.peers.matmul import FLOPS
-from benchmarks.race import Entry, in_rounds, race
+from benchmarks.part import Options, Target, table
+from benchmarks.race import Course, Entry, in_rounds, race
 from benchmarks.setting import BATCH, ConvCell
+from fathomlab.prepare.machine import has_compiler
 
 TITLE = "Convolutional net"
-LAYOUTS = {"1 process": 1, "2 processes": 2}
-PLAIN, PLAIN_LAST, OWN, OWN_BF16 = "plain fp32", "plain fp32 channels-last", "fathomlab fp32", "fathomlab bf16"
-SYSTEMS = (OWN, OWN_BF16, PLAIN, PLAIN_LAST)
-PEAKS = {"fp32": "fp32 matmul", "bf16": "bf16 matmul"}
+FP32, BF16 = "fathomlab fp32", "fathomlab bf16"
+PLAIN, CHANNELS_LAST, COMPILED = "plain fp32", "plain fp32 channels-last", "compiled fp32 channels-last"
+PLAIN_BF16 = "plain bf16 channels-last"
+FP32_PEERS = (PLAIN, CHANNELS_LAST, COMPILED)
 BF16_DIFFERENCE = 0.02
 
 
-def measure(asked: Asked) -> dict[str, Any]:
-    """Both layouts, one thread per process, after three equal losses at an eighth of the width."""
+def measure(options: Options) -> dict[str, Any]:
+    """Race one process with one thread per core, after three equal losses at an eighth of the width."""
+    systems, cell = present(), ConvCell()
     with machine.recorded() as about:
-        same = differences(SYSTEMS, ConvCell(8), 3, {OWN_BF16: BF16_DIFFERENCE})
-        cell = ConvCell()
-        layouts = {name: _layout(cell, processes, asked.rounds) for name, processes in LAYOUTS.items()}
-    return {"about": about, "network": cell.name, "flops": cell.step_flops, "equivalence": same, "layouts": layouts}
-
-
-def summary(rounds: Mapping[str, list[float]], flops: float, processes: int) -> dict[str, Any]:
-    """Seconds, ratios and rates from milliseconds per step of each process, by system and round.
-
-    Ratios are the plain loop's time over a system's, so that more is faster; shares of a peak are formed in each round.
-    """
-    rates = {system: [processes * flops / cost / 1e6 for cost in rounds[system]] for system in SYSTEMS}
-    peaks = {name: [processes * FLOPS / cost / 1e6 for cost in rounds[system]] for name, system in PEAKS.items()}
-    return {
-        "rounds": dict(rounds),
-        "seconds": {system: median(rounds[system]) / 1e3 for system in SYSTEMS},
-        "ratios": {system: in_rounds(rounds[PLAIN], rounds[system]) for system in SYSTEMS},
-        "to_channels_last": {system: in_rounds(rounds[PLAIN_LAST], rounds[system]) for system in SYSTEMS},
-        "gflops": {system: median(values) for system, values in rates.items()},
-        "peaks": {name: median(values) for name, values in peaks.items()},
-        "shares": {
-            name: {system: in_rounds(rates[system], values) for system in SYSTEMS} for name, values in peaks.items()
-        },
+        same = differences(systems, ConvCell(8), 3, {BF16: BF16_DIFFERENCE, PLAIN_BF16: BF16_DIFFERENCE})
+        entries = {system: Entry(system, cell, 2, 1) for system in systems}
+        matmuls = ("fp32 matmul", "bf16 matmul") if BF16 in systems else ("fp32 matmul",)
+        yardsticks = roofline.entries(cell, (*matmuls, "memory stream"))
+        course = race([*entries.values(), *yardsticks.values()], options.rounds)
+    labels = {system: entry.label for system, entry in entries.items()}
+    result = summary(course, labels)
+    print({name: round(value, 1) for name, value in result["cpu"].items()}, flush=True)
+    positions = {
+        system: roofline.position(cell, course.cpu[labels[system]], yardsticks, course)
+        for system in (FP32, BF16)
+        if system in systems
     }
+    return {"about": about, "network": cell.name, "equivalence": same, "roofline": positions} | result
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
-    """A table of both layouts."""
-    gflop = found["flops"] / 1e9
+def present() -> list[str]:
+    """Return the systems that can run on this machine."""
+    compiled = (COMPILED,) if has_compiler() else ()
+    bf16 = (BF16, PLAIN_BF16) if machine.has_bf16() else ()
+    return [FP32, PLAIN, CHANNELS_LAST, *compiled, *bf16]
+
+
+def summary(course: Course, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Times per step and network, and the plain channels-last loop's time over each system's, so that more is faster."""
+    result: dict[str, Any] = {"rounds": course.plain()}
+    for kind, rounds in (("cpu", course.cpu), ("wall", course.wall)):
+        times = {system: rounds[label] for system, label in labels.items()}
+        result |= {
+            kind: {system: median(values) for system, values in times.items()},
+            f"{kind}_speedups": {system: in_rounds(times[CHANNELS_LAST], values) for system, values in times.items()},
+        }
+    return result
+
+
+def text(record: Mapping[str, Any]) -> list[str]:
+    """A table of all systems, and the roofline."""
     lines = [
-        f"{found['network']} without shortcuts, the stem with its max-pool, batch {BATCH}, images of 3 x 32 x 32; one",
-        f"thread per process. A step is {gflop:.0f} GFLOP by direct counting (6 x multiply-accumulates, the stem's gradient",
-        "for its input left out); rates are of all processes together.",
+        f"{record['network']} without shortcuts, the stem with its max-pool, batch {BATCH}, images of 3 x 32 x 32. Two",
+        "processes with one thread each; times (ms) are per step and network, with both cores busy. A speedup is the time of",
+        f"`{CHANNELS_LAST}` over the system's, within a round.",
         "",
     ]
-    rows = []
-    for layout, of in found["layouts"].items():
-        for system in SYSTEMS:
-            shares = [f"{100 * of['shares'][name][system]:.0f}%" for name in PEAKS]
-            speed = [f"{of['seconds'][system]:.3f}", f"{of['ratios'][system]:.2f}x", f"{of['gflops'][system]:.0f}"]
-            rows.append([layout, system, *speed, *shares])
-        rows += [
-            [layout, f"{name} matmul, 2048^3", "", "", f"{peak:.0f}", "", ""] for name, peak in of["peaks"].items()
+    rows = [
+        [
+            system,
+            *(f"{record[kind][system]:.0f}" for kind in ("cpu", "wall")),
+            *(f"{record[f'{kind}_speedups'][system]:.2f}x" for kind in ("cpu", "wall")),
         ]
-    head = [
-        "layout",
-        "system",
-        "s per step",
-        "ratio to plain fp32",
-        "GFLOP/s",
-        *(f"share of {name} matmul" for name in PEAKS),
+        for system in record["cpu"]
     ]
-    lines += table(head, rows)
-    exact = max(value for system, value in found["equivalence"].items() if system != OWN_BF16)
+    lines += table(["system", "CPU time", "wall time", "speedup by CPU time", "by wall time"], rows)
+    lines += roofline.text(record["roofline"])
+    exact = {system: value for system, value in record["equivalence"].items() if "bf16" not in system}
     lines.append(
-        f"Before, at 8 channels: 3 float64 losses of every system differ from fathomlab's by at most {exact:.1g}"
+        f"Before, at 8 channels, 3 float64 losses of every system differed by at most {max(exact.values()):.1g}"
     )
-    lines.append(f"(relative); those of bf16 by {found['equivalence'][OWN_BF16]:.1g}.")
+    rounded = [value for system, value in record["equivalence"].items() if system not in exact]
+    lines.append(f"(relative), and those of bf16 by {max(rounded):.1g}." if rounded else "(relative).")
     return [*lines, ""]
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
-    """Three a layout."""
-    made = []
-    for layout, of in found["layouts"].items():
-        made += [
-            Target(f"CNN bf16 against the plain fp32 loop, {layout}", 2.0, of["ratios"][OWN_BF16]),
-            Target(f"CNN bf16, share of the bf16 matmul peak, {layout}", 0.85, of["shares"]["bf16"][OWN_BF16], "%"),
-            Target(f"CNN fp32 against the plain channels-last loop, {layout}", 1.0, of["to_channels_last"][OWN]),
+def targets(record: Mapping[str, Any]) -> list[Target]:
+    """fp32, and bf16 where the processor has it, against the plain channels-last loop and the fastest peer."""
+    cpu, wall = record["cpu_speedups"], record["wall_speedups"]
+    rows = [
+        Target(f"CNN fp32 against {CHANNELS_LAST}", 1.3, cpu[FP32], wall=wall[FP32]),
+        _against_fastest("CNN fp32 against the fastest fp32 peer", FP32, FP32_PEERS, cpu, wall),
+    ]
+    if BF16 in cpu:
+        rows += [
+            Target(f"CNN bf16 against {CHANNELS_LAST}", 2.5, cpu[BF16], wall=wall[BF16]),
+            _against_fastest(f"CNN bf16 against {PLAIN_BF16}", BF16, (PLAIN_BF16,), cpu, wall),
         ]
-    return made
+    return rows
 
 
-def _layout(cell: ConvCell, processes: int, rounds: int) -> dict[str, Any]:
-    entries = [Entry(system, cell, processes, 1) for system in (*SYSTEMS, *PEAKS.values())]
-    course = race(entries, rounds)
-    found = summary({entry.system: course.rounds[entry.label] for entry in entries}, cell.step_flops, processes)
-    print(f"{processes} x 1 threads", {name: round(value, 3) for name, value in found["seconds"].items()}, flush=True)
-    return found | {"first_seconds": course.first_seconds}
+def _against_fastest(
+    title: str, system: str, peers: Sequence[str], cpu: Mapping[str, float], wall: Mapping[str, float]
+) -> Target:
+    by_cpu, by_wall = (
+        speedups[system] / max(speedups[peer] for peer in peers if peer in speedups) for speedups in (cpu, wall)
+    )
+    return Target(title, 1.0, by_cpu, wall=by_wall)

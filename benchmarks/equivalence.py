@@ -1,47 +1,52 @@
-"""Equivalence before speed: the same losses from the same initial values and order, before anything is timed."""
+"""Equivalence before speed: the same numbers from the same initial values and order, before anything is timed."""
 
-import importlib
 from collections.abc import Sequence
 
 import torch
 
-from benchmarks.race import apart
+from benchmarks.race import in_subprocess
 from benchmarks.setting import BATCH, Setting, from_words
-from benchmarks.worker import SYSTEMS
+from benchmarks.worker import TASKS, peer_function
 
-LARGEST_DIFFERENCE = 1e-10
+MAX_DIFFERENCE = 1e-10
+SEED = 1
 
 
-def curve(system: str, words: Sequence[str], steps: int) -> list[float]:
-    """Losses of `steps` steps of a system in float64 (where its function is that of bf16: in bf16)."""
+def numbers(system: str, task: str, words: Sequence[str], steps: int) -> list[float]:
+    """Losses of `steps` steps of a system, or loss and accuracy of its evaluation, in float64 (in bf16 if that is its format)."""
     setting = from_words(words)
     torch.set_num_threads(1)
+    compute = peer_function(system, TASKS[task][1])
+    if task == "evaluate":
+        return compute(setting, SEED)
     order = torch.arange(steps * BATCH).view(steps, BATCH) * 17 % len(setting.images()[1])
-    module, function = SYSTEMS[system]
-    peer = importlib.import_module(module)
-    return getattr(peer, function.replace("prepare", "curve"))(setting, 1, order)
+    return compute(setting, SEED, order)
 
 
-def differences(systems: Sequence[str], setting: Setting, steps: int, allowed: dict[str, float]) -> dict[str, float]:
-    """Largest relative difference of each system's losses from those of the first.
+def differences(
+    systems: Sequence[str], setting: Setting, steps: int, allowed: dict[str, float], task: str = "train"
+) -> dict[str, float]:
+    """Largest relative difference of each system's numbers from those of the first.
 
     Args:
         systems: The first is the one that all are compared with.
-        setting: What is trained.
-        steps: How many losses.
-        allowed: The largest difference of a system, where it is not 1e-10.
+        setting: The network.
+        steps: The number of losses.
+        allowed: The largest difference of a system, unless it is 1e-10.
+        task: `train` or `evaluate`.
 
     Raises:
-        SystemExit: A system does not train the same network; nothing is to be timed.
+        SystemExit: If a system does not compute the same; then nothing should be timed.
     """
-    curves = {system: apart("benchmarks.equivalence:curve", system, setting.words, steps) for system in systems}
-    found = {system: distance(losses, curves[systems[0]]) for system, losses in curves.items()}
-    wrong = [name for name, difference in found.items() if not difference <= allowed.get(name, LARGEST_DIFFERENCE)]
+    function = "benchmarks.equivalence:numbers"
+    results = {system: in_subprocess(function, system, task, setting.words, steps) for system in systems}
+    largest = {system: distance(values, results[systems[0]]) for system, values in results.items()}
+    wrong = [name for name, difference in largest.items() if not difference <= allowed.get(name, MAX_DIFFERENCE)]
     if wrong:
-        raise SystemExit(f"not the same training: {', '.join(wrong)} ({found}); nothing is timed")
-    return found
+        raise SystemExit(f"not the same numbers: {', '.join(wrong)} ({largest}); nothing is timed")
+    return largest
 
 
-def distance(losses: Sequence[float], others: Sequence[float]) -> float:
-    """Largest relative difference of two curves."""
-    return max(abs(a - b) / abs(b) for a, b in zip(losses, others, strict=True))
+def distance(values: Sequence[float], others: Sequence[float]) -> float:
+    """Largest relative difference of two sequences."""
+    return max(abs(a - b) / abs(b) for a, b in zip(values, others, strict=True))

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.apart import held
+from benchmarks.in_subprocess import references
 from fathomlab import api
 from fathomlab.base.identity import make_rng
 from fathomlab.plan import Trial
@@ -44,7 +44,7 @@ def plan(file: str, runs: str) -> float:
 def again(file: str, runs: str) -> float:
     """Seconds to plan and run an experiment of which everything is finished, without the report."""
     with ExitStack() as stack:
-        for module, name in held(api.write_reports):
+        for module, name in references(api.write_reports):
             stack.enter_context(mock.patch.object(module, name))
         started = time.perf_counter()
         summary = api.run(file, runs=runs, device="cpu", progress="off").summary

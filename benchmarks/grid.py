@@ -1,138 +1,155 @@
-"""Experiment 1.1's grid on every system: BN MLPs of three widths and depths, 16 seeds a cell.
+"""Experiment 1.1's grid on every system: BN MLPs of three widths and depths, 16 seeds per cell.
 
-Each system gets both cores, once as one process and once as one process a core; its better result counts.
+Each system uses both cores, as one process with two threads or as one process per core. Its better layout counts.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from math import exp, log
 from statistics import median
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, roofline
 from benchmarks.equivalence import differences
-from benchmarks.part import Asked, Target, table
-from benchmarks.peers.matmul import FLOPS
-from benchmarks.race import Entry, in_rounds, race
+from benchmarks.part import Options, Target, geometric_mean, table
+from benchmarks.race import Course, Entry, in_rounds, race
 from benchmarks.setting import CORNERS, GRID, Cell
+from fathomlab.prepare.machine import has_compiler
 
 TITLE = "Grid of experiment 1.1"
-# System -> layouts: (processes, threads a process, replicas a process as a share of the seeds; 0 means one network).
+BASELINE, REFERENCE = "fathomlab", "fathomlab reference"
+# System -> layouts: processes, threads per process, networks per process. A compiled system has one, because each is compiled
+# anew. Packs of 4 fit better into the cache than packs of 8 where networks are wide.
 LAYOUTS = {
-    "fathomlab": [(2, 1, 0.5)],
-    "fathomlab native": [(2, 1, 0.5)],
-    "JAX vmap": [(1, 2, 1.0), (2, 1, 0.5)],
-    "plain loop": [(2, 1, 0.0), (1, 2, 0.0)],
-    "Lightning": [(2, 1, 0.0), (1, 2, 0.0)],
-    "starter-style loop": [(1, 2, 0.0), (2, 1, 0.0)],
+    BASELINE: [(2, 1, 8)],
+    REFERENCE: [(2, 1, 8)],
+    "JAX vmap": [(2, 1, 8), (2, 1, 4), (1, 2, 16)],
+    "torch.func vmap": [(2, 1, 8), (1, 2, 16)],
+    "compiled torch.func vmap": [(2, 1, 8)],
+    "plain loop": [(2, 1, 1), (1, 2, 1)],
+    "compiled plain loop": [(2, 1, 1)],
+    "Lightning": [(2, 1, 1), (1, 2, 1)],
+    "starter-style loop": [(2, 1, 1), (1, 2, 1)],
 }
-NEEDS = {"JAX vmap": "jax", "Lightning": "lightning", "starter-style loop": "PIL"}
-TARGETS = {"Lightning": 10.0, "starter-style loop": 25.0, "JAX vmap": 1.5, "plain loop": 2.5}
+PACKAGES = {"JAX vmap": "jax", "Lightning": "lightning", "starter-style loop": "PIL"}
+COMPILED = ("compiled torch.func vmap", "compiled plain loop")
+TARGETS = {"JAX vmap": 2.0, "plain loop": 4.0, "Lightning": 5.0, "starter-style loop": 14.0}
+FIRST_STEP_SECONDS = 1.0
+KINDS = {"cpu": "CPU time (ms) per step (batch 128) and network", "wall": "Wall time (ms), with both cores busy"}
 
 
-def measure(asked: Asked) -> dict[str, Any]:
-    """Every cell, after the systems have been found to train the same network."""
-    systems, skipped = present()
+def measure(options: Options) -> dict[str, Any]:
+    """Measure every cell, after the systems have computed the same losses."""
+    systems, skipped = present(LAYOUTS)
     for line in skipped:
         print(line, flush=True)
     with machine.recorded() as about:
-        same = differences([name for name in systems if name != "fathomlab native"], Cell(32, 10), 20, {})
+        same = differences([REFERENCE, *(name for name in systems if name != REFERENCE)], Cell(32, 10), 20, {})
+        layouts = {name: list(LAYOUTS[name]) for name in systems}
         cells = {}
-        for cell in CORNERS if asked.corners else GRID:
-            cells[cell.name] = _cell(cell, systems, asked.rounds)
-            print(cell.name, cells[cell.name]["milliseconds"], flush=True)
-    return {"about": about, "skipped": skipped, "equivalence": same, "cells": cells, "ratios": ratios(cells)}
+        for cell in CORNERS if options.corners else GRID:
+            cells[cell.name] = _cell(cell, layouts, options.rounds)
+            print(cell.name, cells[cell.name]["cpu"], flush=True)
+    return {"about": about, "skipped": skipped, "equivalence": same, "cells": cells}
 
 
-def present() -> tuple[list[str], list[str]]:
-    """The systems that can run here, and a line for each that cannot."""
-    missing = {system: package for system, package in NEEDS.items() if find_spec(package) is None}
-    lines = [f"skipped: {system}, since {package} is not installed here" for system, package in missing.items()]
-    return [system for system in LAYOUTS if system not in missing], lines
-
-
-def ratios(cells: Mapping[str, Any]) -> dict[str, float]:
-    """Geometric mean over the cells of a system's time over fathomlab's."""
-    names = next(iter(cells.values()))["ratios"]
-    return {name: exp(sum(log(cell["ratios"][name]) for cell in cells.values()) / len(cells)) for name in names}
-
-
-def summary(
-    rounds: Mapping[str, list[float]], peaks: Sequence[float], systems: Sequence[str], flops: float
-) -> dict[str, Any]:
-    """The better layout of each system, and its ratio to the better of fathomlab's.
-
-    Args:
-        rounds: Milliseconds per step and network, by label and round.
-        peaks: GFLOP/s of the matmul in each round, all processes together.
-        systems: Names; their labels begin with them.
-        flops: Of a step of one network.
-    """
-    best = {
-        system: min((median(values), label) for label, values in rounds.items() if label.startswith(f"{system} ("))
-        for system in systems
+def present(layouts: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the systems that can run on this machine, and a line for each that cannot."""
+    reasons = {
+        system: f"{package} is not installed" for system, package in PACKAGES.items() if find_spec(package) is None
     }
-    _, own = min(best[system] for system in systems if system.startswith("fathomlab"))
-    rates = [flops / (cost / 1e3) / 1e9 for cost in rounds[own]]
-    return {
-        "rounds": dict(rounds),
-        "milliseconds": {system: round(value, 4) for system, (value, _) in best.items()},
-        "layout": {system: label for system, (_, label) in best.items()},
-        "ratios": {system: in_rounds(rounds[label], rounds[own]) for system, (_, label) in best.items()},
-        "share_of_peak": in_rounds(rates, peaks),
-        "peak_gflops": median(peaks),
-    }
+    if not has_compiler():
+        reasons |= dict.fromkeys(COMPILED, "no C++ compiler is installed")
+    systems = [system for system in layouts if system not in reasons]
+    return systems, [f"skipped: {name}, because {reasons[name]}" for name in layouts if name in reasons]
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
-    """The table of all cells, and that of the first steps."""
-    names = list(found["ratios"])
-    lines = ["Milliseconds per step (batch 128) and network, both cores busy, median over the rounds:", ""]
-    rows = [
-        [name, *(f"{cell['milliseconds'][system]:.3g}" for system in names), f"{100 * cell['share_of_peak']:.0f}%"]
-        for name, cell in found["cells"].items()
-    ]
-    rows.append(["geometric mean of the ratio to fathomlab", *(f"{found['ratios'][name]:.2f}x" for name in names), ""])
-    lines += table(["cell", *names, "share of the fp32 matmul peak"], rows)
-    lines += [
-        "Seconds from the start of a process, torch loaded, to the end of its first step (compiling included):",
+def summary(course: Course, systems: Sequence[str]) -> dict[str, Any]:
+    """The better layout of each system, and the ratio of its time to fathomlab's, by CPU time and by wall time."""
+    result: dict[str, Any] = {"rounds": course.plain()}
+    for kind, rounds in (("cpu", course.cpu), ("wall", course.wall)):
+        best = {system: best_layout(rounds, system) for system in systems}
+        result |= {
+            kind: {system: round(median(rounds[label]), 4) for system, label in best.items()},
+            f"{kind}_layouts": best,
+            f"{kind}_ratios": {name: in_rounds(rounds[label], rounds[best[BASELINE]]) for name, label in best.items()},
+        }
+    return result
+
+
+def best_layout(rounds: Mapping[str, list[float]], system: str) -> str:
+    """Return the label of a system with the smallest median."""
+    return min((median(values), label) for label, values in rounds.items() if label.startswith(f"{system} ("))[1]
+
+
+def ratios(cells: Mapping[str, Any], system: str, kind: str) -> dict[str, float]:
+    """The ratio of a system's time to fathomlab's by cell; `kind` is `cpu` or `wall`."""
+    return {name: cell[f"{kind}_ratios"][system] for name, cell in cells.items()}
+
+
+def text(record: Mapping[str, Any]) -> list[str]:
+    """Tables of CPU time, wall time, the roofline, and the first steps."""
+    cells = record["cells"]
+    systems = list(next(iter(cells.values()))["cpu"])
+    lines = [
+        "CPU time decides: it counts the threads and data loaders of all processes, and neither other processes nor a",
+        "neighbor change it much. Wall time shows what idle cores would need. Ratios are formed within a round, each by the",
+        f"system's layout with the least time of that kind. `{REFERENCE}` is the backend that runs every network.",
         "",
     ]
-    firsts = [
-        [name, *(f"{cell['first_seconds'][cell['layout'][system]]:.1f}" for system in names)]
-        for name, cell in found["cells"].items()
-    ]
-    lines += table(["cell", *names], firsts)
-    worst = max(found["equivalence"].values())
+    for kind, title in KINDS.items():
+        rows = [[name, *(f"{cell[kind][system]:.3g}" for system in systems)] for name, cell in cells.items()]
+        by_system = [ratios(cells, system, kind).values() for system in systems]
+        rows.append(["ratio to fathomlab, geometric mean", *(f"{geometric_mean(values):.2f}x" for values in by_system)])
+        rows.append(["ratio to fathomlab, smallest", *(f"{min(values):.2f}x" for values in by_system)])
+        lines += [f"{title}, median over the rounds:", "", *table(["cell", *systems], rows)]
+    lines += roofline.text({name: cell["roofline"] for name, cell in cells.items()})
+    lines += ["Seconds (wall time) from the loading of torch to the end of the first step, compilation included:", ""]
+    rows = []
+    for name, cell in cells.items():
+        first = cell["rounds"]["first"]
+        rows.append([name, *(f"{first[cell['cpu_layouts'][system]]['seconds']:.1f}" for system in systems)])
+    lines += table(["cell", *systems], rows)
+    worst = max(record["equivalence"].values())
     lines += [
-        f"Before: 20 float64 losses of every system differ from fathomlab's by at most {worst:.1g} (relative).",
+        f"Before the timing, 20 float64 losses of every system differed from those of `{REFERENCE}` by at most",
+        f"{worst:.1g} (relative).",
         "",
     ]
-    return [*lines, *(f"{line}." for line in found.get("skipped", []))]
+    return [*lines, *(f"{line}." for line in record["skipped"])]
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
-    """Ratios to the peers that were measured."""
-    cells = f"{len(found['cells'])} cells"
-    return [
-        Target(f"grid against {name}, geometric mean over {cells}", wanted, found["ratios"][name])
-        for name, wanted in TARGETS.items()
-        if name in found["ratios"]
-    ]
+def targets(record: Mapping[str, Any]) -> list[Target]:
+    """Mean and smallest ratio to each peer, and fathomlab's first step."""
+    cells = record["cells"]
+    count = f"{len(cells)} cells"
+    rows = []
+    for name in next(iter(cells.values()))["cpu"]:
+        if name in (BASELINE, REFERENCE):
+            continue
+        cpu, wall = (ratios(cells, name, kind) for kind in ("cpu", "wall"))
+        if name in TARGETS:
+            means = geometric_mean(cpu.values()), geometric_mean(wall.values())
+            title = f"grid against {name}, geometric mean over {count}"
+            rows.append(Target(title, TARGETS[name], means[0], wall=means[1]))
+        slowest = min(cpu, key=cpu.__getitem__)
+        title = f"grid against {name}, smallest of {count} ({slowest})"
+        rows.append(Target(title, 1.0, cpu[slowest], wall=min(wall.values())))
+    first = [cell["rounds"]["first"][cell["cpu_layouts"][BASELINE]] for cell in cells.values()]
+    cpu_first, wall_first = (max(step[name] for step in first) for name in ("cpu_from_start", "from_start"))
+    title = f"process start to the end of the first step, largest of {count}"
+    return [*rows, Target(title, FIRST_STEP_SECONDS, cpu_first, " s", most=True, wall=wall_first)]
 
 
-def _cell(cell: Cell, systems: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Milliseconds per step and network of every system on one cell, by round."""
-    entries = [
-        Entry(system, cell, processes, threads, max(1, round(cell.seeds * share)))
-        for system in systems
-        for processes, threads, share in LAYOUTS[system]
-    ]
-    yardstick = Entry("fp32 matmul", cell, 2, 1)
-    course = race([*entries, yardstick], rounds)
-    costs = {
-        entry.label: [cost / entry.replicas / entry.processes for cost in course.rounds[entry.label]]
-        for entry in entries
+def _cell(cell: Cell, layouts: dict[str, list[tuple[int, int, int]]], rounds: int) -> dict[str, Any]:
+    """Race all systems on one cell. Layouts that are too slow are removed from `layouts`, so that later cells skip them."""
+    entries = {
+        (system, layout): Entry(system, cell, *layout) for system, options in layouts.items() for layout in options
     }
-    peaks = [yardstick.processes * FLOPS / (cost / 1e3) / 1e9 for cost in course.rounds[yardstick.label]]
-    return summary(costs, peaks, systems, cell.step_flops) | {"first_seconds": course.first_seconds}
+    yardsticks = roofline.entries(cell, ("fp32 matmul", "memory stream"))
+    course = race([*entries.values(), *yardsticks.values()], rounds, drop_slow=True)
+    for (system, layout), entry in entries.items():
+        if entry.label not in course.cpu:
+            layouts[system].remove(layout)
+    result = summary(course, list(layouts))
+    times = course.cpu[result["cpu_layouts"][BASELINE]]
+    return result | {"roofline": roofline.position(cell, times, yardsticks, course)}

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.part import Asked, Target, exponent, table
+from benchmarks.part import Options, Target, exponent, table
 from benchmarks.race import Entry, race
 from benchmarks.setting import Cell
 from benchmarks.startup import command, tiny, whole
@@ -18,38 +18,38 @@ TITLE = "Growth"
 CELLS = (Cell(32, 10), Cell(128, 10))
 SEEDS = (1, 2, 4, 8, 16, 32)
 TRIALS = (10, 100, 1000)
-LARGEST_LINEAR = 1.05
+MAX_LINEAR = 1.05
 
 
-def measure(asked: Asked) -> dict[str, Any]:
+def measure(options: Options) -> dict[str, Any]:
     """Both curves."""
     with machine.recorded() as about:
-        seeds = {cell.name: _packs(cell, asked.rounds) for cell in CELLS}
-        trials = _experiments(min(3, asked.rounds))
+        seeds = {cell.name: _packs(cell, options.rounds) for cell in CELLS}
+        trials = _experiments(options.at_most(3))
     return {"about": about, "seeds": seeds, "trials": trials}
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
-    """A table a curve."""
+def text(record: Mapping[str, Any]) -> list[str]:
+    """Return a table per curve."""
     lines = [
-        "Eager steps of one process with one thread, milliseconds per step of the whole pack, median over the rounds:",
+        "Steps of one process with one thread, CPU time (ms) per step of the pack, median over the rounds:",
         "",
     ]
     rows = []
-    for name, curve in found["seeds"].items():
+    for name, curve in record["seeds"].items():
         costs = curve["milliseconds"]
-        rows.append([name, "a pack", *(f"{cost:.3g}" for cost in costs.values()), f"{curve['exponent']:.2f}"])
+        rows.append([name, "pack", *(f"{cost:.3g}" for cost in costs.values()), f"{curve['exponent']:.2f}"])
         each = (f"{cost / int(count):.3g}" for count, cost in costs.items())
-        rows.append([name, "a network", *each, ""])
+        rows.append([name, "network", *each, ""])
     lines += table(["cell", "ms per step of", *(f"{count} seeds" for count in SEEDS), "fitted exponent"], rows)
     lines += [
         "Tiny trials (an MLP of width 8, one epoch of 200 images) through `fathomlab run`, its start and report included:",
         "",
     ]
-    curve = found["trials"]
+    curve = record["trials"]
     rows = [
         ["seconds", *(f"{seconds:.2f}" for seconds in curve["seconds"].values()), f"{curve['exponent']:.2f}"],
-        ["seconds a trial", *(f"{seconds / int(count):.4f}" for count, seconds in curve["seconds"].items()), ""],
+        ["seconds per trial", *(f"{seconds / int(count):.4f}" for count, seconds in curve["seconds"].items()), ""],
         ["seconds for each further trial", "", *(f"{slope:.4f}" for slope in further(curve["seconds"])), ""],
         [
             "of the seconds: without the start of the process and the report",
@@ -60,14 +60,14 @@ def text(found: Mapping[str, Any]) -> list[str]:
     return lines + table(["", *(f"{int(count):,} trials" for count in curve["seconds"]), "fitted exponent"], rows)
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
-    """Sublinear in seeds, linear in trials."""
-    made = [
-        Target(f"exponent of time against seeds per pack, {name}", 1.0, curve["exponent"], "", most=True)
-        for name, curve in found["seeds"].items()
+def targets(record: Mapping[str, Any]) -> list[Target]:
+    """At most linear in seeds and in trials."""
+    packs = [
+        Target(f"exponent of time against seeds per pack, {name}", MAX_LINEAR, curve["exponent"], "", most=True)
+        for name, curve in record["seeds"].items()
     ]
-    number = found["trials"]["exponent"]
-    return [*made, Target("exponent of time against trials", LARGEST_LINEAR, number, "", most=True)]
+    number = record["trials"]["exponent"]
+    return [*packs, Target("exponent of time against trials", MAX_LINEAR, number, "", most=True)]
 
 
 def further(seconds: Mapping[str, float]) -> list[float]:
@@ -84,9 +84,9 @@ def fitted(curve: Mapping[int, float]) -> float:
 def _packs(cell: Cell, rounds: int) -> dict[str, Any]:
     entries = {count: Entry("fathomlab", cell, 1, 1, count) for count in SEEDS}
     course = race(list(entries.values()), rounds)
-    costs = {count: median(course.rounds[entry.label]) for count, entry in entries.items()}
+    costs = {count: count * median(course.cpu[entry.label]) for count, entry in entries.items()}
     print(cell.name, {count: round(cost, 3) for count, cost in costs.items()}, flush=True)
-    return {"milliseconds": costs, "exponent": fitted(costs), "rounds": course.rounds}
+    return {"milliseconds": costs, "exponent": fitted(costs), "rounds": course.plain()}
 
 
 def _experiments(rounds: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where and on what a part was measured: a result without it is not quoted."""
+"""The machine and the versions of a measurement, which are quoted with every result."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from platform import python_version
 from typing import Any
 
 from fathomlab.base.codec import to_plain
-from fathomlab.prepare.machine import commit, hardware
+from fathomlab.prepare.machine import commit, hardware, instructions
 
 PACKAGES = ("fathomlab", "torch", "numpy", "lightning", "jax")
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "LD_PRELOAD")
@@ -20,13 +20,14 @@ STOLEN = 7
 
 @contextmanager
 def recorded() -> Iterator[dict[str, Any]]:
-    """Hardware, versions and commit; load and stolen time are filled in at the end."""
+    """Yield hardware, versions, and commit; load and stolen time are added at the end."""
     about: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         **to_plain(hardware()),
         "versions": {"python": python_version(), **versions()},
         **to_plain(commit()),
-        "threads": "one a process unless a layout says otherwise",
+        "instructions": instructions(),
+        "threads": "one per process unless a layout says otherwise",
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "load": os.getloadavg(),
     }
@@ -37,24 +38,29 @@ def recorded() -> Iterator[dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes and is installed."""
-    found = {}
+    """Versions of the installed packages that compute."""
+    result = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            result[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return result
+
+
+def has_bf16() -> bool:
+    """Whether the processor has instructions for bf16 products."""
+    return "bf16" in instructions()
 
 
 def steal(before: list[int], after: list[int]) -> float | None:
-    """Share of the processors' time that another guest had; None where it is not counted."""
+    """Share of the processors' time that another guest had; None if it is not counted."""
     spent = [b - a for a, b in zip(before, after, strict=True)][: STOLEN + 1]
     return spent[STOLEN] / sum(spent) if len(spent) > STOLEN and sum(spent) else None
 
 
-def told(about: Mapping[str, Any]) -> str:
-    """One line for people."""
+def described(about: Mapping[str, Any]) -> str:
+    """Return one line about a measurement."""
     numbers = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     line = f"Measured on {about['date']}: {about['cpu']}, {about['cores']} cores; {numbers}"
     if about.get("commit"):
@@ -69,7 +75,7 @@ def told(about: Mapping[str, Any]) -> str:
 
 
 def _ticks() -> list[int]:
-    """Ticks of all processors by kind since the start of the machine; empty where the system does not tell."""
+    """Ticks of all processors by kind since the start of the machine; empty if the system does not count them."""
     try:
         return [int(word) for word in TICKS.read_text().splitlines()[0].split()[1:]]
     except (OSError, IndexError, ValueError):

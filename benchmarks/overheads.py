@@ -5,8 +5,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.part import Asked, Target, table
-from benchmarks.race import apart
+from benchmarks.part import Options, Target, table
+from benchmarks.race import in_subprocess
 
 TITLE = "Overheads"
 PROBED = {"layers_dim": 128, "hidden_layers_num": 20, "batch_norm": False, "residual": False}
@@ -19,11 +19,11 @@ BOOKKEEPING = ("store", "progress", "rest")
 DEFAULT = "gradients"
 
 
-def measure(asked: Asked) -> dict[str, Any]:
+def measure(options: Options) -> dict[str, Any]:
     """Seconds by account of real packs, each in a process of its own."""
     from fathomlab.probes import PROBES
 
-    rounds = min(MOST_ROUNDS, asked.rounds)
+    rounds = options.at_most(MOST_ROUNDS)
     with machine.recorded() as about:
         kept = _rounds(rounds, KEPT, KEPT_SEEDS, KEPT_EPOCHS, None)
         probes = {name: _rounds(rounds, PROBED, PROBED_SEEDS, PROBED_EPOCHS, name) for name in PROBES}
@@ -42,7 +42,7 @@ def share(rounds: Sequence[Mapping[str, float]], accounts: Sequence[str]) -> flo
     )
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
+def text(record: Mapping[str, Any]) -> list[str]:
     """Shares, and where the time of the run without probes goes."""
     lines = [
         "Probes at their default schedule (at initialization, after step 1, after every epoch), experiment 1.2's MLP of",
@@ -53,10 +53,10 @@ def text(found: Mapping[str, Any]) -> list[str]:
         ["probe", "s in the probe", "s in training", "share"],
         [
             [name, f"{_seconds(of, ('probes',)):.3f}", f"{_seconds(of, TRAINING):.2f}", f"{100 * of['share']:.2f}%"]
-            for name, of in found["probes"].items()
+            for name, of in record["probes"].items()
         ],
     )
-    kept = found["bookkeeping"]
+    kept = record["bookkeeping"]
     lines += [f"A pack of {KEPT_SEEDS} of width 32 and depth 10, 48,000 images, {KEPT_EPOCHS} epochs, no probe:", ""]
     names = ("preparing", *TRAINING, *BOOKKEEPING)
     lines += table([f"s in {name}" for name in names], [[f"{_seconds(kept, (name,)):.3f}" for name in names]])
@@ -68,13 +68,13 @@ def text(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
+def targets(record: Mapping[str, Any]) -> list[Target]:
     """At most 5 and 1 percent of the training time."""
-    kept = Target("store, progress and bookkeeping", 0.01, found["bookkeeping"]["share"], "%", most=True)
-    if DEFAULT not in found["probes"]:
+    kept = Target("store, progress and bookkeeping", 0.01, record["bookkeeping"]["share"], "%", most=True)
+    if DEFAULT not in record["probes"]:
         return [kept]
     return [
-        Target(f"probe {DEFAULT} at its default schedule", 0.05, found["probes"][DEFAULT]["share"], "%", most=True),
+        Target(f"probe {DEFAULT} at its default schedule", 0.05, record["probes"][DEFAULT]["share"], "%", most=True),
         kept,
     ]
 
@@ -82,9 +82,9 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
 def _rounds(
     rounds: int, shape: Mapping[str, Any], seeds: int, epochs: int, probe: str | None
 ) -> list[dict[str, float]]:
-    found = [apart("benchmarks.accounts:train", dict(shape), seeds, epochs, probe) for _ in range(rounds)]
-    print(probe or "bookkeeping", {name: round(seconds, 3) for name, seconds in found[-1].items()}, flush=True)
-    return found
+    record = [in_subprocess("benchmarks.accounts:train", dict(shape), seeds, epochs, probe) for _ in range(rounds)]
+    print(probe or "bookkeeping", {name: round(seconds, 3) for name, seconds in record[-1].items()}, flush=True)
+    return record
 
 
 def _seconds(of: Mapping[str, Any], accounts: Sequence[str]) -> float:

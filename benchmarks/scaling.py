@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.part import table
-from benchmarks.race import ROOT, apart
+from benchmarks.race import ROOT, in_subprocess
 from benchmarks.startup import command, tiny
 
 SHAPES = "10x10,50x20,5000x2,500x20,100x100,2x5000"
@@ -100,7 +100,7 @@ def commands(shape: Shape, folder: Path) -> dict[str, Any]:
     """Every command on a finished store of this shape, which is written first if `folder` does not have it."""
     file, runs = folder / f"{shape.name}.yaml", folder / shape.name
     if not file.exists():
-        apart("benchmarks.scaling:fill", shape.name, str(folder))
+        in_subprocess("benchmarks.scaling:fill", shape.name, str(folder))
     store, csv, bundle = ["--runs", str(runs)], folder / f"{shape.name}-csv", folder / f"{shape.name}.zip"
     spent(command("run", str(file), *store, "--progress", "off"))
     name = next((runs / "experiments").iterdir()).name
@@ -235,7 +235,7 @@ def main(arguments: list[str] | None = None) -> None:
         lines: list[str] = []
         if "coordinator" in parts:
             rows = [
-                (pack, workers, apart("benchmarks.scripted:overhead", *sizes))
+                (pack, workers, in_subprocess("benchmarks.scripted:overhead", *sizes))
                 for sizes in OVERHEADS
                 for _, pack, workers in [sizes]
             ]
@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
             lines += commands_text({shape.name: _announced(shape, folder) for shape in shapes})
         if "run" in parts:
             lines += trained(asked.executor, asked.trials, asked.workers, folder)
-    print("\n".join([machine.told(about), "", *lines]))
+    print("\n".join([machine.described(about), "", *lines]))
 
 
 def _announced(shape: Shape, folder: Path) -> dict[str, Any]:

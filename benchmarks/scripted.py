@@ -47,6 +47,11 @@ class Scripted:
         """Nothing is started."""
         return ""
 
+    @staticmethod
+    def queued(setting: Setting) -> tuple[tuple[str, ...], ...]:
+        """No job of an earlier run trains."""
+        return ()
+
     def capacity(self) -> int:
         """Jobs at the same time."""
         return self.workers

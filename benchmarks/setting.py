@@ -13,6 +13,7 @@ from fathomlab.models.resnet import CNN
 
 BATCH = 128
 IMAGES = 48_000
+EVALUATED = 10_000
 COLOR_IMAGES = 12_800
 RATE = 1e-3
 MEAN, DEVIATION = 0.1307, 0.3081
@@ -54,6 +55,11 @@ class Cell:
         """Products of one training step of one network: 6 x multiply-accumulates, no gradient for the input."""
         return BATCH * (6.0 * self.architecture().macs - 2.0 * 784 * self.width)
 
+    @property
+    def step_bytes(self) -> float:
+        """Bytes that one training step of one network moves, if no tensor stays in a cache (`moved_bytes`)."""
+        return moved_bytes(self.architecture().num_params, (self.depth + 1) * self.width, 784)
+
 
 @dataclass(frozen=True)
 class ConvCell:
@@ -92,11 +98,33 @@ class ConvCell:
         stem = 3 * self.width * 9 * 32 * 32
         return BATCH * (6.0 * self.architecture().macs - 2.0 * stem)
 
+    @property
+    def step_bytes(self) -> float:
+        """Bytes that one training step in fp32 moves, if no tensor stays in a cache (`moved_bytes`)."""
+        maps = 32**2 + 2 * sum(2**stage * (16 // 2**stage) ** 2 for stage in range(4))
+        return moved_bytes(self.architecture().num_params, self.width * maps, 3 * 32 * 32)
+
 
 Setting = Cell | ConvCell
 
 GRID = tuple(Cell(width, depth) for width in (32, 64, 128) for depth in (10, 20, 40))
 CORNERS = tuple(cell for cell in GRID if cell.width != 64 and cell.depth != 20)
+
+
+def moved_bytes(params: int, units: int, pixels: int) -> float:
+    """Bytes of one fp32 step with Adam, if each pass over a tensor reads or writes memory.
+
+    Per parameter: its gradient is written and read, and the weight and both moments are read and written (32 bytes). Per unit
+    and image: the outputs before and after normalization and activation are written and read, and so is the gradient (24
+    bytes). Per pixel and image: it is read as uint8, written normalized, and read twice, in the forward pass and for the
+    gradient of the weights (13 bytes).
+
+    Args:
+        params: Parameters of the network.
+        units: Outputs of all normalized layers per image.
+        pixels: Values of an image.
+    """
+    return 32.0 * params + BATCH * (24.0 * units + 13.0 * pixels)
 
 
 def from_words(words: Sequence[str]) -> Setting:

@@ -14,8 +14,8 @@ from statistics import median
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.part import Asked, Target, table
-from benchmarks.race import ROOT, apart
+from benchmarks.part import Options, Target, table
+from benchmarks.race import ROOT, in_subprocess
 
 TITLE = "Start"
 PLANNED = 10_000
@@ -39,7 +39,7 @@ LIMITS = {
 }
 
 
-def measure(asked: Asked) -> dict[str, Any]:
+def measure(options: Options) -> dict[str, Any]:
     """Seconds of each command by round, and whether help and plan have loaded torch."""
     with machine.recorded() as about, tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -47,7 +47,7 @@ def measure(asked: Asked) -> dict[str, Any]:
         shape = {"layers_dim": [8, 16, 32, 64, 128], "hidden_layers_num": [1, 2]}
         many.write_text(json.dumps(tiny(PLANNED // 10, shape)), encoding="utf-8")
         finished.write_text(json.dumps(tiny(FINISHED // 10, shape)), encoding="utf-8")
-        apart("benchmarks.finished:fill", str(finished), str(runs))
+        in_subprocess("benchmarks.finished:fill", str(finished), str(runs))
         empty = ["--runs", str(root / "empty")]
         timed = {
             "python, nothing else": [sys.executable, "-c", "pass"],
@@ -71,11 +71,11 @@ def measure(asked: Asked) -> dict[str, Any]:
         first_step(root / "warm", {})  # builds the library, and reads the disk
         names = (*timed, *inside, *(f"{name}{kind}" for name in steps for kind in ("", CPU)))
         rows: dict[str, list[float]] = {name: [] for name in names}
-        for _ in range(asked.rounds):
+        for _ in range(options.rounds):
             for name, words in timed.items():
                 rows[name].append(whole(words)[0])
             for name, words in inside.items():
-                rows[name].append(apart(*words))
+                rows[name].append(in_subprocess(*words))
             for name, variables in steps.items():
                 with tempfile.TemporaryDirectory(dir=root) as empty_folder:
                     wall, cpu = first_step(Path(empty_folder) / "runs", dict.fromkeys(variables, empty_folder))
@@ -86,18 +86,18 @@ def measure(asked: Asked) -> dict[str, Any]:
     return {"about": about, "rounds": rows, "seconds": seconds, "torch": list(torch.values())}
 
 
-def text(found: Mapping[str, Any]) -> list[str]:
+def text(record: Mapping[str, Any]) -> list[str]:
     """A table of all of them."""
     lines = ["Seconds of whole processes (or of the work alone, in process), median over the rounds:", ""]
-    lines += table(["what", "s"], [[name, f"{seconds:.2f}"] for name, seconds in found["seconds"].items()])
-    loaded = "load torch" if any(found["torch"]) else "do not load torch"
+    lines += table(["what", "s"], [[name, f"{seconds:.2f}"] for name, seconds in record["seconds"].items()])
+    loaded = "load torch" if any(record["torch"]) else "do not load torch"
     return [*lines, f"`fathomlab --help` and `fathomlab plan` {loaded}.", ""]
 
 
-def targets(found: Mapping[str, Any]) -> list[Target]:
+def targets(record: Mapping[str, Any]) -> list[Target]:
     """Limits in seconds, and no torch."""
-    made = [Target(name, most, found["seconds"][name], " s", most=True) for name, most in LIMITS.items()]
-    return [*made, Target("help and plan that load torch", 0, sum(found["torch"]), "", most=True)]
+    made = [Target(name, most, record["seconds"][name], " s", most=True) for name, most in LIMITS.items()]
+    return [*made, Target("help and plan that load torch", 0, sum(record["torch"]), "", most=True)]
 
 
 def command(*words: str) -> list[str]:

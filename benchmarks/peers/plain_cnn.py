@@ -1,18 +1,19 @@
-"""A plain in-memory PyTorch loop over the convolutional net: torch.nn modules, one permutation an epoch, fused Adam."""
+"""A plain in-memory PyTorch loop over the convolutional net: torch.nn modules, one permutation per epoch, fused Adam."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.peers.plain import steps
-from benchmarks.setting import BATCH, ConvCell
+from benchmarks.peers.plain import runner, shuffled, steps
+from benchmarks.setting import ConvCell
 from fathomlab.data import DATASETS
 from fathomlab.engine.initializers import init_params
 
 
 def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    """The cell's network out of torch's own modules, with fathomlab's initial values of `seed`."""
+    """Build the cell's network from torch's modules, with fathomlab's initial values of `seed`."""
     width = cell.width
     layers: list[nn.Module] = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     layers.append(nn.MaxPool2d(3, 2, 1))
@@ -22,11 +23,11 @@ def network(cell: ConvCell, seed: int, dtype: torch.dtype = torch.float32) -> nn
         for stride in (1 if stage == 0 else 2, 1):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs = outputs
-    made = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)).to(dtype)
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10)).to(dtype)
     with torch.no_grad():
-        for own, value in zip(made.parameters(), init_params(cell.architecture(), seed).values(), strict=True):
-            own.copy_(value)
-    return made.train()
+        for param, value in zip(net.parameters(), init_params(cell.architecture(), seed).values(), strict=True):
+            param.copy_(value)
+    return net.train()
 
 
 def _data(cell: ConvCell, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,42 +46,76 @@ def _laid_out(net: nn.Sequential, layout: torch.memory_format) -> nn.Sequential:
     return net
 
 
-def curve(cell: ConvCell, seed: int, order: torch.Tensor, layout: torch.memory_format | None = None) -> list[float]:
+class _Autocast(nn.Module):
+    """A network whose products are computed in bf16."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.net(inputs).float()
+
+
+def _training(
+    cell: ConvCell,
+    seed: int,
+    dtype: torch.dtype,
+    layout: torch.memory_format,
+    bf16: bool = False,
+    compiled: bool = False,
+    order: torch.Tensor | None = None,
+) -> Iterator[torch.Tensor]:
+    """Train on the images of each row of `order`, or forever in random order; yields the loss."""
+    inputs, labels = _data(cell, dtype)
+    net: nn.Module = _laid_out(network(cell, seed, dtype), layout)
+    batches = shuffled(inputs, labels) if order is None else ((inputs[row], labels[row]) for row in order)
+    laid_out = ((images.contiguous(memory_format=layout), classes) for images, classes in batches)
+    return steps(_Autocast(net) if bf16 else net, laid_out, compiled)
+
+
+def _curve(cell: ConvCell, seed: int, order: torch.Tensor, layout: torch.memory_format, **options: Any) -> list[float]:
+    dtype = torch.float32 if options.get("bf16") else torch.float64
+    return [float(loss) for loss in _training(cell, seed, dtype, layout, order=order, **options)]
+
+
+def curve(cell: ConvCell, seed: int, order: torch.Tensor) -> list[float]:
     """Losses in float64 on the images of each row of `order`."""
-    inputs, labels = _data(cell, torch.float64)
-    layout = layout or torch.contiguous_format
-    net = _laid_out(network(cell, seed, torch.float64), layout)
-    batches = ((inputs[row].contiguous(memory_format=layout), labels[row]) for row in order)
-    return [float(loss) for loss in steps(net, batches)]
+    return _curve(cell, seed, order, torch.contiguous_format)
 
 
 def curve_channels_last(cell: ConvCell, seed: int, order: torch.Tensor) -> list[float]:
     """The same, channels-last."""
-    return curve(cell, seed, order, torch.channels_last)
+    return _curve(cell, seed, order, torch.channels_last)
 
 
-def prepare(cell: ConvCell, replicas: int, layout: torch.memory_format | None = None) -> Callable[[int], None]:
-    """A function that trains one network for some steps; `replicas` must be 1."""
+def curve_bf16(cell: ConvCell, seed: int, order: torch.Tensor) -> list[float]:
+    """Channels-last, with products in bf16."""
+    return _curve(cell, seed, order, torch.channels_last, bf16=True)
+
+
+def curve_compiled(cell: ConvCell, seed: int, order: torch.Tensor) -> list[float]:
+    """Channels-last, compiled."""
+    return _curve(cell, seed, order, torch.channels_last, compiled=True)
+
+
+def prepare(cell: ConvCell, replicas: int) -> Callable[[int], None]:
+    """Return a function that trains one network for some steps; `replicas` must be 1."""
     assert replicas == 1
-    inputs, labels = _data(cell, torch.float32)
-    layout = layout or torch.contiguous_format
-
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        while True:
-            order = torch.randperm(len(inputs))
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
-                yield inputs[rows].contiguous(memory_format=layout), labels[rows]
-
-    running = steps(_laid_out(network(cell, 0), layout), batches())
-
-    def go(count: int) -> None:
-        for _ in range(count):
-            next(running)
-
-    return go
+    return runner(_training(cell, 0, torch.float32, torch.contiguous_format))
 
 
 def prepare_channels_last(cell: ConvCell, replicas: int) -> Callable[[int], None]:
     """The same, channels-last."""
-    return prepare(cell, replicas, torch.channels_last)
+    return runner(_training(cell, 0, torch.float32, torch.channels_last))
+
+
+def prepare_bf16(cell: ConvCell, replicas: int) -> Callable[[int], None]:
+    """Channels-last, with products in bf16 (autocast)."""
+    return runner(_training(cell, 0, torch.float32, torch.channels_last, bf16=True))
+
+
+def prepare_compiled(cell: ConvCell, replicas: int) -> Callable[[int], None]:
+    """Channels-last, compiled."""
+    return runner(_training(cell, 0, torch.float32, torch.channels_last, compiled=True))

@@ -1,4 +1,4 @@
-"""The laboratory's usual loop: DataLoader with 4 workers, transforms image by image, two reads of the device a step."""
+"""The loop of the starter files: DataLoader with 4 workers, transforms per image, two reads of the device per step."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,12 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.peers.plain import curve as curve
-from benchmarks.peers.plain import network
+from benchmarks.peers.plain import network, runner
 from benchmarks.setting import BATCH, DEVIATION, MEAN, RATE, Cell, images
 
 
 class Pictures(Dataset[tuple[torch.Tensor, int]]):
-    """MNIST as the usual dataset class hands it out: an image object, to a tensor, normalized, one by one."""
+    """MNIST as torchvision returns it: an image object, converted to a tensor and normalized, one by one."""
 
     def __init__(self) -> None:
         pixels, labels = images()
@@ -23,15 +23,15 @@ class Pictures(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
-        picture = Image.fromarray(self.pixels[place].numpy())
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        picture = Image.fromarray(self.pixels[index].numpy())
         tensor = torch.from_numpy(np.array(picture, np.uint8, copy=True)).view(28, 28, 1)
         tensor = tensor.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
-        return tensor.clone().sub_(MEAN).div_(DEVIATION), int(self.labels[place])
+        return tensor.clone().sub_(MEAN).div_(DEVIATION), int(self.labels[index])
 
 
 def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
-    """A function that trains one network for some steps; `replicas` must be 1."""
+    """Return a function that trains one network for some steps; `replicas` must be 1."""
     assert replicas == 1
     loader = DataLoader(Pictures(), BATCH, shuffle=True, num_workers=4, persistent_workers=True)
     net = nn.Sequential(nn.Flatten(), *network(cell, 0))
@@ -50,10 +50,4 @@ def prepare(cell: Cell, replicas: int) -> Callable[[int], None]:
                 correct += (outputs.argmax(1) == labels).sum().item()
                 yield
 
-    trained = running()
-
-    def go(count: int) -> None:
-        for _ in range(count):
-            next(trained)
-
-    return go
+    return runner(running())

@@ -16,13 +16,17 @@ app = typer.Typer()
 @app.command()
 def bench(
     parts: Annotated[
-        list[str] | None, typer.Argument(help="grid, cnn, overheads, growth, startup [default: all].")
+        list[str] | None,
+        typer.Argument(help="grid, cnn, evaluation, quick, overheads, growth, startup [default: all]."),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Interleaved rounds; results are medians.")] = 5,
-    corners: Annotated[bool, typer.Option("--corners", help="Measure four cells of the grid instead of nine.")] = False,
+    corners: Annotated[
+        bool, typer.Option("--corners", help="Measure four cells of the grid, and less of the rest.")
+    ] = False,
+    against: Annotated[str, typer.Option(metavar="COMMIT", help="Compare `make run` with that of a commit.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Compare training speed with a plain loop, Lightning, and JAX (if installed)."""
+    """Compare speed with plain loops, Lightning, torch.func, and JAX (if installed)."""
     root = Path(__file__).parents[3]
     if not (root / "benchmarks" / "__main__.py").is_file():
         raise UserError(
@@ -31,6 +35,7 @@ def bench(
         )
     out = root / "docs" / "results" / "bench.json"
     args = [*(parts or []), "--rounds", str(rounds), *(["--corners"] if corners else [])]
+    args += ["--against", against] if against else []
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *args], cwd=root, stdout=sys.stderr if as_json else None, check=False
     )
