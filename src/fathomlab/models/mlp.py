@@ -52,8 +52,8 @@ class MLP:
             `two_layer`: act(h + bn(W' dropout(act(bn(W h + b))) + b')) (He et al., 2015). `pre_activation`:
             h + W dropout(act(bn(h))) + b, with a norm and activation before the output and none after the input layer
             (He et al., 2016). `shared_twice`: h + f(f(h)), where f is the layer of `one_layer`, applied twice with the same
-            weights. Each hidden layer counts once in L and twice in the operations, and its running statistics of batch norm
-            average both inputs.
+            weights. The published code of the lab does this, and applies f once without shortcuts. Each hidden layer counts once
+            in L and twice in the operations. With batch norm, its running statistics average both inputs.
         batch_norm_eps: Added to the variance.
         batch_norm_beta: Initial shift of every batch normalization.
         skip_init: Initialization of branches. `none`: according to `init`. `rezero`: each branch is multiplied by one
