@@ -49,6 +49,15 @@ BY_DEPTH: dict[str, dict[str, Any]] = {
     "residual, batch norm": {"residual": True, "batch_norm": True},
     "residual, pre-activation": {"residual": True, "block": "pre_activation"},
     "residual, pre-activation, batch norm": {"residual": True, "block": "pre_activation", "batch_norm": True},
+    "residual, applied twice": {"residual": True, "block": "shared_twice"},
+    "residual, applied twice, batch norm": {"residual": True, "block": "shared_twice", "batch_norm": True},
+    "residual, 1/sqrt(L)": {"residual": True, "branch_scale": "1/sqrt(L)"},
+    "pre-activation, 1/sqrt(L), He": {
+        "residual": True,
+        "block": "pre_activation",
+        "branch_scale": "1/sqrt(L)",
+        "init": "he",
+    },
     "residual, rezero": {"residual": True, "skip_init": "rezero"},
     "residual, two layers, fixup, He": {"residual": True, "block": "two_layer", "skip_init": "fixup", "init": "he"},
 }

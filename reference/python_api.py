@@ -33,6 +33,10 @@ RELATED: dict[str, tuple[str, tuple[str, ...]]] = {
             "fathomlab.analysis.statistics.Interval",
         ),
     ),
+    "Connectivity": (
+        "What `Trials.connectivity` returns.",
+        ("fathomlab.analysis.connectivity.Connectivity", "fathomlab.analysis.connectivity.Line"),
+    ),
     "Your own parts": (
         "What your losses, probes, and optimizers receive. See "
         "[Your own networks, data, and losses](../tutorials/your-own-parts.md).",

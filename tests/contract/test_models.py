@@ -59,6 +59,7 @@ def levels(model_class: Any) -> list[tuple[str, Any]]:
     """Return the levels of every option with a closed list of levels."""
     options: list[tuple[str, Any]] = []
     for name, hint in typing.get_type_hints(model_class, include_extras=True).items():
+        hint = hint.__origin__ if hasattr(hint, "__metadata__") else hint
         rules = typing.get_args(hint)
         if typing.get_origin(hint) is Literal:
             options += [(name, level) for level in rules]

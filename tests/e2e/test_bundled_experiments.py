@@ -41,7 +41,9 @@ MORE = {
         "student_model.params.width=1",
         "teacher_model.params.layers=[1,1,1,1]",
     ],
+    "connectivity": ["training.epochs=1", "model.params.layers_dim=8", "model.params.hidden_layers_num=2,5"],
     "depth_init": ["training.epochs=1", "model.params.layers_dim=8"],
+    "depth_transfer": ["training.epochs=1", "model.params.layers_dim=4", "training.lr=0.02,0.08"],
     "batchnorm_depth": ["training.epochs=1", "model.params.layers_dim=8"],
     "distill_chain": smaller(CHAIN, 2),
     "distill_depth": ["training_teacher.epochs=1", "training_student.epochs=1", "student_model.params.layers_dim=8"],
@@ -55,7 +57,9 @@ TRIALS = {
     "config_exp1_2": 8,
     "config_exp1_3": 4,
     "config_exp2_2": 5,
+    "connectivity": 8,
     "depth_init": 24,
+    "depth_transfer": 18,
     "batchnorm_depth": 12,
     "distill_tune": 13,
     "distill_chain": 9,
@@ -98,6 +102,6 @@ def test_bundled_experiment_runs(tmp_path: Path, name: str):
     gradients = [record.probes.get("gradients", ()) for record in results]
     gradient_files = {"config_exp1_2", "depth_init", "batchnorm_depth", "distill_depth"}
     assert all(gradients) == (name in gradient_files)
-    assert (results.study.experiment.tune is not None) == (name == "distill_tune")
+    assert (results.study.experiment.tune is not None) == (name in ("depth_transfer", "distill_tune"))
     if name == "config_exp2_2":
         assert results.table()["role"] == ["teacher", "baseline", *["distilled"] * 3]

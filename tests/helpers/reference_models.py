@@ -69,16 +69,20 @@ class ReferenceMLP(nn.Module):
         )
         self.points = [h]
         names = self.hidden[1::2] if self.options.block == "two_layer" else self.hidden
+        power = {"none": 0.0, "1/sqrt(L)": -0.5, "1/L": -1.0}[self.options.branch_scale] if skip else 0.0
         for name in names:
             if self.options.block == "one_layer":
-                h = skip * h + self.apply_layer(f"{name}.scale", self.linear_norm_act(name, h))
+                h_branch = self.linear_norm_act(name, h)
+            elif self.options.block == "shared_twice":  # as the lab's published code: once without shortcuts
+                h_branch = self.linear_norm_act(name, h)
+                h_branch = self.linear_norm_act(name, h_branch) if skip else h_branch
             elif pre_activation:
                 h_branch = self.apply_layer(name, self.activation(self.apply_layer(f"{name}.norm", h)))
-                h = skip * h + self.apply_layer(f"{name}.scale", h_branch)
             else:
                 inner = self.linear_norm_act(self.hidden[self.hidden.index(name) - 1], h)
                 h_branch = self.apply_layer(f"{name}.norm", self.apply_layer(name, inner))
-                h = self.activation(skip * h + self.apply_layer(f"{name}.scale", h_branch))
+            h = skip * h + self.apply_layer(f"{name}.scale", h_branch) * len(self.hidden) ** power
+            h = self.activation(h) if self.options.block == "two_layer" else h
             self.points.append(h)
         if pre_activation:
             h = self.activation(self.apply_layer("output.norm", h))

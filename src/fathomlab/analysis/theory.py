@@ -91,12 +91,13 @@ def forward_growth(model: object) -> tuple[float, ...] | None:
         return None
     steps = range(mlp.hidden_layers_num + 1)
     if mlp.batch_norm:
-        # h_l sums l + 1 outputs relu(z): mean (l + 1)/sqrt(2 pi), centered variance (l + 1) CENTERED, over the 1/2 of the first
-        summed = [step + 1 if mlp.residual else 1 for step in steps]
-        return tuple(sqrt(2 * (count**2 / (2 * pi) + count * CENTERED)) for count in summed)
+        # h_l sums outputs relu(z), the first and l branches: means 1/sqrt(2 pi), centered variances CENTERED, over a first 1/2
+        scale = mlp.branch_factor if mlp.residual else 0.0
+        summed = [(1 + scale * step, 1 + scale**2 * step) for step in steps]
+        return tuple(sqrt(2 * (mean**2 / (2 * pi) + variance * CENTERED)) for mean, variance in summed)
     gain = _gain(mlp)
     if mlp.residual:
-        return tuple(sqrt(q) for q, _ in _drift(gain, mlp.hidden_layers_num))
+        return tuple(sqrt(q) for q, _ in _drift(_branch_gain(mlp), mlp.hidden_layers_num))
     # The z of a layer has variance g q + Var b, and relu halves it; torch's biases have variance 1/(3 fan_in)
     bias = 1 / 3 if mlp.init == "torch" else 0.0
     squares = [(_input_gain(mlp) + bias / mlp.input_size) / 2]
@@ -145,6 +146,15 @@ def _input_gain(mlp: MLP) -> float:
     return _gain(mlp) * (min(1.0, inputs / outputs) if mlp.init == "orthogonal" else 1.0)
 
 
+def _branch_gain(mlp: MLP) -> float:
+    """The gain of a branch of one layer with the mean square of the branch: g times the square of its constant factor.
+
+    The second application of the same weights has independent units: it multiplies the mean square by g/2 again.
+    """
+    applied = _gain(mlp) * ACTIVE[mlp.activation] if mlp.block == "shared_twice" else 1.0
+    return mlp.branch_factor**2 * _gain(mlp) * applied
+
+
 def _prediction(rates: Sequence[float], source: str, tolerance: float, stride: int = 1) -> Prediction:
     """A prediction from ln(G_(l-1) / G_l) for each layer l = 1 to L (each block of `stride` layers)."""
     profile = [0.0]
@@ -188,14 +198,10 @@ def _normalized(mlp: MLP, batch: int) -> Prediction:
         _, active = _moments(variance / (variance + eps), beta, linear)
         rates.append(log(gain * active / (variance + eps)) / 2)
     correction = linear_batch_norm(batch) if linear else _small_batch(batch) - EXPLOSION
-    source = (
-        "rate (B-2)/(B-3) squared, linear batch norm"
-        if linear
-        else "rate pi/(pi-1) squared where eps and beta are small"
-    )
+    rate = "(B-2)/(B-3) squared, linear batch norm" if linear else "pi/(pi-1) squared where eps and beta are small"
     # beta and a critical eps leave finite-batch terms of up to 0.013 (computed), in addition to those of width
     tolerance = 0.02 if beta or not _small_eps(mlp) else 0.005 + 0.64 / mlp.layers_dim
-    return _prediction([rate + correction for rate in rates], f"{source} (Yang et al., 2019)", tolerance)
+    return _prediction([rate + correction for rate in rates], f"rate {rate} (Yang et al., 2019)", tolerance)
 
 
 def _moments(variance: float, beta: float, linear: bool) -> tuple[float, float]:
@@ -238,9 +244,9 @@ def _zero_branch(mlp: MLP) -> Prediction | str:
 def _residual(mlp: MLP) -> Prediction | str:
     if mlp.block == "two_layer" or mlp.init == "looks_linear":
         return f"no closed form for residual nets with block {mlp.block} and init {mlp.init}"
-    gain, active, depth = _gain(mlp), ACTIVE[mlp.activation], mlp.hidden_layers_num
+    gain, active, depth = _branch_gain(mlp), ACTIVE[mlp.activation], mlp.hidden_layers_num
     if mlp.block == "pre_activation" or mlp.activation == "Identity":
-        source = "ln(1 + n Var W E[act'^2]) / 2: skip and branch are independent"
+        source = "ln(1 + g_branch E[act'^2]) / 2: skip and branch are independent"
         return _prediction([log(1 + gain * active) / 2] * depth, source, _width_tolerance(mlp))
     if mlp.activation != "ReLU":
         return f"no closed form for residual nets with {mlp.activation}"
@@ -251,7 +257,7 @@ def _residual(mlp: MLP) -> Prediction | str:
     part = states[-1][0] / mlp.layers_dim
     squares = [(1 + gain / 2) ** (depth - layer) + part / mean**2 for layer, (_, mean) in enumerate(states)]
     rates = [log(one / other) / 2 for one, other in pairwise(squares)]
-    return _prediction(rates, "growth of the mean of non-negative branches, plus (1 + n Var W / 2) per layer", 0.02)
+    return _prediction(rates, "growth of the mean of non-negative branches, plus (1 + g_branch / 2) per layer", 0.02)
 
 
 def _drift(gain: float, depth: int) -> list[tuple[float, float]]:
@@ -273,17 +279,20 @@ def _residual_normalized(mlp: MLP, batch: int) -> Prediction | str:
     """The branch at layer l divides by the skip's deviation, so its squared rate relative to the skip falls like 1/l.
 
     One-layer blocks: the skip has l times the branch's CENTERED variance: 1 + (1/2)/(l CENTERED) = 1 + 1.467/l (De & Smith, 2020,
-    for the 1/l). Pre-activation: the trunk starts with the input layer's variance g_0 and each branch adds g CENTERED.
+    for the 1/l); a layer that is applied twice multiplies the second term by the plain rate 1.467. Pre-activation: the trunk
+    starts with the input layer's variance g_0 and each branch adds g CENTERED. A factor of the branch scales what it adds.
     """
     if mlp.block == "two_layer" or mlp.activation != "ReLU" or not _small_eps(mlp) or batch < 32:
-        return "residual nets with batch norm: closed forms for one_layer and pre_activation, ReLU, small eps, batches from 32"
-    skips = range(mlp.hidden_layers_num)
-    if mlp.block == "one_layer":
-        source, start = "sqrt(prod(1 + 1.467/l)): a power of depth (De & Smith, 2020)", CENTERED
+        return "residual nets with batch norm: closed forms except for two_layer, with ReLU, small eps, batches from 32"
+    scale = mlp.branch_factor**2
+    if mlp.block != "pre_activation":
+        power = "^2" if mlp.block == "shared_twice" else ""
+        source, start = f"sqrt(prod(1 + 1.467{power}/l)): a power of depth (De & Smith, 2020)", CENTERED
     else:
         source, start = (
             "the trunk's variance grows by 0.341 n Var W per layer (De & Smith, 2020)",
             _input_gain(mlp) / _gain(mlp),
         )
-    rates = [log(1 + 0.5 / (start + skip * CENTERED)) / 2 for skip in skips]
+    active = 0.5 * scale * (0.5 / CENTERED if mlp.block == "shared_twice" else 1)
+    rates = [log(1 + active / (start + scale * skip * CENTERED)) / 2 for skip in range(mlp.hidden_layers_num)]
     return _prediction(rates, source, 0.02)

@@ -90,7 +90,7 @@ def choose(conditions: Sequence["Condition"], tune: TuneOptions) -> Choice | Non
     levels = [{key: level for key, level in item.record.factors.items() if key in tune.over} for item in conditions]
     if not any(levels):
         return None
-    values = [_values(condition, tune.by) for condition in conditions]
+    values = [values_by_seed(condition, tune.by) for condition in conditions]
     known = [set(each) for each in values if each]
     shared = set.intersection(*known) if known else set[int]()
     tries: list[Try] = []
@@ -170,8 +170,8 @@ def choice_json(condition: "Condition", choice: Choice) -> JsonObject:
     }
 
 
-def _values(condition: "Condition", metric: str) -> dict[int, float]:
-    """Seed to the number of its trial, for those that have one."""
+def values_by_seed(condition: "Condition", metric: str) -> dict[int, float]:
+    """Seed to the validation metric of its trial (fraction), for those that have one; a diverged one counts as chance."""
     values = {seed: _value(trial, metric) for seed, trial in condition.trials}
     return {seed: value for seed, value in values.items() if value is not None}
 

@@ -2,12 +2,12 @@
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from fathomlab.analysis.tables import Memberships, experiments_of, trial_columns
 from fathomlab.api.selection import select
@@ -17,6 +17,9 @@ from fathomlab.base.inline import mimebundle
 from fathomlab.base.labels import count
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord
+
+if TYPE_CHECKING:
+    from fathomlab.analysis.connectivity import Connectivity
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -73,6 +76,26 @@ class Trials:
     def table(self) -> dict[str, list[Any]]:
         """Plain columns, one row per trial: experiment, condition, role, seed, factors, hash, status, metrics."""
         return trial_columns((item.experiment, item.member, item.seed, item.record) for item in self)
+
+    def connectivity(self, points: int = 11, plugins: Sequence[str] = ()) -> "Connectivity":
+        """Evaluate the straight line between the weights of each two trials that differ only in `data.order_stream`.
+
+        Running statistics of batch normalization are computed again at every point, also at the ends. Takes about as long as two
+        passes of `points` networks through the training images.
+
+        Args:
+            points: Number of networks on a line, including both ends.
+            plugins: The plugin files of the experiment. They are not needed in the process that ran it.
+
+        Returns:
+            Loss and accuracy at each point, and barriers with their intervals over seeds.
+
+        Raises:
+            UserError: If there are no such trials, weights are missing or corrupted, or the dataset is not available.
+        """
+        from fathomlab.api.connectivity import connectivity  # imports torch
+
+        return connectivity(self, points, plugins)
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.

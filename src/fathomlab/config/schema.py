@@ -34,6 +34,8 @@ class DataOptions:
         params: Options of the dataset.
         drop_last: Leave out a last batch that is smaller than `batch_size`. The order of the images differs per epoch, so all of
             them are used over time.
+        order_stream: Random stream of the order of the images. Trials of one seed that differ only in it have the same split,
+            initial values, augmentation, and dropout, but other batches.
     """
 
     name: str | None = None
@@ -44,6 +46,7 @@ class DataOptions:
     limit: Annotated[int, Interval(ge=2)] | None = None
     params: dict[str, Any] = field(default_factory=dict)
     drop_last: bool = False
+    order_stream: Annotated[int, Interval(ge=0)] = 0
 
     def validate(self) -> list[Issue]:
         """A fraction where a percentage is expected."""

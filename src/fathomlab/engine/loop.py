@@ -114,8 +114,8 @@ def _end_epoch(trainer: PackTrainer, images: int) -> Progress:
 
 
 def image_order(trainer: PackTrainer, epoch: int) -> Indices:
-    """Return the order of the images in an epoch, (k, n): sorted by random bits of (seed, epoch, image)."""
-    keys = trainer.keys("order", epoch)
+    """Return the order of the images in an epoch, (k, n): sorted by random bits of (seed, order stream, epoch, image)."""
+    keys = trainer.order_keys(epoch)
     bits = splitmix64(keys.unsqueeze(1), trainer.train_index)
     return trainer.train_index.gather(1, bits.argsort(dim=1, stable=True))
 

@@ -18,7 +18,7 @@ from fathomlab.base.packing import signature
 from fathomlab.engine.autograd_functions import BatchedLinear, BatchNormFunction
 from fathomlab.engine.convolution import convolve
 from fathomlab.engine.opaque import OpaqueProgram
-from fathomlab.models.architecture import Architecture
+from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import (
     BatchNorm,
     Conv2d,
@@ -26,6 +26,7 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
+    Multiply,
     Pad,
     ParameterFree,
     Residual,
@@ -175,11 +176,13 @@ class _ForwardPass:
                 if self.taps is not None:
                     self.taps.append(x)
                 return x
-            case ParameterFree() | Pad() | Opaque():
+            case ParameterFree() | Multiply() | Pad() | Opaque():
                 return self._fixed(layer, x)
 
-    def _fixed(self, layer: ParameterFree | Pad | Opaque, x: Tensor) -> Tensor:
+    def _fixed(self, layer: ParameterFree | Multiply | Pad | Opaque, x: Tensor) -> Tensor:
         assert not isinstance(layer, Opaque), "a user's module is a complete network"
+        if isinstance(layer, Multiply):
+            return x * layer.factor
         return self._pad(layer, x) if isinstance(layer, Pad) else self._parameter_free(layer.kind, x)
 
     def _parameter_free(self, kind: str, x: Tensor) -> Tensor:
@@ -278,10 +281,4 @@ def _varying_options(layers: Layers, path: str = "") -> list[tuple[str, float | 
 
 def batch_norms(layers: Layers) -> list[tuple[str, int]]:
     """Return names and features of the batch normalizations, in the order of the forward pass."""
-    norms: list[tuple[str, int]] = []
-    for layer in layers:
-        if isinstance(layer, BatchNorm):
-            norms.append((layer.name, layer.features))
-        elif isinstance(layer, Residual | Shortcut):
-            norms += batch_norms(layer.branch) + batch_norms(inside_shortcut(layer))
-    return norms
+    return [(layer.name, layer.features) for layer in walk(layers) if isinstance(layer, BatchNorm)]

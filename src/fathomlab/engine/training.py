@@ -226,7 +226,15 @@ class PackTrainer:
 
     def keys(self, purpose: str, *keys: int) -> Tensor:
         """Return one random key per replica for a purpose, (k,) int64."""
-        seeds = [derive_seed(recipe.seed, purpose, *keys) for recipe in self.recipes]
+        return self._key_tensor([derive_seed(recipe.seed, purpose, *keys) for recipe in self.recipes])
+
+    def order_keys(self, epoch: int) -> Tensor:
+        """Return the random keys of the order of the images in an epoch, (k,) int64."""
+        streams = [[recipe.order_stream] if recipe.order_stream else [] for recipe in self.recipes]
+        pairs = zip(self.recipes, streams, strict=True)
+        return self._key_tensor([derive_seed(recipe.seed, "order", epoch, *stream) for recipe, stream in pairs])
+
+    def _key_tensor(self, seeds: Sequence[int]) -> Tensor:
         return torch.tensor([seed - 2**63 for seed in seeds], dtype=torch.int64, device=self.device)
 
     def replica(self, slot: int) -> "PackTrainer":

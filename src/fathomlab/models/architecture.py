@@ -51,8 +51,8 @@ class Architecture:
     init: Annotated[str, Varies()]
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """All learned tensors, in the order of the forward pass."""
-        return tuple(parameter for layer in self.layers for parameter in layer.parameters())
+        """All learned tensors, in the order of the forward pass; once for a layer that is applied twice."""
+        return tuple(dict.fromkeys(parameter for layer in self.layers for parameter in layer.parameters()))
 
     @cached_property
     def num_params(self) -> int:
@@ -95,7 +95,7 @@ class Architecture:
         for layer in walk(self.layers):
             names += layer.weight_layers if isinstance(layer, Opaque) else ()
             names += (layer.name,) if isinstance(layer, Linear | Conv2d) else ()
-        return tuple(names)
+        return tuple(dict.fromkeys(names))
 
     @property
     def map_shape(self) -> Shape | None:

@@ -1,7 +1,7 @@
 """Layers as values: shapes, parameters, and operation counts, without tensors.
 
 Parameter names depend only on the names of layers. Two networks with a layer of the same name therefore have the same
-initial values for it if the seed is the same.
+initial values for it if the seed is the same. A layer that occurs twice in a network is applied twice with the same weights.
 """
 
 from dataclasses import dataclass
@@ -118,6 +118,13 @@ class Scale(LayerDefaults):
 
 
 @dataclass(frozen=True)
+class Multiply(LayerDefaults):
+    """Multiplication by a constant."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
 class Pad(LayerDefaults):
     """Shortcut without parameters: takes every `stride`-th pixel and appends channels of zeros."""
 
@@ -214,7 +221,9 @@ class Shortcut:
         return macs(self.branch, shape) + macs(self.shortcut, shape)
 
 
-Layer = Linear | Conv2d | BatchNorm | Scale | Pad | ParameterFree | Dropout | Tap | Residual | Shortcut | Opaque
+Layer = (
+    Linear | Conv2d | BatchNorm | Scale | Multiply | Pad | ParameterFree | Dropout | Tap | Residual | Shortcut | Opaque
+)
 Layers = tuple[Layer, ...]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, final
 from annotated_types import Interval
 
 from fathomlab.base.errors import Issue
-from fathomlab.base.options import Fraction
+from fathomlab.base.options import Fraction, Later
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import (
     BatchNorm,
@@ -15,6 +15,7 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
+    Multiply,
     ParameterFree,
     Residual,
     Scale,
@@ -50,7 +51,9 @@ class MLP:
         block: `one_layer`: h + dropout(act(bn(W h + b))), with non-negative branches and nothing after the addition.
             `two_layer`: act(h + bn(W' dropout(act(bn(W h + b))) + b')) (He et al., 2015). `pre_activation`:
             h + W dropout(act(bn(h))) + b, with a norm and activation before the output and none after the input layer
-            (He et al., 2016).
+            (He et al., 2016). `shared_twice`: h + f(f(h)), where f is the layer of `one_layer`, applied twice with the same
+            weights. The published code of the lab does this, and applies f once without shortcuts. Each hidden layer counts once
+            in L and twice in the operations. With batch norm, its running statistics average both inputs.
         batch_norm_eps: Added to the variance.
         batch_norm_beta: Initial shift of every batch normalization.
         skip_init: Initialization of branches. `none`: according to `init`. `rezero`: each branch is multiplied by one
@@ -60,6 +63,7 @@ class MLP:
             start at 0. One learned number with the initial value 1 multiplies the branch. The scalar biases of the paper
             are contained in those of the linear layers. The zero output layer of the paper is omitted, because no gradient
             would pass it before the first step.
+        branch_scale: Constant that multiplies each branch: none, 1/sqrt(L), or 1/L, with L = `hidden_layers_num`.
     """
 
     input_size: Width = 784
@@ -71,10 +75,11 @@ class MLP:
     dropout: Fraction = 0.0
     batch_norm: bool = False
     init: Literal["torch", "he", "glorot", "orthogonal", "looks_linear"] = "torch"
-    block: Literal["one_layer", "two_layer", "pre_activation"] = "one_layer"
+    block: Literal["one_layer", "two_layer", "pre_activation", "shared_twice"] = "one_layer"
     batch_norm_eps: Eps = 1e-5
     batch_norm_beta: Annotated[float, Interval(ge=-100, le=100)] = 0.0
     skip_init: Literal["none", "rezero", "fixup"] = "none"
+    branch_scale: Annotated[Literal["none", "1/sqrt(L)", "1/L"], Later()] = "none"
 
     test_options: ClassVar[dict[str, object]] = {
         "input_size": 12,
@@ -91,6 +96,12 @@ class MLP:
     def depth(self) -> int:
         """Number of hidden layers."""
         return self.hidden_layers_num
+
+    @property
+    def branch_factor(self) -> float:
+        """The constant that multiplies each branch."""
+        depth = max(self.hidden_layers_num, 1)
+        return {"none": 1.0, "1/sqrt(L)": 1 / sqrt(depth), "1/L": 1 / depth}[self.branch_scale]
 
     def validate(self) -> list[Issue]:
         """Return conflicts between the options."""
@@ -152,8 +163,9 @@ class MLP:
             unused.append(
                 ("block", "is ignored if residual is false: without shortcuts, all blocks are the same network.")
             )
-        if not self.residual and self.skip_init != "none":
-            unused.append(("skip_init", "is ignored if residual is false: there are no branches."))
+        for key in ("skip_init", "branch_scale"):
+            if not self.residual and getattr(self, key) != "none":
+                unused.append((key, "is ignored if residual is false: there are no branches."))
         for key in ("batch_norm_eps", "batch_norm_beta"):
             if not self.batch_norm and getattr(self, key) != getattr(MLP, key):
                 unused.append((key, "is ignored if batch_norm is false."))
@@ -191,8 +203,13 @@ class MLP:
                 inner = (self._linear(previous, gain), *self._norm_act(previous, index - 1))
                 branch = (*inner, self._linear(name, 0.0 if fixup else None), *self._norm(name))
                 after = (ParameterFree(self.activation), Dropout(index, self.dropout))
+            case "shared_twice":
+                second = self._norm_act(name, index + self.hidden_layers_num)  # with other units dropped
+                branch = (self._linear(name), *self._norm_act(name, index), self._linear(name), *second)
         if self.skip_init != "none":
             branch = (*branch, Scale(f"{name}.scale", 0.0 if self.skip_init == "rezero" else 1.0))
+        if self.branch_scale != "none":
+            branch = (*branch, Multiply(self.branch_factor))
         return (Residual(branch, self.residual), *after, Tap(name))
 
     def _linear(self, name: str, gain: float | None = None) -> Linear:

@@ -28,6 +28,7 @@ class Data:
         augment: Names of augmentations, in the order in which they are applied.
         limit: Number of training images to use; None for all.
         drop_last: Whether an incomplete last batch is left out.
+        order_stream: Selects the random stream of the order of the images.
         plugin: The plugin with the function that returns the dataset; None for other datasets.
     """
 
@@ -37,6 +38,7 @@ class Data:
     augment: tuple[str, ...]
     limit: int | None
     drop_last: bool
+    order_stream: int = 0
     plugin: Plugin | None = None
 
     @property
@@ -68,7 +70,8 @@ class Data:
     def plain(self) -> dict[str, Any]:
         """The section as plain data. The digest of a plugin is in another section of a trial."""
         options = {field: getattr(self, field) for field in ("batch_size", "validation_split", "limit")}
-        later = {"drop_last": True} if self.drop_last else {}  # added later: its default is not part of the identity
+        added = {field: getattr(self, field) for field in ("drop_last", "order_stream")}
+        later = {field: value for field, value in added.items() if value}  # their defaults are not part of the identity
         name, rest = self.info.name, {key: self.identity[key] for key in self.identity if key not in ("name", "plugin")}
         return {"name": name, "augment": list(self.augment), **options, **rest, **later}
 
@@ -110,7 +113,7 @@ def read_data(
     split = options.batch_size, options.validation_split
     origin = dataset.plugin if isinstance(dataset, UserDataset) else ""
     plugin = next((plugin for plugin in components.plugins if plugin.sha256 == origin), None)
-    return Data(dataset, *split, augment, options.limit, options.drop_last, plugin)
+    return Data(dataset, *split, augment, options.limit, options.drop_last, options.order_stream, plugin)
 
 
 def _dataset(

@@ -35,6 +35,7 @@ class Recipe:
         data: What identifies the dataset (`data.Data.identity`), as canonical JSON.
         teachers: The networks whose mean logits the loss needs; empty without teachers.
         drop_last: Whether an incomplete last batch is left out.
+        order_stream: Selects the random stream of the order of the images.
         frozen: Beginnings of the names of the parameters that are not trained.
         targets: The views whose teacher outputs the student learns from; see `DistillationOptions`.
         placebo: What replaces the teacher's outputs, or None.
@@ -59,6 +60,7 @@ class Recipe:
     data: str
     teachers: tuple[Architecture, ...] = ()
     drop_last: bool = False
+    order_stream: Annotated[int, Varies()] = 0
     frozen: tuple[str, ...] = ()
     emulate: tuple[str, ...] = ()
     targets: Targets = "on_the_fly"

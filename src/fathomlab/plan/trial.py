@@ -156,6 +156,7 @@ class Blueprint:
             validation_split=data.validation_split,
             limit=data.limit,
             drop_last=data.drop_last,
+            order_stream=data.order_stream,
             frozen=training.frozen,
             emulate=mistakes,
             label_loss=CrossEntropy() if self.teaching is None else training.loss,

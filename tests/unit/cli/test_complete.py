@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 CASES = {
     "fathomlab r": ["run", "report"],
     "fathomlab store p": ["prune"],
-    "fathomlab run dep": ["depth_init"],
+    "fathomlab run dep": ["depth_init", "depth_transfer"],
     "fathomlab run dee": ["deep.yaml"],
     "fathomlab plan configs/": ["configs/inner.yaml"],
     "fathomlab verify 1_": ["1_1", "1_2", "1_3"],

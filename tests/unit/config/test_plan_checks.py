@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import fathomlab
+from fathomlab.plan import read_trial
 
 MLP = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 2}}
 
@@ -81,6 +82,19 @@ def test_drop_last_skips_the_incomplete_batch(tmp_path: Path):
     assert (full.curves["step"], dropped.curves["step"]) == ([4], [3])
     assert full.hash != dropped.hash
     assert dropped.curves["train/loss"][0] == pytest.approx(2.3, abs=0.4)  # a mean over the images that were used
+
+
+def test_order_streams_are_trials_of_one_seed():
+    """A factor; stream 0 is the same trial as before the option existed."""
+    data = {"limit": 130, "batch_size": 32}
+    plain = fathomlab.load(conf(data))
+    assert fathomlab.load(conf(data | {"order_stream": 0})).trials == plain.trials
+    first, second = fathomlab.load(conf(data), "data.order_stream=0,1").trials
+    assert first == plain.trials[0]
+    assert second.content == {**first.content, "data": {**first.content["data"], "order_stream": 1}}
+    assert [trial.recipe.order_stream for trial in (first, second)] == [0, 1]
+    assert read_trial(second.content) == second
+    assert codes(conf(data | {"order_stream": -1})) == [("out-of-range", "data.order_stream")]
 
 
 def test_small_last_batches_give_a_notice():

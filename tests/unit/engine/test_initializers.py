@@ -58,6 +58,10 @@ def test_cnn_output_layer_has_torch_init(init: Any) -> None:
         (MLP(layers_dim=16, batch_norm=True), MLP(layers_dim=16, batch_norm=True, residual=True)),
         (MLP(layers_dim=16), MLP(layers_dim=16, dropout=0.5, hidden_layers_num=4, activation="Tanh")),
         (MLP(layers_dim=16, residual=True), MLP(layers_dim=16, residual=True, block="two_layer")),
+        (
+            MLP(layers_dim=16, residual=True),
+            MLP(layers_dim=16, residual=True, block="shared_twice", branch_scale="1/L"),
+        ),
         (MLP(layers_dim=16), MLP(layers_dim=16, residual=True, skip_init="rezero")),
         (CNN(width=4), CNN(width=4, shortcut="pad", skip_init="rezero")),
         (CNN(width=4), CNN(width=4, residual=False)),
@@ -184,7 +188,7 @@ def test_looks_linear_network_is_initially_linear(changes: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("block", ["one_layer", "two_layer", "pre_activation"])
+@pytest.mark.parametrize("block", ["one_layer", "two_layer", "pre_activation", "shared_twice"])
 def test_zero_initialized_branches_keep_features(block: Any, batch_norm: bool) -> None:
     """With rezero and fixup, the output of the last layer equals that of the first."""
     options: dict[str, Any] = {"input_size": 24, "layers_dim": 12, "hidden_layers_num": 6, "residual": True}

@@ -246,6 +246,8 @@ def test_images_of_any_kind():
         ({"dropout": 0.1}, {}),
         ({"residual": True, "block": "two_layer", "hidden_layers_num": 2}, {}),
         ({"residual": True, "block": "pre_activation"}, {}),
+        ({"residual": True, "block": "shared_twice"}, {}),
+        ({"residual": True, "branch_scale": "1/L"}, {}),
         ({"residual": True, "skip_init": "rezero"}, {}),
         ({}, {"optimizer": Adam(amsgrad=True)}),
         ({}, {"optimizer": RMSprop()}),

@@ -25,12 +25,16 @@ PLAIN: dict[str, Any] = FOUR | {"residual": False}
 WIDE: dict[str, Any] = FOUR | {"layers_dim": 8}
 MLPS += [
     MLP(**FOUR, block=block, batch_norm=batch_norm, skip_init=skip_init)
-    for block in ("one_layer", "two_layer", "pre_activation")
+    for block in ("one_layer", "two_layer", "pre_activation", "shared_twice")
     for batch_norm in (False, True)
     for skip_init in ("none", "rezero")
 ]
 MLPS += [
     MLP(**FOUR, block="two_layer", skip_init="fixup"),
+    MLP(**FOUR, block="two_layer", branch_scale="1/L"),
+    MLP(**FOUR, block="pre_activation", branch_scale="1/sqrt(L)"),
+    MLP(**FOUR, block="shared_twice", branch_scale="1/sqrt(L)", skip_init="rezero"),
+    MLP(**PLAIN, block="shared_twice", branch_scale="1/L"),
     MLP(**DENSE, batch_norm=True, batch_norm_eps=0.5, batch_norm_beta=1.5),
     MLP(**DENSE, init="glorot"),
     MLP(**DENSE, init="orthogonal"),
@@ -194,7 +198,7 @@ def test_packed_network_equals_single_networks(options: MLP | CNN) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        *(MLP(**PLAIN, batch_norm=True, block=block) for block in ("two_layer", "pre_activation")),
+        *(MLP(**PLAIN, batch_norm=True, block=block) for block in ("two_layer", "pre_activation", "shared_twice")),
         *(CNN(**MAPS, residual=False, pre_activation=True, block_type=block) for block in ("basic", "bottleneck")),
     ],
     ids=name_of,
@@ -259,6 +263,29 @@ def test_dropout_drops_its_fraction_and_scales_the_rest() -> None:
     assert abs(float((first == second).double().mean()) - 0.5) < 0.02
     same = dropped((0.5, 0.5), "train", (4, 5))[0]
     assert abs(float(((same[0] != 0) == (same[1] != 0)).double().mean()) - 0.5) < 0.02
+
+
+def test_both_applications_of_a_shared_layer_drop_other_units() -> None:
+    """W = I, b = 0: the branch is h times both masks / (1 - p)^2, so a quarter of the units stays at p = 1/2."""
+    options = MLP(
+        input_size=12,
+        layers_dim=400,
+        class_num=2,
+        hidden_layers_num=1,
+        dropout=0.5,
+        residual=True,
+        block="shared_twice",
+    )
+    network = PackedNetwork([options.build((1, 3, 4))])
+    params = {item.name: torch.zeros(1, *item.shape, dtype=torch.float64) for item in network.architecture.parameters()}
+    params["input.bias"] += 1
+    params["hidden.1.weight"] += torch.eye(400)
+    taps: list[Tensor] = []
+    network(params, {}, torch.zeros(1, 50, 1, 3, 4, dtype=torch.float64), "train", torch.tensor([7]), taps)
+    (kept,) = taps[0] != 0
+    branch = (taps[1] - taps[0])[0][kept]
+    torch.testing.assert_close(branch[branch != 0], torch.full_like(branch[branch != 0], 8.0))
+    assert abs(float((branch != 0).double().mean()) - 0.25) < 0.02
 
 
 def test_dropout_depends_only_on_its_key() -> None:

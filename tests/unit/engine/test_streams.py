@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fathomlab.base.identity import derive_seed
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.loop import train
 from fathomlab.losses.cross_entropy import CrossEntropy
@@ -73,6 +74,24 @@ def test_conditions_with_one_seed_share_split_and_order() -> None:
         small_training.make_trainer([recipe]).validation_index,
     )
     assert not torch.equal(orders([condition]), order)
+
+
+def test_order_stream_changes_only_the_order() -> None:
+    """Split, initial values, and the keys of augmentation and dropout stay; streams mix in a pack. Stream 0 is the default."""
+    recipe = small_training.recipe(small_training.mlp(dropout=0.5), augment=("flip",))
+    recipes = [replace(recipe, order_stream=stream) for stream in (0, 1, 2)]
+    packed = orders(recipes)
+    assert torch.equal(packed[:, :1], orders([recipe]))
+    for slot, other in enumerate(recipes):
+        assert torch.equal(packed[:, slot : slot + 1], orders([other]))
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        assert int((packed[:, one] == packed[:, two]).sum()) < 20  # of 192; Poisson(4)
+        assert torch.equal(packed[:, one].sort(-1).values, packed[:, two].sort(-1).values)
+    pack = small_training.make_trainer(recipes)
+    alike = [pack.validation_index, pack.keys("augment"), pack.keys("dropout", 3), *pack.state.params.values()]
+    assert all(torch.equal(tensor, tensor[:1].expand_as(tensor)) for tensor in alike)
+    expected = [derive_seed(42, "order", 3), derive_seed(42, "order", 3, 1), derive_seed(42, "order", 3, 2)]
+    assert [int(key) + 2**63 for key in pack.order_keys(3)] == expected
 
 
 def test_streams_do_not_depend_on_the_pack() -> None:

@@ -27,6 +27,16 @@ NETWORKS = {
         "MLP",
         {"hidden_layers_num": 3, "residual": True, "block": "pre_activation", "batch_norm": True},
     ),
+    "shared": ("MLP", {"hidden_layers_num": 4, "residual": True, "block": "shared_twice", "batch_norm": True}),
+    "scaled": ("MLP", {"hidden_layers_num": 4, "residual": True, "branch_scale": "1/sqrt(L)", "skip_init": "rezero"}),
+    "scaled two layers": (
+        "MLP",
+        {"hidden_layers_num": 4, "residual": True, "block": "two_layer", "branch_scale": "1/L"},
+    ),
+    "scaled shared": (
+        "MLP",
+        {"hidden_layers_num": 3, "residual": True, "block": "shared_twice", "branch_scale": "1/L"},
+    ),
     **{
         activation: ("MLP", {"hidden_layers_num": 2, "activation": activation, "residual": activation != "ReLU"})
         for activation in ACTIVATIONS

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fathomlab.base.options import to_dict
 from fathomlab.base.packing import signature
 from fathomlab.engine.initializers import init_params
 from fathomlab.models.architecture import Architecture
@@ -168,7 +169,7 @@ def test_mlp_blocks_have_equal_parameter_counts(batch_norm: bool) -> None:
     """Depth is the number of linear layers for every block. rezero and fixup add one parameter per branch."""
     options: dict[str, Any] = {"hidden_layers_num": 10, "residual": True, "batch_norm": batch_norm}
     num_params = mlp(**options).num_params
-    for block, branches in (("one_layer", 10), ("two_layer", 5), ("pre_activation", 10)):
+    for block, branches in (("one_layer", 10), ("two_layer", 5), ("pre_activation", 10), ("shared_twice", 10)):
         architecture = mlp(**options, block=block)
         assert architecture.num_params == num_params
         assert len(architecture.weight_layers) == 12
@@ -176,6 +177,32 @@ def test_mlp_blocks_have_equal_parameter_counts(batch_norm: bool) -> None:
         assert mlp(**options, block=block, skip_init="rezero").num_params == num_params + branches
     if not batch_norm:
         assert mlp(**options, block="two_layer", skip_init="fixup").num_params == num_params + 5
+
+
+@pytest.mark.parametrize(("residual", "applications"), [(True, 2), (False, 1)])
+def test_shared_layers_cost_twice_with_one_set_of_weights(residual: bool, applications: int) -> None:
+    """Weights count once. Without shortcuts each layer is applied once, as in the lab's published code."""
+    once = mlp(layers_dim=32, hidden_layers_num=10, batch_norm=True, residual=residual)
+    shared = mlp(layers_dim=32, hidden_layers_num=10, batch_norm=True, residual=residual, block="shared_twice")
+    assert shared.macs == 784 * 32 + applications * 10 * 32 * 32 + 32 * 10
+    assert shared.parameters() == once.parameters()
+    assert shared.num_params == once.num_params == 36_714
+    hidden = (
+        once.activations - 784 - 10 - 4 * 32
+    )  # per layer: the linear layer, norm, activation, dropout, and the addition
+    assert shared.activations - once.activations == (applications - 1) * (hidden - 10 * 32)
+    assert (shared == once) is not residual
+
+
+def test_branch_scale_is_a_power_of_the_depth() -> None:
+    """Unused without shortcuts; its default is not part of a trial's content."""
+    factors = {scale: MLP(hidden_layers_num=16, branch_scale=scale).branch_factor for scale in ("none", "1/L")}
+    factors["1/sqrt(L)"] = MLP(hidden_layers_num=16, branch_scale="1/sqrt(L)").branch_factor
+    assert factors == {"none": 1, "1/L": 1 / 16, "1/sqrt(L)": 1 / 4}
+    assert MLP(branch_scale="1/L").canonical() == MLP()
+    assert "branch_scale" not in to_dict(MLP(residual=True))
+    assert to_dict(MLP(residual=True, branch_scale="1/L"))["branch_scale"] == "1/L"
+    assert mlp(residual=True, branch_scale="1/L").num_params == mlp(residual=True).num_params
 
 
 def test_padded_shortcuts_have_no_parameters() -> None:

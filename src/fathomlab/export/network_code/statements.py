@@ -9,6 +9,7 @@ from fathomlab.models.layers import (
     Layer,
     Layers,
     Linear,
+    Multiply,
     Pad,
     ParameterFree,
     Residual,
@@ -129,8 +130,8 @@ class _Writer:
                 self._wrap(f"{self.modules[layer.name]}({{}})")
             case Dropout() if layer.p:
                 self._wrap(f"F.dropout({{}}, {layer.p!r}, self.training)")
-            case ParameterFree():
-                self._wrap(FUNCTIONS[layer.kind])
+            case ParameterFree() | Multiply():
+                self._wrap(f"{layer.factor!r} * {{}}" if isinstance(layer, Multiply) else FUNCTIONS[layer.kind])
             case Pad():
                 self._pad(layer)
             case Dropout() | Tap():
@@ -139,7 +140,7 @@ class _Writer:
                 raise TypeError(f"no statement for {type(layer).__name__}")
 
     def _wrap(self, form: str) -> None:
-        if len(form) + len(self.expression) > MAX_EXPRESSION or (form[0] == "{" and " + " in self.expression):
+        if len(form) + len(self.expression) > MAX_EXPRESSION or (not form[0].isalpha() and " + " in self.expression):
             self.flush()
         self.expression = form.format(self.expression)
 
