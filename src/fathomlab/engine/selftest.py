@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fathomlab.engine.convolution import convolve
 from fathomlab.engine.device_data import DeviceDataset
-from fathomlab.engine.step import forward_and_loss, train_step
+from fathomlab.engine.step import forward_and_loss, step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
@@ -275,7 +275,7 @@ def step_seconds(pack: PackTrainer) -> float:
     """Time of a step: of this process on a CPU, which other processes do not change."""
     clock = time.process_time if pack.device.type == "cpu" else time.perf_counter
     started = clock()
-    train_step(pack, pack.train_index, 0, 0, pack.keys("dropout", 0))
+    train_steps(pack, [step_inputs(pack, pack.train_index, 0, 0, pack.keys("dropout", 0))])
     float(pack.state.epoch_sums[0, 0])  # wait for the device
     return clock() - started
 

@@ -69,6 +69,10 @@ class ManySteps(Protocol):
 class Predicts(Protocol):
     """A step function that also computes outputs with the running statistics."""
 
+    def __call__(self, inputs: StepInputs) -> None:
+        """Compute one step."""
+        ...
+
     def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
         """Logits (k, n, classes) of normalized images (k, n, c, h, w)."""
         ...
