@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import fmean
+from typing import cast
 
 from fathomlab.analysis.statistics import Interval, mean_interval
 from fathomlab.analysis.study import Study
@@ -66,7 +67,7 @@ def _fit(series: str, key: str, choices: Mapping[int, Choice]) -> Exponent | Non
         return None
     best = {depth: {seed: levels[seed] for seed in seeds} for depth, levels in best.items()}
     slopes = [power([(depth, levels[seed]) for depth, levels in best.items()]) for seed in seeds]
-    tried = {depth: [float(item.levels[key]) for item in choice.tries] for depth, choice in choices.items()}
+    tried = {depth: _levels(choice, key) for depth, choice in choices.items()}
     at_edge = [level in (min(tried[depth]), max(tried[depth])) for depth in best for level in best[depth].values()]
     return Exponent(series, key, best, mean_interval(slopes), sum(at_edge))
 
@@ -74,9 +75,13 @@ def _fit(series: str, key: str, choices: Mapping[int, Choice]) -> Exponent | Non
 def best_levels(choice: Choice, key: str) -> dict[int, float]:
     """Seed to the level with the best metric of this seed; the first of equal ones. Seeds need a value for every level."""
     values = [values_by_seed(item.condition, choice.by) for item in choice.tries]
-    levels = [float(item.levels[key]) for item in choice.tries]
+    levels = _levels(choice, key)
     seeds = sorted(set.intersection(*map(set, values)))
     return {seed: levels[max(range(len(levels)), key=lambda index: values[index][seed])] for seed in seeds}
+
+
+def _levels(choice: Choice, key: str) -> list[float]:
+    return [cast(float, item.levels[key]) for item in choice.tries]
 
 
 def power(points: Sequence[tuple[float, float]]) -> float:
