@@ -85,7 +85,7 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     },
     "plan --why TRIAL": {"": written("why"), "fields[]": written("why field")},
     "run": {
-        "": (*(key for key in keys_of(RunSummary, {}) if key.name != "fleet"), *written("run")),
+        "": (*(key for key in keys_of(RunSummary, {}) if key.name not in ("fleet", "notices")), *written("run")),
         "fleet": keys_of(RunRecord, {}),
     },
     "verify": {"": written("verify"), **VERDICT},
