@@ -83,7 +83,8 @@ def dataset_bytes(trial: Trial) -> int:
 
 def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
-    trial, recipe, replicas = trials[0], trials[0].recipe, len(trials)
+    trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
+    recipe, replicas = trial.recipe, len(trials)
     native = backend == "native"
     computations = (
         native_bytes(recipe) if native else replicas * step_bytes(recipe),

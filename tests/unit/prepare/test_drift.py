@@ -17,7 +17,7 @@ HARMLESS_EXECUTE = (
 )
 HARMLESS_PREPARE = (
     "fathomlab.prepare",
-    *(f"fathomlab.prepare.{name}" for name in ("backends", "drift", "gpus", "jobs", "machine", "packing")),
+    *(f"fathomlab.prepare.{name}" for name in ("backends", "drift", "gpus", "jobs", "machine", "memory", "packing")),
 )
 HARMLESS = {"fathomlab", "fathomlab.plan", *HARMLESS_EXECUTE, *HARMLESS_PREPARE}
 

@@ -27,6 +27,7 @@ from fathomlab.prepare.memory import (
     native_bytes,
     optimizer_copies,
     predict_memory,
+    probe_bytes,
     state_bytes,
     step_bytes,
     table_bytes,
@@ -148,11 +149,13 @@ def test_native_backend_needs_scratch_memory_of_one_replica() -> None:
 
 def test_probes_and_teachers_are_part_of_it() -> None:
     """A probe in float64 needs more; students need the weights and the stored outputs of their teachers."""
-    plain = mlp()
-    exact = {**plain, "experiment": {"probes": {"gradients": {"examples": BATCH, "float64": True}}}}
-    size = worker_bytes([first_trial(plain)] * 16, "native")
-    outcome = 16 * 1_000 * 10 * memory.OUTPUT_BYTES  # the largest computation without a probe
-    assert worker_bytes([first_trial(exact)] * 16, "native") > size - outcome + 16 * 8 * 2 * PARAMETERS
+    probes = {"gradients": {"examples": 4, "float64": True}}
+    trial = first_trial({**mlp(), "experiment": {"probes": probes}})
+    kept = trial.recipe.architecture.activations + (DEPTH + 1) * WIDTH + 2 * 784  # with the gradients of all points
+    assert probe_bytes(trial.recipe, trial.probes[0].component) == 8 * (4 * kept + 2 * PARAMETERS)
+    many = first_trial({**mlp(layers_dim=512), "experiment": {"probes": probes}})
+    without = replace(many, probes=())
+    assert worker_bytes([many] * 16, "native") > worker_bytes([without] * 16, "native") + 16 * 8 * 512**2
     network = mlp()["model"]
     file = {"teacher_model": network, "student_model": network, "data": mlp()["data"]}
     file |= {"training_teacher": {"epochs": 1}, "training_student": {"epochs": 1}}
