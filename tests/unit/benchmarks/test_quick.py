@@ -67,8 +67,9 @@ def test_spend_returns_output_and_accepts_unsupported_claims(tmp_path):
     spent = quick.spend([[sys.executable, "-c", f"print({n}); raise SystemExit({n})"] for n in (0, 1)], tmp_path)
     assert spent.printed == ("0\n", "1\n")
     assert spent.cpu > 0
-    with pytest.raises(SystemExit, match="status 2"):
-        quick.spend([[sys.executable, "-c", "raise SystemExit(2)"]], tmp_path)
+    for failing, message in (("raise SystemExit(2)", "status 2"), ("import no_such_module", "no_such_module")):
+        with pytest.raises(SystemExit, match=message):
+            quick.spend([[sys.executable, "-c", failing]], tmp_path)
 
 
 def test_clone_of_a_commit_imports_its_package(tmp_path, monkeypatch):
