@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, final
 
+from fathomlab.engine.backends import maps
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import BatchNorm, Dropout, Layer, Layers, Linear, ParameterFree, Residual, Tap
@@ -106,6 +107,8 @@ class Native:
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
         """What the C++ function does not compute: other networks than MLPs of ReLU layers, and other losses and optimizers."""
         recipe = recipes[0]
+        if recipe.architecture.convolutional:
+            return maps.refuses(recipes, machine)
         optimizer = recipe.optimizer
         reasons = {
             "it needs a CPU": machine.device != "cpu",
@@ -139,6 +142,8 @@ class Native:
         """
         from fathomlab.engine.native_check import checked_library
 
+        if pack.shared_recipe.architecture.convolutional:
+            return maps.prepare(pack)
         return NativeStep(pack, checked_library(pack.shared_recipe.precision))
 
 

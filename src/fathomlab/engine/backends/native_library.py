@@ -1,4 +1,4 @@
-"""Builds native.cpp with the compiler of the system, once per machine, and loads it."""
+"""Builds native.cpp or maps.cpp with the compiler of the system, once per machine, and loads it."""
 
 import ctypes
 import hashlib
@@ -55,7 +55,7 @@ def describe_build() -> str:
 
 
 @cache
-def load_library(real: str) -> ctypes.CDLL:
+def load_library(real: str, source: Path = SOURCE) -> ctypes.CDLL:
     """The library for `float` or `double`, built if the cache of the user does not have it.
 
     Raises:
@@ -64,29 +64,28 @@ def load_library(real: str) -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         raise UserError("backend-failed", "no C++ compiler is installed")
-    source = SOURCE.read_bytes()
-    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source).hexdigest()[:32]
+    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source.read_bytes()).hexdigest()[:32]
     path = user_cache_path("fathomlab") / "native" / f"{key}.so"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _build(compiler, real, path)
+            _build(compiler, real, source, path)
         return _load(path)
     except OSError:  # the cache cannot be written, or the file was damaged
         with tempfile.TemporaryDirectory(prefix="fathomlab-native-") as folder:
             path = Path(folder) / "native.so"
-            _build(compiler, real, path)
+            _build(compiler, real, source, path)
             try:
                 return _load(path)  # it stays loaded when the file is removed
             except OSError as error:
                 raise UserError("backend-failed", f"its library cannot be loaded ({error})") from error
 
 
-def _build(compiler: str, real: str, path: Path) -> None:
+def _build(compiler: str, real: str, source: Path, path: Path) -> None:
     """Compile to a temporary file and rename it, so that two processes can build at once."""
     descriptor, temporary = tempfile.mkstemp(suffix=".so", dir=path.parent)
     os.close(descriptor)
-    command = [compiler, *FLAGS, f"-DREAL={real}", str(SOURCE), "-o", temporary]
+    command = [compiler, *FLAGS, f"-DREAL={real}", str(source), "-o", temporary]
     try:
         done = subprocess.run(command, capture_output=True, timeout=BUILD_SECONDS, check=False)
         if done.returncode:
@@ -102,6 +101,8 @@ def _build(compiler: str, real: str, path: Path) -> None:
 
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
+    if not hasattr(library, "native_plan"):  # maps.cpp, whose functions take only pointers
+        return library
     library.native_plan.restype = ctypes.c_void_p
     library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p]
     library.native_step.restype = None
