@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <numeric>
+#include <type_traits>
 #include <vector>
 
 #ifndef REAL
@@ -25,7 +26,6 @@
 #define UNROLL _Pragma("GCC unroll 8")
 
 typedef REAL real;
-typedef std::vector<double> Doubles;
 template <class T> struct MaskOf;
 template <> struct MaskOf<float> { typedef int32_t type; };
 template <> struct MaskOf<double> { typedef int64_t type; };
@@ -38,40 +38,69 @@ constexpr int64_t BLOCK = 16384;           // bytes
 constexpr int64_t SHORTEST = 8;            // lines of a block
 constexpr double MOMENTUM = 0.1;           // of running statistics
 
-// ---- Numbers and vectors: N is V or real. As an argument of a template, V loses its attributes, so pointers need its name ----
+// ---- Numbers and groups of vectors: N is Group or real ----
+
+struct Group { V v[GROUP]; };
+#define EACH UNROLL for (int u = 0; u < GROUP; u++)
+INLINE Group operator+(Group a, const Group& b) { EACH a.v[u] += b.v[u]; return a; }
+INLINE Group operator-(Group a, const Group& b) { EACH a.v[u] -= b.v[u]; return a; }
+INLINE Group operator*(Group a, const Group& b) { EACH a.v[u] *= b.v[u]; return a; }
+INLINE Group operator/(Group a, real b) { EACH a.v[u] /= b; return a; }
+
+// x where z is positive or NaN, else 0: a loss that is not finite stays so.
+INLINE real where_positive(real z, real x) { return z <= 0 ? 0 : x; }
+INLINE Group where_positive(const Group& z, Group x) { EACH x.v[u] = (V)((M)x.v[u] & ~(M)(z.v[u] <= 0)); return x; }
 
 template <class N> INLINE N load(const real* p) {
-  if constexpr (sizeof(N) == sizeof(V)) return *(const V*)p;
-  else return *p;
+  if constexpr (sizeof(N) == sizeof(real)) return *p;
+  else { Group x; EACH x.v[u] = *(const V*)(p + u * VL); return x; }
 }
-INLINE void store(real* p, V v) { *(V*)p = v; }
-INLINE void store(real* p, real v) { *p = v; }
-// x where z is positive or NaN, else 0: a loss that is not finite stays so.
-INLINE V where_positive(V z, V x) { return (V)((M)x & ~(M)(z <= 0)); }
-INLINE real where_positive(real z, real x) { return z <= 0 ? 0 : x; }
+INLINE void store(real* p, real x) { *p = x; }
+INLINE void store(real* p, const Group& x) { EACH *(V*)(p + u * VL) = x.v[u]; }
 
+// bf16 is the upper half of a float. Two numbers are one word: their vectors are its lower and its upper halves, so that nothing
+// has to be moved between the elements of a vector. The places of a group are in this order then; see `slot`.
 struct bf16 { uint16_t bits; };
-typedef uint16_t Halves __attribute__((vector_size(VL * 2), aligned(2), may_alias));
-typedef uint32_t Words __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(VL * 4), aligned(2), may_alias));
 typedef float Floats __attribute__((vector_size(VL * 4), aligned(4), may_alias));
-INLINE uint32_t word_of(float x) { uint32_t w; memcpy(&w, &x, 4); return w; }
-INLINE float float_of(uint32_t w) { float x; memcpy(&x, &w, 4); return x; }
 
 template <class N> INLINE N load(const bf16* p) {
-  if constexpr (sizeof(N) == sizeof(V)) return __builtin_convertvector((Floats)(__builtin_convertvector(*(const Halves*)p, Words) << 16), V);
-  else return float_of((uint32_t)p->bits << 16);
+  if constexpr (sizeof(N) == sizeof(real)) {
+    uint32_t word = (uint32_t)p->bits << 16;
+    float x;
+    memcpy(&x, &word, 4);
+    return x;
+  } else {
+    Group x;
+    EACH {
+      Words w = *(const Words*)(p + u / 2 * 2 * VL);
+      x.v[u] = __builtin_convertvector((Floats)(u % 2 ? w & 0xffff0000 : w << 16), V);
+    }
+    return x;
+  }
 }
-// To the nearest number, ties to even; NaN stays NaN.
-INLINE void store(bf16* p, V v) {
+
+// In the upper half of each word: to the nearest number, ties to even; NaN stays NaN.
+INLINE Words rounded(const V& v) {
   Floats x = __builtin_convertvector(v, Floats);
   Words w = (Words)x, number = (Words)(x == x);
-  w = (w + 0x7fff + ((w >> 16) & 1)) >> 16;
-  *(Halves*)p = __builtin_convertvector((w & number) | (0x7fc0 & ~number), Halves);
+  return ((w + 0x7fff + ((w >> 16) & 1)) & number) | (0x7fc00000 & ~number);
+}
+INLINE void store(bf16* p, const Group& x) {
+  UNROLL for (int u = 0; u < GROUP; u += 2) *(Words*)(p + u * VL) = rounded(x.v[u]) >> 16 | (rounded(x.v[u + 1]) & 0xffff0000);
 }
 INLINE void store(bf16* p, real v) {
   float x = v;
-  uint32_t w = word_of(x);
+  uint32_t w;
+  memcpy(&w, &x, 4);
   p->bits = x == x ? (w + 0x7fff + ((w >> 16) & 1)) >> 16 : 0x7fc0;
+}
+
+// Where a place of a line is in the vectors of its group.
+template <class T> INLINE int64_t slot(int64_t place) {
+  if (sizeof(T) != 2) return place;
+  int64_t within = place % (2 * VL);
+  return place - within + within / 2 + within % 2 * VL;
 }
 
 // ---- Lines ----
@@ -92,17 +121,17 @@ template <class F> INLINE void in_blocks(const Lines& s, F f) {
     for (int64_t place = 0; place < s.width; place += SPAN) f(line, std::min(s.block, s.count - line), place);
 }
 
-// Calls f(V, offset, place) for each vector of the complete lines, and f(real, offset, place) for each number after them.
-template <class F> INLINE void everywhere(const Lines& s, F f) {
+// Calls f(Group, offset, slot) for each group of the complete lines, and f(real, offset, slot) for each number after them.
+template <class T, class F> INLINE void everywhere(const Lines& s, F f) {
   for (int64_t line = 0; line < s.count; line++)
-    for (int64_t place = 0; place < s.width; place += VL) f(V{}, line * s.width + place, place);
-  for (int64_t place = 0; place < s.rest; place++) f(real{}, s.count * s.width + place, place);
+    for (int64_t place = 0; place < s.width; place += SPAN) f(Group{}, line * s.width + place, place);
+  for (int64_t place = 0; place < s.rest; place++) f(real{}, s.count * s.width + place, slot<T>(place));
 }
 
 // Repeats a value per channel for the places of a line.
-template <class F> static std::vector<real> by_place(const Lines& s, F value) {
+template <class T, class F> static std::vector<real> by_slot(const Lines& s, F value) {
   std::vector<real> line(s.width);
-  for (int64_t place = 0; place < s.width; place++) line[place] = value(place % s.channels);
+  for (int64_t place = 0; place < s.width; place++) line[slot<T>(place)] = value(place % s.channels);
   return line;
 }
 
@@ -118,16 +147,18 @@ INLINE void merge(Moments& a, const Moments& b) {  // Chan, Golub & LeVeque (197
 
 // Moments of each channel. A block is read twice, but only once from memory.
 template <class T> static std::vector<Moments> moments_of(const Lines& s, const T* x) {
-  Doubles mean(s.width), squares(s.width);
+  std::vector<double> mean(s.width), squares(s.width);
   in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
     const T* first = x + line * s.width + place;
-    V center[GROUP] = {}, square[GROUP] = {};
-    for (int64_t i = 0; i < lines; i++) UNROLL for (int u = 0; u < GROUP; u++) center[u] += load<V>(first + i * s.width + u * VL);
-    UNROLL for (int u = 0; u < GROUP; u++) center[u] /= (real)lines;
-    for (int64_t i = 0; i < lines; i++)
-      UNROLL for (int u = 0; u < GROUP; u++) { V d = load<V>(first + i * s.width + u * VL) - center[u]; square[u] += d * d; }
+    Group center{}, square{};
+    for (int64_t i = 0; i < lines; i++) center = center + load<Group>(first + i * s.width);
+    center = center / (real)lines;
+    for (int64_t i = 0; i < lines; i++) {
+      Group away = load<Group>(first + i * s.width) - center;
+      square = square + away * away;
+    }
     double share = (double)lines / (line + lines), weight = line * share;
-    const real *centers = (const real*)center, *sums = (const real*)square;
+    const real *centers = (const real*)&center, *sums = (const real*)&square;
     for (int64_t l = 0; l < SPAN; l++) {  // as `merge`
       double delta = centers[l] - mean[place + l];
       mean[place + l] += delta * share;
@@ -137,7 +168,7 @@ template <class T> static std::vector<Moments> moments_of(const Lines& s, const 
   std::vector<Moments> channels(s.channels, Moments{});
   for (int64_t place = 0; place < s.width; place++) {
     Moments& channel = channels[place % s.channels];
-    merge(channel, {(double)s.count, mean[place], squares[place]});
+    merge(channel, {(double)s.count, mean[slot<T>(place)], squares[slot<T>(place)]});
     if (place < s.rest) merge(channel, {1, (double)load<real>(x + s.count * s.width + place), 0});
   }
   return channels;
@@ -157,15 +188,15 @@ struct Norm {  // vectors of channels
 };
 
 // The factors of a line: (x - mean) * slope + beta.
-struct Places { std::vector<real> mean, slope, beta; };
+struct Factors { std::vector<real> mean, slope, beta; };
 
-static Places places_of(const Lines& s, const Norm& f) {
-  return {by_place(s, [&](int64_t c) { return f.mean[c]; }), by_place(s, [&](int64_t c) { return f.gamma[c] * f.scale[c]; }),
-          by_place(s, [&](int64_t c) { return f.beta[c]; })};
+template <class T> static Factors factors_of(const Lines& s, const Norm& f) {
+  return {by_slot<T>(s, [&](int64_t c) { return f.mean[c]; }), by_slot<T>(s, [&](int64_t c) { return f.gamma[c] * f.scale[c]; }),
+          by_slot<T>(s, [&](int64_t c) { return f.beta[c]; })};
 }
 
-template <class N> INLINE N normalized(const Places& f, N x, int64_t place) {
-  return (x - load<N>(&f.mean[place])) * load<N>(&f.slope[place]) + load<N>(&f.beta[place]);
+template <class N> INLINE N normalized(const Factors& f, N x, int64_t at) {
+  return (x - load<N>(&f.mean[at])) * load<N>(&f.slope[at]) + load<N>(&f.beta[at]);
 }
 
 template <Kind KIND, class T> static void forward(const Norm& f, const T* x, const T* added, T* h) {
@@ -178,61 +209,65 @@ template <Kind KIND, class T> static void forward(const Norm& f, const T* x, con
     f.running_mean[c] += MOMENTUM * (m.mean - f.running_mean[c]);
     f.running_variance[c] += MOMENTUM * (m.squares / std::max(m.count - 1, 1.0) - f.running_variance[c]);
   }
-  Places places = places_of(s, f);
-  everywhere(s, [&](auto number, int64_t at, int64_t place) {
+  Factors factors = factors_of<T>(s, f);
+  everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
     typedef decltype(number) N;
-    N z = normalized(places, load<N>(x + at), place);
-    if (KIND == ADD_RELU) z += load<N>(added + at);
-    store(h + at, KIND == PLAIN ? z : where_positive(z, z));
+    N z = normalized(factors, load<N>(x + p), at);
+    if (KIND == ADD_RELU) z = z + load<N>(added + p);
+    store(h + p, KIND == PLAIN ? z : where_positive(z, z));
   });
 }
 
-// The gradient before the ReLU, from that of h.
-template <Kind KIND, class N, class T>
-INLINE N masked(const Places& f, const T* x, const T* h, const T* dh, int64_t at, int64_t place) {
-  N d = load<N>(dh + at);
-  if (KIND == RELU) return where_positive(normalized(f, load<N>(x + at), place), d);
-  return KIND == ADD_RELU ? where_positive(load<N>(h + at), d) : d;
+template <class T> struct Gradients {  // and what they are computed from; `dadded` is the gradient before the ReLU
+  const T *x, *h, *dh;
+  T *dx, *dadded;
+};
+
+// The gradient before the ReLU.
+template <Kind KIND, class N, class T> INLINE N masked(const Factors& f, const Gradients<T>& g, int64_t p, int64_t at) {
+  N d = load<N>(g.dh + p);
+  if (KIND == RELU) return where_positive(normalized(f, load<N>(g.x + p), at), d);
+  return KIND == ADD_RELU ? where_positive(load<N>(g.h + p), d) : d;
 }
 
-// `dadded` becomes the gradient before the ReLU.
+// Sums of the gradient before the ReLU, and of its products with x - mean, for each channel; writes `dadded`.
 template <Kind KIND, class T>
-static void backward(const Norm& f, const T* x, const T* h, const T* dh, T* dx, T* dadded) {
-  Lines s = lines_of(f.rows, f.channels);
-  Places places = places_of(s, f);
-  Doubles sum(f.channels), along(f.channels), line_sum(s.width), line_along(s.width);
+static void sums_of(const Lines& s, const Factors& f, const Gradients<T>& g, double* sum, double* along) {
+  std::vector<double> line_sum(s.width), line_along(s.width);
+  auto products = [&](auto& part, auto& part_along, int64_t p, int64_t at) __attribute__((always_inline)) {
+    typedef std::remove_reference_t<decltype(part)> N;
+    N d = masked<KIND, N>(f, g, p, at);
+    if (KIND == ADD_RELU) store(g.dadded + p, d);
+    part = part + d;
+    part_along = part_along + d * (load<N>(g.x + p) - load<N>(&f.mean[at]));
+  };
   in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
-    V part[GROUP] = {}, part_along[GROUP] = {};
-    for (int64_t i = 0; i < lines; i++)
-      UNROLL for (int u = 0; u < GROUP; u++) {
-        int64_t here = place + u * VL, at = (line + i) * s.width + here;
-        V d = masked<KIND, V>(places, x, h, dh, at, here);
-        if (KIND == ADD_RELU) store(dadded + at, d);
-        part[u] += d;
-        part_along[u] += d * (load<V>(x + at) - load<V>(&places.mean[here]));
-      }
-    const real *sums = (const real*)part, *alongs = (const real*)part_along;
-    for (int64_t l = 0; l < SPAN; l++) line_sum[place + l] += sums[l], line_along[place + l] += alongs[l];
+    Group part{}, part_along{};
+    for (int64_t i = line; i < line + lines; i++) products(part, part_along, i * s.width + place, place);
+    const real *parts = (const real*)&part, *parts_along = (const real*)&part_along;
+    for (int64_t l = 0; l < SPAN; l++) line_sum[place + l] += parts[l], line_along[place + l] += parts_along[l];
   });
-  for (int64_t place = 0; place < s.rest; place++) {
-    int64_t at = s.count * s.width + place;
-    real d = masked<KIND, real>(places, x, h, dh, at, place);
-    if (KIND == ADD_RELU) store(dadded + at, d);
-    line_sum[place] += d;
-    line_along[place] += d * (load<real>(x + at) - places.mean[place]);
-  }
   for (int64_t place = 0; place < s.width; place++) {
-    sum[place % s.channels] += line_sum[place];
-    along[place % s.channels] += line_along[place];
+    real part{}, part_along{};
+    if (place < s.rest) products(part, part_along, s.count * s.width + place, slot<T>(place));
+    sum[place % s.channels] += line_sum[slot<T>(place)] + part;
+    along[place % s.channels] += line_along[slot<T>(place)] + part_along;
   }
+}
+
+template <Kind KIND, class T> static void backward(const Norm& f, const Gradients<T>& g) {
+  Lines s = lines_of(f.rows, f.channels);
+  Factors factors = factors_of<T>(s, f);
+  std::vector<double> sum(f.channels), along(f.channels);
+  sums_of<KIND>(s, factors, g, sum.data(), along.data());
   for (int64_t c = 0; c < f.channels; c++) f.dbeta[c] = sum[c], f.dgamma[c] = along[c] * f.scale[c];
-  std::vector<real> constant = by_place(s, [&](int64_t c) { return sum[c] / f.rows; });
-  std::vector<real> linear = by_place(s, [&](int64_t c) { return along[c] / f.rows * f.scale[c] * f.scale[c]; });
-  everywhere(s, [&](auto number, int64_t at, int64_t place) {
+  std::vector<real> constant = by_slot<T>(s, [&](int64_t c) { return sum[c] / f.rows; });
+  std::vector<real> linear = by_slot<T>(s, [&](int64_t c) { return along[c] / f.rows * f.scale[c] * f.scale[c]; });
+  everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
     typedef decltype(number) N;
-    N d = KIND == ADD_RELU ? load<N>(dadded + at) : masked<KIND, N>(places, x, h, dh, at, place);
-    N away = load<N>(x + at) - load<N>(&places.mean[place]);
-    store(dx + at, load<N>(&places.slope[place]) * (d - load<N>(&constant[place]) - away * load<N>(&linear[place])));
+    N d = KIND == ADD_RELU ? load<N>(g.dadded + p) : masked<KIND, N>(factors, g, p, at);
+    N away = load<N>(g.x + p) - load<N>(&factors.mean[at]);
+    store(g.dx + p, load<N>(&factors.slope[at]) * (d - load<N>(&constant[at]) - away * load<N>(&linear[at])));
   });
 }
 
@@ -243,9 +278,10 @@ template <class T> static void forward_any(const Norm& f, const void* x, const v
 }
 
 template <class T> static void backward_any(const Norm& f, const void* x, const void* h, const void* dh, void* dx, void* dadded) {
-  if (f.kind == PLAIN) backward<PLAIN>(f, (const T*)x, (const T*)h, (const T*)dh, (T*)dx, (T*)dadded);
-  else if (f.kind == RELU) backward<RELU>(f, (const T*)x, (const T*)h, (const T*)dh, (T*)dx, (T*)dadded);
-  else backward<ADD_RELU>(f, (const T*)x, (const T*)h, (const T*)dh, (T*)dx, (T*)dadded);
+  Gradients<T> g{(const T*)x, (const T*)h, (const T*)dh, (T*)dx, (T*)dadded};
+  if (f.kind == PLAIN) backward<PLAIN>(f, g);
+  else if (f.kind == RELU) backward<RELU>(f, g);
+  else backward<ADD_RELU>(f, g);
 }
 
 extern "C" {
