@@ -87,7 +87,7 @@ class MapsNorm(torch.autograd.Function):
         return h
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # pyright: ignore[reportIncompatibleMethodOverride] - it hides the name of `ctx`
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Compute the gradients of x, `added`, gamma, and beta."""
         x, h, gamma, beta, mean, scale = ctx.saved_tensors

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends.maps import SOURCE
+from fathomlab.engine.backends.maps import SOURCE, real_of
 from fathomlab.engine.backends.native_library import load_library
 from fathomlab.engine.maps import RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
@@ -27,7 +27,7 @@ def checked_maps(precision: str) -> ctypes.CDLL:
     Raises:
         UserError: If it cannot be built, or its numbers differ from the reference.
     """
-    library = load_library("double" if precision == "fp64" else "float", SOURCE)
+    library = load_library(real_of(precision), SOURCE)
     difference = max(_difference(layers, precision, library) for layers in CASES)
     if difference > TOLERANCE[precision]:
         text = f"its numbers for maps differ from the reference by {difference:.1g} on this machine"

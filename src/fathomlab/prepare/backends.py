@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
-from fathomlab.engine.backends import BACKENDS, Machine
+from fathomlab.engine.backends import BACKENDS, Machine, maps
 from fathomlab.engine.backends.native_library import load_library
 from fathomlab.plan import Plan, Trial
 from fathomlab.store.inventory import Inventory
@@ -27,6 +27,7 @@ def check_build() -> None:
     """
     try:
         load_library("float")
+        load_library("float", maps.SOURCE)
     except UserError as error:
         raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
 

@@ -30,6 +30,11 @@ def refuses(recipes: "Sequence[Recipe]", machine: "Machine") -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
+def real_of(precision: str) -> str:
+    """The format that the library of a precision is built for."""
+    return "double" if precision == "fp64" else "float"
+
+
 def prepare(pack: "PackTrainer") -> "StepFunction":
     """Return the reference step of networks that normalize maps in C++, one replica after the other.
 
