@@ -87,8 +87,8 @@ class MapsNorm(torch.autograd.Function):
         return h
 
     @staticmethod
-    @once_differentiable  # pyright: ignore[reportIncompatibleMethodOverride] - it hides the name of `ctx`
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Compute the gradients of x, `added`, gamma, and beta."""
         x, h, gamma, beta, mean, scale = ctx.saved_tensors
         dh = _channels_last(gradients[0])

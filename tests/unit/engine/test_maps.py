@@ -227,6 +227,16 @@ def test_bf16_is_rounded_once(case: str, channels: int):
         torch.testing.assert_close(rounded[name].double(), exact[name], rtol=1e-5, atol=1e-4, msg=name)
 
 
+def test_bf16_rounds_ties_to_even():
+    """In groups of vectors and in the numbers after them."""
+    inputs = inputs_of((5, 7, 6, 7))
+    inputs["norm.weight"].zero_()
+    inputs["norm.bias"].copy_(torch.tensor([1, 1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 2**-120 * 3, 3e38, 0.1]))
+    results = results_of(cases(7)["nothing"], inputs, torch.float32, native=True, maps=torch.bfloat16)
+    expected = inputs["norm.bias"].float().bfloat16().view(1, -1, 1, 1)
+    assert torch.equal(results["outputs"], expected.expand(5, 7, 6, 7))
+
+
 def test_bf16_step_agrees_with_the_reference():
     """Products and maps in bf16, and everything else in float32."""
     recipe = small_training.recipe(small_training.cnn(width=8), precision="bf16")
