@@ -117,13 +117,11 @@ class PackedNetwork:
             keys: One random key per replica and step, (k,) int64; required for dropout in mode `train`.
             taps: Receives the tensor at every tap, in the order of the forward pass.
         """
-        x: Tensor = images
-        if self.architecture.convolutional:
-            x = _to_maps(images)
         if self._program is not None:
             return self._program(params, buffers, images, mode, keys, taps)
         run = self.training_pass if mode == "train" else ForwardPass
         forward_pass = run(params, buffers, mode, keys, taps, self.replicas, self._varying)
+        x = _to_maps(images) if self.architecture.convolutional else images
         return forward_pass.layers(self.architecture.layers, x, "")
 
     def pooled_maps(self, params: Params, buffers: Params, images: Images) -> Float[Tensor, "n channels height width"]:
