@@ -56,9 +56,6 @@ class PackedNetwork:
 
     There are three modes. `train` uses batch statistics, updates the running statistics, and applies dropout. `probe` uses
     batch statistics without side effects. `eval` uses the running statistics.
-
-    Attributes:
-        training_pass: Runs the layers in mode `train`; a backend may replace it by a subclass.
     """
 
     def __init__(self, architectures: Sequence[Architecture], device: torch.device | str = "cpu"):
@@ -71,7 +68,7 @@ class PackedNetwork:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
-        self.training_pass: Callable[..., ForwardPass] = ForwardPass
+        self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace it by a subclass
         opaque = self.architecture.opaque
         self._program = OpaqueProgram(opaque, device) if opaque is not None else None
         self._varying: dict[str, Tensor] = {}
