@@ -4,7 +4,7 @@ Dense features have the layout (k, n, d), feature maps (n, k * c, h, w). Batched
 single calls, and batch normalization of maps is per replica. A single network is a pack of one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -69,6 +69,7 @@ class PackedNetwork:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
+        self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace it by a subclass
         opaque = self.architecture.opaque
         self._program = OpaqueProgram(opaque, device) if opaque is not None else None
         self._varying: dict[str, Tensor] = {}
@@ -114,14 +115,12 @@ class PackedNetwork:
             keys: One random key per replica and step, (k,) int64; required for dropout in mode `train`.
             taps: Receives the tensor at every tap, in the order of the forward pass.
         """
-        x: Tensor = images
-        if self.architecture.convolutional:
-            x = _to_maps(images)
         if self._program is not None:
             return self._program(params, buffers, images, mode, keys, taps)
-        forward_pass = _ForwardPass(params, buffers, mode, keys, taps, self.replicas, self._varying)
-        x = forward_pass.layers(self.architecture.layers, x, "")
-        return x
+        run = self.training_pass if mode == "train" else ForwardPass
+        forward_pass = run(params, buffers, mode, keys, taps, self.replicas, self._varying)
+        x = _to_maps(images) if self.architecture.convolutional else images
+        return forward_pass.layers(self.architecture.layers, x, "")
 
     def pooled_maps(self, params: Params, buffers: Params, images: Images) -> Float[Tensor, "n channels height width"]:
         """Compute the maps before the global average pooling with running statistics; the channels of replicas are joined.
@@ -131,11 +130,11 @@ class PackedNetwork:
             buffers: Running statistics by name.
             images: Normalized images, (k, n, c, h, w).
         """
-        forward_pass = _ForwardPass(params, buffers, "eval", None, None, self.replicas, self._varying)
+        forward_pass = ForwardPass(params, buffers, "eval", None, None, self.replicas, self._varying)
         return forward_pass.layers(self.architecture.layers[:-2], _to_maps(images), "")
 
 
-class _ForwardPass:
+class ForwardPass:
     """One forward pass: what layers read in addition to their input."""
 
     def __init__(

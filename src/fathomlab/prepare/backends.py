@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
-from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine
-from fathomlab.engine.backends.native import REALS
+from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine, maps
+from fathomlab.engine.backends.native import library_of
 from fathomlab.engine.backends.native_library import load_library, missing_compiler, start_build
 from fathomlab.plan import Plan, Recipe, Trial
 from fathomlab.store.inventory import Inventory
@@ -29,6 +29,7 @@ def check_build() -> None:
     """
     try:
         load_library("float")
+        load_library("float", maps.SOURCE)
     except UserError as error:
         raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
 
@@ -36,7 +37,7 @@ def check_build() -> None:
 def start_native_build(plan: Plan, pending: Sequence[Trial], machine: Machine) -> None:
     """Build the native backend in the background if this machine does not have it and the pending trials will use it."""
     if requested_backend(plan) == "auto" and machine.compiler and supports_native(plan, machine):
-        start_build(sorted({REALS.get(trial.recipe.precision, "float") for trial in pending}))
+        start_build(sorted({library_of(trial.recipe) for trial in pending}))
 
 
 def fallback_notice(plan: Plan, machine: Machine) -> str:

@@ -154,7 +154,7 @@ def test_builder_that_does_not_end_is_not_waited_for(here: Workshop, monkeypatch
 def test_start_build_builds_in_the_background(here: Workshop):
     """The process that then loads the library waits, and does not build again."""
     (here.folder / "wait").touch()
-    native_library.start_build(["float"], here.source)
+    native_library.start_build([(here.source, "float")])
     here.wait_for_builds(1)
     (here.folder / "wait").unlink()
     assert seven(native_library.build_library("float", here.source)) == 7
@@ -165,7 +165,7 @@ def test_start_build_builds_in_the_background(here: Workshop):
 def test_failing_build_is_tried_once_per_process(here: Workshop, monkeypatch: pytest.MonkeyPatch):
     """A background build says nothing; each use reports it."""
     here.source.write_text("#error wrong\n")
-    native_library.start_build(["float"], here.source)
+    native_library.start_build([(here.source, "float")])
     here.wait_for_builds(1)
     monkeypatch.setattr(native_library.load_library.__wrapped__, "__defaults__", (here.source,))
     for _ in range(3):

@@ -9,6 +9,7 @@ import torch
 import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
+from fathomlab.engine.backends.native_library import describe_build
 from fathomlab.execute.events import Event, Failed, Warned
 from fathomlab.execute.pack import pack
 from fathomlab.execute.pack.pack import train_job
@@ -115,3 +116,29 @@ def test_checkpoint_fixes_the_precision(small: dict[str, Any], tmp_path: Path, m
         record = Store(tmp_path).trial(folder.name)
         assert record.provenance.resumed
         assert record.provenance.precision == "bf16"
+
+
+@pytest.mark.skipif(not machine.has_compiler(), reason="there is no C++ compiler")
+def test_cnn_resumes_with_native_maps(tmp_path: Path):
+    """With the bits of an uninterrupted run; provenance and the environment name the backend and its compiler."""
+    source = {
+        "data": {"name": "mnist-sample", "limit": 60, "batch_size": 20},
+        "model": {"type": "CNN", "params": {"width": 4, "layers": [1, 1, 1, 1]}},
+        "training": {"epochs": 2},
+    }
+    with pytest.raises(RunInterrupted):
+        train(source, tmp_path / "stopped", "native", stop_after=2)
+    (folder,) = (tmp_path / "stopped" / "trials").iterdir()
+    checkpoint = latest_checkpoint(folder)
+    assert checkpoint is not None
+    assert checkpoint.backend == "native"
+    assert checkpoint.environment["native"] == describe_build()
+    weights = []
+    for name in ("stopped", "whole"):
+        events, folder = train(source, tmp_path / name, "native")
+        assert not [event for event in events if isinstance(event, Warned | Failed)]
+        record = Store(tmp_path / name).trial(folder.name)
+        assert record.provenance.backend is not None
+        assert record.provenance.backend.name == "native"
+        weights.append((folder / "checkpoint.safetensors").read_bytes())
+    assert weights[0] == weights[1]

@@ -15,13 +15,14 @@ from fathomlab.store.checkpoints import SCHEMA, Checkpoint
 from fathomlab.store.inventory import Inventory, TrialEntry, take_inventory
 
 MLP = {"data": {"name": "mnist"}, "model": {"type": "MLP"}, "training": {"epochs": 1}}
+CNN = {"data": {"name": "cifar-10"}, "model": {"type": "CNN", "params": {"width": 8}}, "training": {"epochs": 1}}
 SEEDS = ("experiment.seeds=16", "model.params.hidden_layers_num=10")
 CPU, NO_COMPILER, CUDA = Machine("cpu", True), Machine("cpu"), Machine("cuda", True)
 
 
 def chosen(root: Path, machine: Machine, *overrides: str, requested: str = "auto", source: Any = MLP) -> str:
     """The backend of all trials of a plan as one pack."""
-    plan = fathomlab.load(source, [*SEEDS, *overrides])
+    plan = fathomlab.load(source, [*(SEEDS if source is MLP else ()), *overrides])
     return choose_backend(plan.trials, take_inventory(root, plan.trials), requested, machine)
 
 
@@ -41,6 +42,16 @@ def test_auto_precision_keeps_the_native_step(tmp_path: Path):
         assert supports_native(fathomlab.load(MLP, [change]), CPU) == (backend == "native")
     assert chosen(tmp_path, CPU, "training.precision=auto", requested="native") == "native"
     assert chosen(tmp_path, CPU, "training.precision=auto", "model.params.dropout=0.1") == "reference"
+
+
+def test_auto_uses_native_maps_for_cnns_on_a_cpu(tmp_path: Path):
+    """For any loss, optimizer, and precision, but not for networks so narrow that replicas run in groups."""
+    for changes in ((), ("training.precision=bf16",), ("training.optimizer=RMSprop",), ("training.gradient_clip=1",)):
+        assert chosen(tmp_path, CPU, *changes, source=CNN) == "native"
+    assert chosen(tmp_path, CPU, "model.params.width=2", source=CNN) == "reference"
+    assert chosen(tmp_path, NO_COMPILER, source=CNN) == "reference"
+    for widths, native in (("8,16", True), ("2,16", False)):
+        assert supports_native(fathomlab.load(CNN, [f"model.params.width={widths}"]), CPU) == native
 
 
 def test_conditions_of_a_plan_have_one_backend(tmp_path: Path):

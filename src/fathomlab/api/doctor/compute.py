@@ -131,12 +131,14 @@ def nvidia_gpus() -> str:
 
 
 def compiler() -> Iterator[Check]:
-    """The C++ compiler, which the native backend needs. The library is built, as the first run would do it."""
+    """The C++ compiler, which the native backend needs. Its libraries are built, as the first run would do it."""
+    from fathomlab.engine.backends import maps
     from fathomlab.engine.backends.native_library import find_compiler, load_library
 
     if path := find_compiler():
         try:
             load_library("float")
+            load_library("float", maps.SOURCE)
         except UserError as error:
             remedy = "Training uses the backend reference instead. Repair the compiler, or set CXX to another one."
             yield Check(COMPUTE, "compiler", f"{path} does not work: backend native: {error}", "note", remedy)
@@ -147,7 +149,7 @@ def compiler() -> Iterator[Check]:
             COMPUTE, "compiler", f"CXX names no command: {name}", "note", "Set CXX to a command without options."
         )
     else:
-        remedy = "Optional. Install one, such as the package g++: MLPs then train faster on the processor."
+        remedy = "Optional. Install one, such as the package g++: networks then train faster on the processor."
         yield Check(COMPUTE, "compiler", "no C++ compiler", "note", remedy)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from fathomlab.engine.backends import maps
 from fathomlab.engine.backends.dense import dense_layers
+from fathomlab.engine.backends.native_library import SOURCE
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.sgd import SGD
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 REALS = {"fp32": "float", "fp64": "double"}
 
 
+def library_of(recipe: "Recipe") -> tuple[Path, str]:
+    """The source of the library that trains a recipe, and the format of its numbers."""
+    source = maps.SOURCE if recipe.architecture.convolutional else SOURCE
+    return source, maps.real_of(recipe.precision)
+
+
 @final
 @dataclass(frozen=True)
 class Native:
@@ -26,6 +35,8 @@ class Native:
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
         """What the C++ function does not compute: other networks than MLPs of ReLU layers, and other losses and optimizers."""
         recipe = recipes[0]
+        if recipe.architecture.convolutional:
+            return maps.refuses(recipes, machine)
         optimizer = recipe.optimizer
         reasons = {
             "it needs a CPU": machine.device != "cpu",
@@ -60,4 +71,6 @@ class Native:
         from fathomlab.engine.native_check import checked_library
         from fathomlab.engine.native_step import NativeStep
 
+        if pack.shared_recipe.architecture.convolutional:
+            return maps.prepare(pack)
         return NativeStep(pack, checked_library(pack.shared_recipe.precision))

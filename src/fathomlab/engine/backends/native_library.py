@@ -1,4 +1,4 @@
-"""Builds native.cpp with the compiler of the system, once per machine, and loads it."""
+"""Builds native.cpp or maps.cpp with the compiler of the system, once per machine, and loads it."""
 
 import contextlib
 import ctypes
@@ -91,11 +91,17 @@ def load_library(real: str, source: Path = SOURCE) -> ctypes.CDLL:
                 raise UserError("backend-failed", f"its library cannot be loaded ({error})") from error
 
 
-def start_build(reals: Sequence[str], source: Path = SOURCE) -> None:
-    """Build libraries that the cache does not have in a thread of this process. Errors are raised where one is loaded."""
+def start_build(libraries: Sequence[tuple[Path, str]]) -> None:
+    """Build libraries that the cache does not have in a thread of this process.
+
+    Errors are raised where one is loaded.
+
+    Args:
+        libraries: The source of each, and the format of its numbers.
+    """
 
     def build() -> None:
-        for real in reals:
+        for source, real in libraries:
             with contextlib.suppress(UserError, OSError):
                 build_library(real, source)
 
@@ -168,6 +174,8 @@ def _remove_parts(path: Path) -> None:
 
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
+    if not hasattr(library, "native_plan"):  # maps.cpp, whose functions take only pointers
+        return library
     library.native_plan.restype = ctypes.c_void_p
     library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
     library.native_steps.restype = None

@@ -1,0 +1,298 @@
+// Batch normalization of maps in training on a CPU, with the addition and the ReLU that may follow it, and its gradients.
+//
+// Maps are stored with channels last: a matrix with a row per pixel. As many rows as give whole vectors are one line, so that
+// narrow maps need no special code: a line has several places per channel, which are combined at the end. Lines are read in
+// blocks that stay in the L1 cache. Sums inside a block are in the format of the maps, those over blocks in double.
+// Compile with -DREAL=float or double, the format of everything but maps in bf16.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+
+#ifndef REAL
+#define REAL float
+#endif
+#if defined(__AVX512F__)
+#define BYTES 64
+#elif defined(__AVX__)
+#define BYTES 32
+#else
+#define BYTES 16
+#endif
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+typedef REAL real;
+template <class T> struct MaskOf;
+template <> struct MaskOf<float> { typedef int32_t type; };
+template <> struct MaskOf<double> { typedef int64_t type; };
+typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+typedef MaskOf<real>::type M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
+constexpr int64_t VL = BYTES / sizeof(real);
+constexpr int64_t GROUP = 4;               // vectors whose sums are computed together: an addition takes several cycles
+constexpr int64_t SPAN = GROUP * VL;
+constexpr int64_t BLOCK = 16384;           // bytes
+constexpr int64_t SHORTEST = 8;            // lines of a block
+constexpr double MOMENTUM = 0.1;           // of running statistics
+
+// ---- Numbers and groups of vectors: N is Group or real ----
+
+struct Group { V v[GROUP]; };
+#define EACH UNROLL for (int u = 0; u < GROUP; u++)
+INLINE Group operator+(Group a, const Group& b) { EACH a.v[u] += b.v[u]; return a; }
+INLINE Group operator-(Group a, const Group& b) { EACH a.v[u] -= b.v[u]; return a; }
+INLINE Group operator*(Group a, const Group& b) { EACH a.v[u] *= b.v[u]; return a; }
+INLINE Group operator/(Group a, real b) { EACH a.v[u] /= b; return a; }
+
+// x where z is positive or NaN, else 0: a loss that is not finite stays so.
+INLINE real where_positive(real z, real x) { return z <= 0 ? 0 : x; }
+INLINE Group where_positive(const Group& z, Group x) { EACH x.v[u] = (V)((M)x.v[u] & ~(M)(z.v[u] <= 0)); return x; }
+
+template <class N> INLINE N load(const real* p) {
+  if constexpr (sizeof(N) == sizeof(real)) return *p;
+  else { Group x; EACH x.v[u] = *(const V*)(p + u * VL); return x; }
+}
+INLINE void store(real* p, real x) { *p = x; }
+INLINE void store(real* p, const Group& x) { EACH *(V*)(p + u * VL) = x.v[u]; }
+
+// bf16 is the upper half of a float. Two numbers are one word: their vectors are its lower and its upper halves, so that nothing
+// has to be moved between the elements of a vector. The places of a group are in this order then; see `slot`.
+struct bf16 { uint16_t bits; };
+typedef uint32_t Words __attribute__((vector_size(VL * 4), aligned(2), may_alias));
+typedef float Floats __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+
+template <class N> INLINE N load(const bf16* p) {
+  if constexpr (sizeof(N) == sizeof(real)) {
+    uint32_t word = (uint32_t)p->bits << 16;
+    float x;
+    memcpy(&x, &word, 4);
+    return x;
+  } else {
+    Group x;
+    EACH {
+      Words w = *(const Words*)(p + u / 2 * 2 * VL);
+      x.v[u] = __builtin_convertvector((Floats)(u % 2 ? w & 0xffff0000 : w << 16), V);
+    }
+    return x;
+  }
+}
+
+// In the upper half of each word: to the nearest number, ties to even; NaN stays NaN.
+INLINE Words rounded(const V& v) {
+  Floats x = __builtin_convertvector(v, Floats);
+  Words w = (Words)x, number = (Words)(x == x);
+  return ((w + 0x7fff + ((w >> 16) & 1)) & number) | (0x7fc00000 & ~number);
+}
+INLINE void store(bf16* p, const Group& x) {
+  UNROLL for (int u = 0; u < GROUP; u += 2) *(Words*)(p + u * VL) = rounded(x.v[u]) >> 16 | (rounded(x.v[u + 1]) & 0xffff0000);
+}
+INLINE void store(bf16* p, real v) {
+  float x = v;
+  uint32_t w;
+  memcpy(&w, &x, 4);
+  p->bits = x == x ? (w + 0x7fff + ((w >> 16) & 1)) >> 16 : 0x7fc0;
+}
+
+// Where a place of a line is in the vectors of its group.
+template <class T> INLINE int64_t slot(int64_t place) {
+  if (sizeof(T) != 2) return place;
+  int64_t within = place % (2 * VL);
+  return place - within + within / 2 + within % 2 * VL;
+}
+
+// ---- Lines ----
+
+struct Lines {
+  int64_t channels, width, count, rest;  // numbers in a line, complete lines, and numbers after them
+  int64_t block;                         // lines
+};
+
+static Lines lines_of(int64_t rows, int64_t channels) {
+  int64_t joined = SPAN / std::gcd(SPAN, channels), width = joined * channels, count = rows / joined;
+  return {channels, width, count, (rows - count * joined) * channels, std::max<int64_t>(SHORTEST, BLOCK / sizeof(real) / width)};
+}
+
+// Calls f(line, lines, place) for each group of places in each block of lines.
+template <class F> INLINE void in_blocks(const Lines& s, F f) {
+  for (int64_t line = 0; line < s.count; line += s.block)
+    for (int64_t place = 0; place < s.width; place += SPAN) f(line, std::min(s.block, s.count - line), place);
+}
+
+// Calls f(Group, offset, slot) for each group of the complete lines, and f(real, offset, slot) for each number after them.
+template <class T, class F> INLINE void everywhere(const Lines& s, F f) {
+  for (int64_t line = 0; line < s.count; line++)
+    for (int64_t place = 0; place < s.width; place += SPAN) f(Group{}, line * s.width + place, place);
+  for (int64_t place = 0; place < s.rest; place++) f(real{}, s.count * s.width + place, slot<T>(place));
+}
+
+// Repeats a value per channel for the places of a line.
+template <class T, class F> static std::vector<real> by_slot(const Lines& s, F value) {
+  std::vector<real> line(s.width);
+  for (int64_t place = 0; place < s.width; place++) line[slot<T>(place)] = value(place % s.channels);
+  return line;
+}
+
+// ---- Statistics ----
+
+struct Moments { double count, mean, squares; };  // squares: sum of squared differences from the mean
+
+INLINE void merge(Moments& a, const Moments& b) {  // Chan, Golub & LeVeque (1979)
+  double count = a.count + b.count, delta = b.mean - a.mean;
+  if (count == 0) return;
+  a = {count, a.mean + delta * (b.count / count), a.squares + b.squares + delta * delta * (a.count * b.count / count)};
+}
+
+// Moments of each channel. A block is read twice, but only once from memory.
+template <class T> static std::vector<Moments> moments_of(const Lines& s, const T* x) {
+  std::vector<double> mean(s.width), squares(s.width);
+  in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
+    const T* first = x + line * s.width + place;
+    Group center{}, square{};
+    for (int64_t i = 0; i < lines; i++) center = center + load<Group>(first + i * s.width);
+    center = center / (real)lines;
+    for (int64_t i = 0; i < lines; i++) {
+      Group away = load<Group>(first + i * s.width) - center;
+      square = square + away * away;
+    }
+    double share = (double)lines / (line + lines), weight = line * share;
+    const real *centers = (const real*)&center, *sums = (const real*)&square;
+    for (int64_t l = 0; l < SPAN; l++) {  // as `merge`
+      double delta = centers[l] - mean[place + l];
+      mean[place + l] += delta * share;
+      squares[place + l] += sums[l] + delta * delta * weight;
+    }
+  });
+  std::vector<Moments> channels(s.channels, Moments{});
+  for (int64_t place = 0; place < s.width; place++) {
+    Moments& channel = channels[place % s.channels];
+    merge(channel, {(double)s.count, mean[slot<T>(place)], squares[slot<T>(place)]});
+    if (place < s.rest) merge(channel, {1, (double)load<real>(x + s.count * s.width + place), 0});
+  }
+  return channels;
+}
+
+// ---- Forward and backward ----
+
+enum Kind : int64_t { PLAIN, RELU, ADD_RELU };  // what follows the normalization
+
+struct Norm {  // vectors of channels
+  int64_t rows, channels, kind;
+  double eps;
+  const real *gamma, *beta;
+  real *mean, *scale;                       // of the batch: written by the forward pass, read by the backward pass
+  real *running_mean, *running_variance;    // updated by the forward pass
+  real *dgamma, *dbeta;                     // written by the backward pass
+};
+
+// The factors of a line: (x - mean) * slope + beta.
+struct Factors { std::vector<real> mean, slope, beta; };
+
+template <class T> static Factors factors_of(const Lines& s, const Norm& f) {
+  return {by_slot<T>(s, [&](int64_t c) { return f.mean[c]; }), by_slot<T>(s, [&](int64_t c) { return f.gamma[c] * f.scale[c]; }),
+          by_slot<T>(s, [&](int64_t c) { return f.beta[c]; })};
+}
+
+template <class N> INLINE N normalized(const Factors& f, N x, int64_t at) {
+  return (x - load<N>(&f.mean[at])) * load<N>(&f.slope[at]) + load<N>(&f.beta[at]);
+}
+
+template <Kind KIND, class T> static void forward(const Norm& f, const T* x, const T* added, T* h) {
+  Lines s = lines_of(f.rows, f.channels);
+  std::vector<Moments> moments = moments_of(s, x);
+  for (int64_t c = 0; c < f.channels; c++) {
+    const Moments& m = moments[c];
+    f.mean[c] = m.mean;
+    f.scale[c] = 1 / std::sqrt(m.squares / m.count + f.eps);
+    f.running_mean[c] += MOMENTUM * (m.mean - f.running_mean[c]);
+    f.running_variance[c] += MOMENTUM * (m.squares / std::max(m.count - 1, 1.0) - f.running_variance[c]);
+  }
+  Factors factors = factors_of<T>(s, f);
+  everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
+    typedef decltype(number) N;
+    N z = normalized(factors, load<N>(x + p), at);
+    if (KIND == ADD_RELU) z = z + load<N>(added + p);
+    store(h + p, KIND == PLAIN ? z : where_positive(z, z));
+  });
+}
+
+template <class T> struct Gradients {  // and what they are computed from; `dadded` is the gradient before the ReLU
+  const T *x, *h, *dh;
+  T *dx, *dadded;
+};
+
+// The gradient before the ReLU.
+template <Kind KIND, class N, class T> INLINE N masked(const Factors& f, const Gradients<T>& g, int64_t p, int64_t at) {
+  N d = load<N>(g.dh + p);
+  if (KIND == RELU) return where_positive(normalized(f, load<N>(g.x + p), at), d);
+  return KIND == ADD_RELU ? where_positive(load<N>(g.h + p), d) : d;
+}
+
+// Sums of the gradient before the ReLU, and of its products with x - mean, for each channel; writes `dadded`.
+template <Kind KIND, class T>
+static void sums_of(const Lines& s, const Factors& f, const Gradients<T>& g, double* sum, double* along) {
+  std::vector<double> line_sum(s.width), line_along(s.width);
+  auto products = [&](auto& part, auto& part_along, int64_t p, int64_t at) __attribute__((always_inline)) {
+    typedef std::remove_reference_t<decltype(part)> N;
+    N d = masked<KIND, N>(f, g, p, at);
+    if (KIND == ADD_RELU) store(g.dadded + p, d);
+    part = part + d;
+    part_along = part_along + d * (load<N>(g.x + p) - load<N>(&f.mean[at]));
+  };
+  in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
+    Group part{}, part_along{};
+    for (int64_t i = line; i < line + lines; i++) products(part, part_along, i * s.width + place, place);
+    const real *parts = (const real*)&part, *parts_along = (const real*)&part_along;
+    for (int64_t l = 0; l < SPAN; l++) line_sum[place + l] += parts[l], line_along[place + l] += parts_along[l];
+  });
+  for (int64_t place = 0; place < s.width; place++) {
+    real part{}, part_along{};
+    if (place < s.rest) products(part, part_along, s.count * s.width + place, slot<T>(place));
+    sum[place % s.channels] += line_sum[slot<T>(place)] + part;
+    along[place % s.channels] += line_along[slot<T>(place)] + part_along;
+  }
+}
+
+template <Kind KIND, class T> static void backward(const Norm& f, const Gradients<T>& g) {
+  Lines s = lines_of(f.rows, f.channels);
+  Factors factors = factors_of<T>(s, f);
+  std::vector<double> sum(f.channels), along(f.channels);
+  sums_of<KIND>(s, factors, g, sum.data(), along.data());
+  for (int64_t c = 0; c < f.channels; c++) f.dbeta[c] = sum[c], f.dgamma[c] = along[c] * f.scale[c];
+  std::vector<real> constant = by_slot<T>(s, [&](int64_t c) { return sum[c] / f.rows; });
+  std::vector<real> linear = by_slot<T>(s, [&](int64_t c) { return along[c] / f.rows * f.scale[c] * f.scale[c]; });
+  everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
+    typedef decltype(number) N;
+    N d = KIND == ADD_RELU ? load<N>(g.dadded + p) : masked<KIND, N>(factors, g, p, at);
+    N away = load<N>(g.x + p) - load<N>(&factors.mean[at]);
+    store(g.dx + p, load<N>(&factors.slope[at]) * (d - load<N>(&constant[at]) - away * load<N>(&linear[at])));
+  });
+}
+
+template <class T> static void forward_any(const Norm& f, const void* x, const void* added, void* h) {
+  if (f.kind == PLAIN) forward<PLAIN>(f, (const T*)x, (const T*)added, (T*)h);
+  else if (f.kind == RELU) forward<RELU>(f, (const T*)x, (const T*)added, (T*)h);
+  else forward<ADD_RELU>(f, (const T*)x, (const T*)added, (T*)h);
+}
+
+template <class T> static void backward_any(const Norm& f, const void* x, const void* h, const void* dh, void* dx, void* dadded) {
+  Gradients<T> g{(const T*)x, (const T*)h, (const T*)dh, (T*)dx, (T*)dadded};
+  if (f.kind == PLAIN) backward<PLAIN>(f, g);
+  else if (f.kind == RELU) backward<RELU>(f, g);
+  else backward<ADD_RELU>(f, g);
+}
+
+extern "C" {
+
+void maps_forward(const Norm* f, const void* x, const void* added, void* h) { forward_any<real>(*f, x, added, h); }
+void maps_backward(const Norm* f, const void* x, const void* h, const void* dh, void* dx, void* dadded) {
+  backward_any<real>(*f, x, h, dh, dx, dadded);
+}
+void maps_forward_bf16(const Norm* f, const void* x, const void* added, void* h) { forward_any<bf16>(*f, x, added, h); }
+void maps_backward_bf16(const Norm* f, const void* x, const void* h, const void* dh, void* dx, void* dadded) {
+  backward_any<bf16>(*f, x, h, dh, dx, dadded);
+}
+
+}  // extern "C"
