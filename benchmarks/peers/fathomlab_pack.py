@@ -63,7 +63,6 @@ def prepared(training: PackTrainer, backend: str = "") -> StepFunction:
     name = backend or ("reference" if refuses else "native")
     step = BACKENDS[name].prepare(training)
     predictor: object = step
-    training.predicts_alone = name == "native"
     training.predictor = predictor if isinstance(predictor, Predicts) else None
     return step
 

@@ -1,14 +1,14 @@
 """Compares the native batch norm of maps with the reference, once per process, before it is used."""
 
 import ctypes
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends.maps import SOURCE, real_of
-from fathomlab.engine.backends.native_library import load_library
+from fathomlab.engine.backends.native_library import load_library, once
 from fathomlab.engine.maps import RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
 from fathomlab.engine.precision import param_dtype
@@ -20,13 +20,16 @@ NORM = BatchNorm("norm", SHAPE[1])
 CASES: tuple[Layers, ...] = ((NORM,), (NORM, RELU), (Residual((NORM,)), RELU))
 
 
-@cache
 def checked_maps(precision: str) -> ctypes.CDLL:
     """The library for a precision, after small maps went through all that it computes.
 
     Raises:
-        UserError: If it cannot be built, or its numbers differ from the reference.
+        UserError: If it cannot be built, or its numbers differ from the reference. A process tries it once.
     """
+    return once(_checked, precision)
+
+
+def _checked(precision: str) -> ctypes.CDLL:
     library = load_library(real_of(precision), SOURCE)
     difference = max(_difference(layers, precision, library) for layers in CASES)
     if difference > TOLERANCE[precision]:

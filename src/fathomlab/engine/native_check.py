@@ -1,13 +1,12 @@
 """Compares the native step with the reference, once per process, before it is used."""
 
 import ctypes
-from functools import cache
 
 import torch
 
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends.native import REALS
-from fathomlab.engine.backends.native_library import load_library
+from fathomlab.engine.backends.native_library import load_library, once
 from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.native_step import NativeStep
 from fathomlab.engine.step import step_inputs, train_steps
@@ -28,19 +27,7 @@ def checked_library(precision: str) -> ctypes.CDLL:
     Raises:
         UserError: If it cannot be built, or its numbers differ from the reference. A process tries it once.
     """
-    outcome = library_or_error(precision)
-    if isinstance(outcome, UserError):
-        raise UserError(outcome.code, str(outcome))
-    return outcome
-
-
-@cache
-def library_or_error(precision: str) -> ctypes.CDLL | UserError:
-    """As `checked_library`; returns the error."""
-    try:
-        return _checked(precision)
-    except UserError as error:
-        return error
+    return once(_checked, precision)
 
 
 def _checked(precision: str) -> ctypes.CDLL:

@@ -40,7 +40,7 @@ class PackTrainer:
         state: The state of the pack.
         between_batches: Called between two steps, and between two batches of an evaluation.
         replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
-        predicts_alone: Whether `predict` runs each replica as a separate network, so that its bits do not depend on the pack.
+        predictor: Computes `predict` for a backend; None uses the network.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class PackTrainer:
                 convolutions are slower than separate ones.
         """
         self.between_batches: Callable[[], None] = lambda: None
-        self.predicts_alone = False
         self.predictor: Predicts | None = None
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
@@ -202,7 +201,7 @@ class PackTrainer:
             return self.predictor.predict(params, buffers, images)
         params = self._with_frozen(params, buffers)
         with autocast_for(self.shared_recipe.precision, self.device):
-            if self.replica_trainers or self.predicts_alone:
+            if self.replica_trainers:
                 logits = torch.cat(
                     [
                         network(

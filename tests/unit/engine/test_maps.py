@@ -186,7 +186,6 @@ def test_bits_do_not_depend_on_the_pack(precision: str):
     results = []
     for members in (recipes[2:], recipes):
         pack = small_training.make_trainer(members)
-        pack.predicts_alone = True
         snapshots = list(train(pack, frozenset(), NATIVE.prepare(pack)))
         results.append(small_training.replica_results(pack, snapshots, members.index(recipes[2])))
     small_training.assert_identical(*results)
@@ -297,13 +296,13 @@ def test_refuses_what_gains_nothing():
 
 
 def test_wrong_numbers_are_reported(monkeypatch: pytest.MonkeyPatch):
-    maps_check.checked_maps.cache_clear()
+    native_library.outcome_of.cache_clear()
     monkeypatch.setattr(maps_check, "TOLERANCE", {"fp64": -1.0})
     pack = small_training.make_trainer([small_training.recipe(small_training.cnn(width=4))])
     with pytest.raises(UserError) as caught:
         NATIVE.prepare(pack)
     assert caught.value.code == "backend-failed"
-    maps_check.checked_maps.cache_clear()
+    native_library.outcome_of.cache_clear()
 
 
 def test_both_sources_have_a_library_of_their_own():

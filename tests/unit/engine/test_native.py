@@ -288,7 +288,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         native_library.load_library,
         native_library.find_compiler,
         native_library.describe_build,
-        native_check.library_or_error,
+        native_library.outcome_of,
     ):
         function.cache_clear()
     yield tmp_path
@@ -296,7 +296,7 @@ def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         native_library.load_library,
         native_library.find_compiler,
         native_library.describe_build,
-        native_check.library_or_error,
+        native_library.outcome_of,
     ):
         function.cache_clear()
 
@@ -344,12 +344,12 @@ def test_cache_that_cannot_be_used_is_left_out(no_library: Path):
     prepare()
     (no_library / "native").unlink()
     native_library.load_library.cache_clear()
-    native_check.library_or_error.cache_clear()
+    native_library.outcome_of.cache_clear()
     prepare()
     (library,) = (no_library / "native").glob("*.so")
     library.write_bytes(b"damaged")
     native_library.load_library.cache_clear()
-    native_check.library_or_error.cache_clear()
+    native_library.outcome_of.cache_clear()
     prepare()
 
 

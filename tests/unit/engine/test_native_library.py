@@ -35,7 +35,7 @@ CACHED = (
     native_library.find_compiler,
     native_library.describe_build,
     native_library._target,
-    native_check.library_or_error,
+    native_library.outcome_of,
 )
 
 

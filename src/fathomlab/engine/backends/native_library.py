@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -89,6 +89,27 @@ def load_library(real: str, source: Path = SOURCE) -> ctypes.CDLL:
                 return _load(path)  # it stays loaded when the file is removed
             except OSError as error:
                 raise UserError("backend-failed", f"its library cannot be loaded ({error})") from error
+
+
+def once(check: Callable[[str], ctypes.CDLL], precision: str) -> ctypes.CDLL:
+    """What `check` returns for a precision. A process calls it once; its error is raised again.
+
+    Raises:
+        UserError: As `check` raises it.
+    """
+    outcome = outcome_of(check, precision)
+    if isinstance(outcome, UserError):
+        raise UserError(outcome.code, str(outcome))
+    return outcome
+
+
+@cache
+def outcome_of(check: Callable[[str], ctypes.CDLL], precision: str) -> ctypes.CDLL | UserError:
+    """As `once`, but returns the error."""
+    try:
+        return check(precision)
+    except UserError as error:
+        return error
 
 
 def start_build(libraries: Sequence[tuple[Path, str]]) -> None:

@@ -27,7 +27,6 @@ def prepare_backend(
     name = saved or job.backend
     try:
         step = _prepared(name, training, check=saved is None)
-        training.predicts_alone = name == "native"
         training.predictor = step if isinstance(step, Predicts) else None
         return name, step
     except UserError as error:
