@@ -187,10 +187,8 @@ def test_shared_layers_cost_twice_with_one_set_of_weights(residual: bool, applic
     assert shared.macs == 784 * 32 + applications * 10 * 32 * 32 + 32 * 10
     assert shared.parameters() == once.parameters()
     assert shared.num_params == once.num_params == 36_714
-    hidden = (
-        once.activations - 784 - 10 - 4 * 32
-    )  # per layer: the linear layer, norm, activation, dropout, and the addition
-    assert shared.activations - once.activations == (applications - 1) * (hidden - 10 * 32)
+    kept = 2 * 10 * 32  # per layer: the inputs of the norm and of the next linear layer
+    assert shared.activations - once.activations == (applications - 1) * kept
     assert (shared == once) is not residual
 
 
