@@ -7,6 +7,7 @@ from fathomlab.report.figures.svg import inline_svg
 from fathomlab.report.plots import panel
 
 NAMED = {"ink": INK, "muted": MUTED, "rule": RULE, "grid": GRID, "paper": PAPER}
+ZOOM = 1.2  # of the size for which texts are measured
 STYLE = (
     "svg{font-family:system-ui,sans-serif;background:var(--paper)}"
     "text:not([fill]){fill:var(--muted)}text:not([font-size]){font-size:12px}*{stroke-linejoin:round}"
@@ -20,4 +21,6 @@ def svg_file(chart: Chart) -> str:
     title = chart.full_title or chart.title
     svg = str(inline_svg(joined_figure([[panel(chart)]]), chart.name, title, chart.description))
     start, _, rest = svg.partition(">")
-    return f'{start} xmlns="http://www.w3.org/2000/svg"><style>:root{{{variables}}}{STYLE}</style>{rest}\n'
+    width, height = (f"{ZOOM * float(size):.0f}" for size in svg.partition('viewBox="')[2].split('"')[0].split()[2:])
+    start += f' xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    return f"{start}><style>:root{{{variables}}}{STYLE}</style>{rest}\n"

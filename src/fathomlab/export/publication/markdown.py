@@ -8,6 +8,9 @@ from fathomlab.report.tables import Table
 
 ESCAPED = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"} | {"<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
 
+REPEAT = "repeat"  # heading of the commands
+WORDS = ("excluded", REPEAT)  # headings of columns of text on the right
+
 
 def text(words: str) -> str:
     """Words of an experiment in one line, without a meaning in Markdown."""
@@ -28,7 +31,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1)
         rows: A cell per column.
         texts: Number of columns on the left that contain text; numbers are aligned on the right.
     """
-    lines = [columns, ["---" if index < texts else "--:" for index in range(len(columns))], *rows]
+    lines = [columns, ["---" if index < texts or name in WORDS else "--:" for index, name in enumerate(columns)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

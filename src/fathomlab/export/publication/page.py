@@ -1,6 +1,8 @@
 """The page of a publication: Markdown with links to its tables and charts, generated from the tables only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from fathomlab.analysis.audit import Audit, audit
 from fathomlab.analysis.study import PENDING_STATUSES, Study
@@ -13,6 +15,7 @@ from fathomlab.export.publication.stored import DISCUSSION, Publication
 from fathomlab.export.publication.tables import EXPERIMENT, FILE, TRIALS
 from fathomlab.report.accuracy_plots import MAX_CHARTS, accuracy_charts, accuracy_note
 from fathomlab.report.charts import Chart
+from fathomlab.report.figures.style import MAIN
 from fathomlab.report.findings import finding
 from fathomlab.report.numbers import duration
 from fathomlab.report.page import judged, question
@@ -20,24 +23,34 @@ from fathomlab.report.sections.distillation import distillation_sentence, distil
 from fathomlab.report.sections.failures import summary
 from fathomlab.report.sections.predictions import collapse_sentence, collapses
 from fathomlab.report.sections.provenance import provenance_table, resumed, test_reads
-from fathomlab.report.slopes import Slopes, condition_slopes, slopes_chart, slopes_sentence, slopes_table
+from fathomlab.report.slopes import (
+    MAX_ROWS,
+    Slopes,
+    condition_slopes,
+    slopes_chart,
+    slopes_figure,
+    slopes_sentence,
+    slopes_table,
+)
 from fathomlab.report.students import mistake_warnings
 from fathomlab.report.tables import compact
 from fathomlab.report.tuning import tuning_sentences, tuning_warnings
 from fathomlab.report.warnings import data_notes, teacher_warnings
 
-GAIN = "gain over baseline (points)"
+ACCURACY, GAIN = "test accuracy (%)", "gain over baseline (points)"
 INTERVALS = (
     "Numbers in parentheses are 95% intervals over seeds: t intervals of means, Wilson's of fractions of seeds. The last column "
-    "is the command that trains the row again. A repeated trial agrees within the rounding of its processor, so a mean agrees "
-    "within its interval; add `--runs DIR` to train into another directory."
+    "is the command that trains the row again; `--runs DIR` names another results directory. Another processor rounds "
+    "differently, which can grow to the difference of two seeds, so compare a repeated mean with its interval."
 )
 
 
 def charts(item: Publication) -> list[Chart]:
     """The charts of the page, in its order."""
     slopes = _slopes(item)
-    return [*accuracy_charts(item.study, slice(MAX_CHARTS)), *([slopes_chart(slopes)] if slopes else [])]
+    wide = partial(slopes_figure, slopes[:MAX_ROWS], MAIN)
+    drawn = [replace(slopes_chart(slopes), draw=wide)] if slopes else []
+    return [*accuracy_charts(item.study, slice(MAX_CHARTS)), *drawn]
 
 
 def page_text(item: Publication) -> str:
@@ -68,7 +81,7 @@ def _head(item: Publication) -> list[str]:
     """Title, question, main result, and what was run."""
     study, record = item.study, item.study.experiment
     statuses = ", ".join(f"{number} {status}" for status, number in study.tally.items())
-    seeds = f"{count(len(record.seeds), 'seed')} ({', '.join(map(str, record.seeds))})"
+    seeds = f"{count(len(record.seeds), 'seed')} ({_seeds(record.seeds)})"
     total = duration(sum(trial.seconds or 0.0 for _, _, trial in study.trials))
     file = f"[{FILE}]({item.name}/{FILE})" if record.yaml else "a mapping in Python"
     facts = [
@@ -85,6 +98,18 @@ def _head(item: Publication) -> list[str]:
     return [title, text(asked), f"**Result.** {text(finding(study))}", *_warnings(study), _list(facts)]
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds as a range, or one by one.
+
+    Example:
+        >>> _seeds((42, 43, 44)), _seeds((1, 7))
+        ('42 to 44', '1, 7')
+    """
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
+
+
 def _warnings(study: Study) -> list[str]:
     """What must be read before the results."""
     pending = sum(study.tally[status] for status in PENDING_STATUSES)
@@ -94,7 +119,11 @@ def _warnings(study: Study) -> list[str]:
             ["This is a quick run: less data and shorter training than the experiment declares."]
             * study.experiment.quick
         ),
-        *([f"{count(pending, 'trial')} not finished, so this page is preliminary."] if pending else []),
+        *(
+            [f"{pending} of {count(len(study.trials), 'trial')} not finished, so this page is preliminary."]
+            if pending
+            else []
+        ),
         *(f"The claims cannot be evaluated: {problem.message}." for problem in study.problems),
         *filter(None, [summary(study)]),
         *([f"{count(dirty, 'trial')} trained with uncommitted changes of the code."] if dirty else []),
@@ -136,10 +165,9 @@ def _distillation(study: Study) -> list[str]:
     shown = distillation_table(study)
     if shown is None:
         return []
-    parts = [
-        report_table(part) for part in compact(shown).parts(("test accuracy (%)", GAIN, "agreement with teacher (%)"))
-    ]
-    return ["## Distillation", text(distillation_sentence(study)), *parts]
+    parts = compact(shown).parts((ACCURACY, GAIN, "agreement with teacher (%)"))
+    kept = [report_table(part) for part in parts if ACCURACY not in part.columns]  # the conditions have it above
+    return ["## Distillation", text(distillation_sentence(study)), *kept]
 
 
 def _gradients(item: Publication, slopes: Sequence[Slopes], drawn: dict[str, Chart]) -> list[str]:

@@ -3,27 +3,32 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from fathomlab.analysis import wording
 from fathomlab.analysis.audit import Audit, summarize
 from fathomlab.analysis.published import Comparison, comparisons
 from fathomlab.analysis.statistics import mean_interval, wilson_interval
 from fathomlab.analysis.study import Condition
 from fathomlab.analysis.verdicts import Verdict
-from fathomlab.analysis.wording import details, finding, notes
 from fathomlab.base.labels import count
 from fathomlab.config.claims import METRIC_NAMES
 from fathomlab.export.publication.commands import run_command
-from fathomlab.export.publication.markdown import code, interval, table, text
+from fathomlab.export.publication.markdown import REPEAT, code, interval, table, text
 from fathomlab.export.publication.stored import Publication
 from fathomlab.report.effects import accuracy
 from fathomlab.report.numbers import plain
-from fathomlab.report.sections.claims import claims_table, contrast_text
+from fathomlab.report.sections.claims import claims_table, contrast_text, scale
 from fathomlab.report.sections.published import statement_row
 from fathomlab.report.slopes import Slopes
 
-CLAIM_COLUMNS = ("effect", "95% low", "95% high", "unit", "smallest effect that matters", "p, one-sided")
-CLAIM_COLUMNS += ("p, Holm-corrected", "seeds", "diverged", "exploratory")
+CLAIM_COLUMNS = (
+    "smallest effect that matters",
+    "p, one-sided",
+    "p, Holm-corrected",
+    "seeds",
+    "diverged",
+    "exploratory",
+)
 LATER = "added after the results"
-REPEAT = "repeat"  # column of commands
 
 
 @dataclass(frozen=True)
@@ -67,12 +72,13 @@ def claim_rows(item: Publication, verdicts: Sequence[Verdict]) -> str:
             text(verdict.claim.name),
             text(contrast_text(verdict.claim)),
             verdict.decision,
+            _effect(verdict),
             *(text(row[place]) for place in places),
             code(run_command(item.study, item.file, _compared(verdict))),
         ]
         for verdict, row in zip(verdicts, shown.rows, strict=True)
     ]
-    return table(["claim", "contrast", "verdict", *CLAIM_COLUMNS, REPEAT], rows, texts=3)
+    return table(["claim", "contrast", "verdict", "effect", *CLAIM_COLUMNS, REPEAT], rows, texts=3)
 
 
 def claim_texts(verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
@@ -123,9 +129,21 @@ def _above(limit: Threshold) -> str:
     return f"{words} ({LATER})" if limit.later else words
 
 
+def _effect(verdict: Verdict) -> str:
+    in_points, unit = verdict.claim.in_points, wording.unit(verdict.claim)
+    numbers = interval(verdict.effect, scale(verdict.claim), 2 if in_points else None)
+    return f"{numbers} {unit}" if numbers else ""
+
+
 def _decided(verdict: Verdict, audit: Audit) -> list[str]:
     exploratory = ["The claim was added after results existed."] if verdict.exploratory else []
-    return [finding(verdict), *exploratory, *notes(verdict), *details(verdict), f"Audit: {summarize(audit)}"]
+    return [
+        wording.finding(verdict),
+        *exploratory,
+        *wording.notes(verdict),
+        *wording.details(verdict),
+        *([f"Audit: {summarize(audit)}"] if verdict.effect is not None else []),
+    ]
 
 
 def _compared(verdict: Verdict) -> list[Condition]:
