@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fathomlab.analysis.study import Study, study
 from fathomlab.base.codec import JsonObject, from_json, from_plain
@@ -145,12 +146,14 @@ def _record(document: Document, folder: Path, number: int, row: Row) -> TrialRec
         provenance=from_plain(Provenance, facts),
         seconds=_number(row["seconds"]) if row["seconds"] else None,
         folder=folder,
-        outcome=Outcome(
-            predicted=tuple(map(int, row["predicted"].split())) or None,
-            **{name: _number(row[name]) for name in LIKENESS if row.get(name)},
-        ),
+        outcome=Outcome(predicted=tuple(map(int, row["predicted"].split())) or None, **_likeness(row)),
         dataset=None if dataset is None else from_plain(DatasetInfo, dataset),
     )
+
+
+def _likeness(row: Row) -> Any:
+    """How like its teacher a student is."""
+    return {name: _number(row[name]) for name in LIKENESS if row.get(name)}
 
 
 def _is_metric(column: str) -> bool:

@@ -20,6 +20,8 @@ from fathomlab.store.records import ExperimentRecord, Number, TrialRecord
 FORMAT = 1
 EXPERIMENT, TRIALS, FILE = "experiment.json", "trials.csv", "experiment.yaml"
 LIKENESS = ("agreement", "teacher_kl", "softened_kl")  # of a student and its teacher
+RARE = ("best/epoch", "best/val/accuracy", "best/test/loss")  # left out unless the file names them
+COMMIT_DIGITS = 12
 SLOPE = "slope/"  # in front of the columns of gradient slopes
 NULL = "null"  # a number that was not finite; an empty cell is one that does not exist
 LEFT_OUT = ("folder", "cause", "outdated", "yaml", "logging", "tags", "runs", "seal")  # of the record
@@ -84,7 +86,7 @@ def trials_text(study: Study) -> str:
 def _rows(study: Study) -> Iterator[dict[str, object]]:
     """A row per trial: identity, numbers, gradient slopes, and where it was trained."""
     factors = list(dict.fromkeys(key for condition in study.every for key in condition.record.factors))
-    metrics = dict.fromkeys(name for _, _, trial in study.trials for name in trial.metrics)
+    metrics = _metrics(study)
     likeness = [name for name in LIKENESS if any(getattr(trial.outcome, name) for _, _, trial in study.trials)]
     slopes = {trial.trial: trial_slopes(trial) for _, _, trial in study.trials}
     times = [when for when in TIMES if any(when in values for values in slopes.values())]
@@ -110,6 +112,15 @@ def _rows(study: Study) -> Iterator[dict[str, object]]:
         }
 
 
+def _metrics(study: Study) -> list[str]:
+    """The metrics of the table, in the order of the results."""
+    record = study.experiment
+    declared = {*(claim.metric for claim in study.claims), *(item.metric for item in record.published)}
+    declared |= {record.tune.by} if record.tune else set()
+    every = dict.fromkeys(name for _, _, trial in study.trials for name in trial.metrics)
+    return [name for name in every if name in declared or name not in RARE]
+
+
 def _machine(provenance: Provenance) -> dict[str, object]:
     """Where a trial was trained, for readers of the table; the document has all facts."""
     return {
@@ -117,7 +128,7 @@ def _machine(provenance: Provenance) -> dict[str, object]:
         "backend": _text(provenance.backend.name if provenance.backend else ""),
         "precision": _text(provenance.precision or ""),
         "cpu": _text((provenance.hardware and provenance.hardware.cpu) or ""),
-        "commit": _text((provenance.git and provenance.git.commit) or ""),
+        "commit": _text((provenance.git and provenance.git.commit) or "")[:COMMIT_DIGITS],
     }
 
 
