@@ -152,7 +152,7 @@ def _slopes(tables: Tables, label: str, row: dict[str, str]) -> list[str]:
             want = [*t_interval(values), len(values)]
             shown = " ".join(row[name] for name in names if row[name])
             wrong += [] if is_shown(shown, want, 4) else [f"{label}: {when}: {shown}"]
-        elif when in row and row[when]:
+        elif row.get(when):
             wrong.append(f"{label}: {when}: {row[when]}")
     return wrong
 

@@ -21,7 +21,9 @@ def page_tables(text: str) -> dict[str, list[list[dict[str, str]]]]:
     for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
         title, _, body = part.partition("\n")
         blocks = [block.splitlines() for block in map(str.strip, body.split("\n\n")) if block.startswith("| ")]
-        sections[title] = [[dict(zip(cells(block[0]), cells(row), strict=True)) for row in block[2:]] for block in blocks]
+        sections[title] = [
+            [dict(zip(cells(block[0]), cells(row), strict=True)) for row in block[2:]] for block in blocks
+        ]
     return sections
 
 
@@ -122,7 +124,9 @@ class Tables:
 def flat(value: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {path: value}
-    return {key: item for name, inner in value.items() for key, item in flat(inner, f"{path}.{name}".strip(".")).items()}
+    return {
+        key: item for name, inner in value.items() for key, item in flat(inner, f"{path}.{name}".strip(".")).items()
+    }
 
 
 def differences(tables: Tables, claim: Any) -> list[float]:

@@ -10,7 +10,6 @@ from typing import Any
 from fathomlab.analysis.study import Study, study
 from fathomlab.base.codec import JsonObject, from_json, from_plain
 from fathomlab.base.errors import UserError
-from fathomlab.base.output import encodable
 from fathomlab.data.table import DatasetInfo
 from fathomlab.export.publication.checks import CHECKS, Checks, read_checks
 from fathomlab.export.publication.tables import (
@@ -64,11 +63,12 @@ def read_publication(folder: Path) -> Publication:
     Raises:
         UserError: If a table is missing, corrupted, or of another format.
     """
-    document = read_document(folder)
+    document, table = read_document(folder), _read(folder / TRIALS)
+    yaml = _read(folder / FILE) if (folder / FILE).is_file() else ""
     try:
-        rows = list(csv.DictReader(io.StringIO(_read(folder / TRIALS), newline="")))
+        rows = list(csv.DictReader(io.StringIO(table, newline="")))
         records = {row["trial"]: _record(document, folder, number, row) for number, row in enumerate(rows)}
-        experiment = _experiment(document, folder, rows)
+        experiment = replace(_experiment(document, rows), folder=folder, yaml=yaml)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError("damaged-record", f"{folder / TRIALS}: does not fit to {EXPERIMENT} ({error}).") from None
     read = study(_Tables(folder, records), experiment)
@@ -85,14 +85,15 @@ def read_document(folder: Path) -> Document:
         UserError: If it is missing, corrupted, or of another format.
     """
     path = folder / EXPERIMENT
+    text = _read(path)
     try:
-        document = from_json(JsonObject, _read(path))
+        document = from_json(JsonObject, text)
         version, record = document.get("format"), {**document["experiment"], "folder": "", "yaml": ""}
     except (ValueError, TypeError, KeyError):
         raise UserError("damaged-record", f"{path}: not a table that fathomlab publish wrote.") from None
     if version != FORMAT:
-        text = f"{path}: format {version}; this version reads format {FORMAT}. Publish the experiment again."
-        raise UserError("outdated-record", text)
+        message = f"{path}: format {version}; this version reads format {FORMAT}. Publish the experiment again."
+        raise UserError("outdated-record", message)
     try:
         return from_plain(Document, {**document, "experiment": record})
     except ValueError as error:
@@ -113,21 +114,20 @@ class _Tables(Store):
         return []  # the document contains the looks
 
 
-def _experiment(document: Document, folder: Path, rows: list[dict[str, str]]) -> ExperimentRecord:
-    """The record with its file and the trials of its conditions."""
+def _experiment(document: Document, rows: list[dict[str, str]]) -> ExperimentRecord:
+    """The record with the trials of its conditions."""
     trials: dict[str, list[SeedTrial]] = {}
     for row in rows:
         trials.setdefault(row["condition"], []).append(SeedTrial(int(row["seed"]), row["trial"]))
     record = document.experiment
-    yaml = _read(folder / FILE) if (folder / FILE).is_file() else ""
     conditions = tuple(_with_trials(condition, trials) for condition in record.conditions)
     if trials:
         raise ValueError(f"no condition {next(iter(trials))}")
-    return replace(record, folder=folder, yaml=yaml, conditions=conditions)
+    return replace(record, conditions=conditions)
 
 
 def _with_trials(condition: ConditionRecord, trials: dict[str, list[SeedTrial]]) -> ConditionRecord:
-    return replace(condition, trials=tuple(trials.pop(encodable(condition.label, "utf-8"), ())))
+    return replace(condition, trials=tuple(trials.pop(condition.label, ())))
 
 
 def _record(document: Document, folder: Path, number: int, row: Row) -> TrialRecord:

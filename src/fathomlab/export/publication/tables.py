@@ -12,7 +12,6 @@ from fathomlab.analysis.recorded import Column, by_key
 from fathomlab.analysis.study import Study
 from fathomlab.base.codec import JsonObject, to_plain
 from fathomlab.base.labels import format_level
-from fathomlab.base.output import encodable
 from fathomlab.report.slopes import TIMES, trial_slopes
 from fathomlab.store.provenance import PackSlot, Provenance
 from fathomlab.store.records import ExperimentRecord, Number, TrialRecord
@@ -69,7 +68,7 @@ def document_text(study: Study, file: str) -> str:
         )
     )
     kept = {key: value for key, value in document["experiment"].items() if key not in LEFT_OUT}
-    return f"{_lines({**document, 'experiment': kept}, 2)}\n"
+    return _text(f"{_lines({**document, 'experiment': kept}, 2)}\n")
 
 
 def trials_text(study: Study) -> str:
@@ -151,15 +150,16 @@ def _number(value: Number | None) -> Number | str:
 
 
 def _text(text: str) -> str:
-    """A text that every program can read."""
-    return encodable(text, "utf-8")
+    """A text that every program can read: half of a surrogate pair, which is no character, is replaced."""
+    return text.encode(errors="replace").decode()
 
 
 def _lines(value: JsonObject, levels: int) -> str:
     """JSON with a line per key of the first levels, so that changes can be read and the file stays small."""
     if not levels:
-        return json.dumps(value, separators=(",", ":"))
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     nested = {
-        key: _lines(item, levels - 1) if isinstance(item, Mapping) else json.dumps(item) for key, item in value.items()
+        key: _lines(item, levels - 1) if isinstance(item, Mapping) else json.dumps(item, ensure_ascii=False)
+        for key, item in value.items()
     }
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {text}" for key, text in nested.items()) + "\n}"
+    return "{\n" + ",\n".join(f"{json.dumps(key, ensure_ascii=False)}: {text}" for key, text in nested.items()) + "\n}"

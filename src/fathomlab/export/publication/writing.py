@@ -32,7 +32,7 @@ def write_tables(study: Study, folder: Path, file: str) -> tuple[Path, ...]:
     texts |= {FILE: study.experiment.yaml} if study.experiment.yaml else {}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in texts.items():
-        atomic_write(folder / name, content.encode(errors="backslashreplace"))
+        atomic_write(folder / name, content.encode(errors="replace"))
     return tuple(folder / name for name in texts)
 
 
@@ -49,12 +49,12 @@ def write_page(folder: Path) -> tuple[Path, ...]:
         UserError: If a table is missing or corrupted.
         OSError: If they cannot be written.
     """
-    folder = folder.absolute()
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
     item = read_publication(folder)
     page = folder.with_name(f"{folder.name}.md")
     drawn = {folder / f"{chart.name}.svg": svg_file(chart) for chart in charts(item)}
     for old in set(folder.glob("*.svg")) - drawn.keys():
         old.unlink()
     for path, content in {page: page_text(item), **drawn}.items():
-        atomic_write(path, content.encode(errors="backslashreplace"))
+        atomic_write(path, content.encode(errors="replace"))
     return (page, *drawn)
