@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from fathomlab.analysis.statistics import Interval
+from fathomlab.report.figures.style import visible_text
 from fathomlab.report.numbers import NBSP, plain, significant
 from fathomlab.report.tables import Table
 
-ESCAPED = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"} | {"<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "})
+ESCAPED = str.maketrans({char: f"\\{char}" for char in "\\`*[]|"} | {"<": "&lt;", ">": "&gt;"})
 
 REPEAT = "repeat"  # heading of the commands
 WORDS = ("excluded", REPEAT)  # headings of columns of text on the right
@@ -14,13 +15,13 @@ WORDS = ("excluded", REPEAT)  # headings of columns of text on the right
 
 def text(words: str) -> str:
     """Words of an experiment in one line, without a meaning in Markdown."""
-    return words.translate(ESCAPED)
+    return visible_text(words).translate(ESCAPED)
 
 
 def code(words: str) -> str:
     """Words as code; `|` would end a cell of a table."""
     fence = "``" if "`" in words else "`"
-    return f"{fence}{' '.join(words.split()).replace('|', chr(92) + '|')}{fence}"
+    return f"{fence}{visible_text(words).replace('|', chr(92) + '|')}{fence}"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:

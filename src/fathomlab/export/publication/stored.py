@@ -66,10 +66,12 @@ def read_publication(folder: Path) -> Publication:
     document, table = read_document(folder), _read(folder / TRIALS)
     yaml = _read(folder / FILE) if (folder / FILE).is_file() else ""
     try:
-        rows = list(csv.DictReader(io.StringIO(table, newline="")))
+        rows = list(csv.DictReader(io.StringIO(table, newline=""), strict=True))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("a row has another number of cells")
         records = {row["trial"]: _record(document, folder, number, row) for number, row in enumerate(rows)}
         experiment = replace(_experiment(document, rows), folder=folder, yaml=yaml)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise UserError("damaged-record", f"{folder / TRIALS}: does not fit to {EXPERIMENT} ({error}).") from None
     read = study(_Tables(folder, records), experiment)
     slopes = {row["trial"]: dict(_slopes(row)) for row in rows}

@@ -54,7 +54,9 @@ def document_text(study: Study, file: str) -> str:
         study: The experiment.
         file: How commands name the experiment file.
     """
-    conditions = tuple(replace(condition.record, trials=()) for condition in study.every)
+    conditions = tuple(
+        replace(condition.record, label=_text(condition.record.label), trials=()) for condition in study.every
+    )
     record = replace(study.experiment, folder=Path(), conditions=conditions)
     trials = [trial for _, _, trial in study.trials]
     document = to_plain(
@@ -150,8 +152,11 @@ def _number(value: Number | None) -> Number | str:
 
 
 def _text(text: str) -> str:
-    """A text that every program can read: half of a surrogate pair, which is no character, is replaced."""
-    return text.encode(errors="replace").decode()
+    """A text that every program can read: half of a surrogate pair, which is no character, is replaced.
+
+    The csv module of Python 3.11 does not quote a carriage return.
+    """
+    return text.encode(errors="replace").decode().replace("\r", " ")
 
 
 def _lines(value: JsonObject, levels: int) -> str:
