@@ -56,7 +56,7 @@ def wrong_numbers(page: Path) -> list[str]:
 def _condition(tables: Tables, label: str, row: dict[str, str]) -> list[str]:
     values = tables.values(label, tables.metric)
     trials = tables.trials(label)
-    expected = {"trials": ([len(values), len(trials)], 0)}
+    expected: dict[str, tuple[Sequence[float], int | None]] = {"trials": ([len(values), len(trials)], 0)}
     if values:
         ends = t_interval([100 * value for value in values.values()])
         accuracy = next(name for name in row if name.lower().startswith("test accuracy"))
