@@ -26,7 +26,6 @@ SKIPPED = {  # how many blocks of a page never run; each has its reason in a com
     "docs/guides/exporting.md": 3,
     "docs/guides/gpu-and-workers.md": 2,
     "docs/guides/hand-in.md": 4,
-    "docs/guides/publishing.md": 1,
     "docs/guides/ray.md": 2,
     "docs/guides/slurm.md": 4,
     "docs/guides/thirty-students.md": 1,
