@@ -255,6 +255,9 @@ paths | list of strings | What was written.
 bytes? | integer | Size of all files; only of a trial.
 differences? | object | Largest difference of logits by kind of input (absolute by batch size, or `relative`); only of a trial.
 """,
+    "publish": """
+paths | list of strings | The page, the tables (not with `--from`), and the charts.
+""",
     "new": """
 kind | string | Kind of the template.
 name | string | Name of the files and functions.

@@ -100,6 +100,7 @@ DOCUMENTS: dict[str, Mapping[str, Keys]] = {
     "list": {"[]": written("trial")},
     "show": {"": (*written("trial"), *written("show")), "gradients[]": written("gradients")},
     "export": {"": written("export")},
+    "publish": {"": written("publish")},
     "doctor": {"": written("doctor"), "checks[]": keys_of(Check, {})},
     "new": {"": written("new")},
     "data list": {"[]": keys_of(DatasetStatus, {})},

@@ -19,7 +19,8 @@ SOURCE = ROOT / "src" / "fathomlab"
 FILES = sorted(SOURCE.rglob("*.py"))
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
-COMMANDS = ["bench", "data", "doctor", "export", "list", "new", "plan", "report", "run", "show", "store", "verify"]
+COMMANDS = ["bench", "data", "doctor", "export", "list", "new", "plan", "publish", "report", "run", "show", "store"]
+COMMANDS += ["verify"]
 IGNORED = {"__pycache__", "fathomlab.egg-info", "py.typed", "__init__.py"}
 
 

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-SITE = sorted(DOCS.rglob("*.md"))
+SITE = sorted(path for path in DOCS.rglob("*.md") if path.name != "discussion.md")  # parts of published pages
 PAGES = [*sorted(ROOT.glob("*.md")), *SITE]
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 PROSE = [path for folder in ("tutorials", "guides", "explanation") for path in sorted((DOCS / folder).glob("*.md"))]

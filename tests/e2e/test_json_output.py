@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "report --diff A B": ("report", "--diff", "tiny", "tiny"),
     "list": ("list",),
     "export": ("export", "csv", "tiny"),
+    "publish": ("publish", "tiny", "--to", "results"),
     "new": ("new", "loss", "tiny_loss"),
     "doctor": ("doctor",),
     "data list": ("data", "list"),

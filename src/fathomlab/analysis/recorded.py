@@ -151,8 +151,8 @@ def _columns(recorded: Sequence[RecordedTrial]) -> RecordedTrials:
     names = dict.fromkeys(name for item in recorded for name in item.metrics)
     return RecordedTrials(
         trials=tuple(rows),
-        content=_by_key([item.content for item in recorded]),
-        facts=_by_key(facts),
+        content=by_key([item.content for item in recorded]),
+        facts=by_key(facts),
         packs=_column([pack or None for pack in packs]),
         metrics={name: tuple(item.metrics.get(name) for item in recorded) for name in names},
     )
@@ -163,7 +163,8 @@ def _facts(item: RecordedTrial) -> JsonObject:
     return {**facts, **{name: value for name, value in to_plain(item.provenance).items() if name in PROVENANCE}}
 
 
-def _by_key(rows: Sequence[JsonObject]) -> dict[str, Column]:
+def by_key(rows: Sequence[JsonObject]) -> dict[str, Column]:
+    """Each key of some row with its distinct values."""
     return {key: _column([row.get(key) for row in rows]) for key in dict.fromkeys(key for row in rows for key in row)}
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fathomlab.api.planning import find_experiment as find_experiment
     from fathomlab.api.planning import find_file as find_file
     from fathomlab.api.planning import load as load
+    from fathomlab.api.publishing import publish_experiment as publish_experiment
+    from fathomlab.api.publishing import rebuild_page as rebuild_page
     from fathomlab.api.repetition import repeat_trial as repeat_trial
     from fathomlab.api.results import Experiment as Experiment
     from fathomlab.api.results import Results as Results
@@ -53,6 +55,8 @@ _MODULES = {
     "find_file": "planning",
     "load": "planning",
     "open_store": "results",
+    "publish_experiment": "publishing",
+    "rebuild_page": "publishing",
     "rewrite_index": "stores",
     "rewrite_reports": "stores",
     "repeat_trial": "repetition",

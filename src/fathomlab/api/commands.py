@@ -1,7 +1,6 @@
 """The command that trains a trial of a store again."""
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from pathlib import Path
 
 from fathomlab.api.planning import bundled, find_file, load
 from fathomlab.base.errors import UserError
+from fathomlab.config.overrides import SEEDS, spelled, without_keys
 from fathomlab.config.yaml_reader import read_yaml
 from fathomlab.store.records import ConditionRecord, ExperimentRecord
 
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*")
 DIRECTORY = "repeat"  # another results directory, because this one has the result
-SEEDS = ("seed", "experiment.seeds")
 
 
 @dataclass(frozen=True)
@@ -85,33 +83,19 @@ def _runs_code(path: Path, experiment: ExperimentRecord, overrides: Sequence[str
 
 def _narrowed(overrides: Sequence[str], condition: ConditionRecord, seed: int | None) -> list[str]:
     """Overrides that leave one condition and one seed."""
-    fixed = {key: _spelled(level) for key, level in condition.factors.items()}
+    fixed = {key: spelled(level) for key, level in condition.factors.items()}
     fixed |= {} if seed is None else {"seed": str(seed), "experiment.seeds": "1"}
-    return [*_without(overrides, (*fixed, *SEEDS) if seed is not None else tuple(fixed)), *_assigned(fixed)]
+    return [*without_keys(overrides, (*fixed, *SEEDS) if seed is not None else tuple(fixed)), *_assigned(fixed)]
 
 
 def _with_seeds(overrides: Sequence[str], experiment: ExperimentRecord) -> list[str]:
     """Overrides that leave all conditions, with the seeds to which the experiment has been extended."""
-    fixed = {"experiment.seeds": _spelled(list(experiment.seeds))}
-    return [*_without(overrides, SEEDS), *_assigned(fixed)]
-
-
-def _without(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
-    def key(text: str) -> str:
-        return text.partition("=")[0].strip().removeprefix("experiment.factors.")
-
-    return [text for text in overrides if key(text) not in keys]
+    fixed = {"experiment.seeds": spelled(list(experiment.seeds))}
+    return [*without_keys(overrides, SEEDS), *_assigned(fixed)]
 
 
 def _assigned(values: dict[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in values.items()]
-
-
-def _spelled(level: object) -> str:
-    """A level as an override spells it."""
-    if isinstance(level, str) and PLAIN.fullmatch(level) and level not in ("true", "false", "null"):
-        return level
-    return json.dumps(level)
 
 
 def _command(file: str, overrides: Sequence[str], quick: bool) -> str:

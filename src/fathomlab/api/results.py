@@ -98,6 +98,20 @@ class Experiment(Trials):
 
         return export_experiment(exporter, self.name, to, self.store.root, **options)
 
+    def publish(self, to: str | os.PathLike[str], name: str = "") -> tuple[Path, ...]:
+        """Write the experiment as a page of a repository, as the command `fathomlab publish` does; returns what was written.
+
+        Args:
+            to: The directory of the page.
+            name: Name of the page; by default that of the experiment file.
+
+        Raises:
+            UserError: If the name is taken by another experiment, or the files cannot be written.
+        """
+        from fathomlab.api.publishing import publish_experiment
+
+        return publish_experiment(self.name, to, self.store.root, name)
+
     def _title(self) -> str:
         return f"{self.name}: {super()._title()}"
 

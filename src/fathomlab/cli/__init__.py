@@ -1,4 +1,4 @@
-"""The commands: plan | run | verify | report | list | show | export | new | doctor | data | store | bench."""
+"""The commands: plan | run | verify | report | list | show | export | publish | new | doctor | data | store | bench."""
 
 import sys
 from itertools import pairwise
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, report, results, show, store
+from fathomlab.cli import bench, data, doctor, experiments, export, new, planning, publish, report, results, show, store
 from fathomlab.cli.guard import guarded
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for part in (
     results.app,
     show.app,
     export.app,
+    publish.app,
     new.app,
     doctor.app,
     bench.app,

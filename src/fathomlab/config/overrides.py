@@ -1,6 +1,7 @@
 """Overrides of an experiment file, as the command line gives them."""
 
 import copy
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from fathomlab.config.yaml_reader import Document, read_value
 
 RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 CLAIM = re.compile(r"claims(?:\.([0-9]{1,6})|\[([0-9]{1,6})\])\.(.+)")
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*")
+SEEDS = ("seed", "experiment.seeds")  # the keys that set the seeds
 LISTS = ("experiment.depths", "experiment.widths", "experiment.seeds", "data.augment")
 
 
@@ -43,6 +46,25 @@ def apply_overrides(document: Document, overrides: Sequence[str], problems: list
         text = f"`experiment.seeds` replaces the list of seeds that {first['seed']} sets; remove one"
         problems.append(Issue("conflict", "experiment.seeds", text, first["experiment.seeds"]))
     return run
+
+
+def spelled(level: object) -> str:
+    """A level as an override spells it.
+
+    Example:
+        >>> spelled("he"), spelled("true"), spelled([1, 1])
+        ('he', '"true"', '[1, 1]')
+    """
+    if isinstance(level, str) and PLAIN.fullmatch(level) and level not in ("true", "false", "null"):
+        return level
+    return json.dumps(level)
+
+
+def without_keys(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The overrides that set none of these keys."""
+    return [
+        text for text in overrides if text.partition("=")[0].strip().removeprefix("experiment.factors.") not in keys
+    ]
 
 
 def _several_seeds(overrides: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """How activation gradients change from layer to layer: the slope fitted per trial, and the prediction of theory."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from statistics import fmean
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_EXAMPLES = 128
 MAX_ROWS = 40
+TIMES = ("start", "first", "last")  # of the slopes of a trial
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,30 @@ class Slopes:
         return "agrees" if low - allowed <= self.prediction.slope <= high + allowed else "differs"
 
 
-def condition_slopes(study: Study) -> list[Slopes]:
-    """The slopes of all conditions whose trials measured activation gradients at three or more layers."""
-    return [slopes for condition in study.conditions if (slopes := _slopes(condition, study.metric)) is not None]
+def trial_slopes(trial: TrialRecord) -> Mapping[str, float]:
+    """The slopes of a trial: at the `start`, after the `first` epoch, and at the `last` step, as far as it has them."""
+    slopes: dict[str, float] = {}
+    for when, snapshot in _moments(trial.probes.get("gradients", ())).items():
+        if when == "last" and trial.status != "finished":
+            continue  # its last snapshot is not the end of training
+        norms = snapshot.columns["activation"]
+        fitted = slope(norms, stride_of(trial, len(norms)))
+        if fitted is not None:
+            slopes[when] = fitted
+    return slopes
+
+
+def condition_slopes(
+    study: Study, slopes_of: Callable[[TrialRecord], Mapping[str, float]] = trial_slopes
+) -> list[Slopes]:
+    """The slopes of all conditions whose trials measured activation gradients at three or more layers.
+
+    Args:
+        study: The experiment.
+        slopes_of: The slopes of a trial, as `trial_slopes` gives them.
+    """
+    fitted = (_slopes(condition, study.metric, slopes_of) for condition in study.conditions)
+    return [slopes for slopes in fitted if slopes is not None]
 
 
 def slope(norms: Sequence[float | None], stride: float = 1.0) -> float | None:
@@ -177,16 +199,13 @@ def slopes_chart(slopes: Sequence[Slopes]) -> Chart:
     return Chart("slopes-figure", title, description, partial(slopes_figure, shown), slopes_table(slopes), keys)
 
 
-def _slopes(condition: Condition, metric: str) -> Slopes | None:
-    times: dict[str, list[float]] = {"start": [], "first": [], "last": []}
+def _slopes(
+    condition: Condition, metric: str, slopes_of: Callable[[TrialRecord], Mapping[str, float]]
+) -> Slopes | None:
+    times: dict[str, list[float]] = {when: [] for when in TIMES}
     for _, trial in condition.trials:
-        for when, snapshot in _moments(trial.probes.get("gradients", ())).items():
-            if when == "last" and trial.status != "finished":
-                continue  # its last snapshot is not the end of training
-            norms = snapshot.columns["activation"]
-            fitted = slope(norms, stride_of(trial, len(norms)))
-            if fitted is not None:
-                times[when].append(fitted)
+        for when, fitted in slopes_of(trial).items():
+            times[when].append(fitted)
     if not any(times.values()):
         return None
     intervals = {when: mean_interval(values) if values else None for when, values in times.items()}

@@ -52,12 +52,13 @@ class PublishedStatements:
 def section(study: Study, verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> Section | None:
     """A row per published statement; None if the file has none."""
     quick = study.experiment.quick
-    rows = tuple(_row(item, quick) for item in comparisons(study, verdicts))
+    rows = tuple(statement_row(item, quick) for item in comparisons(study, verdicts))
     content = PublishedStatements(rows, quick)
     return Section("published", "Published statements and this run", content, link="Published") if rows else None
 
 
-def _row(item: Comparison, quick: bool) -> Row:
+def statement_row(item: Comparison, quick: bool) -> Row:
+    """A published statement and the result of this experiment in words."""
     tested = item.agreement != "not tested"
     agreement = QUICK if quick and tested else LABELS[item.agreement]
     kind = "" if quick else CLASSES.get(item.agreement, "")
