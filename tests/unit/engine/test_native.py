@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fathomlab.base.errors import UserError
@@ -111,6 +111,8 @@ def test_step_equals_the_reference(
     options: dict[str, Any], residual: list[bool], optimizer: Any, batch_size: int, warmup: int
 ):
     """From each of 20 states: the initial one, and those after steps of the reference, in which the optimizer has moments."""
+    # Two images are normalized to -1 and 1: the gradients before are rounding noise, which Adam amplifies.
+    assume(batch_size > 2 or not options["batch_norm"])
     recipes = pack_of(options, residual, optimizer=optimizer, batch_size=batch_size)
     assert NATIVE.refuses(recipes, HERE) == ""
     native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
