@@ -19,18 +19,18 @@ PAUSE = 0.03
 FILES_EVERY = 1.0  # s; reading all mappings of a process takes long
 AREA = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ (\S+ \d+)")  # of smaps: device and inode
 KB = re.compile(r"^(\w+): +(\d+) kB", re.MULTILINE)
-FULL = ["experiment.seeds=7", "training.epochs=1", "data.name=mnist-sample"]
-CNN = ["training.epochs=1", "data.name=shapes", "data.limit=700"]
-ROLES = ["training_teacher.epochs=1", "training_student.epochs=1", "data.name=shapes", "data.limit=700"]
+FULL = ["training.epochs=1", "data.name=mnist-sample", "data.limit=500"]
+CNN = ["data.name=shapes", "data.limit=300"]
+ROLES = ["training_teacher.epochs=1", "training_student.epochs=1"]
 CASES: Mapping[str, Sequence[str]] = {
     "1_1 --quick": ["training.epochs=1"],
     "1_2 --quick": ["training.epochs=1"],
     "1_3 --quick": ["training.epochs=1"],
-    "2_2 --quick": ["training_teacher.epochs=1", "training_student.epochs=1"],
+    "2_2 --quick": ROLES,
     "1_1": FULL,
     "1_2": FULL,
-    "1_3": [*CNN, "experiment.depths=[[1,1,1,1],[2,2,2,2]]"],
-    "2_2": [*ROLES, "teacher_model.params.layers=[1,1,1,1]", "experiment.seeds=1"],
+    "1_3": [*CNN, "training.epochs=1", "experiment.depths=[[1,1,1,1]]"],
+    "2_2": [*CNN, *ROLES, "teacher_model.params.layers=[1,1,1,1]", "distillation.alpha=0.7"],
 }
 WORKERS = (1, 2)
 

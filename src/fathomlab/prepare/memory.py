@@ -28,6 +28,7 @@ EVALUATION_BATCH = 512
 OUTPUT_BYTES = 40  # per test image and class: outputs, and probabilities in float64
 INDEX_BYTES = 56  # per replica and training image: its index, the order of an epoch, and what sorting needs
 LIVE_OUTPUTS = 3  # of layers at a time, without gradients: the input of a block, and input and output of a layer
+MAPPED_BYTES = 2**26  # a tensor of this size does not use memory that others have left; see the settings of workers
 READ_COPIES = 4  # of a table, while its file is verified
 TABLE_NUMBER_BYTES = 2  # half precision
 NUMBER_BYTES = {"fp64": 8}
@@ -86,16 +87,19 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
     native = backend == "native"
+    evaluation = max((1 if native else replicas) * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
+    images = replicas * _images_bytes(recipe, EVALUATION_BATCH)
+    apart = evaluation // LIVE_OUTPUTS >= MAPPED_BYTES
     computations = (
         native_bytes(recipe) if native else replicas * step_bytes(recipe),
-        (1 if native else replicas) * evaluation_bytes(recipe) + replicas * _images_bytes(recipe, EVALUATION_BATCH),
+        0 if apart else evaluation + images,
         max((replicas * probe_bytes(recipe, probe.component) for probe in trial.probes), default=0),
         replicas * trial.data.info.test_examples * recipe.architecture.classes * OUTPUT_BYTES,
-        _teachers_bytes(recipe),
     )
     kernels = CONVOLUTION_BYTES * recipe.architecture.convolutional
     per_replica = state_bytes(recipe) + INDEX_BYTES * sum(trial.data.split_sizes)
-    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + max(computations)
+    largest = max(computations) + (evaluation + images) * apart
+    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + largest
 
 
 def training_bytes(recipe: Recipe) -> int:
@@ -160,7 +164,7 @@ def table_bytes(trials: Sequence[Trial]) -> int:
 
 
 def _teachers_bytes(recipe: Recipe) -> int:
-    """The outputs of a teacher for a batch, when a table is computed."""
+    """A batch of an evaluation of the teachers, per replica: each has its own, one member of an ensemble after the other."""
     numbers = max((_live_numbers(teacher) for teacher in recipe.teachers), default=0)
     return _number_bytes(recipe) * EVALUATION_BATCH * numbers
 

@@ -24,6 +24,7 @@ from fathomlab.plan import Trial
 from fathomlab.prepare import memory
 from fathomlab.prepare.memory import (
     dataset_bytes,
+    evaluation_bytes,
     native_bytes,
     optimizer_copies,
     predict_memory,
@@ -145,6 +146,17 @@ def test_native_backend_needs_scratch_memory_of_one_replica() -> None:
     trial = first_trial({**mlp(layers_dim=64), "data": {"name": "mnist-sample", "batch_size": 4000, "limit": 4000}})
     sizes = {backend: worker_bytes([trial] * 16, backend) for backend in ("native", "reference")}
     assert sizes["reference"] - sizes["native"] > 10 * (step_bytes(trial.recipe) - 4 * trial.recipe.num_trained)
+
+
+def test_large_outputs_of_an_evaluation_are_added() -> None:
+    """malloc maps blocks of 64 MB; smaller ones reuse the memory of a step."""
+    narrow, wide = (first_trial(cnn(width=width)) for width in (31, 32))  # 512 x 32 x 32 x 32 numbers are 64 MB
+    assert evaluation_bytes(wide.recipe) == 3 * memory.MAPPED_BYTES
+    fixed = memory.WORKER_BYTES + memory.CONVOLUTION_BYTES + memory.INDEX_BYTES * 100
+    images = 512 * 3 * 32 * 32 * 4
+    for trial, added in ((narrow, 0), (wide, step_bytes(wide.recipe))):
+        size = fixed + state_bytes(trial.recipe) + evaluation_bytes(trial.recipe) + images + added
+        assert worker_bytes([trial], "reference") == size
 
 
 def test_probes_and_teachers_are_part_of_it() -> None:
