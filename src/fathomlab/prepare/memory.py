@@ -85,10 +85,11 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
-    native = backend == "native"
+    at_a_time = 1 if backend == "native" else replicas
+    in_library = backend == "native" and not recipe.architecture.convolutional  # CNNs use operations of torch
     computations = (
-        native_bytes(recipe) if native else replicas * step_bytes(recipe),
-        (1 if native else replicas) * evaluation_bytes(recipe) + replicas * _images_bytes(recipe, EVALUATION_BATCH),
+        native_bytes(recipe) if in_library else at_a_time * step_bytes(recipe),
+        (1 if in_library else replicas) * evaluation_bytes(recipe) + replicas * _images_bytes(recipe, EVALUATION_BATCH),
         max((replicas * probe_bytes(recipe, probe.component) for probe in trial.probes), default=0),
         replicas * trial.data.info.test_examples * recipe.architecture.classes * OUTPUT_BYTES,
         _teachers_bytes(recipe),
@@ -124,7 +125,7 @@ def step_bytes(recipe: Recipe) -> int:
 
 
 def native_bytes(recipe: Recipe) -> int:
-    """A step of the native backend, which computes one replica at a time: inputs, outputs, gradients, and two weight matrices."""
+    """A step of an MLP of the native backend, one replica at a time: inputs, outputs, gradients, and two weight matrices."""
     layers = [layer for layer in recipe.architecture.parameters() if len(layer.shape) == 2]
     outputs = [layer.shape[0] for layer in layers]
     inputs = prod(recipe.architecture.shape)
