@@ -59,10 +59,10 @@ def text(positions: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "",
     ]
     rows = []
-    for title, place in positions.items():
-        shares = [f"{100 * place['shares'][name]:.0f}%" for name in names]
-        peaks = [f"{place['peaks'][name]:.0f}" for name in names]
-        rows.append([title, f"{place['gflops']:.0f}", f"{place['gbytes']:.1f}", *shares, *peaks])
+    for title, values in positions.items():
+        shares = [f"{100 * values['shares'][name]:.0f}%" for name in names]
+        peaks = [f"{values['peaks'][name]:.0f}" for name in names]
+        rows.append([title, f"{values['gflops']:.0f}", f"{values['gbytes']:.1f}", *shares, *peaks])
     units = {name: "GB/s" if name == "memory stream" else "GFLOP/s" for name in names}
     head = [
         "",

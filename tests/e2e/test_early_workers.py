@@ -110,3 +110,21 @@ def test_early_worker_holds_the_lock(workspace: Path):
         time.sleep(0.05)
     assert not process_group(process.pid)
     assert not is_locked(workspace / "runs")
+
+
+def test_worker_starts_if_all_streams_are_closed(workspace: Path):
+    """Then the descriptors 0 to 2 of the run are free, and its sockets must not take those of the worker."""
+    command = [sys.executable, "-m", "fathomlab", "run", "tiny.yaml", "run.pack=4"]
+    script = 'exec "$@" <&- >&- 2>&-'
+    subprocess.run(["sh", "-c", script, "sh", *command], env=os.environ | {"PYTHONPATH": SOURCE}, check=False)
+    (log,) = (workspace / "runs" / "experiments").glob("*/log.txt")
+    assert f"[{TRIALS}/{TRIALS}]" in log.read_text()
+    assert "warning:" not in log.read_text()
+
+
+@pytest.mark.parametrize("workers", ["\u00b2", "0", "many"])
+def test_wrong_number_of_workers_is_an_error(workspace: Path, workers: str):
+    """Workers are started before it is checked. The first one is a digit, but no number."""
+    result = run_python("-c", RUN, "run", "tiny.yaml", "--workers", workers, "--progress", "off", cwd=workspace)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --workers must be auto or a number >= 1")

@@ -36,13 +36,18 @@ def map_arrays(path: Path) -> "dict[str, np.ndarray]":
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not such a file; or KeyError, TypeError, or zipfile.BadZipFile.
+        ValueError: If it is not such a file.
     """
-    with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
-        members = {name: archive.getinfo(f"{name}.npy") for name in FIELDS}
-        if any(member.compress_type for member in members.values()):
-            raise ValueError("compressed, which is never written")
-        return {name: _map(stream, member.header_offset) for name, member in members.items()}
+    try:
+        with open(path, "rb") as stream, zipfile.ZipFile(stream) as archive:
+            members = {name: archive.getinfo(f"{name}.npy") for name in FIELDS}
+            if any(member.compress_type for member in members.values()):
+                raise ValueError("compressed, which is never written")
+            return {name: _map(stream, member.header_offset) for name, member in members.items()}
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # NumPy and zipfile raise errors of many types for corrupted bytes
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _map(stream: IO[bytes], start: int) -> "np.ndarray":

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -78,18 +77,20 @@ def _map_verified(folder: Path, sha256: str) -> "dict[str, np.ndarray] | None":
     path = folder / f"{sha256}.npz"
     try:
         arrays = map_arrays(path)
-        os.utime(path)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written is also used
+        os.utime(path)
     return arrays if content_sha256(arrays) == sha256 else None
 
 
 def _write(folder: Path, key: str, arrays: DatasetArrays) -> None:
     """Store the arrays. Those that were not opened for two months are removed."""
     old = time.time() - UNUSED_SECONDS
-    for path in folder.glob("*.npz"):
-        if path.stat().st_mtime < old:
-            path.unlink()
+    for path in (*folder.glob("*.npz"), *folder.glob(".*.tmp")):  # the latter of processes that were killed
+        with contextlib.suppress(OSError):  # Windows keeps files that are mapped
+            if path.stat().st_mtime < old:
+                path.unlink()
     contents = {name: getattr(arrays, name) for name in FIELDS}
     sha256 = content_sha256(contents)
     if _map_verified(folder, sha256) is None:  # another version of fathomlab may have written it

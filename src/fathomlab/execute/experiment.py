@@ -145,9 +145,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
             end_early_workers()
         if jobs:
             if not executor.spans_hosts and guess_device(options.device) == "cpu":
-                memory = predict_memory([(job.trials, job.backend) for job in jobs], min(count, len(jobs)))
-                if notice := memory_notice(memory):
-                    emit(Warned(notice))
+                _warn_if_memory_is_short(jobs, min(count, len(jobs)), emit)
             save_patch(runs)
             for plugin in {plugin for job in jobs for plugin in job.plugins}:
                 save_plugin(runs, plugin)
@@ -162,6 +160,11 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if pending:
             write_end(runs, record, used, seconds)
     return RunSummary(name, len(plan.trials), len(pending), cached, failed, diverged, seconds, used)
+
+
+def _warn_if_memory_is_short(jobs: Sequence[Job], workers: int, emit: Emit) -> None:
+    if notice := memory_notice(predict_memory([(job.trials, job.backend) for job in jobs], workers)):
+        emit(Warned(notice))
 
 
 def _preflight(

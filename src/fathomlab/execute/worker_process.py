@@ -48,7 +48,7 @@ def early_workers(requested: str) -> Iterator[None]:
     Args:
         requested: The value of `--workers`, checked or not.
     """
-    limit = int(requested) if requested.isdigit() else MOST_EARLY
+    limit = int(requested) if requested.isdecimal() else MOST_EARLY
     number = 0 if limit == 1 or "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
     try:
         with contextlib.suppress(OSError):  # it is raised again when a worker is needed
@@ -106,8 +106,8 @@ def _start(code: str) -> _Started:
     The lock of the store follows later, because a worker that was started early was there before it. The working directory is not
     on the module search path: a file `statistics.py` there must not replace a module of Python.
     """
-    ours, theirs = socket.socketpair() if os.name == "posix" else (None, None)
-    descriptors = [] if theirs is None else [theirs.fileno()]
+    ours, theirs = _channel()
+    descriptors = [] if theirs is None else [theirs]
     pipe = subprocess.PIPE
     process: Process = subprocess.Popen(
         [sys.executable, "-P", "-c", code, str(PACKAGE.parent), *map(str, descriptors)],
@@ -119,8 +119,22 @@ def _start(code: str) -> _Started:
         pass_fds=descriptors,
     )
     if theirs is not None:
-        theirs.close()
+        os.close(theirs)
     return _Started(process, ours)
+
+
+def _channel() -> tuple[socket.socket | None, int | None]:
+    """Two connected sockets on POSIX: ours, and the descriptor of the worker's.
+
+    The latter is not 0, 1, or 2, which are free if this process has closed streams, but are streams of the worker.
+    """
+    if os.name != "posix":
+        return None, None
+    import fcntl
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        return ours, fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def working_directory() -> Path:

@@ -77,8 +77,15 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError, StopIteration), open(MEMINFO, encoding="ascii") as file:
         amounts.append(1024 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")))
     with contextlib.suppress(OSError, ValueError), open(f"{CGROUP}/memory.current", encoding="ascii") as file:
-        amounts.append(memory() - int(file.read()))
+        amounts.append(memory() - int(file.read()) + _cached_file_bytes())
     return max(0, min(amounts))
+
+
+def _cached_file_bytes() -> int:
+    """Bytes of cached files in the control group, which the system frees when processes need memory."""
+    with open(f"{CGROUP}/memory.stat", encoding="ascii") as file:
+        amounts = dict(line.split() for line in file)
+    return int(amounts.get("active_file", 0)) + int(amounts.get("inactive_file", 0))
 
 
 def guess_device(name: str) -> str:

@@ -86,12 +86,13 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
-    native = backend == "native"
-    evaluation = max((1 if native else replicas) * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
+    at_a_time = 1 if backend == "native" else replicas
+    in_library = backend == "native" and not recipe.architecture.convolutional  # steps of CNNs are operations of torch
+    evaluation = max(at_a_time * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
     images = replicas * _images_bytes(recipe, EVALUATION_BATCH)
     apart = evaluation // LIVE_OUTPUTS >= MAPPED_BYTES
     computations = (
-        native_bytes(recipe) if native else replicas * step_bytes(recipe),
+        native_bytes(recipe) if in_library else at_a_time * step_bytes(recipe),
         0 if apart else evaluation + images,
         max((replicas * probe_bytes(recipe, probe.component) for probe in trial.probes), default=0),
         replicas * trial.data.info.test_examples * recipe.architecture.classes * OUTPUT_BYTES,
@@ -128,7 +129,7 @@ def step_bytes(recipe: Recipe) -> int:
 
 
 def native_bytes(recipe: Recipe) -> int:
-    """A step of the native backend, which computes one replica at a time: inputs, outputs, gradients, and two weight matrices."""
+    """A step of an MLP of the native backend, one replica at a time: inputs, outputs, gradients, and two weight matrices."""
     layers = [layer for layer in recipe.architecture.parameters() if len(layer.shape) == 2]
     outputs = [layer.shape[0] for layer in layers]
     inputs = prod(recipe.architecture.shape)

@@ -24,7 +24,7 @@ def worker_count(requested: str | int, packs_to_run: int, device: str = "cpu") -
     """
     if str(requested) == "auto":
         return max(1, min(gpus.gpu_count(device) or machine.cores(), packs_to_run))
-    if not str(requested).isdigit() or int(requested) < 1:
+    if not str(requested).isdecimal() or int(requested) < 1:
         raise UserError("invalid-option", f"--workers must be auto or a number >= 1, got {requested!r}.")
     return int(requested)
 

@@ -5,7 +5,6 @@ identity, which also names the file with its test labels.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -127,7 +126,7 @@ def _read(path: Path) -> "dict[str, np.ndarray]":
         arrays = map_arrays(path)
     except FileNotFoundError:
         raise CorruptFileError(f"{path}: missing. Run the experiment again to write it.") from None
-    except (OSError, ValueError, KeyError, EOFError, OverflowError, zipfile.BadZipFile, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise CorruptFileError(f"{path}: corrupted ({error}). Run `fathomlab store repair`, then run again.") from None
     if content_sha256(arrays) != path.stem:
         raise CorruptFileError(f"{path}: corrupted (checksum mismatch). Run `fathomlab store repair`, then run again.")

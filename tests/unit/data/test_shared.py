@@ -1,5 +1,6 @@
 """Datasets in the user's cache: verified when they are opened, and one copy for all processes of a machine."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -138,6 +139,34 @@ def test_arrays_belong_to_their_source_files(files: Files, tmp_path: Path, monke
     assert raised.value.code == "download-failed"
 
 
+def test_cache_that_cannot_be_written_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one of another user, or on a read-only file system."""
+    load_shared(MnistSample())
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(shared.os, "utime", refuse)
+    assert is_mapped(load_shared(MnistSample()))
+
+
+def test_corrupted_bytes_are_a_value_error(tmp_path: Path) -> None:
+    """Whatever NumPy and zipfile raise for them: a parser's error, a missing name, an unknown version of the format."""
+    arrays = {name: np.zeros((2, 1), np.uint8) for name in FIELDS}
+    path = tmp_path / "a.npz"
+    with open(path, "wb") as file:
+        write_arrays(file, arrays)
+    intact = path.read_bytes()
+    outcomes = set()
+    for index, byte in itertools.product(range(0, len(intact), 3), b"(\xff"):
+        path.write_bytes(intact[:index] + bytes([byte]) + intact[index + 1 :])
+        try:
+            outcomes.add(len(map_arrays(path)))
+        except (OSError, ValueError) as error:
+            outcomes.add(type(error.__cause__).__name__)
+    assert {4, "TokenError", "KeyError", "NotImplementedError"} <= outcomes
+
+
 def test_without_a_cache_the_arrays_are_private(tmp_path: Path) -> None:
     """A cache that cannot be written costs memory, and nothing else."""
     (tmp_path / "fathomlab").write_text("a file where the folder would be")
@@ -151,8 +180,10 @@ def test_unused_files_are_removed(cache: Path) -> None:
     load_shared(MnistSample())
     (path,) = cache.glob("*.npz")
     stale = cache / f"{'0' * 64}.npz"
-    stale.write_bytes(b"")
-    for file, days in ((stale, 61), (path, 61)):
+    partial = cache / f".{path.name}.01234567.1.tmp"
+    for file in (stale, partial):
+        file.write_bytes(b"")
+    for file, days in ((stale, 61), (partial, 61), (path, 61)):
         seconds = path.stat().st_mtime - days * 24 * 3600
         os.utime(file, (seconds, seconds))
     load_shared(MnistSample())  # opens its file, which therefore counts as used
@@ -160,6 +191,7 @@ def test_unused_files_are_removed(cache: Path) -> None:
     facts.unlink()
     load_shared(MnistSample())
     assert not stale.exists()
+    assert not partial.exists()
     assert path.exists()
 
 

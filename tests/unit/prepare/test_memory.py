@@ -21,7 +21,7 @@ from fathomlab.optim.adam import Adam
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.sgd import SGD
 from fathomlab.plan import Trial
-from fathomlab.prepare import memory
+from fathomlab.prepare import machine, memory
 from fathomlab.prepare.memory import (
     dataset_bytes,
     evaluation_bytes,
@@ -157,6 +157,26 @@ def test_large_outputs_of_an_evaluation_are_added() -> None:
     for trial, added in ((narrow, 0), (wide, step_bytes(wide.recipe))):
         size = fixed + state_bytes(trial.recipe) + evaluation_bytes(trial.recipe) + images + added
         assert worker_bytes([trial], "reference") == size
+
+
+def test_native_cnns_need_the_step_of_the_reference() -> None:
+    """Only batch norm of maps is in the library. Replicas train one after the other, and are evaluated together."""
+    source = {**cnn(width=32), "data": {"name": "shapes", "batch_size": 1500, "limit": 1500}}
+    trial = first_trial(source)
+    sizes = {backend: worker_bytes([trial], backend) for backend in ("native", "reference")}
+    assert sizes["native"] == sizes["reference"] > step_bytes(trial.recipe)
+    assert worker_bytes([trial] * 4, "native") < worker_bytes([trial] * 4, "reference")
+
+
+def test_cached_files_of_the_control_group_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are part of its usage, but are freed for processes; files in memory (shmem) are not."""
+    monkeypatch.setattr(machine, "CGROUP", str(tmp_path))
+    monkeypatch.setattr(machine, "MEMINFO", str(tmp_path / "missing"))
+    monkeypatch.setattr(machine, "memory", lambda: 1000)
+    assert machine.available_memory() == 1000
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 100\nfile 800\nshmem 100\ninactive_file 500\nactive_file 200\n")
+    assert machine.available_memory() == 800
 
 
 def test_probes_and_teachers_are_part_of_it() -> None:
