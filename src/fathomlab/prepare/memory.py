@@ -85,7 +85,7 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
-    native = backend == "native"
+    native = backend == "native" and not recipe.architecture.convolutional  # whose steps are those of the reference
     computations = (
         native_bytes(recipe) if native else replicas * step_bytes(recipe),
         (1 if native else replicas) * evaluation_bytes(recipe) + replicas * _images_bytes(recipe, EVALUATION_BATCH),

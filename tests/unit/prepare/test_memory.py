@@ -147,6 +147,12 @@ def test_native_backend_needs_scratch_memory_of_one_replica() -> None:
     assert sizes["reference"] - sizes["native"] > 10 * (step_bytes(trial.recipe) - 4 * trial.recipe.num_trained)
 
 
+def test_native_backend_keeps_the_maps_of_a_cnn() -> None:
+    """Its steps are those of the reference, with another batch norm."""
+    trial = first_trial({**cnn(width=32), "data": {"name": "shapes", "batch_size": 1000, "limit": 2000}})
+    assert worker_bytes([trial], "native") == worker_bytes([trial], "reference") > step_bytes(trial.recipe)
+
+
 def test_probes_and_teachers_are_part_of_it() -> None:
     """A probe in float64 needs more; students need the weights and the stored outputs of their teachers."""
     probes = {"gradients": {"examples": 4, "float64": True}}
