@@ -4,13 +4,14 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fathomlab.base.errors import UserError
@@ -34,9 +35,12 @@ needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reas
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
 DATA = small_training.make_dataset(small_training.FLAT)
 
+EPS = st.sampled_from([1e-5, 1e-3])  # 1e-8 would amplify the rounding of gradients that are nearly 0
 optimizers = st.one_of(
-    st.builds(Adam, weight_decay=st.sampled_from([0.0, 0.1]), betas=st.sampled_from([(0.9, 0.999), (0.5, 0.6)])),
-    st.builds(AdamW, weight_decay=st.sampled_from([0.0, 0.1]), eps=st.sampled_from([1e-8, 1e-3])),
+    st.builds(
+        Adam, weight_decay=st.sampled_from([0.0, 0.1]), betas=st.sampled_from([(0.9, 0.999), (0.5, 0.6)]), eps=EPS
+    ),
+    st.builds(AdamW, weight_decay=st.sampled_from([0.0, 0.1]), eps=EPS),
     st.builds(SGD, weight_decay=st.sampled_from([0.0, 0.1]), dampening=st.sampled_from([0.0, 0.2])),
     st.builds(SGD, momentum=st.just(0.9), dampening=st.sampled_from([0.0, 0.2])),
     st.builds(SGD, momentum=st.just(0.9), nesterov=st.just(True)),
@@ -112,6 +116,8 @@ def test_step_equals_the_reference(
     options: dict[str, Any], residual: list[bool], optimizer: Any, batch_size: int, warmup: int
 ):
     """From each of 20 states: the initial one, and those after steps of the reference, in which the optimizer has moments."""
+    steep = options["batch_norm"] and options["batch_norm_eps"] < 0.1
+    assume(batch_size > 2 or not steep)  # batch norm of two equal numbers amplifies rounding 300 times per layer
     recipes = pack_of(options, residual, optimizer=optimizer, batch_size=batch_size)
     assert NATIVE.refuses(recipes, HERE) == ""
     native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
@@ -313,7 +319,7 @@ def test_dense_layers_name_every_parameter():
 
 
 @pytest.fixture
-def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache of the user, and nothing remembered in this process."""
     monkeypatch.setattr(native_library, "user_cache_path", lambda name: tmp_path)
     for function in (
