@@ -20,7 +20,7 @@ SECONDS_PER_ROUND = 0.8
 MAX_STEPS = 1000
 FIRST_STEPS = {"train": 3, "evaluate": 1}
 SLOW_LAYOUT = 1.5
-KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
+KEPT_MEMORY = {name: value for name, value in SETTINGS.items() if name.startswith("MALLOC_")}
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class NativeStep:
         lr, decay = (_doubles(value, replicas) for value in (inputs.rates.lr, inputs.rates.weight_decay))
         beta1, beta2 = getattr(optimizer, "betas", (0.0, 0.0))
         momentum = getattr(optimizer, "momentum", 0.0)
+        dampening = getattr(optimizer, "dampening", 0.0) if momentum else 0.0
         if inputs.rates.momentum is not None:
             beta1, momentum = inputs.rates.momentum, momentum and inputs.rates.momentum
         step = _Step(
@@ -87,7 +88,7 @@ class NativeStep:
             beta2=beta2,
             eps=getattr(optimizer, "eps", 0.0),
             momentum=float(momentum),
-            dampening=getattr(optimizer, "dampening", 0.0),
+            dampening=dampening,
             nesterov=getattr(optimizer, "nesterov", False),
             decoupled=isinstance(optimizer, AdamW),
             sums=_address(state.epoch_sums),

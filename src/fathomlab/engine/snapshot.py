@@ -143,7 +143,7 @@ class Snapshot:
         """
         trainer = copy(self._trainer)
         trainer.recipes = tuple(replace(recipe, precision="fp64") for recipe in trainer.recipes)
-        trainer.shared_recipe = trainer.recipes[0]
+        trainer.shared_recipe, trainer.predictor = trainer.recipes[0], None
         data, state = trainer.data, trainer.state
         trainer.data = replace(data, mean=data.mean.double(), scale=data.scale.double())
         params = {name: param.requires_grad_() for name, param in _to_float64(state.params).items()}

@@ -38,7 +38,7 @@ class PackTrainer:
         recipes: One recipe per replica.
         shared_recipe: The first recipe, for all options that are equal in the pack.
         state: The state of the pack.
-        between_batches: Called between two steps, and between two batches of an evaluation.
+        between_batches: Called between two calls of the step function, and between two batches of an evaluation.
         replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
         predictor: Computes `predict` for a backend; None uses the network.
     """
@@ -248,6 +248,7 @@ class PackTrainer:
         trainer.teachers, trainer._placebo = self.teachers and self.teachers.replica(slot), self._placebo.replica(slot)
         trainer.weight_decay = scalar_or_tensor([self.recipes[slot].optimizer.weight_decay], self.device)
         trainer.replica_trainers, trainer._augment_keys = (), self._augment_keys[rows]
+        trainer.predictor = None  # it computes this pack
         trainer.optimizer, trainer._loss, trainer._label_loss = map(row, (self.optimizer, self._loss, self._label_loss))
         trainer.state = replace(
             state,

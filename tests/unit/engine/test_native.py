@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
+from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
 from fathomlab.plan.recipe import Recipe
 from tests.helpers import small_training
@@ -33,10 +35,13 @@ needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reas
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
 DATA = small_training.make_dataset(small_training.FLAT)
 
+EPS = st.sampled_from([1e-5, 1e-3])  # 1e-8 would amplify the rounding of gradients that are nearly 0
 optimizers = st.one_of(
-    st.builds(Adam, weight_decay=st.sampled_from([0.0, 0.1]), betas=st.sampled_from([(0.9, 0.999), (0.5, 0.6)])),
-    st.builds(AdamW, weight_decay=st.sampled_from([0.0, 0.1]), eps=st.sampled_from([1e-8, 1e-3])),
-    st.builds(SGD, weight_decay=st.sampled_from([0.0, 0.1])),
+    st.builds(
+        Adam, weight_decay=st.sampled_from([0.0, 0.1]), betas=st.sampled_from([(0.9, 0.999), (0.5, 0.6)]), eps=EPS
+    ),
+    st.builds(AdamW, weight_decay=st.sampled_from([0.0, 0.1]), eps=EPS),
+    st.builds(SGD, weight_decay=st.sampled_from([0.0, 0.1]), dampening=st.sampled_from([0.0, 0.2])),
     st.builds(SGD, momentum=st.just(0.9), dampening=st.sampled_from([0.0, 0.2])),
     st.builds(SGD, momentum=st.just(0.9), nesterov=st.just(True)),
 )
@@ -111,8 +116,8 @@ def test_step_equals_the_reference(
     options: dict[str, Any], residual: list[bool], optimizer: Any, batch_size: int, warmup: int
 ):
     """From each of 20 states: the initial one, and those after steps of the reference, in which the optimizer has moments."""
-    # Two images are normalized to -1 and 1: the gradients before are rounding noise, which Adam amplifies.
-    assume(batch_size > 2 or not options["batch_norm"])
+    steep = options["batch_norm"] and options["batch_norm_eps"] < 0.1
+    assume(batch_size > 2 or not steep)  # batch norm of two equal numbers amplifies rounding 300 times per layer
     recipes = pack_of(options, residual, optimizer=optimizer, batch_size=batch_size)
     assert NATIVE.refuses(recipes, HERE) == ""
     native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
@@ -139,6 +144,23 @@ def test_20_free_steps_equal_the_reference(optimizer: Any, batch_norm: bool):
     for pack, name in ((native, "native"), (reference, "reference")):
         assert len(list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))) == 4
     assert_equal(native, reference, 1e-10)
+
+
+@needs_compiler
+@pytest.mark.parametrize("schedule", [OneCycleLR(), ReduceLROnPlateau(patience=0, threshold=0.9)])
+@pytest.mark.parametrize("optimizer", [Adam(), SGD(momentum=0.9), SGD()])
+def test_schedules_equal_the_reference(schedule: Any, optimizer: Any):
+    """Rates and momentum change at every step, and with the validation loss."""
+    options: dict[str, Any] = {"schedule": schedule, "optimizer": optimizer}
+    recipes = [small_training.recipe(small_training.mlp(), seed=seed, **options) for seed in range(2)]
+    native, reference = (small_training.make_trainer(recipes) for _ in range(2))
+    rates = [
+        [epoch.lr for epoch in train(pack, frozenset(), BACKENDS[name].prepare(pack))]
+        for pack, name in ((native, "native"), (reference, "reference"))
+    ]
+    assert_equal(native, reference, 1e-10)
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) > 1
 
 
 @needs_compiler
@@ -188,6 +210,19 @@ def test_predictions_equal_the_reference(options: dict[str, Any], residual: list
     for weights in (pack.state.params, params):
         expected = pack.predict(weights, pack.state.buffers, batch)
         torch.testing.assert_close(step.predict(weights, pack.state.buffers, batch), expected, rtol=1e-10, atol=1e-10)
+
+
+@needs_compiler
+def test_parts_of_a_pack_do_not_predict_as_the_pack():
+    """One replica, which differs in its shortcuts from the first one."""
+    pack = small_training.make_trainer(pack_of({}, [False, True]))
+    step = NATIVE.prepare(pack)
+    assert isinstance(step, Predicts)
+    pack.predictor = step
+    images, replica = pack.data.batch(pack.train_index), pack.replica(1)
+    alone = replica.predict(replica.state.params, replica.state.buffers, images[1:])
+    expected = pack.predict(pack.state.params, pack.state.buffers, images)[1:]
+    torch.testing.assert_close(alone, expected, rtol=1e-10, atol=1e-10)
 
 
 @needs_compiler
@@ -252,6 +287,7 @@ def test_images_of_any_kind():
         ({"residual": True, "branch_scale": "1/L"}, {}),
         ({"residual": True, "skip_init": "rezero"}, {}),
         ({}, {"optimizer": Adam(amsgrad=True)}),
+        ({}, {"optimizer": AdamW(eps=0.0)}),
         ({}, {"optimizer": RMSprop()}),
         ({}, {"gradient_clip": 1.0}),
         ({}, {"precision": "bf16"}),
@@ -283,7 +319,7 @@ def test_dense_layers_name_every_parameter():
 
 
 @pytest.fixture
-def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """An empty cache of the user, and nothing remembered in this process."""
     monkeypatch.setattr(native_library, "user_cache_path", lambda name: tmp_path)
     for function in (

@@ -160,7 +160,7 @@ def test_large_outputs_of_an_evaluation_are_added() -> None:
 
 
 def test_native_cnns_need_the_step_of_the_reference() -> None:
-    """Only batch norm of maps is in the library. Replicas train one after the other, and are evaluated together."""
+    """Only batch norm of maps is in the library. Replicas are trained and evaluated one after the other."""
     source = {**cnn(width=32), "data": {"name": "shapes", "batch_size": 1500, "limit": 1500}}
     trial = first_trial(source)
     sizes = {backend: worker_bytes([trial], backend) for backend in ("native", "reference")}

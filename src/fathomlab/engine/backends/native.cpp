@@ -1,4 +1,4 @@
-// One training step of a pack of MLPs on a CPU: forward pass, loss, backward pass, and update.
+// Training steps of a pack of MLPs on a CPU (forward pass, loss, backward pass, and update), and predictions.
 //
 // Replicas are computed one after the other, so that the activations of one stay in the L2 cache and its numbers do not depend
 // on the others. Features are batch-major, (n, width). Rows of activations are padded with zeros to whole vectors; parameters

@@ -1,4 +1,4 @@
-"""The native backend: one C++ function computes the training steps of MLPs on a CPU, built once per machine."""
+"""The native backend: C++ that is built once per machine trains MLPs on a CPU, and normalizes the maps of CNNs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +47,8 @@ class Native:
             "it supports CrossEntropy only": not isinstance(recipe.loss, CrossEntropy) or bool(recipe.teachers),
             "it supports Adam without amsgrad, AdamW, and SGD": type(optimizer) not in (Adam, AdamW, SGD)
             or getattr(optimizer, "amsgrad", False),
+            # Before batch norm, the gradient of a bias is 0 and not rounding noise: its update would be 0/0.
+            "it supports Adam with eps above 0": getattr(optimizer, "eps", 1.0) == 0,
             "it does not support gradient clipping": recipe.gradient_clip is not None,
             "it does not support frozen parameters": bool(recipe.frozen),
             "it computes steps in training mode only": "student_eval" in recipe.emulate,
@@ -63,7 +65,7 @@ class Native:
         return f"torch {torch.__version__}, {describe_build()}"
 
     def prepare(self, pack: "PackTrainer") -> "StepFunction":
-        """Build the library if this machine does not have it, and allocate memory for activations.
+        """Build the library if this machine does not have it. Memory for activations is allocated by the first step.
 
         Raises:
             UserError: If it cannot be built, or its numbers are wrong.

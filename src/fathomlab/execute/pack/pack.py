@@ -58,7 +58,7 @@ def train_job(job: Job, emit: Emit, stop: Callable[[], int | None], node: str = 
     Args:
         job: The trials, and how they are trained.
         emit: Takes events.
-        stop: Returns a signal number to request a checkpoint and the end; called between two steps.
+        stop: Returns a signal number to request a checkpoint and the end; called between two calls of the step function.
         node: The node of the cluster that trains; `""` on the machine of the run.
 
     Raises:
@@ -201,7 +201,7 @@ class _PackRun:
         return all(replica.diverged for replica in self.checkpointer.replicas)
 
     def _poll(self) -> None:
-        """Called between two steps or two batches of an evaluation: write a checkpoint if one is due or a stop is requested."""
+        """Write a checkpoint if one is due or a stop is requested. See `PackTrainer.between_batches`."""
         signum = self.stop()
         if signum is not None or self.checkpointer.due(ends_epoch=False):
             self.checkpointer.save(self.training)
