@@ -44,10 +44,11 @@ def measure(options: Options) -> dict[str, Any]:
         print(line, flush=True)
     with machine.recorded() as about:
         same = differences([REFERENCE, *(name for name in systems if name != REFERENCE)], Cell(32, 10), 20, {})
-        layouts = {name: list(LAYOUTS[name]) for name in systems}
+        layouts: dict[int, dict[str, list[tuple[int, int, int]]]] = {}  # by width
         cells = {}
         for cell in CORNERS if options.corners else GRID:
-            cells[cell.name] = _cell(cell, layouts, options.rounds)
+            layouts.setdefault(cell.width, {name: list(LAYOUTS[name]) for name in systems})
+            cells[cell.name] = _cell(cell, layouts[cell.width], options.rounds)
             print(cell.name, cells[cell.name]["cpu"], flush=True)
     return {"about": about, "skipped": skipped, "equivalence": same, "cells": cells}
 
@@ -141,7 +142,7 @@ def targets(record: Mapping[str, Any]) -> list[Target]:
 
 
 def _cell(cell: Cell, layouts: dict[str, list[tuple[int, int, int]]], rounds: int) -> dict[str, Any]:
-    """Race all systems on one cell. Layouts that are too slow are removed from `layouts`, so that later cells skip them."""
+    """Race all systems on one cell. Layouts that are too slow are removed from `layouts`, so that deeper cells skip them."""
     entries = {
         (system, layout): Entry(system, cell, *layout) for system, options in layouts.items() for layout in options
     }

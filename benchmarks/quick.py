@@ -25,6 +25,7 @@ MAX_ROUNDS = 2
 PROCESSES = 2
 CLAIMS_FAILED = 1  # the status of a run whose claims are not all supported, and of an exception
 TRACEBACK = "Traceback (most recent call last)"
+PLAIN_SETTINGS = {**KEPT_MEMORY, "OMP_NUM_THREADS": "1"}  # those of workers
 NOW, SAME_FILES = "make run", "make run, files of the commit"
 
 
@@ -69,7 +70,7 @@ def text(record: Mapping[str, Any]) -> list[str]:
     lines = [
         "Seconds of whole commands with an empty store: `fathomlab run NAME --quick` with its report, and a script that trains",
         "the same networks for the same epochs on the same images in plain loops (two processes with one thread), evaluates",
-        "the same images, and reports nothing. The native library of this machine was built before. `make run` is the four",
+        "the same images, and reports nothing. The first round builds the native library if this machine does not have it. `make run` is the four",
         "quick experiments and the report of all.",
         "",
     ]
@@ -110,7 +111,7 @@ def cloned(commit: str, folder: Path) -> Path:
     return folder
 
 
-def spend(commands: Sequence[Sequence[str]], folder: Path) -> Spent:
+def spend(commands: Sequence[Sequence[str]], folder: Path, settings: Mapping[str, str] | None = None) -> Spent:
     """Run commands at the same time in a folder, with its package.
 
     Raises:
@@ -118,7 +119,14 @@ def spend(commands: Sequence[Sequence[str]], folder: Path) -> Spent:
     """
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     running = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=_env(folder))
+        subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**_env(folder), **(settings or {})},
+        )
         for words in commands
     ]
     outputs = [process.communicate() for process in running]
@@ -141,7 +149,7 @@ def _round(folder: Path, clone: Path | None) -> dict[str, Spent]:
             costs[name] = spent
             shares = [[name, str(number), str(PROCESSES)] for number in range(PROCESSES)]
             script = [sys.executable, "-m", "benchmarks.peers.plain_quick"]
-            costs[f"{name} in plain loops"] = spend([[*script, *share] for share in shares], ROOT)
+            costs[f"{name} in plain loops"] = spend([[*script, *share] for share in shares], ROOT, PLAIN_SETTINGS)
     costs[NOW] = total + spend([_report(folder / "now")], ROOT)
     if clone is not None:
         costs[f"{NOW} of the commit"] = _all(EXPERIMENTS, folder / "then", clone)
@@ -170,7 +178,7 @@ def _report(runs: Path) -> list[str]:
 
 def _env(folder: Path) -> dict[str, str]:
     paths = [str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **KEPT_MEMORY, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _done(words: Sequence[str], folder: Path) -> str:

@@ -14,6 +14,7 @@ from statistics import median
 from typing import IO, Any
 
 from benchmarks.setting import Setting
+from fathomlab.execute.worker_process import SETTINGS
 
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_ROUND = 0.8

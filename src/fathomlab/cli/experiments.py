@@ -77,7 +77,7 @@ def run(
     options |= {"max_seeds": max_seeds, "log": log, "minutes": minutes, "executor": executor}
     from fathomlab.execute.worker_process import early_workers
 
-    with early_workers(workers):
+    with early_workers(workers, executor):
         _announce(file, mode)
         from fathomlab import api
 

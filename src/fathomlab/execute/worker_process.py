@@ -39,17 +39,19 @@ _early: list[_Started] = []
 
 
 @contextlib.contextmanager
-def early_workers(requested: str) -> Iterator[None]:
+def early_workers(requested: str, executor: str | None) -> Iterator[None]:
     """Start workers now that `take_worker` returns inside this context. Those that nobody takes are killed at its end.
 
-    One core is left for this process. None is started for `--workers 1`, which trains in this process, or if this process has
-    torch loaded, so that it can train at once.
+    One core is left for this process. None is started for `--workers 1`, which trains in this process, for executors that
+    start workers elsewhere, or if this process has torch loaded, so that it can train at once.
 
     Args:
         requested: The value of `--workers`, checked or not.
+        executor: The value of `--executor`, checked or not.
     """
     limit = int(requested) if requested.isdecimal() else MOST_EARLY
-    number = 0 if limit == 1 or "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
+    elsewhere = executor not in (None, "auto", "local") or (executor != "local" and "RAY_ADDRESS" in os.environ)
+    number = 0 if limit == 1 or elsewhere or "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
     try:
         with contextlib.suppress(OSError):  # it is raised again when a worker is needed
             for _ in range(number):
