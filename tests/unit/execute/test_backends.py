@@ -11,7 +11,6 @@ from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
 from fathomlab.engine.backends.native_library import describe_build
 from fathomlab.execute.events import Event, Failed, Warned
-from fathomlab.execute.pack import pack
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.prepare import machine
@@ -95,7 +94,7 @@ def test_auto_precision_is_fp32_with_the_native_backend(
     small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, expected: str
 ):
     """Without a self-test, even if the reference then replaces the backend. The others choose on this machine."""
-    monkeypatch.setattr(pack, "choose_precision", lambda *_: "bf16")
+    monkeypatch.setattr("fathomlab.execute.pack.backend.choose_precision", lambda *_: "bf16")
     source = small | {"training": small["training"] | {"precision": "auto"}}
     monkeypatch.setattr(machine, "find_compiler", lambda: None)
     _, folder = train(source, tmp_path, backend, may_fall_back=True)
@@ -108,7 +107,7 @@ def test_checkpoint_fixes_the_precision(small: dict[str, Any], tmp_path: Path, m
     """A choice of `auto` is not repeated on resume."""
     source = small | {"training": small["training"] | {"precision": "auto"}}
     for chosen, stop_after in (("bf16", 2), ("fp32", 999)):
-        monkeypatch.setattr(pack, "choose_precision", lambda *_, chosen=chosen: chosen)
+        monkeypatch.setattr("fathomlab.execute.pack.backend.choose_precision", lambda *_, chosen=chosen: chosen)
         try:
             _, folder = train(source, tmp_path, "reference", stop_after=stop_after)
         except RunInterrupted:

@@ -1,13 +1,26 @@
-"""Prepares the backend of a job, with the reference as the fallback."""
+"""Prepares the backend of a job, with the reference as the fallback, and chooses the precision with it."""
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import torch
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends import BACKENDS, FALLBACK
+from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine
+from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
 from fathomlab.prepare.jobs import Job
 from fathomlab.prepare.machine import describe_machine
+
+
+def precision_of(job: Job, device: torch.device) -> str:
+    """The precision of a job without a checkpoint. `auto` is fp32 if the backend, which is faster than bf16, has no bf16."""
+    recipe, machine = job.trials[0].recipe, Machine(device.type, compiler=True)
+    backend = BACKENDS.get(job.backend)
+    if recipe.precision == "auto" and backend and backend.refuses([replace(recipe, precision="bf16")], machine):
+        return "fp32"
+    return choose_precision(recipe.precision, recipe.architecture, recipe.batch_size, device)
 
 
 def prepare_backend(

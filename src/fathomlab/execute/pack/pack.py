@@ -4,20 +4,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
 from fathomlab.base.files import nothing
-from fathomlab.engine.backends import BACKENDS, Machine
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
 from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import param_dtype
-from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.events import Emit, EpochDone, Finished, Measured, Refused, Started, Warned
-from fathomlab.execute.pack.backend import prepare_backend
+from fathomlab.execute.pack.backend import precision_of, prepare_backend
 from fathomlab.execute.pack.checkpointer import Checkpointer, Replica
 from fathomlab.execute.pack.claim import DISK_ERRNOS, NotClaimedError, claim, unfinished, unwritable
 from fathomlab.execute.pack.devices import choose_device, current_environment, on_device
@@ -135,15 +131,6 @@ def _attempt(job: Job, around: _Surroundings) -> Problem | None:
     return None
 
 
-def _precision(job: Job, device: torch.device) -> str:
-    """The precision of a job without a checkpoint. `auto` is fp32 if the backend, which is faster than bf16, has no bf16."""
-    recipe, machine = job.trials[0].recipe, Machine(device.type, compiler=True)
-    backend = BACKENDS.get(job.backend)
-    if recipe.precision == "auto" and backend and backend.refuses([replace(recipe, precision="bf16")], machine):
-        return "fp32"
-    return choose_precision(recipe.precision, recipe.architecture, recipe.batch_size, device)
-
-
 class _UnfitError(Exception):
     """The environment of the worker is not that of the checkpoint."""
 
@@ -159,7 +146,7 @@ class _PackRun:
         self._check_environment()
         recipes = [trial.recipe for trial in job.trials]
         saved = self.checkpointer.newest
-        precision = saved.precision if saved else _precision(job, device)
+        precision = saved.precision if saved else precision_of(job, device)
         self.recipes = [replace(recipe, precision=precision) for recipe in recipes]
         common = self.recipes[0]
         dataset, dtype = job.trials[0].data.component, param_dtype(common.precision)
