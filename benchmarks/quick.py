@@ -70,8 +70,8 @@ def text(record: Mapping[str, Any]) -> list[str]:
     lines = [
         "Seconds of whole commands with an empty store: `fathomlab run NAME --quick` with its report, and a script that trains",
         "the same networks for the same epochs on the same images in plain loops (two processes with one thread), evaluates",
-        "the same images, and reports nothing. The first round builds the native library if this machine does not have it. `make run` is the four",
-        "quick experiments and the report of all.",
+        "the same images, and reports nothing. The first round builds the native library if this machine does not have it.",
+        "`make run` is the four quick experiments and the report of all.",
         "",
     ]
     names = record["cpu"]

@@ -87,7 +87,7 @@ def choose_backend(
 
 
 def _refuses(backend: str, recipes: Sequence[Recipe], machine: Machine) -> str:
-    """Why a backend cannot train a pack. The precision `auto` is fp32 in the native backend."""
+    """Why a backend cannot train a pack. The precision `auto` is fp32 for MLPs in the native backend."""
     if backend == "native":
         recipes = [replace(recipe, precision="fp32") if recipe.precision == "auto" else recipe for recipe in recipes]
     return BACKENDS[backend].refuses(recipes, machine)

@@ -36,9 +36,10 @@ def dense_layers(architecture: Architecture) -> tuple[DenseLayer, ...] | None:
     if first != ParameterFree("Flatten"):
         return None
     try:
-        return tuple(_dense(tuple(rest)))
+        layers = tuple(_dense(tuple(rest)))
     except ValueError:
         return None
+    return None if layers[0].skip is not None else layers  # the images have no padding that a shortcut could read
 
 
 def _dense(layers: Layers) -> Iterator[DenseLayer]:
