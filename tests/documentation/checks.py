@@ -80,7 +80,8 @@ def check_python(session: Session) -> None:
     assert names["losses"].shape == (64,)
     assert bool(names["student"].grad.any(1).all())
     assert (session.folder / "curves.pdf").exists()
-    assert len(names["finished"]) == len(names["results"]) == 6
+    assert len(names["results"]) == 6
+    assert len(names["finished"]) == 12  # with the second order of the data
     assert list(names["earlier"]) == list(names["results"])
 
 

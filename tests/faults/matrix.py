@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 import fathomlab
-from fathomlab.engine import loop
+from fathomlab.engine import loop, native_step
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.pack import pack
 from fathomlab.execute.pack.pack import train_job
@@ -121,7 +121,7 @@ def state_hash(training: PackTrainer) -> str:
 
 @contextmanager
 def watched(watch: Watch) -> Iterator[None]:
-    """Record what happens while packs are trained."""
+    """Record what happens while packs are trained, with one native step per call."""
     real_step, real_evaluate = loop.train_steps, loop.evaluate
 
     def step(training: PackTrainer, *given: Any) -> None:
@@ -136,6 +136,7 @@ def watched(watch: Watch) -> Iterator[None]:
             watch.where = "training"
 
     with (
+        mock.patch.object(native_step, "STEPS_AT_ONCE", 1),
         mock.patch.object(loop, "train_steps", step),
         mock.patch.object(loop, "evaluate", evaluate),
         mock.patch.object(pack, "evaluate", evaluate),
