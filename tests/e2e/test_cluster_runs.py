@@ -93,7 +93,7 @@ def test_interrupted_run_on_two_nodes_is_recorded(tmp_path: Path):
         train(tmp_path, Watch(), stop=stop)
     planned: list[Event] = []
     summary = train(tmp_path, planned, "inline")
-    assert isinstance(planned[0], Planned)
+    assert any(isinstance(event, Planned) for event in planned)
     assert summary.fleet is None
     (used,) = Store(tmp_path).experiment(summary.experiment).runs
     assert (used.nodes, used.retried, used.lost) == (NODES, 1, 1)
