@@ -110,8 +110,8 @@ def training_bytes(recipe: Recipe) -> int:
 
 def state_bytes(recipe: Recipe) -> int:
     """Weights, their copies, the state of the optimizer, and the weights of teachers."""
-    own = (WEIGHT_COPIES + optimizer_copies(recipe)) * recipe.architecture.num_params
-    return _number_bytes(recipe) * (own + sum(teacher.num_params for teacher in recipe.teachers))
+    student = (WEIGHT_COPIES + optimizer_copies(recipe)) * recipe.architecture.num_params
+    return _number_bytes(recipe) * (student + sum(teacher.num_params for teacher in recipe.teachers))
 
 
 def optimizer_copies(recipe: Recipe) -> int:

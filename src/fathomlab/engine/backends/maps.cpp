@@ -1,7 +1,7 @@
 // Batch normalization of maps in training on a CPU, with the addition and the ReLU that may follow it, and its gradients.
 //
 // Maps are stored with channels last: a matrix with a row per pixel. As many rows as give whole vectors are one line, so that
-// narrow maps need no special code: a line has several places per channel, which are combined at the end. Lines are read in
+// narrow maps need no special code: a line has several positions per channel, which are combined at the end. Lines are read in
 // blocks that stay in the L1 cache. Sums inside a block are in the format of the maps, those over blocks in double.
 // Compile with -DREAL=float or double, the format of everything but maps in bf16.
 #include <algorithm>
@@ -59,7 +59,7 @@ INLINE void store(real* p, real x) { *p = x; }
 INLINE void store(real* p, const Group& x) { EACH *(V*)(p + u * VL) = x.v[u]; }
 
 // bf16 is the upper half of a float. Two numbers are one word: their vectors are its lower and its upper halves, so that nothing
-// has to be moved between the elements of a vector. The places of a group are in this order then; see `slot`.
+// has to be moved between the elements of a vector. The positions of a group are in this order then; see `slot`.
 struct bf16 { uint16_t bits; };
 typedef uint32_t Words __attribute__((vector_size(VL * 4), aligned(2), may_alias));
 typedef float Floats __attribute__((vector_size(VL * 4), aligned(4), may_alias));
@@ -96,11 +96,11 @@ INLINE void store(bf16* p, real v) {
   p->bits = x == x ? (w + 0x7fff + ((w >> 16) & 1)) >> 16 : 0x7fc0;
 }
 
-// Where a place of a line is in the vectors of its group.
-template <class T> INLINE int64_t slot(int64_t place) {
-  if (sizeof(T) != 2) return place;
-  int64_t within = place % (2 * VL);
-  return place - within + within / 2 + within % 2 * VL;
+// Where a position of a line is in the vectors of its group.
+template <class T> INLINE int64_t slot(int64_t position) {
+  if (sizeof(T) != 2) return position;
+  int64_t within = position % (2 * VL);
+  return position - within + within / 2 + within % 2 * VL;
 }
 
 // ---- Lines ----
@@ -115,23 +115,23 @@ static Lines lines_of(int64_t rows, int64_t channels) {
   return {channels, width, count, (rows - count * joined) * channels, std::max<int64_t>(SHORTEST, BLOCK / sizeof(real) / width)};
 }
 
-// Calls f(line, lines, place) for each group of places in each block of lines.
+// Calls f(line, lines, position) for each group of positions in each block of lines.
 template <class F> INLINE void in_blocks(const Lines& s, F f) {
   for (int64_t line = 0; line < s.count; line += s.block)
-    for (int64_t place = 0; place < s.width; place += SPAN) f(line, std::min(s.block, s.count - line), place);
+    for (int64_t position = 0; position < s.width; position += SPAN) f(line, std::min(s.block, s.count - line), position);
 }
 
 // Calls f(Group, offset, slot) for each group of the complete lines, and f(real, offset, slot) for each number after them.
 template <class T, class F> INLINE void everywhere(const Lines& s, F f) {
   for (int64_t line = 0; line < s.count; line++)
-    for (int64_t place = 0; place < s.width; place += SPAN) f(Group{}, line * s.width + place, place);
-  for (int64_t place = 0; place < s.rest; place++) f(real{}, s.count * s.width + place, slot<T>(place));
+    for (int64_t position = 0; position < s.width; position += SPAN) f(Group{}, line * s.width + position, position);
+  for (int64_t position = 0; position < s.rest; position++) f(real{}, s.count * s.width + position, slot<T>(position));
 }
 
-// Repeats a value per channel for the places of a line.
+// Repeats a value per channel for the positions of a line.
 template <class T, class F> static std::vector<real> by_slot(const Lines& s, F value) {
   std::vector<real> line(s.width);
-  for (int64_t place = 0; place < s.width; place++) line[slot<T>(place)] = value(place % s.channels);
+  for (int64_t position = 0; position < s.width; position++) line[slot<T>(position)] = value(position % s.channels);
   return line;
 }
 
@@ -148,8 +148,8 @@ INLINE void merge(Moments& a, const Moments& b) {  // Chan, Golub & LeVeque (197
 // Moments of each channel. A block is read twice, but only once from memory.
 template <class T> static std::vector<Moments> moments_of(const Lines& s, const T* x) {
   std::vector<double> mean(s.width), squares(s.width);
-  in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
-    const T* first = x + line * s.width + place;
+  in_blocks(s, [&](int64_t line, int64_t lines, int64_t position) {
+    const T* first = x + line * s.width + position;
     Group center{}, square{};
     for (int64_t i = 0; i < lines; i++) center = center + load<Group>(first + i * s.width);
     center = center / (real)lines;
@@ -160,16 +160,16 @@ template <class T> static std::vector<Moments> moments_of(const Lines& s, const 
     double share = (double)lines / (line + lines), weight = line * share;
     const real *centers = (const real*)&center, *sums = (const real*)&square;
     for (int64_t l = 0; l < SPAN; l++) {  // as `merge`
-      double delta = centers[l] - mean[place + l];
-      mean[place + l] += delta * share;
-      squares[place + l] += sums[l] + delta * delta * weight;
+      double delta = centers[l] - mean[position + l];
+      mean[position + l] += delta * share;
+      squares[position + l] += sums[l] + delta * delta * weight;
     }
   });
   std::vector<Moments> channels(s.channels, Moments{});
-  for (int64_t place = 0; place < s.width; place++) {
-    Moments& channel = channels[place % s.channels];
-    merge(channel, {(double)s.count, mean[slot<T>(place)], squares[slot<T>(place)]});
-    if (place < s.rest) merge(channel, {1, (double)load<real>(x + s.count * s.width + place), 0});
+  for (int64_t position = 0; position < s.width; position++) {
+    Moments& channel = channels[position % s.channels];
+    merge(channel, {(double)s.count, mean[slot<T>(position)], squares[slot<T>(position)]});
+    if (position < s.rest) merge(channel, {1, (double)load<real>(x + s.count * s.width + position), 0});
   }
   return channels;
 }
@@ -241,17 +241,17 @@ static void sums_of(const Lines& s, const Factors& f, const Gradients<T>& g, dou
     part = part + d;
     part_along = part_along + d * (load<N>(g.x + p) - load<N>(&f.mean[at]));
   };
-  in_blocks(s, [&](int64_t line, int64_t lines, int64_t place) {
+  in_blocks(s, [&](int64_t line, int64_t lines, int64_t position) {
     Group part{}, part_along{};
-    for (int64_t i = line; i < line + lines; i++) products(part, part_along, i * s.width + place, place);
+    for (int64_t i = line; i < line + lines; i++) products(part, part_along, i * s.width + position, position);
     const real *parts = (const real*)&part, *parts_along = (const real*)&part_along;
-    for (int64_t l = 0; l < SPAN; l++) line_sum[place + l] += parts[l], line_along[place + l] += parts_along[l];
+    for (int64_t l = 0; l < SPAN; l++) line_sum[position + l] += parts[l], line_along[position + l] += parts_along[l];
   });
-  for (int64_t place = 0; place < s.width; place++) {
+  for (int64_t position = 0; position < s.width; position++) {
     real part{}, part_along{};
-    if (place < s.rest) products(part, part_along, s.count * s.width + place, slot<T>(place));
-    sum[place % s.channels] += line_sum[slot<T>(place)] + part;
-    along[place % s.channels] += line_along[slot<T>(place)] + part_along;
+    if (position < s.rest) products(part, part_along, s.count * s.width + position, slot<T>(position));
+    sum[position % s.channels] += line_sum[slot<T>(position)] + part;
+    along[position % s.channels] += line_along[slot<T>(position)] + part_along;
   }
 }
 
