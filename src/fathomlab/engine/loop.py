@@ -59,9 +59,11 @@ def train(trainer: PackTrainer, snapshots: frozenset[int], step: StepFunction | 
     state, recipe = trainer.state, trainer.shared_recipe
     if state.step == 0 and 0 in snapshots:
         yield Progress(0, 0, None, None, _lr(trainer, 0))
+    by_position = "shuffled_cache" in recipe.emulate  # teachers' outputs are looked up by position in the first epoch
+    first_order = image_order(trainer, 0) if by_position else None
     at_once = step.at_once if isinstance(step, ManySteps) else 1
     for epoch in range(state.epoch, recipe.epochs):
-        inputs = _inputs(trainer, epoch)
+        inputs = _inputs(trainer, epoch, first_order)
         while steps := _group(inputs, at_once, snapshots):
             train_steps(trainer, steps, step)
             batch_index = (state.step - 1) % trainer.steps_per_epoch
@@ -71,12 +73,10 @@ def train(trainer: PackTrainer, snapshots: frozenset[int], step: StepFunction | 
         yield _end_epoch(trainer, trainer.images_per_epoch)
 
 
-def _inputs(trainer: PackTrainer, epoch: int) -> Iterator[StepInputs]:
-    """Yield the inputs of the remaining steps of an epoch."""
+def _inputs(trainer: PackTrainer, epoch: int, first_order: Indices | None) -> Iterator[StepInputs]:
+    """Yield the inputs of the remaining steps of an epoch. Teachers see the images of `first_order`, if it is given."""
     size, steps = trainer.shared_recipe.batch_size, trainer.steps_per_epoch
     order = image_order(trainer, epoch)
-    by_position = "shuffled_cache" in trainer.shared_recipe.emulate  # teachers' outputs are those of the first epoch
-    first_order = image_order(trainer, 0) if by_position else None
     keys = step_keys(trainer, epoch)
     for batch_index in range(trainer.state.step - epoch * steps, steps):
         positions = slice(batch_index * size, (batch_index + 1) * size)
