@@ -50,7 +50,7 @@ def early_workers(requested: str, executor: str | None) -> Iterator[None]:
         executor: The value of `--executor`, checked or not.
     """
     limit = int(requested) if requested.isdecimal() else MOST_EARLY
-    elsewhere = executor not in (None, "auto", "local") or (executor != "local" and "RAY_ADDRESS" in os.environ)
+    elsewhere = executor not in (None, "auto", "local") or (executor != "local" and bool(os.environ.get("RAY_ADDRESS")))
     number = 0 if limit == 1 or elsewhere or "torch" in sys.modules else min(limit, MOST_EARLY, cores() - 1)
     try:
         with contextlib.suppress(OSError):  # it is raised again when a worker is needed
