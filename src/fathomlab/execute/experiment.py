@@ -178,7 +178,7 @@ def _preflight(
     """Check everything that must hold before training (device, backend, data, environment, disk space), and form the jobs."""
     backend = requested_backend(plan)  # an unknown name is reported before datasets are downloaded
     if pending and backend == "native" and not executor.spans_hosts:
-        check_build()
+        check_build(pending)
     queued = executor.queued(setting) if pending else ()
     on_workers = executor.spans_hosts  # which check what they are, because this machine may differ
     if pending and options.device.startswith("cuda") and not on_workers:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fathomlab.base.errors import UserError
 from fathomlab.config.load import run_choice
-from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine, maps
+from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine
 from fathomlab.engine.backends.native import library_of
 from fathomlab.engine.backends.native_library import load_library, missing_compiler, start_build
 from fathomlab.plan import Plan, Recipe, Trial
@@ -21,15 +21,15 @@ def requested_backend(plan: Plan) -> str:
     return run_choice(plan.loaded, "backend", BACKENDS)
 
 
-def check_build() -> None:
-    """Build the native backend, if this machine does not have it.
+def check_build(pending: Sequence[Trial]) -> None:
+    """Build what the native backend needs for the pending trials, if this machine does not have it.
 
     Raises:
         UserError: If it cannot be built.
     """
     try:
-        load_library("float")
-        load_library("float", maps.SOURCE)
+        for source, real in sorted({library_of(trial.recipe) for trial in pending}):
+            load_library(real, source)
     except UserError as error:
         raise UserError(error.code, f"run.backend=native: {error}. Use run.backend=auto or reference.") from error
 

@@ -114,7 +114,7 @@ def test_jobs_carry_their_backend(tmp_path: Path, overrides: list[str], may_fall
 def test_requested_native_backend_must_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Before anything is trained or recorded as failed."""
 
-    def fail(real: str) -> None:
+    def fail(real: str, source: object) -> None:
         raise UserError("backend-failed", "g++ cannot build it")
 
     monkeypatch.setattr("fathomlab.prepare.backends.load_library", fail)
