@@ -12,7 +12,7 @@ import pytest
 
 from fathomlab.base.processor import cores
 from fathomlab.store.lock import is_locked
-from tests.helpers.commands import SOURCE, TRIALS, process_group, run_python
+from tests.helpers.commands import SOURCE, TRIALS, process_group, run_python, start_python
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads the process table of Linux"),
@@ -66,15 +66,7 @@ def test_workers_start_early_if_they_may_train(workspace: Path, words: tuple[str
 
 def test_mistake_ends_early_workers(workspace: Path):
     """One error, and no process that runs on."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fathomlab", "run", "tiny.yaml", "lr=1"],
-        cwd=workspace,
-        env=os.environ | {"PYTHONPATH": SOURCE},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_python("-m", "fathomlab", "run", "tiny.yaml", "lr=1", cwd=workspace)
     seen = 0
     while process.poll() is None:
         seen = max(seen, len(process_group(process.pid)))
@@ -88,15 +80,7 @@ def test_mistake_ends_early_workers(workspace: Path):
 def test_early_worker_holds_the_lock(workspace: Path):
     """The run is killed while its worker is suspended: the store is in use until the worker has ended."""
     words = ["run", "tiny.yaml", "training.epochs=100000", "run.pack=4", "--progress", "json"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fathomlab", *words],
-        cwd=workspace,
-        env=os.environ | {"PYTHONPATH": SOURCE},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_python("-m", "fathomlab", *words, cwd=workspace)
     assert process.stderr is not None
     next(line for line in process.stderr if '"started"' in line)
     (worker,) = [pid for pid in process_group(process.pid) if pid != process.pid]

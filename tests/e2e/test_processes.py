@@ -15,7 +15,16 @@ import pytest
 import fathomlab
 from fathomlab.store.lock import is_locked
 from fathomlab.store.reading import Store
-from tests.helpers.commands import EXPERIMENT, ROOT, SOURCE, TRIALS, process_group, run_command, run_python
+from tests.helpers.commands import (
+    EXPERIMENT,
+    ROOT,
+    SOURCE,
+    TRIALS,
+    process_group,
+    run_command,
+    run_python,
+    start_python,
+)
 
 ONE = ("experiment.seeds=1", "model.params.residual=false")
 PLAIN = ("run", "tiny.yaml", "--progress", "plain", "--workers", "1")
@@ -63,15 +72,7 @@ def test_both_starts_report_mistakes(trained: Path, start: list[str]):
 def start_training(folder: Path) -> "subprocess.Popen[str]":
     """A run in its own process group whose first trial is finished and whose second one takes very long."""
     args = [str(ROOT / "main.py"), "--experiment", "tiny.yaml", *ONE, "training.epochs=1,20000", "run.pack=1"]
-    process = subprocess.Popen(
-        [sys.executable, *args, "--workers", "2", "--progress", "json"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": SOURCE},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process = start_python(*args, "--workers", "2", "--progress", "json", cwd=folder)
     assert process.stderr is not None
     for line in process.stderr:
         if '"finished"' in line:

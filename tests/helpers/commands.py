@@ -80,6 +80,19 @@ def run_command(*args: str, cwd: Path, **options: Any) -> "subprocess.CompletedP
     return run_python("-c", START, *args, cwd=cwd, **options)
 
 
+def start_python(*args: str, cwd: Path) -> "subprocess.Popen[str]":
+    """Start Python with this source tree in a process group."""
+    return subprocess.Popen(
+        [sys.executable, *args],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": SOURCE},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def process_group(leader: int) -> list[int]:
     """Process IDs of a group that are alive, on Linux."""
     alive = []

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from fathomlab.data.augment import apply_views
 from fathomlab.data.table import num_views
+from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.device_data import DeviceDataset, split_indices
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.network import PackedNetwork
+from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.targets import random_views
 from fathomlab.engine.teachers import Teacher, TeacherPack, ViewTable
 from fathomlab.engine.training import PackTrainer
@@ -172,3 +174,12 @@ def assert_identical(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> 
     assert actual.keys() == expected.keys()
     different = [name for name, tensor in expected.items() if not torch.equal(actual[name], tensor)]
     assert not different
+
+
+def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
+    """Train a step with a full batch, computed by a backend."""
+    size = pack.shared_recipe.batch_size
+    start = batch_index * size % (pack.train_index.shape[1] - size + 1)
+    index = pack.train_index[:, start : start + size]
+    inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
+    train_steps(pack, [inputs], BACKENDS[name].prepare(pack))

@@ -17,7 +17,6 @@ from fathomlab.engine.backends.maps import SOURCE
 from fathomlab.engine.loop import train
 from fathomlab.engine.maps import RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
-from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.attention_transfer import AttentionTransfer
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shortcut
@@ -93,15 +92,6 @@ def results_of(
     return {"outputs": outputs.detach()} | named | buffers
 
 
-def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
-    """A step with a full batch."""
-    size = pack.shared_recipe.batch_size
-    start = batch_index * size % (pack.train_index.shape[1] - size + 1)
-    index = pack.train_index[:, start : start + size]
-    inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
-    train_steps(pack, [inputs], BACKENDS[name].prepare(pack))
-
-
 def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) -> None:
     """Parameters, running statistics, and the sums of the epoch."""
     for kind in ("params", "buffers"):
@@ -115,8 +105,8 @@ def assert_step_equals_reference(recipes: list[Recipe], tolerance: float = 1e-10
     """One step, after one of the reference."""
     native, reference = (small_training.make_trainer(recipes, **options) for _ in range(2))
     for pack, name in ((native, "native"), (reference, "reference")):
-        one_step(pack, "reference", 0)
-        one_step(pack, name, 1)
+        small_training.one_step(pack, "reference", 0)
+        small_training.one_step(pack, name, 1)
     assert_equal(native, reference, tolerance)
 
 
@@ -242,7 +232,7 @@ def test_bf16_step_agrees_with_the_reference():
     recipe = small_training.recipe(small_training.cnn(width=8), precision="bf16")
     native, reference = (small_training.make_trainer([recipe]) for _ in range(2))
     for pack, name in ((native, "native"), (reference, "reference")):
-        one_step(pack, name, 0)
+        small_training.one_step(pack, name, 0)
     for name, expected in (reference.state.params | reference.state.buffers).items():
         actual = (native.state.params | native.state.buffers)[name]
         assert actual.dtype == torch.float32

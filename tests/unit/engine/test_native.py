@@ -20,7 +20,6 @@ from fathomlab.engine.backends import BACKENDS, Machine, native_library
 from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.engine.loop import train
 from fathomlab.engine.native_step import NativeStep
-from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.step_inputs import Predicts
 from fathomlab.engine.training import PackTrainer
 from fathomlab.models.mlp import MLP
@@ -72,15 +71,6 @@ def pack_of(options: dict[str, Any], residual: list[bool], **shared: Any) -> lis
     ]
 
 
-def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
-    """A step with a full batch."""
-    size = pack.shared_recipe.batch_size
-    start = batch_index * size % (pack.train_index.shape[1] - size + 1)
-    index = pack.train_index[:, start : start + size]
-    inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
-    train_steps(pack, [inputs], BACKENDS[name].prepare(pack))
-
-
 def noisy(name: str, params: dict[str, torch.Tensor]) -> bool:
     """Whether a parameter is a bias before batch norm, whose gradient is rounding noise that Adam amplifies."""
     return name.endswith(".bias") and f"{name.removesuffix('.bias')}.norm.bias" in params
@@ -122,10 +112,10 @@ def test_step_equals_the_reference(
     assert NATIVE.refuses(recipes, HERE) == ""
     native, reference = (small_training.make_trainer(recipes, data=DATA) for _ in range(2))
     for step in range(warmup):
-        one_step(native, "reference", step)
-        one_step(reference, "reference", step)
-    one_step(native, "native", warmup)
-    one_step(reference, "reference", warmup)
+        small_training.one_step(native, "reference", step)
+        small_training.one_step(reference, "reference", step)
+    small_training.one_step(native, "native", warmup)
+    small_training.one_step(reference, "reference", warmup)
     assert_equal(native, reference, 1e-10)
 
 
@@ -202,7 +192,7 @@ def test_predictions_equal_the_reference(options: dict[str, Any], residual: list
     step = NATIVE.prepare(pack)
     assert isinstance(step, NativeStep)
     params = {name: tensor.detach().clone() for name, tensor in pack.state.params.items()}
-    one_step(pack, "native", 0)
+    small_training.one_step(pack, "native", 0)
     if shared:
         batch = pack.data.normalize(DATA.test_images[:images]).expand(len(residual), -1, -1, -1, -1)
     else:
@@ -271,8 +261,8 @@ def test_images_of_any_kind():
     floats = replace(DATA, images=DATA.images.double())
     for data, these in ((DATA, recipes), (floats, [replace(recipes[0], augment=())])):
         native, reference = (small_training.make_trainer(these, data=data) for _ in range(2))
-        one_step(native, "native", 0)
-        one_step(reference, "reference", 0)
+        small_training.one_step(native, "native", 0)
+        small_training.one_step(reference, "reference", 0)
         assert_equal(native, reference, 1e-10)
 
 
