@@ -1,6 +1,7 @@
 """Linear mode connectivity of trained networks: pairs, ends, averaged weights, and errors."""
 
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -94,3 +95,13 @@ def test_dropout_of_the_statistics_is_repeatable(tmp_path: Path):
     first = ran.connectivity(points=3)
     torch.manual_seed(2)
     assert ran.connectivity(points=3) == first
+
+
+def test_seed_spread_has_a_row_per_condition(results: fathomlab.Results):
+    """From the stored predictions; the standard deviation is that of the recorded accuracies."""
+    columns = results.seed_spread()
+    assert columns["seeds"] == [2] * 4
+    for condition, observed in zip(columns["condition"], columns["observed"], strict=True):
+        accuracies = [trial.metrics["test/accuracy"] for trial in results if trial.condition == condition]
+        assert observed == pytest.approx(stdev(value for value in accuracies if value is not None))
+    assert results.filter(seed=0).seed_spread()["condition"] == []  # one seed has no spread

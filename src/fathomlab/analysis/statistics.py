@@ -203,6 +203,13 @@ def t_tail(t: float, freedom: int) -> float:
     return float(stdtr(freedom, -t))
 
 
+def chi_squared_quantile(probability: float, freedom: int) -> float:
+    """The quantile of the chi-squared distribution with `freedom` degrees of freedom."""
+    from scipy.special import chdtri  # pyright: ignore[reportMissingTypeStubs]
+
+    return float(chdtri(freedom, 1 - probability))
+
+
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level!r}")

@@ -9,6 +9,9 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self, overload
 
+import numpy as np
+
+from fathomlab.analysis.seed_spread import seed_spread
 from fathomlab.analysis.tables import Memberships, experiments_of, trial_columns
 from fathomlab.api.selection import select
 from fathomlab.api.trials import StoredTrial
@@ -96,6 +99,28 @@ class Trials:
         from fathomlab.api.connectivity import connectivity  # imports torch
 
         return connectivity(self, points, plugins)
+
+    def seed_spread(self) -> dict[str, list[Any]]:
+        """How far the test accuracies of seeds spread: plain columns, one row per condition of each experiment.
+
+        Columns: `experiment`, `condition`, `seeds`, `observed` (standard deviation of the test accuracies), `low` and `high` (its
+        95% interval), and `independent` (the standard deviation if networks erred independently on each image). Conditions with
+        fewer than two finished seeds whose predictions are stored are left out. See `analysis/seed_spread.py`.
+        """
+        correct: dict[tuple[str, str], list[Any]] = {}
+        for trial in self:
+            row = trial.record.correct() if trial.status == "finished" else None
+            if row is not None:
+                correct.setdefault((trial.experiment, trial.condition), []).append(row)
+        names = ("experiment", "condition", "seeds", "observed", "low", "high", "independent")
+        columns: dict[str, list[Any]] = {name: [] for name in names}
+        for (experiment, condition), rows in correct.items():
+            if len(rows) > 1:
+                spread = seed_spread(np.stack(rows))
+                values = spread.seeds, spread.observed, spread.low, spread.high, spread.independent
+                for name, value in zip(names, (experiment, condition, *values), strict=True):
+                    columns[name].append(value)
+        return columns
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.
