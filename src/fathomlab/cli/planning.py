@@ -120,6 +120,9 @@ def _document(
     machine, requested = describe_machine(guess_device(device)), requested_backend(planned)
     native = supports_native(planned, machine)
     backends = [choose_backend(group, inventory, requested, machine, native) for group in groups]
+    compiled = {
+        trial.hash for group, backend in zip(groups, backends, strict=True) if backend == "native" for trial in group
+    }
     fallback = fallback_notice(planned, machine) if groups else ""
     memory = _memory(list(zip(groups, backends, strict=True)), workers, device)
     like = [trial for trial in planned.trials if trial.hash not in todo]
@@ -144,7 +147,7 @@ def _document(
             *_changed_datasets(planned, inventory.root),
             *_warnings(planned),
         ],
-        "estimate": asdict(cost.estimate(missing, measured, workers)),
+        "estimate": asdict(cost.estimate(missing, measured, workers, compiled)),
         "disk": {
             "stored_bytes": cost.disk_bytes(groups, 0),
             "peak_bytes": cost.disk_bytes(groups, workers),

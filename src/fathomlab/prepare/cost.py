@@ -1,6 +1,6 @@
 """Estimates the cost of trials: operations, memory, disk space, and time. Does not import torch."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Container, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +13,7 @@ from fathomlab.prepare import gpus, machine, memory
 from fathomlab.store.inventory import Inventory
 
 EAGER_RATE = 3e10
+NATIVE_RATE = 8e10  # of MLPs; docs/explanation/performance.md
 LAYER_SECONDS = 2.5e-5  # per step, layer, and trial of a pack: launching operations
 MAX_PACK_SIZE = {"cpu": 16, "cuda": 64}
 WIDEST_CONVOLUTION = 32
@@ -112,9 +113,10 @@ def expected_seconds(trials: Sequence[Trial], inventory: Inventory) -> tuple[dic
     return {trial: median(times.get(work, [work * scale])) for trial, work in planned.items()}, True
 
 
-def _assumed_rate(trial: Trial) -> float:
+def _assumed_rate(trial: Trial, native: bool = False) -> float:
     """Operations per second and core: wide convolutions reached 1e11 when this was measured, narrow networks a third."""
-    return 1e11 if _widest(trial.recipe.architecture) >= 256 else EAGER_RATE
+    widest = _widest(trial.recipe.architecture)
+    return 1e11 if widest >= 256 else NATIVE_RATE if native and not widest else EAGER_RATE
 
 
 def _widest(architecture: Architecture) -> int:
@@ -197,13 +199,18 @@ def divisible_seconds(pack: Sequence[Trial], device: str) -> float:
     return seconds / CUDA_SPEEDUP if machine.guess_device(device) == "cuda" else seconds
 
 
-def estimate(trials: Sequence[Trial], rate: float | None, workers: int) -> Estimate:
-    """Estimate the cost of training `trials` at the measured rate (operations per second), or at the assumed one if None."""
+def estimate(
+    trials: Sequence[Trial], rate: float | None, workers: int, native: Container[str] = frozenset()
+) -> Estimate:
+    """Estimate the cost of training `trials` at the measured rate (operations per second), or at the assumed one if None.
+
+    `native` contains the hashes of the trials that the native backend will train.
+    """
     operations = [flops(trial) for trial in trials]
     shared = tables(trials).flops
     total = sum(operations) + shared
     assumed = shared / EAGER_RATE + sum(
-        work / _assumed_rate(trial) for work, trial in zip(operations, trials, strict=True)
+        work / _assumed_rate(trial, trial.hash in native) for work, trial in zip(operations, trials, strict=True)
     )
     seconds = (total / rate if rate else assumed) / max(1, min(workers, len(trials) or 1))
     basis = "based on similar trials" if rate else "based on default throughput"
