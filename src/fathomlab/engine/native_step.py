@@ -148,12 +148,8 @@ class _LayerArray:
         slots: Sequence[Sequence[Tensor]],
     ) -> None:
         dense = replicas[0]
-        layer.inputs, layer.outputs, layer.norm, layer.active = (
-            dense.inputs,
-            dense.outputs,
-            bool(dense.norm),
-            dense.active,
-        )
+        layer.inputs, layer.outputs, layer.again = dense.inputs, dense.outputs, dense.again
+        layer.norm, layer.active = bool(dense.norm), dense.active
         names = [f"{dense.linear}.weight", f"{dense.linear}.bias", f"{dense.norm}.weight", f"{dense.norm}.bias"]
         for field, name, states in zip(("weight", "bias", "gamma", "beta"), names, layer.state, strict=True):
             if name in params:
@@ -178,7 +174,7 @@ class _Layer(ctypes.Structure):
     """`Layer` of native.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "norm", "active")),
+        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "norm", "active", "again")),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta", "mean", "variance")),
         ("state", ctypes.c_void_p * 2 * 4),
         *((name, ctypes.c_void_p) for name in ("skip", "eps")),

@@ -11,6 +11,7 @@ from math import prod
 
 from fathomlab.base.labels import format_bytes
 from fathomlab.config.plugins import plugin_of
+from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
@@ -129,12 +130,11 @@ def step_bytes(recipe: Recipe) -> int:
 
 
 def native_bytes(recipe: Recipe) -> int:
-    """A step of an MLP of the native backend, one replica at a time: inputs, outputs, gradients, and two weight matrices."""
-    layers = [layer for layer in recipe.architecture.parameters() if len(layer.shape) == 2]
-    outputs = [layer.shape[0] for layer in layers]
-    inputs = prod(recipe.architecture.shape)
-    numbers = recipe.batch_size * (inputs + 2 * sum(outputs) + 2 * max(inputs, *outputs))
-    return _number_bytes(recipe) * (numbers + 2 * max(prod(layer.shape) for layer in layers))
+    """A step of an MLP of the native backend, one replica at a time: inputs, outputs, gradients, and three weight matrices."""
+    layers = dense_layers(recipe.architecture) or ()
+    outputs = [layer.outputs for layer in layers]
+    numbers = recipe.batch_size * (prod(recipe.architecture.shape) + 2 * sum(outputs) + 3 * max(outputs))
+    return _number_bytes(recipe) * (numbers + 3 * max(layer.inputs * layer.outputs for layer in layers))
 
 
 def evaluation_bytes(recipe: Recipe) -> int:

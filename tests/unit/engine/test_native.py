@@ -52,15 +52,17 @@ options_of_networks = st.fixed_dictionaries(
         "hidden_layers_num": st.integers(0, 4),
         "batch_norm": st.booleans(),
         "batch_norm_eps": st.sampled_from([1e-5, 0.1]),
+        "block": st.sampled_from(["one_layer", "shared_twice"]),
     }
 )
 
 
 def pack_of(options: dict[str, Any], residual: list[bool], **shared: Any) -> list[Recipe]:
-    """A pack with one replica per value of `residual`. What may vary in a pack varies."""
+    """A pack with one replica per value of `residual`. What may vary in a pack varies. `shared_twice` requires shortcuts."""
+    twice = options.get("block") == "shared_twice"
     return [
         small_training.recipe(
-            small_training.mlp(**options, residual=skip),
+            small_training.mlp(**options, residual=skip or twice),
             seed=seed,
             lr=0.01 * (seed + 1),
             label_smoothing=0.2 * seed,
@@ -273,7 +275,7 @@ def test_images_of_any_kind():
         ({"dropout": 0.1}, {}),
         ({"residual": True, "block": "two_layer", "hidden_layers_num": 2}, {}),
         ({"residual": True, "block": "pre_activation"}, {}),
-        ({"residual": True, "block": "shared_twice"}, {}),
+        ({"residual": True, "block": "shared_twice", "dropout": 0.1}, {}),
         ({"residual": True, "branch_scale": "1/L"}, {}),
         ({"residual": True, "skip_init": "rezero"}, {}),
         ({}, {"optimizer": Adam(amsgrad=True)}),
@@ -306,6 +308,14 @@ def test_dense_layers_name_every_parameter():
         f"{name}.{kind}" for each in layers for name in (each.linear, each.norm) if name for kind in ("weight", "bias")
     }
     assert names == {parameter.name for parameter in architecture.parameters()}
+
+
+def test_layers_that_are_applied_twice_follow_each_other():
+    layers = dense_layers(MLP(784, 32, 10, 2, residual=True, block="shared_twice").build((1, 28, 28)))
+    assert layers is not None
+    assert [layer.linear for layer in layers] == ["input", *["hidden.1"] * 2, *["hidden.2"] * 2, "output"]
+    assert [layer.again for layer in layers] == [False, False, True, False, True, False]
+    assert [layer.skip for layer in layers] == [None, None, True, None, True, None]
 
 
 @pytest.fixture

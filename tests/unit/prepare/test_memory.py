@@ -125,7 +125,7 @@ def test_step_of_an_mlp_in_closed_form() -> None:
     assert step_bytes(trial.recipe) == 4 * (BATCH * (kept + 2 * 784) + PARAMETERS)
     assert training_bytes(trial.recipe) == state_bytes(trial.recipe) + step_bytes(trial.recipe)
     outputs = (DEPTH + 1) * WIDTH + 10
-    assert native_bytes(trial.recipe) == 4 * (BATCH * (784 + 2 * outputs + 2 * 784) + 2 * 784 * WIDTH)
+    assert native_bytes(trial.recipe) == 4 * (BATCH * (784 + 2 * outputs + 3 * WIDTH) + 3 * 784 * WIDTH)
 
 
 def test_images_count_once_per_machine() -> None:

@@ -19,6 +19,7 @@ class DenseLayer:
         eps: Added to the variance.
         active: Whether a ReLU follows.
         skip: Whether x is added; None where it cannot be.
+        again: Whether it is the second application of the layer before; then `skip` adds the x of the first.
     """
 
     linear: str
@@ -28,6 +29,7 @@ class DenseLayer:
     eps: float = 0.0
     active: bool = False
     skip: bool | None = None
+    again: bool = False
 
 
 def dense_layers(architecture: Architecture) -> tuple[DenseLayer, ...] | None:
@@ -49,7 +51,8 @@ def _dense(layers: Layers) -> Iterator[DenseLayer]:
         if isinstance(layer, Linear | Residual):
             if current is not None:
                 yield current
-            current = _block(layer) if isinstance(layer, Residual) else _linear(layer)
+            *before, current = _block(layer) if isinstance(layer, Residual) else (_linear(layer),)
+            yield from before
         elif current is None or current.skip is not None:
             if not isinstance(layer, Tap):
                 raise ValueError(layer)
@@ -64,11 +67,13 @@ def _linear(layer: Linear) -> DenseLayer:
     return DenseLayer(layer.name, layer.in_features, layer.out_features)
 
 
-def _block(layer: Residual) -> DenseLayer:
-    branch = tuple(_dense(layer.branch))
-    if len(branch) != 1 or branch[0].skip is not None or branch[0].inputs != branch[0].outputs:
-        raise ValueError("a branch has one linear layer")
-    return replace(branch[0], skip=layer.enabled)
+def _block(layer: Residual) -> tuple[DenseLayer, ...]:
+    first, *rest = _dense(layer.branch)
+    if rest not in ([], [first]) or first.skip is not None or first.inputs != first.outputs:
+        raise ValueError("a branch has one linear layer, which is applied once or twice")
+    if not rest:
+        return (replace(first, skip=layer.enabled),)
+    return first, replace(first, skip=layer.enabled, again=True)
 
 
 def _extended(dense: DenseLayer, layer: Layer) -> DenseLayer:

@@ -248,9 +248,10 @@ static void transpose(const real* a, int64_t rows, int64_t columns, int64_t lda,
 
 struct Layer {  // tensors of all replicas; null without batch norm
   int64_t in, out, norm, active;
+  int64_t again;          // it applies the parameters of the layer before a second time; `skip` adds the input of that one
   real *weight, *bias, *gamma, *beta, *mean, *variance;
   real* state[4][2];      // of weight, bias, gamma, and beta
-  const uint8_t* skip;    // per replica: whether the input is added to the output
+  const uint8_t* skip;    // per replica: whether the input is added to the output; may be null
   const double* eps;      // per replica
 };
 
@@ -358,7 +359,7 @@ static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const re
 struct Plan {
   int64_t n, layers;
   const Layer* layer;
-  real *x, *turned, *rows, *d, *gradient, *small, *logits;
+  real *x, *turned, *rows, *d, *gradient, *kept, *small, *shared, *logits;
   real **y, **h, **scale;
 };
 
@@ -438,32 +439,34 @@ static void loss(const Plan& p, const Step& s, int64_t q, const int64_t* index, 
   s.sums[2 * s.replicas + q] += loss_sum;
 }
 
+static bool skips(const Layer& f, int64_t q) { return f.skip && f.skip[q]; }
+
 static void forward(const Plan& p, int64_t q) {
-  const real* x = p.x;
+  const real *x = p.x, *earlier = nullptr;
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
     int64_t width = padded(f.out);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
     long_product(p.n, width, f.in, {x, padded(f.in), 1}, p.turned, width, p.y[l], width);
-    const real* before = f.skip && f.skip[q] ? x : nullptr;
+    const real* before = !skips(f, q) ? nullptr : f.again ? earlier : x;
     if (f.norm) norm_forward(p.n, f, q, p.y[l], p.h[l], before, p.scale[l]);
     else plain_forward(p.n, f, q, p.y[l], p.h[l], before);
-    x = p.h[l];
+    earlier = x, x = p.h[l];
   }
 }
 
-// Logits (n, classes) of images (n, inputs). Activations alternate between p.d and p.gradient.
+// Logits (n, classes) of images (n, inputs). Activations go through p.d, p.gradient, and p.kept in turn.
 static void predict(const Plan& p, int64_t q, const real* images, real* logits) {
-  const real* x = images;
+  const real *x = images, *earlier = nullptr;
   int64_t stride = p.layer[0].in;
-  real *h = p.d, *next = p.gradient;
+  real* const turns[] = {p.d, p.gradient, p.kept};
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
+    real* h = turns[l % 3];
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
     long_product(p.n, padded(f.out), f.in, {x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
-    eval_forward(p.n, f, q, h, f.skip && f.skip[q] ? x : nullptr);
-    x = h, stride = padded(f.out);
-    std::swap(h, next);
+    eval_forward(p.n, f, q, h, !skips(f, q) ? nullptr : f.again ? earlier : x);
+    earlier = x, x = h, stride = padded(f.out);
   }
   int64_t classes = p.layer[p.layers - 1].out;
   for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * stride, classes * sizeof(real));
@@ -476,9 +479,11 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
   for (int64_t l = p.layers - 1; l >= 0; l--) {
     const Layer& f = p.layer[l];
     int64_t width = padded(f.out), in = padded(f.in), at = q * f.out;
-    real *dbias = p.small, *dgamma = dbias + width, *dbeta = dgamma + width;
-    bool skips = f.skip && f.skip[q];
-    if (skips) memcpy(next, d, p.n * width * sizeof(real));
+    real *dbias = p.small, *dgamma = dbias + width, *dbeta = dgamma + width, *second = dbeta + width;
+    bool first = l + 1 < p.layers && p.layer[l + 1].again;  // of two applications of the same parameters
+    bool adds = !f.again && skips(first ? p.layer[l + 1] : f, q);
+    if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * width * sizeof(real));
+    if (adds) memcpy(next, first ? p.kept : d, p.n * width * sizeof(real));
     if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, width * sizeof(real)); }
     else plain_backward(p.n, f, p.y[l], d, dbias);
     real* weight = f.weight + q * f.out * f.in;
@@ -488,16 +493,28 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
         for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in, weight + o * f.in, f.in * sizeof(real));
         rows = p.rows;
       }
-      if (skips) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
+      if (adds) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
       else product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Set{});
     }
     auto slot = [&](int i, int64_t offset) {
       return Slot{f.state[i][0] ? f.state[i][0] + offset : nullptr, f.state[i][1] ? f.state[i][1] + offset : nullptr};
     };
-    Update<KIND> change{weight, slot(0, q * f.out * f.in), &rates};
-    product(f.out, f.in, p.n, {d, 1, width}, l ? p.h[l - 1] : p.x, in, weight, f.in, change);
-    update_all<KIND>(f.bias + at, slot(1, at), dbias, rates, f.out);
-    if (f.norm) {
+    const real* input = l ? p.h[l - 1] : p.x;
+    Matrix turned{d, 1, width};
+    if (f.again) {  // the first application adds its gradients and updates
+      product(f.out, in, p.n, turned, input, in, p.shared, in, Set{});
+      memcpy(second, p.small, 3 * width * sizeof(real));
+    } else if (first) {
+      product(f.out, in, p.n, turned, input, in, p.shared, in, Add{});
+      for (int64_t i = 0; i < 3 * width; i++) p.small[i] += second[i];
+      for (int64_t o = 0; o < f.out; o++)
+        update_all<KIND>(weight + o * f.in, slot(0, (at + o) * f.in), p.shared + o * in, rates, f.in);
+    } else {
+      Update<KIND> change{weight, slot(0, at * f.in), &rates};
+      product(f.out, f.in, p.n, turned, input, in, weight, f.in, change);
+    }
+    if (!f.again) update_all<KIND>(f.bias + at, slot(1, at), dbias, rates, f.out);
+    if (f.norm && !f.again) {
       update_all<KIND>(f.gamma + at, slot(2, at), dgamma, rates, f.out);
       update_all<KIND>(f.beta + at, slot(3, at), dbeta, rates, f.out);
     }
@@ -526,7 +543,7 @@ void native_free(Plan* p) {
     if (list) for (int64_t l = 0; l < p->layers; l++) free(list[l]);
     free(list);
   }
-  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->small, p->logits}) free(array);
+  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->kept, p->small, p->shared, p->logits}) free(array);
   delete p;
 }
 
@@ -542,9 +559,10 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
   }
   bool complete = true;
   auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
-  p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest);
+  p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest), p->kept = allocate(n * widest);
   if (trains) {
-    p->x = allocate(n * padded(layer[0].in)), p->rows = allocate(weights), p->small = allocate(3 * widest);
+    p->x = allocate(n * padded(layer[0].in)), p->rows = allocate(weights), p->small = allocate(6 * widest);
+    p->shared = allocate(weights);
     p->logits = allocate(layer[layers - 1].out * padded(n));
     for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
     for (int64_t l = 0; complete && l < layers; l++) {
