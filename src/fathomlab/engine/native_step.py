@@ -148,8 +148,9 @@ class _LayerArray:
         slots: Sequence[Sequence[Tensor]],
     ) -> None:
         dense = replicas[0]
-        layer.inputs, layer.outputs, layer.again = dense.inputs, dense.outputs, dense.again
-        layer.norm, layer.active = bool(dense.norm), dense.active
+        layer.inputs, layer.outputs = dense.inputs, dense.outputs
+        layer.norm, layer.active, layer.pre = bool(dense.norm), dense.active, dense.pre
+        layer.again, layer.factor = dense.again, dense.factor
         names = [f"{dense.linear}.weight", f"{dense.linear}.bias", f"{dense.norm}.weight", f"{dense.norm}.bias"]
         for field, name, states in zip(("weight", "bias", "gamma", "beta"), names, layer.state, strict=True):
             if name in params:
@@ -174,7 +175,8 @@ class _Layer(ctypes.Structure):
     """`Layer` of native.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "norm", "active", "again")),
+        *((name, ctypes.c_int64) for name in ("inputs", "outputs", "norm", "active", "pre", "again")),
+        ("factor", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "gamma", "beta", "mean", "variance")),
         ("state", ctypes.c_void_p * 2 * 4),
         *((name, ctypes.c_void_p) for name in ("skip", "eps")),

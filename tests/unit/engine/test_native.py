@@ -52,17 +52,23 @@ options_of_networks = st.fixed_dictionaries(
         "hidden_layers_num": st.integers(0, 4),
         "batch_norm": st.booleans(),
         "batch_norm_eps": st.sampled_from([1e-5, 0.1]),
-        "block": st.sampled_from(["one_layer", "shared_twice"]),
+        "block": st.sampled_from(["one_layer", "shared_twice", "pre_activation"]),
+        "branch_scale": st.sampled_from(["none", "1/sqrt(L)", "1/L"]),
     }
 )
 
 
 def pack_of(options: dict[str, Any], residual: list[bool], **shared: Any) -> list[Recipe]:
-    """A pack with one replica per value of `residual`. What may vary in a pack varies. `shared_twice` requires shortcuts."""
-    twice = options.get("block") == "shared_twice"
+    """A pack with one replica per value of `residual`. What may vary in a pack varies.
+
+    Blocks other than `one_layer` and factors of branches require shortcuts. Pre-activation is without batch norm.
+    """
+    block = options.get("block", "one_layer")
+    options = {**options, "batch_norm": options.get("batch_norm", False) and block != "pre_activation"}
+    always = block != "one_layer" or options.get("branch_scale", "none") != "none"
     return [
         small_training.recipe(
-            small_training.mlp(**options, residual=skip or twice),
+            small_training.mlp(**options, residual=skip or always),
             seed=seed,
             lr=0.01 * (seed + 1),
             label_smoothing=0.2 * seed,
@@ -274,9 +280,8 @@ def test_images_of_any_kind():
         ({"activation": "GELU"}, {}),
         ({"dropout": 0.1}, {}),
         ({"residual": True, "block": "two_layer", "hidden_layers_num": 2}, {}),
-        ({"residual": True, "block": "pre_activation"}, {}),
+        ({"residual": True, "block": "pre_activation", "batch_norm": True}, {}),
         ({"residual": True, "block": "shared_twice", "dropout": 0.1}, {}),
-        ({"residual": True, "branch_scale": "1/L"}, {}),
         ({"residual": True, "skip_init": "rezero"}, {}),
         ({}, {"optimizer": Adam(amsgrad=True)}),
         ({}, {"optimizer": AdamW(eps=0.0)}),
@@ -316,6 +321,16 @@ def test_layers_that_are_applied_twice_follow_each_other():
     assert [layer.linear for layer in layers] == ["input", *["hidden.1"] * 2, *["hidden.2"] * 2, "output"]
     assert [layer.again for layer in layers] == [False, False, True, False, True, False]
     assert [layer.skip for layer in layers] == [None, None, True, None, True, None]
+
+
+def test_pre_activation_belongs_to_the_next_layer():
+    network = MLP(784, 32, 10, 2, residual=True, block="pre_activation", branch_scale="1/L")
+    layers = dense_layers(network.build((1, 28, 28)))
+    assert layers is not None
+    assert [layer.pre for layer in layers] == [False, True, True, True]
+    assert [layer.active for layer in layers] == [False] * 4
+    assert [layer.factor for layer in layers] == [1, 0.5, 0.5, 1]
+    assert [layer.skip for layer in layers] == [None, True, True, None]
 
 
 @pytest.fixture

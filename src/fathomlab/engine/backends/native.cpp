@@ -248,7 +248,9 @@ static void transpose(const real* a, int64_t rows, int64_t columns, int64_t lda,
 
 struct Layer {  // tensors of all replicas; null without batch norm
   int64_t in, out, norm, active;
+  int64_t pre;            // a ReLU precedes the product (pre-activation) instead of following it; without batch norm
   int64_t again;          // it applies the parameters of the layer before a second time; `skip` adds the input of that one
+  double factor;          // of the output before the input is added
   real *weight, *bias, *gamma, *beta, *mean, *variance;
   real* state[4][2];      // of weight, bias, gamma, and beta
   const uint8_t* skip;    // per replica: whether the input is added to the output; may be null
@@ -284,6 +286,7 @@ static void norm_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h,
       V x = (load(y + p) - mean) * inverse, z = gamma * x + beta;
       store(y + p, x);
       z = f.active ? where_positive(z, z) : z;
+      z = (real)f.factor * z;
       store(h + p, before ? z + load(before + p) : z);
     }
   }
@@ -312,6 +315,11 @@ static void norm_backward(int64_t n, const Layer& f, int64_t q, const real* x, r
   }
 }
 
+static void rectify(int64_t count, const real* x, real* y) {
+  for (int64_t i = 0; i < count; i += VL) store(y + i, where_positive(load(x + i), load(x + i)));
+}
+
+// As `norm_forward`. y may be h.
 static void plain_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h, const real* before) {
   int64_t width = padded(f.out);
   for (int64_t j = 0; j < width; j += VL) {
@@ -321,6 +329,7 @@ static void plain_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h
       V z = load(y + p) + bias;
       store(y + p, z);
       z = f.active ? where_positive(z, z) : z;
+      z = (real)f.factor * z;
       store(h + p, before ? z + load(before + p) : z);
     }
   }
@@ -349,6 +358,7 @@ static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const re
       int64_t p = i * width + j;
       V z = load(y + p) * scale + shift;
       z = f.active ? where_positive(z, z) : z;
+      z = (real)f.factor * z;
       store(y + p, before ? z + load(before + p) : z);
     }
   }
@@ -446,11 +456,13 @@ static void forward(const Plan& p, int64_t q) {
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
     int64_t width = padded(f.out);
+    real* y = f.pre ? p.h[l] : p.y[l];
+    if (f.pre) rectify(p.n * padded(f.in), x, p.y[l]);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, width, f.in, {x, padded(f.in), 1}, p.turned, width, p.y[l], width);
+    long_product(p.n, width, f.in, {f.pre ? p.y[l] : x, padded(f.in), 1}, p.turned, width, y, width);
     const real* before = !skips(f, q) ? nullptr : f.again ? earlier : x;
-    if (f.norm) norm_forward(p.n, f, q, p.y[l], p.h[l], before, p.scale[l]);
-    else plain_forward(p.n, f, q, p.y[l], p.h[l], before);
+    if (f.norm) norm_forward(p.n, f, q, y, p.h[l], before, p.scale[l]);
+    else plain_forward(p.n, f, q, y, p.h[l], before);
     earlier = x, x = p.h[l];
   }
 }
@@ -462,9 +474,10 @@ static void predict(const Plan& p, int64_t q, const real* images, real* logits) 
   real* const turns[] = {p.d, p.gradient, p.kept};
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
-    real* h = turns[l % 3];
+    real *h = turns[l % 3], *rectified = turns[(l + 1) % 3];
+    if (f.pre) rectify(p.n * stride, x, rectified);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, padded(f.out), f.in, {x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
+    long_product(p.n, padded(f.out), f.in, {f.pre ? rectified : x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
     eval_forward(p.n, f, q, h, !skips(f, q) ? nullptr : f.again ? earlier : x);
     earlier = x, x = h, stride = padded(f.out);
   }
@@ -480,10 +493,12 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
     const Layer& f = p.layer[l];
     int64_t width = padded(f.out), in = padded(f.in), at = q * f.out;
     real *dbias = p.small, *dgamma = dbias + width, *dbeta = dgamma + width, *second = dbeta + width;
-    bool first = l + 1 < p.layers && p.layer[l + 1].again;  // of two applications of the same parameters
-    bool adds = !f.again && skips(first ? p.layer[l + 1] : f, q);
+    bool twice = l + 1 < p.layers && p.layer[l + 1].again;  // this is the first of two applications
+    bool adds = !f.again && skips(twice ? p.layer[l + 1] : f, q);
     if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * width * sizeof(real));
-    if (adds) memcpy(next, first ? p.kept : d, p.n * width * sizeof(real));
+    if (adds) memcpy(next, twice ? p.kept : d, p.n * width * sizeof(real));
+    if (f.factor != 1)
+      for (int64_t i = 0; i < p.n * width; i += VL) store(d + i, (real)f.factor * load(d + i));
     if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, width * sizeof(real)); }
     else plain_backward(p.n, f, p.y[l], d, dbias);
     real* weight = f.weight + q * f.out * f.in;
@@ -493,18 +508,24 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
         for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in, weight + o * f.in, f.in * sizeof(real));
         rows = p.rows;
       }
-      if (adds) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
+      if (f.pre) {
+        product(p.n, in, f.out, {d, width, 1}, rows, in, p.kept, in, Set{});
+        for (int64_t i = 0; i < p.n * in; i += VL) {
+          V g = where_positive(load(p.y[l] + i), load(p.kept + i));
+          store(next + i, adds ? g + load(next + i) : g);
+        }
+      } else if (adds) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
       else product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Set{});
     }
     auto slot = [&](int i, int64_t offset) {
       return Slot{f.state[i][0] ? f.state[i][0] + offset : nullptr, f.state[i][1] ? f.state[i][1] + offset : nullptr};
     };
-    const real* input = l ? p.h[l - 1] : p.x;
+    const real* input = f.pre ? p.y[l] : l ? p.h[l - 1] : p.x;
     Matrix turned{d, 1, width};
     if (f.again) {  // the first application adds its gradients and updates
       product(f.out, in, p.n, turned, input, in, p.shared, in, Set{});
       memcpy(second, p.small, 3 * width * sizeof(real));
-    } else if (first) {
+    } else if (twice) {
       product(f.out, in, p.n, turned, input, in, p.shared, in, Add{});
       for (int64_t i = 0; i < 3 * width; i++) p.small[i] += second[i];
       for (int64_t o = 0; o < f.out; o++)
@@ -567,7 +588,7 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
     for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
     for (int64_t l = 0; complete && l < layers; l++) {
       int64_t width = padded(layer[l].out);
-      p->y[l] = allocate(n * width), p->h[l] = allocate(n * width), p->scale[l] = allocate(width);
+      p->y[l] = allocate(n * (layer[l].pre ? padded(layer[l].in) : width)), p->h[l] = allocate(n * width), p->scale[l] = allocate(width);
     }
   }
   if (complete) return p;

@@ -41,7 +41,7 @@ class Native:
         reasons = {
             "it needs a CPU": machine.device != "cpu",
             "no C++ compiler is installed": not machine.compiler,
-            "it supports MLPs with ReLU, without dropout, and with one layer per block, applied once or twice": any(
+            "it supports MLPs with ReLU, without dropout, with one layer per block, and pre-activation without batch norm": any(
                 dense_layers(each.architecture) is None for each in recipes
             ),
             "it supports CrossEntropy only": not isinstance(recipe.loss, CrossEntropy) or bool(recipe.teachers),
