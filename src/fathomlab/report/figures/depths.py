@@ -24,8 +24,6 @@ from fathomlab.report.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NAME_WIDTH = 110
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -63,9 +61,7 @@ def depth_figure(
         width: Width in pixels.
         height: Height in pixels.
     """
-    names = shortened_alike([item.name for item in series], min(NAME_WIDTH, 0.3 * width))
-    if len(set(names)) < len(names):
-        names = shortened_alike([item.name for item in series], 0.3 * width)
+    names = shortened_alike([item.name for item in series], 0.3 * width)
     right = max(map(text_width, names)) + CONNECTOR if len(series) > 1 else 12
     left = max(map(text_width, y.tick_labels()), default=0) + 8
     axes = new_axes(width, height, Margins(left, right, 28, 40))
