@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 
 from fathomlab.analysis.audit import audit
@@ -21,7 +22,7 @@ from fathomlab.store.reading import Store
 from tests.helpers import stores
 from tests.helpers.hostile_text import ALL
 from tests.helpers.published_numbers import wrong_numbers
-from tests.helpers.recomputed import page_tables
+from tests.helpers.recomputed import page_tables, t_interval
 from tests.unit.export.test_hostile_text import hostile_store
 
 ROOT = Path(__file__).parents[3]
@@ -269,3 +270,26 @@ def test_hostile_texts_stay_texts(tmp_path: Path):
     assert len(page_tables(text)["Accuracy"][0]) == len(ALL)
     assert not re.search(r"<(?!!-- Written)", re.sub(r"``?[^`]*``?", "", text))
     assert rebuild_page(tmp_path / "pages" / "x")[0].read_bytes() == text.encode()
+
+
+def test_exponents_of_the_committed_page_follow_from_its_table():
+    """Independent of the package: for each seed the rate with the best validation accuracy, and the slope of its logarithm."""
+    folder = RESULTS / "depth_transfer"
+    with open(folder / "trials.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = page_tables(Path(f"{folder}.md").read_text(encoding="utf-8"))["Tuned on validation"][1]
+    assert len(shown) == 3
+    for line in shown:
+        scale = line["series"].removeprefix("branch scale ")
+        slopes = []
+        for seed in sorted({row["seed"] for row in rows}):
+            best: dict[int, tuple[float, float]] = {}  # depth to accuracy and negative rate
+            for row in rows:
+                if (row["seed"], row["model.params.branch_scale"], row["status"]) == (seed, scale, "finished"):
+                    depth, rate = int(row["model.params.hidden_layers_num"]), float(row["training.lr"])
+                    reached = (float(row["val/accuracy"]), -rate)  # of equal rates, the smallest
+                    best[depth] = max(best.get(depth, (0.0, 0.0)), reached)
+            depths = sorted(best)
+            slopes.append(np.polyfit(np.log(depths), [np.log(-best[depth][1]) for depth in depths], 1)[0])
+        expected = t_interval(slopes)
+        assert [float(line[name]) for name in ("exponent", "low", "high")] == pytest.approx(expected, abs=0.006)

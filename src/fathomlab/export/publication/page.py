@@ -23,6 +23,7 @@ from fathomlab.report.sections.distillation import distillation_sentence, distil
 from fathomlab.report.sections.failures import summary
 from fathomlab.report.sections.predictions import collapse_sentence, collapses
 from fathomlab.report.sections.provenance import provenance_table, resumed, test_reads
+from fathomlab.report.sections.tuning import chosen_table, powers_table
 from fathomlab.report.slopes import (
     MAX_ROWS,
     Slopes,
@@ -66,6 +67,7 @@ def page_text(item: Publication) -> str:
             *_accuracy(item, [chart for name, chart in drawn.items() if name.startswith("accuracy-")]),
             *_claims(item, verdicts, () if study.problems else audit(study)),
             *_checks(checks_table(item, verdicts, slopes)),
+            *_tuned(study),
             *_distillation(study),
             *_gradients(item, slopes, drawn),
             *_tail(item),
@@ -159,6 +161,19 @@ def _checks(shown: str) -> list[str]:
         "if the interval and the tolerance of the prediction overlap."
     )
     return ["## Published or predicted, and ours", note, shown] if shown else []
+
+
+def _tuned(study: Study) -> list[str]:
+    """The levels that were chosen, and how they change with depth."""
+    if not study.choices:
+        return []
+    powers = powers_table(study)
+    fitted = "The exponent is that of a power law over depth, fitted for each seed with the best level of that seed."
+    return [
+        "## Tuned on validation",
+        report_table(compact(chosen_table(study))),
+        *([fitted, report_table(powers)] if powers else []),
+    ]
 
 
 def _distillation(study: Study) -> list[str]:
