@@ -92,7 +92,7 @@ def test_packed_equals_single(targets: str, placebo: str | None) -> None:
 
 
 @pytest.mark.parametrize("placebo", [None, "shuffled", "within_class"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-3), (torch.float32, 1e-6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 1e-3), (torch.float32, 1e-5)])
 def test_consistent_equals_on_the_fly(placebo: str | None, dtype: torch.dtype, tolerance: float) -> None:
     """The losses of every step of an epoch, with one table in half and one in single precision."""
     losses = []
