@@ -93,8 +93,10 @@ def claim_texts(verdicts: Sequence[Verdict], audits: Sequence[Audit]) -> str:
 def checks_table(item: Publication, verdicts: Sequence[Verdict], slopes: Sequence[Slopes]) -> str:
     """Every check: published statements, those that were added later, and predicted gradient slopes; "" without any."""
     later = replace(item.study, experiment=replace(item.study.experiment, published=item.checks.published))
+    stated = {check.statement for check in item.checks.stated}  # these answer statements that the file does not test
+    declared = [each for each in comparisons(item.study, verdicts) if each.published.statement not in stated]
     rows = [
-        *(_statement(item, compared, "") for compared in comparisons(item.study, verdicts)),
+        *(_statement(item, compared, "") for compared in declared),
         *(_statement(item, compared, LATER) for compared in comparisons(later, verdicts)),
         *_stated(item),
         *_predicted(item, slopes),
