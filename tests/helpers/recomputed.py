@@ -133,7 +133,7 @@ def differences(tables: Tables, claim: Any) -> list[float]:
     """One number per seed: a difference from a level or a reference, or a slope per doubling."""
     arms = [tables.by_seed(claim, level) for level in claim["levels"]]
     seeds = sorted(set.intersection(*(set(arm) for arm in arms)))
-    if claim.get("kind") == "trend":
+    if claim.get("kind") == "trend" and seeds:
         labels = [tables.arm(claim, level)[0] for level in claim["levels"]]
         depths = {item["label"]: item["depth"] for item in tables.record["conditions"]}
         lists = any(isinstance(level, list) for level in claim["levels"])

@@ -12,7 +12,7 @@ from fathomlab.config.paths import get_path
 from fathomlab.config.plugins import Plugin
 from fathomlab.plan import sections
 from fathomlab.plan.conditions import ConditionBuilder
-from fathomlab.plan.data import read_data
+from fathomlab.plan.data import LATER_OPTIONS, read_data
 from fathomlab.plan.factors import all_factors, combinations, idle_notices, seeds_of
 from fathomlab.plan.hints import explained
 from fathomlab.plan.plan import Condition, Plan
@@ -75,7 +75,10 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         notices.setdefault("distillation: no effect, because no role has a teacher.")
     notices |= emulation_notices(loaded, declared, roles)
     if not problems:
-        conditions = [({"role": role.name, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned]
+        later = {f"data.{key}": value for key, value in LATER_OPTIONS.items()}
+        conditions = [
+            ({"role": role.name, **levels}, later | flatten_keys(plan.content)) for role, levels, plan in planned
+        ]
         keys = {key for _, options in conditions for key in (*options, "role")}
         problems += claim_problems(loaded, keys | set(factors), conditions, notices)
         problems += tuning_problems(loaded, tune, conditions, notices)

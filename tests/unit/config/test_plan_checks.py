@@ -218,3 +218,15 @@ def test_empty_factors_remove_those_of_the_file():
     """An override can take all of a file's factors away."""
     source = conf({}) | {"experiment": {"factors": {"training.lr": [0.1, 0.2]}}}
     assert len(fathomlab.load(source, ["experiment.factors={}"]).trials) == 1
+
+
+@pytest.mark.parametrize("stream", [0, 1])
+def test_claims_may_name_an_option_that_an_override_set_to_its_default(stream: int):
+    """The default is not part of a trial's identity, but still an option of it."""
+    claim = {"name": "a", "factor": "order_stream", "levels": [1, 0], "expect": "equal", "matters": 0.01}
+    source = conf({"limit": 130}) | {"experiment": {"factors": {"data.order_stream": [0, 1]}}, "claims": [claim]}
+    assert problems(source) == []
+    assert problems(source, f"data.order_stream={stream}") == []
+    assert [issue.code for issue in problems(source | {"claims": [claim | {"factor": "order"}]})] == [
+        "unknown-claim-key"
+    ]
