@@ -1,23 +1,35 @@
-"""Compares the native batch norm of maps with the reference, once per process, before it is used."""
+"""Compares the native layers of maps with the reference, once per process, before they are used."""
 
 import ctypes
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from fathomlab.base.errors import UserError
+from fathomlab.engine.backends import lanes
 from fathomlab.engine.backends.maps import SOURCE, real_of
 from fathomlab.engine.backends.native_library import load_library, once
+from fathomlab.engine.lanes import LanesPass
 from fathomlab.engine.maps import RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
 from fathomlab.engine.precision import param_dtype
-from fathomlab.models.layers import BatchNorm, Layers, Residual
+from fathomlab.models.architecture import walk
+from fathomlab.models.layers import BatchNorm, Conv2d, Layers, ParameterFree, Residual
+
+Run: TypeAlias = Callable[..., ForwardPass]
 
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10, "bf16": 0.01}
-SHAPE = (5, 7, 3, 3)  # no multiple of a vector
-NORM = BatchNorm("norm", SHAPE[1])
+CHANNELS = 7  # no multiple of a vector
+NORM = BatchNorm("norm", CHANNELS)
+KERNELS = Conv2d("kernels", CHANNELS, CHANNELS, 3)
 CASES: tuple[Layers, ...] = ((NORM,), (NORM, RELU), (Residual((NORM,)), RELU))
+CASES_OF_LANES: tuple[Layers, ...] = (
+    *((NORM,), (NORM, RELU), (ParameterFree("MaxPool"),), (Residual((KERNELS, NORM)), RELU)),
+    *((Conv2d("kernels", CHANNELS, *shape),) for shape in ((13, 3), (5, 3, 2), (2, 1, 2))),
+)
 
 
 def checked_maps(precision: str) -> ctypes.CDLL:
@@ -26,34 +38,57 @@ def checked_maps(precision: str) -> ctypes.CDLL:
     Raises:
         UserError: If it cannot be built, or its numbers differ from the reference. A process tries it once.
     """
-    return once(_checked, precision)
+    return once(_checked_maps, precision)
 
 
-def _checked(precision: str) -> ctypes.CDLL:
+def checked_lanes(precision: str) -> ctypes.CDLL:
+    """The same for the library with images as lanes."""
+    return once(_checked_lanes, precision)
+
+
+def _checked_maps(precision: str) -> ctypes.CDLL:
     library = load_library(real_of(precision), SOURCE)
-    difference = max(_difference(layers, precision, library) for layers in CASES)
+    return _checked(library, precision, partial(MapsPass, library), 5, CASES)
+
+
+def _checked_lanes(precision: str) -> ctypes.CDLL:
+    library = load_library(real_of(precision), lanes.SOURCE)
+    return _checked(library, precision, partial(LanesPass, library, {}), 3 * lanes.LANES, CASES_OF_LANES)
+
+
+def _checked(library: ctypes.CDLL, precision: str, run: Run, images: int, cases: Sequence[Layers]) -> ctypes.CDLL:
+    difference = max(_difference(layers, images, precision, run) for layers in cases)
     if difference > TOLERANCE[precision]:
         text = f"its numbers for maps differ from the reference by {difference:.1g} on this machine"
         raise UserError("backend-failed", text)
     return library
 
 
-def _difference(layers: Layers, precision: str, library: ctypes.CDLL) -> float:
+def _difference(layers: Layers, images: int, precision: str, run: Run) -> float:
     """The largest difference of maps, gradients, and running statistics, relative to the largest number of each."""
     dtype = param_dtype(precision)
-    native = _results(layers, torch.bfloat16 if precision == "bf16" else dtype, dtype, partial(MapsPass, library))
-    pairs = zip(native, _results(layers, dtype, dtype, ForwardPass), strict=True)
+    native = _results(layers, images, torch.bfloat16 if precision == "bf16" else dtype, dtype, run)
+    pairs = zip(native, _results(layers, images, dtype, dtype, ForwardPass), strict=True)
     errors = (float((actual.to(dtype) - expected).abs().max() / expected.abs().max()) for actual, expected in pairs)
     return max(error if error == error else torch.inf for error in errors)
 
 
-def _results(
-    layers: Layers, format_of_maps: torch.dtype, dtype: torch.dtype, run: "type[ForwardPass] | partial[MapsPass]"
-) -> list[Tensor]:
+def _results(layers: Layers, images: int, format_of_maps: torch.dtype, dtype: torch.dtype, run: Run) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    x, gradient = (torch.randn(SHAPE, generator=generator).bfloat16().to(format_of_maps) for _ in range(2))
-    params = {f"norm.{kind}": torch.rand(1, SHAPE[1], generator=generator).to(dtype) for kind in ("weight", "bias")}
-    buffers = {f"norm.running_{kind}": torch.ones(1, SHAPE[1], dtype=dtype) for kind in ("mean", "var")}
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).bfloat16()
+
+    x = draw(images, CHANNELS, 3, 4).to(format_of_maps)
+    params: dict[str, Tensor] = {}
+    for layer in walk(layers):
+        if isinstance(layer, BatchNorm):
+            params |= {f"norm.{kind}": draw(1, CHANNELS).abs().to(dtype) for kind in ("weight", "bias")}
+        elif isinstance(layer, Conv2d):
+            size = layer.kernel_size
+            params[f"{layer.name}.weight"] = draw(1, layer.out_channels, layer.in_channels, size, size).to(dtype)
+    buffers = {f"norm.running_{kind}": torch.ones(1, CHANNELS, dtype=dtype) for kind in ("mean", "var")}
     inputs = [tensor.requires_grad_() for tensor in (x, *params.values())]
     maps = run(params, buffers, "train", None, None, 1, {}).layers(layers, x, "")
-    return [maps.detach(), *torch.autograd.grad(maps, inputs, gradient), *buffers.values()]
+    gradients = torch.autograd.grad(maps, inputs, draw(*maps.shape).to(format_of_maps))
+    return [maps.detach(), *gradients, *buffers.values()]

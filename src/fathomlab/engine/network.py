@@ -80,6 +80,11 @@ class PackedNetwork:
                 dtype = torch.bool if isinstance(values[0], bool) else torch.float64
                 self._varying[path] = torch.tensor(values, device=device, dtype=dtype)
 
+    @property
+    def varies(self) -> bool:
+        """Whether options differ within the pack."""
+        return bool(self._varying)
+
     def buffers(self, dtype: torch.dtype, device: torch.device | str, seeds: Sequence[int] = ()) -> dict[str, Tensor]:
         """Create running statistics with mean 0 and variance 1, each (k, features), and the buffers of a user's module.
 

@@ -126,12 +126,12 @@ def _lerp_weight(number: "float | Tensor", like: "Tensor") -> "float | Tensor":
 
 
 def _flat_views(params: Tensors, tensors: Tensors) -> "list[Tensor]":
-    """View tensors as vectors in memory order. All of them must have the memory layout of `params`.
+    """View tensors that are not contiguous as vectors in memory order. All must have the memory layout of `params`.
 
     The fused kernel ignores strides, or copies tensors that are not contiguous, which would lose in-place updates.
     """
     assert all(tensor.stride() == param.stride() for tensor, param in zip(tensors, params, strict=True))
-    return [tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]
+    return [tensor if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]
 
 
 def _with_layout_of(params: Tensors, grads: Tensors) -> "list[Tensor]":

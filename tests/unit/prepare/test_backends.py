@@ -45,13 +45,16 @@ def test_auto_precision_keeps_the_native_step(tmp_path: Path):
 
 
 def test_auto_uses_native_maps_for_cnns_on_a_cpu(tmp_path: Path):
-    """For any loss, optimizer, and precision, but not for networks so narrow that replicas run in groups."""
+    """For any loss, optimizer, and precision; with few channels, for what images as lanes of vectors support."""
     for changes in ((), ("training.precision=bf16",), ("training.optimizer=RMSprop",), ("training.gradient_clip=1",)):
         assert chosen(tmp_path, CPU, *changes, source=CNN) == "native"
-    assert chosen(tmp_path, CPU, "model.params.width=2", source=CNN) == "reference"
     assert chosen(tmp_path, NO_COMPILER, source=CNN) == "reference"
-    for widths, native in (("8,16", True), ("2,16", False)):
-        assert supports_native(fathomlab.load(CNN, [f"model.params.width={widths}"]), CPU) == native
+    for precision, batch_size, native in (("fp32", 128, True), ("bf16", 128, False), ("fp32", 100, False)):
+        changes = f"training.precision={precision}", f"data.batch_size={batch_size}"
+        assert chosen(tmp_path, CPU, "model.params.width=2", *changes, source=CNN) == (
+            "native" if native else "reference"
+        )
+        assert supports_native(fathomlab.load(CNN, ["model.params.width=2,16", *changes]), CPU) == native
 
 
 def test_conditions_of_a_plan_have_one_backend(tmp_path: Path):

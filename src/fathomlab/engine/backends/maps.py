@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fathomlab.engine.backends import lanes
 from fathomlab.models.architecture import Architecture, walk
 from fathomlab.models.layers import BatchNorm, Conv2d
 
@@ -23,8 +24,9 @@ def refuses(recipes: "Sequence[Recipe]", machine: "Machine") -> str:
     reasons = {
         "it needs a CPU": machine.device != "cpu",
         "no C++ compiler is installed": not machine.compiler,
-        f"it supports CNNs with batch norm and at least {MIN_CHANNELS} channels in the widest convolution": not _gains(
-            recipes[0].architecture
+        f"it supports CNNs with batch norm and at least {MIN_CHANNELS} channels in the widest convolution, and some narrower "
+        f"ones with a batch size that is a multiple of {lanes.LANES}": not (
+            lanes.supports(recipes[0]) or _gains(recipes[0].architecture)
         ),
     }
     return next((reason for reason, applies in reasons.items() if applies), "")

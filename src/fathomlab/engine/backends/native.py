@@ -1,11 +1,11 @@
-"""The native backend: C++ that is built once per machine trains MLPs on a CPU, and normalizes the maps of CNNs."""
+"""The native backend: C++ that is built once per machine trains MLPs and narrow CNNs on a CPU, and normalizes maps of others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
-from fathomlab.engine.backends import maps
+from fathomlab.engine.backends import lanes, maps
 from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.engine.backends.native_library import SOURCE
 from fathomlab.losses.cross_entropy import CrossEntropy
@@ -23,8 +23,8 @@ REALS = {"fp32": "float", "fp64": "double"}
 
 def library_of(recipe: "Recipe") -> tuple[Path, str]:
     """The source of the library that trains a recipe, and the format of its numbers."""
-    source = maps.SOURCE if recipe.architecture.convolutional else SOURCE
-    return source, maps.real_of(recipe.precision)
+    source = lanes.SOURCE if lanes.supports(recipe) else maps.SOURCE
+    return source if recipe.architecture.convolutional else SOURCE, maps.real_of(recipe.precision)
 
 
 @final
@@ -74,5 +74,5 @@ class Native:
         from fathomlab.engine.native_step import NativeStep
 
         if pack.shared_recipe.architecture.convolutional:
-            return maps.prepare(pack)
+            return (lanes if lanes.supports(pack.shared_recipe) else maps).prepare(pack)
         return NativeStep(pack, checked_library(pack.shared_recipe.precision))

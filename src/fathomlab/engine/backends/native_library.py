@@ -1,4 +1,4 @@
-"""Builds native.cpp or maps.cpp with the compiler of the system, once per machine, and loads it."""
+"""Builds native.cpp, maps.cpp, or lanes.cpp with the compiler of the system, once per machine, and loads it."""
 
 import contextlib
 import ctypes
@@ -195,7 +195,7 @@ def _remove_parts(path: Path) -> None:
 
 def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
-    if not hasattr(library, "native_plan"):  # maps.cpp, whose functions take only pointers
+    if not hasattr(library, "native_plan"):  # the others, whose functions take only pointers and a number
         return library
     library.native_plan.restype = ctypes.c_void_p
     library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]

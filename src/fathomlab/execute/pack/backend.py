@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from fathomlab.base.errors import UserError
-from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine
+from fathomlab.engine.backends import BACKENDS, FALLBACK, Machine, lanes
 from fathomlab.engine.precision_choice import choose_precision
 from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
@@ -15,11 +15,13 @@ from fathomlab.prepare.machine import describe_machine
 
 
 def initial_precision(job: Job, device: torch.device) -> str:
-    """The precision of a job without a checkpoint. `auto` is fp32 if the backend, which is faster than bf16, has no bf16."""
+    """The precision of a job without a checkpoint. `auto` is fp32 if the backend is faster than bf16 in it."""
     recipe, machine = job.trials[0].recipe, Machine(device.type, compiler=True)
     backend = BACKENDS.get(job.backend)
-    if recipe.precision == "auto" and backend and backend.refuses([replace(recipe, precision="bf16")], machine):
-        return "fp32"
+    if recipe.precision == "auto" and backend:
+        only_fp32 = job.backend == "native" and lanes.supports(recipe)
+        if only_fp32 or backend.refuses([replace(recipe, precision="bf16")], machine):
+            return "fp32"
     return choose_precision(recipe.precision, recipe.architecture, recipe.batch_size, device)
 
 
