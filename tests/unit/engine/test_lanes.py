@@ -172,6 +172,18 @@ def test_layers_equal_the_reference(
         torch.testing.assert_close(native[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
 
 
+@pytest.mark.parametrize(
+    ("case", "channels", "outputs", "height", "width"),
+    [("3/2", 64, 128, 9, 33), ("3/2", 16, 32, 33, 33), ("3/1", 64, 32, 33, 33), ("1/2", 64, 128, 33, 33)],
+)
+def test_maps_larger_than_the_cache_equal_the_reference(case: str, channels: int, outputs: int, height: int, width: int):
+    """The gradient of the kernels reads such maps in portions; for odd heights, the last row of a portion may see padding."""
+    layers = layers_of(case, channels, outputs)
+    inputs = with_kernels(layers, inputs_of((16, channels, height, width), outputs, 1, 0))
+    native, reference = (results_of(layers, inputs, 1, torch.float64, native) for native in (True, False))
+    small_training.assert_close(native, reference)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     options=options_of_networks,

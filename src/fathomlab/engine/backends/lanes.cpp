@@ -213,7 +213,7 @@ template <int K, int STRIDE, int C> static void add_column(const Conv& f, Portio
 template <int K, int STRIDE> static void add_portion(const Conv& f, Portion& x, Portion& dy, Tile t, int64_t above, double* dw) {
   for (t.line = 0; t.line < K; t.line++) {  // lines of padding are left out
     t.first = std::max<int64_t>(0, (above - t.line + f.stride - 1) / f.stride);
-    t.last = std::min(t.rows, (f.height - 1 + above - t.line) / f.stride + 1);
+    t.last = std::min(t.rows, (f.height - 1 + f.stride + above - t.line) / f.stride);  // the last row may see padding only
     for (t.input = 0; t.input + COLUMNS <= f.inputs; t.input += COLUMNS) add_column<K, STRIDE, COLUMNS>(f, x, dy, t, dw);
     for (; t.input < f.inputs; t.input++) add_column<K, STRIDE, 1>(f, x, dy, t, dw);
   }
