@@ -76,23 +76,10 @@ class Program:
         return self._blocks, height, width, self._replicas * channels, self._block
 
     def _allocate_gradients(self) -> list[Tensor]:
-        """Gradients of all maps. Those that are not needed at the same time share their memory."""
-        gradients: dict[int, Tensor] = {}
-        free: dict[int, list[Tensor]] = {}
-
-        def allocate(number: int) -> None:
-            if number not in gradients:
-                like, reusable = self._maps[number], free.get(self._maps[number].numel())
-                gradients[number] = reusable.pop().view(like.shape) if reusable else torch.empty_like(like)
-
-        allocate(len(self._maps) - 1)
-        for operation in reversed(self._listing.operations):
-            for number in (operation.x, operation.added):
-                if number is not None:
-                    allocate(number)
-            done = gradients[operation.y]
-            free.setdefault(done.numel(), []).append(done)
-        return [gradients[number] for number in range(len(self._maps))]
+        """Gradients of all maps, some of which share their memory."""
+        places = self._listing.places()
+        memory = {place: torch.empty_like(maps) for place, maps in zip(places, self._maps, strict=True)}
+        return [memory[place].view(maps.shape) for place, maps in zip(places, self._maps, strict=True)]
 
     def _fill(self, index: int, operation: Operation, written: set[int]) -> None:
         """Write everything of an operation that is the same in every step. `written`: maps that have a gradient already."""

@@ -11,6 +11,7 @@ from math import prod
 
 from fathomlab.base.labels import format_bytes
 from fathomlab.config.plugins import plugin_of
+from fathomlab.engine.backends import lanes, maps
 from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import Trial
@@ -87,13 +88,15 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
-    at_a_time = 1 if backend == "native" else replicas
-    in_library = backend == "native" and not recipe.architecture.convolutional  # steps of CNNs are operations of torch
+    kept = lanes_bytes(recipe) if backend == "native" else 0
+    at_a_time = 1 if backend == "native" and not (kept and maps.is_grouped(recipe.architecture)) else replicas
     evaluation = max(at_a_time * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
     images = replicas * _images_bytes(recipe, EVALUATION_BATCH)
     apart = evaluation // LIVE_OUTPUTS >= MAPPED_BYTES
+    in_library = backend == "native" and not recipe.architecture.convolutional  # steps of CNNs are operations of torch
+    in_program = _number_bytes(recipe) * recipe.batch_size * recipe.architecture.activations if kept else 0
     computations = (
-        native_bytes(recipe) if in_library else at_a_time * step_bytes(recipe),
+        native_bytes(recipe) if in_library else at_a_time * (step_bytes(recipe) - in_program),
         0 if apart else evaluation + images,
         max((replicas * probe_bytes(recipe, probe.component) for probe in trial.probes), default=0),
         replicas * trial.data.info.test_examples * recipe.architecture.classes * OUTPUT_BYTES,
@@ -101,7 +104,8 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     kernels = CONVOLUTION_BYTES * recipe.architecture.convolutional
     per_replica = state_bytes(recipe) + INDEX_BYTES * sum(trial.data.split_sizes)
     largest = max(computations) + (evaluation + images) * apart
-    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + largest
+    programs = len({each.recipe.architecture.layers for each in trials}) if at_a_time == 1 else replicas
+    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + programs * kept + largest
 
 
 def training_bytes(recipe: Recipe) -> int:
@@ -135,6 +139,12 @@ def native_bytes(recipe: Recipe) -> int:
     outputs = [layer.outputs for layer in layers]
     numbers = recipe.batch_size * (prod(recipe.architecture.shape) + 2 * sum(outputs) + 3 * max(outputs))
     return _number_bytes(recipe) * (numbers + 3 * max(layer.inputs * layer.outputs for layer in layers))
+
+
+def lanes_bytes(recipe: Recipe) -> int:
+    """What the native backend keeps of a step of a narrow CNN, per replica of a group; 0 for other networks."""
+    listing = lanes.listing_of(recipe)
+    return 0 if listing is None else _number_bytes(recipe) * recipe.batch_size * listing.numbers()
 
 
 def evaluation_bytes(recipe: Recipe) -> int:

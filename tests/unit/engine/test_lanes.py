@@ -176,7 +176,9 @@ def test_layers_equal_the_reference(
     ("case", "channels", "outputs", "height", "width"),
     [("3/2", 64, 128, 9, 33), ("3/2", 16, 32, 33, 33), ("3/1", 64, 32, 33, 33), ("1/2", 64, 128, 33, 33)],
 )
-def test_maps_larger_than_the_cache_equal_the_reference(case: str, channels: int, outputs: int, height: int, width: int):
+def test_maps_larger_than_the_cache_equal_the_reference(
+    case: str, channels: int, outputs: int, height: int, width: int
+):
     """The gradient of the kernels reads such maps in portions; for odd heights, the last row of a portion may see padding."""
     layers = layers_of(case, channels, outputs)
     inputs = with_kernels(layers, inputs_of((16, channels, height, width), outputs, 1, 0))

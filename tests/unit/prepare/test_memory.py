@@ -1,5 +1,6 @@
 """Predicted memory: its parts against closed forms and against what torch keeps, and warnings."""
 
+import ctypes
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from torch import Tensor
 
 import fathomlab
 from benchmarks.memory import CASES, compare
+from fathomlab.engine.backends.lanes import listing_of
 from fathomlab.engine.initializers import init_params
+from fathomlab.engine.lanes import Program
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.execute.events import Event, Warned
 from fathomlab.execute.experiment import RunOptions, run_experiment
 from fathomlab.execute.signals import StopRequest
-from fathomlab.models.architecture import Architecture
+from fathomlab.models.architecture import Architecture, walk
+from fathomlab.models.layers import BatchNorm
 from fathomlab.optim.adam import Adam
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.sgd import SGD
@@ -25,6 +29,7 @@ from fathomlab.prepare import machine, memory
 from fathomlab.prepare.memory import (
     dataset_bytes,
     evaluation_bytes,
+    lanes_bytes,
     native_bytes,
     optimizer_copies,
     predict_memory,
@@ -53,6 +58,12 @@ def cnn(**options: Any) -> dict[str, Any]:
     network = {"layers": [1, 2, 1, 1], "width": 4, **options}
     data = {"name": "shapes", "batch_size": 4, "limit": 100}
     return {"data": data, "model": {"type": "CNN", "params": network}, "training": {"epochs": 1}}
+
+
+def tensors_of(program: Program) -> list[Tensor]:
+    """All that a program allocates."""
+    kept = [each for each in vars(program)["_kept"] if isinstance(each, Tensor)]
+    return [*vars(program)["_maps"], *vars(program)["_gradients"], *kept]
 
 
 def first_trial(source: dict[str, Any]) -> Trial:
@@ -166,6 +177,32 @@ def test_native_cnns_need_the_step_of_the_reference() -> None:
     sizes = {backend: worker_bytes([trial], backend) for backend in ("native", "reference")}
     assert sizes["native"] == sizes["reference"] > step_bytes(trial.recipe)
     assert worker_bytes([trial] * 4, "native") < worker_bytes([trial] * 4, "reference")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stem": "plain"}, {"residual": False}, {"block_type": "bottleneck", "width": 2}]
+)
+def test_programs_of_narrow_cnns_have_the_predicted_size(options: dict[str, Any]) -> None:
+    """Maps, gradients that share memory, and positions of maxima."""
+    recipe = first_trial({**cnn(**options), "data": {"name": "shapes", "batch_size": 32, "limit": 100}}).recipe
+    listing = listing_of(recipe)
+    assert listing is not None
+    program = Program(ctypes.CDLL(None), listing, 32, 1, torch.empty(0), inner=False)
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_of(program)}
+    statistics = 2 * sum(layer.features for layer in walk(recipe.architecture.layers) if isinstance(layer, BatchNorm))
+    assert sum(sizes.values()) == lanes_bytes(recipe) + 4 * statistics
+
+
+def test_native_replicas_in_groups_need_the_memory_of_all() -> None:
+    """The programs of narrow CNNs stay in memory during an evaluation. Wider ones run one by one, with one program."""
+    for width, programs in ((2, 4), (4, 1)):
+        trial = first_trial({**cnn(width=width), "data": {"name": "shapes", "batch_size": 32, "limit": 100}})
+        one, four = (worker_bytes([trial] * count, "native") for count in (1, 4))
+        images = 512 * 3 * 32 * 32 * 4
+        each = state_bytes(trial.recipe) + memory.INDEX_BYTES * 100 + images
+        scratch = lanes_bytes(trial.recipe) + evaluation_bytes(trial.recipe)
+        assert four - one == 3 * each + (programs - 1) * scratch
+        assert one == worker_bytes([trial], "reference") + lanes_bytes(trial.recipe)
 
 
 def test_cached_files_of_the_control_group_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,24 @@ class Listing:
             return None
         return self._append(Operation(last, inside, 0, added, ACTIVE if added is None else ADDED), self.sizes[inside])
 
+    def places(self) -> list[int]:
+        """Number of the memory of each map's gradient. Gradients of one size that are not needed at the same time share it."""
+        places = {len(self.sizes) - 1: 0}
+        free: dict[int, list[int]] = {}
+        for operation in reversed(self.operations):
+            for number in (operation.x, operation.added):
+                if number is not None and number not in places:
+                    reusable = free.get(prod(self.sizes[number]))
+                    places[number] = reusable.pop() if reusable else 1 + max(places.values())
+            free.setdefault(prod(self.sizes[operation.y]), []).append(places[operation.y])
+        return [places[number] for number in range(len(self.sizes))]
+
+    def numbers(self) -> int:
+        """Numbers per image that a program keeps: maps, gradients, and the positions of maxima."""
+        gradients = dict(zip(self.places(), self.sizes, strict=True))
+        maxima = [self.sizes[operation.y] for operation in self.operations if operation.layer == POOL]
+        return sum(prod(size) for size in (*self.sizes, *gradients.values(), *maxima))
+
     def _append(self, operation: Operation, size: Size) -> int:
         self.sizes.append(size)
         self.operations.append(replace(operation, y=len(self.sizes) - 1))
@@ -125,11 +144,17 @@ def supports(recipe: "Recipe") -> bool:
 
     Losses that read features need the operations of torch between the layers.
     """
+    return listing_of(recipe) is not None
+
+
+def listing_of(recipe: "Recipe") -> Listing | None:
+    """The operations of a recipe's network; None if it is not supported."""
     net = recipe.architecture
     if not net.convolutional or recipe.batch_size % LANES or recipe.precision == "bf16" or recipe.needs_features:
-        return False
+        return None
     listing = list_operations(maps_of(net.layers), net.shape)
-    return listing is not None and max(channels for channels, _, _ in listing.sizes) <= MAX_CHANNELS
+    narrow = listing is not None and max(channels for channels, _, _ in listing.sizes) <= MAX_CHANNELS
+    return listing if narrow else None
 
 
 def prepare(pack: "PackTrainer") -> "StepFunction":
