@@ -31,7 +31,7 @@ def apply_overrides(document: Document, overrides: Sequence[str], problems: list
     first: dict[str, str] = {}
     for number, text in enumerate(overrides, start=1):
         location = f"override {number}"
-        key = text.partition("=")[0].strip().removeprefix("experiment.factors.")
+        key = key_of(text)
         if key and key in first:
             problems.append(Issue("conflict", key, f"overridden twice (first by {first[key]}); remove one", location))
             continue
@@ -60,11 +60,19 @@ def spelled(level: object) -> str:
     return json.dumps(level)
 
 
+def key_of(override: str) -> str:
+    """The key that an override sets, also as a factor.
+
+    Example:
+        >>> key_of("training.lr=0.1"), key_of("experiment.factors.training.lr=0.1,0.2")
+        ('training.lr', 'training.lr')
+    """
+    return override.partition("=")[0].strip().removeprefix("experiment.factors.")
+
+
 def without_keys(overrides: Sequence[str], keys: Sequence[str]) -> list[str]:
     """The overrides that set none of these keys."""
-    return [
-        text for text in overrides if text.partition("=")[0].strip().removeprefix("experiment.factors.") not in keys
-    ]
+    return [text for text in overrides if key_of(text) not in keys]
 
 
 def _several_seeds(overrides: Sequence[str]) -> bool:

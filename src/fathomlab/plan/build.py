@@ -8,11 +8,12 @@ from fathomlab.base.errors import Issue
 from fathomlab.base.labels import Levels, condition_label, flatten_keys, shortest_unique_suffixes
 from fathomlab.config.checks import claim_problems, duplicate_level_notices
 from fathomlab.config.load import Loaded, load, parse_factors, raise_config_error
+from fathomlab.config.overrides import key_of
 from fathomlab.config.paths import get_path
 from fathomlab.config.plugins import Plugin
 from fathomlab.plan import sections
 from fathomlab.plan.conditions import ConditionBuilder
-from fathomlab.plan.data import LATER_OPTIONS, read_data
+from fathomlab.plan.data import read_data
 from fathomlab.plan.factors import all_factors, combinations, idle_notices, seeds_of
 from fathomlab.plan.hints import explained
 from fathomlab.plan.plan import Condition, Plan
@@ -75,12 +76,10 @@ def build(loaded: Loaded, seeds: tuple[int, ...] | None = None) -> Plan:
         notices.setdefault("distillation: no effect, because no role has a teacher.")
     notices |= emulation_notices(loaded, declared, roles)
     if not problems:
-        later = {f"data.{key}": value for key, value in LATER_OPTIONS.items()}
-        conditions = [
-            ({"role": role.name, **levels}, later | flatten_keys(plan.content)) for role, levels, plan in planned
-        ]
+        conditions = [({"role": role.name, **levels}, flatten_keys(plan.content)) for role, levels, plan in planned]
         keys = {key for _, options in conditions for key in (*options, "role")}
-        problems += claim_problems(loaded, keys | set(factors), conditions, notices)
+        overridden = map(key_of, loaded.overrides)  # options whose default is not part of a trial, too
+        problems += claim_problems(loaded, keys | {*factors, *overridden}, conditions, notices)
         problems += tuning_problems(loaded, tune, conditions, notices)
     raise_config_error(document, [explained(problem, document.data, loaded.components) for problem in problems])
     names = shortest_unique_suffixes(list(factors))

@@ -16,8 +16,6 @@ from fathomlab.data.table import AUGMENTATIONS, Dataset, DatasetInfo
 from fathomlab.data.users import UserDataset
 from fathomlab.plan.objectives import BUILT_IN
 
-LATER_OPTIONS: dict[str, Any] = {"drop_last": False, "order_stream": 0}  # these defaults are not part of the identity
-
 
 @dataclass(frozen=True)
 class Data:
@@ -72,8 +70,8 @@ class Data:
     def plain(self) -> dict[str, Any]:
         """The section as plain data. The digest of a plugin is in another section of a trial."""
         options = {field: getattr(self, field) for field in ("batch_size", "validation_split", "limit")}
-        added = {field: getattr(self, field) for field in LATER_OPTIONS}
-        later = {field: value for field, value in added.items() if value != LATER_OPTIONS[field]}
+        added = {field: getattr(self, field) for field in ("drop_last", "order_stream")}
+        later = {field: value for field, value in added.items() if value}  # their defaults are not part of the identity
         name, rest = self.info.name, {key: self.identity[key] for key in self.identity if key not in ("name", "plugin")}
         return {"name": name, "augment": list(self.augment), **options, **rest, **later}
 

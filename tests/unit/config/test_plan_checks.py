@@ -222,7 +222,7 @@ def test_empty_factors_remove_those_of_the_file():
 
 @pytest.mark.parametrize("stream", [0, 1])
 def test_claims_may_name_an_option_that_an_override_set_to_its_default(stream: int):
-    """The default is not part of a trial's identity, but still an option of it."""
+    """The default is not part of a trial. The claim is open then, as for any level that an override removed."""
     claim = {"name": "a", "factor": "order_stream", "levels": [1, 0], "expect": "equal", "matters": 0.01}
     source = conf({"limit": 130}) | {"experiment": {"factors": {"data.order_stream": [0, 1]}}, "claims": [claim]}
     assert problems(source) == []
