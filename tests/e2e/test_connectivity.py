@@ -99,9 +99,9 @@ def test_dropout_of_the_statistics_is_repeatable(tmp_path: Path):
 
 def test_seed_spread_has_a_row_per_condition(results: fathomlab.Results):
     """From the stored predictions; the standard deviation is that of the recorded accuracies."""
-    columns = results.seed_spread()
-    assert columns["seeds"] == [2] * 4
-    for condition, observed in zip(columns["condition"], columns["observed"], strict=True):
-        accuracies = [trial.metrics["test/accuracy"] for trial in results if trial.condition == condition]
-        assert observed == pytest.approx(stdev(value for value in accuracies if value is not None))
-    assert results.filter(seed=0).seed_spread()["condition"] == []  # one seed has no spread
+    spreads = results.seed_spread()
+    assert [spread.seeds for spread in spreads] == [2] * 4
+    for spread in spreads:
+        accuracies = [trial.metrics["test/accuracy"] for trial in results if trial.condition == spread.condition]
+        assert spread.observed == pytest.approx(stdev(value for value in accuracies if value is not None))
+    assert results.filter(seed=0).seed_spread() == ()  # one seed has no spread

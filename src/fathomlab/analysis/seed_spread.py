@@ -23,6 +23,8 @@ class SeedSpread:
         low: Lower end of its 95% interval.
         high: Upper end.
         independent: Standard deviation that the same error rates of the images give if errors are independent between images.
+        experiment: Name of the experiment; "" if it is not known.
+        condition: Label of the condition; "" if it is not known.
     """
 
     seeds: int
@@ -31,6 +33,8 @@ class SeedSpread:
     low: float
     high: float
     independent: float
+    experiment: str = ""
+    condition: str = ""
 
 
 def seed_spread(correct: "npt.NDArray[np.bool_]", level: float = 0.95) -> SeedSpread:

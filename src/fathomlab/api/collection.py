@@ -4,14 +4,14 @@ import importlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
-from fathomlab.analysis.seed_spread import seed_spread
+from fathomlab.analysis.seed_spread import SeedSpread, seed_spread
 from fathomlab.analysis.tables import Memberships, experiments_of, trial_columns
 from fathomlab.api.selection import select
 from fathomlab.api.trials import StoredTrial
@@ -22,6 +22,8 @@ from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from fathomlab.analysis.connectivity import Connectivity
 
 
@@ -100,27 +102,21 @@ class Trials:
 
         return connectivity(self, points, plugins)
 
-    def seed_spread(self) -> dict[str, list[Any]]:
-        """How far the test accuracies of seeds spread: plain columns, one row per condition of each experiment.
+    def seed_spread(self) -> tuple[SeedSpread, ...]:
+        """How far the test accuracies of seeds spread, for each condition of each experiment.
 
-        Columns: `experiment`, `condition`, `seeds`, `observed` (standard deviation of the test accuracies), `low` and `high` (its
-        95% interval), and `independent` (the standard deviation if networks erred independently on each image). Conditions with
-        fewer than two finished seeds whose predictions are stored are left out. See `analysis/seed_spread.py`.
+        Conditions with fewer than two finished seeds whose predictions are stored are left out.
         """
-        correct: dict[tuple[str, str], list[Any]] = {}
+        correct: dict[tuple[str, str], list[npt.NDArray[np.bool_]]] = {}
         for trial in self:
             row = trial.record.correct() if trial.status == "finished" else None
             if row is not None:
                 correct.setdefault((trial.experiment, trial.condition), []).append(row)
-        names = ("experiment", "condition", "seeds", "observed", "low", "high", "independent")
-        columns: dict[str, list[Any]] = {name: [] for name in names}
-        for (experiment, condition), rows in correct.items():
-            if len(rows) > 1:
-                spread = seed_spread(np.stack(rows))
-                values = spread.seeds, spread.observed, spread.low, spread.high, spread.independent
-                for name, value in zip(names, (experiment, condition, *values), strict=True):
-                    columns[name].append(value)
-        return columns
+        return tuple(
+            replace(seed_spread(np.stack(rows)), experiment=experiment, condition=condition)
+            for (experiment, condition), rows in correct.items()
+            if len(rows) > 1
+        )
 
     def to_pandas(self) -> Any:
         """The table as a pandas data frame.
