@@ -162,6 +162,20 @@ def test_start_build_builds_in_the_background(here: Workshop):
 
 
 @needs_compiler
+def test_changed_header_builds_another_library(here: Workshop):
+    """Sources include headers of their directory."""
+    header = here.folder / "tiny.h"
+    header.write_text("#define SEVEN 7\n")
+    here.source.write_text('#include "tiny.h"\nextern "C" int seven() { return SEVEN; }\n')
+    first = native_library.build_library("float", here.source)
+    header.write_text("#define SEVEN 8\n")
+    second = native_library.build_library("float", here.source)
+    assert (seven(first), seven(second)) == (7, 8)
+    assert native_library.build_library("float", here.source) == second
+    assert len(here.builds()) == 2
+
+
+@needs_compiler
 def test_failing_build_is_tried_once_per_process(here: Workshop, monkeypatch: pytest.MonkeyPatch):
     """A background build says nothing; each use reports it."""
     here.source.write_text("#error wrong\n")

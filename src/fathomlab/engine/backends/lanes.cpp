@@ -2,38 +2,19 @@
 //
 // Maps are stored as (blocks, height, width, channels, images of a block), so that the lanes of a vector are images. Every number
 // of channels then uses full vectors, and a pixel reads no padding. The channels of a pack are joined: replicas are groups of a convolution.
-// The images of a block are a multiple of a vector. Compile with -DREAL=float or double, the format of all numbers.
+// The images of a block are a multiple of a vector.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#ifndef REAL
-#define REAL float
-#endif
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "moments.h"
 
-typedef REAL real;
-template <class T> struct MaskOf;
-template <> struct MaskOf<float> { typedef int32_t type; };
-template <> struct MaskOf<double> { typedef int64_t type; };
-typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef MaskOf<real>::type M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-constexpr int64_t VL = BYTES / sizeof(real);
 constexpr int OUT = BYTES == 64 ? 8 : 4;  // channels whose sums stay in registers, each for two vectors
 constexpr int ROWS = BYTES == 64 ? 4 : 2, COLUMNS = 2;  // tile of the gradient of the kernels, for each column of the kernel
 constexpr int64_t PORTION = 1 << 19;      // bytes of maps that stay in the L2 cache
 constexpr int64_t BLOCK = 256;            // numbers of a channel whose sums are in the format of the maps
-constexpr double MOMENTUM = 0.1;          // of running statistics
 
 INLINE V load(const real* p) { return *(const V*)p; }
 INLINE void store(real* p, const V& x) { *(V*)p = x; }
@@ -97,7 +78,7 @@ static void pixel_of_all(const Conv& f, const std::vector<Tap>& taps, const real
   }
 }
 
-static void output(const Conv& f, const real* x, const real* weight, real* y) {
+static void convolve(const Conv& f, const real* x, const real* weight, real* y) {
   int64_t taps_of = f.size * f.size, wide = f.outputs, depth = f.inputs;
   std::vector<real> w(f.groups * wide * taps_of * depth);
   for (int64_t k = 0; k < f.groups * taps_of * depth; k++) {
@@ -261,13 +242,6 @@ struct Norm {  // vectors of channels
   real *dgamma, *dbeta;                   // written by the backward pass
 };
 
-struct Moments { double count, mean, squares; };  // squares: sum of squared differences from the mean
-
-INLINE void merge(Moments& a, const Moments& b) {  // Chan, Golub & LeVeque (1979)
-  double count = a.count + b.count, delta = b.mean - a.mean, share = b.count / count;
-  a = {count, a.mean + delta * share, a.squares + b.squares + delta * delta * a.count * share};
-}
-
 // Calls f(first pixel, pixels, channel) for blocks of pixels.
 template <class F> INLINE void in_blocks(const Norm& f, F call) {
   int64_t block = std::max<int64_t>(1, BLOCK / f.images);
@@ -416,7 +390,7 @@ struct Operation {
 };
 
 static void run(const Operation& o) {
-  if (o.code == CONVOLUTION) return output(*(const Conv*)o.shape, o.x, o.w, o.y);
+  if (o.code == CONVOLUTION) return convolve(*(const Conv*)o.shape, o.x, o.w, o.y);
   if (o.code == MAXIMUM) return pool(*(const Pool*)o.shape, o.x, o.y, o.seen);
   const Norm& f = *(const Norm*)o.shape;
   if (f.kind == PLAIN) forward<PLAIN>(f, o.x, o.added, o.y);

@@ -12,31 +12,12 @@
 #include <type_traits>
 #include <vector>
 
-#ifndef REAL
-#define REAL float
-#endif
-#if defined(__AVX512F__)
-#define BYTES 64
-#elif defined(__AVX__)
-#define BYTES 32
-#else
-#define BYTES 16
-#endif
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "moments.h"
 
-typedef REAL real;
-template <class T> struct MaskOf;
-template <> struct MaskOf<float> { typedef int32_t type; };
-template <> struct MaskOf<double> { typedef int64_t type; };
-typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef MaskOf<real>::type M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-constexpr int64_t VL = BYTES / sizeof(real);
 constexpr int64_t GROUP = 4;               // vectors whose sums are computed together: an addition takes several cycles
 constexpr int64_t SPAN = GROUP * VL;
 constexpr int64_t BLOCK = 16384;           // bytes
 constexpr int64_t SHORTEST = 8;            // lines of a block
-constexpr double MOMENTUM = 0.1;           // of running statistics
 
 // ---- Numbers and groups of vectors: N is Group or real ----
 
@@ -136,14 +117,6 @@ template <class T, class F> static std::vector<real> by_slot(const Lines& s, F v
 }
 
 // ---- Statistics ----
-
-struct Moments { double count, mean, squares; };  // squares: sum of squared differences from the mean
-
-INLINE void merge(Moments& a, const Moments& b) {  // Chan, Golub & LeVeque (1979)
-  double count = a.count + b.count, delta = b.mean - a.mean;
-  if (count == 0) return;
-  a = {count, a.mean + delta * (b.count / count), a.squares + b.squares + delta * delta * (a.count * b.count / count)};
-}
 
 // Moments of each channel. A block is read twice, but only once from memory.
 template <class T> static std::vector<Moments> moments_of(const Lines& s, const T* x) {

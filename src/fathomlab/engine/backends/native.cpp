@@ -2,8 +2,7 @@
 //
 // Replicas are computed one after the other, so that the activations of one stay in the L2 cache and its numbers do not depend
 // on the others. Features are batch-major, (n, width). Rows of activations are padded with zeros to whole vectors; parameters
-// have the layout of PyTorch, (out, in) without padding. Vectors are an extension of GCC and Clang, so no intrinsics are needed.
-// Compile with -DREAL=float or double.
+// have the layout of PyTorch, (out, in) without padding.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -11,33 +10,15 @@
 #include <cstring>
 #include <utility>
 
-#ifndef REAL
-#define REAL float
-#endif
-#if defined(__AVX512F__)
-#define BYTES 64
-#define MANY_REGISTERS 1
-#elif defined(__AVX__)
-#define BYTES 32
-#define MANY_REGISTERS 0
-#elif defined(__aarch64__)
-#define BYTES 16
+#include "vectors.h"
+
+#if defined(__AVX512F__) || defined(__aarch64__)
 #define MANY_REGISTERS 1
 #else
-#define BYTES 16
 #define MANY_REGISTERS 0
 #endif
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
-typedef REAL real;
-template <class T> struct MaskOf;
-template <> struct MaskOf<float> { typedef int32_t type; };
-template <> struct MaskOf<double> { typedef int64_t type; };
 typedef MaskOf<real>::type lane;
-typedef real V __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-typedef lane M __attribute__((vector_size(BYTES), aligned(sizeof(real)), may_alias));
-constexpr int64_t VL = BYTES / sizeof(real);
 constexpr int64_t LONGEST = 256;  // rows of a strip that stay in the L1 cache
 
 INLINE V load(const real* p) { return *(const V*)p; }

@@ -137,8 +137,9 @@ def build_library(real: str, source: Path = SOURCE) -> Path:
         UserError: If the build fails.
         OSError: If the cache cannot be written.
     """
-    key = hashlib.sha256(f"{describe_build()}\0{real}\0".encode() + source.read_bytes()).hexdigest()[:32]
-    path = user_cache_path("fathomlab") / "native" / f"{key}.so"
+    files = [source, *sorted(source.parent.glob("*.h"))]
+    content = b"\0".join([describe_build().encode(), real.encode(), *(file.read_bytes() for file in files)])
+    path = user_cache_path("fathomlab") / "native" / f"{hashlib.sha256(content).hexdigest()[:32]}.so"
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         with _one_builder(path.parent):
