@@ -7,7 +7,7 @@ stored as (blocks, h, w, k * c, images of a block), and uses them again in the n
 import ctypes
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -77,9 +77,9 @@ class Program:
 
     def _allocate_gradients(self) -> list[Tensor]:
         """Gradients of all maps, some of which share their memory."""
-        places = self._listing.places()
-        memory = {place: torch.empty_like(maps) for place, maps in zip(places, self._maps, strict=True)}
-        return [memory[place].view(maps.shape) for place, maps in zip(places, self._maps, strict=True)]
+        slots = self._listing.gradient_slots()
+        memory = {slot: torch.empty_like(maps) for slot, maps in zip(slots, self._maps, strict=True)}
+        return [memory[slot].view(maps.shape) for slot, maps in zip(slots, self._maps, strict=True)]
 
     def _fill(self, index: int, operation: Operation, written: set[int]) -> None:
         """Write everything of an operation that is the same in every step. `written`: maps that have a gradient already."""
@@ -114,9 +114,8 @@ class Program:
         """Compute maps (n, k * c, h, w) from maps `x`, and update the running statistics."""
         self.started += 1
         pixels = x.permute(0, 2, 3, 1).reshape(self._blocks, self._block, -1)
-        for block, images in zip(
-            self._maps[0], pixels, strict=True
-        ):  # a matrix is transposed faster than an array of 3 axes
+        # a matrix is transposed faster than an array of 3 axes
+        for block, images in zip(self._maps[0], pixels, strict=True):
             block.view(-1, self._block).copy_(images.t())
         self._point_to(params, buffers)
         self._library.lanes_forward(self._table, ctypes.c_int64(len(self._table)))
@@ -158,10 +157,15 @@ def _names(layer: Layer) -> tuple[str, ...]:
     return (f"{layer.name}.weight",) if isinstance(layer, Conv2d) else ()
 
 
+Programs: TypeAlias = dict[
+    tuple[Layers, torch.Size, bool], Program
+]  # layers, shape of the input, whether it has a gradient
+
+
 class LanesPass(ForwardPass):
     """A forward pass in mode `train`. Other operations, and batches that do not fill the vectors, are those of torch."""
 
-    def __init__(self, library: ctypes.CDLL, programs: dict[Any, Program], *options: Any):
+    def __init__(self, library: ctypes.CDLL, programs: Programs, *options: Any):
         """Keep the library and the programs of the network; `options` are those of `ForwardPass`."""
         super().__init__(*options)
         self._library, self._programs = library, programs

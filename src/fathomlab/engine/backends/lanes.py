@@ -1,7 +1,7 @@
 """Packs of CNNs with few channels: all layers with maps are C++, and images are the lanes of vectors. Imports without torch."""
 
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,21 +91,21 @@ class Listing:
             return None
         return self._append(Operation(last, inside, 0, added, ACTIVE if added is None else ADDED), self.sizes[inside])
 
-    def places(self) -> list[int]:
-        """Number of the memory of each map's gradient. Gradients of one size that are not needed at the same time share it."""
-        places = {len(self.sizes) - 1: 0}
+    def gradient_slots(self) -> list[int]:
+        """The memory slot of each map's gradient. Gradients of one size that are not needed at the same time share one."""
+        slots = {len(self.sizes) - 1: 0}
         free: dict[int, list[int]] = {}
         for operation in reversed(self.operations):
             for number in (operation.x, operation.added):
-                if number is not None and number not in places:
+                if number is not None and number not in slots:
                     reusable = free.get(prod(self.sizes[number]))
-                    places[number] = reusable.pop() if reusable else 1 + max(places.values())
-            free.setdefault(prod(self.sizes[operation.y]), []).append(places[operation.y])
-        return [places[number] for number in range(len(self.sizes))]
+                    slots[number] = reusable.pop() if reusable else 1 + max(slots.values())
+            free.setdefault(prod(self.sizes[operation.y]), []).append(slots[operation.y])
+        return [slots[number] for number in range(len(self.sizes))]
 
     def numbers(self) -> int:
         """Numbers per image that a program keeps: maps, gradients, and the positions of maxima."""
-        gradients = dict(zip(self.places(), self.sizes, strict=True))
+        gradients = dict(zip(self.gradient_slots(), self.sizes, strict=True))
         maxima = [self.sizes[operation.y] for operation in self.operations if operation.layer == POOL]
         return sum(prod(size) for size in (*self.sizes, *gradients.values(), *maxima))
 
@@ -115,6 +115,7 @@ class Listing:
         return len(self.sizes) - 1
 
 
+@lru_cache(maxsize=64)  # a plan asks for the networks of each trial
 def list_operations(layers: Layers, size: tuple[int, ...]) -> Listing | None:
     """The operations of layers that read maps of a size (c, h, w); None if the library does not have one of them."""
     channels, height, width = size
