@@ -183,3 +183,12 @@ def one_step(pack: PackTrainer, name: str, batch_index: int) -> None:
     index = pack.train_index[:, start : start + size]
     inputs = step_inputs(pack, index, 0, batch_index, pack.keys("dropout", 0))
     train_steps(pack, [inputs], BACKENDS[name].prepare(pack))
+
+
+def assert_packs_equal(pack: PackTrainer, reference: PackTrainer, tolerance: float) -> None:
+    """Parameters, running statistics, and the sums of the epoch."""
+    for kind in ("params", "buffers"):
+        for name, expected in getattr(reference.state, kind).items():
+            actual = getattr(pack.state, kind)[name]
+            torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, msg=name)
+    torch.testing.assert_close(pack.state.epoch_sums, reference.state.epoch_sums, rtol=tolerance, atol=tolerance)

@@ -16,8 +16,8 @@ from fathomlab.engine.backends import BACKENDS, Machine, lanes, native_library
 from fathomlab.engine.lanes import LanesPass
 from fathomlab.engine.loop import train
 from fathomlab.engine.network import ForwardPass
-from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.attention_transfer import AttentionTransfer
+from fathomlab.models.architecture import walk
 from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, ParameterFree, Residual, Shortcut
 from fathomlab.models.resnet import CNN
 from fathomlab.plan.recipe import Recipe
@@ -118,25 +118,10 @@ def inputs_of(shape: tuple[int, int, int, int], outputs: int, replicas: int, see
 
 def with_kernels(layers: Layers, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """The inputs, with kernels of the size that the layers have."""
-    sizes = {layer.name: layer.kernel_size for layer in _walk(layers) if isinstance(layer, Conv2d)}
+    sizes = {layer.name: layer.kernel_size for layer in walk(layers) if isinstance(layer, Conv2d)}
     return inputs | {
         f"{name}.weight": inputs[f"{name}.weight"][..., :size, :size].contiguous() for name, size in sizes.items()
     }
-
-
-def _walk(layers: Layers) -> list[Layer]:
-    inside = [layer for block in layers if isinstance(block, Residual | Shortcut) for layer in block.branch]
-    inside += [layer for block in layers if isinstance(block, Shortcut) for layer in block.shortcut]
-    return [*layers, *inside]
-
-
-def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) -> None:
-    """Parameters, running statistics, and the sums of the epoch."""
-    for kind in ("params", "buffers"):
-        for name, expected in getattr(reference.state, kind).items():
-            actual = getattr(native.state, kind)[name]
-            torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, msg=name)
-    torch.testing.assert_close(native.state.epoch_sums, reference.state.epoch_sums, rtol=tolerance, atol=tolerance)
 
 
 def assert_step_equals_reference(recipes: list[Recipe], **options: Any) -> None:
@@ -146,7 +131,7 @@ def assert_step_equals_reference(recipes: list[Recipe], **options: Any) -> None:
     for pack, name in ((native, "native"), (reference, "reference")):
         small_training.one_step(pack, "reference", 0)
         small_training.one_step(pack, name, 1)
-    assert_equal(native, reference, 1e-10)
+    small_training.assert_packs_equal(native, reference, 1e-10)
 
 
 @settings(max_examples=150, deadline=None)
@@ -236,7 +221,7 @@ def test_smaller_last_batches_use_the_reference(batch_size: int):
     for pack, name in ((native, "native"), (reference, "reference")):
         list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))
     assert native.state.step == reference.state.step > 1
-    assert_equal(native, reference, 1e-9)
+    small_training.assert_packs_equal(native, reference, 1e-9)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])

@@ -17,7 +17,6 @@ from fathomlab.engine.backends.maps import SOURCE
 from fathomlab.engine.loop import train
 from fathomlab.engine.maps import RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
-from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.attention_transfer import AttentionTransfer
 from fathomlab.models.layers import BatchNorm, Layers, Residual, Shortcut
 from fathomlab.models.resnet import CNN
@@ -92,22 +91,13 @@ def results_of(
     return {"outputs": outputs.detach()} | named | buffers
 
 
-def assert_equal(native: PackTrainer, reference: PackTrainer, tolerance: float) -> None:
-    """Parameters, running statistics, and the sums of the epoch."""
-    for kind in ("params", "buffers"):
-        for name, expected in getattr(reference.state, kind).items():
-            actual = getattr(native.state, kind)[name]
-            torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, msg=name)
-    torch.testing.assert_close(native.state.epoch_sums, reference.state.epoch_sums, rtol=tolerance, atol=tolerance)
-
-
 def assert_step_equals_reference(recipes: list[Recipe], tolerance: float = 1e-10, **options: Any) -> None:
     """One step, after one of the reference."""
     native, reference = (small_training.make_trainer(recipes, **options) for _ in range(2))
     for pack, name in ((native, "native"), (reference, "reference")):
         small_training.one_step(pack, "reference", 0)
         small_training.one_step(pack, name, 1)
-    assert_equal(native, reference, tolerance)
+    small_training.assert_packs_equal(native, reference, tolerance)
 
 
 @settings(max_examples=60, deadline=None)
