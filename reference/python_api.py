@@ -33,9 +33,13 @@ RELATED: dict[str, tuple[str, tuple[str, ...]]] = {
             "fathomlab.analysis.statistics.Interval",
         ),
     ),
-    "Connectivity": (
-        "What `Trials.connectivity` returns.",
-        ("fathomlab.analysis.connectivity.Connectivity", "fathomlab.analysis.connectivity.Line"),
+    "Lines between networks and spread over seeds": (
+        "What `Trials.connectivity` and `Trials.seed_spread` return.",
+        (
+            "fathomlab.analysis.connectivity.Connectivity",
+            "fathomlab.analysis.connectivity.Line",
+            "fathomlab.analysis.seed_spread.SeedSpread",
+        ),
     ),
     "Your own parts": (
         "What your losses, probes, and optimizers receive. See "
