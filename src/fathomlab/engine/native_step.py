@@ -32,6 +32,7 @@ class NativeStep:
         self._dense = list(zip(*columns, strict=True))
         state = pack.state
         self._layers = _LayerArray(self._dense, state.params, state.buffers, list(state.optimizer_state.values()))
+        self._evaluated: tuple[list[int], _LayerArray] = ([], self._layers)  # addresses of tensors, and their layers
         self._plans: dict[tuple[int, bool], int] = {}
         data, recipe = pack.data, pack.shared_recipe
         self._labels = data.labels.long().contiguous()
@@ -101,10 +102,17 @@ class NativeStep:
         shared = images.stride(0) == 0  # an expanded test set
         rows = (images[:1] if shared else images).flatten(2).contiguous()
         logits = rows.new_empty(*images.shape[:2], self._dense[-1][0].outputs)
-        plan, layers = self._plan(images.shape[1], trains=False), _LayerArray(self._dense, params, buffers)
+        plan, layers = self._plan(images.shape[1], trains=False), self._layers_of(params, buffers)
         stride = 0 if shared else rows[0].numel()
         self._library.native_predict(plan, layers.array, len(logits), rows.data_ptr(), stride, logits.data_ptr())
         return logits
+
+    def _layers_of(self, params: Tensors, buffers: Tensors) -> "_LayerArray":
+        """The layers with these tensors, built once for all batches of an evaluation."""
+        addresses = [tensor.data_ptr() for tensors in (params, buffers) for tensor in tensors.values()]
+        if addresses != self._evaluated[0]:
+            self._evaluated = addresses, _LayerArray(self._dense, params, buffers)
+        return self._evaluated[1]
 
     def _plan(self, n: int, trains: bool = True) -> int:
         if (n, trains) not in self._plans:
