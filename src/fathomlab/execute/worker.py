@@ -1,6 +1,7 @@
 """A worker process: takes jobs as JSON lines on standard input, reports events as JSON lines on standard output."""
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -59,12 +60,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, requests.handle)
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
     os.dup2(2, 1)
+    gc.disable()  # modules stay: looking for garbage among them takes a tenth of the import
     from fathomlab.base.codec import from_json, to_plain
     from fathomlab.base.user_code import contained
     from fathomlab.execute.events import Event, Idle, Ready, Stopped
     from fathomlab.execute.pack.pack import train_job
     from fathomlab.execute.signals import RunInterrupted
     from fathomlab.prepare.jobs import Job
+
+    gc.freeze()
+    gc.enable()
 
     def emit(event: Event) -> None:
         try:
