@@ -13,11 +13,11 @@ from fathomlab.engine.backends import lanes
 from fathomlab.engine.backends.maps import SOURCE, real_of
 from fathomlab.engine.backends.native_library import load_library, once
 from fathomlab.engine.lanes import LanesPass
-from fathomlab.engine.maps import RELU, MapsPass
+from fathomlab.engine.maps import POOL, POOLED_CHANNELS, RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
 from fathomlab.engine.precision import param_dtype
 from fathomlab.models.architecture import walk
-from fathomlab.models.layers import BatchNorm, Conv2d, Layers, ParameterFree, Residual
+from fathomlab.models.layers import BatchNorm, Conv2d, Layers, Residual
 
 Run: TypeAlias = Callable[..., ForwardPass]
 
@@ -25,9 +25,12 @@ TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10, "bf16": 0.01}
 CHANNELS = 7  # no multiple of a vector
 NORM = BatchNorm("norm", CHANNELS)
 KERNELS = Conv2d("kernels", CHANNELS, CHANNELS, 3)
-CASES: tuple[Layers, ...] = ((NORM,), (NORM, RELU), (Residual((NORM,)), RELU))
+CASES: tuple[Layers, ...] = (
+    *((NORM,), (NORM, RELU), (Residual((NORM,)), RELU)),
+    (BatchNorm("norm", POOLED_CHANNELS), RELU, POOL),
+)
 CASES_OF_LANES: tuple[Layers, ...] = (
-    *((NORM,), (NORM, RELU), (ParameterFree("MaxPool"),), (Residual((KERNELS, NORM)), RELU)),
+    *((NORM,), (NORM, RELU), (POOL,), (Residual((KERNELS, NORM)), RELU)),
     *((Conv2d("kernels", CHANNELS, *shape),) for shape in ((13, 3), (5, 3, 2), (2, 1, 2))),
 )
 
@@ -79,15 +82,17 @@ def _results(layers: Layers, images: int, format_of_maps: torch.dtype, dtype: to
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).bfloat16()
 
-    x = draw(images, CHANNELS, 3, 4).to(format_of_maps)
+    norms = [layer for layer in walk(layers) if isinstance(layer, BatchNorm)]
+    channels = norms[0].features if norms else CHANNELS
+    x = draw(images, channels, 3, 4).to(format_of_maps)
     params: dict[str, Tensor] = {}
     for layer in walk(layers):
         if isinstance(layer, BatchNorm):
-            params |= {f"norm.{kind}": draw(1, CHANNELS).abs().to(dtype) for kind in ("weight", "bias")}
+            params |= {f"norm.{kind}": draw(1, channels).abs().to(dtype) for kind in ("weight", "bias")}
         elif isinstance(layer, Conv2d):
             size = layer.kernel_size
             params[f"{layer.name}.weight"] = draw(1, layer.out_channels, layer.in_channels, size, size).to(dtype)
-    buffers = {f"norm.running_{kind}": torch.ones(1, CHANNELS, dtype=dtype) for kind in ("mean", "var")}
+    buffers = {f"norm.running_{kind}": torch.ones(1, channels, dtype=dtype) for kind in ("mean", "var")}
     inputs = [tensor.requires_grad_() for tensor in (x, *params.values())]
     maps = run(params, buffers, "train", None, None, 1, {}).layers(layers, x, "")
     gradients = torch.autograd.grad(maps, inputs, draw(*maps.shape).to(format_of_maps))

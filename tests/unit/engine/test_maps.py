@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from fathomlab.engine import maps_check
 from fathomlab.engine.backends import BACKENDS, Machine, native_library
 from fathomlab.engine.backends.maps import SOURCE
 from fathomlab.engine.loop import train
-from fathomlab.engine.maps import RELU, MapsPass
+from fathomlab.engine.maps import POOL, RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
 from fathomlab.losses.attention_transfer import AttentionTransfer
-from fathomlab.models.layers import BatchNorm, Layers, Residual, Shortcut
+from fathomlab.models.layers import BatchNorm, Layers, Residual, Shortcut, Tap
 from fathomlab.models.resnet import CNN
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.plan.recipe import Recipe
@@ -27,7 +28,7 @@ from tests.helpers import small_training
 
 pytestmark = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
-CHANNELS = (1, 3, 7, 10, 16, 33, 64, 100)
+CHANNELS = (1, 3, 7, 10, 16, 33, 64, 100, 128)
 
 options_of_networks = st.fixed_dictionaries(
     {
@@ -52,6 +53,8 @@ def cases(channels: int, eps: float = 1e-5) -> dict[str, Layers]:
         "relu": (norm, RELU),
         "addition": (Residual((norm,)), RELU),
         "no addition": (Residual((norm,), False), RELU),
+        "pool": (norm, RELU, POOL),
+        "pool after a tap": (norm, RELU, Tap("tap"), POOL),
         "shortcut": (Shortcut((norm,), (BatchNorm("other", channels, eps),)), RELU),
     }
 
@@ -84,7 +87,8 @@ def results_of(
     precision = "fp64" if dtype == torch.float64 else "fp32"
     run = partial(MapsPass, maps_check.checked_maps(precision)) if native else ForwardPass
     outputs = run(params, buffers, "train", None, None, 1, {}).layers(layers, tensors["x"], "")
-    gradients = torch.autograd.grad(outputs, list(learned.values()), tensors["gradient"], allow_unused=True)
+    gradient = tensors["gradient"] if outputs.shape == inputs["x"].shape else tensors["gradient"][:, :, ::2, ::2]
+    gradients = torch.autograd.grad(outputs, list(learned.values()), gradient, allow_unused=True)
     named = {
         f"gradient of {name}": tensor for name, tensor in zip(learned, gradients, strict=True) if tensor is not None
     }
@@ -190,8 +194,19 @@ def test_float32_is_as_precise_as_the_reference(case: str, offset: float):
         assert error < max(2e-6, 1.5 * errors[1][name]), (name, error, errors[1][name])
 
 
-@pytest.mark.parametrize("case", ["nothing", "relu", "addition"])
-@pytest.mark.parametrize("channels", CHANNELS)
+def test_tapped_maps_are_those_before_the_pooling():
+    inputs, layers = inputs_of((2, 64, 5, 6)), cases(64)["pool after a tap"]
+    params = {name: tensor for name, tensor in inputs.items() if name.endswith((".weight", ".bias"))}
+    tapped: list[Tensor] = []
+    run = MapsPass(maps_check.checked_maps("fp64"), params, inputs, "train", None, tapped, 1, {})
+    outputs = run.layers(layers, inputs["x"], "")
+    assert [maps.shape for maps in tapped] == [(2, 64, 5, 6)]
+    assert torch.equal(outputs, torch.nn.functional.max_pool2d(tapped[0], 3, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("case", "channels"), [*product(["nothing", "relu", "addition"], CHANNELS), ("pool", 64), ("pool", 128)]
+)
 def test_bf16_is_rounded_once(case: str, channels: int):
     """Maps differ from exact ones by half a unit in their last place, those of the reference up to twice as much."""
     inputs, layers = inputs_of((5, channels, 6, 7)), cases(channels)[case]
@@ -229,13 +244,13 @@ def test_bf16_step_agrees_with_the_reference():
         torch.testing.assert_close(actual, expected, rtol=0.05, atol=0.02, msg=name)
 
 
-@pytest.mark.parametrize("case", ["relu", "addition"])
+@pytest.mark.parametrize(("case", "channels"), [("relu", 7), ("addition", 7), ("pool", 64)])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-def test_numbers_that_are_not_finite_stay_so(case: str, bad: float):
+def test_numbers_that_are_not_finite_stay_so(case: str, channels: int, bad: float):
     """NaN passes the ReLU, so that divergence is noticed; other channels are not affected."""
-    inputs = inputs_of((5, 7, 3, 3))
+    inputs = inputs_of((5, channels, 3, 3))
     inputs["x"][2, 1, 1, 1] = bad
-    native, reference = (results_of(cases(7)[case], inputs, torch.float64, native) for native in (True, False))
+    native, reference = (results_of(cases(channels)[case], inputs, torch.float64, native) for native in (True, False))
     for name, expected in reference.items():
         actual = native[name].where(native[name].isfinite(), torch.nan)
         torch.testing.assert_close(actual, expected.where(expected.isfinite(), torch.nan), equal_nan=True, msg=name)

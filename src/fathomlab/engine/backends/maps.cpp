@@ -1,4 +1,5 @@
-// Batch normalization of maps in training on a CPU, with the addition and the ReLU that may follow it, and its gradients.
+// Batch normalization of maps in training on a CPU, with the addition, the ReLU, and the max-pooling that may follow it, and
+// its gradients.
 //
 // Maps are stored with channels last: a matrix with a row per pixel. As many rows as give whole vectors are one line, so that
 // narrow maps need no special code: a line has several positions per channel, which are combined at the end. Lines are read in
@@ -172,8 +173,8 @@ template <class N> INLINE N normalized(const Factors& f, N x, int64_t at) {
   return (x - load<N>(&f.mean[at])) * load<N>(&f.slope[at]) + load<N>(&f.beta[at]);
 }
 
-template <Kind KIND, class T> static void forward(const Norm& f, const T* x, const T* added, T* h) {
-  Lines s = lines_of(f.rows, f.channels);
+// Computes mean and scale of the batch, and updates the running statistics.
+template <class T> static void set_statistics(const Norm& f, const Lines& s, const T* x) {
   std::vector<Moments> moments = moments_of(s, x);
   for (int64_t c = 0; c < f.channels; c++) {
     const Moments& m = moments[c];
@@ -182,6 +183,11 @@ template <Kind KIND, class T> static void forward(const Norm& f, const T* x, con
     f.running_mean[c] += MOMENTUM * (m.mean - f.running_mean[c]);
     f.running_variance[c] += MOMENTUM * (m.squares / std::max(m.count - 1, 1.0) - f.running_variance[c]);
   }
+}
+
+template <Kind KIND, class T> static void forward(const Norm& f, const T* x, const T* added, T* h) {
+  Lines s = lines_of(f.rows, f.channels);
+  set_statistics(f, s, x);
   Factors factors = factors_of<T>(s, f);
   everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
     typedef decltype(number) N;
@@ -228,20 +234,119 @@ static void sums_of(const Lines& s, const Factors& f, const Gradients<T>& g, dou
   }
 }
 
+// What the gradient of x has besides that of its own output: slope * (d - constant - (x - mean) * linear).
+struct Means { std::vector<real> constant, linear; };
+
+// Computes the gradients of gamma and beta.
+template <class T> static Means means_of(const Norm& f, const Lines& s, const std::vector<double>& sum, const std::vector<double>& along) {
+  for (int64_t c = 0; c < f.channels; c++) f.dbeta[c] = sum[c], f.dgamma[c] = along[c] * f.scale[c];
+  return {by_slot<T>(s, [&](int64_t c) { return sum[c] / f.rows; }),
+          by_slot<T>(s, [&](int64_t c) { return along[c] / f.rows * f.scale[c] * f.scale[c]; })};
+}
+
+template <class N> INLINE N gradient_of_x(const Factors& f, const Means& m, N d, N x, int64_t at) {
+  return load<N>(&f.slope[at]) * (d - load<N>(&m.constant[at]) - (x - load<N>(&f.mean[at])) * load<N>(&m.linear[at]));
+}
+
 template <Kind KIND, class T> static void backward(const Norm& f, const Gradients<T>& g) {
   Lines s = lines_of(f.rows, f.channels);
   Factors factors = factors_of<T>(s, f);
   std::vector<double> sum(f.channels), along(f.channels);
   sums_of<KIND>(s, factors, g, sum.data(), along.data());
-  for (int64_t c = 0; c < f.channels; c++) f.dbeta[c] = sum[c], f.dgamma[c] = along[c] * f.scale[c];
-  std::vector<real> constant = by_slot<T>(s, [&](int64_t c) { return sum[c] / f.rows; });
-  std::vector<real> linear = by_slot<T>(s, [&](int64_t c) { return along[c] / f.rows * f.scale[c] * f.scale[c]; });
+  Means means = means_of<T>(f, s, sum, along);
   everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
     typedef decltype(number) N;
     N d = KIND == ADD_RELU ? load<N>(g.dadded + p) : masked<KIND, N>(factors, g, p, at);
-    N away = load<N>(g.x + p) - load<N>(&factors.mean[at]);
-    store(g.dx + p, load<N>(&factors.slope[at]) * (d - load<N>(&constant[at]) - away * load<N>(&linear[at])));
+    store(g.dx + p, gradient_of_x(factors, means, d, load<N>(g.x + p), at));
   });
+}
+
+// ---- The same with ReLU and max-pooling (kernel 3, stride 2, padding 1) ----
+
+// Of the maps before the pooling, only x is stored. For each output, the forward pass keeps the x that it comes from, and where
+// that is in the window. Groups are those of one pixel: channels are a multiple of SPAN.
+struct Pool { int64_t images, height, width; };  // of x
+
+struct Window { int64_t count, pixel[9], place[9]; };  // without the padding
+
+typedef MaskOf<real>::type lane;
+typedef uint8_t Bytes __attribute__((vector_size(VL), aligned(1), may_alias));
+
+static int64_t halved(int64_t length) { return (length + 1) / 2; }
+
+static Window window_of(const Pool& s, int64_t line, int64_t column) {
+  Window w{};
+  for (int64_t place = 0; place < 9; place++) {
+    int64_t i = 2 * line - 1 + place / 3, j = 2 * column - 1 + place % 3;
+    if (i < 0 || i >= s.height || j < 0 || j >= s.width) continue;
+    w.pixel[w.count] = i * s.width + j, w.place[w.count++] = place;
+  }
+  return w;
+}
+
+// Calls f(window, offset of the image, offset of the output, position) for each group of the outputs of an image.
+template <class F> INLINE void in_windows(const Pool& s, int64_t image, int64_t channels, F f) {
+  int64_t lines = halved(s.height), columns = halved(s.width), first = image * s.height * s.width * channels;
+  for (int64_t line = 0; line < lines; line++)
+    for (int64_t column = 0; column < columns; column++) {
+      Window w = window_of(s, line, column);
+      int64_t output = ((image * lines + line) * columns + column) * channels;
+      for (int64_t position = 0; position < channels; position += SPAN) f(w, first + position, output + position, position);
+    }
+}
+
+template <class T> static void pool_forward(const Norm& f, const Pool& s, const T* x, T* h, T* kept, uint8_t* places) {
+  Lines lines = lines_of(f.rows, f.channels);
+  set_statistics(f, lines, x);
+  Factors factors = factors_of<T>(lines, f);
+  for (int64_t image = 0; image < s.images; image++)
+    in_windows(s, image, f.channels, [&](const Window& w, int64_t first, int64_t output, int64_t at) __attribute__((always_inline)) {
+      Group from = load<Group>(x + first + w.pixel[0] * f.channels), best = normalized(factors, from, at);
+      M place[GROUP];
+      EACH place[u] = M{} + (lane)w.place[0];
+      for (int64_t k = 1; k < w.count; k++) {
+        Group y = load<Group>(x + first + w.pixel[k] * f.channels), z = normalized(factors, y, at);
+        EACH {
+          M more = z.v[u] > best.v[u];  // if one number of a channel is NaN, all are
+          best.v[u] = (V)(((M)z.v[u] & more) | ((M)best.v[u] & ~more));
+          from.v[u] = (V)(((M)y.v[u] & more) | ((M)from.v[u] & ~more));
+          place[u] = ((M{} + (lane)w.place[k]) & more) | (place[u] & ~more);
+        }
+      }
+      store(h + output, where_positive(best, best));
+      store(kept + output, from);
+      EACH *(Bytes*)(places + output + u * VL) = __builtin_convertvector(place[u], Bytes);
+    });
+}
+
+template <class T>
+static void pool_backward(const Norm& f, const Pool& s, const T* x, const T* kept, const uint8_t* places, const T* dh, T* dx) {
+  int64_t pixels = s.height * s.width, outputs = s.images * halved(s.height) * halved(s.width);
+  Lines lines = lines_of(f.rows, f.channels);
+  Factors factors = factors_of<T>(lines, f);
+  Gradients<T> g{kept, nullptr, dh, nullptr, nullptr};
+  std::vector<double> sum(f.channels), along(f.channels);
+  sums_of<RELU>(lines_of(outputs, f.channels), factors, g, sum.data(), along.data());
+  Means means = means_of<T>(f, lines, sum, along);
+  std::vector<real> before(pixels * f.channels);  // of an image: the gradient before the ReLU, and where the pooling dropped x, 0
+  for (int64_t image = 0; image < s.images; image++) {
+    std::fill(before.begin(), before.end(), 0);
+    in_windows(s, image, f.channels, [&](const Window& w, int64_t, int64_t output, int64_t at) __attribute__((always_inline)) {
+      Group d = masked<RELU, Group>(factors, g, output, at);
+      M place[GROUP];
+      EACH place[u] = __builtin_convertvector(*(const Bytes*)(places + output + u * VL), M);
+      for (int64_t k = 0; k < w.count; k++) {
+        real* target = &before[w.pixel[k] * f.channels + at];
+        Group t = load<Group>(target);
+        EACH t.v[u] += (V)((M)d.v[u] & (place[u] == (lane)w.place[k]));
+        store(target, t);
+      }
+    });
+    const T* first = x + image * pixels * f.channels;
+    T* target = dx + image * pixels * f.channels;
+    for (int64_t p = 0; p < pixels * f.channels; p += SPAN)
+      store(target + p, gradient_of_x(factors, means, load<Group>(&before[p]), load<Group>(first + p), p % f.channels));
+  }
 }
 
 template <class T> static void forward_any(const Norm& f, const void* x, const void* added, void* h) {
@@ -266,6 +371,19 @@ void maps_backward(const Norm* f, const void* x, const void* h, const void* dh, 
 void maps_forward_bf16(const Norm* f, const void* x, const void* added, void* h) { forward_any<bf16>(*f, x, added, h); }
 void maps_backward_bf16(const Norm* f, const void* x, const void* h, const void* dh, void* dx, void* dadded) {
   backward_any<bf16>(*f, x, h, dh, dx, dadded);
+}
+
+void maps_pool_forward(const Norm* f, const Pool* s, const real* x, real* h, real* kept, uint8_t* places) {
+  pool_forward(*f, *s, x, h, kept, places);
+}
+void maps_pool_backward(const Norm* f, const Pool* s, const real* x, const real* kept, const uint8_t* places, const real* dh, real* dx) {
+  pool_backward(*f, *s, x, kept, places, dh, dx);
+}
+void maps_pool_forward_bf16(const Norm* f, const Pool* s, const bf16* x, bf16* h, bf16* kept, uint8_t* places) {
+  pool_forward(*f, *s, x, h, kept, places);
+}
+void maps_pool_backward_bf16(const Norm* f, const Pool* s, const bf16* x, const bf16* kept, const uint8_t* places, const bf16* dh, bf16* dx) {
+  pool_backward(*f, *s, x, kept, places, dh, dx);
 }
 
 }  // extern "C"
