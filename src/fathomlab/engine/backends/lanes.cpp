@@ -17,7 +17,7 @@ constexpr int64_t PORTION = 1 << 19;      // bytes of maps that stay in the L2 c
 constexpr int64_t BLOCK = 256;            // numbers of a channel whose sums are in the format of the maps
 
 INLINE V load(const real* p) { return *(const V*)p; }
-INLINE void store(real* p, const V& x) { *(V*)p = x; }
+INLINE void store(real* p, V x) { *(V*)p = x; }
 
 // ---- Convolutions ----
 
@@ -144,16 +144,18 @@ struct Portion {
   }
 };
 
-template <int W> struct Part { typedef real type __attribute__((vector_size(W * sizeof(real)), aligned(sizeof(real)), may_alias)); };
+template <int W> struct Part { typedef real type __attribute__((vector_size(W * sizeof(real)), may_alias)); };
 template <int W> INLINE real sum_of(const real* lane) {
   if constexpr (W == 1) return *lane;
   else {
     typedef typename Part<W / 2>::type Half;
-    Half half = *(const Half*)lane + *(const Half*)(lane + W / 2);
+    Half half, other;
+    memcpy(&half, lane, sizeof(half)), memcpy(&other, lane + W / 2, sizeof(other));  // they may not be aligned
+    half += other;
     return sum_of<W / 2>((const real*)&half);
   }
 }
-INLINE real sum(const V& x) { return sum_of<VL>((const real*)&x); }
+INLINE real sum(V x) { return sum_of<VL>((const real*)&x); }
 
 struct Tile { int64_t vectors, rows, output, input, line, first, last; };  // line of the kernel; rows of the output
 
@@ -272,7 +274,7 @@ static std::vector<Moments> moments_of(const Norm& f, const real* x) {
   return moments;
 }
 
-INLINE V where_positive(const V& z, const V& x) { return (V)((M)x & ~(M)(z <= 0)); }  // also where z is NaN
+INLINE V where_positive(V z, V x) { return (V)((M)x & ~(M)(z <= 0)); }  // also where z is NaN
 
 // Calls f(channel, offset) for each vector of the maps.
 template <class F> INLINE void everywhere(const Norm& f, F call) {
@@ -281,7 +283,7 @@ template <class F> INLINE void everywhere(const Norm& f, F call) {
       for (int64_t i = 0; i < f.images; i += VL) call(c, (p * f.channels + c) * f.images + i);
 }
 
-INLINE V normalized(const Norm& f, int64_t c, const V& x) { return (x - f.mean[c]) * (f.gamma[c] * f.scale[c]) + f.beta[c]; }
+INLINE V normalized(const Norm& f, int64_t c, V x) { return (x - f.mean[c]) * (f.gamma[c] * f.scale[c]) + f.beta[c]; }
 
 template <Kind KIND> static void forward(const Norm& f, const real* x, const real* added, real* h) {
   std::vector<Moments> moments = moments_of(f, x);

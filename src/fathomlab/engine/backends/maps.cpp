@@ -63,7 +63,7 @@ template <class N> INLINE N load(const bf16* p) {
 }
 
 // In the upper half of each word: to the nearest number, ties to even; NaN stays NaN.
-INLINE Words rounded(const V& v) {
+INLINE Words rounded(V v) {
   Floats x = __builtin_convertvector(v, Floats);
   Words w = (Words)x, number = (Words)(x == x);
   return ((w + 0x7fff + ((w >> 16) & 1)) & number) | (0x7fc00000 & ~number);
