@@ -88,7 +88,9 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     """Peak of a worker that trains a pack, without what it shares with other processes."""
     trial = max(trials, key=lambda each: each.recipe.architecture.activations)  # a shortcut may vary inside a pack
     recipe, replicas = trial.recipe, len(trials)
-    kept = lanes_bytes(recipe) if backend == "native" else 0
+    # A smaller last batch has a program, too, if it fills the vectors.
+    last = trial.data.images_per_epoch % recipe.batch_size
+    kept = 0 if backend != "native" else lanes_bytes(recipe, recipe.batch_size + (0 if last % lanes.LANES else last))
     at_a_time = 1 if backend == "native" and not (kept and maps.is_grouped(recipe.architecture)) else replicas
     evaluation = max(at_a_time * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
     images = replicas * _images_bytes(recipe, EVALUATION_BATCH)
@@ -141,10 +143,10 @@ def native_bytes(recipe: Recipe) -> int:
     return _number_bytes(recipe) * (numbers + 3 * max(layer.inputs * layer.outputs for layer in layers))
 
 
-def lanes_bytes(recipe: Recipe) -> int:
-    """What the native backend keeps of a step of a narrow CNN, per replica of a group; 0 for other networks."""
+def lanes_bytes(recipe: Recipe, images: int) -> int:
+    """What the native backend keeps of steps of a narrow CNN, per replica of a group; 0 for other networks."""
     listing = lanes.listing_of(recipe)
-    return 0 if listing is None else _number_bytes(recipe) * recipe.batch_size * listing.numbers()
+    return 0 if listing is None else _number_bytes(recipe) * images * listing.numbers()
 
 
 def evaluation_bytes(recipe: Recipe) -> int:

@@ -190,19 +190,24 @@ def test_programs_of_narrow_cnns_have_the_predicted_size(options: dict[str, Any]
     program = Program(ctypes.CDLL(None), listing, 32, 1, torch.empty(0), inner=False)
     sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_of(program)}
     statistics = 2 * sum(layer.features for layer in walk(recipe.architecture.layers) if isinstance(layer, BatchNorm))
-    assert sum(sizes.values()) == lanes_bytes(recipe) + 4 * statistics
+    assert sum(sizes.values()) == lanes_bytes(recipe, 32) + 4 * statistics
 
 
 def test_native_replicas_in_groups_need_the_memory_of_all() -> None:
-    """The programs of narrow CNNs stay in memory during an evaluation. Wider ones run one by one, with one program."""
-    for width, programs in ((2, 4), (4, 1)):
-        trial = first_trial({**cnn(width=width), "data": {"name": "shapes", "batch_size": 32, "limit": 100}})
+    """The programs of narrow CNNs stay in memory during an evaluation. Wider ones run one by one, with one program.
+
+    The last batch has 16 of 80 images, with a program of its own, or 6 of 70, which do not fill the vectors.
+    """
+    for width, programs, validation_split, images_of_programs in ((2, 4, 20, 48), (4, 1, 20, 48), (4, 1, 30, 32)):
+        data = {"name": "shapes", "batch_size": 32, "limit": 100, "validation_split": validation_split}
+        trial = first_trial({**cnn(width=width), "data": data})
         one, four = (worker_bytes([trial] * count, "native") for count in (1, 4))
         images = 512 * 3 * 32 * 32 * 4
         each = state_bytes(trial.recipe) + memory.INDEX_BYTES * 100 + images
-        scratch = lanes_bytes(trial.recipe) + evaluation_bytes(trial.recipe)
+        kept = lanes_bytes(trial.recipe, images_of_programs)
+        scratch = kept + evaluation_bytes(trial.recipe)
         assert four - one == 3 * each + (programs - 1) * scratch
-        assert one == worker_bytes([trial], "reference") + lanes_bytes(trial.recipe)
+        assert one == worker_bytes([trial], "reference") + kept
 
 
 def test_cached_files_of_the_control_group_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
