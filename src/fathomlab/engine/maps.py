@@ -127,29 +127,29 @@ class MapsPool(torch.autograd.Function):
     def forward(
         ctx: Any, library: ctypes.CDLL, x: Tensor, gamma: Tensor, beta: Tensor, running: tuple[Tensor, ...], eps: float
     ) -> Tensor:
-        """Compute the pooled maps; keeps the x that each number comes from, and its place in the window."""
+        """Compute the pooled maps; keeps the x that each number comes from, and its index in the window."""
         x = _channels_last(x)
         images, channels, height, width = x.shape
         shape = (images, channels, (height + 1) // 2, (width + 1) // 2)
         h, kept = (torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last) for _ in range(2))
-        places = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        indices = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         mean, scale = torch.empty_like(gamma), torch.empty_like(gamma)
         norm = _norm(x, ACTIVE, eps, gamma, beta, mean, scale, *running)
-        maps = (_pointer(tensor) for tensor in (x, h, kept, places))
+        maps = (_pointer(tensor) for tensor in (x, h, kept, indices))
         _function(library, "maps_pool_forward", x)(norm, _pool(x), *maps)
         ctx.library = library
-        ctx.save_for_backward(x, kept, places, gamma, beta, mean, scale)
+        ctx.save_for_backward(x, kept, indices, gamma, beta, mean, scale)
         return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Compute the gradients of x, gamma, and beta."""
-        x, kept, places, gamma, beta, mean, scale = ctx.saved_tensors
+        x, kept, indices, gamma, beta, mean, scale = ctx.saved_tensors
         dh = _channels_last(gradients[0])
         dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(beta)
         norm = _norm(x, ACTIVE, 0.0, gamma, beta, mean, scale, None, None, dgamma, dbeta)
-        maps = (_pointer(tensor) for tensor in (x, kept, places, dh, dx))
+        maps = (_pointer(tensor) for tensor in (x, kept, indices, dh, dx))
         _function(ctx.library, "maps_pool_backward", x)(norm, _pool(x), *maps)
         return None, dx, dgamma, dbeta, None, None
 

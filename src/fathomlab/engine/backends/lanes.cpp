@@ -286,14 +286,7 @@ template <class F> INLINE void everywhere(const Norm& f, F call) {
 INLINE V normalized(const Norm& f, int64_t c, V x) { return (x - f.mean[c]) * (f.gamma[c] * f.scale[c]) + f.beta[c]; }
 
 template <Kind KIND> static void forward(const Norm& f, const real* x, const real* added, real* h) {
-  std::vector<Moments> moments = moments_of(f, x);
-  for (int64_t c = 0; c < f.channels; c++) {
-    const Moments& m = moments[c];
-    f.mean[c] = m.mean;
-    f.scale[c] = 1 / std::sqrt(m.squares / m.count + f.eps);
-    f.running_mean[c] += MOMENTUM * (m.mean - f.running_mean[c]);
-    f.running_variance[c] += MOMENTUM * (m.squares / std::max(m.count - 1, 1.0) - f.running_variance[c]);
-  }
+  set_statistics(f, moments_of(f, x));
   everywhere(f, [&](int64_t c, int64_t at) {
     V z = normalized(f, c, load(x + at));
     if (KIND == ADD_RELU) z += load(added + at);

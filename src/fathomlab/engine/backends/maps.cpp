@@ -173,21 +173,9 @@ template <class N> INLINE N normalized(const Factors& f, N x, int64_t at) {
   return (x - load<N>(&f.mean[at])) * load<N>(&f.slope[at]) + load<N>(&f.beta[at]);
 }
 
-// Computes mean and scale of the batch, and updates the running statistics.
-template <class T> static void set_statistics(const Norm& f, const Lines& s, const T* x) {
-  std::vector<Moments> moments = moments_of(s, x);
-  for (int64_t c = 0; c < f.channels; c++) {
-    const Moments& m = moments[c];
-    f.mean[c] = m.mean;
-    f.scale[c] = 1 / std::sqrt(m.squares / m.count + f.eps);
-    f.running_mean[c] += MOMENTUM * (m.mean - f.running_mean[c]);
-    f.running_variance[c] += MOMENTUM * (m.squares / std::max(m.count - 1, 1.0) - f.running_variance[c]);
-  }
-}
-
 template <Kind KIND, class T> static void forward(const Norm& f, const T* x, const T* added, T* h) {
   Lines s = lines_of(f.rows, f.channels);
-  set_statistics(f, s, x);
+  set_statistics(f, moments_of(s, x));
   Factors factors = factors_of<T>(s, f);
   everywhere<T>(s, [&](auto number, int64_t p, int64_t at) {
     typedef decltype(number) N;
@@ -267,7 +255,7 @@ template <Kind KIND, class T> static void backward(const Norm& f, const Gradient
 // that is in the window. Groups are those of one pixel: channels are a multiple of SPAN.
 struct Pool { int64_t images, height, width; };  // of x
 
-struct Window { int64_t count, pixel[9], place[9]; };  // without the padding
+struct Window { int64_t count, pixel[9], index[9]; };  // without the padding
 
 typedef MaskOf<real>::type lane;
 typedef uint8_t Bytes __attribute__((vector_size(VL), aligned(1), may_alias));
@@ -276,10 +264,10 @@ static int64_t halved(int64_t length) { return (length + 1) / 2; }
 
 static Window window_of(const Pool& s, int64_t line, int64_t column) {
   Window w{};
-  for (int64_t place = 0; place < 9; place++) {
-    int64_t i = 2 * line - 1 + place / 3, j = 2 * column - 1 + place % 3;
+  for (int64_t index = 0; index < 9; index++) {
+    int64_t i = 2 * line - 1 + index / 3, j = 2 * column - 1 + index % 3;
     if (i < 0 || i >= s.height || j < 0 || j >= s.width) continue;
-    w.pixel[w.count] = i * s.width + j, w.place[w.count++] = place;
+    w.pixel[w.count] = i * s.width + j, w.index[w.count++] = index;
   }
   return w;
 }
@@ -295,32 +283,32 @@ template <class F> INLINE void in_windows(const Pool& s, int64_t image, int64_t 
     }
 }
 
-template <class T> static void pool_forward(const Norm& f, const Pool& s, const T* x, T* h, T* kept, uint8_t* places) {
+template <class T> static void pool_forward(const Norm& f, const Pool& s, const T* x, T* h, T* kept, uint8_t* indices) {
   Lines lines = lines_of(f.rows, f.channels);
-  set_statistics(f, lines, x);
+  set_statistics(f, moments_of(lines, x));
   Factors factors = factors_of<T>(lines, f);
   for (int64_t image = 0; image < s.images; image++)
     in_windows(s, image, f.channels, [&](const Window& w, int64_t first, int64_t output, int64_t at) __attribute__((always_inline)) {
       Group from = load<Group>(x + first + w.pixel[0] * f.channels), best = normalized(factors, from, at);
-      M place[GROUP];
-      EACH place[u] = M{} + (lane)w.place[0];
+      M index[GROUP];
+      EACH index[u] = M{} + (lane)w.index[0];
       for (int64_t k = 1; k < w.count; k++) {
         Group y = load<Group>(x + first + w.pixel[k] * f.channels), z = normalized(factors, y, at);
         EACH {
           M more = z.v[u] > best.v[u];  // if one number of a channel is NaN, all are
           best.v[u] = (V)(((M)z.v[u] & more) | ((M)best.v[u] & ~more));
           from.v[u] = (V)(((M)y.v[u] & more) | ((M)from.v[u] & ~more));
-          place[u] = ((M{} + (lane)w.place[k]) & more) | (place[u] & ~more);
+          index[u] = ((M{} + (lane)w.index[k]) & more) | (index[u] & ~more);
         }
       }
       store(h + output, where_positive(best, best));
       store(kept + output, from);
-      EACH *(Bytes*)(places + output + u * VL) = __builtin_convertvector(place[u], Bytes);
+      EACH *(Bytes*)(indices + output + u * VL) = __builtin_convertvector(index[u], Bytes);
     });
 }
 
 template <class T>
-static void pool_backward(const Norm& f, const Pool& s, const T* x, const T* kept, const uint8_t* places, const T* dh, T* dx) {
+static void pool_backward(const Norm& f, const Pool& s, const T* x, const T* kept, const uint8_t* indices, const T* dh, T* dx) {
   int64_t pixels = s.height * s.width, outputs = s.images * halved(s.height) * halved(s.width);
   Lines lines = lines_of(f.rows, f.channels);
   Factors factors = factors_of<T>(lines, f);
@@ -333,12 +321,12 @@ static void pool_backward(const Norm& f, const Pool& s, const T* x, const T* kep
     std::fill(before.begin(), before.end(), 0);
     in_windows(s, image, f.channels, [&](const Window& w, int64_t, int64_t output, int64_t at) __attribute__((always_inline)) {
       Group d = masked<RELU, Group>(factors, g, output, at);
-      M place[GROUP];
-      EACH place[u] = __builtin_convertvector(*(const Bytes*)(places + output + u * VL), M);
+      M index[GROUP];
+      EACH index[u] = __builtin_convertvector(*(const Bytes*)(indices + output + u * VL), M);
       for (int64_t k = 0; k < w.count; k++) {
         real* target = &before[w.pixel[k] * f.channels + at];
         Group t = load<Group>(target);
-        EACH t.v[u] += (V)((M)d.v[u] & (place[u] == (lane)w.place[k]));
+        EACH t.v[u] += (V)((M)d.v[u] & (index[u] == (lane)w.index[k]));
         store(target, t);
       }
     });
@@ -373,17 +361,17 @@ void maps_backward_bf16(const Norm* f, const void* x, const void* h, const void*
   backward_any<bf16>(*f, x, h, dh, dx, dadded);
 }
 
-void maps_pool_forward(const Norm* f, const Pool* s, const real* x, real* h, real* kept, uint8_t* places) {
-  pool_forward(*f, *s, x, h, kept, places);
+void maps_pool_forward(const Norm* f, const Pool* s, const real* x, real* h, real* kept, uint8_t* indices) {
+  pool_forward(*f, *s, x, h, kept, indices);
 }
-void maps_pool_backward(const Norm* f, const Pool* s, const real* x, const real* kept, const uint8_t* places, const real* dh, real* dx) {
-  pool_backward(*f, *s, x, kept, places, dh, dx);
+void maps_pool_backward(const Norm* f, const Pool* s, const real* x, const real* kept, const uint8_t* indices, const real* dh, real* dx) {
+  pool_backward(*f, *s, x, kept, indices, dh, dx);
 }
-void maps_pool_forward_bf16(const Norm* f, const Pool* s, const bf16* x, bf16* h, bf16* kept, uint8_t* places) {
-  pool_forward(*f, *s, x, h, kept, places);
+void maps_pool_forward_bf16(const Norm* f, const Pool* s, const bf16* x, bf16* h, bf16* kept, uint8_t* indices) {
+  pool_forward(*f, *s, x, h, kept, indices);
 }
-void maps_pool_backward_bf16(const Norm* f, const Pool* s, const bf16* x, const bf16* kept, const uint8_t* places, const bf16* dh, bf16* dx) {
-  pool_backward(*f, *s, x, kept, places, dh, dx);
+void maps_pool_backward_bf16(const Norm* f, const Pool* s, const bf16* x, const bf16* kept, const uint8_t* indices, const bf16* dh, bf16* dx) {
+  pool_backward(*f, *s, x, kept, indices, dh, dx);
 }
 
 }  // extern "C"
