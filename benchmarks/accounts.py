@@ -63,7 +63,7 @@ class Accounts:
             self._open.pop()
 
     def _works(self) -> bool:
-        """Whether this is the thread that works: the one that trains, as long as it lives, and the main thread otherwise."""
+        """Whether this is the thread that works: the first one besides the main thread, which trains, while it lives."""
         thread = threading.current_thread()
         if self._worker is None and thread is not threading.main_thread():
             self._worker = thread
