@@ -8,7 +8,7 @@ from annotated_types import Interval
 
 from fathomlab.base.packing import Varies
 from fathomlab.losses.defaults import LossDefaults
-from fathomlab.losses.logits import upcast
+from fathomlab.losses.logits import of_label, upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ def cross_entropy(logits: "Logits", labels: "Labels", smoothing: "float | Tensor
     import torch.nn.functional as F
 
     log_p = F.log_softmax(upcast(logits), dim=-1)
-    hard = -log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    hard = -of_label(log_p, labels)
     if isinstance(smoothing, float) and smoothing == 0:
         return hard
     return (1 - smoothing) * hard - smoothing * log_p.mean(-1)

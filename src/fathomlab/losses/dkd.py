@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.losses.defaults import LossDefaults, Temperature, Weight
-from fathomlab.losses.logits import divergence, others, per_class, upcast
+from fathomlab.losses.logits import divergence, of_label, others, per_class, upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +70,7 @@ def decoupled(
     for logits in (upcast(teacher).detach(), upcast(student)):
         scaled = logits / per_class(temperature)
         log_p, rest = F.log_softmax(scaled, -1), others(scaled, labels)
-        log_target = log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        log_target = of_label(log_p, labels)
         targets.append(torch.stack((log_target, others(log_p, labels).logsumexp(-1)), -1))
         rests.append(F.log_softmax(rest, -1))
     return temperature**2 * divergence(*targets), temperature**2 * divergence(*rests)

@@ -1,4 +1,8 @@
-"""Computations with logits that several losses share. Half precision is computed in float32."""
+"""Computations with logits that several losses share. Half precision is computed in float32.
+
+Entries are selected by comparing column numbers: the deterministic gradient of `gather` waits for a CUDA device, which a step
+in a CUDA graph must not do.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -27,7 +31,15 @@ def others(values: "Logits", labels: "Labels") -> "Tensor":
     import torch
 
     columns = torch.arange(values.shape[-1] - 1, device=values.device)
-    return values.gather(-1, columns + (columns >= labels.unsqueeze(-1)))
+    return torch.where(columns < labels.unsqueeze(-1), values[..., :-1], values[..., 1:])
+
+
+def of_label(values: "Logits", labels: "Labels") -> "PerExample":
+    """Return the entries of the label, (k, n)."""
+    import torch
+
+    columns = torch.arange(values.shape[-1], device=values.device)
+    return torch.where(columns == labels.unsqueeze(-1), values, 0).sum(-1)
 
 
 def divergence(log_p: "Logits", log_q: "Logits") -> "PerExample":

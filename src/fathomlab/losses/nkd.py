@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from fathomlab.losses.defaults import LossDefaults, Temperature, Weight
-from fathomlab.losses.logits import others, per_class, upcast
+from fathomlab.losses.logits import of_label, others, per_class, upcast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ def normalized_losses(
     """
     import torch.nn.functional as F
 
-    student, teacher, index = upcast(student), upcast(teacher).detach(), labels.unsqueeze(-1)
-    target = -(F.softmax(teacher, -1) * F.log_softmax(student, -1)).gather(-1, index).squeeze(-1)
+    student, teacher = upcast(student), upcast(teacher).detach()
+    target = -of_label(F.softmax(teacher, -1) * F.log_softmax(student, -1), labels)
     p, log_q = (others(logits, labels) / per_class(temperature) for logits in (teacher, student))
     return target, -(temperature**2) * (F.softmax(p, -1) * F.log_softmax(log_q, -1)).sum(-1)

@@ -100,7 +100,7 @@ def _adam_step(
 ) -> None:
     beta1, beta2 = optimizer.betas
     beta1 = beta1 if rates.momentum is None else rates.momentum
-    if rates.fused():
+    if rates.fused() and not _rounds_rate(rates, params):
         _fused_adam_step(optimizer, params, grads, state, count, rates, (beta1, beta2), decoupled)
         return
     steps = count if isinstance(count, int) else count.double()
@@ -118,6 +118,13 @@ def _adam_step(
             maximum.copy_(maximum.maximum(second))
             second = maximum
         param.sub_((lr / correction1) * first / (second.sqrt() / correction2 + optimizer.eps))
+
+
+def _rounds_rate(rates: Rates, params: Tensors) -> bool:
+    """Whether the fused kernel would round the learning rate: on a CUDA device, it reads that of a captured step in float32."""
+    import torch
+
+    return isinstance(rates.lr, torch.Tensor) and rates.lr.is_cuda and params[0].dtype == torch.float64
 
 
 def _lerp_weight(number: "float | Tensor", like: "Tensor") -> "float | Tensor":

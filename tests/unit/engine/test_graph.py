@@ -1,17 +1,25 @@
 """Steps with fixed inputs and separate replicas, run here without a graph, give the numbers of the pack."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
 import torch
 
 from fathomlab.engine.backends import BACKENDS
+from fathomlab.engine.backends.graph import GraphStep
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.step import for_full_batches
 from fathomlab.engine.step_inputs import StepFunction, StepInputs
 from fathomlab.engine.training import PackTrainer
+from fathomlab.losses.cross_entropy import CrossEntropy
+from fathomlab.losses.dist import DIST
+from fathomlab.losses.distillation import Distillation
+from fathomlab.losses.dkd import DKD
+from fathomlab.losses.logit_mse import LogitMSE
+from fathomlab.losses.nkd import NKD
+from fathomlab.losses.ttm import WTTM
 from fathomlab.optim.adam import Adam, AdamW
 from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.optim.schedules import Constant, CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
@@ -153,20 +161,96 @@ def test_captured_separate_replicas_equal_pack() -> None:
     assert_same_results(pack, small_training.make_trainer(recipes), step=graph_step(pack))
 
 
+def on_cuda(value: Any) -> Any:
+    """Copy all tensors of a value to the CUDA device."""
+    if isinstance(value, torch.Tensor):
+        return value.to("cuda")
+    if isinstance(value, dict):
+        return {name: on_cuda(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(on_cuda(each) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: on_cuda(getattr(value, field.name)) for field in fields(value)})
+    return value
+
+
+def cuda_pack(recipes: Sequence[Recipe], separate: bool) -> PackTrainer:
+    """A pack on the CUDA device, with untrained teachers if the recipes have some."""
+    start = small_training.make_trainer([replace(recipe, teachers=(), loss=CrossEntropy()) for recipe in recipes])
+    teachers = on_cuda(small_training.make_teachers(recipes, start.data)) if recipes[0].teachers else None
+    parts = (on_cuda(part) for part in (start.data, start.train_index, start.validation_index))
+    return PackTrainer(recipes, *parts, torch.device("cuda"), teachers, separate)
+
+
+ADAM = {"optimizer": Adam(), "lr": 0.01}
+DROPOUT = {"seed": 3, "precision": "fp32"}
+FLIPPED: dict[str, Any] = {"augment": ("flip", "crop"), "optimizer": AdamW(), "precision": "fp32"}
+STUDENTS: tuple[Any, ...] = (Distillation(3.0, 0.7), DKD(), NKD(), LogitMSE(), DIST(), WTTM())
+ON_CUDA: dict[str, list[Recipe]] = {
+    "mlp": [small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, **ADAM) for seed in (42, 7)],
+    "mlp, other rates": [
+        small_training.recipe(
+            small_training.mlp(), seed=7, lr=lr, optimizer=SGD(momentum=0.9), schedule=OneCycleLR(), precision="fp32"
+        )
+        for lr in (0.01, 0.003)
+    ],
+    "dropout": [small_training.recipe(small_training.mlp(dropout=rate), **DROPOUT) for rate in (0.2, 0.5)],
+    "grouped cnn": [small_training.recipe(small_training.cnn(residual=True), seed=seed, **FLIPPED) for seed in (42, 7)],
+    **{
+        f"cnns in {precision}": [
+            small_training.recipe(
+                small_training.cnn(width=32, residual=True), seed=seed, precision=precision, gradient_clip=1.0, **ADAM
+            )
+            for seed in (42, 7, 9)
+        ]
+        for precision in ("fp32", "bf16")
+    },
+    **{
+        f"students of {type(loss).__name__}": [
+            replace(recipe, loss=loss)
+            for recipe in small_training.distilled(
+                [small_training.recipe(small_training.cnn(), seed=seed, lr=1e-4, precision="fp32") for seed in (42, 7)],
+                (0.7, 0.9),
+                (3.0, 1.0),
+            )
+        ]
+        for loss in STUDENTS
+    },
+}
+
+
 @pytest.mark.gpu
-def test_graph_equals_eager_bit_for_bit() -> None:
-    """50 steps on a CUDA device."""
-    device = torch.device("cuda")
-    recipes = [
-        small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, epochs=10, optimizer=Adam())
-        for seed in (42, 7)
-    ]
-    start = small_training.make_trainer(recipes)
-    packs = []
-    for graph in (False, True):
-        data = replace(start.data, **{name: getattr(start.data, name).to(device) for name in vars(start.data)})
-        pack = PackTrainer(recipes, data, start.train_index.to(device), start.validation_index.to(device), device)
-        run(pack, graph_step(pack) if graph else None)
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_graph_equals_eager_bit_for_bit(name: str) -> None:
+    """Twenty steps on a CUDA device with and without a graph, and once more with it."""
+    recipes, packs = ON_CUDA[name], []
+    for graph in (False, True, True):
+        pack = cuda_pack(recipes, separate=name.startswith("cnns"))
+        step = GraphStep(pack) if graph else None
+        run(pack, for_full_batches(pack, step) if step else None)
+        assert step is None or step.graph is not None
         packs.append(pack)
-    for name, value in packs[0].state.params.items():
-        assert torch.equal(value, packs[1].state.params[name])
+    assert all(torch.isfinite(value).all() for value in packs[0].state.params.values())
+    for other in packs[1:]:
+        for key, value in packs[0].state.params.items():
+            assert torch.equal(value, other.state.params[key]), key
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ON_CUDA)
+def test_cuda_agrees_with_the_cpu(name: str) -> None:
+    """The loss of the first epoch in float64, which leaves little to amplify."""
+    recipes = [replace(recipe, precision="fp64") for recipe in ON_CUDA[name]]
+    losses = []
+    for pack in (cuda_pack(recipes, name.startswith("cnns")), cpu_pack(recipes)):
+        (first, *_) = run(pack, BACKENDS["graph"].prepare(pack))
+        assert first.train is not None
+        losses.append(first.train.loss.cpu())
+    torch.testing.assert_close(*losses, rtol=1e-7, atol=0)
+
+
+def cpu_pack(recipes: Sequence[Recipe]) -> PackTrainer:
+    """The same pack on the CPU."""
+    start = small_training.make_trainer([replace(recipe, teachers=(), loss=CrossEntropy()) for recipe in recipes])
+    teachers = small_training.make_teachers(recipes, start.data) if recipes[0].teachers else None
+    return small_training.make_trainer(recipes, teachers, start.data)
