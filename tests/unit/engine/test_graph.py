@@ -187,7 +187,10 @@ DROPOUT = {"seed": 3, "precision": "fp32"}
 FLIPPED: dict[str, Any] = {"augment": ("flip", "crop"), "optimizer": AdamW(), "precision": "fp32"}
 STUDENTS: tuple[Any, ...] = (Distillation(3.0, 0.7), DKD(), NKD(), LogitMSE(), DIST(), WTTM())
 ON_CUDA: dict[str, list[Recipe]] = {
-    "mlp": [small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, **ADAM) for seed in (42, 7)],
+    "mlp": [
+        small_training.recipe(small_training.mlp(batch_norm=True), seed=seed, precision="fp32", **ADAM)
+        for seed in (42, 7)
+    ],
     "mlp, other rates": [
         small_training.recipe(
             small_training.mlp(), seed=7, lr=lr, optimizer=SGD(momentum=0.9), schedule=OneCycleLR(), precision="fp32"
