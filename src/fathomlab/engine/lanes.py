@@ -10,23 +10,25 @@ from math import prod
 from typing import Any, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fathomlab.engine.backends.lanes import LANES, Listing, Operation, list_operations, maps_of
+from fathomlab.engine.backends.lanes import EVALUATED, LANES, Listing, Operation, list_operations, maps_of
 from fathomlab.engine.network import ForwardPass, Params
 from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers
 
 CONVOLUTION, NORM, MAXIMUM = range(3)  # `Code` of lanes.cpp
+Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
 
 class _Norm(ctypes.Structure):
     """`Norm` of lanes.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("pixels", "channels", "images", "kind")),
+        *((name, ctypes.c_int64) for name in ("pixels", "channels", "images", "kind", "evaluates")),
         ("eps", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("gamma", "beta", "mean", "scale")),
+        *((name, ctypes.c_void_p) for name in ("mean", "scale", "gamma", "beta")),
         *((name, ctypes.c_void_p) for name in ("running_mean", "running_variance", "dgamma", "dbeta")),
     ]
 
@@ -35,8 +37,8 @@ class _Operation(ctypes.Structure):
     """`Operation` of lanes.cpp."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("code", "adds")),
-        *((name, ctypes.c_void_p) for name in ("shape", "x", "added", "y", "seen", "w", "dy", "dx", "dadded", "dw")),
+        *((name, ctypes.c_int64) for name in ("code", "adds", "learned", "running")),
+        *((name, ctypes.c_void_p) for name in ("shape", "x", "added", "y", "seen", "dy", "dx", "dadded")),
     ]
 
 
@@ -45,10 +47,13 @@ class Program:
 
     Attributes:
         names: Learned tensors, in the order that `forward` takes.
+        running: Running statistics, in the order that the operations read them.
         started: Number of forward passes. Each writes over the maps of the one before.
     """
 
-    def __init__(self, library: ctypes.CDLL, listing: Listing, images: int, replicas: int, like: Tensor, inner: bool):
+    def __init__(
+        self, library: ctypes.CDLL, listing: Listing, images: int, replicas: int, like: Tensor, inner: bool | None
+    ):
         """Allocate memory.
 
         Args:
@@ -57,19 +62,23 @@ class Program:
             images: Number of images.
             replicas: Number of replicas, whose channels are joined.
             like: A tensor of the format of the maps.
-            inner: Whether the gradient of the input is needed.
+            inner: Whether the gradient of the input is needed; None to evaluate, with running statistics and without gradients.
         """
         self._library, self._listing, self.started = library, listing, 0
         self._block = 2 * LANES if images % (2 * LANES) == 0 else LANES
         self._blocks, self._replicas, self._inner = images // self._block, replicas, inner
         self._maps = [like.new_empty(self._shape(number)) for number in range(len(listing.sizes))]
-        self._gradients = self._allocate_gradients()
+        self._gradients = [] if inner is None else self._allocate_gradients()
         count = len(listing.operations)
         self._table, self._kept = (_Operation * count)(), list[Any]()
+        self.names, self.running = list[str](), list[str]()
+        for entry, operation in zip(self._table, listing.operations, strict=True):
+            entry.learned, entry.running = len(self.names), len(self.running)
+            self.names += _learned(operation.layer)
+            self.running += _running(operation.layer)
         written = set[int]()
         for index in reversed(range(count)):
             self._fill(index, listing.operations[index], written)
-        self.names = [name for operation in listing.operations for name in _names(operation.layer)]
 
     def _shape(self, number: int) -> tuple[int, ...]:
         channels, height, width = self._listing.sizes[number]
@@ -85,19 +94,20 @@ class Program:
         """Write everything of an operation that is the same in every step. `written`: maps that have a gradient already."""
         entry, x, y = self._table[index], self._maps[operation.x], self._maps[operation.y]
         entry.adds, entry.x, entry.y = operation.x in written, x.data_ptr(), y.data_ptr()
-        entry.dy = self._gradients[operation.y].data_ptr()
-        needed = operation.x or self._inner or not isinstance(operation.layer, Conv2d)
-        entry.dx = self._gradients[operation.x].data_ptr() if needed else None
+        if self._gradients:
+            entry.dy = self._gradients[operation.y].data_ptr()
+            needed = operation.x or self._inner or not isinstance(operation.layer, Conv2d)
+            entry.dx = self._gradients[operation.x].data_ptr() if needed else None
         written.add(operation.x)
         layer, channels = operation.layer, self._listing.sizes[operation.x][0]
         if isinstance(layer, BatchNorm):
             entry.code = NORM
-            shape = _Norm(prod(x.shape[:3]), x.shape[3], self._block, operation.kind, layer.eps)
+            shape = _Norm(prod(x.shape[:3]), x.shape[3], self._block, operation.kind, self._inner is None, layer.eps)
             self._kept.append(statistics := x.new_empty(2, x.shape[3]))
             shape.mean, shape.scale = statistics[0].data_ptr(), statistics[1].data_ptr()
             if operation.added is not None:
                 entry.added = self._maps[operation.added].data_ptr()
-                entry.dadded = self._gradients[operation.added].data_ptr()
+                entry.dadded = self._gradients[operation.added].data_ptr() if self._gradients else None
                 written.add(operation.added)
         elif isinstance(layer, Conv2d):
             entry.code, sizes = CONVOLUTION, (channels, layer.out_channels, *x.shape[1:3], layer.kernel_size)
@@ -113,57 +123,63 @@ class Program:
     def forward(self, buffers: Params, x: Tensor, params: Sequence[Tensor]) -> Tensor:
         """Compute maps (n, k * c, h, w) from maps `x`, and update the running statistics."""
         self.started += 1
+        return self._run(x, _addresses(params), self._running_of(buffers))
+
+    def evaluate(self, buffers: Params, x: Tensor, params: Sequence[Tensor]) -> Tensor:
+        """Compute maps of any number of images with the running statistics, a portion at a time."""
+        size, learned, running = self._blocks * self._block, _addresses(params), self._running_of(buffers)
+        portions = F.pad(x, (*6 * [0], 0, -len(x) % size)).split(size)
+        return torch.cat([self._run(portion, learned, running) for portion in portions])[: len(x)]
+
+    def _run(self, x: Tensor, learned: Addresses, running: Addresses) -> Tensor:
         pixels = x.permute(0, 2, 3, 1).reshape(self._blocks, self._block, -1)
         # a matrix is transposed faster than an array of 3 axes
         for block, images in zip(self._maps[0], pixels, strict=True):
             block.view(-1, self._block).copy_(images.t())
-        self._point_to(params, buffers)
-        self._library.lanes_forward(self._table, ctypes.c_int64(len(self._table)))
+        self._library.lanes_forward(self._table, ctypes.c_int64(len(self._table)), learned, running)
         return self._joined(self._maps[-1])
 
     def backward(self, gradient: Tensor, params: Sequence[Tensor]) -> tuple[Tensor | None, list[Tensor]]:
         """Compute the gradients of the input and of `params`, which must be those of the last forward pass."""
         self._gradients[-1].copy_(gradient.permute(2, 3, 1, 0).unflatten(3, (self._blocks, self._block)).movedim(3, 0))
         gradients = [torch.empty_like(param) for param in params]
-        self._point_to(params, {}, gradients)
-        self._library.lanes_backward(self._table, ctypes.c_int64(len(self._table)))
+        count = ctypes.c_int64(len(self._table))
+        self._library.lanes_backward(self._table, count, _addresses(params), _addresses(gradients))
         return self._joined(self._gradients[0]) if self._inner else None, gradients
 
     def _joined(self, maps: Tensor) -> Tensor:
         """A copy of maps as (n, k * c, h, w)."""
         return maps.permute(0, 4, 3, 1, 2).clone(memory_format=torch.contiguous_format).flatten(0, 1)
 
-    def _point_to(self, params: Sequence[Tensor], buffers: Params, gradients: Sequence[Tensor] = ()) -> None:
-        """Write the addresses of tensors that may change from step to step."""
-        addresses = iter([param.data_ptr() for param in params])
-        results = iter([gradient.data_ptr() for gradient in gradients] or [None] * len(params))
-        for entry, operation in zip(self._table, self._listing.operations, strict=True):
-            if isinstance(operation.layer, Conv2d):
-                entry.w, entry.dw = next(addresses), next(results)
-            elif isinstance(operation.layer, BatchNorm):
-                norm = _Norm.from_address(entry.shape)
-                norm.gamma, norm.beta = next(addresses), next(addresses)
-                norm.dgamma, norm.dbeta = next(results), next(results)
-                if buffers:
-                    name = operation.layer.name
-                    norm.running_mean = buffers[f"{name}.running_mean"].data_ptr()
-                    norm.running_variance = buffers[f"{name}.running_var"].data_ptr()
+    def _running_of(self, buffers: Params) -> Addresses:
+        return _addresses([buffers[name] for name in self.running])
 
 
-def _names(layer: Layer) -> tuple[str, ...]:
+def _addresses(tensors: Sequence[Tensor]) -> Addresses:
+    return (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
+
+
+def _learned(layer: Layer) -> list[str]:
     """The learned tensors of a layer."""
     if isinstance(layer, BatchNorm):
-        return f"{layer.name}.weight", f"{layer.name}.bias"
-    return (f"{layer.name}.weight",) if isinstance(layer, Conv2d) else ()
+        return [f"{layer.name}.weight", f"{layer.name}.bias"]
+    return [f"{layer.name}.weight"] if isinstance(layer, Conv2d) else []
 
 
-Programs: TypeAlias = dict[
-    tuple[Layers, torch.Size, bool], Program
-]  # layers, shape of the input, whether it has a gradient
+def _running(layer: Layer) -> list[str]:
+    """The running statistics of a layer."""
+    return [f"{layer.name}.running_mean", f"{layer.name}.running_var"] if isinstance(layer, BatchNorm) else []
+
+
+# By layers, images, and whether the input has a gradient; None without gradients.
+Programs: TypeAlias = dict[tuple[Layers, int, bool | None], Program]
 
 
 class LanesPass(ForwardPass):
-    """A forward pass in mode `train`. Other operations, and batches that do not fill the vectors, are those of torch."""
+    """A forward pass in mode `train`, or in mode `eval` without gradients.
+
+    Other operations, and batches of training that do not fill the vectors, are those of torch.
+    """
 
     def __init__(self, library: ctypes.CDLL, programs: Programs, *options: Any):
         """Keep the library and the programs of the network; `options` are those of `ForwardPass`."""
@@ -172,18 +188,24 @@ class LanesPass(ForwardPass):
 
     def layers(self, layers: Layers, x: Tensor, path: str) -> Tensor:
         """Run `layers` in their order."""
-        if path or len(x) % LANES:
+        before, evaluates = maps_of(layers), self.mode == "eval"
+        if path or (torch.is_grad_enabled() if evaluates else len(x) % LANES):
             return super().layers(layers, x, path)
-        before = maps_of(layers)
-        key = before, x.shape, x.requires_grad
-        if key not in self._programs:
-            listing = list_operations(before, (x.shape[1] // self.replicas, *x.shape[2:]))
-            assert listing is not None, "the backend refuses other layers"
-            self._programs[key] = Program(self._library, listing, len(x), self.replicas, x, x.requires_grad)
-        program = self._programs[key]
+        program = self._program(before, x, EVALUATED if evaluates else len(x), None if evaluates else x.requires_grad)
         params = [self.params[name] for name in program.names]
-        maps = LanesFunction.apply(program, self.buffers, x, *params)
+        if evaluates:
+            maps = program.evaluate(self.buffers, x, [_as_stored(param) for param in params])
+        else:
+            maps = LanesFunction.apply(program, self.buffers, x, *params)
         return super().layers(layers[len(before) :], maps, path)
+
+    def _program(self, layers: Layers, x: Tensor, images: int, inner: bool | None) -> Program:
+        key = layers, images, inner
+        if key not in self._programs:
+            listing = list_operations(layers, (x.shape[1] // self.replicas, *x.shape[2:]))
+            assert listing is not None, "the backend refuses other layers"
+            self._programs[key] = Program(self._library, listing, images, self.replicas, x, inner)
+        return self._programs[key]
 
 
 class LanesFunction(torch.autograd.Function):

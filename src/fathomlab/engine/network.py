@@ -69,7 +69,8 @@ class PackedNetwork:
             raise ValueError("the architectures of a pack must have one signature")
         self.architecture = architectures[0]
         self.replicas = len(architectures)
-        self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace it by a subclass
+        self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace both by a subclass
+        self.evaluation_pass: Callable[..., ForwardPass] = ForwardPass
         opaque = self.architecture.opaque
         self._program = OpaqueProgram(opaque, device) if opaque is not None else None
         self._varying: dict[str, Tensor] = {}
@@ -122,7 +123,7 @@ class PackedNetwork:
         """
         if self._program is not None:
             return self._program(params, buffers, images, mode, keys, taps)
-        run = self.training_pass if mode == "train" else ForwardPass
+        run = {"train": self.training_pass, "probe": ForwardPass, "eval": self.evaluation_pass}[mode]
         forward_pass = run(params, buffers, mode, keys, taps, self.replicas, self._varying)
         x = _to_maps(images) if self.architecture.convolutional else images
         return forward_pass.layers(self.architecture.layers, x, "")

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 from typing import Any
 
@@ -41,6 +41,7 @@ class PackTrainer:
         between_batches: Called between two calls of the step function, and between two batches of an evaluation.
         replica_trainers: One trainer per replica if the replicas run as separate networks; otherwise empty.
         predictor: Computes `predict` for a backend; None uses the network.
+        validation_outputs: Outputs for the validation images after the last epoch, (k, m, classes), once it has been trained.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class PackTrainer:
         """
         self.between_batches: Callable[[], None] = lambda: None
         self.predictor: Predicts | None = None
+        self.validation_outputs: Logits | None = None
         assert len({signature(recipe) for recipe in recipes}) == 1, "a pack has one signature"
         self.recipes, self.data, self.device, self.teachers = tuple(recipes), data, device, teachers
         self.train_index, self.validation_index = train_index, validation_index
@@ -204,20 +206,15 @@ class PackTrainer:
             if self.replica_trainers:
                 logits = torch.cat(
                     [
-                        network(
+                        trainer.state.network(
                             select_replica(params, slot), select_replica(buffers, slot), images[slot : slot + 1], "eval"
                         )
-                        for slot, network in enumerate(self._networks)
+                        for slot, trainer in enumerate(self.replica_trainers)
                     ]
                 )
             else:
                 logits = self.state.network(params, buffers, images, "eval")
         return logits.to(param_dtype(self.shared_recipe.precision))
-
-    @cached_property
-    def _networks(self) -> list[PackedNetwork]:
-        """A network per replica."""
-        return [PackedNetwork([recipe.architecture], self.device) for recipe in self.recipes]
 
     def _with_frozen(self, params: Tensors, buffers: Tensors) -> Tensors:
         """Return the learned tensors together with the frozen ones."""

@@ -132,12 +132,11 @@ def _lerp_weight(number: "float | Tensor", like: "Tensor") -> "float | Tensor":
     return number if isinstance(number, float | int) else number.to(like.dtype)
 
 
-def _flat_views(params: Tensors, tensors: Tensors) -> "list[Tensor]":
-    """View tensors that are not contiguous as vectors in memory order. All must have the memory layout of `params`.
+def _flat_views(tensors: Tensors) -> "list[Tensor]":
+    """View tensors that are not contiguous as vectors in memory order. All of a step have the same memory layout.
 
     The fused kernel ignores strides, or copies tensors that are not contiguous, which would lose in-place updates.
     """
-    assert all(tensor.stride() == param.stride() for tensor, param in zip(tensors, params, strict=True))
     return [tensor if tensor.is_contiguous() else tensor.as_strided((tensor.numel(),), (1,)) for tensor in tensors]
 
 
@@ -167,11 +166,11 @@ def _fused_adam_step(
     steps = torch.tensor(float(count), device=params[0].device) if isinstance(count, int) else count.float()
     lr = rates.lr.float() if not isinstance(rates.lr, float | int) and rates.lr.is_cuda else rates.lr
     kernel(
-        _flat_views(params, params),
-        _flat_views(params, _with_layout_of(params, grads)),
-        _flat_views(params, state["first"]),
-        _flat_views(params, state["second"]),
-        _flat_views(params, state["largest"]) if "largest" in state else [],
+        _flat_views(params),
+        _flat_views(_with_layout_of(params, grads)),
+        _flat_views(state["first"]),
+        _flat_views(state["second"]),
+        _flat_views(state["largest"]) if "largest" in state else [],
         [steps] * len(params),
         lr=lr,
         beta1=betas[0],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fathomlab.base.errors import UserError
+from fathomlab.engine.backends import lanes
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.trace import VECTORIZED_MACS
 from fathomlab.plan import Trial
@@ -133,14 +134,15 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     """Maximum number of replicas of this trial in one pack.
 
     Memory contains the state of a replica and a step of the reference; see `memory`. Wide networks gain nothing from packs on a
-    CPU; a CUDA device runs several in parallel. Users' modules are packed if they permit it and are small.
+    CPU, unless the native backend computes all of their maps; a CUDA device runs several in parallel. Users' modules are packed
+    if they permit it and are small.
     """
     kind = machine.guess_device(device)
     recipe, limit = trial.recipe, MAX_PACK_SIZE[kind]
     if recipe.architecture.opaque is not None and not _packs_pay(recipe):
         return 1
     if should_separate_replicas(recipe.architecture):
-        limit = NETS_AT_ONCE if kind == "cuda" else 1
+        limit = NETS_AT_ONCE if kind == "cuda" else limit if lanes.supports(recipe) else 1
     return max(1, min(limit, _pack_bytes(device, workers) // (memory.training_bytes(recipe) + tables([trial]).bytes)))
 
 

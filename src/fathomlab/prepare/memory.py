@@ -11,7 +11,7 @@ from math import prod
 
 from fathomlab.base.labels import format_bytes
 from fathomlab.config.plugins import plugin_of
-from fathomlab.engine.backends import lanes, maps
+from fathomlab.engine.backends import lanes
 from fathomlab.engine.backends.dense import dense_layers
 from fathomlab.models.architecture import Architecture
 from fathomlab.plan import Trial
@@ -91,9 +91,11 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     # A smaller last batch has a program, too, if it fills the vectors.
     last = trial.data.images_per_epoch % recipe.batch_size
     kept = 0 if backend != "native" else lanes_bytes(recipe, recipe.batch_size + (0 if last % lanes.LANES else last))
-    at_a_time = 1 if backend == "native" and not (kept and maps.is_grouped(recipe.architecture)) else replicas
-    evaluation = max(at_a_time * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
+    programs = len({each.recipe.architecture.layers for each in trials})  # if replicas run one by one
+    grouped = backend != "native" or (kept > 0 and programs == 1)
+    at_a_time = replicas if grouped else 1
     images = replicas * _images_bytes(recipe, EVALUATION_BATCH)
+    evaluation = max(images if kept else at_a_time * evaluation_bytes(recipe), replicas * _teachers_bytes(recipe))
     apart = evaluation // LIVE_OUTPUTS >= MAPPED_BYTES
     in_library = backend == "native" and not recipe.architecture.convolutional  # steps of CNNs are operations of torch
     in_program = _number_bytes(recipe) * recipe.batch_size * recipe.architecture.activations if kept else 0
@@ -106,8 +108,8 @@ def worker_bytes(trials: Sequence[Trial], backend: str) -> int:
     kernels = CONVOLUTION_BYTES * recipe.architecture.convolutional
     per_replica = state_bytes(recipe) + INDEX_BYTES * sum(trial.data.split_sizes)
     largest = max(computations) + (evaluation + images) * apart
-    programs = len({each.recipe.architecture.layers for each in trials}) if at_a_time == 1 else replicas
-    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + programs * kept + largest
+    all_kept = (replicas if grouped else programs) * kept
+    return WORKER_BYTES + kernels + replicas * per_replica + table_bytes(trials) + all_kept + largest
 
 
 def training_bytes(recipe: Recipe) -> int:
@@ -144,9 +146,12 @@ def native_bytes(recipe: Recipe) -> int:
 
 
 def lanes_bytes(recipe: Recipe, images: int) -> int:
-    """What the native backend keeps of steps of a narrow CNN, per replica of a group; 0 for other networks."""
+    """What the native backend keeps of steps and evaluations of a narrow CNN, per replica of a group; 0 for other networks."""
     listing = lanes.listing_of(recipe)
-    return 0 if listing is None else _number_bytes(recipe) * images * listing.numbers()
+    if listing is None:
+        return 0
+    numbers = images * listing.numbers() + lanes.EVALUATED * listing.numbers(evaluates=True)
+    return _number_bytes(recipe) * numbers
 
 
 def evaluation_bytes(recipe: Recipe) -> int:

@@ -188,6 +188,44 @@ def test_step_equals_the_reference(options: dict[str, Any], batch_size: int, hei
     assert_step_equals_reference(recipes, data=small_training.make_dataset(shape, 120))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    options=options_of_networks,
+    images=st.integers(1, 70),
+    height=st.integers(7, 12),
+    width=st.integers(7, 12),
+    replicas=st.integers(1, 3),
+)
+def test_evaluation_equals_the_reference(options: dict[str, Any], images: int, height: int, width: int, replicas: int):
+    """Of any number of images, with statistics that training has changed; training then continues as before."""
+    model = CNN(layers=(2, 1, 1, 1), num_classes=small_training.CLASSES, **options)
+    assume(not model.validate())
+    shape = (3, height, width)
+    recipes = [
+        small_training.recipe(model.build(shape), seed=seed, batch_size=16, epochs=1) for seed in range(replicas)
+    ]
+    data = small_training.make_dataset(shape, 120)
+    native, reference = (small_training.make_trainer(recipes, data=data) for _ in range(2))
+    for pack, name in ((native, "native"), (reference, "reference")):
+        list(train(pack, frozenset(), BACKENDS[name].prepare(pack)))
+    assert native.state.network.evaluation_pass is not ForwardPass
+    state, inputs = native.state, data.normalize(data.images[:images]).expand(replicas, -1, -1, -1, -1)
+    before = {name: buffer.clone() for name, buffer in state.buffers.items()}
+    logits, expected = (pack.predict(state.params, state.buffers, inputs) for pack in (native, reference))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10 * max(1.0, float(expected.abs().max())))
+    small_training.assert_identical(state.buffers, before)
+
+
+def test_evaluation_with_gradients_uses_the_reference():
+    """A student may be trained in mode `eval`."""
+    pack = small_training.make_trainer([narrow()])
+    NATIVE.prepare(pack)
+    state = pack.state
+    logits = state.network(state.params, state.buffers, pack.batch(pack.train_index[:, :16], None), "eval")
+    (gradient,) = torch.autograd.grad(logits.sum(), [state.params["stem.weight"]])
+    assert gradient.abs().sum() > 0
+
+
 def narrow(**changes: Any) -> Recipe:
     """A recipe with 48 training images in batches of 32 and 16."""
     return small_training.recipe(small_training.cnn(), batch_size=32, **changes)
@@ -226,7 +264,7 @@ def test_smaller_last_batches_use_the_reference(batch_size: int):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp64"])
 def test_bits_do_not_depend_on_the_pack(precision: str):
-    """Alone and in a pack of 3 whose replicas run one by one: weights, running statistics, and validation losses."""
+    """Alone and in a pack of 3: weights, running statistics, and validation losses."""
     architecture = small_training.cnn(width=5)
     assert should_separate_replicas(architecture)
     recipes = [

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 
 import fathomlab
-from fathomlab.engine import loop
+from fathomlab.engine import evaluation, loop
 from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.evaluation import predictions
 from fathomlab.execute.events import EpochDone
-from fathomlab.execute.pack import pack
+from fathomlab.execute.pack import pack, results
 from fathomlab.probes.outcome import fit_temperature
 from fathomlab.store.records import Outcome
+from tests.helpers import small_training
 
 SHARE, COSINE = "distillation/soft_share", "distillation/cosine"
 STUDENTS = ("agreement", "teacher_kl", "softened_kl")
@@ -139,7 +141,9 @@ def test_a_choice_of_weights_on_the_test_set_would_fail(
     """The check above notices it."""
     Seal(monkeypatch)
     evaluate = loop.evaluate
-    monkeypatch.setattr(loop, "evaluate", lambda *arguments, validation: evaluate(*arguments, validation=False))
+    monkeypatch.setattr(
+        loop, "evaluate", lambda *arguments, validation, keep: evaluate(*arguments, validation=False, keep=keep)
+    )
     laboratory.run(small)
     (record,) = (laboratory.store.trial(trial.hash) for trial in laboratory.plan.trials)
     assert record.status == "failed"
@@ -166,3 +170,26 @@ def test_cross_entropy_is_recorded_without_and_with_weights(
         assert curves["train/loss"] == [loss]
         assert curves.get("train/objective", [loss]) == [objective]
         assert (objective != loss) is bool(trial.parents)
+
+
+@pytest.mark.parametrize(("epochs", "sweeps"), [(1, 1), (2, 2)])
+def test_equal_weights_are_evaluated_once(epochs: int, sweeps: int, monkeypatch: pytest.MonkeyPatch):
+    """Of the last and the best epoch. Here, nothing is learned, so the first epoch is the best. Validation is not repeated, either."""
+    recipe = small_training.recipe(small_training.mlp(), lr=1e-12, epochs=epochs)
+    trainer, _ = small_training.run_training([recipe])
+    assert int(trainer.state.best.epoch) == 1
+    calls: list[bool] = []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments[3] if len(arguments) > 3 else options["validation"])
+        return predictions(*arguments, **options)
+
+    monkeypatch.setattr(evaluation, "predictions", counted)
+    monkeypatch.setattr(results, "predictions", counted)
+    metrics, outcomes, predicted = results.evaluate_test(trainer)
+    assert calls == [False] * sweeps
+    trainer.validation_outputs = None  # as after an interruption
+    again = results.evaluate_test(trainer)
+    assert calls == [False] * sweeps * 2 + [True]
+    assert (again[0], again[1]) == (metrics, outcomes)
+    assert torch.equal(again[2], predicted)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import fathomlab
 from benchmarks.memory import CASES, compare
-from fathomlab.engine.backends.lanes import listing_of
+from fathomlab.engine.backends.lanes import EVALUATED, listing_of
 from fathomlab.engine.initializers import init_params
 from fathomlab.engine.lanes import Program
 from fathomlab.engine.network import PackedNetwork
@@ -187,27 +187,27 @@ def test_programs_of_narrow_cnns_have_the_predicted_size(options: dict[str, Any]
     recipe = first_trial({**cnn(**options), "data": {"name": "shapes", "batch_size": 32, "limit": 100}}).recipe
     listing = listing_of(recipe)
     assert listing is not None
-    program = Program(ctypes.CDLL(None), listing, 32, 1, torch.empty(0), inner=False)
-    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_of(program)}
+    training = Program(ctypes.CDLL(None), listing, 48, 1, torch.empty(0), inner=False)
+    evaluation = Program(ctypes.CDLL(None), listing, EVALUATED, 1, torch.empty(0), inner=None)
+    tensors = [*tensors_of(training), *tensors_of(evaluation)]
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     statistics = 2 * sum(layer.features for layer in walk(recipe.architecture.layers) if isinstance(layer, BatchNorm))
-    assert sum(sizes.values()) == lanes_bytes(recipe, 32) + 4 * statistics
+    assert sum(sizes.values()) == lanes_bytes(recipe, 48) + 2 * 4 * statistics
 
 
 def test_native_replicas_in_groups_need_the_memory_of_all() -> None:
-    """The programs of narrow CNNs stay in memory during an evaluation. Wider ones run one by one, with one program.
+    """The programs of narrow CNNs stay in memory during an evaluation. Those whose options differ run one by one.
 
     The last batch has 16 of 80 images, with a program of its own, or 6 of 70, which do not fill the vectors.
     """
-    for width, programs, validation_split, images_of_programs in ((2, 4, 20, 48), (4, 1, 20, 48), (4, 1, 30, 32)):
+    for width, validation_split, images_of_programs in ((2, 20, 48), (4, 20, 48), (4, 30, 32)):
         data = {"name": "shapes", "batch_size": 32, "limit": 100, "validation_split": validation_split}
         trial = first_trial({**cnn(width=width), "data": data})
         one, four = (worker_bytes([trial] * count, "native") for count in (1, 4))
         images = 512 * 3 * 32 * 32 * 4
         each = state_bytes(trial.recipe) + memory.INDEX_BYTES * 100 + images
         kept = lanes_bytes(trial.recipe, images_of_programs)
-        scratch = kept + evaluation_bytes(trial.recipe)
-        assert four - one == 3 * each + (programs - 1) * scratch
-        assert one == worker_bytes([trial], "reference") + kept
+        assert four - one == 3 * (each + kept + images)
 
 
 def test_cached_files_of_the_control_group_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,11 @@ def test_form_packs_uses_the_size_of_run_pack(tmp_path: Path):
 
 
 def test_form_packs_separates_wide_networks_on_a_cpu(tmp_path: Path):
-    """From 32 channels; a CUDA device runs several in parallel."""
-    assert sizes(CNN, "experiment.seeds=8", runs=tmp_path) == [1] * 8
+    """From 32 channels, if the native backend does not compute all maps; a CUDA device runs several in parallel."""
+    narrow = "model.params.width=8"
+    for words in ([], [narrow, "data.batch_size=40"], [narrow, "training.precision=bf16"]):
+        assert sizes(CNN, "experiment.seeds=8", *words, runs=tmp_path) == [1] * 8
+    assert sizes(CNN, "experiment.seeds=8", narrow, "data.batch_size=48", runs=tmp_path) == [8]
     assert sizes(CNN, "experiment.seeds=8", device="cuda", runs=tmp_path) == [8]
     assert sizes(CNN, "experiment.seeds=8", "model.params.width=2", runs=tmp_path) == [8]
 

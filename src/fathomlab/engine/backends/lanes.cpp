@@ -236,10 +236,10 @@ static void gradient_of_kernels(const Conv& f, const real* x, const real* dy, re
 enum Kind : int64_t { PLAIN, RELU, ADD_RELU };  // what follows the normalization
 
 struct Norm {  // vectors of channels
-  int64_t pixels, channels, images, kind;
+  int64_t pixels, channels, images, kind, evaluates;  // whether the running statistics are used, and not those of the batch
   double eps;
-  const real *gamma, *beta;
   real *mean, *scale;                     // of the batch: written by the forward pass, read by the backward pass
+  const real *gamma, *beta;               // these and the rest are filled in from `Tensors`
   real *running_mean, *running_variance;  // updated by the forward pass
   real *dgamma, *dbeta;                   // written by the backward pass
 };
@@ -285,8 +285,16 @@ template <class F> INLINE void everywhere(const Norm& f, F call) {
 
 INLINE V normalized(const Norm& f, int64_t c, V x) { return (x - f.mean[c]) * (f.gamma[c] * f.scale[c]) + f.beta[c]; }
 
+static void use_running_statistics(const Norm& f) {
+  for (int64_t c = 0; c < f.channels; c++) {
+    f.mean[c] = f.running_mean[c];
+    f.scale[c] = 1 / std::sqrt(f.running_variance[c] + f.eps);
+  }
+}
+
 template <Kind KIND> static void forward(const Norm& f, const real* x, const real* added, real* h) {
-  set_statistics(f, moments_of(f, x));
+  if (f.evaluates) use_running_statistics(f);
+  else set_statistics(f, moments_of(f, x));
   everywhere(f, [&](int64_t c, int64_t at) {
     V z = normalized(f, c, load(x + at));
     if (KIND == ADD_RELU) z += load(added + at);
@@ -375,34 +383,43 @@ static void gradient_of_pool(const Pool& f, const real* dy, const MaskOf<real>::
 enum Code : int64_t { CONVOLUTION, NORM, MAXIMUM };
 
 struct Operation {
-  int64_t code, adds;  // whether the gradient of x is added to what is there
-  const void* shape;   // Conv, Norm, or Pool
+  int64_t code, adds;         // whether the gradient of x is added to what is there
+  int64_t learned, running;   // where its tensors begin in the tables of `Tensors`
+  const void* shape;          // Conv, Norm, or Pool
   const real *x, *added;
   real* y;
   MaskOf<real>::type* seen;
-  const real *w, *dy;
-  real *dx, *dadded, *dw;  // no dx: it is not needed
+  const real* dy;
+  real *dx, *dadded;  // no dx: it is not needed
 };
 
-static void run(const Operation& o) {
-  if (o.code == CONVOLUTION) return convolve(*(const Conv*)o.shape, o.x, o.w, o.y);
+// Tensors that may move from step to step: kernels, or gamma and beta of each norm; its running mean and variance.
+struct Tensors { const real* const* learned; real *const *running, *const *gradients; };
+
+static void run(const Operation& o, const Tensors& t) {
+  if (o.code == CONVOLUTION) return convolve(*(const Conv*)o.shape, o.x, t.learned[o.learned], o.y);
   if (o.code == MAXIMUM) return pool(*(const Pool*)o.shape, o.x, o.y, o.seen);
-  const Norm& f = *(const Norm*)o.shape;
+  Norm f = *(const Norm*)o.shape;
+  f.gamma = t.learned[o.learned], f.beta = t.learned[o.learned + 1];
+  f.running_mean = t.running[o.running], f.running_variance = t.running[o.running + 1];
   if (f.kind == PLAIN) forward<PLAIN>(f, o.x, o.added, o.y);
   else if (f.kind == RELU) forward<RELU>(f, o.x, o.added, o.y);
   else forward<ADD_RELU>(f, o.x, o.added, o.y);
 }
 
-static void run_back(const Operation& o) {
+static void run_back(const Operation& o, const Tensors& t) {
   if (o.code == CONVOLUTION) {
     const Conv& f = *(const Conv*)o.shape;
-    if (o.dx && o.adds) gradient_of_inputs<true>(f, o.dy, o.w, o.dx);
-    else if (o.dx) gradient_of_inputs<false>(f, o.dy, o.w, o.dx);
-    gradient_of_kernels(f, o.x, o.dy, o.dw);
+    const real* w = t.learned[o.learned];
+    if (o.dx && o.adds) gradient_of_inputs<true>(f, o.dy, w, o.dx);
+    else if (o.dx) gradient_of_inputs<false>(f, o.dy, w, o.dx);
+    gradient_of_kernels(f, o.x, o.dy, t.gradients[o.learned]);
     return;
   }
   if (o.code == MAXIMUM) return gradient_of_pool(*(const Pool*)o.shape, o.dy, o.seen, o.dx);
-  const Norm& f = *(const Norm*)o.shape;
+  Norm f = *(const Norm*)o.shape;
+  f.gamma = t.learned[o.learned], f.beta = t.learned[o.learned + 1];
+  f.dgamma = t.gradients[o.learned], f.dbeta = t.gradients[o.learned + 1];
   if (f.kind == PLAIN) backward<PLAIN>(f, o.x, o.y, o.dy, o.dx, o.dadded);
   else if (f.kind == RELU) backward<RELU>(f, o.x, o.y, o.dy, o.dx, o.dadded);
   else backward<ADD_RELU>(f, o.x, o.y, o.dy, o.dx, o.dadded);
@@ -410,12 +427,12 @@ static void run_back(const Operation& o) {
 
 extern "C" {
 
-void lanes_forward(const Operation* operations, int64_t count) {
-  for (int64_t i = 0; i < count; i++) run(operations[i]);
+void lanes_forward(const Operation* operations, int64_t count, const real* const* learned, real* const* running) {
+  for (int64_t i = 0; i < count; i++) run(operations[i], {learned, running, nullptr});
 }
 
-void lanes_backward(const Operation* operations, int64_t count) {
-  for (int64_t i = count - 1; i >= 0; i--) run_back(operations[i]);
+void lanes_backward(const Operation* operations, int64_t count, const real* const* learned, real* const* gradients) {
+  for (int64_t i = count - 1; i >= 0; i--) run_back(operations[i], {learned, nullptr, gradients});
 }
 
 }  // extern "C"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).with_name("lanes.cpp")
 MAX_CHANNELS = 128  # of the widest maps: wider ones fill vectors of channels
 LANES = 16  # images whose number must divide the batch
+EVALUATED = 32  # images that are evaluated at a time
 RELU, POOL = ParameterFree("ReLU"), ParameterFree("MaxPool")
 PLAIN, ACTIVE, ADDED = range(3)  # `Kind` of lanes.cpp
 Size = tuple[int, int, int]  # channels of a replica, height, width
@@ -103,9 +104,9 @@ class Listing:
             free.setdefault(prod(self.sizes[operation.y]), []).append(slots[operation.y])
         return [slots[number] for number in range(len(self.sizes))]
 
-    def numbers(self) -> int:
-        """Numbers per image that a program keeps: maps, gradients, and the positions of maxima."""
-        gradients = dict(zip(self.gradient_slots(), self.sizes, strict=True))
+    def numbers(self, evaluates: bool = False) -> int:
+        """Numbers per image that a program keeps: maps, the positions of maxima, and gradients unless it evaluates."""
+        gradients = {} if evaluates else dict(zip(self.gradient_slots(), self.sizes, strict=True))
         maxima = [self.sizes[operation.y] for operation in self.operations if operation.layer == POOL]
         return sum(prod(size) for size in (*self.sizes, *gradients.values(), *maxima))
 
@@ -169,8 +170,8 @@ def prepare(pack: "PackTrainer") -> "StepFunction":
     from fathomlab.engine.step import train_step_on_device
 
     run = partial(LanesPass, checked_lanes(pack.shared_recipe.precision), {})
-    if pack.state.network.varies and not pack.replica_trainers:
-        pack.replica_trainers = tuple(pack.replica(slot) for slot in range(len(pack.recipes)))
+    varies = pack.state.network.varies
+    pack.replica_trainers = tuple(pack.replica(slot) for slot in range(len(pack.recipes))) if varies else ()
     for trainer in pack.replica_trainers or (pack,):
-        trainer.state.network.training_pass = run
+        trainer.state.network.training_pass = trainer.state.network.evaluation_pass = run
     return partial(train_step_on_device, pack)

@@ -56,10 +56,6 @@ def prepare(pack: "PackTrainer") -> "StepFunction":
 
 
 def _gains(architecture: Architecture) -> bool:
-    return not is_grouped(architecture) and any(isinstance(layer, BatchNorm) for layer in walk(architecture.layers))
-
-
-def is_grouped(architecture: Architecture) -> bool:
-    """Whether the replicas of a pack of CNNs are groups of one network."""
-    convolutions = (layer.out_channels for layer in walk(architecture.layers) if isinstance(layer, Conv2d))
-    return max(convolutions, default=0) < MIN_CHANNELS
+    layers = list(walk(architecture.layers))
+    widest = max((layer.out_channels for layer in layers if isinstance(layer, Conv2d)), default=0)
+    return widest >= MIN_CHANNELS and any(isinstance(layer, BatchNorm) for layer in layers)

@@ -30,7 +30,7 @@ def library_of(recipe: "Recipe") -> tuple[Path, str]:
 @final
 @dataclass(frozen=True)
 class Native:
-    """Computes one replica after the other, so that activations stay in the cache; CNNs of fewer than 32 channels are groups."""
+    """Computes one replica after the other, so that activations stay in the cache. Narrow CNNs of a pack are groups."""
 
     def refuses(self, recipes: "Sequence[Recipe]", machine: "Machine") -> str:
         """What the C++ function does not compute: other networks than MLPs of ReLU layers, and other losses and optimizers."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from fathomlab.base.files import nothing
 from fathomlab.engine.balance import GradientBalance
 from fathomlab.engine.device_data import split_indices
-from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import Progress, train
 from fathomlab.engine.opaque import structure
 from fathomlab.engine.precision import param_dtype
@@ -243,18 +242,16 @@ class _PackRun:
             self.emit(EpochDone(replica.trial.hash, snapshot.epoch, nan_to_none(metrics), lr, seconds))
 
     def _finish(self) -> None:
-        state = self.training.state
-        test, outcomes, predictions = evaluate_test(self.training)
+        metrics, outcomes, predictions = evaluate_test(self.training)
         for slot, replica in self.checkpointer.active:
             if not replica.diverged:
                 replica.folder.write_bytes(PREDICTIONS, encode_classes(predictions[slot].cpu().numpy()))
         test_labels = self.training.data.test_labels.cpu().numpy()
         labels = write_labels(self.checkpointer.job.root, self.recipes[0].data, test_labels)
-        best = evaluate(self.training, state.best.params, state.best.buffers, validation=False)
         opaque = self.recipes[0].architecture.opaque
         module = None if opaque is None else structure(opaque)
         self.checkpointer.map_active(lambda slot, replica: save_weights(self.training, slot, replica, module))
-        metrics, seconds = {**metric_columns("best/test", best), **test}, self.checkpointer.seconds
+        seconds = self.checkpointer.seconds
         healthy = [slot for slot, replica in self.checkpointer.active if not replica.diverged]
         speeds = pack_speeds(self.training, healthy, self.checkpointer.warn)
         finished = [

@@ -33,7 +33,7 @@ def metric_columns(name: str, result: EvalResult) -> dict[str, list[float]]:
 
 
 def evaluate_test(training: PackTrainer) -> tuple[Columns, list[Outcome], Tensor]:
-    """Evaluate the weights after the last epoch on the test set.
+    """Evaluate the weights after the last epoch and those of the best epoch on the test set. They are often the same.
 
     Returns:
         Metrics, the outcome of each replica, and the predicted classes, (k, n).
@@ -41,20 +41,26 @@ def evaluate_test(training: PackTrainer) -> tuple[Columns, list[Outcome], Tensor
     state = training.state
     batches: list[Tensor] = []
     last = evaluate(training, state.params, state.buffers, validation=False, keep=batches)
+    best = last
+    if (state.best.epoch != state.epoch).any():
+        best = evaluate(training, state.best.params, state.best.buffers, validation=False)
     logits, labels = torch.cat(batches, 1), training.data.test_labels
     teacher = torch.cat(list(teacher_logits(training)), 1) if training.teachers else None
     columns = outcome_metrics(logits, labels, teacher) | scaled_metrics(logits, labels, *_validation(training))
     if teacher is not None:
         columns |= fidelity_metrics(logits, teacher, _temperatures(training))
     outcomes = [_outcome(columns, slot, len(labels)) for slot in range(len(training.recipes))]
-    return metric_columns("test", last), outcomes, columns["predictions"]
+    metrics = metric_columns("test", last) | metric_columns("best/test", best)
+    return metrics, outcomes, columns["predictions"]
 
 
 def _validation(training: PackTrainer) -> tuple[Tensor, Tensor]:
     """Outputs of the weights after the last epoch for the validation images, (k, m, classes), and their labels, (k, m)."""
-    state = training.state
-    logits, labels = zip(*predictions(training, state.params, state.buffers, validation=True), strict=True)
-    return torch.cat(logits, 1), torch.cat(labels, 1)
+    logits, state = training.validation_outputs, training.state
+    if logits is None:  # interrupted after the last epoch
+        batches = predictions(training, state.params, state.buffers, validation=True)
+        logits = torch.cat([outputs for outputs, _ in batches], 1)
+    return logits, training.data.labels[training.validation_index]
 
 
 def _temperatures(training: PackTrainer) -> Tensor | None:
