@@ -174,7 +174,7 @@ def test_cross_entropy_is_recorded_without_and_with_weights(
 
 @pytest.mark.parametrize(("epochs", "sweeps"), [(1, 1), (2, 2)])
 def test_equal_weights_are_evaluated_once(epochs: int, sweeps: int, monkeypatch: pytest.MonkeyPatch):
-    """Of the last and the best epoch. Here, nothing is learned, so the first epoch is the best. Validation is not repeated, either."""
+    """Of the last and the best epoch. Nothing is learned, so the first epoch is the best. Validation is not repeated, either."""
     recipe = small_training.recipe(small_training.mlp(), lr=1e-12, epochs=epochs)
     trainer, _ = small_training.run_training([recipe])
     assert int(trainer.state.best.epoch) == 1
