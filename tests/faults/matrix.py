@@ -12,7 +12,7 @@ from unittest import mock
 import fathomlab
 from fathomlab.engine import loop, native_step
 from fathomlab.engine.training import PackTrainer
-from fathomlab.execute.pack import pack
+from fathomlab.execute.pack import results
 from fathomlab.execute.pack.pack import train_job
 from fathomlab.execute.signals import RunInterrupted
 from fathomlab.plan import Trial
@@ -139,7 +139,7 @@ def watched(watch: Watch) -> Iterator[None]:
         mock.patch.object(native_step, "STEPS_AT_ONCE", 1),
         mock.patch.object(loop, "train_steps", step),
         mock.patch.object(loop, "evaluate", evaluate),
-        mock.patch.object(pack, "evaluate", evaluate),
+        mock.patch.object(results, "evaluate", evaluate),
     ):
         yield
 
