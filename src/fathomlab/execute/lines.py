@@ -61,7 +61,7 @@ class PlainLines:
         self._last_line = now
         accuracy = event.metrics["val/accuracy"]
         percentage = 100 * (math.nan if accuracy is None else accuracy)
-        text = f"{state.label(event.trial)}: epoch {event.epoch}/{state.epochs}, validation accuracy {percentage:.2f}%"
+        text = f"{state.label(event.trial)}: epoch {state.epoch(event.trial, event.epoch)}, validation accuracy {percentage:.2f}%"
         return ", ".join(filter(None, [text, state.remaining()]))
 
     def _fleet(self, event: FleetChanged) -> str:

@@ -66,6 +66,6 @@ class NotebookDisplay:
     def _rows(self) -> list[list[str]]:
         state = self._state
         return [
-            [state.label(trial), f"{len(values)}/{state.epochs}", f"{100 * values[-1]:.2f}" if values else ""]
+            [state.label(trial), state.epoch(trial, len(values)), f"{100 * values[-1]:.2f}" if values else ""]
             for trial, values in list(state.running.items())[:MAX_RUNNING]
         ]

@@ -29,6 +29,7 @@ class ProgressState:
         labels: Trial hash to condition and seed in words.
         total: Trials to train.
         done: Trials with an outcome or an error.
+        epochs: Trial hash to the epochs of a trial that has started.
         running: Trial hash to the validation accuracies per epoch.
         started: When the first pack started (s); None before.
         effect: The effect so far in words; `""` without one.
@@ -42,7 +43,7 @@ class ProgressState:
     done: int = 0
     failed: int = 0
     diverged: int = 0
-    epochs: int = 0
+    epochs: dict[str, int] = field(default_factory=dict)
     packs: int = 0
     workers: int = 1
     started: float | None = None
@@ -69,7 +70,7 @@ class ProgressState:
                 self._estimate = None
                 self._time_left = TimeLeft(event.work, max(1, min(event.workers, event.packs)), event.measured)
             case Started():
-                self.epochs = event.epochs
+                self.epochs |= dict.fromkeys(event.trials, event.epochs)
                 self.started = now if self.started is None else self.started
                 self.running |= {trial: [] for trial in event.trials}
             case EpochDone():
@@ -103,6 +104,10 @@ class ProgressState:
     def waits(self) -> bool:
         """Whether trials are left and there is no worker, such as while jobs wait in the queue of a cluster."""
         return self.fleet is not None and self.fleet.workers == 0 and self.done < self.total
+
+    def epoch(self, trial: str, epoch: int) -> str:
+        """Completed epochs of a trial, and all of them if it is known how many there are."""
+        return f"{epoch}/{self.epochs[trial]}" if trial in self.epochs else str(epoch)
 
     def label(self, trial: str) -> str:
         """Condition and seed of a trial in words, or the start of its hash."""

@@ -46,7 +46,7 @@ def _renderable(state: ProgressState, width: int) -> Any:
         last = f"{100 * accuracies[-1]:.2f}%" if accuracies else ""
         bars = [] if narrow else [_spark(accuracies)]
         label = Text(escape_control_chars(state.label(trial)))
-        table.add_row(label, f"{len(accuracies)}/{state.epochs}", *bars, last)
+        table.add_row(label, state.epoch(trial, len(accuracies)), *bars, last)
     texts = [Text(state.summary(), style="bold")]
     if state.fleet is not None:
         texts.append(Text(state.fleet.text()))

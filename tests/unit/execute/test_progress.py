@@ -244,6 +244,15 @@ def test_summary_waits_for_a_worker():
     assert state.fleet is None
 
 
+def test_each_trial_has_its_number_of_epochs():
+    """A teacher trains longer than its student, and starts first."""
+    events = [planned(dict.fromkeys("ab", 10.0)), Started(("a",), 100), Started(("b",), 50)]
+    steps = [(0.0, event) for event in events]
+    done = [EpochDone(trial, 7, {"val/accuracy": 0.5}, None, 1.0) for trial in "ab"]
+    lines = shown(Time(), *steps, *((31.0, event) for event in done))
+    assert [line.split(",")[0] for line in lines[1:]] == ["condition a: epoch 7/100", "condition b: epoch 7/50"]
+
+
 def test_trials_of_a_lost_worker_do_not_run():
     state = ProgressState(clock=Time().clock())
     state.update(planned(dict.fromkeys("abc", 10.0)))
