@@ -49,14 +49,7 @@ class LossFunction:
         self._check(logits, labels, teacher)
         others = None if teacher is None else upcast(teacher).unsqueeze(0)
         inputs = LossInputs(upcast(logits).unsqueeze(0), labels.long().unsqueeze(0), others, CrossEntropy())
-        try:
-            return reduce(add, self.loss.terms(inputs).values())[0]
-        except RuntimeError as error:
-            outside = (labels < 0) | (labels >= logits.shape[1])
-            if labels.device.type == "cpu" and outside.any():
-                text = f"labels must be from 0 to {logits.shape[1] - 1}, got {int(labels[outside][0])}"
-                raise ValueError(text) from error
-            raise
+        return reduce(add, self.loss.terms(inputs).values())[0]
 
     def _check(self, logits: Tensor, labels: Tensor, teacher: Tensor | None) -> None:
         name = type(self.loss).__name__
@@ -75,6 +68,9 @@ class LossFunction:
             raise ValueError("the batch must have at least one example, got none")
         if logits.shape[1] < self.loss.min_classes:
             raise ValueError(f"{name} needs at least {self.loss.min_classes} classes, got {logits.shape[1]}")
+        outside = (labels < 0) | (labels >= logits.shape[1])
+        if labels.device.type == "cpu" and outside.any():  # another device would have to be waited for
+            raise ValueError(f"labels must be from 0 to {logits.shape[1] - 1}, got {int(labels[outside][0])}")
         if "teacher.logits" in self.loss.needs and (teacher is None or teacher.shape != logits.shape):
             got = "none" if teacher is None else f"shape {tuple(teacher.shape)}"
             raise ValueError(f"{name} needs teacher logits of the shape {tuple(logits.shape)}, got {got}")
