@@ -29,7 +29,7 @@ class ProgressState:
         labels: Trial hash to condition and seed in words.
         total: Trials to train.
         done: Trials with an outcome or an error.
-        epochs: Trial hash to the epochs of a trial that has started.
+        epochs: Trial hash to the epochs of a trial that trains.
         running: Trial hash to the validation accuracies per epoch.
         started: When the first pack started (s); None before.
         effect: The effect so far in words; `""` without one.
@@ -77,6 +77,7 @@ class ProgressState:
                 self.running.setdefault(event.trial, []).append(event.metrics["val/accuracy"] or 0.0)
             case Finished() | Failed():
                 self.running.pop(event.trial, None)
+                self.epochs.pop(event.trial, None)
                 self.done += 1
                 self.failed += event.status == "failed"
                 self.diverged += event.status == "diverged"
