@@ -142,7 +142,10 @@ def max_pack_size(trial: Trial, device: str = "cpu", workers: int = 1) -> int:
     if recipe.architecture.opaque is not None and not _packs_pay(recipe):
         return 1
     if should_separate_replicas(recipe.architecture):
-        limit = NETS_AT_ONCE if kind == "cuda" else limit if lanes.supports(recipe) else 1
+        if kind == "cuda":
+            limit = NETS_AT_ONCE
+        elif not lanes.supports(recipe):
+            limit = 1
     return max(1, min(limit, _pack_bytes(device, workers) // (memory.training_bytes(recipe) + tables([trial]).bytes)))
 
 

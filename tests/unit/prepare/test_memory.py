@@ -203,11 +203,16 @@ def test_native_replicas_in_groups_need_the_memory_of_all() -> None:
     for width, validation_split, images_of_programs in ((2, 20, 48), (4, 20, 48), (4, 30, 32)):
         data = {"name": "shapes", "batch_size": 32, "limit": 100, "validation_split": validation_split}
         trial = first_trial({**cnn(width=width), "data": data})
-        one, four = (worker_bytes([trial] * count, "native") for count in (1, 4))
+        other = first_trial({**cnn(width=width, batch_norm_eps=0.1), "data": data})
+        one, four, mixed = (
+            worker_bytes(pack, "native") for pack in ([trial], [trial] * 4, [trial, trial, other, other])
+        )
         images = 512 * 3 * 32 * 32 * 4
         each = state_bytes(trial.recipe) + memory.INDEX_BYTES * 100 + images
         kept = lanes_bytes(trial.recipe, images_of_programs)
         assert four - one == 3 * (each + kept + images)
+        assert mixed - one == 3 * (each + images) + kept
+        assert one == worker_bytes([trial], "reference") + kept + images - evaluation_bytes(trial.recipe)
 
 
 def test_cached_files_of_the_control_group_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
