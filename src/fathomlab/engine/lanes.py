@@ -132,6 +132,7 @@ class Program:
         return torch.cat([self._run(portion, learned, running) for portion in portions])[: len(x)]
 
     def _run(self, x: Tensor, learned: Addresses, running: Addresses) -> Tensor:
+        assert x.dtype == self._maps[0].dtype, "the library computes in one format"
         pixels = x.permute(0, 2, 3, 1).reshape(self._blocks, self._block, -1)
         # a matrix is transposed faster than an array of 3 axes
         for block, images in zip(self._maps[0], pixels, strict=True):

@@ -97,12 +97,11 @@ def _group(inputs: Iterator[StepInputs], size: int, snapshots: frozenset[int]) -
 def _end_epoch(trainer: PackTrainer, images: int) -> Progress:
     """Evaluate, copy the best and the last finite weights, and reset the sums."""
     state = trainer.state
-    outputs: list[Tensor] = []
+    outputs: list[Tensor] | None = [] if state.epoch + 1 == trainer.shared_recipe.epochs else None
     validation = evaluate(trainer, state.params, state.buffers, validation=True, keep=outputs)
     lr = _lr(trainer, trainer.steps_per_epoch - 1)
     state.epoch += 1
-    if state.epoch == trainer.shared_recipe.epochs:
-        trainer.validation_outputs = torch.cat(outputs, 1)
+    trainer.validation_outputs = None if outputs is None else torch.cat(outputs, 1)
     loss, correct, objective = state.epoch_sums / images
     state.epoch_sums.zero_()
     newly_diverged = ~torch.isfinite(validation.loss) & (state.diverged_at_step == 0)
