@@ -16,9 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from fathomlab.engine.backends.lanes import EVALUATED, LANES, Listing, Operation, list_operations, maps_of
 from fathomlab.engine.network import ForwardPass, Params
-from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers
+from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Pad
 
-CONVOLUTION, NORM, MAXIMUM = range(3)  # `Code` of lanes.cpp
+CONVOLUTION, NORM, MAXIMUM, PAD = range(4)  # `Code` of lanes.cpp
 Addresses: TypeAlias = "ctypes.Array[ctypes.c_void_p]"
 
 
@@ -112,6 +112,9 @@ class Program:
         elif isinstance(layer, Conv2d):
             entry.code, sizes = CONVOLUTION, (channels, layer.out_channels, *x.shape[1:3], layer.kernel_size)
             shape = (ctypes.c_int64 * 9)(self._blocks, self._block, self._replicas, *sizes, layer.stride)
+        elif isinstance(layer, Pad):
+            entry.code, sizes = PAD, (channels, layer.out_channels, *x.shape[1:3], layer.stride)
+            shape = (ctypes.c_int64 * 8)(self._blocks, self._block, self._replicas, *sizes)
         else:
             entry.code, shape = MAXIMUM, (ctypes.c_int64 * 4)(*x.shape[:3], x.shape[3] * x.shape[4])
             seen = torch.empty_like(y, dtype=torch.int32 if y.element_size() == 4 else torch.int64)

@@ -17,7 +17,7 @@ from fathomlab.engine.maps import POOL, POOLED_CHANNELS, RELU, MapsPass
 from fathomlab.engine.network import ForwardPass
 from fathomlab.engine.precision import param_dtype
 from fathomlab.models.architecture import walk
-from fathomlab.models.layers import BatchNorm, Conv2d, Layers, Residual
+from fathomlab.models.layers import BatchNorm, Conv2d, Layers, Pad, Residual
 
 Run: TypeAlias = Callable[..., ForwardPass]
 
@@ -32,6 +32,7 @@ CASES: tuple[Layers, ...] = (
 CASES_OF_LANES: tuple[Layers, ...] = (
     *((NORM,), (NORM, RELU), (POOL,), (Residual((KERNELS, NORM)), RELU)),
     *((Conv2d("kernels", CHANNELS, *shape),) for shape in ((13, 3), (5, 3, 2), (2, 1, 2))),
+    (Pad(CHANNELS, 13, 2),),
 )
 
 

@@ -23,13 +23,16 @@ from fathomlab.models.layers import (
 )
 
 Blocks = Annotated[int, Interval(ge=1, le=200)]
-STAGES = 4
+MAX_STAGES = 6
 
 
 @final
 @dataclass(frozen=True)
 class CNN:
-    """3x3 stem, 3x3/2 max-pool, stages of blocks at width x 1, 2, 4, 8 channels and strides 1-2-2-2, mean, linear.
+    """3x3 stem, 3x3/2 max-pool, stages of blocks at width x 1, 2, 4, ... channels, mean, linear.
+
+    Each stage but the first begins with stride 2. The networks of the lab have four stages, those of He et al. (2015) for
+    CIFAR-10 have three, `width: 16`, `stem: plain`, and `shortcut: pad`.
 
     A block is conv-bn-relu-conv-bn plus its shortcut, then relu. A bottleneck has 1x1, 3x3, and 1x1 convolutions, the last
     with four times the channels. `residual: false` removes the shortcuts with their 1x1 convolutions, and nothing else. The
@@ -37,7 +40,7 @@ class CNN:
 
     Attributes:
         block_type: `basic` or `bottleneck`.
-        layers: Blocks in each of the four stages.
+        layers: Blocks in each stage; one to six stages.
         num_classes: Classes; must match the dataset.
         residual: Whether blocks have shortcuts.
         zero_init_residual: Initialize the last batch-norm scale of each block with 0, so that blocks start as their shortcuts.
@@ -84,8 +87,8 @@ class CNN:
     def validate(self) -> list[Issue]:
         """Return conflicts between the options: the number of stages, and blocks that can never learn."""
         issues = []
-        if len(self.layers) != STAGES:
-            text = f"must be four numbers of blocks, such as [2, 2, 2, 2], got {list(self.layers)}"
+        if not 1 <= len(self.layers) <= MAX_STAGES:
+            text = f"must be one to {MAX_STAGES} numbers of blocks, such as [2, 2, 2, 2], got {list(self.layers)}"
             issues.append(Issue("conflict", "layers", text))
         if self.residual and self.init == "dirac":
             issues.append(Issue("conflict", "init", "dirac requires residual: false"))

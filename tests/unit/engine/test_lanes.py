@@ -18,7 +18,7 @@ from fathomlab.engine.loop import train
 from fathomlab.engine.network import ForwardPass
 from fathomlab.losses.attention_transfer import AttentionTransfer
 from fathomlab.models.architecture import walk
-from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, ParameterFree, Residual, Shortcut
+from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Pad, ParameterFree, Residual, Shortcut
 from fathomlab.models.resnet import CNN
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.cost import should_separate_replicas
@@ -34,6 +34,7 @@ options_of_networks = st.fixed_dictionaries(
         "zero_init_residual": st.booleans(),
         "block_type": st.sampled_from(["basic", "bottleneck"]),
         "stem": st.sampled_from(["pool", "plain"]),
+        "shortcut": st.sampled_from(["conv", "pad"]),
         "batch_norm_eps": st.sampled_from([1e-5, 0.1]),
         "width": st.sampled_from([1, 2, 3]),
     }
@@ -61,6 +62,7 @@ def layers_of(case: str, channels: int, outputs: int) -> Layers:
         "residual": (residual, RELU),
         "plain": (replace(residual, enabled=False), RELU),
         "shortcut": (shortcut, RELU),
+        "pad": (Shortcut(shortcut.branch, (Pad(channels, outputs, 2),)), RELU),
         "blocks": (residual, RELU, shortcut, RELU),
     }
     return cases[case]
@@ -78,6 +80,7 @@ CASES = (
     "residual",
     "plain",
     "shortcut",
+    "pad",
     "blocks",
 )
 
@@ -148,6 +151,7 @@ def assert_step_equals_reference(recipes: list[Recipe], **options: Any) -> None:
 def test_layers_equal_the_reference(
     case: str, images: int, channels: int, outputs: int, height: int, width: int, replicas: int, seed: int
 ):
+    assume(case != "pad" or outputs >= channels)
     layers = layers_of(case, channels, outputs)
     inputs = with_kernels(layers, inputs_of((images, channels, height, width), outputs, replicas, seed))
     native, reference = (results_of(layers, inputs, replicas, torch.float64, native) for native in (True, False))
@@ -174,13 +178,16 @@ def test_maps_larger_than_the_cache_equal_the_reference(
 @settings(max_examples=25, deadline=None)
 @given(
     options=options_of_networks,
+    stages=st.sampled_from([(2, 1, 1, 1), (1, 2, 1), (1,)]),
     batch_size=st.sampled_from([16, 32]),
     height=st.integers(7, 12),
     width=st.integers(7, 12),
     replicas=st.integers(1, 3),
 )
-def test_step_equals_the_reference(options: dict[str, Any], batch_size: int, height: int, width: int, replicas: int):
-    model = CNN(layers=(2, 1, 1, 1), num_classes=small_training.CLASSES, **options)
+def test_step_equals_the_reference(
+    options: dict[str, Any], stages: tuple[int, ...], batch_size: int, height: int, width: int, replicas: int
+):
+    model = CNN(layers=stages, num_classes=small_training.CLASSES, **options)
     assume(not model.validate())
     shape = (3, height, width)
     recipes = [small_training.recipe(model.build(shape), seed=seed, batch_size=batch_size) for seed in range(replicas)]
@@ -335,7 +342,7 @@ def test_which_networks_have_lanes():
         ({"architecture": small_training.cnn(width=16)}, True),
         ({"architecture": small_training.cnn(width=17)}, False),
         ({"architecture": small_training.cnn(pre_activation=True)}, False),
-        ({"architecture": small_training.cnn(shortcut="pad")}, False),
+        ({"architecture": small_training.cnn(shortcut="pad")}, True),
         ({"architecture": small_training.cnn(skip_init="rezero")}, False),
         ({"architecture": small_training.cnn(residual=False, pre_activation=True)}, True),
         ({"architecture": small_training.mlp()}, False),

@@ -160,6 +160,17 @@ def test_cnn_stages_have_known_shapes() -> None:
     assert 3.8 < CNN(stem="plain").build(CIFAR).macs / CNN().build(CIFAR).macs < 4
 
 
+@pytest.mark.parametrize(("blocks", "num_params"), [(3, 269_722), (9, 853_018), (18, 1_727_962)])
+def test_networks_of_he_et_al_have_their_published_sizes(blocks: int, num_params: int) -> None:
+    """ResNet-20, -56, and -110 for CIFAR-10 (He et al., 2015, table 6: 0.27, 0.85, and 1.7 million)."""
+    model = CNN(layers=(blocks,) * 3, width=16, stem="plain", shortcut="pad")
+    assert model.build(CIFAR).num_params == num_params
+    assert model.depth + 2 == 6 * blocks + 2
+    plain = CNN(layers=(blocks,) * 3, width=16, stem="plain", residual=False)
+    assert plain.build(CIFAR).num_params == num_params
+    assert plain.build(CIFAR).macs == model.build(CIFAR).macs
+
+
 def test_mlp_macs_equal_sum_of_products() -> None:
     assert mlp(layers_dim=32, hidden_layers_num=10).macs == 784 * 32 + 10 * 32 * 32 + 32 * 10
 

@@ -378,14 +378,48 @@ static void gradient_of_pool(const Pool& f, const real* dy, const MaskOf<real>::
       }
 }
 
+// ---- Shortcuts without parameters: every `stride`-th pixel, and channels of zeros ----
+
+struct Pad {
+  int64_t blocks, images, groups, inputs, outputs;  // images of a block, channels of a group
+  int64_t height, width, stride;                    // of the input
+};
+
+// Calls f(offset in the input, offset in the output) for the channels that a group has in both.
+template <class F> INLINE void in_both(const Pad& f, F call) {
+  int64_t rows = (f.height - 1) / f.stride + 1, columns = (f.width - 1) / f.stride + 1;
+  for (int64_t line = 0; line < f.blocks * rows; line++)
+    for (int64_t column = 0; column < columns; column++) {
+      int64_t from = (line / rows * f.height + line % rows * f.stride) * f.width + column * f.stride;
+      for (int64_t g = 0; g < f.groups; g++) {
+        int64_t input = (from * f.groups + g) * f.inputs, output = ((line * columns + column) * f.groups + g) * f.outputs;
+        call(input * f.images, output * f.images);
+      }
+    }
+}
+
+static void pad(const Pad& f, const real* x, real* y) {
+  int64_t numbers = f.inputs * f.images, zeros = (f.outputs - f.inputs) * f.images;
+  in_both(f, [&](int64_t from, int64_t to) {
+    memcpy(y + to, x + from, numbers * sizeof(real));
+    memset(y + to + numbers, 0, zeros * sizeof(real));
+  });
+}
+
+static void gradient_of_pad(const Pad& f, const real* dy, real* dx) {
+  int64_t numbers = f.inputs * f.images;
+  memset(dx, 0, f.blocks * f.height * f.width * f.groups * numbers * sizeof(real));
+  in_both(f, [&](int64_t to, int64_t from) { memcpy(dx + to, dy + from, numbers * sizeof(real)); });
+}
+
 // ---- Programs ----
 
-enum Code : int64_t { CONVOLUTION, NORM, MAXIMUM };
+enum Code : int64_t { CONVOLUTION, NORM, MAXIMUM, PAD };
 
 struct Operation {
   int64_t code, adds;         // whether the gradient of x is added to what is there
   int64_t learned, running;   // where its tensors begin in the tables of `Tensors`
-  const void* shape;          // Conv, Norm, or Pool
+  const void* shape;          // Conv, Norm, Pool, or Pad
   const real *x, *added;
   real* y;
   MaskOf<real>::type* seen;
@@ -399,6 +433,7 @@ struct Tensors { const real* const* learned; real *const *running, *const *gradi
 static void run(const Operation& o, const Tensors& t) {
   if (o.code == CONVOLUTION) return convolve(*(const Conv*)o.shape, o.x, t.learned[o.learned], o.y);
   if (o.code == MAXIMUM) return pool(*(const Pool*)o.shape, o.x, o.y, o.seen);
+  if (o.code == PAD) return pad(*(const Pad*)o.shape, o.x, o.y);
   Norm f = *(const Norm*)o.shape;
   f.gamma = t.learned[o.learned], f.beta = t.learned[o.learned + 1];
   f.running_mean = t.running[o.running], f.running_variance = t.running[o.running + 1];
@@ -417,6 +452,7 @@ static void run_back(const Operation& o, const Tensors& t) {
     return;
   }
   if (o.code == MAXIMUM) return gradient_of_pool(*(const Pool*)o.shape, o.dy, o.seen, o.dx);
+  if (o.code == PAD) return gradient_of_pad(*(const Pad*)o.shape, o.dy, o.dx);
   Norm f = *(const Norm*)o.shape;
   f.gamma = t.learned[o.learned], f.beta = t.learned[o.learned + 1];
   f.dgamma = t.gradients[o.learned], f.dbeta = t.gradients[o.learned + 1];

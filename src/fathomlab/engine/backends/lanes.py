@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, ParameterFree, Residual, Shortcut, Tap
+from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Pad, ParameterFree, Residual, Shortcut, Tap
 
 if TYPE_CHECKING:
     from fathomlab.engine.step_inputs import StepFunction
@@ -34,7 +34,7 @@ class Operation:
         kind: What follows a batch norm.
     """
 
-    layer: Conv2d | BatchNorm | ParameterFree
+    layer: Conv2d | BatchNorm | Pad | ParameterFree
     x: int
     y: int
     added: int | None = None
@@ -76,6 +76,9 @@ class Listing:
                 return self._append(Operation(layer, x, 0, None, ACTIVE if active else PLAIN), self.sizes[x])
             case ParameterFree(kind="MaxPool") if not active:
                 return self._append(Operation(layer, x, 0), (channels, (height + 1) // 2, (width + 1) // 2))
+            case Pad() if not active:
+                size = layer.out_channels, (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
+                return self._append(Operation(layer, x, 0), size)
             case Residual() | Shortcut() if active and isinstance(layer.branch[-1], BatchNorm):
                 return self._add_block(layer, layer.branch[-1], x)
             case _:
