@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     from fathomlab.api.running import run as run
     from fathomlab.api.stores import default_runs as default_runs
     from fathomlab.api.stores import existing_runs as existing_runs
-    from fathomlab.api.stores import rewrite_index as rewrite_index
-    from fathomlab.api.stores import rewrite_reports as rewrite_reports
     from fathomlab.api.stores import upkeep as upkeep
     from fathomlab.api.stores import write_combined_report as write_combined_report
     from fathomlab.api.stores import write_figures as write_figures
+    from fathomlab.api.stores import write_index as write_index
     from fathomlab.api.stores import write_reports as write_reports
     from fathomlab.api.trials import StoredTrial as StoredTrial
 
@@ -57,8 +56,6 @@ _MODULES = {
     "open_store": "results",
     "publish_experiment": "publishing",
     "rebuild_page": "publishing",
-    "rewrite_index": "stores",
-    "rewrite_reports": "stores",
     "repeat_trial": "repetition",
     "run": "running",
     "split_address": "pages",
@@ -66,6 +63,7 @@ _MODULES = {
     "verify": "answers",
     "write_combined_report": "stores",
     "write_figures": "stores",
+    "write_index": "stores",
     "write_reports": "stores",
 }
 

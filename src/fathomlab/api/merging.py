@@ -5,7 +5,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from fathomlab.api.stores import default_runs, rewrite_reports, upkeep
+from fathomlab.api.stores import default_runs, upkeep, write_reports
 from fathomlab.base.errors import UserError
 from fathomlab.store.directory import create_store
 from fathomlab.store.merging import merge_store
@@ -97,4 +97,4 @@ def _reports(root: Path, merge: Merge) -> tuple[str, ...]:
             or any(pair.trial in copied for condition in record.conditions for pair in condition.trials)
         )
     ]
-    return tuple(rewrite_reports(root, changed)) if changed else ()
+    return tuple(map(str, write_reports(root, changed))) if changed else ()

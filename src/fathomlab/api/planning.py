@@ -17,6 +17,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 RESULTS = re.compile(r"-[0-9a-f]{8}$")
 PACKAGE = Path(__file__).parents[1]
 SCHEMA = "experiment.schema.json"
+SUFFIXES = (".yaml", ".yml")
 
 
 def load(
@@ -95,10 +96,19 @@ def schema_text() -> str:
 def find_experiment(store: Store, name: str) -> str:
     """The directory in the store for the name of an experiment, its beginning, a file, or a bundled experiment.
 
+    A file means the experiment that was run with its text. If there is none, its name decides.
+
     Raises:
         UserError: If there is none, or several.
     """
-    return match_experiment(store.experiment_names(), name, str(store.root))
+    names, path = store.experiment_names(), Path(name)
+    if name not in names and path.suffix in SUFFIXES and path.is_file():
+        text = path.read_bytes()
+        same = [known for known in names if store.experiment(known).yaml.encode(errors="replace") == text]
+        if len(same) == 1:
+            return same[0]
+        names = same or names
+    return match_experiment(names, name, str(store.root))
 
 
 def match_experiment(names: Sequence[str], name: str, location: str) -> str:
@@ -114,7 +124,7 @@ def match_experiment(names: Sequence[str], name: str, location: str) -> str:
     """
     if name in names:
         return name
-    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    stem = Path(name).stem if name.endswith(SUFFIXES) else name
     spellings = (f"config_exp{stem}-", f"{stem}-", f"config_exp{stem}", stem)
     for spelling in (spelling.lower() for spelling in spellings):
         matches = [known for known in names if known.startswith(spelling)]

@@ -130,7 +130,7 @@ def _write_report(root: Path, name: str, summary: RunSummary) -> None:
     path = folder / "report.html"
     fresh = path.is_file() and path.stat().st_mtime_ns > (folder / "experiment.json").stat().st_mtime_ns
     if summary.trained or not fresh:
-        write_reports(root, name)
+        write_reports(root, [name])
 
 
 def _check_extension(plan: Plan, budget: int | None) -> None:

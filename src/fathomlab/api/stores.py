@@ -53,41 +53,23 @@ def upkeep(root: Path) -> Iterator[None]:
         raise _unwritable(error.filename or root, "be changed", error) from None
 
 
-def rewrite_index(root: Path) -> str:
+def write_index(root: Path) -> Path:
     """Write the index over all experiments; returns its path.
 
     Raises:
         UserError: If it cannot be written.
     """
-    from fathomlab.report.page import write_index
+    from fathomlab.report import page
     from fathomlab.store.reading import Store
 
     try:
-        return str(write_index(Store(root)))
+        return page.write_index(Store(root))
     except OSError as error:
         raise _unwritable(root, "write the index", error) from None
 
 
 def _unwritable(path: str | Path, what: str, error: OSError) -> UserError:
     return UserError("unwritable", f"{path}: cannot {what}: {error.strerror or error}. Make it writable.")
-
-
-def rewrite_reports(root: Path, names: Sequence[str] | None = None) -> list[str]:
-    """Write the reports of these experiments, by default of every readable one, and the index; returns their paths.
-
-    Raises:
-        UserError: If they cannot be written.
-    """
-    from fathomlab.report.page import write_report
-    from fathomlab.store.reading import Store
-
-    store = Store(root)
-    readable = [record.name for record in store.experiments() if record.cause is None] if names is None else names
-    try:
-        written = [str(write_report(store, name)) for name in readable]
-    except OSError as error:
-        raise _unwritable(root, "write the report", error) from None
-    return [*written, rewrite_index(root)]
 
 
 def write_combined_report(
@@ -112,27 +94,27 @@ def write_combined_report(
     return write_combined(Store(root), experiments, target, title_block(authors, course, date.today()))
 
 
-def write_reports(root: Path, experiment: str) -> Path:
-    """Write an experiment's report and the index over all experiments; returns the report's path.
+def write_reports(root: Path, experiments: Sequence[str] | None = None) -> list[Path]:
+    """Write the reports of these experiments, by default of every readable one, and the index; returns their paths.
 
     The page of an experiment of an older format stays, because this version cannot write it again.
 
     Raises:
-        UserError: If the record has an older format, or the report cannot be written.
+        UserError: If the record of one of these experiments has an older format, or a page cannot be written.
     """
     from fathomlab.report.page import write_index, write_report
     from fathomlab.store.reading import Store
 
     store = Store(root)
-    record = store.experiment(experiment)
-    if record.outdated:
-        raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+    for record in map(store.experiment, experiments or ()):
+        if record.outdated:
+            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+    if experiments is None:
+        experiments = [record.name for record in store.experiments() if record.cause is None]
     try:
-        path = write_report(store, experiment)
-        write_index(store)
+        return [*(write_report(store, name) for name in experiments), write_index(store)]
     except OSError as error:
-        raise UserError("unwritable", f"{root}: cannot write the report: {error.strerror or error}.") from None
-    return path
+        raise _unwritable(root, "write the report", error) from None
 
 
 def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]:

@@ -68,10 +68,9 @@ def report(
     outdated = [] if experiments else [record for record in store.experiments() if record.outdated]
     names = [name for name in names if name not in {record.name for record in outdated}]
     combined = [api.write_combined_report(root, names, combine, authors or (), course)] if combine else []
-    written = [] if combine else [api.write_reports(root, name) for name in names]
     for record in outdated:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
-    index = Path(api.rewrite_index(root))
+    *written, index = [api.write_index(root)] if combine else api.write_reports(root, names)
     drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
     _print_pages(written, combined, index, drawn, figures, _tuned(store, names) if as_json else None)
     if open_it:

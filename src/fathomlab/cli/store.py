@@ -1,6 +1,8 @@
 """store check | repair | prune | merge | grade: maintenance of results."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,8 +52,8 @@ def repair(runs: RunsFolder = None, as_json: Json = False) -> None:
     root = api.existing_runs(runs)
     with api.upkeep(root):
         changes = repair_store(root)
-        names = api.rewrite_reports(root)
-    _print_changes(changes, names, as_json)
+        pages = api.write_reports(root)
+    _print_changes(changes, pages, as_json)
 
 
 @app.command()
@@ -88,7 +90,7 @@ def prune(
     with api.upkeep(root):
         changes = prune_store(root, options)
         if experiments and not dry_run:
-            api.rewrite_index(root)
+            api.write_index(root)
     _print_changes(changes, [], as_json)
     if older_than is not None and not experiments and not as_json:
         print("Experiments and their finished trials stay. To remove old ones, too, add --experiments.")
@@ -111,10 +113,10 @@ def _seconds(age: str) -> float:
     return int(match[1]) * {"d": 86_400.0, "w": 604_800.0}[match[2]]
 
 
-def _print_changes(changes: "list[Change]", reports: list[str], as_json: bool) -> None:
+def _print_changes(changes: "list[Change]", reports: "Sequence[Path]", as_json: bool) -> None:
     if as_json:
         done = [{"path": str(change.path), "did": change.action} | _freed(change) for change in changes]
-        print_json({"done": done, "reports": reports})
+        print_json({"done": done, "reports": [str(path) for path in reports]})
         return
     for change in changes:
         print(f"{change.path}: {change.action}")

@@ -105,7 +105,7 @@ def test_report_keeps_older_pages_and_lists_them(older: Path):
     assert index.count("this version reads format 3") == 3
     assert "corrupted" not in index
     with pytest.raises(UserError, match="store format 1") as error:
-        api.write_reports(older, "first")
+        api.write_reports(older, ["first"])
     assert error.value.code == "outdated-record"
 
 
