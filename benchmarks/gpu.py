@@ -17,17 +17,13 @@ import torch
 from benchmarks.part import table
 from fathomlab.engine.backends import BACKENDS
 from fathomlab.engine.backends.graph import WARMUP_STEPS
-from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.random_pack import plain_recipe, random_pack
 from fathomlab.engine.step import step_inputs
 from fathomlab.engine.training import PackTrainer
 from fathomlab.execute.pack.settings import deterministic_mode
-from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.mlp import MLP
 from fathomlab.models.resnet import CNN
-from fathomlab.optim.adam import Adam
-from fathomlab.optim.schedules import Constant
-from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.cost import should_separate_replicas
 
 BATCH, IMAGES = 128, 2048
@@ -76,32 +72,10 @@ PARTS = {"mlp": mlps, "cnn": cnns}
 def pack(case: Case, device: torch.device) -> PackTrainer:
     """The pack before its first step, with random images."""
     recipes = [
-        Recipe(
-            seed=seed,
-            architecture=case.architecture,
-            loss=CrossEntropy(),
-            optimizer=Adam(),
-            schedule=Constant(),
-            epochs=1,
-            batch_size=BATCH,
-            lr=1e-3,
-            precision=case.precision,
-            gradient_clip=None,
-            augment=(),
-            validation_split=0.0,
-            limit=None,
-            data="{}",
-        )
+        plain_recipe(case.architecture, seed=seed, batch_size=BATCH, precision=case.precision)
         for seed in range(case.replicas)
     ]
-    generator, shape = torch.Generator().manual_seed(0), case.architecture.shape
-    images = torch.randint(256, (IMAGES, *shape), dtype=torch.uint8, generator=generator).to(device)
-    labels = torch.randint(case.architecture.classes, (IMAGES,), generator=generator).to(device)
-    mean = torch.full((shape[0], 1, 1), 128.0, device=device)
-    data = DeviceDataset(images, labels, images, labels, mean, torch.full_like(mean, 1 / 64))
-    index = torch.arange(IMAGES, device=device).expand(case.replicas, -1).contiguous()
-    separate = should_separate_replicas(case.architecture)
-    return PackTrainer(recipes, data, index, index[:, :1], device, separate_replicas=separate)
+    return random_pack(recipes, IMAGES, device, should_separate_replicas(case.architecture))
 
 
 def step_milliseconds(case: Case, device: torch.device, steps: int) -> float:

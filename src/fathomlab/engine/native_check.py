@@ -1,21 +1,20 @@
 """Compares the native step with the reference, once per process, before it is used."""
 
 import ctypes
+from typing import Any
 
 import torch
 
 from fathomlab.base.errors import UserError
 from fathomlab.engine.backends.native import REALS
 from fathomlab.engine.backends.native_library import load_library, once
-from fathomlab.engine.device_data import DeviceDataset
 from fathomlab.engine.native_step import NativeStep
+from fathomlab.engine.random_pack import plain_recipe, random_pack
 from fathomlab.engine.step import step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
 from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.mlp import MLP
 from fathomlab.optim.adam import Adam
-from fathomlab.optim.schedules import Constant
-from fathomlab.plan.recipe import Recipe
 
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-10}
 INPUTS, IMAGES, BATCH = 21, 20, 13  # no multiple of a vector
@@ -50,32 +49,15 @@ def _checked(precision: str) -> ctypes.CDLL:
 
 def _pack(precision: str) -> PackTrainer:
     """Two replicas, with and without shortcuts, before their first step."""
-    dtype = torch.float64 if precision == "fp64" else torch.float32
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(256, (IMAGES, 1, 3, INPUTS // 3), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(IMAGES) % 3
-    mean = torch.full((1, 1, 1), 128.0, dtype=dtype)
-    data = DeviceDataset(images, labels, images, labels, mean, torch.full_like(mean, 1 / 64))
-    recipes = [_recipe(seed, precision) for seed in range(2)]
-    index = torch.arange(IMAGES).expand(2, -1)
-    return PackTrainer(recipes, data, index, index[:, :1], torch.device("cpu"))
-
-
-def _recipe(seed: int, precision: str) -> Recipe:
-    model = MLP(INPUTS, 19, 3, 2, residual=seed == 0, batch_norm=True)
-    return Recipe(
-        seed=seed,
-        architecture=model.build((1, 3, INPUTS // 3)),
-        loss=CrossEntropy(0.1 * seed),
-        optimizer=Adam(weight_decay=0.01),
-        schedule=Constant(),
-        epochs=1,
-        batch_size=BATCH,
-        lr=0.01,
-        precision=precision,
-        gradient_clip=None,
-        augment=(),
-        validation_split=0.0,
-        limit=None,
-        data="{}",
-    )
+    networks = [MLP(INPUTS, 19, 3, 2, residual=residual, batch_norm=True) for residual in (True, False)]
+    options: dict[str, Any] = {
+        "optimizer": Adam(weight_decay=0.01),
+        "batch_size": BATCH,
+        "lr": 0.01,
+        "precision": precision,
+    }
+    recipes = [
+        plain_recipe(network.build((1, 3, INPUTS // 3)), seed=seed, loss=CrossEntropy(0.1 * seed), **options)
+        for seed, network in enumerate(networks)
+    ]
+    return random_pack(recipes, IMAGES, torch.device("cpu"))

@@ -20,15 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fathomlab.engine.convolution import convolve
-from fathomlab.engine.device_data import DeviceDataset
+from fathomlab.engine.random_pack import plain_recipe, random_pack
 from fathomlab.engine.step import forward_and_loss, step_inputs, train_steps
 from fathomlab.engine.training import PackTrainer
-from fathomlab.losses.cross_entropy import CrossEntropy
 from fathomlab.models.architecture import Architecture
 from fathomlab.models.layers import Conv2d, Layers, Linear, Residual, Shape, Shortcut, inside_shortcut, shape_after
-from fathomlab.optim.adam import Adam
-from fathomlab.optim.schedules import Constant
-from fathomlab.plan.recipe import Recipe
 
 MAX_ERROR = 0.02
 MAX_LOSS_ERROR = 0.1
@@ -223,7 +219,8 @@ def _product_error(product: Product, batch: int, device: torch.device) -> float:
 def _compare_steps(architecture: Architecture, batch: int, device: torch.device) -> tuple[float, float, float]:
     """Relative difference of the loss, ratio of the norms of the gradients, and time in fp32 over time in bf16."""
     images = max(min(batch, 8), min(batch, int(STEP_MACS / architecture.macs)))
-    packs = [_pack(architecture, images, precision, device) for precision in PRECISIONS]
+    recipes = [plain_recipe(architecture, batch_size=images, precision=precision) for precision in PRECISIONS]
+    packs = [random_pack([recipe], images, device) for recipe in recipes]
     (full_loss, full_norm), (half_loss, half_norm) = (_loss_and_norm(pack) for pack in packs)
     times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
@@ -233,33 +230,6 @@ def _compare_steps(architecture: Architecture, batch: int, device: torch.device)
     norms = sorted((full_norm, half_norm))
     ratio = norms[1] / norms[0] if norms[0] else float("inf") if norms[1] else 1.0
     return abs(half_loss - full_loss) / full_loss, ratio, speedup
-
-
-def _pack(architecture: Architecture, images: int, precision: str, device: torch.device) -> PackTrainer:
-    """One replica before its first step, with a batch of random images."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (images, *architecture.shape), dtype=torch.uint8, generator=generator).to(device)
-    labels = torch.arange(images, device=device) % architecture.classes
-    mean = torch.full((architecture.shape[0], 1, 1), 128.0, device=device)
-    data = DeviceDataset(pixels, labels, pixels, labels, mean, torch.full_like(mean, 1 / 64))
-    recipe = Recipe(
-        seed=0,
-        architecture=architecture,
-        loss=CrossEntropy(),
-        optimizer=Adam(),
-        schedule=Constant(),
-        epochs=1,
-        batch_size=images,
-        lr=1e-3,
-        precision=precision,
-        gradient_clip=None,
-        augment=(),
-        validation_split=0.0,
-        limit=None,
-        data="{}",
-    )
-    index = torch.arange(images, device=device).unsqueeze(0)
-    return PackTrainer([recipe], data, index, index[:, :1], device)
 
 
 def _loss_and_norm(pack: PackTrainer) -> tuple[float, float]:

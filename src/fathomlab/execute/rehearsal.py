@@ -60,11 +60,9 @@ def _small_training(recipe: Recipe) -> "PackTrainer":
     """A training before its first step, with random images, on the CPU."""
     import torch
 
-    from fathomlab.engine.device_data import DeviceDataset
-    from fathomlab.engine.training import PackTrainer
+    from fathomlab.engine.random_pack import random_pack
     from fathomlab.losses.cross_entropy import CrossEntropy
 
-    network, cpu = recipe.architecture, torch.device("cpu")
     recipe = replace(
         recipe,
         precision="fp64" if recipe.precision == "fp64" else "fp32",
@@ -73,10 +71,4 @@ def _small_training(recipe: Recipe) -> "PackTrainer":
         teachers=(),
         augment=(),
     )
-    dtype = torch.float64 if recipe.precision == "fp64" else torch.float32
-    images = torch.randint(256, (IMAGES, *network.shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(IMAGES).remainder(network.classes)
-    mean = torch.full((network.shape[0], 1, 1), 128.0, dtype=dtype)
-    data = DeviceDataset(images, labels, images, labels, mean, torch.full_like(mean, 1 / 64))
-    index = torch.arange(IMAGES).unsqueeze(0)
-    return PackTrainer([recipe], data, index, index[:, :1], cpu)
+    return random_pack([recipe], IMAGES, torch.device("cpu"))
