@@ -189,7 +189,7 @@ def _factor_panel(study: Study, key: str, number: int) -> Panel:
     same = len(set(contrasts)) == 1
     effects: list[Effect] = []
     for (first, second), contrast in zip(pairs, contrasts, strict=True):
-        others = _without(second, key)
+        others = _without(second, key) if len(groups) > 1 else ""
         label = contrast if len(pairs) == 1 else others or contrast
         label = label if same else ", ".join(filter(None, (contrast, others)))
         effects.append(effect(study, label, first, second))
@@ -221,9 +221,8 @@ def _level(condition: Condition, key: str) -> str:
 
 
 def _without(condition: Condition, key: str) -> str:
-    """The name of a condition without one factor."""
-    level = _level(condition, key)
-    return ", ".join(text for text in condition.name.split(", ") if text != level)
+    """The name of a condition without one factor, whose level may contain commas."""
+    return f", {condition.name}, ".replace(f", {_level(condition, key)}, ", ", ", 1).strip(", ")
 
 
 def _without_residual(condition: Condition) -> str:
