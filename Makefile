@@ -61,8 +61,8 @@ run: setup
 
 # Shapes in signatures are checked in the tests of what computes with tensors. They run by themselves, because the checks
 # slow down every other test, too. They cannot enter compiled code, and draw from Python's random numbers, which a user's module
-# may draw from. Each worker of pytest-xdist uses one thread.
-PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal
+# may draw from. Each worker of pytest-xdist uses one thread. Tests wait for processes and disks: three workers keep two cores busy.
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n 3 --dist worksteal
 UNCHECKED := $(addprefix tests/contract/,test_backends.py test_module_kinds.py)
 CONTRACTS := $(filter-out $(UNCHECKED),$(wildcard tests/contract/test_*.py))
 CHECKED := $(addprefix tests/unit/,engine models losses probes optim) $(CONTRACTS)
