@@ -61,7 +61,7 @@ run: setup
 
 # Shapes in signatures are checked in the tests of what computes with tensors. They run by themselves, because the checks
 # slow down every other test, too. They cannot enter compiled code, and draw from Python's random numbers, which a user's module
-# may draw from. Each worker of pytest-xdist uses one thread. Tests wait for processes and disks: three workers keep two cores busy.
+# may draw from. Each worker of pytest-xdist uses one thread; three keep two cores busy, because tests wait for processes and disks.
 PYTEST := $(THREADS) $(BIN)/python -m pytest -n 3 --dist worksteal
 UNCHECKED := $(addprefix tests/contract/,test_backends.py test_module_kinds.py)
 CONTRACTS := $(filter-out $(UNCHECKED),$(wildcard tests/contract/test_*.py))
