@@ -14,7 +14,8 @@ INTRODUCTION = """\
 For everyone who uses a terminal. This page lists every command and option. `make reference` generates it from the source.
 
 FILE is the path of an experiment file, or the name of a bundled experiment, such as `1_2`. EXPERIMENT is a name in the results
-directory, or its beginning. TRIAL is the beginning of a hash. `python -m fathomlab` is the same as `fathomlab`.
+directory, its beginning, or a file, which means the experiment that was run with its text. TRIAL is the beginning of a hash.
+`python -m fathomlab` is the same as `fathomlab`.
 """
 EXIT_STATUSES = (
     ("0", "Success. Diverged trials are outcomes, and `run` exits with 0 whatever the verdicts."),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_list_prints_a_row_per_trial(command: Command, store: Path):
     assert command("list", experiment).out.count("finished") == TRIALS
 
 
+def test_list_includes_trials_that_wait(command: Command, store: Path):
+    """Such as those after a kill."""
+    row = json.loads(command("list", "--json").out)[0]
+    shutil.rmtree(store / "trials" / row["trial"])
+    rows = json.loads(command("list", "tiny", "--json").out)
+    assert [(item["trial"], item["seed"], item["condition"]) for item in rows if item["status"] == "waiting"] == [
+        (row["trial"], row["seed"], row["condition"])
+    ]
+    assert len(rows) == TRIALS
+    assert len(json.loads(command("list", "tiny", "--status", "waiting", "--json").out)) == 1
+    assert "--runs runs" in command("verify", "tiny.yaml", "--runs", "runs").out
+
+
 def test_show_prints_a_trial(command: Command, store: Path):
     row = json.loads(command("list", "--json").out)[0]
     trial = json.loads(command("show", row["trial"][:12], "--json").out)
@@ -122,7 +136,7 @@ def test_report_combines_experiments(command: Command, store: Path):
     """The page instead of the reports; names need `--combine`."""
     options = ("tiny", "--combine", "hand-in.html", "--author", "Ada", "--author", "Bob", "--course", "Networks")
     document = json.loads(command("report", *options, "--json").out)
-    assert document == {"reports": [], "index": str(store / "index.html"), "combined": "hand-in.html"}
+    assert document == {"reports": [], "combined": "hand-in.html"}
     assert "Ada, Bob" in Path("hand-in.html").read_text(encoding="utf-8")
     output = command("report", "tiny", "--author", "Ada", "--json")
     assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "invalid-option")

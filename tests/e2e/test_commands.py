@@ -160,7 +160,7 @@ def test_titles_are_suggested_for_names_of_experiments(command: Command, workspa
 
 @pytest.mark.parametrize(
     ("name", "args"),
-    [(".lock", ("store", "prune")), ("index.html", ("report", "tiny", "--combine", "hand-in.html"))],
+    [(".lock", ("store", "prune")), ("index.html", ("report", "tiny"))],
 )
 def test_unwritable_store_is_a_message(command: Command, store: Path, name: str, args: tuple[str, ...]):
     """A directory in place of the file fails as a read-only disk does."""

@@ -16,8 +16,9 @@ from fathomlab.store.directory import TrialFolder
 from fathomlab.store.lease_files import read_lease
 from fathomlab.store.leases import Lease, LeaseLostError, Observation
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.reading import Store, TrialFiles
+from fathomlab.store.reading import Store
 from fathomlab.store.records import Result
+from fathomlab.store.trial_files import TrialFiles
 
 CONTENT = {"seed": 3}
 TRIAL = content_hash(CONTENT)

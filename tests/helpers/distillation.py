@@ -35,6 +35,7 @@ class Net:
     Attributes:
         accuracies: One per seed; None for a diverged trial.
         width: Of its hidden layer.
+        depth: Its number of layers, if that is a question.
         teacher: Name of the condition that it learns from; "" for none.
         section: Its options in `distillation`.
         factors: Levels by dotted key.
@@ -48,6 +49,7 @@ class Net:
     role: str
     accuracies: Sequence[float | None]
     width: int = 16
+    depth: int | None = None
     epochs: int = 4
     teacher: str = ""
     section: Mapping[str, Any] = field(default_factory=lambda: dict(KD))
@@ -101,7 +103,7 @@ def study_of(root: Path | None, nets: Sequence[Net], claims: Sequence[Any] = (),
             name = hashes[net.name, seed] = content_hash({**content, "net": net.name})
             records[name] = _record(root, net, seed, name, content, accuracy)
             trials.append(SeedTrial(seed, name))
-        conditions.append(ConditionRecord(net.name, net.role, net.factors, None, tuple(trials)))
+        conditions.append(ConditionRecord(net.name, net.role, net.factors, net.depth, tuple(trials)))
     seeds = tuple(range(max(len(net.accuracies) for net in nets)))
     fields = {
         "title": "Distillation",

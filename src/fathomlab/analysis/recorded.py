@@ -10,8 +10,8 @@ from fathomlab.analysis.study import Condition, Study
 from fathomlab.base.codec import JsonObject, from_plain, to_plain
 from fathomlab.plan import parent_hashes
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.reading import TrialFiles
 from fathomlab.store.records import TERMINAL_STATUSES, Number, TrialRecord
+from fathomlab.store.trial_files import TrialFiles
 
 # What decides the bits of a trial, and what a reader wants to know about the machine.
 PROVENANCE = ("versions", "hardware", "environment", "device", "precision", "backend", "data", "resumed", "plugins")

@@ -220,10 +220,11 @@ def _study(
 ) -> Study:
     problems: list[Issue] = []
     claims = parse(tuple[Claim, ...], list(experiment.claims), "claims", problems)
-    conditions = tried = _named([_condition(read, record) for record in experiment.conditions])
+    conditions = tried = _named(_conditions(read, experiment.conditions))
     if experiment.tune is not None:
         compared = compared_records(tried, experiment.tune)
-        conditions = _named([replace(_condition(read, record), choice=choice) for record, choice in compared])
+        chosen = _conditions(read, [record for record, _ in compared])
+        conditions = _named([replace(item, choice=choice) for item, (_, choice) in zip(chosen, compared, strict=True)])
     planned: tuple[Look, ...] = ()
     try:
         planned = planned_looks(experiment.looks)
@@ -251,14 +252,23 @@ def _named(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
 def _have_depths(conditions: Sequence[Condition]) -> bool:
     depths = {condition.depth for condition in conditions}
     roles = {condition.record.role for condition in conditions}
-    return len(depths) > 1 and None not in depths and roles == {"supervised"}
+    unique = len({(condition.series, condition.depth) for condition in conditions}) == len(conditions)
+    return unique and len(depths) > 1 and None not in depths and roles == {"supervised"}
 
 
-def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord) -> Condition:
+def _conditions(read: Callable[[str], TrialRecord], records: Sequence[ConditionRecord]) -> list[Condition]:
+    """The conditions, named by their depth if it tells them apart: blocks 3-3 and 2-4 have the same."""
+    conditions = [_condition(read, record, by_depth=True) for record in records]
+    if len({condition.name for condition in conditions}) == len(conditions):
+        return conditions
+    return [_condition(read, record, by_depth=False) for record in records]
+
+
+def _condition(read: Callable[[str], TrialRecord], record: ConditionRecord, by_depth: bool) -> Condition:
     factors = record.factors
     role = [] if record.role == "supervised" else [ROLES.get(record.role, record.role)]
     others = [format_factor_level(key, level) for key, level in factors.items() if last_part(key) not in DEPTH_KEYS]
-    depth = _depth_words(_depth(record), factors)
+    depth = _depth_words(_depth(record) if by_depth else None, factors)
     return Condition(
         record=record,
         name=", ".join(role + others + depth) or record.label or "single condition",

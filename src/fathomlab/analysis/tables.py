@@ -9,8 +9,9 @@ from fathomlab.base.codec import JsonObject
 from fathomlab.base.labels import flatten_keys
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, Number, ProbeSnapshot, TrialRecord
+from fathomlab.store.trial_files import trial_status
 
 OUTCOME = (
     "calibration_error",
@@ -55,7 +56,7 @@ def _statuses(store: Store, record: ExperimentRecord) -> Iterable[str]:
 def trial_rows(
     store: Store, experiment: str | None = None, statuses: Sequence[str] = (), tag: str | None = None
 ) -> list[JsonObject]:
-    """One row per trial of the store, as `fathomlab list --json` prints it.
+    """One row per trial, as `fathomlab list --json` prints it. Trials of experiments that have not begun are waiting.
 
     They are sorted by the date of the experiment's first run, by condition in the order of the plan, and by seed. Trials of no
     experiment are last.
@@ -78,7 +79,7 @@ def trial_rows(
         }
     others = sorted(stored - members.keys()) if experiment is None and tag is None else []
     ordered = sorted(members, key=lambda trial: (dates.get(members[trial][0][0], ""), members[trial][0][0]))
-    rows = [trial_row(store.trial(trial), members) for trial in [*ordered, *others] if trial in stored]
+    rows = [trial_row(store.trial(trial), members) for trial in [*ordered, *others]]
     return [row for row in rows if not statuses or row["status"] in statuses]
 
 
@@ -106,11 +107,15 @@ def trial_row(record: TrialRecord, experiments: Memberships) -> JsonObject:
         "condition": condition.label if condition else None,
         "role": condition.role if condition else None,
         "status": record.status,
-        "seed": record.content.get("seed"),
+        "seed": record.content.get("seed") if record.content else _planned_seed(record.trial, condition),
         "config": flatten_keys(record.content),
         "parameters": record.parameters,
         "metrics": dict(record.metrics),
     }
+
+
+def _planned_seed(trial: str, condition: ConditionRecord | None) -> int | None:
+    return next((pair.seed for pair in condition.trials if pair.trial == trial), None) if condition else None
 
 
 def measured_numbers(record: TrialRecord) -> dict[str, Number | None]:

@@ -8,7 +8,7 @@ from fathomlab.analysis.compare import Difference, Summary, diff_summaries, summ
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Verdict, judge
 from fathomlab.api.pages import not_a_report, read_page, split_address
-from fathomlab.api.planning import find_experiment
+from fathomlab.api.planning import file_of, find_experiment
 from fathomlab.api.stores import default_runs
 from fathomlab.base.errors import UserError
 from fathomlab.base.labels import count
@@ -22,7 +22,7 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     """The verdict on each claim of a plan, and the number of unfinished trials.
 
     Raises:
-        UserError: If the plan has no claims, or the store has no such experiment.
+        UserError: If the plan has no claims, or the store has no such experiment, or a corrupted one.
     """
     if not plan.claims:
         raise UserError("no-claims", f"{plan.loaded.document.source}: the experiment has no claims to verify.")
@@ -30,13 +30,13 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
     names = store.experiment_names()
     name = experiment_name(plan, names)
     if name not in names:
-        words = ["fathomlab", "run", plan.loaded.document.source, *(["--quick"] if plan.loaded.quick else [])]
+        words = ["fathomlab", "run", file_of(plan), *(["--quick"] if plan.loaded.quick else [])]
         runs = [] if root == default_runs() else ["--runs", str(root)]
         command = shlex.join([*words, *plan.loaded.overrides, *runs])
         raise UserError("no-such-experiment", f"{root}: no results of this experiment ({name}). Run: {command}")
     trials = with_seeds(plan, recorded_seed_count(root, name)).trials
     missing = take_inventory(root, trials).pending(trials)
-    return judge(study(store, store.experiment(name))), len(missing)
+    return judge(study(store, store.readable(name))), len(missing)
 
 
 def compare(root: Path, first: str, second: str) -> list[Difference]:
@@ -49,7 +49,7 @@ def compare(root: Path, first: str, second: str) -> list[Difference]:
         second: The other report or experiment.
 
     Raises:
-        UserError: If one of them does not exist, or has an older format.
+        UserError: If one of them does not exist, is corrupted, or has an older format.
     """
     return diff_summaries(_summary(root, first), _summary(root, second))
 
@@ -69,8 +69,5 @@ def _summary(root: Path, name: str) -> Summary:
         except ValueError:
             raise not_a_report(path) from None
     store = Store(root)
-    record = store.experiment(find_experiment(store, name))
-    if record.outdated:
-        raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
-    experiment = study(store, record)
+    experiment = study(store, store.readable(find_experiment(store, name)))
     return summarize_study(experiment, judge(experiment))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.errors import UserError, did_you_mean, format_value
+from fathomlab.base.output import escape_control_chars
+from fathomlab.config.load import file_text
 from fathomlab.config.plugins import Plugin
 from fathomlab.plan import Plan, prepare
 from fathomlab.probes.user import UserProbe
@@ -17,7 +19,6 @@ Source = str | os.PathLike[str] | Mapping[str, Any]
 RESULTS = re.compile(r"-[0-9a-f]{8}$")
 PACKAGE = Path(__file__).parents[1]
 SCHEMA = "experiment.schema.json"
-SUFFIXES = (".yaml", ".yml")
 
 
 def load(
@@ -81,6 +82,12 @@ def find_file(name: str) -> Path:
     raise UserError("no-such-file", message)
 
 
+def file_of(plan: Plan) -> str:
+    """How a command names the file of a plan: one of `find_file`'s directories by its name, another one by its path."""
+    path = plan.loaded.path
+    return plan.loaded.document.source if path is None or path.parent in _folders() else str(path)
+
+
 def bundled() -> list[str]:
     """Names of the bundled experiments, and of those in `configs/` of the working directory."""
     files = (file for folder in _folders() for file in folder.glob("*.yaml"))
@@ -96,19 +103,25 @@ def schema_text() -> str:
 def find_experiment(store: Store, name: str) -> str:
     """The directory in the store for the name of an experiment, its beginning, a file, or a bundled experiment.
 
-    A file means the experiment that was run with its text. If there is none, its name decides.
+    A file means the experiments that were run with its text.
 
     Raises:
-        UserError: If there is none, or several.
+        UserError: If there is none, or several, or the file cannot be read.
     """
-    names, path = store.experiment_names(), Path(name)
-    if name not in names and path.suffix in SUFFIXES and path.is_file():
-        text = path.read_bytes()
-        same = [known for known in names if store.experiment(known).yaml.encode(errors="replace") == text]
-        if len(same) == 1:
-            return same[0]
-        names = same or names
-    return match_experiment(names, name, str(store.root))
+    names = store.experiment_names()
+    if name in names or not os.path.isfile(name):
+        return match_experiment(names, name, str(store.root))
+    text = file_text(name)
+    same = [known for known in names if text and store.experiment(known).yaml == text]
+    if len(same) == 1:
+        return same[0]
+    shown = f"{escape_control_chars(name)}: was"
+    if same:
+        text = f"{shown} run in {len(same)} forms: {', '.join(same)}. Name one of them."
+        raise UserError("ambiguous-experiment", text)
+    near = [known for known in names if known.startswith(f"{Path(name).stem.lower()}-")] or names
+    text = f"{shown} not run with this text. Known: {', '.join(near) or 'none'}. Name one of them."
+    raise UserError("no-such-experiment", text)
 
 
 def match_experiment(names: Sequence[str], name: str, location: str) -> str:
@@ -124,7 +137,7 @@ def match_experiment(names: Sequence[str], name: str, location: str) -> str:
     """
     if name in names:
         return name
-    stem = Path(name).stem if name.endswith(SUFFIXES) else name
+    stem = Path(name).stem if name.endswith((".yaml", ".yml")) else name
     spellings = (f"config_exp{stem}-", f"{stem}-", f"config_exp{stem}", stem)
     for spelling in (spelling.lower() for spelling in spellings):
         matches = [known for known in names if known.startswith(spelling)]
@@ -143,10 +156,7 @@ def readable_experiment(store: Store, name: str) -> ExperimentRecord:
     Raises:
         UserError: If there is none, or several, or its record is corrupted or has another format.
     """
-    record = store.experiment(find_experiment(store, name))
-    if record.cause is not None:
-        raise UserError("outdated-record" if record.outdated else "damaged-record", f"{record.folder}: {record.cause}.")
-    return record
+    return store.readable(find_experiment(store, name))
 
 
 def _folders() -> tuple[Path, ...]:

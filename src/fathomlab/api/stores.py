@@ -97,24 +97,23 @@ def write_combined_report(
 def write_reports(root: Path, experiments: Sequence[str] | None = None) -> list[Path]:
     """Write the reports of these experiments, by default of every readable one, and the index; returns their paths.
 
-    The page of an experiment of an older format stays, because this version cannot write it again.
+    The page of an experiment whose record is corrupted or has an older format stays, because it cannot be written again.
 
     Raises:
-        UserError: If the record of one of these experiments has an older format, or a page cannot be written.
+        UserError: If the record of one of these experiments is corrupted or has an older format, or a page cannot be written.
     """
     from fathomlab.report.page import write_index, write_report
     from fathomlab.store.reading import Store
 
     store = Store(root)
-    for record in map(store.experiment, experiments or ()):
-        if record.outdated:
-            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
     if experiments is None:
         experiments = [record.name for record in store.experiments() if record.cause is None]
+    for name in experiments:
+        store.readable(name)
     try:
         return [*(write_report(store, name) for name in experiments), write_index(store)]
     except OSError as error:
-        raise _unwritable(root, "write the report", error) from None
+        raise _unwritable(error.filename or root, "write the report", error) from None
 
 
 def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]:

@@ -69,7 +69,10 @@ def format_value(value: object, limit: int = 60) -> str:
     """Format a value for an error message: its `repr`, with YAML's true, false, and null, truncated at `limit`."""
     text = {True: "true", False: "false", None: "null"}.get(value) if isinstance(value, bool | None) else repr(value)  # type: ignore[arg-type]
     assert text is not None
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    if len(text) <= limit:
+        return text
+    end = text[-1] if isinstance(value, str) else ""  # the quotation mark
+    return f"{text[: limit - 3 - len(end)]}...{end}"
 
 
 def did_you_mean(name: str, candidates: Sequence[str]) -> str:

@@ -166,7 +166,8 @@ def verify(
     else:
         print_verdicts(verdicts, details)
         if missing:
-            words = ["fathomlab", "run", file, *(["--quick"] if quick else []), *(overrides or [])]
+            folder = [] if runs is None else ["--runs", str(runs)]
+            words = ["fathomlab", "run", file, *(["--quick"] if quick else []), *(overrides or []), *folder]
             print(f"{count(missing, 'trial')} not finished. Run: {shlex.join(words)}")
     if missing or any(verdict.decision != "supported" for verdict in verdicts):
         raise typer.Exit(1)

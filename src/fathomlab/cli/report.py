@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,19 +62,20 @@ def report(
     if figures is not None and len(experiments or ()) != 1:
         raise UserError("missing-argument", "--figures: name one EXPERIMENT, as in: fathomlab report 1_2 --figures DIR")
     store = Store(root)
-    names = [api.find_experiment(store, name) for name in experiments or ()] or store.experiment_names()
+    named = [api.find_experiment(store, name) for name in experiments or ()]
+    names = (named if combine else list(dict.fromkeys(named))) or store.experiment_names()
     if not names:
         raise UserError("no-such-experiment", f"No experiments in {root}. Start with: fathomlab run 1_2 --quick")
-    outdated = [] if experiments else [record for record in store.experiments() if record.outdated]
-    names = [name for name in names if name not in {record.name for record in outdated}]
+    unreadable = [] if experiments else [record for record in store.experiments() if record.cause is not None]
+    names = [name for name in names if name not in {record.name for record in unreadable}]
     combined = [api.write_combined_report(root, names, combine, authors or (), course)] if combine else []
-    for record in outdated:
+    for record in unreadable:
         print(f"{record.folder}: {record.cause}. Its report stays as it is.", file=sys.stderr)
-    *written, index = [api.write_index(root)] if combine else api.write_reports(root, names)
+    written = [] if combined else api.write_reports(root, names)
     drawn = [path for name in names for path in api.write_figures(root, name, figures)] if figures else []
-    _print_pages(written, combined, index, drawn, figures, _tuned(store, names) if as_json else None)
+    _print_pages(written, combined, drawn, figures, _tuned(store, names) if as_json else None)
     if open_it:
-        link = file_link((combined or (written if experiments else []) or [index])[0])
+        link = file_link((combined or (written if experiments else written[-1:]))[0])
         if reason := open_page(link):
             print(f"Not opened, because {reason}. Open this link: {link}", file=sys.stderr)
 
@@ -82,21 +83,24 @@ def report(
 def _print_pages(
     written: Sequence[Path],
     combined: Sequence[Path],
-    index: Path,
     drawn: Sequence[Path],
     figures: Path | None,
     tuned: "Sequence[JsonObject] | None",
 ) -> None:
-    """Print where the pages are, or all as JSON if the tuned conditions are given."""
+    """Print where the pages are, or all as JSON if the tuned conditions are given. The last one that is written is the index."""
+    reports, index = written[:-1], written[-1:]
     if tuned is not None:
-        document = {"reports": [str(path) for path in written], "index": str(index)}
-        document |= {"combined": str(combined[0])} if combined else {}
+        document: dict[str, Any] = {"combined": str(combined[0])} if combined else {}
+        document |= {"reports": [str(path) for path in reports], **({"index": str(index[0])} if index else {})}
         document |= {"figures": [str(path) for path in drawn]} if figures else {}
         print_json({**document, **({"tuned": tuned} if tuned else {})})
         return
     for path in combined:
         print(f"combined: {file_link(path)} ({path.stat().st_size / 1e6:.1f} MB)")
-    print("\n".join([*(f"report: {file_link(path)}" for path in written), f"index: {file_link(index)}"]))
+    for path in reports:
+        print(f"report: {file_link(path)}")
+    for path in index:
+        print(f"index: {file_link(path)}")
     if figures:
         print(f"figures: {count(len(drawn), 'file')} in {figures}")
 

@@ -58,7 +58,7 @@ def list_results(
         return
     from fathomlab.analysis.tables import trial_rows
 
-    name = api.find_experiment(store, experiment) if experiment is not None else None
+    name = store.readable(api.find_experiment(store, experiment)).name if experiment is not None else None
     rows = trial_rows(store, name, statuses or (), tag)
     print_json(rows) if as_json else _print_trials(rows, named=name is not None)
 

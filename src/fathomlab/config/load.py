@@ -31,6 +31,7 @@ class Loaded:
         document: Plain data after the quick overlay and the overrides, with locations.
         file: The same as dataclasses; options of components are still raw. Sections with problems have their defaults.
         text: The file's text; `""` for a mapping.
+        path: Where the file is, as it was given; None for a mapping.
         overrides: The overrides as given.
         quick: Whether the quick overlay was applied.
         run: Values of `run.*` overrides: options of the run, not of the trials.
@@ -41,6 +42,7 @@ class Loaded:
     document: Document
     file: ExperimentFile
     text: str
+    path: Path | None
     overrides: tuple[str, ...]
     quick: bool
     run: RunOverrides
@@ -94,6 +96,7 @@ def load(
         document,
         file,
         text,
+        None if isinstance(source, Mapping) else Path(source),
         tuple(overrides),
         quick,
         replace(RunOverrides() if run is INVALID else run, slurm=file.run.slurm),
@@ -185,14 +188,30 @@ def raise_config_error(document: Document, problems: Sequence[Issue]) -> None:
 def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document, str]:
     if isinstance(source, Mapping):
         return Document("the mapping", copy_mapping(source, "the mapping")), ""
-    path = Path(source)
+    text = _read_bytes(source)
+    return read_yaml(text, escape_control_chars(Path(source).name)), _decoded(text)
+
+
+def file_text(path: str | os.PathLike[str]) -> str:
+    """The text of an experiment file, as it is stored with its results.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    return _decoded(_read_bytes(path))
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError("unreadable-file", f"{escape_control_chars(str(path))}: cannot read file: {reason}.") from None
-    return read_yaml(text, escape_control_chars(path.name)), text.decode("utf-8-sig", errors="replace")
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8-sig", errors="replace")
 
 
 def _merge(target: dict[str, Any], overlay: Mapping[str, Any], path: str, document: Document) -> None:

@@ -110,8 +110,11 @@ def _override(document: Document, text: str, location: str, run: dict[str, Any],
         _set_factor(document.data, key, value if isinstance(value, list) else [value])
         document.locations[f"experiment.factors.{key}"] = location
         return
-    if not in_factors:
-        _forget_factor(document, path)
+    if varied := _factor_above(document, path):
+        text = f"{varied} is varied by experiment.factors; set {varied}, or its levels in experiment.factors.{varied}"
+        problems.append(Issue("conflict", path, text, location))
+        return
+    _forget_factor(document, path)
     _locate_sections(document, path, location)
     set_path(document.data, path, value)
     document.locations = {
@@ -172,6 +175,13 @@ def _forget_factor(document: Document, path: str) -> None:
     factors = get_path(document.data, "experiment.factors")
     if isinstance(factors, dict):
         factors.pop(path, None)
+
+
+def _factor_above(document: Document, path: str) -> str:
+    """The factor whose levels contain this key, which its base value does not change; `""` if there is none."""
+    factors = get_path(document.data, "experiment.factors")
+    known = [key for key in factors if isinstance(key, str)] if isinstance(factors, dict) else []
+    return next((key for key in known if path.startswith(f"{key}.")), "")
 
 
 def _override_value(text: str, location: str) -> tuple[Any, bool]:

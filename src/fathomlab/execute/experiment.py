@@ -12,7 +12,7 @@ from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Note, Planned, Warned
 from fathomlab.execute.executors import EXECUTORS, Executor, requested_executor, resolve_executor
 from fathomlab.execute.executors.setting import Setting
-from fathomlab.execute.recording import experiment_record, with_history, write_end
+from fathomlab.execute.recording import experiment_record, keep_corrupted_record, with_history, write_end
 from fathomlab.execute.run_log import RunLog
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
@@ -30,9 +30,10 @@ from fathomlab.store.directory import create_store, record_is_current, write_exp
 from fathomlab.store.inventory import Inventory, take_inventory
 from fathomlab.store.lease_files import has_leases
 from fathomlab.store.lock import locks_hold, store_lock
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord
 from fathomlab.store.run_records import RunRecord
+from fathomlab.store.trial_files import trial_status
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if shared or has_leases(runs):
             jobs = tuple(replace(job, leases=True, may_drift=options.allow_drift) for job in jobs)
         stop.clock.seconds()  # a download waits without a tick
+        if notice := keep_corrupted_record(inventory.experiments.get(name)):
+            emit(Warned(notice))
         record = with_history(experiment_record(plan, runs / "experiments" / name), plan, inventory)
         if pending or not record_is_current(inventory.experiments.get(name), record):
             write_experiment(runs, record)

@@ -9,8 +9,9 @@ from pathlib import Path
 from fathomlab.execute.events import Finished
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import LeaseWatch, Observation
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.trial_files import trial_status
 
 POLL_SECONDS = 5.0
 

@@ -13,6 +13,7 @@ from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan
 from fathomlab.store.directory import write_experiment
 from fathomlab.store.inventory import Inventory
+from fathomlab.store.maintenance import corrupted_record, rename_corrupted
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, SeedTrial
 from fathomlab.store.run_records import RunRecord, latest
@@ -53,6 +54,18 @@ def experiment_record(plan: Plan, folder: Path) -> ExperimentRecord:
         claims_hash=content_hash(plan.questions),
         tune=plan.tune,
         equal_compute=plan.equal_compute,
+    )
+
+
+def keep_corrupted_record(stored: ExperimentRecord | None) -> str:
+    """Rename the file of a corrupted record before a new one is written; returns a warning, or `""` if it is intact."""
+    path = corrupted_record(stored) if stored is not None else None
+    if stored is None or path is None:
+        return ""
+    rename_corrupted(path)
+    return (
+        f"{stored.folder}: {stored.cause}. It is kept as experiment.json.corrupt, and a new record is written, without "
+        "earlier interim analyses. Claims count as added after the results that exist."
     )
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 from fathomlab.export.files import check_targets, open_target
 from fathomlab.plan import parent_hashes
 from fathomlab.store.datasets import needed_files
-from fathomlab.store.reading import HASH, LEFT_OUT
+from fathomlab.store.reading import LEFT_OUT
+from fathomlab.store.trial_files import HASH
 
 if TYPE_CHECKING:
     from fathomlab.analysis.study import Study

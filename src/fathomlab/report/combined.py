@@ -72,15 +72,12 @@ def write_combined(store: Store, names: Sequence[str], target: Path, block: Titl
 
     Raises:
         UserError: If the target exists and is not a report, or cannot be written; if an experiment is named twice, does not
-            exist, or has an older format.
+            exist, is corrupted, or has an older format.
     """
     check_target(target, store.root)
     if repeated := [name for index, name in enumerate(names) if name in names[:index]]:
         raise UserError("duplicate-experiment", f"{repeated[0]}: named twice. Name each experiment once.")
-    records = [store.experiment(name) for name in names]
-    for record in records:
-        if record.outdated:
-            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+    records = [store.readable(name) for name in names]
     text = combined_html([study(store, record) for record in records], block, target.name)
     try:
         atomic_write(target, text.encode(errors="replace"))

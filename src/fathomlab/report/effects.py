@@ -215,8 +215,9 @@ def _contrast(first: Condition, second: Condition, key: str) -> str:
 
 
 def _level(condition: Condition, key: str) -> str:
-    if _tail(key) in DEPTH_KEYS and condition.depth is not None:
-        return f"depth {condition.depth}"
+    depth = f"depth {condition.depth}"
+    if _tail(key) in DEPTH_KEYS and depth in condition.name.split(", "):
+        return depth
     return format_factor_level(key, condition.record.factors[key])
 
 

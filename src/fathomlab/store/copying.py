@@ -15,8 +15,9 @@ from fathomlab.config.plugins import read_plugin
 from fathomlab.store.checksums import CorruptFileError, file_sha256
 from fathomlab.store.datasets import find_dataset, is_intact, needed_files
 from fathomlab.store.maintenance import LARGE
-from fathomlab.store.reading import HASH, Store, TrialFiles
+from fathomlab.store.reading import Store
 from fathomlab.store.records import PROBES_FILE, Result
+from fathomlab.store.trial_files import HASH, TrialFiles
 
 DOCUMENTS = ("trial.json", "provenance.json", PROBES_FILE)
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")

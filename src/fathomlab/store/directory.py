@@ -18,9 +18,9 @@ from fathomlab.store.checkpoints import NAME
 from fathomlab.store.checksums import encode_line, file_sha256, nan_to_none, read_valid_records, seal
 from fathomlab.store.leases import Lease, LeaseLostError
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.reading import TrialFiles, trial_status
 from fathomlab.store.records import PROBES_FILE, ExperimentRecord, FileDigest, Result
 from fathomlab.store.tables import PATTERN
+from fathomlab.store.trial_files import TrialFiles, trial_status
 
 NOT_IN_RESULT = ("result.json",)
 NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")

@@ -8,8 +8,9 @@ from fathomlab.config.components import Components
 from fathomlab.plan import Trial, parent_hashes, read_trial
 from fathomlab.store.checkpoints import Checkpoint, latest_checkpoint
 from fathomlab.store.datasets import find_dataset
-from fathomlab.store.reading import Store, TrialFiles
+from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Number
+from fathomlab.store.trial_files import TrialFiles
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fathomlab.store.directory import quarantine
 from fathomlab.store.lease_files import FOLDER as LEASES
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
-from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
+from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, TrialRecord
 from fathomlab.store.tables import PATTERN
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
@@ -96,7 +96,7 @@ def check_store(root: Path, store: Store | None = None) -> Check:
 
 
 def repair_store(root: Path) -> list[Change]:
-    """Remove stale temporary files and leases, truncate incomplete logs, and quarantine corrupted checkpoints and trials.
+    """Remove stale temporary files and leases, truncate incomplete logs, and quarantine what is corrupted.
 
     Trials and experiments of older formats are left alone, here and by `pruning`.
     """
@@ -113,7 +113,7 @@ def repair_store(root: Path) -> list[Change]:
         _, corrupt = valid_checkpoints(record.folder)
         changes += [Change(record.folder / name, f"corrupted; renamed to {name}.corrupt") for name in corrupt]
         caches = [problem.path for problem in _unreadable(record.folder.glob(PATTERN))]
-        changes += [_rename_corrupted(path) for path in caches]
+        changes += [rename_corrupted(path) for path in caches]
         record = store.trial(trial)
         if record.labels:
             labels.add(record.labels)
@@ -121,7 +121,8 @@ def repair_store(root: Path) -> list[Change]:
         if cause:
             changes.append(Change(record.folder, f"{cause}; moved to {quarantine(record.folder)}"))
     corrupted = [*_corrupted_labels(root, labels), *(path for path in dataset_files(root) if not is_intact(path))]
-    return changes + [_rename_corrupted(path) for path in corrupted]
+    corrupted += [path for record in store.experiments() if (path := corrupted_record(record)) is not None]
+    return changes + [rename_corrupted(path) for path in corrupted]
 
 
 def _corrupted_weights(record: TrialRecord) -> str:
@@ -129,6 +130,12 @@ def _corrupted_weights(record: TrialRecord) -> str:
     large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
     problems = _mismatches({path: sha256 for path, sha256 in large.items() if path.exists()})
     return next((f"{problem.path.name} {problem.problem}" for problem in problems), "")
+
+
+def corrupted_record(record: ExperimentRecord) -> Path | None:
+    """The file of an experiment's record if it is corrupted; None if it is intact, missing, or of an older format."""
+    path = record.folder / "experiment.json"
+    return path if record.cause is not None and not record.outdated and path.is_file() else None
 
 
 def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Path]:
@@ -139,7 +146,8 @@ def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Pat
             yield path
 
 
-def _rename_corrupted(path: Path) -> Change:
+def rename_corrupted(path: Path) -> Change:
+    """Keep a corrupted file under another name."""
     target = path.with_name(f"{path.name}.corrupt")
     path.rename(target)
     return Change(path, f"corrupted; renamed to {target.name}")

@@ -22,9 +22,10 @@ from fathomlab.store.copying import (
 )
 from fathomlab.store.directory import check_disk_space
 from fathomlab.store.maintenance import LARGE
-from fathomlab.store.reading import EXPERIMENT, HASH, Store, TrialFiles
+from fathomlab.store.reading import EXPERIMENT, Store
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Result
 from fathomlab.store.target import Conflict, Merge, Target
+from fathomlab.store.trial_files import HASH, TrialFiles
 from fathomlab.store.validation import FolderValidator
 
 PLAN_DIGITS = 9  # an experiment's name ends with a hyphen and 8 digits of the hash of its plan

@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,34 +9,32 @@ from typing import Any, cast
 
 from fathomlab.base.codec import JsonObject
 from fathomlab.base.errors import UserError, did_you_mean, format_value
-from fathomlab.base.identity import content_hash
 from fathomlab.data.table import DatasetInfo
 from fathomlab.probes import PROBES
 from fathomlab.probes.columns import NAMES, ProbeDescription
 from fathomlab.store.datasets import dataset_info
 from fathomlab.store.lease_files import is_training
 from fathomlab.store.lock import is_locked
-from fathomlab.store.provenance import Provenance
 from fathomlab.store.records import (
-    PROBES_FILE,
-    DescribedProbes,
     ExperimentRecord,
     Number,
     Outcome,
     ProbeSnapshot,
-    Result,
     TrialRecord,
 )
+from fathomlab.store.trial_files import HASH, TrialFiles
 from fathomlab.store.validation import FolderValidator, as_int, as_number
 
-HASH = re.compile(r"[0-9a-f]{64}")
 EXPERIMENT = re.compile(r"[a-z0-9_-]+-[0-9a-f]{8}")
 SHORTEST_PREFIX = 4
 LEFT_OUT = "left-out.txt"  # of a bundle: what it leaves out on purpose, one path per line
 
 
 class Store:
-    """A directory of trials and experiments, for reading only; no corrupted file makes it raise."""
+    """A directory of trials and experiments, for reading only; no corrupted file makes it raise.
+
+    Lists of trials and experiments raise `UserError` if the directory cannot be read.
+    """
 
     def __init__(self, root: Path):
         """Read below `root`, which need not exist."""
@@ -155,94 +152,21 @@ class Store:
             raise UserError("no-such-experiment", f"no experiment {format_value(name)} in {self.root}.{hint}")
         return _read_experiment(self.root / "experiments" / name)
 
+    def readable(self, name: str) -> ExperimentRecord:
+        """The record of one experiment.
 
-class TrialFiles(FolderValidator):
-    """The small files of one trial: documents are parsed and verified, logs are verified only.
-
-    Verified here: that `trial.json` belongs to the directory, the checksums of `trial.json` and `result.json`, and the SHA-256 of
-    every small file that the result lists. Verified when they are read: lines of logs, weights, predictions, checkpoints.
-
-    Attributes:
-        root: The store.
-        content: The resolved options; `{}` if corrupted.
-        result: The result; None without a valid one.
-        provenance: Empty if not recorded yet.
-        logs: Names of the logs, sorted, the curves first.
-        descriptions: The probes of plugins by name, if there is a log of one.
-    """
-
-    def __init__(self, root: Path, trial: str):
-        """Read the documents of a trial. Nothing outside of the store is read, whatever `trial` is."""
-        self.root, valid = root, HASH.fullmatch(trial) is not None
-        super().__init__(root / "trials" / trial if valid else root / "trials")
-        self.content: JsonObject = {}
-        self.result: Result | None = None
-        self.provenance, self.logs = Provenance(), list[str]()
-        self.descriptions: Mapping[str, ProbeDescription] = {}
-        self.exists = valid and not self.folder.is_symlink() and _has_files(self.folder)
-        if not valid:
-            self.report(f"not the hash of a trial: {format_value(trial)}")
-        elif self.folder.is_symlink():
-            self.report("the directory of the trial is a link")
-        elif self.exists:
-            self._read_documents(trial)
-
-    def _read_documents(self, trial: str) -> None:
-        document = self.document("trial.json", required=True) or {}
-        if document and document.get("trial") != trial:
-            self.report("trial.json belongs to another trial")
-        if isinstance(content := document.get("content"), dict):
-            self.content = cast(JsonObject, content)
-        if self.outdated:
-            return
-        if _hash(self.content) != trial:
-            self.report("trial.json is corrupted (its content has another hash)")
-        result = self.document("result.json", required=False)
-        self.result = None if result is None else self.typed("result.json", Result, result)
-        self.check_digests(self.result.files if self.result else {})
-        names = sorted(path.name for path in self.folder.glob("*.jsonl"))
-        self.logs = sorted(names, key=lambda name: name != "metrics.jsonl")
-        if any(name.removesuffix(".jsonl") not in ("metrics", *PROBES) for name in self.logs):
-            described = self.value(PROBES_FILE, DescribedProbes, required=False)
-            self.descriptions = described.probes if described else {}
-        self.provenance = self.value("provenance.json", Provenance, required=result is not None) or self.provenance
-
-    @property
-    def status(self) -> str:
-        """Status as in `TrialRecord`, except that a trial without result is always running."""
-        if self.first_error is not None:
-            return "outdated" if self.outdated else "damaged"
-        return "waiting" if not self.exists else self.result.status if self.result else "running"
-
-    def verified_status(self) -> str:
-        """Status after verifying every line of the logs of a trial with a result.
-
-        The SHA-256 of a log is that of the file when the result was written, and does not show earlier corruption.
+        Raises:
+            UserError: If the store has no experiment of this name, or its record is corrupted or has another format.
         """
-        for name in self.logs if self.result else ():
-            self.check_lines(name)
-        return self.status
-
-    @property
-    def cause(self) -> str | None:
-        """Why the trial did not finish, or which file is corrupted or outdated; None otherwise."""
-        return self.first_error or (self.result.cause if self.result else None)
-
-
-def trial_status(root: Path, trial: str) -> str:
-    """Status of a trial as in `TrialRecord`, except that a trial without result is always running."""
-    return TrialFiles(root, trial).verified_status()
-
-
-def _hash(content: JsonObject) -> str | None:
-    try:
-        return content_hash(content)
-    except (ValueError, RecursionError):  # what is never written: 1e999, endless nesting
-        return None
-
-
-def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(not name.startswith(".") for name in os.listdir(folder))
+        record = self.experiment(name)
+        if record.outdated:
+            raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
+        if record.cause is not None:
+            text = (
+                f"{record.folder}: {record.cause}. Restore the file, or run the experiment again: its trials are kept."
+            )
+            raise UserError("damaged-record", text)
+        return record
 
 
 def _description(name: str, files: TrialFiles) -> ProbeDescription | None:
@@ -290,10 +214,15 @@ def _is_experiment(folder: Path) -> bool:
     """Whether a directory has an experiment's record, or has lost it, as its name shows."""
     if folder.name.startswith("."):
         return False
-    return (folder / "experiment.json").exists() or EXPERIMENT.fullmatch(folder.name) is not None
+    return os.path.exists(folder / "experiment.json") or EXPERIMENT.fullmatch(folder.name) is not None
 
 
 def _directories(folder: Path) -> list[str]:
     if not os.path.isdir(folder):  # also False for a name that no directory can have
         return []
-    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError as error:
+        text = f"{folder}: cannot be read: {error.strerror or error}. Make it readable."
+        raise UserError("unreadable-store", text) from None

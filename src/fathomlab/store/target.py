@@ -8,8 +8,9 @@ from typing import Literal
 from fathomlab.base.files import atomic_write
 from fathomlab.store.checksums import file_sha256
 from fathomlab.store.maintenance import remove, stale_files
-from fathomlab.store.reading import LEFT_OUT, Store, TrialFiles
+from fathomlab.store.reading import LEFT_OUT, Store
 from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, Result
+from fathomlab.store.trial_files import TrialFiles
 
 State = Literal["missing", "finished", "unfinished", "damaged"]
 

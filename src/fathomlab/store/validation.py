@@ -43,9 +43,9 @@ class FolderValidator:
 
     def _read(self, name: str) -> bytes | None:
         path = self.folder / name
-        if path.is_symlink():
-            return self.report(f"{name} is a symbolic link")
         try:
+            if path.is_symlink():
+                return self.report(f"{name} is a symbolic link")
             return self.report(f"{name} is not a file") if is_special(path) else path.read_bytes()
         except FileNotFoundError:
             return None

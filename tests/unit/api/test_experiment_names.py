@@ -28,7 +28,7 @@ def file(folder: Path, name: str, text: str) -> str:
 
 @pytest.mark.parametrize(("text", "expected"), [("one", "study-00000001"), ("two", "study-00000002")])
 def test_file_means_the_experiment_with_its_text(store: Store, tmp_path: Path, text: str, expected: str):
-    """Also after it was renamed; a file that was changed has its name only."""
+    """Also after it was renamed."""
     assert api.find_experiment(store, file(tmp_path, "study.yaml", text)) == expected
     assert api.find_experiment(store, file(tmp_path, "renamed.yml", text)) == expected
 
@@ -36,13 +36,31 @@ def test_file_means_the_experiment_with_its_text(store: Store, tmp_path: Path, t
 @pytest.mark.parametrize(
     ("name", "text", "code", "named"),
     [
-        ("study.yaml", "three", "ambiguous-experiment", "study-00000002"),
-        ("deep.yaml", "deep", "ambiguous-experiment", "deep-quick-00000004"),
+        ("study.yaml", "three", "no-such-experiment", "study-00000001, study-00000002. "),
+        ("other.yaml", "deep", "ambiguous-experiment", "deep-00000003, deep-quick-00000004"),
         ("new.yaml", "new", "no-such-experiment", "study-00000001"),
+        ("study.yaml", "", "no-such-experiment", "study-00000001"),
+        ("study", "three", "no-such-experiment", "study-00000001"),
     ],
 )
-def test_other_files_are_found_by_name(store: Store, tmp_path: Path, name: str, text: str, code: str, named: str):
-    """Also if several experiments have the text."""
+def test_other_files_are_not_experiments(store: Store, tmp_path: Path, name: str, text: str, code: str, named: str):
+    """Not those of a similar name, whose results would pass for those of the file."""
     with pytest.raises(UserError, match=named) as error:
         api.find_experiment(store, file(tmp_path, name, text))
+    assert error.value.code == code
+
+
+def test_encoding_does_not_matter(store: Store, tmp_path: Path):
+    """A byte-order mark is not part of the text that is stored."""
+    assert api.find_experiment(store, file(tmp_path, "study.yaml", "\ufefftwo")) == "study-00000002"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("/proc/self/mem", "unreadable-file"), (f"{'a' * 300}.yaml", "no-such-experiment")]
+)
+def test_unreadable_names_are_messages(store: Store, name: str, code: str):
+    if name.startswith("/proc") and not Path(name).exists():
+        pytest.skip("this system has no /proc")
+    with pytest.raises(UserError) as error:
+        api.find_experiment(store, name)
     assert error.value.code == code

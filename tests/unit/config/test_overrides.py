@@ -205,6 +205,13 @@ def test_override_removes_its_factor():
     assert list(fathomlab.load(deep, "model.params.residual=true").factors) == ["model.params.hidden_layers_num"]
 
 
+def test_override_below_a_factor_is_rejected(issues_of: IssuesOf):
+    """The levels replace it. A factor that another override removes does not."""
+    text = "model:\n  type: CNN\ntraining:\n  epochs: 1\nexperiment:\n  factors:\n    model.params.layers: [[1, 1], [2, 2]]\n"
+    assert issues_of(text, ["model.params.layers.0=3"]) == ["conflict override 1 model.params.layers.0"]
+    assert issues_of(text, ["model.params.layers=[3, 3]"]) == []
+
+
 def test_override_keeps_a_quoted_comma():
     assert fathomlab.load(MAPPING, "experiment.title='a, b'").loaded.file.experiment.title == "a, b"
 

@@ -29,8 +29,9 @@ from fathomlab.store.directory import TrialFolder
 from fathomlab.store.lease_files import Owner, lease_path
 from fathomlab.store.leases import Lease, Observation
 from fathomlab.store.provenance import Provenance
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
 from fathomlab.store.records import Result
+from fathomlab.store.trial_files import trial_status
 from tests.unit.execute.test_coordinator import Scripted, finished
 
 ELSEWHERE = "0" * 32

@@ -26,7 +26,8 @@ from fathomlab.store.checksums import CorruptFileError
 from fathomlab.store.directory import TrialFolder
 from fathomlab.store.lease_files import read_lease
 from fathomlab.store.leases import Lease, LeaseLostError, Observation
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
+from fathomlab.store.trial_files import trial_status
 
 CONFIG = {
     "data": {"name": "mnist-sample", "limit": 100, "batch_size": 50},

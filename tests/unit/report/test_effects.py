@@ -29,3 +29,17 @@ def test_level_with_commas_is_named_once():
     ]
     assert labels([DKD, TTM, NKD], (0.1,)) == contrasts
     assert labels([DKD, TTM], (0.1, 0.2)) == ["distilled, learning rate 0.1", "distilled, learning rate 0.2"]
+
+
+def test_levels_of_equal_depth_are_named_by_their_blocks():
+    """Blocks 3 and 1-1-1 have 6 layers each."""
+    levels: list[list[int]] = [[3], [1, 1, 1], [1, 2]]
+    nets = [
+        Net(f"net {level}", "supervised", (0.9, 0.91), depth=6, factors={"model.params.layers": level})
+        for level in levels
+    ]
+    study = study_of(None, nets)
+    assert not study.has_depths
+    assert [condition.name for condition in study.conditions] == ["blocks 3", "blocks 1-1-1", "blocks 1-2"]
+    (panel,) = effect_panels(study)
+    assert [effect.label for effect in panel.effects] == ["blocks 1-1-1 \u2212 blocks 3", "blocks 1-2 \u2212 blocks 3"]

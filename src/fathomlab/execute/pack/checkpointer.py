@@ -31,8 +31,8 @@ from fathomlab.store.checksums import CorruptFileError, nan_to_none
 from fathomlab.store.directory import TrialFolder
 from fathomlab.store.leases import Lease
 from fathomlab.store.provenance import Environment, Resumption
-from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.trial_files import trial_status
 from fathomlab.store.weights import load_checkpoint, save_checked
 
 T = TypeVar("T")

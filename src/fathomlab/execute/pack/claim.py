@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from fathomlab.prepare.jobs import Job
 from fathomlab.store.leases import Lease
-from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.trial_files import trial_status
 
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EFBIG}
 DISK_ERRNOS |= {errno.ESTALE, errno.ETIMEDOUT}  # of network file systems

@@ -7,8 +7,8 @@ from fathomlab.prepare.jobs import Job
 from fathomlab.store.checkpoints import checkpoint_steps
 from fathomlab.store.directory import TrialFolder
 from fathomlab.store.leases import Lease
-from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
+from fathomlab.store.trial_files import trial_status
 
 
 def record_failure(trial: Trial, job: Job, cause: str, lease: Lease | None = None) -> Failed | None:

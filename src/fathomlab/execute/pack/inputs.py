@@ -30,8 +30,9 @@ from fathomlab.plan import Trial
 from fathomlab.plan.recipe import Recipe
 from fathomlab.store.checksums import file_sha256
 from fathomlab.store.datasets import find_dataset, read_arrays
-from fathomlab.store.reading import Store, trial_status
+from fathomlab.store.reading import Store
 from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.trial_files import trial_status
 from fathomlab.store.weights import load_tensors
 
 

@@ -10,8 +10,8 @@ from fathomlab.base.user_code import describe_error
 from fathomlab.execute.pack.devices import choose_device
 from fathomlab.execute.pack.inputs import load_dataset
 from fathomlab.prepare.jobs import Job
-from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES
+from fathomlab.store.trial_files import trial_status
 
 # Libraries below torch report it in words, as does torch if an error happens outside of its allocator.
 OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")

@@ -23,9 +23,9 @@ from fathomlab.store.checksums import CorruptFileError, file_sha256, parse_json,
 from fathomlab.store.datasets import arrays_path, facts_path
 from fathomlab.store.directory import quarantine
 from fathomlab.store.leases import Lease
-from fathomlab.store.reading import trial_status
 from fathomlab.store.records import TERMINAL_STATUSES, Result
 from fathomlab.store.tables import PATTERN
+from fathomlab.store.trial_files import trial_status
 
 RESULT = "result.json"
 DATASETS = "datasets"  # in a scratch store: the data folder of a node that lacks files
