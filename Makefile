@@ -8,7 +8,8 @@ TORCH ?= default
 BIN := .venv/bin
 RUNS ?= runs
 THREADS := OMP_NUM_THREADS=1
-PIP := -m pip install --quiet --disable-pip-version-check
+# Modules are compiled when they are imported, which most of them never are.
+PIP := -m pip install --quiet --disable-pip-version-check --no-compile
 LOCKED := $$(grep '^torch==' requirements.lock)
 
 .PHONY: setup setup-test setup-extras run test test-all check release-check reference docs bench clean
@@ -61,8 +62,8 @@ run: setup
 
 # Shapes in signatures are checked in the tests of what computes with tensors. They run by themselves, because the checks
 # slow down every other test, too. They cannot enter compiled code, and draw from Python's random numbers, which a user's module
-# may draw from. Each worker of pytest-xdist uses one thread; three keep two cores busy, because tests wait for processes and disks.
-PYTEST := $(THREADS) $(BIN)/python -m pytest -n 3 --dist worksteal
+# may draw from. Each worker of pytest-xdist uses one thread.
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n 2 --dist worksteal
 UNCHECKED := $(addprefix tests/contract/,test_backends.py test_module_kinds.py)
 CONTRACTS := $(filter-out $(UNCHECKED),$(wildcard tests/contract/test_*.py))
 CHECKED := $(addprefix tests/unit/,engine models losses probes optim) $(CONTRACTS)

@@ -12,7 +12,7 @@ from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Emit, Note, Planned, Warned
 from fathomlab.execute.executors import EXECUTORS, Executor, requested_executor, resolve_executor
 from fathomlab.execute.executors.setting import Setting
-from fathomlab.execute.recording import experiment_record, keep_corrupted_record, with_history, write_end
+from fathomlab.execute.recording import write_end, write_start
 from fathomlab.execute.run_log import RunLog
 from fathomlab.execute.signals import RunInterrupted, StopRequest
 from fathomlab.execute.sources import save_patch, save_plugin
@@ -26,7 +26,7 @@ from fathomlab.prepare.jobs import Job, prepare_jobs, provide_datasets
 from fathomlab.prepare.machine import describe_machine, guess_device
 from fathomlab.prepare.memory import memory_notice, predict_memory
 from fathomlab.prepare.packing import worker_count
-from fathomlab.store.directory import create_store, record_is_current, write_experiment
+from fathomlab.store.directory import create_store
 from fathomlab.store.inventory import Inventory, take_inventory
 from fathomlab.store.lease_files import has_leases
 from fathomlab.store.lock import locks_hold, store_lock
@@ -133,11 +133,7 @@ def run_experiment(plan: Plan, runs: Path, options: RunOptions, emit: Emit, stop
         if shared or has_leases(runs):
             jobs = tuple(replace(job, leases=True, may_drift=options.allow_drift) for job in jobs)
         stop.clock.seconds()  # a download waits without a tick
-        if notice := keep_corrupted_record(inventory.experiments.get(name)):
-            emit(Warned(notice))
-        record = with_history(experiment_record(plan, runs / "experiments" / name), plan, inventory)
-        if pending or not record_is_current(inventory.experiments.get(name), record):
-            write_experiment(runs, record)
+        record = write_start(plan, name, inventory, lambda text: emit(Warned(text)))
         cached, used = len(plan.trials) - len(pending), None
         count = executor.count_workers(setting, options.workers, len(jobs)) if jobs else 1
         work, measured = expected_seconds(plan.trials, inventory)

@@ -1,5 +1,6 @@
 """The record of an experiment: what its plan says, its history, and what its last run used."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from fathomlab.base.identity import content_hash
 from fathomlab.base.labels import Levels, flatten_keys
 from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan
-from fathomlab.store.directory import write_experiment
+from fathomlab.store.directory import record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory
 from fathomlab.store.maintenance import corrupted_record, rename_corrupted
 from fathomlab.store.reading import Store
@@ -57,16 +58,26 @@ def experiment_record(plan: Plan, folder: Path) -> ExperimentRecord:
     )
 
 
-def keep_corrupted_record(stored: ExperimentRecord | None) -> str:
-    """Rename the file of a corrupted record before a new one is written; returns a warning, or `""` if it is intact."""
-    path = corrupted_record(stored) if stored is not None else None
-    if stored is None or path is None:
-        return ""
-    rename_corrupted(path)
-    return (
-        f"{stored.folder}: {stored.cause}. It is kept as experiment.json.corrupt, and a new record is written, without "
-        "earlier interim analyses. Claims count as added after the results that exist."
-    )
+def write_start(plan: Plan, name: str, inventory: Inventory, warn: Callable[[str], None]) -> ExperimentRecord:
+    """Write the record of an experiment before its trials train, unless it is there; returns it.
+
+    Args:
+        plan: The plan.
+        name: The directory of the experiment.
+        inventory: What the store has.
+        warn: Takes a warning if the record was corrupted. Its file is kept under another name.
+    """
+    stored, runs = inventory.experiments.get(name), inventory.root
+    if stored is not None and (path := corrupted_record(stored)):
+        rename_corrupted(path)
+        warn(
+            f"{stored.folder}: {stored.cause}. It is kept as experiment.json.corrupt, and a new record is written, without "
+            "earlier interim analyses. Claims count as added after the results that exist."
+        )
+    record = with_history(experiment_record(plan, runs / "experiments" / name), plan, inventory)
+    if inventory.pending(plan.trials) or not record_is_current(stored, record):
+        write_experiment(runs, record)
+    return record
 
 
 def with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> ExperimentRecord:

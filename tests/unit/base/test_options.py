@@ -209,7 +209,7 @@ def test_config_error_joins_issues() -> None:
 
 def test_format_value_returns_short_yaml() -> None:
     assert [format_value(value) for value in (True, False, None, 1, "x")] == ["true", "false", "null", "1", "'x'"]
-    assert format_value("y" * 100) == "'" + "y" * 56 + "..."
+    assert format_value("y" * 100) == "'" + "y" * 55 + "...'"
     assert did_you_mean("dropuot", ("dropout", "width")) == " Did you mean 'dropout'?"
     assert did_you_mean("zzzz", ("dropout", "width")) == ""
     assert unknown_key(3, ("b", "a")).endswith("a, b")

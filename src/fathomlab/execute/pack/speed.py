@@ -22,7 +22,7 @@ from fathomlab.store.records import Speed
 
 BATCH = 64
 FEWEST, MOST = 5, 50  # passes of one image
-SECONDS = 0.1  # for the passes of one image, and for those of a batch, of all networks of a pack
+SECONDS = 0.05  # for the passes of one image, and for those of a batch, of all networks of a pack
 LONGEST_BATCH = 10.0  # s; the batch of a slower network is smaller
 
 

@@ -88,7 +88,9 @@ def style() -> Generator[None]:
         settings = _settings()
         import matplotlib as mpl
 
-        with mpl.rc_context(cast(Any, settings)), warnings.catch_warnings():
+        current = cast(dict[str, object], mpl.rcParams)
+        changed = {key: value for key, value in settings.items() if current[key] != value}  # each one is validated
+        with mpl.rc_context(cast(Any, changed)), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # browsers have more fonts
             yield
 
