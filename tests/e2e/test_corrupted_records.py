@@ -64,13 +64,29 @@ def test_repair_keeps_the_file(command: Command, store: Path, record: Path):
     assert record.with_name("experiment.json.corrupt").read_bytes() == content
 
 
-def test_run_keeps_the_file_and_writes_a_new_one(command: Command, store: Path, record: Path):
-    """Nothing is trained again. A warning says so, and the claims count as late."""
-    content = record.read_bytes()
-    output = command(*RUN, "--json")
-    summary = json.loads(output.out)
-    assert (summary["cached"], summary["trained"]) == (TRIALS, 0)
-    assert any("experiment.json.corrupt" in notice for notice in summary["notices"])
-    assert record.with_name("experiment.json.corrupt").read_bytes() == content
-    assert json.loads(record.read_text(encoding="utf-8"))["claims_late"]
+@pytest.mark.parametrize("parses", [False, True])
+def test_run_keeps_the_file_and_writes_a_new_one(command: Command, store: Path, parses: bool):
+    """Nothing is trained again. A warning says so, and the claims count as late, whatever the corrupted record says."""
+    (record,) = store.glob("experiments/*/experiment.json")
+    for number, kept in enumerate(("experiment.json.corrupt", "experiment.json.corrupt.1")):
+        content = record.read_bytes().replace(b"Shortcuts", b"X" * (number + 1)) if parses else b"{" * (number + 1)
+        record.write_bytes(content)
+        summary = json.loads(command(*RUN, "--json").out)
+        assert (summary["cached"], summary["trained"]) == (TRIALS, 0)
+        assert any(kept in notice for notice in summary["notices"])
+        assert record.with_name(kept).read_bytes() == content
+        assert json.loads(record.read_text(encoding="utf-8"))["claims_late"]
     assert "notices" not in json.loads(command(*RUN, "--json").out)
+
+
+def test_newer_record_stays(command: Command, store: Path):
+    """It is intact: an older version neither renames nor replaces it."""
+    (record,) = store.glob("experiments/*/experiment.json")
+    document = json.loads(record.read_text(encoding="utf-8"))
+    record.write_text(json.dumps({**document, "format": 99, "title": ["new"]}), encoding="utf-8")
+    content = record.read_bytes()
+    assert json.loads(command("store", "repair", "--json").out)["done"] == []
+    output = command(*RUN, "--json")
+    assert (output.status, code(output.out)) == (2, "damaged-record")
+    assert "newer" in output.out
+    assert record.read_bytes() == content

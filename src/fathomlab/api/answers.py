@@ -34,9 +34,10 @@ def verify(plan: Plan, root: Path) -> tuple[tuple[Verdict, ...], int]:
         runs = [] if root == default_runs() else ["--runs", str(root)]
         command = shlex.join([*words, *plan.loaded.overrides, *runs])
         raise UserError("no-such-experiment", f"{root}: no results of this experiment ({name}). Run: {command}")
+    record = store.readable(name)
     trials = with_seeds(plan, recorded_seed_count(root, name)).trials
     missing = take_inventory(root, trials).pending(trials)
-    return judge(study(store, store.readable(name))), len(missing)
+    return judge(study(store, record)), len(missing)
 
 
 def compare(root: Path, first: str, second: str) -> list[Difference]:

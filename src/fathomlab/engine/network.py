@@ -67,7 +67,7 @@ class PackedNetwork:
         """
         if len({signature(architecture) for architecture in architectures}) != 1:
             raise ValueError("the architectures of a pack must have one signature")
-        self.architecture = architectures[0]
+        self.architecture, self.architectures = architectures[0], tuple(architectures)
         self.replicas = len(architectures)
         self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace both by a subclass
         self.evaluation_pass: Callable[..., ForwardPass] = ForwardPass

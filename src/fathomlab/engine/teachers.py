@@ -32,7 +32,7 @@ class Teacher:
 
     def replica(self, slot: int, device: torch.device) -> "Teacher":
         """Return the teacher of one replica."""
-        network = PackedNetwork([self.network.architecture], device)
+        network = PackedNetwork([self.network.architectures[slot]], device)
         return Teacher(network, select_replica(self.params, slot), select_replica(self.buffers, slot))
 
 

@@ -230,4 +230,4 @@ def recorded_seed_count(runs: Path, name: str) -> int:
         record = Store(runs).experiment(name)
     except UserError:
         return 0
-    return len(record.seeds) if record.looks else 0
+    return len(record.seeds) if record.looks and record.cause is None else 0

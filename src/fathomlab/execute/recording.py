@@ -1,5 +1,6 @@
 """The record of an experiment: what its plan says, its history, and what its last run used."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -68,16 +69,34 @@ def write_start(plan: Plan, name: str, inventory: Inventory, warn: Callable[[str
         warn: Takes a warning if the record was corrupted. Its file is kept under another name.
     """
     stored, runs = inventory.experiments.get(name), inventory.root
-    if stored is not None and (path := corrupted_record(stored)):
-        rename_corrupted(path)
-        warn(
-            f"{stored.folder}: {stored.cause}. It is kept as experiment.json.corrupt, and a new record is written, without "
-            "earlier interim analyses. Claims count as added after the results that exist."
-        )
+    if stored is not None and stored.cause is not None and not stored.outdated:
+        _keep_corrupted(stored, warn)
     record = with_history(experiment_record(plan, runs / "experiments" / name), plan, inventory)
     if inventory.pending(plan.trials) or not record_is_current(stored, record):
         write_experiment(runs, record)
     return record
+
+
+def _keep_corrupted(stored: ExperimentRecord, warn: Callable[[str], None]) -> None:
+    """Rename the file of a record that is corrupted.
+
+    Raises:
+        UserError: If it is there and cannot be read or has a newer format, or if it cannot be renamed.
+    """
+    path = corrupted_record(stored)
+    if path is None:
+        if os.path.lexists(stored.folder / "experiment.json"):
+            raise UserError("damaged-record", f"{stored.folder}: {stored.cause}.")
+        return
+    try:
+        change = rename_corrupted(path)
+    except OSError as error:
+        text = f"{path}: cannot be renamed: {error.strerror or error}. Make its directory writable."
+        raise UserError("unwritable", text) from None
+    warn(
+        f"{stored.folder}: {stored.cause} ({change.action}). A new record is written, without earlier interim analyses. "
+        "Claims count as added after the results that exist."
+    )
 
 
 def with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> ExperimentRecord:
@@ -95,7 +114,8 @@ def with_history(record: ExperimentRecord, plan: Plan, inventory: Inventory) -> 
             looks=stored.looks,
             runs=stored.runs,
         )
-    equal = [other for other in inventory.experiments.values() if other.claims_hash == record.claims_hash]
+    intact = [other for other in inventory.experiments.values() if other.cause is None]
+    equal = [other for other in intact if other.claims_hash == record.claims_hash]
     early = any(not other.claims_late for other in equal)
     return replace(
         record,

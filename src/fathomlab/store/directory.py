@@ -23,7 +23,7 @@ from fathomlab.store.tables import PATTERN
 from fathomlab.store.trial_files import TrialFiles, trial_status
 
 NOT_IN_RESULT = ("result.json",)
-NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "seal")
+NOT_IN_EXPERIMENT = ("folder", "cause", "outdated", "corrupted", "seal")
 ADDED = ("tune", "equal_compute", "runs")  # to the format later: left out if empty
 
 

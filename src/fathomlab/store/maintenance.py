@@ -133,9 +133,8 @@ def _corrupted_weights(record: TrialRecord) -> str:
 
 
 def corrupted_record(record: ExperimentRecord) -> Path | None:
-    """The file of an experiment's record if it is corrupted; None if it is intact, missing, or of an older format."""
-    path = record.folder / "experiment.json"
-    return path if record.cause is not None and not record.outdated and path.is_file() else None
+    """The file of an experiment's record if it is corrupted; None if it is intact, missing, unreadable, or of another format."""
+    return record.folder / "experiment.json" if record.corrupted else None
 
 
 def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Path]:
@@ -147,8 +146,9 @@ def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Pat
 
 
 def rename_corrupted(path: Path) -> Change:
-    """Keep a corrupted file under another name."""
-    target = path.with_name(f"{path.name}.corrupt")
+    """Keep a corrupted file under another name, which no earlier one has."""
+    names = (f"{path.name}.corrupt{suffix}" for suffix in ("", *(f".{number}" for number in range(1, 10_000))))
+    target = next(free for name in names if not os.path.lexists(free := path.with_name(name)))
     path.rename(target)
     return Change(path, f"corrupted; renamed to {target.name}")
 

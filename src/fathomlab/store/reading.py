@@ -162,10 +162,9 @@ class Store:
         if record.outdated:
             raise UserError("outdated-record", f"{record.folder}: {record.cause}.")
         if record.cause is not None:
-            text = (
-                f"{record.folder}: {record.cause}. Restore the file, or run the experiment again: its trials are kept."
-            )
-            raise UserError("damaged-record", text)
+            lost = record.corrupted or not os.path.lexists(record.folder / "experiment.json")
+            remedy = " Restore the file, or run the experiment again: its trials are kept." if lost else ""
+            raise UserError("damaged-record", f"{record.folder}: {record.cause}.{remedy}")
         return record
 
 
@@ -205,9 +204,11 @@ def _read_experiment(folder: Path) -> ExperimentRecord:
     document = files.document("experiment.json", required=True) or {}
     if files.outdated:
         return ExperimentRecord(folder.name, folder, files.first_error, outdated=True)
-    document = {**document, "name": "", "folder": "", "cause": None, "outdated": False}  # the directory decides
+    own = {"name": "", "folder": "", "cause": None, "outdated": False, "corrupted": False}  # the directory decides
+    document = {**document, **own}
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
-    return replace(record, name=folder.name, folder=folder, cause=files.first_error)
+    corrupted = files.corrupted and not files.newer  # a newer format may have other fields
+    return replace(record, name=folder.name, folder=folder, cause=files.first_error, corrupted=corrupted)
 
 
 def _is_experiment(folder: Path) -> bool:

@@ -239,9 +239,10 @@ class ExperimentRecord:
     """One experiment as stored.
 
     Attributes:
-        name: Name of its directory; with `folder`, `cause`, and `outdated` not read from the document.
+        name: Name of its directory; with `folder`, `cause`, `outdated`, and `corrupted` not read from the document.
         cause: Which file is corrupted or outdated; None if there is none.
         outdated: Whether the record has an older format. It is not read then, so all other fields have their defaults.
+        corrupted: Whether the file was read, and is not what was written.
         tune: The factors that are tuned, by their full keys, and the metric of the choice; None if there are none.
         equal_compute: Role to the role whose training MACs it spends on longer training.
         runs: The newest runs on several machines or with lost workers, the latest last.
@@ -252,6 +253,7 @@ class ExperimentRecord:
     folder: Path
     cause: str | None = None
     outdated: bool = False
+    corrupted: bool = False
     title: str = ""
     question: str = ""
     source: str = ""

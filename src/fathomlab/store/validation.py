@@ -23,12 +23,14 @@ class FolderValidator:
         folder: The directory.
         first_error: The first problem, which begins with the name of the file; None if there is none.
         outdated: Whether a document has an older format.
+        newer: Whether a document has a newer format.
+        corrupted: Whether a document was read that was not written like this.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.first_error: str | None = None
-        self.outdated = False
+        self.outdated = self.newer = self.corrupted = False
         self._contents: dict[str, bytes | None] = {}
 
     def report(self, text: str) -> None:
@@ -62,9 +64,11 @@ class FolderValidator:
         except UnicodeDecodeError:
             document = None
         if document is None:
+            self.corrupted = True
             return self.report(f"{name} is not valid JSON" if data.strip() else f"{name} is empty")
         version = as_int(document.get("format"))
         if version is not None and version > FORMAT:
+            self.newer = True
             self.report(
                 f"{name} was written by a newer fathomlab (store format {version}; this version reads format "
                 f"{FORMAT}); upgrade fathomlab"
@@ -76,6 +80,7 @@ class FolderValidator:
                 "older files stay"
             )
         elif version != FORMAT or document.get("seal") != _checksum(document):
+            self.corrupted = True
             self.report(f"{name} is corrupted (checksum mismatch)")
         return document
 
@@ -92,6 +97,7 @@ class FolderValidator:
                 kind, text.encode(errors="replace")
             )  # a lone surrogate, which is not a character, becomes "?"
         except (ValueError, RecursionError) as error:
+            self.corrupted = True
             return self.report(f"{name} has an unexpected value at {error_location(error) or 'its top level'}")
 
     def lines(self, name: str) -> list[dict[str, Any]]:

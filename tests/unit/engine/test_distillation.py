@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fathomlab.engine.initializers import init_params
 from fathomlab.engine.loop import train
 from fathomlab.engine.network import PackedNetwork
 from fathomlab.engine.teachers import Teacher, TeacherPack
@@ -215,3 +216,18 @@ def test_distillation_equals_torch_training_loop(options: MLP | CNN, augment: tu
     held = data.normalize(data.images[pack.validation_index[0]])
     expected = F.cross_entropy(student.eval()(held), data.labels[pack.validation_index[0]])
     assert float(snapshots[-1].validation.loss[0]) == pytest.approx(float(expected.detach()), rel=1e-10)
+
+
+def test_teacher_of_a_replica_has_its_options():
+    """Teachers of one program may differ in options, and students may be trained one by one."""
+    networks = [small_training.cnn(batch_norm_eps=eps) for eps in (1e-5, 1.0)]
+    network, data = PackedNetwork(networks), small_training.make_dataset(small_training.SQUARE, 40)
+    params = {name: torch.stack([value, value]).double() for name, value in init_params(networks[0], 0).items()}
+    teacher = Teacher(network, params, network.buffers(torch.float64, "cpu"))
+    images = data.normalize(data.images).double().expand(2, *data.images.shape)
+    with torch.no_grad():
+        both = teacher(images)
+        assert (both[0] - both[1]).abs().max() > 1e-3
+        for slot in range(2):
+            alone = teacher.replica(slot, torch.device("cpu"))(images[:1])
+            torch.testing.assert_close(alone[0], both[slot], rtol=0, atol=1e-10)

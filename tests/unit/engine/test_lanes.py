@@ -13,7 +13,6 @@ from torch import Tensor
 from fathomlab.base.errors import UserError
 from fathomlab.engine import maps_check
 from fathomlab.engine.backends import BACKENDS, Machine, lanes, native_library
-from fathomlab.engine.evaluation import teacher_logits
 from fathomlab.engine.lanes import LanesPass
 from fathomlab.engine.loop import train
 from fathomlab.engine.network import ForwardPass
@@ -249,26 +248,6 @@ def test_students_learn_as_in_the_reference():
     recipes = small_training.distilled([narrow(seed=seed) for seed in range(3)], [0.5, 0.7, 0.9], [2.0] * 3)
     data = small_training.make_dataset(small_training.SQUARE, 120)
     assert_step_equals_reference(recipes, teachers=small_training.make_teachers(recipes, data), data=data)
-
-
-@pytest.mark.parametrize("varies", [False, True])
-def test_teachers_are_evaluated_with_lanes(varies: bool):
-    """Also those of students that run one by one."""
-    nets = [small_training.cnn(batch_norm_eps=eps) for eps in ((1e-5, 0.1) if varies else (1e-5, 1e-5))]
-    recipes = [replace(narrow(seed=seed), architecture=net) for seed, net in enumerate(nets)]
-    recipes = small_training.distilled(recipes, [0.5, 0.7], [2.0] * 2)
-    data = small_training.make_dataset(small_training.SQUARE, 120)
-    native, reference = (
-        small_training.make_trainer(recipes, teachers=small_training.make_teachers(recipes, data), data=data)
-        for _ in range(2)
-    )
-    NATIVE.prepare(native)
-    alone = zip(native.replica_trainers, map(reference.replica, range(2)), strict=True)
-    for trainer, other in alone if varies else [(native, reference)]:
-        assert trainer.teachers is not None
-        assert trainer.teachers.members[0].network.evaluation_pass is not ForwardPass
-        for logits, expected in zip(teacher_logits(trainer), teacher_logits(other), strict=True):
-            torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
 
 def test_options_may_differ_within_a_pack():

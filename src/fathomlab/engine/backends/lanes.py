@@ -11,7 +11,6 @@ from fathomlab.models.layers import BatchNorm, Conv2d, Layer, Layers, Pad, Param
 if TYPE_CHECKING:
     from fathomlab.engine.step_inputs import StepFunction
     from fathomlab.engine.training import PackTrainer
-    from fathomlab.models.architecture import Architecture
     from fathomlab.plan.recipe import Recipe
 
 SOURCE = Path(__file__).with_name("lanes.cpp")
@@ -158,11 +157,6 @@ def listing_of(recipe: "Recipe") -> Listing | None:
     net = recipe.architecture
     if not net.convolutional or recipe.batch_size % LANES or recipe.precision == "bf16" or recipe.needs_features:
         return None
-    return narrow_listing(net)
-
-
-def narrow_listing(net: "Architecture") -> Listing | None:
-    """The operations of a network; None if the library does not have one of them, or if it is too wide."""
     listing = list_operations(maps_of(net.layers), net.shape)
     narrow = listing is not None and max(channels for channels, _, _ in listing.sizes) <= MAX_CHANNELS
     return listing if narrow else None
@@ -183,7 +177,4 @@ def prepare(pack: "PackTrainer") -> "StepFunction":
     pack.replica_trainers = tuple(pack.replica(slot) for slot in range(len(pack.recipes))) if varies else ()
     for trainer in pack.replica_trainers or (pack,):
         trainer.state.network.training_pass = trainer.state.network.evaluation_pass = run
-        for teacher in trainer.teachers.members if trainer.teachers else ():
-            if teacher.network.architecture.convolutional and narrow_listing(teacher.network.architecture):
-                teacher.network.evaluation_pass = run
     return partial(train_step_on_device, pack)
