@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -90,7 +90,7 @@ def _print_pages(
     """Print where the pages are, or all as JSON if the tuned conditions are given. The last one that is written is the index."""
     reports, index = written[:-1], written[-1:]
     if tuned is not None:
-        document: dict[str, Any] = {"combined": str(combined[0])} if combined else {}
+        document: JsonObject = {"combined": str(combined[0])} if combined else {}
         document |= {"reports": [str(path) for path in reports], **({"index": str(index[0])} if index else {})}
         document |= {"figures": [str(path) for path in drawn]} if figures else {}
         print_json({**document, **({"tuned": tuned} if tuned else {})})

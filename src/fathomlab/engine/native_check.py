@@ -1,7 +1,6 @@
 """Compares the native step with the reference, once per process, before it is used."""
 
 import ctypes
-from typing import Any
 
 import torch
 
@@ -49,15 +48,16 @@ def _checked(precision: str) -> ctypes.CDLL:
 
 def _pack(precision: str) -> PackTrainer:
     """Two replicas, with and without shortcuts, before their first step."""
-    networks = [MLP(INPUTS, 19, 3, 2, residual=residual, batch_norm=True) for residual in (True, False)]
-    options: dict[str, Any] = {
-        "optimizer": Adam(weight_decay=0.01),
-        "batch_size": BATCH,
-        "lr": 0.01,
-        "precision": precision,
-    }
     recipes = [
-        plain_recipe(network.build((1, 3, INPUTS // 3)), seed=seed, loss=CrossEntropy(0.1 * seed), **options)
-        for seed, network in enumerate(networks)
+        plain_recipe(
+            MLP(INPUTS, 19, 3, 2, residual=seed == 0, batch_norm=True).build((1, 3, INPUTS // 3)),
+            seed=seed,
+            loss=CrossEntropy(0.1 * seed),
+            optimizer=Adam(weight_decay=0.01),
+            batch_size=BATCH,
+            lr=0.01,
+            precision=precision,
+        )
+        for seed in range(2)
     ]
     return random_pack(recipes, IMAGES, torch.device("cpu"))

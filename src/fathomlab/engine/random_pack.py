@@ -1,6 +1,7 @@
 """Packs with random images, for self-tests, rehearsals, and benchmarks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,22 +18,23 @@ from fathomlab.plan.recipe import Recipe
 
 def plain_recipe(architecture: Architecture, **changes: Any) -> Recipe:
     """Cross-entropy and Adam for one epoch, without a schedule; `changes` are fields of `Recipe`."""
-    fields: dict[str, Any] = {
-        "seed": 0,
-        "loss": CrossEntropy(),
-        "optimizer": Adam(),
-        "schedule": Constant(),
-        "epochs": 1,
-        "batch_size": 128,
-        "lr": 1e-3,
-        "precision": "fp32",
-        "gradient_clip": None,
-        "augment": (),
-        "validation_split": 0.0,
-        "limit": None,
-        "data": "{}",
-    }
-    return Recipe(architecture=architecture, **{**fields, **changes})
+    recipe = Recipe(
+        seed=0,
+        architecture=architecture,
+        loss=CrossEntropy(),
+        optimizer=Adam(),
+        schedule=Constant(),
+        epochs=1,
+        batch_size=128,
+        lr=1e-3,
+        precision="fp32",
+        gradient_clip=None,
+        augment=(),
+        validation_split=0.0,
+        limit=None,
+        data="{}",
+    )
+    return replace(recipe, **changes)
 
 
 def random_pack(
