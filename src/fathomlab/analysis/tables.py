@@ -56,7 +56,7 @@ def _statuses(store: Store, record: ExperimentRecord) -> Iterable[str]:
 def trial_rows(
     store: Store, experiment: str | None = None, statuses: Sequence[str] = (), tag: str | None = None
 ) -> list[JsonObject]:
-    """One row per trial, as `fathomlab list --json` prints it. Trials of experiments that have not begun are waiting.
+    """One row per trial, as `fathomlab list --json` prints it. Planned trials without files have the status `waiting`.
 
     They are sorted by the date of the experiment's first run, by condition in the order of the plan, and by seed. Trials of no
     experiment are last.

@@ -15,7 +15,7 @@ from fathomlab.config.paths import set_path
 from fathomlab.plan import Plan
 from fathomlab.store.directory import record_is_current, write_experiment
 from fathomlab.store.inventory import Inventory
-from fathomlab.store.maintenance import corrupted_record, rename_corrupted
+from fathomlab.store.maintenance import rename_corrupted
 from fathomlab.store.reading import Store
 from fathomlab.store.records import ConditionRecord, ExperimentRecord, SeedTrial
 from fathomlab.store.run_records import RunRecord, latest
@@ -83,11 +83,11 @@ def _keep_corrupted(stored: ExperimentRecord, warn: Callable[[str], None]) -> No
     Raises:
         UserError: If it is there and cannot be read or has a newer format, or if it cannot be renamed.
     """
-    path = corrupted_record(stored)
-    if path is None:
-        if os.path.lexists(stored.folder / "experiment.json"):
-            raise UserError("damaged-record", f"{stored.folder}: {stored.cause}.")
+    path = stored.folder / "experiment.json"
+    if not os.path.lexists(path):
         return
+    if not stored.corrupted:
+        raise UserError("damaged-record", f"{stored.folder}: {stored.cause}.")
     try:
         change = rename_corrupted(path)
     except OSError as error:

@@ -16,7 +16,7 @@ from fathomlab.store.directory import quarantine
 from fathomlab.store.lease_files import FOLDER as LEASES
 from fathomlab.store.predictions import StoredLabels
 from fathomlab.store.reading import Store
-from fathomlab.store.records import TERMINAL_STATUSES, ExperimentRecord, TrialRecord
+from fathomlab.store.records import TERMINAL_STATUSES, TrialRecord
 from fathomlab.store.tables import PATTERN
 
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp")
@@ -121,7 +121,7 @@ def repair_store(root: Path) -> list[Change]:
         if cause:
             changes.append(Change(record.folder, f"{cause}; moved to {quarantine(record.folder)}"))
     corrupted = [*_corrupted_labels(root, labels), *(path for path in dataset_files(root) if not is_intact(path))]
-    corrupted += [path for record in store.experiments() if (path := corrupted_record(record)) is not None]
+    corrupted += [record.folder / "experiment.json" for record in store.experiments() if record.corrupted]
     return changes + [rename_corrupted(path) for path in corrupted]
 
 
@@ -130,11 +130,6 @@ def _corrupted_weights(record: TrialRecord) -> str:
     large = {record.folder / name: digest.sha256 for name, digest in record.files.items() if name.endswith(LARGE)}
     problems = _mismatches({path: sha256 for path, sha256 in large.items() if path.exists()})
     return next((f"{problem.path.name} {problem.problem}" for problem in problems), "")
-
-
-def corrupted_record(record: ExperimentRecord) -> Path | None:
-    """The file of an experiment's record if it is corrupted; None if it is intact, missing, unreadable, or of another format."""
-    return record.folder / "experiment.json" if record.corrupted else None
 
 
 def _corrupted_labels(root: Path, references: set[StoredLabels]) -> Iterator[Path]:

@@ -204,11 +204,10 @@ def _read_experiment(folder: Path) -> ExperimentRecord:
     document = files.document("experiment.json", required=True) or {}
     if files.outdated:
         return ExperimentRecord(folder.name, folder, files.first_error, outdated=True)
-    own = {"name": "", "folder": "", "cause": None, "outdated": False, "corrupted": False}  # the directory decides
-    document = {**document, **own}
+    # the directory decides
+    document = {**document, "name": "", "folder": "", "cause": None, "outdated": False, "corrupted": False}
     record = files.typed("experiment.json", ExperimentRecord, document) or ExperimentRecord(folder.name, folder)
-    corrupted = files.corrupted and not files.newer  # a newer format may have other fields
-    return replace(record, name=folder.name, folder=folder, cause=files.first_error, corrupted=corrupted)
+    return replace(record, name=folder.name, folder=folder, cause=files.first_error, corrupted=files.corrupted)
 
 
 def _is_experiment(folder: Path) -> bool:

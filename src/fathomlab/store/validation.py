@@ -23,7 +23,7 @@ class FolderValidator:
         folder: The directory.
         first_error: The first problem, which begins with the name of the file; None if there is none.
         outdated: Whether a document has an older format.
-        newer: Whether a document has a newer format.
+        newer: Whether a document has a newer format, and may have other values.
         corrupted: Whether a document was read that was not written like this.
     """
 
@@ -97,7 +97,7 @@ class FolderValidator:
                 kind, text.encode(errors="replace")
             )  # a lone surrogate, which is not a character, becomes "?"
         except (ValueError, RecursionError) as error:
-            self.corrupted = True
+            self.corrupted = self.corrupted or not self.newer
             return self.report(f"{name} has an unexpected value at {error_location(error) or 'its top level'}")
 
     def lines(self, name: str) -> list[dict[str, Any]]:
