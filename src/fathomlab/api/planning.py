@@ -115,13 +115,13 @@ def find_experiment(store: Store, name: str) -> str:
     same = [known for known in names if text and store.experiment(known).yaml == text]
     if len(same) == 1:
         return same[0]
-    shown = f"{escape_control_chars(name)}: was"
+    file = escape_control_chars(name)
     if same:
-        text = f"{shown} run in {len(same)} forms: {', '.join(same)}. Name one of them."
-        raise UserError("ambiguous-experiment", text)
+        message = f"{file}: was run in {len(same)} forms: {', '.join(same)}. Name one of them."
+        raise UserError("ambiguous-experiment", message)
     near = [known for known in names if known.startswith(f"{Path(name).stem.lower()}-")] or names
-    text = f"{shown} not run with this text. Known: {', '.join(near) or 'none'}. Name one of them."
-    raise UserError("no-such-experiment", text)
+    message = f"{file}: was not run with this text. Known: {', '.join(near) or 'none'}. Name one of them."
+    raise UserError("no-such-experiment", message)
 
 
 def match_experiment(names: Sequence[str], name: str, location: str) -> str:

@@ -67,7 +67,7 @@ class PackedNetwork:
         """
         if len({signature(architecture) for architecture in architectures}) != 1:
             raise ValueError("the architectures of a pack must have one signature")
-        self.architecture, self.architectures = architectures[0], tuple(architectures)
+        self.architectures = tuple(architectures)
         self.replicas = len(architectures)
         self.training_pass: Callable[..., ForwardPass] = ForwardPass  # a backend may replace both by a subclass
         self.evaluation_pass: Callable[..., ForwardPass] = ForwardPass
@@ -80,6 +80,11 @@ class PackedNetwork:
             if len(set(values)) > 1:
                 dtype = torch.bool if isinstance(values[0], bool) else torch.float64
                 self._varying[path] = torch.tensor(values, device=device, dtype=dtype)
+
+    @property
+    def architecture(self) -> Architecture:
+        """That of the first replica. The others differ only in options of layers."""
+        return self.architectures[0]
 
     @property
     def varies(self) -> bool:

@@ -61,7 +61,7 @@ class Listing:
             after = self._add_layer(layers[index], here, active)
             if after is None:
                 return None
-            here, index = after, index + (2 if active and not isinstance(layers[index], Conv2d | Tap) else 1)
+            here, index = after, index + (2 if active and not isinstance(layers[index], Conv2d | Pad | Tap) else 1)
         return here
 
     def _add_layer(self, layer: Layer, x: int, active: bool) -> int | None:
@@ -69,16 +69,13 @@ class Listing:
         match layer:
             case Tap():
                 return x
-            case Conv2d(kernel_size=1 | 3, stride=1 | 2):
+            case Conv2d(kernel_size=1 | 3, stride=1 | 2) | Pad():
                 size = layer.out_channels, (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
                 return self._append(Operation(layer, x, 0), size)
             case BatchNorm():
                 return self._append(Operation(layer, x, 0, None, ACTIVE if active else PLAIN), self.sizes[x])
             case ParameterFree(kind="MaxPool") if not active:
                 return self._append(Operation(layer, x, 0), (channels, (height + 1) // 2, (width + 1) // 2))
-            case Pad() if not active:
-                size = layer.out_channels, (height - 1) // layer.stride + 1, (width - 1) // layer.stride + 1
-                return self._append(Operation(layer, x, 0), size)
             case Residual() | Shortcut() if active and isinstance(layer.branch[-1], BatchNorm):
                 return self._add_block(layer, layer.branch[-1], x)
             case _:
