@@ -95,9 +95,12 @@ def write_combined_report(
 
 
 def write_reports(root: Path, experiments: Sequence[str] | None = None) -> list[Path]:
-    """Write the reports of these experiments, by default of every readable one, and the index; returns their paths.
+    """Write the reports of these experiments, by default of every readable one, and the index.
 
     The page of an experiment whose record is corrupted or has an older format stays, because it cannot be written again.
+
+    Returns:
+        The paths of the reports, and last that of the index.
 
     Raises:
         UserError: If the record of one of these experiments is corrupted or has an older format, or a page cannot be written.
@@ -113,7 +116,8 @@ def write_reports(root: Path, experiments: Sequence[str] | None = None) -> list[
     try:
         return [*(write_report(store, name) for name in experiments), write_index(store)]
     except OSError as error:
-        raise _unwritable(error.filename or root, "write the report", error) from None
+        folder = Path(error.filename).parent if error.filename else root  # the file is a temporary one
+        raise _unwritable(folder, "write the report", error) from None
 
 
 def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]:
@@ -128,7 +132,7 @@ def write_figures(root: Path, experiment: str, folder: Path) -> tuple[Path, ...]
 
     store = Store(root)
     try:
-        return figure_files.write_figures(study(store, store.experiment(experiment)), folder)
+        return figure_files.write_figures(study(store, store.readable(experiment)), folder)
     except OSError as error:
         text = f"{folder}: cannot write figures: {error.strerror or error}. Name another directory with --figures."
         raise UserError("unwritable", text) from None
