@@ -9,6 +9,7 @@ import pytest
 
 import fathomlab
 from fathomlab.base.errors import Issue
+from fathomlab.base.files import shown_path
 
 FILES = sorted(Path(__file__).parent.glob("*.yaml"))
 
@@ -24,7 +25,7 @@ def problems(path: Path) -> str:
         fathomlab.load(path)
     messages = [problem.message for problem in caught.value.problems]
     assert all(message.isascii() and len(message) < 400 for message in messages), path
-    assert str(caught.value).startswith(f"{path.name}: {len(messages)} problem"), path
+    assert str(caught.value).startswith(f"{shown_path(path)}: {len(messages)} problem"), path
     return "; ".join(map(as_text, caught.value.problems))
 
 

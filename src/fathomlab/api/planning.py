@@ -85,7 +85,7 @@ def find_file(name: str) -> Path:
 def file_of(plan: Plan) -> str:
     """How a command names the file of a plan: one of `find_file`'s directories by its name, another one by its path."""
     path = plan.loaded.path
-    return plan.loaded.document.source if path is None or path.parent in _folders() else str(path)
+    return plan.loaded.name if path is None or path.parent in _folders() else str(path)
 
 
 def bundled() -> list[str]:

@@ -18,6 +18,16 @@ UNSUPPORTED = frozenset(
 )  # of calls that a mounted drive lacks
 
 
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path as messages write it: relative to the working directory if it is inside, otherwise as it is."""
+    path = Path(path)
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return str(path)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a link, or something that reading would wait for, such as a pipe. None of them is in a store."""
     return path.is_symlink() or (path.exists() and not (path.is_file() or path.is_dir()))

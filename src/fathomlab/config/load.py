@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomlab.base.errors import ConfigError, Issue, UserError, did_you_mean, format_value, unknown_key
+from fathomlab.base.files import shown_path
 from fathomlab.base.identity import canonical_json
 from fathomlab.base.options import INVALID, parse
 from fathomlab.base.output import escape_control_chars
@@ -48,6 +49,11 @@ class Loaded:
     run: RunOverrides
     components: Components
     problems: tuple[Issue, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the file, without its directory, as records keep it; "the mapping" without a file."""
+        return self.document.source if self.path is None else escape_control_chars(self.path.name)
 
 
 def load(
@@ -189,7 +195,7 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Document,
     if isinstance(source, Mapping):
         return Document("the mapping", copy_mapping(source, "the mapping")), ""
     text = _read_bytes(source)
-    return read_yaml(text, escape_control_chars(Path(source).name)), _decoded(text)
+    return read_yaml(text, escape_control_chars(shown_path(source))), _decoded(text)
 
 
 def file_text(path: str | os.PathLike[str]) -> str:

@@ -75,7 +75,7 @@ def experiment_name(plan: Plan, names: Iterable[str]) -> str:
     """
     suffix = f"-{plan.hash[:8]}"
     loaded = plan.loaded
-    label = Path(loaded.document.source).stem if loaded.text else loaded.file.experiment.title or "experiment"
+    label = Path(loaded.name).stem if loaded.text else loaded.file.experiment.title or "experiment"
     stem = unicodedata.normalize("NFKD", label.lower())
     ascii_stem = re.sub(r"[^a-z0-9_]+", "-", stem.encode("ascii", "ignore").decode()).strip("-")[:40] or "experiment"
     new_name = f"{ascii_stem}{'-quick' if plan.loaded.quick else ''}{suffix}"

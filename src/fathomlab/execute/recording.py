@@ -38,9 +38,9 @@ def experiment_record(plan: Plan, folder: Path) -> ExperimentRecord:
     return ExperimentRecord(
         name=folder.name,
         folder=folder,
-        title=options.title or loaded.document.source,
+        title=options.title or loaded.name,
         question=options.question,
-        source=loaded.document.source,
+        source=loaded.name,
         yaml=loaded.text,
         overrides=tuple(loaded.overrides),
         quick=loaded.quick,

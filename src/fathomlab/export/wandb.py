@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 from fathomlab.base.errors import UserError
-from fathomlab.base.files import atomic_write
+from fathomlab.base.files import atomic_write, shown_path
 from fathomlab.base.libraries import library
 from fathomlab.execute.events import EpochDone, Event, Failed, Finished, Measured, Started
 from fathomlab.export.replay import ENDED, run_info, trial_events
@@ -70,7 +70,7 @@ class Wandb:
             self.mode = {"online": "online", "disabled": "disabled"}.get(mode, "offline")
             if self.mode == "online" and not wandb.login(verify=False, prompt=False):
                 self.mode = "offline"
-        shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else str(folder)
+        shown = shown_path(folder)
         where = f"offline in {shown}; upload: wandb sync {shlex.quote(shown)}" if self.mode == "offline" else self.mode
         return f"W&B: project {info.project}, {where}"
 

@@ -88,5 +88,5 @@ class Plan:
 
     def __repr__(self) -> str:
         """Source and numbers in one line."""
-        source, counts = self.loaded.document.source, (len(self.trials), len(self.conditions), len(self.seeds))
+        source, counts = self.loaded.name, (len(self.trials), len(self.conditions), len(self.seeds))
         return "<plan of {}: {} trials, {} conditions, {} seeds>".format(source, *counts)

@@ -28,7 +28,7 @@ def issues_of(tmp_path: Path) -> IssuesOf:
         else:
             return []
         head, *lines = str(error).splitlines()
-        assert head.startswith(f"exp.yaml: {len(error.problems)} problem")
+        assert head.startswith(f"{path}: {len(error.problems)} problem")
         assert [line.strip() for line in lines] == [str(problem) for problem in error.problems]
         assert all(problem.message.isascii() and len(problem.message) < 400 for problem in error.problems)
         return [_short(problem) for problem in error.problems]
@@ -37,4 +37,4 @@ def issues_of(tmp_path: Path) -> IssuesOf:
 
 
 def _short(problem: Issue) -> str:
-    return " ".join(filter(None, (problem.code, problem.location.removeprefix("exp.yaml:"), problem.path)))
+    return " ".join(filter(None, (problem.code, problem.location.rpartition("exp.yaml:")[2], problem.path)))

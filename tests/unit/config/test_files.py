@@ -185,3 +185,25 @@ def test_mapping_is_checked_and_not_changed():
     (problem,) = caught.value.problems
     assert (problem.code, problem.location, problem.path) == ("wrong-type", "", "training.lr")
     assert mapping == {"model": {"type": "MLP"}, "training": {"epochs": 1, "lr": "fast"}}
+
+
+def test_problem_names_the_file_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "week_3"
+    folder.mkdir()
+    (folder / "exp.yaml").write_text("seed: one\n")
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("week_3/exp.yaml"), folder / "exp.yaml"):
+        with pytest.raises(fathomlab.ConfigError) as raised:
+            fathomlab.load(path)
+        assert {problem.location for problem in raised.value.problems} >= {"week_3/exp.yaml:1"}
+    monkeypatch.chdir(folder)
+    with pytest.raises(fathomlab.ConfigError) as raised:
+        fathomlab.load(folder / "exp.yaml")
+    assert {problem.location for problem in raised.value.problems} >= {"exp.yaml:1"}
+
+
+def test_name_of_a_plan_has_no_directory():
+    """Records keep it, and are the same wherever the file was."""
+    loaded = fathomlab.load("1_2").loaded
+    assert loaded.path is not None
+    assert (loaded.path.parent.name, loaded.name) == ("configs", "config_exp1_2.yaml")
