@@ -13,13 +13,10 @@ from fathomlab.engine.evaluation import evaluate
 from fathomlab.engine.loop import train
 from fathomlab.engine.precision import param_dtype
 from fathomlab.engine.precision_choice import choose_precision
+from fathomlab.engine.random_pack import plain_recipe
 from fathomlab.engine.step import step_inputs, step_keys, train_steps
 from fathomlab.engine.step_inputs import Predicts, StepFunction
 from fathomlab.engine.training import PackTrainer
-from fathomlab.losses.cross_entropy import CrossEntropy
-from fathomlab.optim.adam import Adam
-from fathomlab.optim.schedules import Constant
-from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.machine import describe_machine
 
 CPU = torch.device("cpu")
@@ -34,20 +31,14 @@ def pack(setting: Setting, replicas: int, precision: str) -> PackTrainer:
     architecture = setting.architecture()
     chosen = choose_precision(precision, architecture, BATCH, CPU)
     recipes = [
-        Recipe(
+        plain_recipe(
+            architecture,
             seed=seed,
-            architecture=architecture,
-            optimizer=Adam(),
-            schedule=Constant(),
             epochs=1000,
             batch_size=BATCH,
             lr=RATE,
             precision=chosen,
-            loss=CrossEntropy(),
-            gradient_clip=None,
-            augment=(),
             validation_split=1.0,
-            limit=None,
             data="",
         )
         for seed in range(replicas)
