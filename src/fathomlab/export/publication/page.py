@@ -41,8 +41,9 @@ from fathomlab.report.warnings import data_notes, teacher_warnings
 ACCURACY, GAIN = "test accuracy (%)", "gain over baseline (points)"
 INTERVALS = (
     "Numbers in parentheses are 95% intervals over seeds: t intervals of means, Wilson's of fractions of seeds. The last column "
-    "is the command that trains the row again; `--runs DIR` names another results directory. Another processor rounds "
-    "differently, which can grow to the difference of two seeds, so compare a repeated mean with its interval."
+    "is the command that trains the row again, in the directory of this page; `--runs DIR` names another results directory. "
+    "Its report has the mean, and cannot decide claims that compare rows. Another processor rounds differently, which can "
+    "grow to the difference of two seeds, so compare a repeated mean with its interval."
 )
 
 
@@ -206,13 +207,12 @@ def _tail(item: Publication) -> list[str]:
         f"Train everything again: {code(run_command(study, item.file))}.",
         f"Work with the numbers: [{TRIALS}]({item.name}/{TRIALS}).",
     ]
-    where = "Commands run in the directory of this page." if "/" in item.file else ""
     return [
         "## Machine and versions",
         text(" ".join(resumed(study))),
         report_table(provenance_table(study)),
         "## Next steps",
-        where,
+        "Commands run in the directory of this page.",
         _list(steps),
     ]
 
