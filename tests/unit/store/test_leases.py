@@ -281,7 +281,9 @@ def test_failed_claim_leaves_no_lease(tmp_path: Path, monkeypatch: pytest.Monkey
         with contextlib.suppress(OSError):
             Lease(tmp_path, TRIALS).release()
     assert not has_leases(tmp_path)
-    assert set(threading.enumerate()) <= threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(timeout=5)  # one that still renews a lease waits for 10 s
+        assert not thread.is_alive()
     with Lease(tmp_path, TRIALS):
         pass
 
