@@ -1,8 +1,8 @@
 // Training steps of a pack of MLPs on a CPU (forward pass, loss, backward pass, and update), and predictions.
 //
 // Replicas are computed one after the other, so that the activations of one stay in the L2 cache and its numbers do not depend
-// on the others. Features are batch-major, (n, width). Rows of activations are padded with zeros to whole vectors; parameters
-// have the layout of PyTorch, (out, in) without padding.
+// on the others. Features are batch-major, (n, width). Rows of activations are padded with zeros to whole vectors, and start
+// `stride_of(width)` numbers apart; parameters have the layout of PyTorch, (out, in) without padding.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -53,6 +53,11 @@ INLINE V exponential(V x) {
   }
 }
 INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
+// Between rows. Multiples of 256 bytes would leave a column of vectors few sets of the L1 cache, from which its rows evict each other.
+INLINE int64_t stride_of(int64_t width) {
+  int64_t n = padded(width);
+  return n * sizeof(real) % 256 ? n : n + 64 / (int64_t)sizeof(real);
+}
 
 // ---- Updates of parameters ----
 
@@ -115,11 +120,11 @@ struct Add {
 };
 template <Optimizer KIND> struct Update {
   const real* base; Slot slot; const Rates* rates;
-  inline __attribute__((always_inline)) V start(const real* c) const {  // what `end` reads comes from memory meanwhile
+  inline __attribute__((always_inline)) V start(const real* c) const {  // what `end` reads comes to the L2 cache meanwhile
     int64_t i = c - base;
-    __builtin_prefetch(c, 1);
-    if (slot.first) __builtin_prefetch(slot.first + i, 1);
-    if (KIND == ADAM) __builtin_prefetch(slot.second + i, 1);
+    __builtin_prefetch(c, 0, 2);
+    if (slot.first) __builtin_prefetch(slot.first + i, 0, 2);
+    if (KIND == ADAM) __builtin_prefetch(slot.second + i, 0, 2);
     return V{};
   }
   inline __attribute__((always_inline)) void end(real* c, V v, int64_t count) const {
@@ -210,9 +215,9 @@ template <int STEP> INLINE void transpose_tile(V* row) {
   if constexpr (STEP > 1) transpose_tile<STEP / 2>(row);
 }
 
-// (rows, columns) to (columns, padded rows); the padding is 0.
+// (rows, columns) to (columns, rows), whose rows are padded with zeros.
 static void transpose(const real* a, int64_t rows, int64_t columns, int64_t lda, real* t) {
-  int64_t ldt = padded(rows);
+  int64_t ldt = stride_of(rows);
   for (int64_t i = 0; i < rows; i += VL)
     for (int64_t j = 0; j < columns; j += VL) {
       V row[VL];
@@ -251,11 +256,11 @@ template <class Term> INLINE V column_sum(int64_t n, Term term) {
 
 // y (n, width) without bias becomes the normalized features, and h the activations.
 static void norm_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h, const real* before, real* scale) {
-  int64_t width = padded(f.out), at = q * f.out;
-  for (int64_t j = 0; j < width; j += VL) {
+  int64_t stride = stride_of(f.out), at = q * f.out;
+  for (int64_t j = 0; j < f.out; j += VL) {
     int64_t count = std::min(VL, f.out - j);
-    V mean = column_sum(n, [&](int64_t i) { return load(y + i * width + j); }) / (real)n;
-    V variance = column_sum(n, [&](int64_t i) { V d = load(y + i * width + j) - mean; return d * d; }) / (real)n;
+    V mean = column_sum(n, [&](int64_t i) { return load(y + i * stride + j); }) / (real)n;
+    V variance = column_sum(n, [&](int64_t i) { V d = load(y + i * stride + j) - mean; return d * d; }) / (real)n;
     V inverse = 1 / root(variance + (real)f.eps[q]);
     V gamma = load(f.gamma + at + j, count), beta = load(f.beta + at + j, count), bias = load(f.bias + at + j, count);
     store(scale + j, inverse);
@@ -263,7 +268,7 @@ static void norm_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h,
     store(f.mean + at + j, m + (real)0.1 * (mean + bias - m), count);
     store(f.variance + at + j, v + (real)0.1 * (variance * ((real)n / (real)std::max<int64_t>(n - 1, 1)) - v), count);
     for (int64_t i = 0; i < n; i++) {
-      int64_t p = i * width + j;
+      int64_t p = i * stride + j;
       V x = (load(y + p) - mean) * inverse, z = gamma * x + beta;
       store(y + p, x);
       z = f.active ? where_positive(z, z) : z;
@@ -275,22 +280,22 @@ static void norm_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h,
 
 // The gradient of h becomes that of y before normalization, in place in `d`; gradients of gamma and beta.
 static void norm_backward(int64_t n, const Layer& f, int64_t q, const real* x, real* d, const real* scale, real* dgamma, real* dbeta) {
-  int64_t width = padded(f.out), at = q * f.out;
-  for (int64_t j = 0; j < width; j += VL) {
+  int64_t stride = stride_of(f.out), at = q * f.out;
+  for (int64_t j = 0; j < f.out; j += VL) {
     int64_t count = std::min(VL, f.out - j);
     V gamma = load(f.gamma + at + j, count), beta = load(f.beta + at + j, count);
     if (f.active)
       for (int64_t i = 0; i < n; i++) {
-        int64_t p = i * width + j;
+        int64_t p = i * stride + j;
         store(d + p, where_positive(gamma * load(x + p) + beta, load(d + p)));
       }
-    V sum = column_sum(n, [&](int64_t i) { return load(d + i * width + j); });
-    V along = column_sum(n, [&](int64_t i) { return load(d + i * width + j) * load(x + i * width + j); });
+    V sum = column_sum(n, [&](int64_t i) { return load(d + i * stride + j); });
+    V along = column_sum(n, [&](int64_t i) { return load(d + i * stride + j) * load(x + i * stride + j); });
     store(dbeta + j, sum);
     store(dgamma + j, along);
     V k = gamma * load(scale + j), a = -k * sum / (real)n, b = -k * along / (real)n;
     for (int64_t i = 0; i < n; i++) {
-      int64_t p = i * width + j;
+      int64_t p = i * stride + j;
       store(d + p, load(d + p) * k + a + load(x + p) * b);
     }
   }
@@ -302,11 +307,11 @@ static void rectify(int64_t count, const real* x, real* y) {
 
 // As `norm_forward`. y may be h.
 static void plain_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h, const real* before) {
-  int64_t width = padded(f.out);
-  for (int64_t j = 0; j < width; j += VL) {
+  int64_t stride = stride_of(f.out);
+  for (int64_t j = 0; j < f.out; j += VL) {
     V bias = load(f.bias + q * f.out + j, std::min(VL, f.out - j));
     for (int64_t i = 0; i < n; i++) {
-      int64_t p = i * width + j;
+      int64_t p = i * stride + j;
       V z = load(y + p) + bias;
       store(y + p, z);
       z = f.active ? where_positive(z, z) : z;
@@ -317,18 +322,18 @@ static void plain_forward(int64_t n, const Layer& f, int64_t q, real* y, real* h
 }
 
 static void plain_backward(int64_t n, const Layer& f, const real* y, real* d, real* dbias) {
-  int64_t width = padded(f.out);
-  for (int64_t j = 0; j < width; j += VL) {
+  int64_t stride = stride_of(f.out);
+  for (int64_t j = 0; j < f.out; j += VL) {
     if (f.active)
-      for (int64_t i = 0; i < n; i++) { int64_t p = i * width + j; store(d + p, where_positive(load(y + p), load(d + p))); }
-    store(dbias + j, column_sum(n, [&](int64_t i) { return load(d + i * width + j); }));
+      for (int64_t i = 0; i < n; i++) { int64_t p = i * stride + j; store(d + p, where_positive(load(y + p), load(d + p))); }
+    store(dbias + j, column_sum(n, [&](int64_t i) { return load(d + i * stride + j); }));
   }
 }
 
 // y (n, width) without bias becomes the activations, with running statistics.
 static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const real* before) {
-  int64_t width = padded(f.out), at = q * f.out;
-  for (int64_t j = 0; j < width; j += VL) {
+  int64_t stride = stride_of(f.out), at = q * f.out;
+  for (int64_t j = 0; j < f.out; j += VL) {
     int64_t count = std::min(VL, f.out - j);
     V scale = all(1), shift = load(f.bias + at + j, count);
     if (f.norm) {
@@ -336,7 +341,7 @@ static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const re
       shift = load(f.beta + at + j, count) + (shift - load(f.mean + at + j, count)) * scale;
     }
     for (int64_t i = 0; i < n; i++) {
-      int64_t p = i * width + j;
+      int64_t p = i * stride + j;
       V z = load(y + p) * scale + shift;
       z = f.active ? where_positive(z, z) : z;
       z = (real)f.factor * z;
@@ -391,8 +396,8 @@ static Rates rates_of(const Step& s, int64_t q) {
 // Cross-entropy with label smoothing: the logits in p.d (n, classes) become their gradient. Lanes are images.
 static void loss(const Plan& p, const Step& s, int64_t q, const int64_t* index, int64_t classes) {
   real* z = p.logits;
-  int64_t stride = padded(p.n);
-  transpose(p.d, p.n, classes, padded(classes), z);
+  int64_t stride = stride_of(p.n);
+  transpose(p.d, p.n, classes, stride_of(classes), z);
   double hard_sum = 0, loss_sum = 0, smoothing = s.smoothing[q];
   int64_t correct = 0;
   const real even = smoothing / classes, rest = 1 - smoothing, weight = (real)1 / (real)p.n;
@@ -436,11 +441,11 @@ static void forward(const Plan& p, int64_t q) {
   const real *x = p.x, *earlier = nullptr;
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
-    int64_t width = padded(f.out);
+    int64_t in = stride_of(f.in), out = stride_of(f.out);  // strides
     real* y = f.pre ? p.h[l] : p.y[l];
-    if (f.pre) rectify(p.n * padded(f.in), x, p.y[l]);
+    if (f.pre) rectify(p.n * in, x, p.y[l]);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, width, f.in, {f.pre ? p.y[l] : x, padded(f.in), 1}, p.turned, width, y, width);
+    long_product(p.n, padded(f.out), f.in, {f.pre ? p.y[l] : x, in, 1}, p.turned, out, y, out);
     const real* before = !skips(f, q) ? nullptr : f.again ? earlier : x;
     if (f.norm) norm_forward(p.n, f, q, y, p.h[l], before, p.scale[l]);
     else plain_forward(p.n, f, q, y, p.h[l], before);
@@ -451,19 +456,20 @@ static void forward(const Plan& p, int64_t q) {
 // Logits (n, classes) of images (n, inputs). Activations go through p.d, p.gradient, and p.kept in turn.
 static void predict(const Plan& p, int64_t q, const real* images, real* logits) {
   const real *x = images, *earlier = nullptr;
-  int64_t stride = p.layer[0].in;
+  int64_t in = p.layer[0].in;
   real* const turns[] = {p.d, p.gradient, p.kept};
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
     real *h = turns[l % 3], *rectified = turns[(l + 1) % 3];
-    if (f.pre) rectify(p.n * stride, x, rectified);
+    int64_t out = stride_of(f.out);
+    if (f.pre) rectify(p.n * in, x, rectified);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, padded(f.out), f.in, {f.pre ? rectified : x, stride, 1}, p.turned, padded(f.out), h, padded(f.out));
+    long_product(p.n, padded(f.out), f.in, {f.pre ? rectified : x, in, 1}, p.turned, out, h, out);
     eval_forward(p.n, f, q, h, !skips(f, q) ? nullptr : f.again ? earlier : x);
-    earlier = x, x = h, stride = padded(f.out);
+    earlier = x, x = h, in = out;
   }
   int64_t classes = p.layer[p.layers - 1].out;
-  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * stride, classes * sizeof(real));
+  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * in, classes * sizeof(real));
 }
 
 template <Optimizer KIND>
@@ -472,43 +478,43 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
   real *d = p.d, *next = p.gradient;
   for (int64_t l = p.layers - 1; l >= 0; l--) {
     const Layer& f = p.layer[l];
-    int64_t width = padded(f.out), in = padded(f.in), at = q * f.out;
-    real *dbias = p.small, *dgamma = dbias + width, *dbeta = dgamma + width, *second = dbeta + width;
+    int64_t out = stride_of(f.out), in = stride_of(f.in), at = q * f.out;  // strides, offset
+    real *dbias = p.small, *dgamma = dbias + out, *dbeta = dgamma + out, *second = dbeta + out;
     bool twice = l + 1 < p.layers && p.layer[l + 1].again;  // this is the first of two applications
     bool adds = !f.again && skips(twice ? p.layer[l + 1] : f, q);
-    if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * width * sizeof(real));
-    if (adds) memcpy(next, twice ? p.kept : d, p.n * width * sizeof(real));
+    if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * out * sizeof(real));
+    if (adds) memcpy(next, twice ? p.kept : d, p.n * out * sizeof(real));
     if (f.factor != 1)
-      for (int64_t i = 0; i < p.n * width; i += VL) store(d + i, (real)f.factor * load(d + i));
-    if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, width * sizeof(real)); }
+      for (int64_t i = 0; i < p.n * out; i += VL) store(d + i, (real)f.factor * load(d + i));
+    if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, out * sizeof(real)); }
     else plain_backward(p.n, f, p.y[l], d, dbias);
     real* weight = f.weight + q * f.out * f.in;
     if (l) {
       const real* rows = weight;
-      if (f.in % VL) {  // rows that are readable up to whole vectors
+      if (in != f.in) {  // rows that are readable up to whole vectors, and `in` apart
         for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in, weight + o * f.in, f.in * sizeof(real));
         rows = p.rows;
       }
       if (f.pre) {
-        product(p.n, in, f.out, {d, width, 1}, rows, in, p.kept, in, Set{});
+        product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, p.kept, in, Set{});
         for (int64_t i = 0; i < p.n * in; i += VL) {
           V g = where_positive(load(p.y[l] + i), load(p.kept + i));
           store(next + i, adds ? g + load(next + i) : g);
         }
-      } else if (adds) product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Add{});
-      else product(p.n, in, f.out, {d, width, 1}, rows, in, next, in, Set{});
+      } else if (adds) product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, next, in, Add{});
+      else product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, next, in, Set{});
     }
     auto slot = [&](int i, int64_t offset) {
       return Slot{f.state[i][0] ? f.state[i][0] + offset : nullptr, f.state[i][1] ? f.state[i][1] + offset : nullptr};
     };
     const real* input = f.pre ? p.y[l] : l ? p.h[l - 1] : p.x;
-    Matrix turned{d, 1, width};
+    Matrix turned{d, 1, out};
     if (f.again) {  // the first application adds its gradients and updates
-      product(f.out, in, p.n, turned, input, in, p.shared, in, Set{});
-      memcpy(second, p.small, 3 * width * sizeof(real));
+      product(f.out, padded(f.in), p.n, turned, input, in, p.shared, in, Set{});
+      memcpy(second, p.small, 3 * out * sizeof(real));
     } else if (twice) {
-      product(f.out, in, p.n, turned, input, in, p.shared, in, Add{});
-      for (int64_t i = 0; i < 3 * width; i++) p.small[i] += second[i];
+      product(f.out, padded(f.in), p.n, turned, input, in, p.shared, in, Add{});
+      for (int64_t i = 0; i < 3 * out; i++) p.small[i] += second[i];
       for (int64_t o = 0; o < f.out; o++)
         update_all<KIND>(weight + o * f.in, slot(0, (at + o) * f.in), p.shared + o * in, rates, f.in);
     } else {
@@ -525,9 +531,9 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
 }
 
 static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* index) {
-  int64_t inputs = p.layer[0].in, width = padded(inputs);
+  int64_t inputs = p.layer[0].in, stride = stride_of(inputs);
   for (int64_t i = 0; i < p.n; i++) {
-    real* x = p.x + i * width;
+    real* x = p.x + i * stride;
     if (s.batch) memcpy(x, s.batch + (q * p.n + i) * inputs, inputs * sizeof(real));
     else {
       const uint8_t* pixels = s.pixels + index[i] * inputs;
@@ -555,7 +561,7 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
   p->n = n, p->layers = layers, p->layer = layer;
   int64_t widest = 0, weights = 0;
   for (int64_t l = 0; l < layers; l++) {
-    int64_t in = padded(layer[l].in), out = padded(layer[l].out);
+    int64_t in = stride_of(layer[l].in), out = stride_of(layer[l].out);
     widest = std::max({widest, l ? in : 0, out});
     weights = std::max(weights, in * out);
   }
@@ -563,13 +569,13 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
   auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
   p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest), p->kept = allocate(n * widest);
   if (trains) {
-    p->x = allocate(n * padded(layer[0].in)), p->rows = allocate(weights), p->small = allocate(6 * widest);
+    p->x = allocate(n * stride_of(layer[0].in)), p->rows = allocate(weights), p->small = allocate(6 * widest);
     p->shared = allocate(weights);
-    p->logits = allocate(layer[layers - 1].out * padded(n));
+    p->logits = allocate(layer[layers - 1].out * stride_of(n));
     for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
     for (int64_t l = 0; complete && l < layers; l++) {
-      int64_t width = padded(layer[l].out);
-      p->y[l] = allocate(n * (layer[l].pre ? padded(layer[l].in) : width)), p->h[l] = allocate(n * width), p->scale[l] = allocate(width);
+      int64_t out = stride_of(layer[l].out);
+      p->y[l] = allocate(n * (layer[l].pre ? stride_of(layer[l].in) : out)), p->h[l] = allocate(n * out), p->scale[l] = allocate(out);
     }
   }
   if (complete) return p;
@@ -593,7 +599,7 @@ void native_steps(const Step* steps, int64_t count) {
       const int64_t* index = s->index + q * p->n;
       read_batch(*p, *s, q, index);
       forward(*p, q);
-      memcpy(p->d, p->h[p->layers - 1], p->n * padded(last.out) * sizeof(real));
+      memcpy(p->d, p->h[p->layers - 1], p->n * stride_of(last.out) * sizeof(real));
       loss(*p, *s, q, index, last.out);
       Rates rates = rates_of(*s, q);
       if (s->optimizer == ADAM) backward<ADAM>(*p, q, rates);
