@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from fathomlab.base.axes import Images, Logits
+from fathomlab.base.axes import Logits
 from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.state import Tensors
 from fathomlab.engine.training import PackTrainer
@@ -47,9 +47,10 @@ def evaluate(
     sums = torch.zeros(2, len(trainer.recipes), dtype=torch.float64, device=trainer.device)
     total = 0
     for logits, labels in predictions(trainer, params, buffers, validation):
-        log_p = logits.transpose(1, 2).log_softmax(1)  # in this layout, a CPU computes many images at once
+        scores = logits.transpose(1, 2).contiguous()  # in this layout, a CPU computes many images at once
+        log_p = scores.log_softmax(1)
         sums[0] -= log_p.gather(1, labels.unsqueeze(1)).squeeze(1).double().sum(1)
-        sums[1] += (logits.argmax(-1) == labels).sum(1)
+        sums[1] += (scores.max(1).indices == labels).sum(1)
         total += labels.shape[1]
         if keep is not None:
             keep.append(logits)
@@ -64,8 +65,9 @@ def predictions(
     """Yield logits (k, n, classes) and labels (k, n) of every replica per batch, in the order of the images."""
     data = trainer.data
     if not validation:
-        for images, labels in test_batches(trainer):
-            yield trainer.predict(params, buffers, images), labels
+        for rows in test_rows(trainer):
+            labels = data.test_labels[rows].expand(len(trainer.recipes), -1)
+            yield trainer.predict_stored(params, buffers, data.test_images[rows]), labels
             trainer.between_batches()
         return
     for start in range(0, trainer.validation_index.shape[1], EVALUATION_BATCH):
@@ -74,13 +76,10 @@ def predictions(
         trainer.between_batches()
 
 
-def test_batches(trainer: PackTrainer) -> Iterator[tuple[Images, Int[Tensor, "k n"]]]:
-    """Yield the test set for every replica per batch: normalized images (k, n, c, h, w) and labels (k, n)."""
-    data, replicas = trainer.data, len(trainer.recipes)
-    for start in range(0, len(data.test_labels), EVALUATION_BATCH):
-        rows = slice(start, start + EVALUATION_BATCH)
-        images = data.normalize(data.test_images[rows]).expand(replicas, -1, -1, -1, -1)
-        yield images, data.test_labels[rows].expand(replicas, -1)
+def test_rows(trainer: PackTrainer) -> Iterator[slice]:
+    """Yield the rows of each batch of the test set."""
+    for start in range(0, len(trainer.data.test_labels), EVALUATION_BATCH):
+        yield slice(start, start + EVALUATION_BATCH)
 
 
 @torch.no_grad()
@@ -88,7 +87,8 @@ def teacher_logits(trainer: PackTrainer) -> Iterator[Logits]:
     """Yield the outputs of each replica's teacher for the test set, (k, n, classes) per batch."""
     teachers = trainer.teachers
     assert teachers is not None
-    for images, _ in test_batches(trainer):
+    for rows in test_rows(trainer):
+        images = trainer.data.normalize(trainer.data.test_images[rows]).expand(len(trainer.recipes), -1, -1, -1, -1)
         with autocast_for(trainer.shared_recipe.precision, trainer.device):
             logits = teachers(images)
         yield logits.to(param_dtype(trainer.shared_recipe.precision))

@@ -107,6 +107,15 @@ class NativeStep:
         self._library.native_predict(plan, layers.array, len(logits), rows.data_ptr(), stride, logits.data_ptr())
         return logits
 
+    def predict_pixels(self, params: Tensors, buffers: Tensors, pixels: Tensor) -> Tensor:
+        """Logits (k, n, classes) of stored images (n, c, h, w), uint8, which are normalized here."""
+        layers, rows = self._layers_of(params, buffers), pixels.contiguous()
+        logits = self._mean.new_empty(len(self._pack.recipes), len(rows), self._dense[-1][0].outputs)
+        images, mean, scale = (tensor.data_ptr() for tensor in (rows, self._mean, self._scale))
+        plan = self._plan(len(rows), trains=False)
+        self._library.native_predict_pixels(plan, layers.array, len(logits), images, mean, scale, logits.data_ptr())
+        return logits
+
     def _layers_of(self, params: Tensors, buffers: Tensors) -> "_LayerArray":
         """The layers with these tensors, built once for all batches of an evaluation."""
         addresses = [tensor.data_ptr() for tensors in (params, buffers) for tensor in tensors.values()]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from jaxtyping import UInt8
 from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices, Logits
@@ -75,4 +76,13 @@ class Predicts(Protocol):
 
     def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:
         """Logits (k, n, classes) of normalized images (k, n, c, h, w)."""
+        ...
+
+
+@runtime_checkable
+class PredictsPixels(Protocol):
+    """A step function that also normalizes stored images, once for all replicas."""
+
+    def predict_pixels(self, params: Tensors, buffers: Tensors, pixels: UInt8[Tensor, "n c h w"]) -> Logits:
+        """Logits (k, n, classes) of images of all replicas."""
         ...

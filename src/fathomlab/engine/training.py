@@ -8,7 +8,7 @@ from operator import add
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from fathomlab.base.axes import Images, Indices, Logits, PerExample
@@ -23,7 +23,7 @@ from fathomlab.engine.precision import autocast_for, param_dtype
 from fathomlab.engine.signals import LossInputs
 from fathomlab.engine.stacking import stack_components
 from fathomlab.engine.state import PackState, Tensors, initial_state, scalar_or_tensor, select_replica
-from fathomlab.engine.step_inputs import Predicts
+from fathomlab.engine.step_inputs import Predicts, PredictsPixels
 from fathomlab.engine.targets import Targets, placebo_targets
 from fathomlab.engine.teachers import TeacherPack
 from fathomlab.optim.schedules import Position
@@ -195,6 +195,13 @@ class PackTrainer:
             params, buffers = self._with_frozen(self.state.params, self.state.buffers), self.state.buffers
             logits = self.state.network(params, buffers, images, mode, keys, taps)
         return logits.to(param_dtype(self.shared_recipe.precision))
+
+    def predict_stored(self, params: Tensors, buffers: Tensors, images: Shaped[Tensor, "n c h w"]) -> Logits:
+        """As `predict`, for images of all replicas that are not normalized."""
+        if isinstance(self.predictor, PredictsPixels) and images.dtype == torch.uint8:
+            return self.predictor.predict_pixels(params, buffers, images)
+        normalized = self.data.normalize(images)
+        return self.predict(params, buffers, normalized.expand(len(self.recipes), -1, -1, -1, -1))
 
     @torch.no_grad()
     def predict(self, params: Tensors, buffers: Tensors, images: Images) -> Logits:

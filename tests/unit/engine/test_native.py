@@ -207,7 +207,11 @@ def test_predictions_equal_the_reference(options: dict[str, Any], residual: list
         batch = pack.data.batch(pack.train_index[:, :images])
     for weights in (pack.state.params, params):
         expected = pack.predict(weights, pack.state.buffers, batch)
-        torch.testing.assert_close(step.predict(weights, pack.state.buffers, batch), expected, rtol=1e-10, atol=1e-10)
+        predicted = step.predict(weights, pack.state.buffers, batch)
+        torch.testing.assert_close(predicted, expected, rtol=1e-10, atol=1e-10)
+        if shared:
+            stored = step.predict_pixels(weights, pack.state.buffers, DATA.test_images[:images])
+            assert torch.equal(stored, predicted)
 
 
 @needs_compiler

@@ -530,15 +530,18 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
   }
 }
 
+static void normalize(int64_t inputs, const uint8_t* pixels, const real* mean, const real* scale, real* x) {
+  for (int64_t j = 0; j < inputs; j++) x[j] = ((real)pixels[j] - mean[j]) * scale[j];
+}
+
 static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* index) {
   int64_t inputs = p.layer[0].in, stride = stride_of(inputs);
   for (int64_t i = 0; i < p.n; i++) {
     real* x = p.x + i * stride;
     if (s.batch) memcpy(x, s.batch + (q * p.n + i) * inputs, inputs * sizeof(real));
     else {
-      const uint8_t* pixels = s.pixels + index[i] * inputs;
       if (i + 4 < p.n) for (int64_t o = 0; o < inputs; o += 64) __builtin_prefetch(s.pixels + index[i + 4] * inputs + o);
-      for (int64_t j = 0; j < inputs; j++) x[j] = ((real)pixels[j] - s.mean[j]) * s.scale[j];
+      normalize(inputs, s.pixels + index[i] * inputs, s.mean, s.scale, x);
     }
   }
 }
@@ -568,8 +571,9 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
   bool complete = true;
   auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
   p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest), p->kept = allocate(n * widest);
+  p->x = allocate(n * stride_of(layer[0].in));
   if (trains) {
-    p->x = allocate(n * stride_of(layer[0].in)), p->rows = allocate(weights), p->small = allocate(6 * widest);
+    p->rows = allocate(weights), p->small = allocate(6 * widest);
     p->shared = allocate(weights);
     p->logits = allocate(layer[layers - 1].out * stride_of(n));
     for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
@@ -588,6 +592,14 @@ void native_predict(const Plan* plan, const Layer* layer, int64_t replicas, cons
   Plan p = *plan;
   p.layer = layer;
   for (int64_t q = 0; q < replicas; q++) predict(p, q, images + q * stride, logits + q * p.n * layer[p.layers - 1].out);
+}
+
+// The same for pixels (n, inputs) of all replicas.
+void native_predict_pixels(
+    const Plan* plan, const Layer* layer, int64_t replicas, const uint8_t* pixels, const real* mean, const real* scale, real* logits) {
+  int64_t inputs = layer->in;
+  for (int64_t i = 0; i < plan->n; i++) normalize(inputs, pixels + i * inputs, mean, scale, plan->x + i * inputs);
+  native_predict(plan, layer, replicas, plan->x, 0, logits);
 }
 
 // Steps one after the other, of one replica before the next, so that its parameters stay in the cache.

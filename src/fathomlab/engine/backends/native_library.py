@@ -198,17 +198,16 @@ def _load(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     if not hasattr(library, "native_plan"):  # the others, whose functions take only pointers and a number
         return library
-    library.native_plan.restype = ctypes.c_void_p
-    library.native_plan.argtypes = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64]
-    library.native_steps.restype = None
-    library.native_steps.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-    library.native_predict.restype = None
-    library.native_predict.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
-        *(ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p),
-    ]
-    library.native_free.restype = None
-    library.native_free.argtypes = [ctypes.c_void_p]
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    for name, result, arguments in (
+        ("plan", pointer, [number, number, pointer, number]),
+        ("steps", None, [pointer, number]),
+        ("predict", None, [pointer, pointer, number, pointer, number, pointer]),
+        ("predict_pixels", None, [pointer, pointer, number, pointer, pointer, pointer, pointer]),
+        ("free", None, [pointer]),
+    ):
+        function = getattr(library, f"native_{name}")
+        function.restype, function.argtypes = result, arguments
     return library
 
 
