@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.part import Options, Target, table
-from benchmarks.race import KEPT_MEMORY, ROOT, in_rounds
+from benchmarks.race import MEMORY, ROOT, in_rounds
 from fathomlab.api.results import open_store
 
 TITLE = "Quick experiments"
@@ -25,7 +25,7 @@ MAX_ROUNDS = 2
 PROCESSES = 2
 CLAIMS_FAILED = 1  # the status of a run whose claims are not all supported, and of an exception
 TRACEBACK = "Traceback (most recent call last)"
-PLAIN_SETTINGS = {**KEPT_MEMORY, "OMP_NUM_THREADS": "1"}  # those of workers
+PLAIN_SETTINGS = {**MEMORY, "OMP_NUM_THREADS": "1"}  # those of workers
 NOW, SAME_FILES = "make run", "make run, files of the commit"
 
 

@@ -21,7 +21,7 @@ SECONDS_PER_ROUND = 0.8
 MAX_STEPS = 1000
 FIRST_STEPS = {"train": 3, "evaluate": 1}
 SLOW_LAYOUT = 1.5
-KEPT_MEMORY = {name: value for name, value in SETTINGS.items() if name.startswith("MALLOC_")}
+MEMORY = {name: value for name, value in SETTINGS.items() if "ALLOC_" in name}
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def in_subprocess(function: str, *arguments: Any) -> Any:
         SystemExit: If it fails; the message is the end of its standard error.
     """
     words = [sys.executable, "-m", "benchmarks.in_subprocess", function, json.dumps(arguments)]
-    settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **KEPT_MEMORY}
+    settings = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **MEMORY}
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT, env={**os.environ, **settings})
     if done.returncode:
         raise SystemExit(f"{function}{arguments} did not run:\n{done.stderr[-2000:]}")
@@ -190,7 +190,7 @@ def _start(entry: Entry, cache: str, errors: IO[str]) -> Entrant:
                 stderr=errors,
                 text=True,
                 cwd=ROOT,
-                env={**KEPT_MEMORY, **os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
+                env={**MEMORY, **os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
             )
         )
     entrant = Entrant(entry, processes, FIRST_STEPS[entry.task], {})

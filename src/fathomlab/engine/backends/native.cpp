@@ -9,6 +9,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
+
+#include <sys/mman.h>
 
 #include "vectors.h"
 
@@ -355,8 +358,9 @@ static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const re
 struct Plan {
   int64_t n, layers;
   const Layer* layer;
+  void* memory;
   real *x, *turned, *rows, *d, *gradient, *kept, *small, *shared, *logits;
-  real **y, **h, **scale;
+  std::vector<real*> y, h, scale;
 };
 
 struct Step {
@@ -372,13 +376,6 @@ struct Step {
   double* sums;                         // (3, replicas): cross-entropy, correct predictions, training loss
   int64_t* diverged;                    // per replica: step of the first loss that was not finite
 };
-
-static real* room(int64_t count) {
-  int64_t bytes = (count * sizeof(real) + 4095) / 4096 * 4096 + 4096;
-  real* p = (real*)aligned_alloc(4096, bytes);
-  if (p) memset(p, 0, bytes);
-  return p;
-}
 
 static Rates rates_of(const Step& s, int64_t q) {
   Rates r{};
@@ -549,12 +546,7 @@ static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* i
 extern "C" {
 
 void native_free(Plan* p) {
-  if (!p) return;
-  for (real** list : {p->y, p->h, p->scale}) {
-    if (list) for (int64_t l = 0; l < p->layers; l++) free(list[l]);
-    free(list);
-  }
-  for (real* array : {p->x, p->turned, p->rows, p->d, p->gradient, p->kept, p->small, p->shared, p->logits}) free(array);
+  free(p->memory);
   delete p;
 }
 
@@ -562,29 +554,42 @@ void native_free(Plan* p) {
 Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains) {
   Plan* p = new Plan{};
   p->n = n, p->layers = layers, p->layer = layer;
+  p->y.resize(layers), p->h.resize(layers), p->scale.resize(layers);
   int64_t widest = 0, weights = 0;
   for (int64_t l = 0; l < layers; l++) {
     int64_t in = stride_of(layer[l].in), out = stride_of(layer[l].out);
     widest = std::max({widest, l ? in : 0, out});
     weights = std::max(weights, in * out);
   }
-  bool complete = true;
-  auto allocate = [&](int64_t count) { real* array = room(count); complete = complete && array; return array; };
-  p->turned = allocate(weights), p->d = allocate(n * widest), p->gradient = allocate(n * widest), p->kept = allocate(n * widest);
-  p->x = allocate(n * stride_of(layer[0].in));
-  if (trains) {
-    p->rows = allocate(weights), p->small = allocate(6 * widest);
-    p->shared = allocate(weights);
-    p->logits = allocate(layer[layers - 1].out * stride_of(n));
-    for (real*** list : {&p->y, &p->h, &p->scale}) complete = complete && (*list = (real**)calloc(layers, sizeof(real*)));
-    for (int64_t l = 0; complete && l < layers; l++) {
-      int64_t out = stride_of(layer[l].out);
-      p->y[l] = allocate(n * (layer[l].pre ? stride_of(layer[l].in) : out)), p->h[l] = allocate(n * out), p->scale[l] = allocate(out);
+  constexpr int64_t LINE = 64, LARGE_PAGE = 1 << 21;  // bytes
+  auto divide = [&](char* memory) {  // among the arrays; returns the number of bytes
+    int64_t used = 0;
+    auto take = [&](real*& array, int64_t count) {
+      if (memory) array = (real*)(memory + used);
+      used += (count * (int64_t)sizeof(real) + LINE - 1) / LINE * LINE + LINE;  // a line further, so that few begin in the same set
+    };
+    take(p->x, n * stride_of(layer[0].in)), take(p->turned, weights);
+    for (real** array : {&p->d, &p->gradient, &p->kept}) take(*array, n * widest);
+    if (trains) {
+      take(p->rows, weights), take(p->shared, weights), take(p->small, 6 * widest);
+      take(p->logits, layer[layers - 1].out * stride_of(n));
+      for (int64_t l = 0; l < layers; l++) {
+        int64_t out = stride_of(layer[l].out);
+        take(p->y[l], n * (layer[l].pre ? stride_of(layer[l].in) : out)), take(p->h[l], n * out), take(p->scale[l], out);
+      }
     }
-  }
-  if (complete) return p;
-  native_free(p);
-  return nullptr;
+    return used;
+  };
+  int64_t bytes = divide(nullptr), page = bytes < LARGE_PAGE / 8 ? LINE : LARGE_PAGE;
+  bytes = (bytes + page - 1) / page * page;
+  p->memory = aligned_alloc(page, bytes);
+  if (!p->memory) { native_free(p); return nullptr; }
+#ifdef MADV_HUGEPAGE  // else a step waits for the addresses of many small pages
+  if (page == LARGE_PAGE) madvise(p->memory, bytes, MADV_HUGEPAGE);
+#endif
+  memset(p->memory, 0, bytes);
+  divide((char*)p->memory);
+  return p;
 }
 
 // Logits (replicas, n, classes) of images (replicas, n, inputs) or, with a stride of 0, (n, inputs) for all replicas.
