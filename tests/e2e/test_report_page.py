@@ -13,6 +13,7 @@ from tests.helpers.accessibility import RULES
 from tests.helpers.cluster_records import write_cluster
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+waiting = pytest.importorskip("selenium.webdriver.support.wait", reason="selenium is not installed")
 
 BROWSER, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
@@ -87,6 +88,8 @@ def show(browser: Any, page: Path, width: int = 1280, scheme: str = "light") -> 
     browser.get("about:blank")
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(page.as_uri())
+    loaded = "return document.readyState === 'complete'"  # on a busy machine, `get` may return before
+    waiting.WebDriverWait(browser, 30, 0.02).until(lambda driver: driver.execute_script(loaded))
 
 
 @pytest.mark.parametrize("name", NAMES)
