@@ -75,7 +75,11 @@ def run_peak(command: Sequence[str], environment: Mapping[str, str] | None = Non
 def descendants(pid: int) -> Iterator[int]:
     """A process and all that it started."""
     yield pid
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        files = list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:  # it has ended
+        return
+    for file in files:
         for child in _read(file).split():
             yield from descendants(int(child))
 

@@ -358,7 +358,8 @@ static void eval_forward(int64_t n, const Layer& f, int64_t q, real* y, const re
 struct Plan {
   int64_t n, layers;
   const Layer* layer;
-  void* memory;
+  void* memory;           // of all arrays
+  int64_t reserved;       // bytes
   real *x, *turned, *rows, *d, *gradient, *kept, *small, *shared, *logits;
   std::vector<real*> y, h, scale;
 };
@@ -546,7 +547,7 @@ static void read_batch(const Plan& p, const Step& s, int64_t q, const int64_t* i
 extern "C" {
 
 void native_free(Plan* p) {
-  free(p->memory);
+  munmap(p->memory, p->reserved);
   delete p;
 }
 
@@ -580,15 +581,15 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
     }
     return used;
   };
-  int64_t bytes = divide(nullptr), page = bytes < LARGE_PAGE / 8 ? LINE : LARGE_PAGE;
-  bytes = (bytes + page - 1) / page * page;
-  p->memory = aligned_alloc(page, bytes);
-  if (!p->memory) { native_free(p); return nullptr; }
+  int64_t bytes = (divide(nullptr) + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+  p->reserved = bytes + LARGE_PAGE;  // pages that nothing writes take no memory
+  p->memory = mmap(nullptr, p->reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p->memory == MAP_FAILED) { delete p; return nullptr; }
+  char* start = (char*)(((uintptr_t)p->memory + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
 #ifdef MADV_HUGEPAGE  // else a step waits for the addresses of many small pages
-  if (page == LARGE_PAGE) madvise(p->memory, bytes, MADV_HUGEPAGE);
+  if (divide(nullptr) >= LARGE_PAGE / 8) madvise(start, bytes, MADV_HUGEPAGE);
 #endif
-  memset(p->memory, 0, bytes);
-  divide((char*)p->memory);
+  divide(start);
   return p;
 }
 
