@@ -439,11 +439,11 @@ static void forward(const Plan& p, int64_t q) {
   const real *x = p.x, *earlier = nullptr;
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
-    int64_t in = stride_of(f.in), out = stride_of(f.out);  // strides
+    int64_t in_stride = stride_of(f.in), out_stride = stride_of(f.out);
     real* y = f.pre ? p.h[l] : p.y[l];
-    if (f.pre) rectify(p.n * in, x, p.y[l]);
+    if (f.pre) rectify(p.n * in_stride, x, p.y[l]);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, padded(f.out), f.in, {f.pre ? p.y[l] : x, in, 1}, p.turned, out, y, out);
+    long_product(p.n, padded(f.out), f.in, {f.pre ? p.y[l] : x, in_stride, 1}, p.turned, out_stride, y, out_stride);
     const real* before = !skips(f, q) ? nullptr : f.again ? earlier : x;
     if (f.norm) norm_forward(p.n, f, q, y, p.h[l], before, p.scale[l]);
     else plain_forward(p.n, f, q, y, p.h[l], before);
@@ -454,20 +454,20 @@ static void forward(const Plan& p, int64_t q) {
 // Logits (n, classes) of images (n, inputs). Activations go through p.d, p.gradient, and p.kept in turn.
 static void predict(const Plan& p, int64_t q, const real* images, real* logits) {
   const real *x = images, *earlier = nullptr;
-  int64_t in = p.layer[0].in;
+  int64_t in_stride = p.layer[0].in;
   real* const turns[] = {p.d, p.gradient, p.kept};
   for (int64_t l = 0; l < p.layers; l++) {
     const Layer& f = p.layer[l];
     real *h = turns[l % 3], *rectified = turns[(l + 1) % 3];
-    int64_t out = stride_of(f.out);
-    if (f.pre) rectify(p.n * in, x, rectified);
+    int64_t out_stride = stride_of(f.out);
+    if (f.pre) rectify(p.n * in_stride, x, rectified);
     transpose(f.weight + q * f.out * f.in, f.out, f.in, f.in, p.turned);
-    long_product(p.n, padded(f.out), f.in, {f.pre ? rectified : x, in, 1}, p.turned, out, h, out);
+    long_product(p.n, padded(f.out), f.in, {f.pre ? rectified : x, in_stride, 1}, p.turned, out_stride, h, out_stride);
     eval_forward(p.n, f, q, h, !skips(f, q) ? nullptr : f.again ? earlier : x);
-    earlier = x, x = h, in = out;
+    earlier = x, x = h, in_stride = out_stride;
   }
   int64_t classes = p.layer[p.layers - 1].out;
-  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * in, classes * sizeof(real));
+  for (int64_t i = 0; i < p.n; i++) memcpy(logits + i * classes, x + i * in_stride, classes * sizeof(real));
 }
 
 template <Optimizer KIND>
@@ -476,48 +476,48 @@ static void backward(const Plan& p, int64_t q, const Rates& rates) {
   real *d = p.d, *next = p.gradient;
   for (int64_t l = p.layers - 1; l >= 0; l--) {
     const Layer& f = p.layer[l];
-    int64_t out = stride_of(f.out), in = stride_of(f.in), at = q * f.out;  // strides, offset
-    real *dbias = p.small, *dgamma = dbias + out, *dbeta = dgamma + out, *second = dbeta + out;
+    int64_t out_stride = stride_of(f.out), in_stride = stride_of(f.in), at = q * f.out;
+    real *dbias = p.small, *dgamma = dbias + out_stride, *dbeta = dgamma + out_stride, *second = dbeta + out_stride;
     bool twice = l + 1 < p.layers && p.layer[l + 1].again;  // this is the first of two applications
     bool adds = !f.again && skips(twice ? p.layer[l + 1] : f, q);
-    if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * out * sizeof(real));
-    if (adds) memcpy(next, twice ? p.kept : d, p.n * out * sizeof(real));
+    if (f.again && skips(f, q)) memcpy(p.kept, d, p.n * out_stride * sizeof(real));
+    if (adds) memcpy(next, twice ? p.kept : d, p.n * out_stride * sizeof(real));
     if (f.factor != 1)
-      for (int64_t i = 0; i < p.n * out; i += VL) store(d + i, (real)f.factor * load(d + i));
-    if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, out * sizeof(real)); }
+      for (int64_t i = 0; i < p.n * out_stride; i += VL) store(d + i, (real)f.factor * load(d + i));
+    if (f.norm) { norm_backward(p.n, f, q, p.y[l], d, p.scale[l], dgamma, dbeta); memset(dbias, 0, out_stride * sizeof(real)); }
     else plain_backward(p.n, f, p.y[l], d, dbias);
     real* weight = f.weight + q * f.out * f.in;
     if (l) {
       const real* rows = weight;
-      if (in != f.in) {  // rows that are readable up to whole vectors, and `in` apart
-        for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in, weight + o * f.in, f.in * sizeof(real));
+      if (in_stride != f.in) {  // rows that are readable up to whole vectors, and `in_stride` apart
+        for (int64_t o = 0; o < f.out; o++) memcpy(p.rows + o * in_stride, weight + o * f.in, f.in * sizeof(real));
         rows = p.rows;
       }
       if (f.pre) {
-        product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, p.kept, in, Set{});
-        for (int64_t i = 0; i < p.n * in; i += VL) {
+        product(p.n, padded(f.in), f.out, {d, out_stride, 1}, rows, in_stride, p.kept, in_stride, Set{});
+        for (int64_t i = 0; i < p.n * in_stride; i += VL) {
           V g = where_positive(load(p.y[l] + i), load(p.kept + i));
           store(next + i, adds ? g + load(next + i) : g);
         }
-      } else if (adds) product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, next, in, Add{});
-      else product(p.n, padded(f.in), f.out, {d, out, 1}, rows, in, next, in, Set{});
+      } else if (adds) product(p.n, padded(f.in), f.out, {d, out_stride, 1}, rows, in_stride, next, in_stride, Add{});
+      else product(p.n, padded(f.in), f.out, {d, out_stride, 1}, rows, in_stride, next, in_stride, Set{});
     }
     auto slot = [&](int i, int64_t offset) {
       return Slot{f.state[i][0] ? f.state[i][0] + offset : nullptr, f.state[i][1] ? f.state[i][1] + offset : nullptr};
     };
     const real* input = f.pre ? p.y[l] : l ? p.h[l - 1] : p.x;
-    Matrix turned{d, 1, out};
+    Matrix turned{d, 1, out_stride};
     if (f.again) {  // the first application adds its gradients and updates
-      product(f.out, padded(f.in), p.n, turned, input, in, p.shared, in, Set{});
-      memcpy(second, p.small, 3 * out * sizeof(real));
+      product(f.out, padded(f.in), p.n, turned, input, in_stride, p.shared, in_stride, Set{});
+      memcpy(second, p.small, 3 * out_stride * sizeof(real));
     } else if (twice) {
-      product(f.out, padded(f.in), p.n, turned, input, in, p.shared, in, Add{});
-      for (int64_t i = 0; i < 3 * out; i++) p.small[i] += second[i];
+      product(f.out, padded(f.in), p.n, turned, input, in_stride, p.shared, in_stride, Add{});
+      for (int64_t i = 0; i < 3 * out_stride; i++) p.small[i] += second[i];
       for (int64_t o = 0; o < f.out; o++)
-        update_all<KIND>(weight + o * f.in, slot(0, (at + o) * f.in), p.shared + o * in, rates, f.in);
+        update_all<KIND>(weight + o * f.in, slot(0, (at + o) * f.in), p.shared + o * in_stride, rates, f.in);
     } else {
       Update<KIND> change{weight, slot(0, at * f.in), &rates};
-      product(f.out, f.in, p.n, turned, input, in, weight, f.in, change);
+      product(f.out, f.in, p.n, turned, input, in_stride, weight, f.in, change);
     }
     if (!f.again) update_all<KIND>(f.bias + at, slot(1, at), dbias, rates, f.out);
     if (f.norm && !f.again) {
@@ -581,13 +581,13 @@ Plan* native_plan(int64_t n, int64_t layers, const Layer* layer, int64_t trains)
     }
     return used;
   };
-  int64_t bytes = (divide(nullptr) + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+  int64_t used = divide(nullptr), bytes = (used + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
   p->reserved = bytes + LARGE_PAGE;  // pages that nothing writes take no memory
   p->memory = mmap(nullptr, p->reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p->memory == MAP_FAILED) { delete p; return nullptr; }
   char* start = (char*)(((uintptr_t)p->memory + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
 #ifdef MADV_HUGEPAGE  // else a step waits for the addresses of many small pages
-  if (divide(nullptr) >= LARGE_PAGE / 8) madvise(start, bytes, MADV_HUGEPAGE);
+  if (used >= LARGE_PAGE / 8) madvise(start, bytes, MADV_HUGEPAGE);
 #endif
   divide(start);
   return p;
