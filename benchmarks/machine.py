@@ -10,13 +10,11 @@ from platform import python_version
 from typing import Any
 
 from fathomlab.base.codec import to_plain
+from fathomlab.execute.worker_process import MEMORY
 from fathomlab.prepare.machine import commit, hardware, instructions
 
 PACKAGES = ("fathomlab", "torch", "numpy", "lightning", "jax")
-VARIABLES = (
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "THP_MEM_ALLOC_ENABLE"),
-    "LD_PRELOAD",
-)
+VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", *MEMORY, "LD_PRELOAD")
 TICKS = Path("/proc/stat")
 STOLEN = 7
 

@@ -15,8 +15,9 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.part import Options, Target, table
-from benchmarks.race import MEMORY, ROOT, in_rounds
+from benchmarks.race import ROOT, in_rounds
 from fathomlab.api.results import open_store
+from fathomlab.execute.worker_process import MEMORY
 
 TITLE = "Quick experiments"
 EXPERIMENTS = ("1_1", "1_2", "1_3", "2_2")

@@ -14,14 +14,13 @@ from statistics import median
 from typing import IO, Any
 
 from benchmarks.setting import Setting
-from fathomlab.execute.worker_process import SETTINGS
+from fathomlab.execute.worker_process import MEMORY
 
 ROOT = Path(__file__).parents[1]
 SECONDS_PER_ROUND = 0.8
 MAX_STEPS = 1000
 FIRST_STEPS = {"train": 3, "evaluate": 1}
 SLOW_LAYOUT = 1.5
-MEMORY = {name: value for name, value in SETTINGS.items() if "ALLOC_" in name}
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,12 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 PACKAGE = Path(__file__).parents[1]
 # Workers find the same fathomlab as this process, after everything else, so that no neighbor of it shadows another module.
 START = "import sys; sys.path.append(sys.argv[1]); from fathomlab.execute.worker import main; main()"
-SETTINGS = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
+MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),  # freed memory stays with the worker: handing it back and forth costs time
     "MALLOC_MMAP_THRESHOLD_": str(2**26),  # but larger blocks go back: they would not fit into the holes of others
     "THP_MEM_ALLOC_ENABLE": "1",  # torch asks for large pages for tensors of 2 MiB and more
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+SETTINGS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **MEMORY, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 MOST_EARLY = 4  # more would load the disk of a large machine for runs that turn out to need none
 
 
