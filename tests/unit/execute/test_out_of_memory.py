@@ -13,6 +13,7 @@ import torch
 import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine import loop
+from fathomlab.engine.backends import native_library
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Event, Failed, Finished, Started, Warned
 from fathomlab.execute.executors import inline, local
@@ -25,6 +26,8 @@ from fathomlab.prepare.jobs import Job, prepare_jobs
 from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
+
+needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
 
 
 class FullDevice:
@@ -197,16 +200,8 @@ def test_interrupted_half_resumes_as_a_half(device: FullDevice, small: dict[str,
     assert digests(tmp_path, trials) == digests(tmp_path / "planned", trials)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_memory_of_a_pack_is_free_before_its_parts(
-    device: FullDevice,
-    small: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Callable[[], Exception],
-):
-    """The traceback of its error would keep it."""
-    device.error = error
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that receives, whenever a pack is created, the number of those still in memory."""
     alive: list[weakref.ref[Any]] = []
     counts: list[int] = []
     real = pack.PackTrainer
@@ -218,6 +213,38 @@ def test_memory_of_a_pack_is_free_before_its_parts(
         return created
 
     monkeypatch.setattr(pack, "PackTrainer", trainer)
+    return counts
+
+
+@pytest.mark.parametrize("backend", ["reference", pytest.param("native", marks=needs_compiler)])
+def test_memory_of_a_pack_is_free_before_the_next(
+    small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+):
+    """Without a search for cycles, which may come much later."""
+    counts = counted(monkeypatch)
+    gc.disable()
+    try:
+        for trial in trials_of(small, 2):
+            train_job(Job((trial,), tmp_path, "cpu", backend=backend), lambda event: None, lambda: None)
+            built = Store(tmp_path).trial(trial.hash).provenance.backend
+            assert built is not None
+            assert built.name == backend
+    finally:
+        gc.enable()
+    assert counts == [0, 0]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_memory_of_a_pack_is_free_before_its_parts(
+    device: FullDevice,
+    small: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Callable[[], Exception],
+):
+    """The traceback of its error would keep it."""
+    device.error = error
+    counts = counted(monkeypatch)
     device.limit = 2
     gc.disable()
     try:

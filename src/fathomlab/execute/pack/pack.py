@@ -194,7 +194,7 @@ class _PackRun:
 
     def release(self) -> None:
         """Refer to itself no more, so that the memory is free before the next pack, and not when Python looks for cycles."""
-        self.training.between_batches = nothing
+        self.training.between_batches, self.training.predictor = nothing, None
 
     def _all_diverged(self) -> bool:
         return all(replica.diverged for replica in self.checkpointer.replicas)
