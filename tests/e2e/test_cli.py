@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -88,6 +89,21 @@ def test_run_trains_missing_trials(command: Command, store: Path):
     assert (planned["cached"], planned["experiment"]) == (TRIALS + 2, summary["experiment"])
 
 
+def test_run_prints_the_mean_of_each_condition(command: Command, store: Path):
+    """Of its finished seeds, with the number of those without an accuracy."""
+    rows = json.loads(command("list", "--json").out)
+    means = [100 * mean(row["metrics"]["test/accuracy"] for row in rows[start : start + 2]) for start in (0, 2)]
+    lines = command(*RUN).out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == [f"{value:.2f}" for value in means]
+    assert [line.split()[-2:] for line in lines[2:4]] == [["2", "plain"], ["2", "residual"]]
+    lines = command(
+        *RUN, "training.optimizer=SGD", "training.lr=0.1,1e12", "model.params.residual=true"
+    ).out.splitlines()
+    assert "all 2 seeds diverged" in lines[3]
+    assert lines[3].split()[:3] == ["-", "-", "0"]
+    assert not [text for text in ("nan", "diverged") if text in lines[2]]
+
+
 def test_list_prints_a_row_per_trial(command: Command, store: Path):
     (experiment,) = (path.name for path in (store / "experiments").iterdir())
     output = command("list", "--runs", "runs", "--json")
@@ -160,7 +176,8 @@ def test_run_prints_progress_as_requested(command: Command, store: Path):
     """Stdout contains the answer only."""
     plain = command(*RUN[:2], "--progress", "plain", "--workers", "1")
     assert "4 trials" in plain.err
-    assert [line.partition(":")[0] for line in plain.out.splitlines()] == ["4 trials", "undecided", "1 claim", "report"]
+    first, _, _, _, *rest = plain.out.splitlines()  # a table of two conditions
+    assert [line.partition(":")[0] for line in (first, *rest)] == ["4 trials", "undecided", "1 claim", "report"]
     assert plain.out.splitlines()[-1] == f"report: {next(store.glob('*/*/report.html')).as_uri()}"
     assert command(*RUN).err == ""
 

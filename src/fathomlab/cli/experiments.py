@@ -105,7 +105,8 @@ def _announce(file: str, mode: "Mode") -> None:
 
 
 def _print_outcome(results: "Results", summary: "RunSummary", quick: bool) -> None:
-    """Print what a run did, its verdicts, and a link to its report."""
+    """Print what a run did, the means, the verdicts, and a link to the report."""
+    from fathomlab.cli.means import print_means
     from fathomlab.cli.verdicts import print_verdicts, tally
 
     outcomes = f"{summary.trained} trained, {summary.cached} cached"
@@ -114,6 +115,7 @@ def _print_outcome(results: "Results", summary: "RunSummary", quick: bool) -> No
     print(f"{count(summary.trials, 'trial')}: {outcomes} ({summary.seconds:.0f} s)")
     if summary.fleet is not None:
         print(summary.fleet.text())
+    print_means(results.study)
     verdicts = results.verdicts
     if quick and verdicts:
         print("Quick run: use these verdicts to check the setup, not as evidence.")
