@@ -16,9 +16,9 @@
 #include "vectors.h"
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-#define MANY_REGISTERS 1
+constexpr int HIGH = 12;  // rows of a block of two vectors, whose sums stay in registers
 #else
-#define MANY_REGISTERS 0
+constexpr int HIGH = 6;
 #endif
 
 typedef MaskOf<real>::type lane;
@@ -158,9 +158,12 @@ static void block(int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, 
 
 template <int ROWS, int COLUMNS, bool TAIL, class End>
 static void strip(int64_t rows, int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, int64_t tail, const End& end) {
+  constexpr int FEW = ROWS / 3;
   int64_t i = 0;
   for (; i + ROWS <= rows; i += ROWS)
     block<ROWS, COLUMNS, TAIL>(depth, {a.at + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, tail, end);
+  for (; i + FEW <= rows; i += FEW)
+    block<FEW, COLUMNS, TAIL>(depth, {a.at + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, tail, end);
   for (; i < rows; i++)
     block<1, COLUMNS, TAIL>(depth, {a.at + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, tail, end);
 }
@@ -168,19 +171,13 @@ static void strip(int64_t rows, int64_t depth, Matrix a, const real* b, int64_t 
 // C (rows, columns) from A (rows, depth) and B (depth, columns). Rows of B are readable up to whole vectors.
 template <class End>
 static void product(int64_t rows, int64_t columns, int64_t depth, Matrix a, const real* b, int64_t ldb, real* c, int64_t ldc, const End& end) {
-  int64_t vectors = columns / VL, j = 0;
-  while (j < vectors) {
-    int64_t left = vectors - j, p = j * VL;
-#if MANY_REGISTERS
-    if (left == 3 || left > 4) { strip<8, 3, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 3; continue; }
-    if (left >= 2) { strip<8, 2, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 2; continue; }
-#else
-    if (left >= 2) { strip<6, 2, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end); j += 2; continue; }
-#endif
-    strip<8, 1, false>(rows, depth, a, b + p, ldb, c + p, ldc, 0, end);
-    j += 1;
+  int64_t j = 0;
+  for (; j + 2 * VL <= columns; j += 2 * VL) strip<HIGH, 2, false>(rows, depth, a, b + j, ldb, c + j, ldc, 0, end);
+  if (j + VL <= columns) {
+    strip<8, 1, false>(rows, depth, a, b + j, ldb, c + j, ldc, 0, end);
+    j += VL;
   }
-  if (columns % VL) strip<8, 1, true>(rows, depth, a, b + j * VL, ldb, c + j * VL, ldc, columns % VL, end);
+  if (j < columns) strip<8, 1, true>(rows, depth, a, b + j, ldb, c + j, ldc, columns - j, end);
 }
 
 // As `product` with Set, for a long depth in pieces, so that a strip of B stays in the L1 cache. Columns are whole vectors.
