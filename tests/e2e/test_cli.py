@@ -89,7 +89,7 @@ def test_run_trains_missing_trials(command: Command, store: Path):
     assert (planned["cached"], planned["experiment"]) == (TRIALS + 2, summary["experiment"])
 
 
-def test_run_prints_the_mean_of_each_condition(command: Command, store: Path):
+def test_run_prints_the_mean_of_each_condition(command: Command, store: Path, monkeypatch: pytest.MonkeyPatch):
     """Of its finished seeds, with the number of those without an accuracy."""
     rows = json.loads(command("list", "--json").out)
     means = [100 * mean(row["metrics"]["test/accuracy"] for row in rows[start : start + 2]) for start in (0, 2)]
@@ -102,6 +102,10 @@ def test_run_prints_the_mean_of_each_condition(command: Command, store: Path):
     assert "all 2 seeds diverged" in lines[3]
     assert lines[3].split()[:3] == ["-", "-", "0"]
     assert not [text for text in ("nan", "diverged") if text in lines[2]]
+    monkeypatch.setattr("fathomlab.cli.means.MOST", 1)
+    shown = command(*RUN).out.splitlines()[1:4]
+    assert [line.split()[-1] for line in shown[:2]] == ["condition", "plain"]
+    assert "1 other condition" in shown[2]
 
 
 def test_list_prints_a_row_per_trial(command: Command, store: Path):
