@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fathomlab.engine.backends import FALLBACK, native_library
+from fathomlab.engine.backends import FALLBACK
 from fathomlab.store.reading import Store
 from tests.helpers.commands import run_command, run_python
+from tests.helpers.compilers import needs_compiler
 
 RUN = ("run", "tiny.yaml", "run.pack=1", "--workers", "2", "--progress", "plain", "--json")
 BROKEN = "#!/bin/sh\ncase $* in *-shared*) echo 'native.cpp:1: error: no header' >&2; exit 1;; esac\n"
@@ -70,7 +71,7 @@ def test_failing_compiler_is_one_line(workspace: Path, tmp_path: Path, kind: str
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+@needs_compiler
 def test_failing_self_test_is_one_line(workspace: Path):
     result = run_python("-c", SELF_TEST, *RUN, cwd=workspace, environment={})
     assert_one_line(workspace, result, "differ from the reference")

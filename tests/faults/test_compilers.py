@@ -13,6 +13,7 @@ from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.reading import Store
 from tests.faults.experiments import interrupted, run, small
 from tests.faults.kills import differences, digest
+from tests.helpers.compilers import needs_compiler
 
 BUILD = native_library.describe_build()
 VERSION, _, REST = BUILD.partition(", ")
@@ -23,7 +24,7 @@ CHANGES = {
     "target": f"{VERSION}, {FLAGS}, target 0123456789ab",
 }
 
-pytestmark = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+pytestmark = needs_compiler
 
 
 def network() -> dict[str, Any]:

@@ -23,8 +23,9 @@ from fathomlab.models.resnet import CNN
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.cost import should_separate_replicas
 from tests.helpers import small_training
+from tests.helpers.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+pytestmark = needs_compiler
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
 RELU, POOL = ParameterFree("ReLU"), ParameterFree("MaxPool")
 

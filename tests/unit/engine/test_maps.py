@@ -25,8 +25,9 @@ from fathomlab.optim.rmsprop import RMSprop
 from fathomlab.plan.recipe import Recipe
 from fathomlab.prepare.cost import should_separate_replicas
 from tests.helpers import small_training
+from tests.helpers.compilers import needs_compiler
 
-pytestmark = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+pytestmark = needs_compiler
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
 CHANNELS = (1, 3, 7, 10, 16, 33, 64, 100, 128)
 

@@ -29,8 +29,8 @@ from fathomlab.optim.schedules import OneCycleLR, ReduceLROnPlateau
 from fathomlab.optim.sgd import SGD
 from fathomlab.plan.recipe import Recipe
 from tests.helpers import small_training
+from tests.helpers.compilers import needs_compiler
 
-needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
 NATIVE, HERE = BACKENDS["native"], Machine("cpu", True)
 DATA = small_training.make_dataset(small_training.FLAT)
 

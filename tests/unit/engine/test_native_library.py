@@ -16,9 +16,9 @@ from filelock import FileLock
 from fathomlab.base.errors import UserError
 from fathomlab.engine import native_check
 from fathomlab.engine.backends import native_library
+from tests.helpers.compilers import needs_compiler
 
 COMPILER = native_library.find_compiler()
-needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 TINY = 'extern "C" int seven() { return 7; }\n'
 BUILD = "import sys; from pathlib import Path; from fathomlab.engine.backends.native_library import build_library; "
 BUILD += "print(build_library('float', Path(sys.argv[1])))"

@@ -13,7 +13,6 @@ import torch
 import fathomlab
 from fathomlab.base.errors import UserError
 from fathomlab.engine import loop
-from fathomlab.engine.backends import native_library
 from fathomlab.execute.coordinator import run_jobs
 from fathomlab.execute.events import Event, Failed, Finished, Started, Warned
 from fathomlab.execute.executors import inline, local
@@ -26,8 +25,7 @@ from fathomlab.prepare.jobs import Job, prepare_jobs
 from fathomlab.store.checkpoints import latest_checkpoint
 from fathomlab.store.inventory import take_inventory
 from fathomlab.store.reading import Store
-
-needs_compiler = pytest.mark.skipif(native_library.find_compiler() is None, reason="there is no C++ compiler")
+from tests.helpers.compilers import needs_compiler
 
 
 class FullDevice:
