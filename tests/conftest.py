@@ -1,5 +1,6 @@
 """One thread, deterministic algorithms, and helpers that several test folders share."""
 
+import gc
 import os
 import random
 import secrets
@@ -11,6 +12,13 @@ os.environ.pop("PYTHONUNBUFFERED", None)  # commands run with buffered streams, 
 os.environ["WANDB_MODE"] = "disabled"  # experiments that name a project are not logged
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
+gc.set_threshold(50_000, 10, 10)  # as in commands: garbage is looked for among all modules and tests
+
+
+def pytest_collection_finish():
+    """Modules and tests stay."""
+    gc.freeze()
+
 
 @pytest.fixture(autouse=True)
 def _deterministic() -> None:
@@ -19,6 +27,12 @@ def _deterministic() -> None:
     if torch is not None:
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without charts, whose drawing takes longer than tiny trainings."""
+    monkeypatch.setattr("fathomlab.report.charts.Chart.svg", lambda *_: "")
 
 
 @pytest.fixture

@@ -49,12 +49,6 @@ def store(trained: Path, workspace: Path) -> Path:
     return Path(shutil.copytree(trained / "runs", workspace / "runs"))
 
 
-@pytest.fixture
-def blank_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are written without contents, which take longer than tiny trainings."""
-    monkeypatch.setattr("fathomlab.report.page.report_html", lambda *_: "")
-
-
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The reports of four synthetic experiments, the index, and a page with two of the experiments, by name."""

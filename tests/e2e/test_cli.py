@@ -13,6 +13,8 @@ import fathomlab
 from fathomlab.cli import laboratory
 from tests.helpers.commands import RUN, TRIALS, Command
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 MORE = "experiment.seeds=3"
 ONE = ("experiment.seeds=1", "model.params.residual=true")
@@ -162,7 +164,6 @@ def test_report_combines_experiments(command: Command, store: Path):
     assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, "invalid-option")
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_run_applies_quick_and_runs(command: Command, workspace: Path):
     """`--quick` applies the section of the file, `--runs` names another store. Progress is JSON lines on request."""
     output = command(*RUN[:2], *ONE, "--quick", "--runs", "other", "--workers", "1", "--progress", "json", "--json")
@@ -175,7 +176,6 @@ def test_run_applies_quick_and_runs(command: Command, workspace: Path):
     assert "-quick-" in row["experiment"]
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_run_prints_progress_as_requested(command: Command, store: Path):
     """Stdout contains the answer only."""
     plain = command(*RUN[:2], "--progress", "plain", "--workers", "1")
@@ -251,7 +251,6 @@ def test_mistakes_are_problems_in_json(command: Command, workspace: Path):
         assert (output.status, json.loads(output.out)["problems"][0]["code"]) == (2, code)
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_starter_command_runs_the_same_trials(
     command: Command, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,7 +287,6 @@ def test_unknown_commands_list_the_known_ones(command: Command, workspace: Path)
     assert "Commands:" not in command("plan", "--no-such-option").err
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_json_progress_is_json_lines_only(command: Command, store: Path):
     """Errors and usage messages, too."""
     cached = command("run", "tiny.yaml", "--progress", "json")
@@ -299,7 +297,6 @@ def test_json_progress_is_json_lines_only(command: Command, store: Path):
         assert (wrong.status, len(json.loads(wrong.out)["problems"])) == (2, 1)
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_report_link_is_percent_encoded(command: Command, store: Path):
     store.rename("my runs#1")
     output = command(*RUN, "--runs", "my runs#1")

@@ -100,7 +100,7 @@ def test_interrupted_run_on_two_nodes_is_recorded(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("cluster", "workspace")
-def test_commands_say_what_was_lost(command: Command, blank_pages: None):
+def test_commands_say_what_was_lost(command: Command, no_charts: None):
     """In JSON with the documented keys, and as text."""
     Path("small.yaml").write_text(json.dumps(CONFIG))
     args = ("run", "small.yaml", *SMALL, "--device", "cpu", "--executor", "two-nodes", "--progress", "plain")

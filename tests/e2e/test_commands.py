@@ -36,7 +36,7 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> Browser:
     return browser
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_report_opens_the_page(command: Command, store: Path, browser: Browser):
     """Or the index if no experiment is named; paths are printed as links."""
     page = file_link(next(store.glob("experiments/*/report.html")))
@@ -47,7 +47,7 @@ def test_report_opens_the_page(command: Command, store: Path, browser: Browser):
     assert browser.opened[1:] == [file_link(store / "index.html")]
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_report_prints_the_link_without_a_display(
     command: Command, store: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ):
@@ -100,7 +100,7 @@ def test_starter_command_names_commands_that_exist(workspace: Path, capsys: pyte
     assert "training.epochs=3" in err
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 @pytest.mark.parametrize("name", ["tiny", "tiny.yaml", "./tiny.yaml", "TINY"])
 def test_experiments_have_the_same_names_everywhere(command: Command, store: Path, name: str):
     """The beginning of the folder's name, or the file."""

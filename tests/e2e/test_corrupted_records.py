@@ -7,6 +7,8 @@ import pytest
 
 from tests.helpers.commands import RUN, TRIALS, Command
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 
 @pytest.fixture
 def record(store: Path) -> Path:

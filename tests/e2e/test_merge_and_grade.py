@@ -20,7 +20,7 @@ from tests.helpers import stores
 from tests.helpers.commands import EXPERIMENT, TRIALS, Command
 from tests.helpers.hostile_text import ALL, CONTROL
 
-pytestmark = pytest.mark.usefixtures("blank_pages")
+pytestmark = pytest.mark.usefixtures("no_charts")
 
 
 def change_times(root: Path, seconds: float) -> Path:

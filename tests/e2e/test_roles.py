@@ -32,7 +32,7 @@ def hashes(command: Command, *overrides: str) -> dict[str, str]:
     return {trial["role"]: trial["trial"] for trial in planned["trial_list"]}
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_corrupted_parent_is_trained_again_after_repair(command: Command):
     """A student of a corrupted teacher fails, and names the remedy; nothing else is trained again."""
     assert command(*RUN)[0] == 0
@@ -50,7 +50,7 @@ def test_corrupted_parent_is_trained_again_after_repair(command: Command):
     assert weights.read_bytes() == content
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_repair_renames_corrupted_logits_of_a_teacher(command: Command):
     """They are a cache, so the trial stays."""
     assert command(*RUN)[0] == 0
@@ -62,7 +62,7 @@ def test_repair_renames_corrupted_logits_of_a_teacher(command: Command):
     assert json.loads(command("plan", "exp.yaml", "--json")[1])["cached"] == 3
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_missing_parent_is_trained_again(command: Command):
     assert command(*RUN)[0] == 0
     shutil.rmtree(Path("runs/trials", hashes(command)["middle"]))
@@ -71,7 +71,7 @@ def test_missing_parent_is_trained_again(command: Command):
     assert (status, json.loads(out)["trained"]) == (0, 1)
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_plan_explains_a_trial_by_the_options_of_its_parents(command: Command):
     assert command(*RUN)[0] == 0
     override = "roles.teacher.training.lr=0.01"
@@ -90,7 +90,7 @@ def test_report_describes_roles_and_their_teachers(command: Command):
     assert "last from those of middle." in page
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_show_prints_values_as_files_spell_them(command: Command, monkeypatch: pytest.MonkeyPatch):
     for name in [name for name in os.environ if name.startswith(KERNEL_VARIABLES)]:
         monkeypatch.delenv(name)

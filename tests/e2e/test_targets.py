@@ -52,7 +52,7 @@ def test_placebos_are_reported_and_audited(command: Command) -> None:
     assert command("store", "check")[0] == 0
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_stop_in_a_table_resumes_with_equal_numbers(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first signal ends the computation of the table; the same command completes it, and trains what is missing."""
     assert command(*RUN)[0] == 0

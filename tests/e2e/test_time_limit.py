@@ -17,7 +17,7 @@ from fathomlab.store.reading import Store
 from tests.faults.polls import polled
 from tests.helpers.commands import RUN, TRIALS, Command
 
-pytestmark = pytest.mark.usefixtures("blank_pages")
+pytestmark = pytest.mark.usefixtures("no_charts")
 LIMIT = ("run.checkpoint_seconds=0", "--minutes", "30")
 
 

@@ -16,6 +16,8 @@ from fathomlab.store.reading import Store
 from tests.helpers.commands import EXPERIMENT, RUN, TRIALS, Command
 from tests.helpers.hostile_text import ALL, CONTROL, INVALID, NAMES, VALID
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 SECRET = "the-secret-of-another-folder"
 FOREIGN = (".ipynb_checkpoints", "@eaDir", "lost+found", "my notes", "__MACOSX", ".Trash-1000", "backup-2026")
 

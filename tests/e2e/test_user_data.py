@@ -24,6 +24,8 @@ from fathomlab.store.pruning import Pruning, prune_store
 from fathomlab.store.reading import Store
 from tests.e2e.test_plugins import command, results, start
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 PLUGIN = """
     import os
     import numpy as np
@@ -108,7 +110,6 @@ def _check_reading(folder: Path) -> None:
     assert np.array_equal(correct, predictions == arrays.test_labels)
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_function_with_other_images_for_the_same_code_is_an_error(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,7 +146,6 @@ def save_photos(root: Path, test: bool = True) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(root / split / name / f"{number}.png")
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_folder_is_trained_and_cached_by_its_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A moved folder is cached; a damaged copy in the store is replaced."""
     monkeypatch.setenv("FATHOMLAB_RUNS", str(tmp_path / "runs"))
@@ -179,7 +179,6 @@ CONF: dict[str, Any] = {
 }
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_normalized_floats_train_as_the_built_in_dataset(tmp_path: Path) -> None:
     """Bit by bit: mnist-sample, normalized by hand, has the curves of mnist-sample."""
     dataset = make("mnist-sample")
@@ -197,7 +196,6 @@ def test_normalized_floats_train_as_the_built_in_dataset(tmp_path: Path) -> None
     assert mine.metrics == built_in.metrics
 
 
-@pytest.mark.usefixtures("blank_pages")
 def test_objects_are_resumed_pruned_and_repaired(tmp_path: Path) -> None:
     """A second run with the same content is cached; the store keeps what its trials need."""
     labels = np.arange(120) % 3

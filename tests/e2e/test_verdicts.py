@@ -29,7 +29,7 @@ def _experiment(workspace: Path) -> None:
     Path("exp.yaml").write_text(EXPERIMENT)
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_verify_returns_0_if_all_claims_are_supported(command: Command, workspace: Path):
     """Before the run it returns 2, with too few seeds or unfinished trials 1."""
     assert command("verify", "exp.yaml")[0] == 2
@@ -65,7 +65,7 @@ def test_verify_rejects_files_without_claims(command: Command, workspace: Path):
     assert (status, "--max-seeds" in err, "claim" in err) == (2, True, True)
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_run_adds_seeds_until_claims_are_decided(command: Command, workspace: Path):
     """Finished trials are reused, each interim analysis spends error, and a later run uses the added seeds."""
     status, out, err = command(
@@ -95,7 +95,7 @@ def test_run_rejects_max_seeds_below_the_file(command: Command, workspace: Path)
     assert not (workspace / "runs" / "trials").exists()
 
 
-@pytest.mark.usefixtures("blank_pages")
+@pytest.mark.usefixtures("no_charts")
 def test_plan_explains_why_a_trial_is_new(command: Command):
     """With an empty store, another learning rate, and the trial itself."""
     listed = json.loads(command("plan", "exp.yaml", "experiment.seeds=1", "--json")[1])["trial_list"]

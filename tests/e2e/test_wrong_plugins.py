@@ -13,6 +13,8 @@ import fathomlab
 from fathomlab.cli import main
 from fathomlab.store.reading import Store
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 HEAD = """
 import os, random, sys
 from dataclasses import dataclass

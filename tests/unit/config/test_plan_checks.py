@@ -8,6 +8,8 @@ import pytest
 import fathomlab
 from fathomlab.plan import read_trial
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 MLP = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 2}}
 
 

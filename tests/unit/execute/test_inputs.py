@@ -11,6 +11,8 @@ from fathomlab.data.split import stratified_subset
 from fathomlab.execute.pack.inputs import load_dataset, load_teachers
 from fathomlab.store.weights import load_checked, load_tensors
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 MODEL = {"type": "MLP", "params": {"layers_dim": 6, "hidden_layers_num": 1}}
 
 

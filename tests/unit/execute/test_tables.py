@@ -28,6 +28,8 @@ from fathomlab.store.tables import PATTERN, table_seconds
 from fathomlab.store.weights import load_checked, save_checked
 from tests.helpers import small_training
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 CPU, BOTH, LIMIT = torch.device("cpu"), ("flip", "crop"), 60
 MODEL = {"type": "MLP", "params": {"layers_dim": 8, "hidden_layers_num": 1, "batch_norm": True}}
 

@@ -17,6 +17,8 @@ from fathomlab.report.page import write_report
 from fathomlab.store.reading import Store
 from tests.helpers import stores
 
+pytestmark = pytest.mark.usefixtures("no_charts")
+
 
 def read(root: Path, name: str) -> Study:
     """An experiment of a store."""
