@@ -1,10 +1,12 @@
 """One thread, deterministic algorithms, and helpers that several test folders share."""
 
 import gc
+import inspect
 import os
 import random
 import secrets
 import sys
+from types import FunctionType
 
 import pytest
 
@@ -15,8 +17,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks f
 gc.set_threshold(50_000, 10, 10)  # as in commands: garbage is looked for among all modules and tests
 
 
-def pytest_collection_finish():
-    """Modules and tests stay."""
+def pytest_collection_finish(session: pytest.Session):
+    """Modules and tests stay. Where signatures are checked, only those with shapes are: 7% of the calls."""
+    if session.config.getoption("jaxtyping_packages"):
+        for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
+            if function.__code__.co_name == "wrapped_fn" and "jaxtyping" not in str(inspect.signature(function)):
+                function.__no_type_check__ = True  # pyright: ignore[reportFunctionMemberAccess]
     gc.freeze()
 
 

@@ -13,8 +13,6 @@ from fathomlab.base.errors import UserError
 from fathomlab.store.reading import Store
 from tests.helpers.commands import RUN, TRIALS, Command
 
-pytestmark = pytest.mark.usefixtures("no_charts")
-
 TABLES = ["trials.csv", "curves.csv", "gradients.csv", "verdicts.csv"]
 
 
