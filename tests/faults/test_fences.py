@@ -43,7 +43,9 @@ class Stops:
 
 
 STOPS = Stops()
-sys.addaudithook(lambda event, _: STOPS.instant() if event in CALLS else None)
+sys.addaudithook(
+    lambda event, _, stops=STOPS, calls=CALLS: stops.instant() if event in calls else None
+)  # at exit, names are gone
 
 
 @pytest.fixture(autouse=True)
