@@ -4,6 +4,7 @@ import gc
 import inspect
 import os
 import random
+import re
 import secrets
 import sys
 from types import FunctionType
@@ -14,6 +15,7 @@ os.environ.pop("PYTHONUNBUFFERED", None)  # commands run with buffered streams, 
 os.environ["WANDB_MODE"] = "disabled"  # experiments that name a project are not logged
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
+SHAPE = r"jaxtyping\.|\[Tensor, "  # in a signature; the second in an annotation that is a string
 gc.set_threshold(50_000, 10, 10)  # as in commands: garbage is looked for among all modules and tests
 
 
@@ -21,7 +23,7 @@ def pytest_collection_finish(session: pytest.Session):
     """Modules and tests stay. Where signatures are checked, only those with shapes are: 7% of the calls."""
     if session.config.getoption("jaxtyping_packages"):
         for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
-            if function.__code__.co_name == "wrapped_fn" and "jaxtyping" not in str(inspect.signature(function)):
+            if function.__code__.co_name == "wrapped_fn" and not re.search(SHAPE, str(inspect.signature(function))):
                 function.__no_type_check__ = True  # pyright: ignore[reportFunctionMemberAccess]
     gc.freeze()
 
