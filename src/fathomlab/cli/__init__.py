@@ -1,6 +1,5 @@
 """The commands: plan | run | verify | report | list | show | export | publish | new | doctor | data | store | bench."""
 
-import gc
 import sys
 from itertools import pairwise
 from typing import Annotated
@@ -64,8 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _guarded(given: list[str]) -> int:
-    # A command makes many objects and little garbage. Looking for it as often as Python does takes 4% to 8% of its time.
-    gc.set_threshold(50_000, 10, 10)
     as_events = "--progress=json" in given or ("--progress", "json") in pairwise(given)
     return guarded(lambda: app(given, "fathomlab", standalone_mode=False), "--json" in given, as_events)
 

@@ -1,5 +1,6 @@
 """The page: self-contained, in order, and with reproducible bytes."""
 
+import gc
 import itertools
 import os
 import re
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from jinja2 import TemplateNotFound
 
 from fathomlab.analysis.audit import audit
 from fathomlab.analysis.study import study
 from fathomlab.analysis.verdicts import Decision, judge
 from fathomlab.base.errors import UserError
 from fathomlab.report.effects import effect_panels
-from fathomlab.report.page import question, report_html, write_index, write_report
+from fathomlab.report.page import question, render, report_html, write_index, write_report
 from fathomlab.store.reading import Store
 from fathomlab.store.records import TrialRecord
 from tests.helpers import stores
@@ -178,6 +180,19 @@ def test_badges_have_tooltips(written: Store):
     badges = [keys for tag, keys in elements(page(written, "1_2")).tags if keys.get("class") == "badge"]
     assert len(badges) == len(embedded(page(written, "1_2"))["verdicts"])
     assert all(badge["title"] for badge in badges)
+
+
+def test_rendering_keeps_the_thresholds_of_the_garbage_collector():
+    before = gc.get_threshold()
+    gc.set_threshold(900, 8, 7)
+    try:
+        render("index.html", entries=[])
+        assert gc.get_threshold() == (900, 8, 7)
+        with pytest.raises(TemplateNotFound):
+            render("missing.html")
+        assert gc.get_threshold() == (900, 8, 7)
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_title_and_heading_name_the_run(tmp_path: Path):
