@@ -19,8 +19,6 @@ from tests.faults.corruption import Target, create_target
 from tests.faults.kills import differences, digest
 from tests.faults.matrix import PLAIN, source
 
-pytestmark = pytest.mark.usefixtures("no_charts")
-
 
 @pytest.fixture(scope="module")
 def intact(tmp_path_factory: pytest.TempPathFactory) -> Target:
