@@ -16,7 +16,7 @@ os.environ["WANDB_MODE"] = "disabled"  # experiments that name a project are not
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what torch asks for where CUDA is to be deterministic
 
 SHAPE = r"jaxtyping\.|\[Tensor, "  # in a signature; the second in an annotation that is a string
-gc.set_threshold(50_000, 10, 10)  # as in commands: garbage is looked for among all modules and tests
+gc.set_threshold(50_000, 10, 10)  # by default, all modules and tests are searched for garbage again and again
 
 
 def pytest_collection_finish(session: pytest.Session):

@@ -43,9 +43,8 @@ class Stops:
 
 
 STOPS = Stops()
-sys.addaudithook(
-    lambda event, _, stops=STOPS, calls=CALLS: stops.instant() if event in calls else None
-)  # at exit, names are gone
+# Its defaults are there until Python has ended; the names of this module are not.
+sys.addaudithook(lambda event, _, stops=STOPS, calls=CALLS: stops.instant() if event in calls else None)
 
 
 @pytest.fixture(autouse=True)
